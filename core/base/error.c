@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* error.c - making struct qcow2_error.
+ *
+ * Owns      the mapping from error kinds to errno values.
+ * Method    the struct lives on the caller's stack and has a fixed buffer,
+ *           so reporting an error allocates nothing and works when memory
+ *           has run out.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "base/error.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+static int
+kind_to_errno (enum qcow2_error_kind kind)
+{
+  switch (kind) {
+  case QCOW2_ERR_IO:          return EIO;
+  case QCOW2_ERR_NOMEM:       return ENOMEM;
+  case QCOW2_ERR_FORMAT:      return EINVAL;
+  case QCOW2_ERR_UNSUPPORTED: return ENOTSUP;
+  case QCOW2_ERR_CORRUPT:     return EIO;
+  case QCOW2_ERR_RANGE:       return EINVAL;
+  }
+  return EIO;
+}
+
+static void
+fill (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
+      uint64_t host_off, const char *fmt, va_list args)
+{
+  assert (errnum > 0);
+  err->kind = kind;
+  err->errnum = errnum;
+  err->offset = host_off;
+  vsnprintf (err->text, sizeof err->text, fmt, args);
+}
+
+int
+q2_fail (struct qcow2_error *err, enum qcow2_error_kind kind,
+         uint64_t host_off, const char *fmt, ...)
+{
+  va_list args;
+
+  va_start (args, fmt);
+  fill (err, kind, kind_to_errno (kind), host_off, fmt, args);
+  va_end (args);
+  return -1;
+}
+
+int
+q2_fail_io (struct qcow2_error *err, int errnum, uint64_t host_off,
+            const char *fmt, ...)
+{
+  va_list args;
+
+  va_start (args, fmt);
+  fill (err, QCOW2_ERR_IO, errnum > 0 ? errnum : EIO, host_off, fmt, args);
+  va_end (args);
+  return -1;
+}
+
+int
+q2_fail_nomem (struct qcow2_error *err, const char *what)
+{
+  return q2_fail (err, QCOW2_ERR_NOMEM, QCOW2_NO_OFFSET,
+                  "out of memory for %s", what);
+}
+
+const char *
+q2_printable (char *out, size_t size, const void *bytes, size_t len)
+{
+  const unsigned char *p = bytes;
+  const size_t room = size - sizeof "...";
+  size_t n = 0;
+
+  assert (size >= 8);
+  for (size_t i = 0; i < len; ++i) {
+    const bool plain =
+      p[i] >= 0x20 && p[i] < 0x7f && p[i] != '\\' && p[i] != '\'';
+
+    if (n + (plain ? 1 : 4) > room) {
+      n += (size_t) snprintf (out + n, size - n, "...");
+      break;
+    }
+    if (plain)
+      out[n++] = (char) p[i];
+    else
+      n += (size_t) snprintf (out + n, size - n, "\\x%02x", p[i]);
+  }
+  out[n] = '\0';
+  return out;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool.c - the decompression contexts of one image.
+ *
+ * Owns      the contexts, idle ones in a list.
+ * Method    contexts are made when first needed, up to what MAX_BYTES of
+ *           buffers allow, and kept until the image is closed.
+ * Locks     pool.lock guards the list and the count; it is not held while a
+ *           codec works.
+ */
+#include "config.h"
+
+#include "codec/deflate.h"
+#include "codec/pool.h"
+#include "codec/zstd.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+/* All buffers of one image's contexts together; with the largest clusters,
+ * 2 MiB, that is enough for five.
+ */
+#define MAX_BYTES (UINT64_C (32) << 20)
+#define MAX_CODECS 64
+
+struct q2_codec {
+  struct q2_codec *next;
+  const struct q2_codec_pool *pool;
+  struct q2_inflater *inflater;
+  struct q2_unzstd *unzstd;
+  void *in, *out;               /* allocated when first asked for */
+};
+
+struct q2_codec_pool {
+  enum qcow2_compression compression;
+  size_t cluster_size, max_csize;
+
+  pthread_mutex_t lock;
+  pthread_cond_t returned;
+  struct q2_codec *idle;
+  unsigned made, max;
+};
+
+struct q2_codec_pool *
+q2_codec_pool_new (enum qcow2_compression compression, size_t cluster_size,
+                   size_t max_csize, struct qcow2_error *err)
+{
+  struct q2_codec_pool *pool = calloc (1, sizeof *pool);
+
+  if (pool == NULL) {
+    q2_fail_nomem (err, "decompression");
+    return NULL;
+  }
+  pool->compression = compression;
+  pool->cluster_size = cluster_size;
+  pool->max_csize = max_csize;
+  pool->max = (unsigned)
+    q2_min (MAX_BYTES / (cluster_size + max_csize), MAX_CODECS);
+  pthread_mutex_init (&pool->lock, NULL);
+  pthread_cond_init (&pool->returned, NULL);
+  return pool;
+}
+
+static void
+codec_free (struct q2_codec *codec)
+{
+  q2_inflater_free (codec->inflater);
+  q2_unzstd_free (codec->unzstd);
+  free (codec->in);
+  free (codec->out);
+  free (codec);
+}
+
+void
+q2_codec_pool_free (struct q2_codec_pool *pool)
+{
+  if (pool == NULL)
+    return;
+  while (pool->idle) {
+    struct q2_codec *const codec = pool->idle;
+
+    pool->idle = codec->next;
+    codec_free (codec);
+  }
+  pthread_cond_destroy (&pool->returned);
+  pthread_mutex_destroy (&pool->lock);
+  free (pool);
+}
+
+static struct q2_codec *
+codec_new (const struct q2_codec_pool *pool)
+{
+  struct q2_codec *codec = calloc (1, sizeof *codec);
+
+  if (codec == NULL)
+    return NULL;
+  codec->pool = pool;
+  if (pool->compression == QCOW2_COMPRESSION_ZSTD)
+    codec->unzstd = q2_unzstd_new ();
+  else
+    codec->inflater = q2_inflater_new ();
+  if (codec->unzstd == NULL && codec->inflater == NULL) {
+    free (codec);
+    return NULL;
+  }
+  return codec;
+}
+
+struct q2_codec *
+q2_codec_get (struct q2_codec_pool *pool, struct qcow2_error *err)
+{
+  struct q2_codec *codec;
+
+  pthread_mutex_lock (&pool->lock);
+  while (pool->idle == NULL && pool->made == pool->max)
+    pthread_cond_wait (&pool->returned, &pool->lock);
+  codec = pool->idle;
+  if (codec)
+    pool->idle = codec->next;
+  else
+    pool->made++;
+  pthread_mutex_unlock (&pool->lock);
+  if (codec)
+    return codec;
+
+  codec = codec_new (pool);
+  if (codec == NULL) {
+    pthread_mutex_lock (&pool->lock);
+    pool->made--;
+    pthread_cond_signal (&pool->returned);
+    pthread_mutex_unlock (&pool->lock);
+    q2_fail_nomem (err, "decompression");
+  }
+  return codec;
+}
+
+void
+q2_codec_put (struct q2_codec_pool *pool, struct q2_codec *codec)
+{
+  pthread_mutex_lock (&pool->lock);
+  codec->next = pool->idle;
+  pool->idle = codec;
+  pthread_cond_signal (&pool->returned);
+  pthread_mutex_unlock (&pool->lock);
+}
+
+void *
+q2_codec_in (struct q2_codec *codec)
+{
+  if (codec->in == NULL)
+    codec->in = malloc (codec->pool->max_csize);
+  return codec->in;
+}
+
+void *
+q2_codec_out (struct q2_codec *codec)
+{
+  if (codec->out == NULL)
+    codec->out = malloc (codec->pool->cluster_size);
+  return codec->out;
+}
+
+const char *
+q2_codec_decompress (struct q2_codec *codec, size_t in_len, void *out,
+                     size_t out_len)
+{
+  return codec->unzstd
+    ? q2_unzstd (codec->unzstd, codec->in, in_len, out, out_len)
+    : q2_inflate (codec->inflater, codec->in, in_len, out, out_len);
+}

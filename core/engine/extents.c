@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* extents.c - which parts of the disk are data, which read as zeros.
+ *
+ * Owns      merging runs into extents, and asking the host about data runs
+ *           of preallocated images, whose clusters may be holes of the file.
+ * Method    runs come from the map in batches; one extent is kept pending
+ *           until one of the other type follows.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "engine/reader.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Runs mapped at a time; a fragmented disk has one per cluster. */
+#define MAX_RUNS 128
+
+struct pending {
+  qcow2_extent_fn fn;
+  void *fn_opaque;
+  uint64_t guest_off, len;      /* len == 0: nothing pending */
+  enum qcow2_extent_type type;
+  int result;                   /* of fn: 0 go on, 1 stop, -1 failed */
+  bool reported;                /* fn was called at least once */
+};
+
+static void
+report (struct pending *p)
+{
+  if (p->len == 0 || p->result != 0)
+    return;
+  p->result = p->fn (p->fn_opaque, p->guest_off, p->len, p->type);
+  p->reported = true;
+}
+
+/* Returns nonzero if the walk should stop. */
+static int
+add (struct pending *p, uint64_t guest_off, uint64_t len,
+     enum qcow2_extent_type type)
+{
+  if (p->len > 0 && p->type == type) {
+    p->len += len;
+    return 0;
+  }
+  report (p);
+  p->guest_off = guest_off;
+  p->len = len;
+  p->type = type;
+  return p->result;
+}
+
+/* ---- Data runs that may be holes of the file -------------------------- */
+
+struct host_walk {
+  struct pending *pending;
+  uint64_t guest_minus_host;
+};
+
+static int
+add_host_extent (void *opaque, uint64_t host_off, uint64_t len, bool hole)
+{
+  const struct host_walk *hw = opaque;
+
+  return add (hw->pending, host_off + hw->guest_minus_host, len,
+              hole ? QCOW2_EXTENT_ZERO : QCOW2_EXTENT_DATA);
+}
+
+static int
+add_run (const struct q2_reader *r, const struct q2_io *io,
+         struct pending *p, const struct q2_run *run, struct qcow2_error *err)
+{
+  switch (run->kind) {
+  case Q2_RUN_UNALLOCATED:
+  case Q2_RUN_ZERO:
+    add (p, run->guest_off, run->len, QCOW2_EXTENT_ZERO);
+    return 0;
+  case Q2_RUN_DATA:
+    if (r->ask_host) {
+      struct host_walk hw = { p, run->guest_off - run->host_off };
+
+      return q2_io_extents (io, run->len, run->host_off, add_host_extent,
+                            &hw, err);
+    }
+    break;
+  case Q2_RUN_COMPRESSED:
+    break;
+  }
+  add (p, run->guest_off, run->len, QCOW2_EXTENT_DATA);
+  return 0;
+}
+
+static int
+walk (const struct q2_reader *r, const struct q2_io *io, uint64_t count,
+      uint64_t guest_off, struct pending *p, struct qcow2_error *err)
+{
+  struct q2_run runs[MAX_RUNS];
+
+  while (count > 0 && p->result == 0) {
+    size_t nr;
+
+    if (q2_map_runs (r->tables, io, guest_off, count, runs, MAX_RUNS, &nr,
+                     err) == -1)
+      return -1;
+    for (size_t i = 0; i < nr && p->result == 0; ++i) {
+      if (add_run (r, io, p, &runs[i], err) == -1)
+        return -1;
+      guest_off += runs[i].len;
+      count -= runs[i].len;
+    }
+  }
+  return 0;
+}
+
+int
+q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
+                   uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
+                   void *fn_opaque, struct qcow2_error *err)
+{
+  struct pending p = { .fn = fn, .fn_opaque = fn_opaque };
+  const int ret = walk (r, io, count, guest_off, &p, err);
+
+  /* What was mapped before a failure is worth reporting: the client comes
+   * back for the rest and gets the error then.
+   */
+  report (&p);
+  if (p.result == -1)
+    return q2_fail_io (err, errno, QCOW2_NO_OFFSET,
+                       "reporting an extent failed: %s", strerror (errno));
+  return ret == -1 && !p.reported ? -1 : 0;
+}

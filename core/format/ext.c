@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ext.c - walks header extensions, names feature bits.
+ *
+ * Owns      the extension types and the rule each must keep.
+ * Method    the area runs from the end of the header to the backing file
+ *           name, or to the end of the first cluster.  Types nobody here
+ *           knows are skipped: they are optional by definition.
+ * Locks     none; pure.
+ */
+#include "config.h"
+
+#include "format/ext.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EXT_END             UINT32_C (0x00000000)
+#define EXT_BACKING_FORMAT  UINT32_C (0xe2792aca)
+#define EXT_FEATURE_NAMES   UINT32_C (0x6803f857)
+#define EXT_BITMAPS         UINT32_C (0x23852875)
+#define EXT_LUKS            UINT32_C (0x0537be77)
+#define EXT_DATA_FILE       UINT32_C (0x44415441)
+
+#define EXT_HEADER_LEN 8
+#define FEATURE_NAME_LEN 48     /* type, bit, 46 bytes of name */
+#define MAX_BITMAPS 65535
+#define MAX_BITMAP_DIR_BYTES (UINT64_C (1024) * MAX_BITMAPS)
+
+struct ext {
+  uint32_t type;
+  uint32_t len;
+  uint64_t data_off;            /* from the start of the image */
+  const unsigned char *data;
+};
+
+static int
+decode_bitmaps (const struct ext *e, struct q2_header *h,
+                struct qcow2_error *err)
+{
+  uint32_t count;
+  uint64_t dir_bytes, dir_off;
+
+  if (e->len != 24)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
+                    "invalid bitmaps extension: its length is %u, not 24",
+                    e->len);
+  /* A writer that does not know bitmaps has changed the image since: they
+   * are meaningless now, and so is this extension.
+   */
+  if (!(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
+    return 0;
+
+  count = load_be32 (e->data);
+  dir_bytes = load_be64 (e->data + 8);
+  dir_off = load_be64 (e->data + 16);
+  if (count == 0 || count > MAX_BITMAPS)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
+                    "invalid bitmaps extension: %u bitmaps, it must have 1 "
+                    "to %u", count, MAX_BITMAPS);
+  if (load_be32 (e->data + 4) != 0)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off + 4,
+                    "invalid bitmaps extension: the reserved field is not 0");
+  if (dir_bytes > MAX_BITMAP_DIR_BYTES)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off + 8,
+                    "invalid bitmaps extension: a bitmap directory of "
+                    "%" PRIu64 " bytes is too large", dir_bytes);
+  if (!q2_is_aligned (dir_off, UINT64_C (1) << h->cluster_bits))
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off + 16,
+                    "invalid bitmaps extension: directory offset 0x%" PRIx64
+                    " is not a multiple of the cluster size", dir_off);
+  h->nr_bitmaps = count;
+  return 0;
+}
+
+static int
+check_luks (const struct ext *e, const struct q2_header *h,
+            struct qcow2_error *err)
+{
+  if (h->crypt != Q2_CRYPT_LUKS)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
+                    "the image has an encryption header, but its encryption "
+                    "method is not LUKS");
+  if (e->len != 16)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
+                    "invalid encryption header extension: its length is %u, "
+                    "not 16", e->len);
+  if (!q2_is_aligned (load_be64 (e->data), UINT64_C (1) << h->cluster_bits))
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
+                    "encryption header offset 0x%" PRIx64 " is not a "
+                    "multiple of the cluster size", load_be64 (e->data));
+  return 0;
+}
+
+static int
+decode_one (const struct ext *e, struct q2_header *h,
+            struct q2_features *features, struct qcow2_error *err)
+{
+  switch (e->type) {
+  case EXT_BACKING_FORMAT:
+    if (e->len >= 16)
+      return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
+                      "the backing format name is too long: %u bytes, at "
+                      "most 15 are allowed", e->len);
+    h->backing_format = (struct q2_name) { e->data_off, e->len };
+    return 0;
+  case EXT_FEATURE_NAMES:
+    *features = (struct q2_features) { e->data, e->len };
+    return 0;
+  case EXT_BITMAPS:
+    return decode_bitmaps (e, h, err);
+  case EXT_LUKS:
+    return check_luks (e, h, err);
+  case EXT_DATA_FILE:
+    h->data_file = (struct q2_name) { e->data_off, e->len };
+    return 0;
+  default:
+    return 0;
+  }
+}
+
+int
+q2_ext_decode (const void *bytes, size_t len, struct q2_header *h,
+               struct q2_features *ret_features, struct qcow2_error *err)
+{
+  const unsigned char *const p = bytes;
+  const uint64_t end =
+    q2_min (len, h->backing_file.offset ? h->backing_file.offset
+            : UINT64_C (1) << h->cluster_bits);
+  uint64_t off = h->header_length;
+
+  while (off < end) {
+    struct ext e;
+
+    if (end - off < EXT_HEADER_LEN)
+      return 0;                 /* no room for another one */
+    e.type = load_be32 (p + off);
+    e.len = load_be32 (p + off + 4);
+    if (e.type == EXT_END)
+      return 0;
+    off += EXT_HEADER_LEN;
+    if (e.len > end - off)
+      return q2_fail (err, QCOW2_ERR_CORRUPT, off - EXT_HEADER_LEN,
+                      "header extension too large: type 0x%08x has %u bytes, "
+                      "but only %" PRIu64 " are left", e.type, e.len,
+                      end - off);
+    e.data_off = off;
+    e.data = p + off;
+    if (decode_one (&e, h, ret_features, err) == -1)
+      return -1;
+    off += q2_align_up (e.len, 8);
+  }
+  return 0;
+}
+
+/* ---- Feature bits ---------------------------------------------------- */
+
+/* The name the image gives an incompatible feature bit, or NULL. */
+static const unsigned char *
+find_feature_name (const struct q2_features *features, unsigned bit)
+{
+  for (size_t i = 0; i + FEATURE_NAME_LEN <= features->len;
+       i += FEATURE_NAME_LEN) {
+    const unsigned char *const entry = features->table + i;
+
+    if (entry[0] == 0 && entry[1] == bit && entry[2] != '\0')
+      return entry + 2;
+  }
+  return NULL;
+}
+
+int
+q2_features_check (const struct q2_header *h,
+                   const struct q2_features *features,
+                   struct qcow2_error *err)
+{
+  const uint64_t unknown = h->incompatible & ~Q2_INCOMPAT_KNOWN;
+  char list[300] = "";
+  size_t n = 0;
+
+  if (unknown == 0)
+    return 0;
+  for (unsigned bit = 0; bit < 64 && n < sizeof list; ++bit) {
+    const unsigned char *name;
+    char text[64];
+
+    if (!(unknown & (UINT64_C (1) << bit)))
+      continue;
+    name = find_feature_name (features, bit);
+    if (name)
+      q2_printable (text, sizeof text, name,
+                    strnlen ((const char *) name, FEATURE_NAME_LEN - 2));
+    else
+      snprintf (text, sizeof text, "unknown incompatible feature bit %u",
+                bit);
+    n += (size_t) snprintf (list + n, sizeof list - n, "%s%s",
+                            n ? ", " : "", text);
+  }
+  return q2_fail (err, QCOW2_ERR_UNSUPPORTED, 72,
+                  "unsupported qcow2 feature(s): %s", list);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* header.h - the image header and its extensions, decoded and checked.
+ *
+ * Decoding accepts exactly what QEMU accepts; what this program cannot
+ * serve (yet) is a separate question that q2_header_check_served answers.
+ *
+ * Spec: "Header", "Header padding and extension", "Feature name table",
+ * "Bitmaps extension", "Full disk encryption header pointer".
+ */
+#ifndef QCOW2_FORMAT_HEADER_H
+#define QCOW2_FORMAT_HEADER_H
+
+#include "format/geometry.h"
+
+/* Incompatible feature bits. */
+#define Q2_INCOMPAT_DIRTY         (UINT64_C (1) << 0)
+#define Q2_INCOMPAT_CORRUPT       (UINT64_C (1) << 1)
+#define Q2_INCOMPAT_DATA_FILE     (UINT64_C (1) << 2)
+#define Q2_INCOMPAT_COMPRESSION   (UINT64_C (1) << 3)
+#define Q2_INCOMPAT_EXTENDED_L2   (UINT64_C (1) << 4)
+#define Q2_INCOMPAT_KNOWN         (UINT64_C (0x1f))
+/* Compatible and autoclear feature bits. */
+#define Q2_COMPAT_LAZY_REFCOUNTS  (UINT64_C (1) << 0)
+#define Q2_AUTOCLEAR_BITMAPS      (UINT64_C (1) << 0)
+#define Q2_AUTOCLEAR_DATA_RAW     (UINT64_C (1) << 1)
+
+enum q2_crypt { Q2_CRYPT_NONE, Q2_CRYPT_AES, Q2_CRYPT_LUKS };
+
+/* A name stored in the header area: bytes [offset, offset+len) of the
+ * image.  len == 0: there is none.
+ */
+struct q2_name {
+  uint64_t offset;
+  uint32_t len;
+};
+
+struct q2_header {
+  unsigned version;
+  unsigned cluster_bits;
+  unsigned l2_bits;                 /* version 1 only */
+  uint64_t virtual_size;
+  uint64_t l1_offset;
+  uint32_t l1_entries;              /* as stored; version 1: as needed */
+  uint64_t refcount_table_offset;
+  uint32_t refcount_table_clusters;
+  unsigned refcount_order;
+  uint32_t nr_snapshots;
+  uint64_t snapshots_offset;
+  uint64_t incompatible, compatible, autoclear;
+  uint32_t header_length;
+  enum q2_crypt crypt;
+  enum qcow2_compression compression;
+  struct q2_name backing_file;
+  struct q2_name backing_format;    /* from here on: from extensions */
+  struct q2_name data_file;
+  uint32_t nr_bitmaps;
+};
+
+/* Bytes from the start of the image that q2_header_decode may need, given
+ * the first Q2_HEADER_PROBE bytes (zero-filled where the file is shorter).
+ * Never more than a cluster; Q2_HEADER_PROBE if the bytes make no sense.
+ */
+#define Q2_HEADER_PROBE 512
+extern size_t q2_header_area (const void *probe)
+  __attribute__ ((__nonnull__));
+
+/* Decode and check the header and its extensions, and derive the geometry.
+ * 'bytes' are the first 'len' bytes of the image; len is at least what
+ * q2_header_area says.
+ */
+extern int q2_header_decode (const void *bytes, size_t len,
+                             struct q2_header *ret_header,
+                             struct q2_geometry *ret_geo,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Fail if the image needs something this program does not do. 'bytes' and
+ * 'len' as above: names in the message come from there.
+ */
+extern int q2_header_check_served (const struct q2_header *header,
+                                   const void *bytes, size_t len,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_FORMAT_HEADER_H */

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* l2e.h - what one L2 entry says.
+ *
+ * The only reader of L2 entry bits.  Reserved bits are ignored, as QEMU
+ * does: images in the wild have them set.
+ *
+ * Spec: "Cluster mapping", "Standard Cluster Descriptor", "Compressed
+ * Clusters Descriptor", "Extended L2 Entries".
+ */
+#ifndef QCOW2_FORMAT_L2E_H
+#define QCOW2_FORMAT_L2E_H
+
+#include "format/geometry.h"
+
+enum q2_cluster_kind {
+  Q2_CLUSTER_UNALLOCATED, /* reads from the layer below, or as zeros */
+  Q2_CLUSTER_DATA,        /* bytes at host_off */
+  Q2_CLUSTER_ZERO,        /* reads as zeros; host_off != 0: space is kept */
+  Q2_CLUSTER_COMPRESSED,  /* a stream of at most csize bytes at host_off */
+  Q2_CLUSTER_SUBCLUSTERS, /* extended L2: see alloc_bits and zero_bits */
+  Q2_CLUSTER_INVALID,     /* breaks the format; 'problem' says how */
+};
+
+struct q2_mapping {
+  enum q2_cluster_kind kind;
+  uint64_t host_off;
+  uint64_t csize;         /* COMPRESSED */
+  uint32_t alloc_bits;    /* SUBCLUSTERS: bit i set: subcluster i is data, */
+  uint32_t zero_bits;     /*   set: it reads as zeros; never both          */
+  const char *problem;    /* INVALID: a constant string */
+};
+
+/* 'descriptor' is the (first) 64 bit word of the entry, 'bitmap' the second
+ * one of an extended entry and ignored otherwise.  Extended entries whose
+ * subclusters are all alike come out as the plain kinds.
+ */
+extern void q2_l2e_decode (const struct q2_geometry *geo, uint64_t descriptor,
+                           uint64_t bitmap, struct q2_mapping *ret_mapping)
+  __attribute__ ((__nonnull__));
+
+/* The L2 table an L1 entry points to: 0 if none.  The result may be
+ * unaligned in a corrupt image; see q2_geometry.table_align.
+ */
+static inline uint64_t
+q2_l1e_table (const struct q2_geometry *geo, uint64_t l1e)
+{
+  return geo->version == 1 ? l1e : l1e & UINT64_C (0x00fffffffffffe00);
+}
+
+#endif /* QCOW2_FORMAT_L2E_H */

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* refcount_bits.h - one refcount of 1 to 64 bits inside a refcount block.
+ *
+ * Widths of a byte and more are big-endian; smaller ones are packed from
+ * the least significant bit of each byte up.
+ *
+ * Spec: "Reference counts".
+ */
+#ifndef QCOW2_FORMAT_REFCOUNT_BITS_H
+#define QCOW2_FORMAT_REFCOUNT_BITS_H
+
+#include "base/be.h"
+
+#include <stddef.h>
+
+/* Entry 'idx' of a block whose refcounts are 1 << order bits wide. */
+static inline uint64_t
+q2_refcount_get (const void *block, unsigned order, size_t idx)
+{
+  const unsigned char *p = block;
+
+  switch (order) {
+  case 6: return load_be64 (p + 8 * idx);
+  case 5: return load_be32 (p + 4 * idx);
+  case 4: return load_be16 (p + 2 * idx);
+  case 3: return p[idx];
+  default: {
+    const size_t bit = idx << order;
+    const unsigned mask = (1u << (1u << order)) - 1;
+
+    return (p[bit / 8] >> (bit % 8)) & mask;
+  }
+  }
+}
+
+#endif /* QCOW2_FORMAT_REFCOUNT_BITS_H */

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* io.c - bounds, zero-fill, alignment and splitting of host I/O.
+ *
+ * Owns      the rules of struct qcow2_io_ops; nothing else calls them.
+ * Method    clip the range at the end of the file and zero the rest; then
+ *           the common case (no minimum block, or already aligned) goes
+ *           straight into the caller's buffer, and an unaligned head or tail
+ *           goes through a bounce buffer of one block.
+ * Locks     none.  May block for as long as the host does.
+ */
+#include "config.h"
+
+#include "io/io.h"
+
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <errno.h>
+#include <string.h>
+
+static const char *
+class_name (enum qcow2_io_class class)
+{
+  switch (class) {
+  case QCOW2_IO_HEADER:     return "header";
+  case QCOW2_IO_L1:         return "L1 table";
+  case QCOW2_IO_L2:         return "L2 table";
+  case QCOW2_IO_REFCOUNT:   return "refcount block";
+  case QCOW2_IO_DATA:       return "data cluster";
+  case QCOW2_IO_COMPRESSED: return "compressed cluster";
+  }
+  return "data";
+}
+
+static uint32_t
+max_request (const struct q2_io *io)
+{
+  const uint32_t max = io->host->max_block;
+
+  return max > 0 && max < Q2_IO_MAX ? max : Q2_IO_MAX;
+}
+
+/* A range inside the file and aligned to the minimum block. */
+static int
+read_aligned (const struct q2_io *io, unsigned char *buf, uint64_t count,
+              uint64_t host_off, enum qcow2_io_class class,
+              struct qcow2_error *err)
+{
+  while (count > 0) {
+    const uint32_t n = (uint32_t) q2_min (count, max_request (io));
+    const int r = io->host->ops->pread (io->host->opaque, buf, n, host_off,
+                                        class);
+
+    if (r != 0)
+      return q2_fail_io (err, r, host_off,
+                         "reading %" PRIu32 " bytes of %s at offset "
+                         "0x%" PRIx64 " failed: %s", n, class_name (class),
+                         host_off, strerror (r));
+    buf += n;
+    host_off += n;
+    count -= n;
+  }
+  return 0;
+}
+
+/* Part of one block, through a bounce buffer. */
+static int
+read_partial_block (const struct q2_io *io, unsigned char *buf, size_t count,
+                    uint64_t host_off, enum qcow2_io_class class,
+                    struct qcow2_error *err)
+{
+  const uint32_t block = io->host->min_block;
+  const uint64_t start = q2_align_down (host_off, block);
+  Q2_CLEANUP_FREE unsigned char *bounce = NULL;
+
+  if (start + block > io->host->size)
+    return q2_fail_io (err, EIO, host_off,
+                       "offset 0x%" PRIx64 " lies in the last, partial "
+                       "block of the file, which cannot be read: the "
+                       "minimum block size below is %" PRIu32 " bytes; "
+                       "extend the file to a multiple of it, for example "
+                       "with 'truncate -s %%%" PRIu32 " FILE'",
+                       host_off, block, block);
+  bounce = malloc (block);
+  if (bounce == NULL)
+    return q2_fail_nomem (err, "an aligned block");
+  if (read_aligned (io, bounce, block, start, class, err) == -1)
+    return -1;
+  memcpy (buf, bounce + (host_off - start), count);
+  return 0;
+}
+
+/* A range inside the file: head, body and tail. */
+static int
+read_split (const struct q2_io *io, unsigned char *buf, uint64_t count,
+            uint64_t host_off, enum qcow2_io_class class,
+            struct qcow2_error *err)
+{
+  const uint64_t block = io->host->min_block;
+
+  if (block > 1 && !q2_is_aligned (host_off, block)) {
+    const uint64_t n =
+      q2_min (count, q2_align_up (host_off, block) - host_off);
+
+    if (read_partial_block (io, buf, n, host_off, class, err) == -1)
+      return -1;
+    buf += n;
+    host_off += n;
+    count -= n;
+  }
+  if (count >= block) {
+    const uint64_t n = block > 1 ? q2_align_down (count, block) : count;
+
+    if (read_aligned (io, buf, n, host_off, class, err) == -1)
+      return -1;
+    buf += n;
+    host_off += n;
+    count -= n;
+  }
+  if (count > 0)
+    return read_partial_block (io, buf, count, host_off, class, err);
+  return 0;
+}
+
+int
+q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
+            uint64_t host_off, enum qcow2_io_class class,
+            struct qcow2_error *err)
+{
+  uint64_t inside;
+
+  if (host_off >= io->file_size) {
+    memset (buf, 0, count);
+    return 0;
+  }
+  inside = q2_min (count, io->file_size - host_off);
+  if (inside < count)
+    memset ((unsigned char *) buf + inside, 0, count - inside);
+  if (host_off + inside > io->host->size)
+    return q2_fail_io (err, EIO, host_off,
+                       "the image file was %" PRIu64 " bytes long when it "
+                       "was opened, but this connection reaches only "
+                       "%" PRIu64 ": connect again",
+                       io->file_size, io->host->size);
+  return read_split (io, buf, inside, host_off, class, err);
+}
+
+int
+q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
+             struct qcow2_error *err)
+{
+  const uint64_t block = io->host->min_block;
+  const uint64_t end_of_io =
+    q2_align_down (q2_min (io->file_size, io->host->size), block);
+  uint64_t end;
+
+  if (host_off >= end_of_io)
+    return 0;
+  end = host_off + q2_min (count, end_of_io - host_off);
+  end = q2_align_up (end, block);
+  host_off = q2_align_down (host_off, block);
+  while (host_off < end) {
+    const uint32_t n = (uint32_t) q2_min (end - host_off, max_request (io));
+    const int r = io->host->ops->cache (io->host->opaque, n, host_off);
+
+    if (r != 0)
+      return q2_fail_io (err, r, host_off,
+                         "caching %" PRIu32 " bytes at offset 0x%" PRIx64
+                         " failed: %s", n, host_off, strerror (r));
+    host_off += n;
+  }
+  return 0;
+}
+
+/* ---- Extents --------------------------------------------------------- */
+
+#define MAX_EXTENTS_REQUEST (UINT32_C (1) << 30)
+
+/* Clips what the host reports to the range that was asked for: with a
+ * minimum block the request is wider.
+ */
+struct clip {
+  uint64_t start, end;          /* what the caller wants next, and its end */
+  qcow2_host_extent_fn fn;
+  void *fn_opaque;
+  bool stopped;
+};
+
+static int
+clip_extent (void *opaque, uint64_t host_off, uint64_t len, bool hole)
+{
+  struct clip *clip = opaque;
+  const uint64_t to = q2_min (host_off + len, clip->end);
+
+  if (clip->stopped || to <= clip->start)
+    return clip->stopped;
+  if (clip->fn (clip->fn_opaque, clip->start, to - clip->start, hole) != 0)
+    clip->stopped = true;
+  clip->start = to;
+  return clip->stopped;
+}
+
+static int
+ask_host (const struct q2_io *io, struct clip *clip, uint64_t end,
+          struct qcow2_error *err)
+{
+  const uint64_t block = io->host->min_block;
+
+  while (clip->start < end && !clip->stopped) {
+    const uint64_t from = q2_align_down (clip->start, block);
+    const uint64_t to = q2_align_up (end, block);
+    const uint32_t n = (uint32_t) q2_min (to - from, MAX_EXTENTS_REQUEST);
+    const uint64_t before = clip->start;
+    const int r = io->host->ops->extents (io->host->opaque, n, from,
+                                          clip_extent, clip);
+
+    if (r != 0)
+      return q2_fail_io (err, r, from,
+                         "asking for the extents of %" PRIu32 " bytes at "
+                         "offset 0x%" PRIx64 " failed: %s", n, from,
+                         strerror (r));
+    if (clip->start == before && !clip->stopped)
+      return q2_fail_io (err, EIO, from,
+                         "no extents were reported at offset 0x%" PRIx64,
+                         from);
+  }
+  return 0;
+}
+
+int
+q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
+               qcow2_host_extent_fn fn, void *fn_opaque,
+               struct qcow2_error *err)
+{
+  const uint64_t end = host_off + count;
+  const uint64_t end_of_io =
+    q2_align_down (q2_min (io->file_size, io->host->size),
+                   io->host->min_block);
+  const uint64_t ask_end = q2_min (end, end_of_io);
+  struct clip clip = { host_off, ask_end, fn, fn_opaque, false };
+
+  assert (end >= host_off);
+  if (io->host->ops->extents != NULL && host_off < ask_end) {
+    if (ask_host (io, &clip, ask_end, err) == -1)
+      return -1;
+  }
+  /* What the host was not asked about: data up to the end of the file, a
+   * hole behind it.
+   */
+  clip.end = end;
+  if (clip.start < q2_min (end, io->file_size))
+    clip_extent (&clip, clip.start,
+                 q2_min (end, io->file_size) - clip.start, false);
+  if (clip.start < end)
+    clip_extent (&clip, clip.start, end - clip.start, true);
+  return 0;
+}

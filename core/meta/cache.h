@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cache.h - a bounded cache of mapping tables, cut into slices.
+ *
+ * A slice is a piece of a table, small enough that a disk with scattered
+ * data does not fill the cache with empty parts of its tables.  Slices are
+ * named by their host offset and hold the raw bytes of the file.
+ *
+ * Bytes never leave the cache by reference: callers get copies, made under
+ * a lock that is held for as long as a small memcpy takes.  So nothing is
+ * ever pinned and eviction never waits.
+ *
+ * Locks: see docs/LOCKING.md (cache.loads, cache.shard).
+ */
+#ifndef QCOW2_META_CACHE_H
+#define QCOW2_META_CACHE_H
+
+#include "io/io.h"
+
+struct q2_cache;
+
+/* A cache of at most 'max_bytes' of slices of 'slice_size' (a power of
+ * two) bytes each; memory is used as slices come in.
+ */
+extern struct q2_cache *q2_cache_new (uint64_t max_bytes, size_t slice_size,
+                                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_cache_free (struct q2_cache *cache);
+
+/* Copy 'len' bytes at 'host_off', which is 'skip' bytes into a slice, from
+ * the cache, if the slice is there; the range must not leave the slice.
+ */
+extern bool q2_cache_lookup (struct q2_cache *cache, uint64_t host_off,
+                             size_t skip, void *buf, size_t len)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same, but if the slice is missing read 'ahead' bytes from the start
+ * of that slice, keep them all, and copy.  'ahead' is a multiple of the
+ * slice size, at least one slice, at most Q2_CACHE_MAX_LOAD.  Threads that
+ * miss the same bytes share one read; if it fails each tries its own.
+ */
+#define Q2_CACHE_MAX_LOAD (UINT32_C (2) << 20)
+extern int q2_cache_read (struct q2_cache *cache, const struct q2_io *io,
+                          uint64_t host_off, size_t skip, void *buf,
+                          size_t len, size_t ahead, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Keep bytes that were read for another reason: one whole slice. */
+extern void q2_cache_insert (struct q2_cache *cache, uint64_t host_off,
+                             const void *slice)
+  __attribute__ ((__nonnull__));
+
+extern size_t q2_cache_slice_size (const struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_META_CACHE_H */

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tables.h - the L1 table, and L2 entries by index.
+ *
+ * Answers "which L2 table", and "what are the raw bytes of these entries".
+ * What the entries mean is format/l2e.h's business.
+ *
+ * Spec: "Cluster mapping".
+ */
+#ifndef QCOW2_META_TABLES_H
+#define QCOW2_META_TABLES_H
+
+#include "format/geometry.h"
+#include "meta/cache.h"
+
+struct q2_tables;
+
+/* Read the L1 table of 'l1_entries' entries (at most Q2_MAX_L1_BYTES) at
+ * 'l1_host_off', and set up the cache of L2 tables.  'geo' must outlive the
+ * result.
+ */
+extern struct q2_tables *
+q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
+               uint64_t l1_host_off, uint32_t l1_entries,
+               uint64_t cache_bytes, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_tables_free (struct q2_tables *tables);
+
+extern const struct q2_geometry *
+q2_tables_geometry (const struct q2_tables *tables)
+  __attribute__ ((__nonnull__));
+
+/* True if the L1 entry maps nothing: all its guest bytes are unallocated.
+ * l1_index must be below geo->l1_needed.
+ */
+extern bool q2_tables_l1_is_empty (const struct q2_tables *tables,
+                                   uint64_t l1_index)
+  __attribute__ ((__nonnull__));
+
+/* Copy raw L2 entries, starting with entry l2_index, of the table that a
+ * non-empty L1 entry points to.  At most 'count' entries, and no more than
+ * fit into 'size' bytes; at least one.  'count' also says how far the
+ * caller is going to read on in this table.
+ */
+extern int q2_tables_read_l2 (struct q2_tables *tables,
+                              const struct q2_io *io, uint64_t l1_index,
+                              uint64_t l2_index, uint64_t count, void *buf,
+                              size_t size, uint64_t *ret_count,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Host offset of an L2 entry, for messages. */
+extern uint64_t q2_tables_l2_entry_off (const struct q2_tables *tables,
+                                        uint64_t l1_index, uint64_t l2_index)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_META_TABLES_H */

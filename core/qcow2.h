@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* qcow2.h - the one public header of the qcow2 engine.
+ *
+ * The engine turns host I/O (a small table of synchronous functions over
+ * the bytes of an image file) into the virtual disk inside that image.  It
+ * knows nothing of nbdkit, opens no file, starts no process and prints
+ * nothing: the caller supplies the I/O, and gets errors as values.
+ *
+ * Threads: any number of threads may call the request functions
+ * (qcow2_pread, qcow2_extents, qcow2_cache, qcow2_get_info) on one image at
+ * once, each with a struct qcow2_io of its own or a shared one.
+ * qcow2_open and qcow2_close need the image to themselves.
+ *
+ * Offsets: "host" offsets count bytes in the image file, "guest" offsets
+ * count bytes of the virtual disk.
+ */
+#ifndef QCOW2_H
+#define QCOW2_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- Errors ---------------------------------------------------------- */
+
+enum qcow2_error_kind {
+  QCOW2_ERR_IO,          /* the host I/O failed; errnum is its errno */
+  QCOW2_ERR_NOMEM,       /* out of memory */
+  QCOW2_ERR_FORMAT,      /* these bytes are not a qcow2 or qcow image */
+  QCOW2_ERR_UNSUPPORTED, /* a valid image that needs what we do not do */
+  QCOW2_ERR_CORRUPT,     /* the image breaks a rule of the format */
+  QCOW2_ERR_RANGE,       /* the caller asked for bytes outside the disk */
+};
+
+/* Filled in by every function that fails, untouched by those that succeed.
+ * 'errnum' is never 0.  'offset' is the host offset the failure is about,
+ * or QCOW2_NO_OFFSET.  'text' is one line without newline; control
+ * characters from the image are escaped.
+ */
+#define QCOW2_NO_OFFSET UINT64_MAX
+struct qcow2_error {
+  enum qcow2_error_kind kind;
+  int errnum;
+  uint64_t offset;
+  char text[512];
+};
+
+/* ---- Host I/O -------------------------------------------------------- */
+
+/* What a host request is for: lets callers count, and tests choose. */
+enum qcow2_io_class {
+  QCOW2_IO_HEADER,
+  QCOW2_IO_L1,
+  QCOW2_IO_L2,
+  QCOW2_IO_REFCOUNT,
+  QCOW2_IO_DATA,
+  QCOW2_IO_COMPRESSED,
+};
+#define QCOW2_IO_NR_CLASSES 6
+
+/* Receives one extent of the host file; ranges arrive in ascending order
+ * without gaps.  'hole' means it reads as zeros.  Returns 0, or nonzero to
+ * stop the enumeration early (which is not an error).
+ */
+typedef int (*qcow2_host_extent_fn) (void *fn_opaque, uint64_t host_off,
+                                     uint64_t len, bool hole);
+
+struct qcow2_io_ops {
+  /* Read exactly [host_off, host_off+count) into buf.  The engine only
+   * calls this with 0 < count <= max_block, inside [0, size), and, where
+   * min_block > 1, with host_off and count multiples of it (see
+   * qcow2_io.min_block about the end of the file).
+   * Returns 0, or an errno value (> 0).
+   */
+  int (*pread) (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+                enum qcow2_io_class class);
+
+  /* Optional (NULL): report which parts of the range are holes.  Same
+   * constraints on the range, but count may be up to 1 GiB.
+   */
+  int (*extents) (void *opaque, uint32_t count, uint64_t host_off,
+                  qcow2_host_extent_fn fn, void *fn_opaque);
+
+  /* Optional (NULL): hint that the range will be read soon. */
+  int (*cache) (void *opaque, uint32_t count, uint64_t host_off);
+};
+
+/* One way to reach the bytes of the image; the engine never changes it.
+ * It must stay valid only during the call it is passed to.
+ */
+struct qcow2_io {
+  const struct qcow2_io_ops *ops;
+  void *opaque;
+
+  /* Bytes that can be read through this way.  If it is smaller than the
+   * size the image was opened with, reads between the two fail with EIO:
+   * only bytes past the end of the image file itself read as zeros.
+   */
+  uint64_t size;
+
+  /* Smallest unit of a request, a power of two, 1 if there is none.  When
+   * 'size' is not a multiple of it, the bytes of the last partial block
+   * cannot be reached by any legal request and reading them is an error.
+   */
+  uint32_t min_block;
+
+  /* Largest request, a multiple of min_block; 0 means 32 MiB, which is also
+   * the upper limit.
+   */
+  uint32_t max_block;
+};
+
+/* ---- Images ---------------------------------------------------------- */
+
+struct qcow2_image;
+
+enum qcow2_log_level { QCOW2_LOG_DEBUG, QCOW2_LOG_WARNING };
+
+struct qcow2_options {
+  /* Upper bound for cached mapping tables, in bytes.  0 = 32 MiB. */
+  uint64_t cache_size;
+
+  /* Optional (NULL): receives one line about things worth knowing, from
+   * any thread that is inside a call to the engine.
+   */
+  void (*log) (void *log_opaque, enum qcow2_log_level level,
+               const char *text);
+  void *log_opaque;
+};
+
+enum qcow2_compression { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD };
+
+struct qcow2_info {
+  unsigned version;              /* 1, 2 or 3 */
+  uint64_t virtual_size;         /* bytes of the disk, exact */
+  uint64_t cluster_size;         /* bytes, a power of two, 512 .. 2 MiB */
+  unsigned refcount_bits;        /* 1 .. 64; 0 for version 1 */
+  bool extended_l2;
+  enum qcow2_compression compression;
+  bool dirty;                    /* refcounts may be stale; data is fine */
+  bool corrupt;                  /* some writer has seen corruption */
+  bool lazy_refcounts;
+  uint32_t nr_snapshots;
+  uint32_t nr_bitmaps;
+};
+
+/* Open the image that 'io' reaches, of io->size bytes, for reading.
+ * Reads the header and the L1 table, never writes.  The image keeps no
+ * reference to 'io' or 'options'.  Returns NULL on error.
+ */
+extern struct qcow2_image *qcow2_open (const struct qcow2_io *io,
+                                       const struct qcow2_options *options,
+                                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3), __warn_unused_result__));
+
+/* Free the image.  No request may be in flight.  NULL is allowed. */
+extern void qcow2_close (struct qcow2_image *image);
+
+/* The struct belongs to the image and never changes. */
+extern const struct qcow2_info *
+qcow2_get_info (const struct qcow2_image *image) __attribute__ ((__nonnull__));
+
+/* Read 'count' bytes of the disk at 'guest_off' into 'buf'.  The range must
+ * lie inside the disk.  On error the contents of 'buf' are undefined.
+ */
+extern int qcow2_pread (struct qcow2_image *image, const struct qcow2_io *io,
+                        void *buf, uint32_t count, uint64_t guest_off,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
+
+/* What a range of the disk holds.  DATA must be read to know; ZERO reads
+ * as zeros, whether or not the image keeps clusters for it.
+ */
+enum qcow2_extent_type { QCOW2_EXTENT_DATA, QCOW2_EXTENT_ZERO };
+
+/* Returns 0 to go on, 1 to stop here (not an error), -1 on failure with
+ * errno set.
+ */
+typedef int (*qcow2_extent_fn) (void *fn_opaque, uint64_t guest_off,
+                                uint64_t len, enum qcow2_extent_type type);
+
+/* Report the extents of [guest_off, guest_off+count), a range inside the
+ * disk with count > 0: ascending, without gaps, never past the end of the
+ * range, neighbours of the same type merged.  If a part of the mapping is
+ * corrupt or unreadable, what comes before it is reported and the call
+ * succeeds; it fails if nothing could be reported.
+ */
+extern int qcow2_extents (struct qcow2_image *image,
+                          const struct qcow2_io *io, uint64_t count,
+                          uint64_t guest_off, qcow2_extent_fn fn,
+                          void *fn_opaque, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5, 7), __warn_unused_result__));
+
+/* Load the mapping of the range and pass io->ops->cache (which must not be
+ * NULL) the host ranges behind it.
+ */
+extern int qcow2_cache (struct qcow2_image *image, const struct qcow2_io *io,
+                        uint32_t count, uint64_t guest_off,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5), __warn_unused_result__));
+
+/* ---- The library itself ---------------------------------------------- */
+
+/* Version of this package, and which decompressors were built in. */
+extern const char *qcow2_version (void);
+extern bool qcow2_has_zlib (void);
+extern bool qcow2_has_libdeflate (void);
+extern bool qcow2_has_zstd (void);
+
+#endif /* QCOW2_H */
