@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* config.c - parameters, ours and what the plugin's tell about it.
+ *
+ * Owns      the global 'config', constant once config_complete has run.
+ * Method    our keys all start with "qcow2-".  Every other key is passed
+ *           on; on its way by it may tell whether the plugin looks at
+ *           export names, and which local file it serves.
+ * Locks     none: only the main thread writes, before there are others.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIN_CACHE_SIZE (64 * 1024)
+
+struct config config;
+
+const char config_help[] =
+  "qcow2-cache-size=<SIZE>        Memory for cached mapping tables of an\n"
+  "                               image (default 32M).";
+
+/* What was seen go by. */
+static bool seen_ignoring;      /* a key of a plugin that ignores names */
+static bool seen_naming;        /* a key of a plugin that may look at them */
+static unsigned nr_file, nr_dir;
+
+/* Keys that belong to plugins known to serve the same bytes under every
+ * export name: curl, data, file, memory, nbd, ssh, S3.
+ */
+static bool
+is_ignoring_key (const char *key)
+{
+  static const char *const keys[] = {
+    "base64", "bucket", "data", "fd", "file", "hostname", "host", "path",
+    "raw", "socket", "socket-fd", "uri", "url", "vsock", NULL
+  };
+
+  for (size_t i = 0; keys[i]; ++i)
+    if (strcmp (key, keys[i]) == 0)
+      return true;
+  return false;
+}
+
+/* Keys that say, or may say, that the plugin serves many things; these
+ * outweigh the ones above.
+ */
+static bool
+is_naming_key (const char *key)
+{
+  static const char *const keys[] = {
+    "dir", "directory", "dirfd", "dynamic-export", "ext2file", "script",
+    NULL
+  };
+
+  for (size_t i = 0; keys[i]; ++i)
+    if (strcmp (key, keys[i]) == 0)
+      return true;
+  return false;
+}
+
+/* Absolute: a daemon changes its directory.  Keeps the path as it is if it
+ * does not exist; the plugin will say so.
+ */
+static int
+keep_path (char **slot, const char *value)
+{
+  char *path = realpath (value, NULL);
+
+  if (path == NULL && (path = strdup (value)) == NULL) {
+    nbdkit_error ("strdup: %m");
+    return -1;
+  }
+  free (*slot);
+  *slot = path;
+  return 0;
+}
+
+/* What to call the image in messages.  Secrets hide in URLs: the user part
+ * and the query are left out.
+ */
+static int
+keep_label (const char *value)
+{
+  const char *const scheme = strstr (value, "://");
+  const char *host = scheme ? scheme + 3 : value;
+  const size_t end = strcspn (host, "/?");
+  const char *const at = scheme ? memrchr (host, '@', end) : NULL;
+  const int prefix = (int) (host - value);
+
+  if (at)
+    host = at + 1;
+  free (config.label);
+  if (asprintf (&config.label, "%.*s%.*s", prefix, value,
+                (int) (scheme ? strcspn (host, "?") : strlen (host)),
+                host) == -1) {
+    config.label = NULL;
+    nbdkit_error ("asprintf: %m");
+    return -1;
+  }
+  return 0;
+}
+
+static bool
+is_label_key (const char *key)
+{
+  return strcmp (key, "file") == 0 || strcmp (key, "url") == 0 ||
+    strcmp (key, "path") == 0 || strcmp (key, "uri") == 0;
+}
+
+static int
+parse_cache_size (const char *value)
+{
+  const int64_t size = nbdkit_parse_size (value);
+
+  if (size == -1)
+    return -1;
+  if (size < MIN_CACHE_SIZE) {
+    nbdkit_error ("qcow2-cache-size must be at least 64K, not '%s'", value);
+    return -1;
+  }
+  config.cache_size = size;
+  return 0;
+}
+
+int
+config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
+              const char *key, const char *value)
+{
+  if (strcmp (key, "qcow2-cache-size") == 0)
+    return parse_cache_size (value);
+
+  if (is_naming_key (key))
+    seen_naming = true;
+  if (is_ignoring_key (key))
+    seen_ignoring = true;
+  if (strcmp (key, "file") == 0) {
+    nr_file++;
+    if (keep_path (&config.file, value) == -1)
+      return -1;
+  }
+  else if (strcmp (key, "dir") == 0 || strcmp (key, "directory") == 0) {
+    nr_dir++;
+    if (keep_path (&config.dir, value) == -1)
+      return -1;
+  }
+  if (is_label_key (key) && keep_label (value) == -1)
+    return -1;
+  return next (nxdata, key, value);
+}
+
+int
+config_complete (nbdkit_next_config_complete *next, nbdkit_backend *nxdata)
+{
+  /* Several of a kind: some other plugin's idea of these keys. */
+  if (nr_file != 1 || seen_naming) {
+    free (config.file);
+    config.file = NULL;
+  }
+  if (nr_dir != 1 || nr_file != 0) {
+    free (config.dir);
+    config.dir = NULL;
+  }
+  if (config.dir)
+    config.names = NAMES_ARE_FILES;
+  else if (seen_ignoring && !seen_naming)
+    config.names = NAMES_IGNORED;
+  else
+    config.names = NAMES_UNKNOWN;
+  return next (nxdata);
+}
+
+void
+config_unload (void)
+{
+  free (config.file);
+  free (config.dir);
+  free (config.label);
+}
