@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# make bench: performance against rivals; never part of make check.
+
+if HAVE_LIBNBD
+EXTRA_PROGRAMS += bench/nbdload
+bench_nbdload_SOURCES = bench/nbdload.c
+bench_nbdload_CFLAGS = $(WARN_CFLAGS) $(LIBNBD_CFLAGS)
+bench_nbdload_LDADD = $(LIBNBD_LIBS)
+
+bench: bench/nbdload
+	$(PYTHON) $(srcdir)/bench/bench --nbdload $(builddir)/bench/nbdload \
+	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
+	    $(BENCH_FLAGS)
+else
+bench:
+	@echo "make bench needs libnbd: install libnbd-dev and configure again"
+	@false
+endif
+
+.PHONY: bench

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Variables that the folders of tests append to.
+
+TESTS =
+XFAIL_TESTS =
+check_PROGRAMS =
+check_LTLIBRARIES =
+noinst_PROGRAMS =
+EXTRA_PROGRAMS =
+CLEANFILES =
+DISTCLEANFILES =
+EXTRA_DIST = \
+	common.mk \
+	fuzz/local.mk \
+	unit/local.mk \
+	nbd/local.mk \
+	style/local.mk \
+	bench/local.mk \
+	$(LONG_TESTS) \
+	$(NULL)
+
+# Run by make check-long in addition.
+LONG_TESTS =
+
+# Tests in shell and Python need to find the build and the sources.
+AM_TESTS_ENVIRONMENT = \
+	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
+	top_builddir='$(abs_top_builddir)'; export top_builddir; \
+	PYTHON='$(PYTHON)'; export PYTHON; \
+	SANITIZER='$(SANITIZER)'; export SANITIZER; \
+	VALGRIND='$(VALGRIND)'; export VALGRIND; \
+	LC_ALL=C; export LC_ALL; \
+	$(NULL)
+
+# C tests link the engine statically and may look at all of it.
+UNIT_CPPFLAGS = -I$(top_srcdir)/core -I$(srcdir)/unit
+UNIT_CFLAGS = $(WARN_CFLAGS) $(SANITIZER_CFLAGS)
+UNIT_LIBS = $(top_builddir)/core/libqcow2core.la
+
+check-long: check
+	$(MAKE) check TESTS="$(LONG_TESTS)"
