@@ -168,10 +168,13 @@ extern int qcow2_pread (struct qcow2_image *image, const struct qcow2_io *io,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
 
-/* What a range of the disk holds.  DATA must be read to know; ZERO reads
- * as zeros, whether or not the image keeps clusters for it.
- */
-enum qcow2_extent_type { QCOW2_EXTENT_DATA, QCOW2_EXTENT_ZERO };
+/* What a range of the disk holds. */
+enum qcow2_extent_type {
+  QCOW2_EXTENT_DATA,            /* must be read to know */
+  QCOW2_EXTENT_ZERO,            /* reads as zeros: the image says so */
+  QCOW2_EXTENT_ZERO_ALLOCATED,  /* reads as zeros: a data cluster, but a hole
+                                   of the image file, or past its end */
+};
 
 /* Returns 0 to go on, 1 to stop here (not an error), -1 on failure with
  * errno set.

@@ -201,15 +201,28 @@ struct add_extents {
   bool one;                     /* the client wants only the first */
 };
 
+static uint32_t
+nbdkit_type (enum qcow2_extent_type type)
+{
+  switch (type) {
+  case QCOW2_EXTENT_DATA:
+    return 0;
+  case QCOW2_EXTENT_ZERO:
+    return NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
+  case QCOW2_EXTENT_ZERO_ALLOCATED:
+    return NBDKIT_EXTENT_ZERO;
+  }
+  return 0;
+}
+
 static int
 add_extent (void *opaque, uint64_t guest_off, uint64_t len,
             enum qcow2_extent_type type)
 {
   const struct add_extents *a = opaque;
 
-  if (nbdkit_add_extent (a->extents, guest_off, len,
-                         type == QCOW2_EXTENT_ZERO
-                         ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0) == -1)
+  if (nbdkit_add_extent (a->extents, guest_off, len, nbdkit_type (type))
+      == -1)
     return -1;
   return a->one;
 }

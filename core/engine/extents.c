@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* extents.c - which parts of the disk are data, which read as zeros.
  *
- * Owns      merging runs into extents, and asking the host about data runs
- *           of preallocated images, whose clusters may be holes of the file.
+ * Owns      merging runs into extents, and finding data clusters that are
+ *           holes of the image file: those of a preallocated image, or of
+ *           one that ends in the middle of a cluster.
  * Method    runs come from the map in batches; one extent is kept pending
- *           until one of the other type follows.
+ *           until one of another type follows.
+ *
+ *           Asking the host costs a system call or a round trip each time,
+ *           so only long runs are asked about.  Preallocation makes runs as
+ *           long as an L2 table allows; a fragmented disk has none.
  * Locks     none.
  */
 #include "config.h"
 
 #include "engine/reader.h"
 
+#include "base/bits.h"
 #include "base/error.h"
 
 #include <errno.h>
@@ -18,6 +24,11 @@
 
 /* Runs mapped at a time; a fragmented disk has one per cluster. */
 #define MAX_RUNS 128
+
+/* The host is asked about runs of at least this, or what one L2 table maps
+ * if that is less.
+ */
+#define MIN_ASK_HOST (UINT64_C (1) << 20)
 
 struct pending {
   qcow2_extent_fn fn;
@@ -66,7 +77,40 @@ add_host_extent (void *opaque, uint64_t host_off, uint64_t len, bool hole)
   const struct host_walk *hw = opaque;
 
   return add (hw->pending, host_off + hw->guest_minus_host, len,
-              hole ? QCOW2_EXTENT_ZERO : QCOW2_EXTENT_DATA);
+              hole ? QCOW2_EXTENT_ZERO_ALLOCATED : QCOW2_EXTENT_DATA);
+}
+
+static bool
+worth_asking (const struct q2_reader *r, const struct q2_io *io,
+              const struct q2_run *run)
+{
+  const unsigned table_bits = q2_tables_geometry (r->tables)->l1_shift;
+
+  return io->host->ops->extents != NULL &&
+    run->len >= q2_min (MIN_ASK_HOST, UINT64_C (1) << table_bits);
+}
+
+static int
+add_data (const struct q2_reader *r, const struct q2_io *io,
+          struct pending *p, const struct q2_run *run,
+          struct qcow2_error *err)
+{
+  const uint64_t room =
+    io->file_size > run->host_off ? io->file_size - run->host_off : 0;
+  const uint64_t inside = q2_min (run->len, room);
+
+  if (worth_asking (r, io, run)) {
+    struct host_walk hw = { p, run->guest_off - run->host_off };
+
+    return q2_io_extents (io, run->len, run->host_off, add_host_extent, &hw,
+                          err);
+  }
+  if (inside > 0)
+    add (p, run->guest_off, inside, QCOW2_EXTENT_DATA);
+  if (inside < run->len)
+    add (p, run->guest_off + inside, run->len - inside,
+         QCOW2_EXTENT_ZERO_ALLOCATED);
+  return 0;
 }
 
 static int
@@ -79,17 +123,11 @@ add_run (const struct q2_reader *r, const struct q2_io *io,
     add (p, run->guest_off, run->len, QCOW2_EXTENT_ZERO);
     return 0;
   case Q2_RUN_DATA:
-    if (r->ask_host) {
-      struct host_walk hw = { p, run->guest_off - run->host_off };
-
-      return q2_io_extents (io, run->len, run->host_off, add_host_extent,
-                            &hw, err);
-    }
-    break;
+    return add_data (r, io, p, run, err);
   case Q2_RUN_COMPRESSED:
-    break;
+    add (p, run->guest_off, run->len, QCOW2_EXTENT_DATA);
+    return 0;
   }
-  add (p, run->guest_off, run->len, QCOW2_EXTENT_DATA);
   return 0;
 }
 

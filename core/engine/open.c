@@ -128,7 +128,7 @@ open_parts (struct qcow2_image *image, const struct q2_io *io,
                        q2_geometry_max_csize (&image->geo), err);
   if (image->codecs == NULL)
     return -1;
-  image->reader = (struct q2_reader) { image->tables, image->codecs, false };
+  image->reader = (struct q2_reader) { image->tables, image->codecs };
   log_oddities (image, options);
   return 0;
 }

@@ -12,7 +12,6 @@
 struct q2_reader {
   struct q2_tables *tables;
   struct q2_codec_pool *codecs;
-  bool ask_host;                /* extents: ask the host about data runs */
 };
 
 /* All ranges must lie inside the disk and be longer than 0; see the
