@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Variables that the folders of tests append to.
 
+# Log rules for tests that only make check-long names.
+TEST_EXTENSIONS = .sh .py
+
 TESTS =
 XFAIL_TESTS =
 check_PROGRAMS =
@@ -15,6 +18,7 @@ EXTRA_DIST = \
 	unit/local.mk \
 	nbd/local.mk \
 	style/local.mk \
+	compat/local.mk \
 	bench/local.mk \
 	$(LONG_TESTS) \
 	$(NULL)

@@ -79,10 +79,10 @@ read_partial_block (const struct q2_io *io, unsigned char *buf, size_t count,
   if (start + block > io->host->size)
     return q2_fail_io (err, EIO, host_off,
                        "offset 0x%" PRIx64 " lies in the last, partial "
-                       "block of the file, which cannot be read: the "
-                       "minimum block size below is %" PRIu32 " bytes; "
-                       "extend the file to a multiple of it, for example "
-                       "with 'truncate -s %%%" PRIu32 " FILE'",
+                       "block of the file, which cannot be read with the "
+                       "minimum block size of %" PRIu32 " below; put "
+                       "'--filter=truncate' with 'round-up=%" PRIu32 "' "
+                       "below this filter, or extend the file to a multiple",
                        host_off, block, block);
   bounce = malloc (block);
   if (bounce == NULL)
