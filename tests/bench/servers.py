@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The servers that are compared, and what the kernel says about them.
+
+A Recipe says how a server is started and which form of the disk it serves
+(the raw file or the qcow2 image holding the same bytes).  A Server is one
+running process made from a recipe; it is a context manager, so that no
+process outlives the sample it was started for.
+
+CPU time is read from the process's own CPU clock: nanoseconds, user and
+system, of every thread it ever had.  The 10 ms ticks of /proc/PID/stat are
+too coarse, and the schedstat files forget threads that ended.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+START_TIMEOUT = 30
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs under test."""
+
+    nbdkit: str = "nbdkit"
+    qemu_nbd: str = "qemu-nbd"
+    filter_so: str | None = None
+
+    def has_filter(self, name: str) -> bool:
+        """True if this nbdkit can load the filter."""
+        run = subprocess.run(
+            [self.nbdkit, f"--filter={name}", "--dump-plugin", "null"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, check=False)
+        return run.returncode == 0
+
+
+@dataclass(frozen=True)
+class Below:
+    """nbdkit filters to put between the file and what reads the format.
+
+    For nbdkit they go below the filter under test; for qemu-nbd they run in
+    a second server that it reads the image from."""
+
+    filters: tuple[str, ...] = ()
+    params: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    form: str                           # which file it serves: raw or qcow2
+    about: str
+    filters: tuple[str, ...] = ()       # OURS stands for the built filter
+    qemu_args: tuple[str, ...] | None = None
+
+    def available(self, tools: Tools) -> bool:
+        if self.name == "ours":
+            return tools.filter_so is not None
+        if self.name == "qcow2dec":
+            return tools.has_filter("qcow2dec")
+        return True
+
+
+OURS = "@OURS@"
+
+RECIPES = {r.name: r for r in (
+    Recipe("raw", "raw", "nbdkit file on the equal raw disk"),
+    Recipe("nofilter", "raw", "the same below a do-nothing filter",
+           ("nofilter",)),
+    Recipe("ours", "qcow2", "nbdkit --filter=qcow2 file", (OURS,)),
+    Recipe("qemu", "qcow2", "qemu-nbd -t -e 16 --cache=writeback",
+           qemu_args=()),
+    Recipe("qemu-uring", "qcow2", "the same with --aio=io_uring",
+           qemu_args=("--aio=io_uring",)),
+    Recipe("qcow2dec", "qcow2", "nbdkit --filter=qcow2dec file",
+           ("qcow2dec",)),
+)}
+
+
+def _nbdkit_argv(tools: Tools, sock: str, image: Path, filters: Sequence[str],
+                 params: Sequence[str], readonly: bool) -> list[str]:
+    argv = [tools.nbdkit, "-f", "--exit-with-parent", "-U", sock]
+    if readonly:
+        argv.append("-r")
+    for name in filters:
+        # A relative path without a slash would be taken for a name.
+        path = os.path.abspath(tools.filter_so) if name == OURS else name
+        argv.append(f"--filter={path}")
+    return argv + ["file", str(image), *params]
+
+
+def _qemu_argv(tools: Tools, sock: str, image: str, args: Sequence[str],
+               readonly: bool, local: bool) -> list[str]:
+    argv = [tools.qemu_nbd, "-t", "-e", "16", "-f", "qcow2", "-k", sock]
+    if readonly:
+        argv.append("-r")
+    if local:
+        # Both are about files; an NBD source knows neither.
+        argv += ["--cache=writeback", *args]
+    return argv + [image]
+
+
+def _listening(path: str) -> bool:
+    """Look without connecting: a probe would be a client to the server."""
+    if not os.path.exists(path):
+        return False
+    for line in Path("/proc/net/unix").read_text().splitlines():
+        fields = line.split()           # [3] is 00010000 for __SO_ACCEPTCON
+        if fields[-1] == path and fields[3] == "00010000":
+            return True
+    return False
+
+
+class Server:
+    """One server process on a Unix socket of its own."""
+
+    def __init__(self, tools: Tools, recipe: Recipe, image: Path, *,
+                 readonly: bool = True, below: Below = Below()) -> None:
+        self.recipe = recipe
+        self._dir = tempfile.TemporaryDirectory(prefix="bench")
+        self.socket = os.path.join(self._dir.name, "s")
+        self.uri = f"nbd+unix:///?socket={self.socket}"
+        self._inner: Server | None = None
+        self._log = open(os.path.join(self._dir.name, "log"), "w+b")
+        if recipe.qemu_args is None:
+            self._argv = _nbdkit_argv(
+                tools, self.socket, image, recipe.filters + below.filters,
+                below.params, readonly)
+        elif not below.filters:
+            self._argv = _qemu_argv(tools, self.socket, str(image),
+                                    recipe.qemu_args, readonly, True)
+        else:
+            inner = Recipe("below", "qcow2", "", below.filters)
+            self._inner = Server(tools, inner, image, readonly=readonly,
+                                 below=Below(params=below.params))
+            self._argv = _qemu_argv(tools, self.socket, self._inner.uri,
+                                    recipe.qemu_args, readonly, False)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start_seconds = 0.0        # from exec to a listening socket
+
+    def __enter__(self) -> Server:
+        if self._inner:
+            self._inner.__enter__()
+        begin = time.monotonic()
+        self._process = subprocess.Popen(
+            self._argv, stdin=subprocess.DEVNULL, stdout=self._log,
+            stderr=self._log)
+        try:
+            self._wait_for_socket(begin)
+        except BaseException:
+            self.__exit__()             # its own message, if it died
+            raise
+        return self
+
+    def _wait_for_socket(self, begin: float) -> None:
+        assert self._process
+        while not _listening(self.socket):
+            if self._process.poll() is not None \
+               or time.monotonic() > begin + START_TIMEOUT:
+                raise RuntimeError(f"{' '.join(self._argv)}: did not start")
+            time.sleep(0.0002)
+        self.start_seconds = time.monotonic() - begin
+
+    def __exit__(self, *_: object) -> None:
+        died = self._stop()
+        messages = self.messages()
+        if self._inner:
+            self._inner.__exit__()
+        self._log.close()
+        self._dir.cleanup()
+        if died is not None:
+            # Even if its client was content.
+            raise RuntimeError(f"{self._argv[0]} ended by itself, "
+                               f"status {died}: {messages}")
+
+    def _stop(self) -> int | None:
+        """Returns the status of a process that had ended before."""
+        if self._process is None:
+            return None
+        died = self._process.poll()
+        if died is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        return died
+
+    def messages(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace").strip()
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        # How Linux numbers the scheduler's CPU clock of a process; it is
+        # what clock_getcpuclockid(3) computes.
+        return time.clock_gettime((~self.pid << 3) | 2)
+
+    def _status_kib(self, key: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(key + ":"):
+                return int(line.split()[1])
+        raise RuntimeError(f"no {key} in /proc/{self.pid}/status")
+
+    def peak_mib(self) -> float:
+        return self._status_kib("VmHWM") / 1024
+
+    def resident_mib(self) -> float:
+        return self._status_kib("VmRSS") / 1024
+
+    def disk_read_mib(self) -> float:
+        """What it had to fetch from the disk so far."""
+        try:
+            text = Path(f"/proc/{self.pid}/io").read_text()
+        except PermissionError:
+            return 0.0
+        return int(text.split("read_bytes:")[1].split()[0]) / 2**20
+
+
+class Meter:
+    """What a server spends from now on."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._cpu = server.cpu_seconds()
+        self._disk = server.disk_read_mib()
+
+    def cpu(self) -> float:
+        return self._server.cpu_seconds() - self._cpu
+
+    def common(self) -> dict[str, float]:
+        """For every sample: its peak memory, and in disk_mib the reads
+        that the page cache did not answer."""
+        return {"peak": self._server.peak_mib(),
+                "disk_mib": self._server.disk_read_mib() - self._disk}
