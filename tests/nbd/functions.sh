@@ -320,10 +320,10 @@ refused ()
         fail "no message like '$regex' for: $*"
 }
 
-# opens [NAME]: how many images the server has opened so far; needs -v.
+# opens: how many images the last server has opened so far; needs -v.
 opens ()
 {
-    grep -c 'qcow2: .*: opened: version' "$tmp/${1:-nbdkit}.log" || true
+    grep -c 'qcow2: .*: opened: version' "$log" || true
 }
 
 # ---- Images --------------------------------------------------------------
@@ -353,7 +353,7 @@ make_image ()
 # $tmp/disk.qcow2.
 make_standard_image ()
 {
-    make_disk "$tmp/disk.raw" $((8 * 1024 * 1024)) 65536 "${1:-1}"
+    make_disk "$tmp/disk.raw" $((8 * 1024 * 1024)) 65536
     make_image "$tmp/disk.qcow2" "$tmp/disk.raw"
 }
 

@@ -2,6 +2,11 @@
 # End to end: the filter in a real server, real images, plugins and clients.
 
 nbd_tests = \
+	nbd/test-exports-dir.sh \
+	nbd/test-exports-ignored.sh \
+	nbd/test-exports-links.sh \
+	nbd/test-exports-replaced.sh \
+	nbd/test-exports-unknown.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -13,6 +18,15 @@ nbd_tests = \
 	nbd/test-matrix-v1.sh \
 	nbd/test-matrix-zlib.sh \
 	nbd/test-matrix-zstd.sh \
+	nbd/test-plugin-curl.sh \
+	nbd/test-plugin-data.sh \
+	nbd/test-plugin-eval.sh \
+	nbd/test-plugin-file.sh \
+	nbd/test-plugin-memory.sh \
+	nbd/test-plugin-nbd.sh \
+	nbd/test-plugin-python.sh \
+	nbd/test-plugin-split.sh \
+	nbd/test-plugin-ssh.sh \
 	$(NULL)
 
 TESTS += $(nbd_tests)
@@ -23,4 +37,5 @@ EXTRA_DIST += \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
+	nbd/services.sh \
 	$(NULL)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# services.sh - servers of other kinds that hold images: each is started by
+# the test that needs it, in $tmp, and stopped when the test ends; sourced.
+# shellcheck shell=bash
+# shellcheck source=functions.sh source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
+
+# wait_for COMMAND [ARGUMENT...]: until it succeeds.
+wait_for ()
+{
+    local i
+
+    for ((i = 0; i < 200; i++)); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.05
+    done
+    broken "gave up waiting for: $*"
+}
+
+# start_nginx DIR: serve the files of DIR over HTTP on $tmp/nginx.sock.
+start_nginx ()
+{
+    requires_program nginx
+    mkdir -p "$tmp/nginx"
+    cat >"$tmp/nginx/conf" <<END
+pid $tmp/nginx/pid;
+error_log $tmp/nginx/error;
+worker_processes 1;
+events { }
+http {
+    access_log $tmp/nginx/access;
+    client_body_temp_path $tmp/nginx/body;
+    proxy_temp_path $tmp/nginx/proxy;
+    fastcgi_temp_path $tmp/nginx/fastcgi;
+    uwsgi_temp_path $tmp/nginx/uwsgi;
+    scgi_temp_path $tmp/nginx/scgi;
+    server {
+        listen unix:$tmp/nginx.sock;
+        root $1;
+    }
+}
+END
+    # Its workers may be another user's, who must get at the files.
+    chmod a+rx "$tmp"
+    nginx -c "$tmp/nginx/conf" -e "$tmp/nginx/error" ||
+        broken "nginx does not start"
+    wait_for test -s "$tmp/nginx/pid"
+    # The number now: the file is gone once it has ended.
+    cleanup_fn kill "$(cat "$tmp/nginx/pid")"
+    wait_for test -S "$tmp/nginx.sock"
+}
+
+# start_sshd: a private one; sets the array 'ssh_args' for nbdkit's plugin.
+start_sshd ()
+{
+    local dir=$tmp/ssh port try
+    local sshd=/usr/sbin/sshd
+
+    [ -x "$sshd" ] || skip "sshd is not installed"
+    requires_program ssh-keygen
+    mkdir -p "$dir"
+    [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
+    ssh-keygen -q -t ed25519 -N '' -f "$dir/hostkey"
+    ssh-keygen -q -t ed25519 -N '' -f "$dir/id"
+    for try in 1 2 3 4 5 6 7 8; do
+        port=$((20000 + (RANDOM + try) % 20000))
+        cat >"$dir/config" <<END
+Port $port
+ListenAddress 127.0.0.1
+HostKey $dir/hostkey
+PidFile $dir/pid
+AuthorizedKeysFile $dir/id.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+Subsystem sftp internal-sftp
+END
+        "$sshd" -f "$dir/config" -E "$dir/messages"
+        sleep 0.2
+        [ ! -s "$dir/pid" ] || break
+    done
+    wait_for test -s "$dir/pid"
+    cleanup_fn kill "$(cat "$dir/pid")"
+    echo "[127.0.0.1]:$port $(cut -d' ' -f1,2 "$dir/hostkey.pub")" \
+        >"$dir/known_hosts"
+    # shellcheck disable=SC2034         # For the test.
+    ssh_args=(host=127.0.0.1 port="$port" user="$(id -un)"
+        identity="$dir/id" known-hosts="$dir/known_hosts")
+}
+
+# start_qemu_nbd NAME IMAGE FORMAT: on $tmp/NAME.sock, for many clients.
+start_qemu_nbd ()
+{
+    local name=$1
+
+    requires_program qemu-nbd
+    qemu-nbd -r -t -e 8 -f "$3" -k "$tmp/$name.sock" \
+        --pid-file="$tmp/$name.qpid" "$2" &
+    cleanup_fn kill $!
+    wait_for test -s "$tmp/$name.qpid"
+    wait_for test -S "$tmp/$name.sock"
+}
+
+# make_images: the images that hold everything, $tmp/images/mix.qcow2 and
+# mix-extl2.qcow2, and their maps as the oracle sees them.  (test-matrix-other
+# compares those with QEMU's.)
+make_images ()
+{
+    local name
+
+    requires_qemu
+    requires_libnbd
+    "$PYTHON" "$lib/matrix.py" make mix mix-extl2 "$tmp/images"
+    for name in mix mix-extl2; do
+        "$PYTHON" -c '
+import sys
+import oracle
+offset = 0
+for length, flags in oracle.Image(sys.argv[1]).extents():
+    print(offset, length, flags)
+    offset += length
+' "$tmp/images/$name.qcow2" >"$tmp/images/$name.map"
+    done
+}
+
+# check_disk URI NAME: content and map of one of these.
+check_disk ()
+{
+    nbdtool compare "$1" "$tmp/images/$2.raw" --reads 200
+    nbdtool map "$1" >"$tmp/map"
+    diff "$tmp/images/$2.map" "$tmp/map" || fail "the maps differ"
+}

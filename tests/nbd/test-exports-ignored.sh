@@ -1,0 +1,33 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# On a plugin that ignores export names every name is the same image, opened
+# once: also for connections one after the other, and all at once.
+# shellcheck source=functions.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/functions.sh"
+
+requires_qemu
+requires_libnbd
+requires_plugin file
+make_standard_image
+start_nbdkit -v --filter="$filter" file "$tmp/disk.qcow2"
+for name in "" a b/c "" %20; do
+    nbdtool compare "$(export_uri "$name")" "$tmp/disk.raw" --reads 20
+done
+[ "$(opens)" = 1 ] || fail "opened $(opens) times"
+nbdinfo "$uri" >/dev/null
+[ "$(opens)" = 1 ] || fail "nbdinfo had it opened again"
+stop_nbdkit
+
+# While the first is being opened, the others come.
+start_nbdkit -v --filter="$filter" --filter=delay \
+    file "$tmp/disk.qcow2" delay-read=100ms
+clients=()
+for i in 1 2 3 4 5 6 7 8; do
+    nbdtool size "$(export_uri "name$i")" >"$tmp/size$i" &
+    clients+=($!)
+done
+wait "${clients[@]}"
+for i in 1 2 3 4 5 6 7 8; do
+    [ "$(cat "$tmp/size$i")" = 8388608 ] || fail "client $i"
+done
+[ "$(opens)" = 1 ] || fail "opened $(opens) times by clients at once"
