@@ -277,7 +277,10 @@ class Image:
                 raise Refused("the L1 table is too large")
         if needed > 1 << 26:
             raise Refused("the image is too large for this decoder")
-        table = self.file.read(self.header["l1_offset"], needed * 8)
+        try:
+            table = self.file.read(self.header["l1_offset"], needed * 8)
+        except Corrupt as error:
+            raise Refused(f"L1 table: {error}") from None
         self.l1 = struct.unpack(f">{needed}Q", table)
 
     # -- mapping -----------------------------------------------------------
