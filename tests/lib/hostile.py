@@ -37,13 +37,17 @@ def truncate(image: bytes, length: int) -> bytes:
 
 def metadata(image: bytes) -> List[Tuple[int, int]]:
     """(offset, length) of the header, the L1 table, every L2 table it
-    names, and the first refcount table and block of a sound image."""
-    version, = struct.unpack_from(">I", image, 4)
+    names, and the first refcount table and block of a sound image.  (A
+    sound one may end early: what is not there is zero.)"""
+    def word(offset: int, code: str = ">Q") -> int:
+        length = struct.calcsize(code)
+        return struct.unpack(code, image[offset:offset + length]
+                             .ljust(length, b"\0"))[0]
+    version = word(4, ">I")
     fields = qfmt.HEADER_V1 if version == 1 else qfmt.HEADER
 
     def get(name: str) -> int:
-        offset, code = fields[name]
-        return struct.unpack_from(code, image, offset)[0]
+        return word(*fields[name])
     unit = 1 << get("cluster_bits")
     l1 = get("l1_offset")
     if version == 1:
@@ -53,14 +57,13 @@ def metadata(image: bytes) -> List[Tuple[int, int]]:
     else:
         regions = [(0, 256), (get("reftable_offset"), 64)]
         entries, table = get("l1_size"), unit
-        regions.append((struct.unpack_from(
-            ">Q", image, get("reftable_offset"))[0], unit))
+        regions.append((word(get("reftable_offset")), unit))
     regions.append((l1, entries * 8))
-    for entry in struct.unpack_from(f">{entries}Q", image, l1):
-        if offset := entry & qfmt.OFFSET_MASK:
+    for index in range(entries):
+        if offset := word(l1 + 8 * index) & qfmt.OFFSET_MASK:
             regions.append((offset, table))
     return [(at, min(length, len(image) - at)) for at, length in regions
-            if at < len(image)]
+            if length and at < len(image)]
 
 
 def bitflip(image: bytes, seed: int,
