@@ -1,1 +1,108 @@
 # SPDX-License-Identifier: BSD-3-Clause
+# unit/: C tests of the engine over memory I/O, without nbdkit.
+
+UNIT_TESTS = \
+	unit/test-base \
+	unit/test-cache \
+	unit/test-codec-pool \
+	unit/test-codec-zlib \
+	unit/test-codec-zstd \
+	unit/test-extents \
+	unit/test-faults \
+	unit/test-geometry \
+	unit/test-header \
+	unit/test-hostile-open \
+	unit/test-io \
+	unit/test-l2e \
+	unit/test-limits \
+	unit/test-map \
+	unit/test-property \
+	unit/test-refcount \
+	$(NULL)
+
+TESTS += $(UNIT_TESTS)
+check_PROGRAMS += $(UNIT_TESTS)
+
+# What the tests share.
+check_LTLIBRARIES += unit/libunit.la
+unit_libunit_la_SOURCES = \
+	unit/exercise.c \
+	unit/exercise.h \
+	unit/image_builder.c \
+	unit/image_builder.h \
+	unit/memory_io.c \
+	unit/memory_io.h \
+	unit/random_image.c \
+	unit/random_image.h \
+	unit/unit.c \
+	unit/unit.h \
+	$(NULL)
+unit_libunit_la_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_libunit_la_CFLAGS = $(UNIT_CFLAGS) $(ZLIB_CFLAGS) $(ZSTD_CFLAGS)
+unit_libunit_la_LIBADD = $(UNIT_LIBS)
+
+unit_test_base_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_base_CFLAGS = $(UNIT_CFLAGS)
+unit_test_base_LDADD = unit/libunit.la
+
+unit_test_cache_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_cache_CFLAGS = $(UNIT_CFLAGS)
+unit_test_cache_LDADD = unit/libunit.la
+
+unit_test_codec_pool_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_codec_pool_CFLAGS = $(UNIT_CFLAGS)
+unit_test_codec_pool_LDADD = unit/libunit.la
+
+unit_test_codec_zlib_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_codec_zlib_CFLAGS = $(UNIT_CFLAGS) $(ZLIB_CFLAGS)
+unit_test_codec_zlib_LDADD = unit/libunit.la
+
+unit_test_codec_zstd_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_codec_zstd_CFLAGS = $(UNIT_CFLAGS) $(ZSTD_CFLAGS)
+unit_test_codec_zstd_LDADD = unit/libunit.la
+
+unit_test_extents_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_extents_CFLAGS = $(UNIT_CFLAGS)
+unit_test_extents_LDADD = unit/libunit.la
+
+unit_test_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_faults_LDADD = unit/libunit.la
+unit_test_faults_LDFLAGS = \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+
+unit_test_geometry_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_geometry_CFLAGS = $(UNIT_CFLAGS)
+unit_test_geometry_LDADD = unit/libunit.la
+
+unit_test_header_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_header_CFLAGS = $(UNIT_CFLAGS)
+unit_test_header_LDADD = unit/libunit.la
+
+unit_test_hostile_open_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_hostile_open_CFLAGS = $(UNIT_CFLAGS)
+unit_test_hostile_open_LDADD = unit/libunit.la
+
+unit_test_io_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_io_CFLAGS = $(UNIT_CFLAGS)
+unit_test_io_LDADD = unit/libunit.la
+
+unit_test_l2e_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_l2e_CFLAGS = $(UNIT_CFLAGS)
+unit_test_l2e_LDADD = unit/libunit.la
+
+unit_test_limits_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_limits_CFLAGS = $(UNIT_CFLAGS)
+unit_test_limits_LDADD = unit/libunit.la
+
+unit_test_map_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_map_CFLAGS = $(UNIT_CFLAGS)
+unit_test_map_LDADD = unit/libunit.la
+
+unit_test_property_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_property_CFLAGS = $(UNIT_CFLAGS)
+unit_test_property_LDADD = unit/libunit.la
+
+unit_test_refcount_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_refcount_CFLAGS = $(UNIT_CFLAGS)
+unit_test_refcount_LDADD = unit/libunit.la

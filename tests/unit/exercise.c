@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* exercise.c - uses an image from a stranger, for hostile-image tests and
+ * for fuzzing.
+ *
+ * Method    memory_io checks every request the engine makes; this file
+ *           checks every error and extent it returns.  Work is bounded:
+ *           at most MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB
+ *           as NBD has.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "exercise.h"
+#include "memory_io.h"
+#include "unit.h"
+
+#define MAX_READ (256 << 10)
+#define MAX_EXTENTS 2000
+
+static void
+check_error (const struct qcow2_error *err)
+{
+  CHECK (err->errnum > 0);
+  CHECK (err->text[0] != '\0');
+  CHECK (strnlen (err->text, sizeof err->text) < sizeof err->text);
+  for (const char *p = err->text; *p; ++p)
+    if ((unsigned char) *p < ' ' || (unsigned char) *p > '~') {
+      CHECK (!"a control character in an error");
+      break;
+    }
+}
+
+struct seen {
+  uint64_t next, end;
+  unsigned calls;
+  int last_type;
+};
+
+static int
+see_extent (void *opaque, uint64_t guest_off, uint64_t len,
+            enum qcow2_extent_type type)
+{
+  struct seen *const seen = opaque;
+
+  CHECK_EQ (guest_off, seen->next);
+  CHECK (len > 0 && len <= seen->end - guest_off);
+  CHECK ((int) type != seen->last_type);
+  seen->last_type = (int) type;
+  seen->next = guest_off + len;
+  return ++seen->calls == MAX_EXTENTS;
+}
+
+static void
+read_at (struct qcow2_image *image, struct memory_io *m, uint64_t guest_off)
+{
+  static unsigned char buf[MAX_READ];
+  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  struct qcow2_error err;
+  uint64_t count = MAX_READ;
+
+  if (guest_off >= size)
+    return;
+  if (count > size - guest_off)
+    count = size - guest_off;
+  if (qcow2_pread (image, &m->io, buf, (uint32_t) count, guest_off, &err)
+      == 0)
+    return;
+  check_error (&err);
+  /* Past the broken place: bit by bit. */
+  for (uint64_t at = 0; at < count; at += 4096) {
+    const uint64_t n = count - at < 1000 ? count - at : 1000;
+
+    if (qcow2_pread (image, &m->io, buf, (uint32_t) n, guest_off + at, &err)
+        == -1)
+      check_error (&err);
+  }
+}
+
+static void
+extents_at (struct qcow2_image *image, struct memory_io *m,
+            uint64_t guest_off)
+{
+  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  struct qcow2_error err;
+  struct seen seen = { .next = guest_off, .end = guest_off + UINT32_MAX,
+                       .last_type = -1 };
+
+  if (guest_off >= size)
+    return;
+  if (seen.end > size)
+    seen.end = size;
+  if (qcow2_extents (image, &m->io, seen.end - guest_off, guest_off,
+                     see_extent, &seen, &err) == -1) {
+    CHECK_EQ (seen.calls, 0);
+    check_error (&err);
+  }
+  else
+    CHECK (seen.calls > 0);
+}
+
+bool
+exercise_image (const void *bytes, size_t size)
+{
+  const struct qcow2_options options = { .cache_size = 1 << 20 };
+  struct qcow2_error err;
+  struct qcow2_image *image;
+  struct memory_io m;
+  uint64_t disk;
+
+  memory_io_init (&m, bytes, size);
+  image = qcow2_open (&m.io, &options, &err);
+  if (image == NULL) {
+    check_error (&err);
+    return false;
+  }
+  disk = qcow2_get_info (image)->virtual_size;
+  read_at (image, &m, 0);
+  read_at (image, &m, disk / 2);
+  read_at (image, &m, disk > MAX_READ ? disk - MAX_READ : disk - disk / 3);
+  for (uint64_t at = 512; at < disk && at < UINT64_C (1) << 62; at *= 16)
+    read_at (image, &m, at - 7);
+  extents_at (image, &m, 0);
+  extents_at (image, &m, disk / 2 + 1);
+  if (disk > 0 &&
+      qcow2_cache (image, &m.io, disk < 1 << 20 ? (uint32_t) disk : 1 << 20,
+                   0, &err) == -1)
+    check_error (&err);
+  qcow2_close (image);
+  return true;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* exercise.h - everything a client can do to an image nobody trusts. */
+#ifndef EXERCISE_H
+#define EXERCISE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Open the bytes as an image, read in many places, ask for extents and
+ * cache hints.  All errors are fine, as long as they are well-formed.
+ * Returns whether the image could be opened.
+ */
+extern bool exercise_image (const void *bytes, size_t size);
+
+#endif /* EXERCISE_H */

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* memory_io.h - a struct qcow2_io over bytes in memory.
+ *
+ * Checks on every call that the engine keeps the promises of struct
+ * qcow2_io_ops, counts requests, and fails or delays them on demand.
+ */
+#ifndef MEMORY_IO_H
+#define MEMORY_IO_H
+
+#include "qcow2.h"
+
+#include <stdatomic.h>
+
+struct memory_io {
+  struct qcow2_io io;           /* pass &m.io to the engine */
+  const unsigned char *bytes;   /* io.size of them; not owned */
+
+  atomic_ulong reads[QCOW2_IO_NR_CLASSES];
+  atomic_ulong read_bytes;
+  atomic_ulong extents_calls, cache_calls, cache_bytes;
+  atomic_ulong calls;           /* of any kind */
+
+  /* Set between calls of the engine. */
+  unsigned long fail_at;        /* fail call number this (1 = next), 0 none */
+  bool fail_on;                 /* ... and all that follow */
+  int fail_errnum;
+  unsigned delay_us;            /* of each read */
+  /* Report holes where whole 'hole_size' blocks of bytes are zero; one call
+   * reports at most max_extents (0: all), as a server may.
+   */
+  uint32_t hole_size;
+  unsigned max_extents;
+};
+
+/* A way to 'size' bytes with no limits and no faults; adjust the fields of
+ * m->io and of *m afterwards.
+ */
+extern void memory_io_init (struct memory_io *m, const void *bytes,
+                            uint64_t size);
+
+/* Zero the counters. */
+extern void memory_io_reset (struct memory_io *m);
+
+/* Reads of all classes. */
+extern unsigned long memory_io_total_reads (const struct memory_io *m);
+
+#endif /* MEMORY_IO_H */
