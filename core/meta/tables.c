@@ -148,12 +148,12 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
   *ret_count = len >> geo->entry_bits;
 
   /* Version 1 has no alignment rule for tables. */
-  if (geo->version > 1 && !q2_is_aligned (table, geo->table_align))
+  if (table > INT64_MAX ||
+      (geo->version > 1 && !q2_is_aligned (table, geo->table_align)))
     return q2_fail (err, QCOW2_ERR_CORRUPT, table,
                     "L1 entry %" PRIu64 " points to an L2 table at offset "
-                    "0x%" PRIx64 ", which is not a multiple of the cluster "
-                    "size; check the image with 'qemu-img check'", l1_index,
-                    table);
+                    "0x%" PRIx64 ", where no table can be; check the image "
+                    "with 'qemu-img check'", l1_index, table);
   if (table >= t->file_size) {
     memset (buf, 0, len);
     return 0;
