@@ -18,9 +18,24 @@ EXTRA_DIST = \
 	unit/local.mk \
 	nbd/local.mk \
 	style/local.mk \
-	compat/local.mk \
+	lib/README.md \
+	$(PYTHON_LIB) \
 	bench/local.mk \
 	$(LONG_TESTS) \
+	$(NULL)
+
+PYTHON_LIB = \
+	lib/build.py \
+	lib/hostile.py \
+	lib/hostile_images.py \
+	lib/matrix.py \
+	lib/matrix_images.py \
+	lib/oracle.py \
+	lib/qfmt.py \
+	lib/qgen.py \
+	lib/qgen_selftest.py \
+	lib/qpack.py \
+	lib/qwrite.py \
 	$(NULL)
 
 # Run by make check-long in addition.
