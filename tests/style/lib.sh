@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+#
+# lib.sh - sourced by the tests of this folder: where things are, how a test
+# ends, and the proof that a check can fail.
+#
+# A test is written as a function that checks one source tree, called with
+# the real one and with copies in which something was broken on purpose: a
+# check that does not see the break fails the test ("planted").
+
+set -e
+set -u
+set -o pipefail
+
+# Set by make check; the defaults are for running a test by hand after a
+# build in the source tree.
+top_srcdir=${top_srcdir:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
+top_builddir=${top_builddir:-$top_srcdir}
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+skip ()
+{
+    echo "SKIP: $*"
+    exit 77
+}
+
+fail ()
+{
+    echo "FAIL: $*"
+    exit 1
+}
+
+# The sources are the same however they are compiled.
+if [ "${SANITIZER:-no}" != no ] || [ -n "${VALGRIND:-}" ]; then
+    skip "has been run without a sanitizer or valgrind"
+fi
+
+# Skips the test unless all these programs are installed.
+requires ()
+{
+    local program
+
+    for program; do
+        command -v "$program" > /dev/null || skip "needs $program"
+    done
+}
+
+requires_build ()
+{
+    [ -f "$top_builddir/config.h" ] || skip "needs a configured build"
+}
+
+# Runs a check on the real tree: it must succeed.
+clean ()
+{
+    "$@" || fail "$1 found what is listed above"
+    echo "ok: $* finds nothing"
+}
+
+# planted WHAT TEXT CHECK...: in a tree that was broken on purpose the check
+# must fail, with TEXT in what it says.
+planted ()
+{
+    local what=$1 text=$2 out
+
+    shift 2
+    if out=$("$@" 2>&1); then
+        fail "$1 did not notice: $what"
+    fi
+    grep -qF -- "$text" <<< "$out" || {
+        echo "$out"
+        fail "$1 failed, but not with '$text', for: $what"
+    }
+    echo "ok: $1 notices: $what"
+}
+
+# Copies the sources, without anything that a build in the tree has made.
+copy_source ()
+{
+    rm -rf "$1"
+    mkdir -p "$1"
+    tar -C "$top_srcdir" -cf - --exclude-vcs --exclude='build-*' \
+        --exclude=autom4te.cache --exclude=.deps --exclude=.libs \
+        --exclude='*.o' --exclude='*.lo' --exclude='*.la' \
+        --exclude='*.log' --exclude='*.trs' --exclude='*.tar.xz' \
+        --exclude=config.status --exclude=config.h --exclude=Makefile \
+        --exclude=libtool --exclude=stamp-h1 . |
+        tar -C "$1" --no-same-owner -xf -
+    chmod -R u+w "$1"
+    # "build-*" above is for folders of builds, not for build-aux.
+    if [ -d "$top_srcdir/build-aux" ]; then
+        cp -R "$top_srcdir/build-aux" "$1/"
+    fi
+}
+
+# The C sources and headers, relative to the top of a tree.
+c_files ()
+{
+    (cd "${2:-$top_srcdir}" && find core filter -name "*.$1" | sort)
+}
+
+# Compiler options to find every header, for use in the top of a source
+# tree.  An array: cflags.
+set_cflags ()
+{
+    requires_build
+    requires pkg-config
+    read -r -a cflags <<< "$(pkg-config --silence-errors --cflags nbdkit \
+        zlib libdeflate libzstd || :)"
+    cflags+=(-std=gnu11 "-I$top_builddir" -Icore)
+}
+
+# The files of one kind that can be compiled here: the filter's only with
+# nbdkit's header.
+compilable ()
+{
+    c_files "$1" | if pkg-config --exists nbdkit; then
+        cat
+    else
+        grep -v '^filter/'
+    fi
+}
+
+# Calls a command for each file name in stdin, on all processors, in the
+# top of the sources or of 'tree'; fails if one of them fails.
+tree=$top_srcdir
+for_each_file ()
+{
+    (cd "$tree" && xargs -r -P "$(nproc)" -n 1 "$@")
+}
+
+# Makes 'tree' a copy in which analysers can see that functions of another
+# file that report errors always return -1; without that they look at what
+# would happen if an error were no error.
+copy_for_analysis ()
+{
+    tree=$1
+    mkdir "$tree"
+    cp -R "$top_srcdir/core" "$top_srcdir/filter" "$tree/"
+    chmod -R u+w "$tree"
+    sed -i '$ d' "$tree/core/base/error.h"
+    cat >> "$tree/core/base/error.h" <<'END'
+#define q2_fail(...) (q2_fail (__VA_ARGS__), -1)
+#define q2_fail_io(...) (q2_fail_io (__VA_ARGS__), -1)
+#define q2_fail_nomem(...) (q2_fail_nomem (__VA_ARGS__), -1)
+#endif
+END
+    # Where they are defined there must be no such macros.
+    sed -i '/^#include "base\/error.h"/a #undef q2_fail\n#undef q2_fail_io\n#undef q2_fail_nomem' "$tree/core/base/error.c"
+}
+
+# Analysers know nothing of __attribute__ ((__cleanup__)).  Takes out their
+# reports, one line each, of leaks of variables that free themselves.
+without_cleanup_leaks ()
+{
+    local line file rest name
+
+    while IFS= read -r line; do
+        file=${line%%:*}
+        rest=${line#*: }
+        case $rest in
+        *"leak of memory pointed to by '"*) name=${rest##*by \'} ;;
+        *"Memory leak: "*) name=${rest##*leak: } ;;
+        *) echo "$line"; continue ;;
+        esac
+        name=${name%%[^A-Za-z0-9_]*}
+        grep -qE "Q2_CLEANUP_[A-Z]+ .*\\*$name\\b" "$file" ||
+            echo "$line"
+    done
+}

@@ -1,0 +1,41 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Nothing to report from clang-tidy's checks for likely mistakes.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires clang-tidy
+set_cflags
+
+# Left out: an opinion about parameters in an order that can be confused,
+# about macros whose arguments are types, about narrowing and widening (gcc's
+# -Wconversion looks at core/), and about "_" in names.
+checks='-*,bugprone-*,-bugprone-easily-swappable-parameters'
+checks+=',-bugprone-macro-parentheses,-bugprone-narrowing-conversions'
+checks+=',-bugprone-implicit-widening-of-multiplication-result'
+checks+=',-bugprone-reserved-identifier'
+checks+=',misc-redundant-expression,misc-unused-parameters'
+checks+=',cert-err34-c,cert-flp30-c,readability-misleading-indentation'
+
+check_clang_tidy ()
+{
+    # Options of the compiler come last.
+    # shellcheck disable=SC2016
+    for_each_file bash -c 'f=${*: -1}; set -- "${@:1:$#-1}"
+        clang-tidy --quiet --warnings-as-errors="*" --checks="$0" "$f" \
+            -- "$@" 2>/dev/null' "$1" "${cflags[@]}"
+}
+
+check_all ()
+{
+    compilable c | grep ^core/ | check_clang_tidy "$checks" &&
+        compilable c | { grep ^filter/ || :; } |
+            check_clang_tidy "$checks,-misc-unused-parameters"
+}
+
+clean check_all
+
+echo 'int f (int x) { return x == x; }' > "$tmp/bad.c"
+planted "a comparison of a thing with itself" "redundant" \
+        check_clang_tidy "$checks" <<< "$tmp/bad.c"

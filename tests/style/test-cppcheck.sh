@@ -1,0 +1,33 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Nothing to report from cppcheck.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires cppcheck
+set_cflags
+
+# Without the system's headers it looks at our code only, and guesses at the
+# rest; it may not complain that it does.
+check_cppcheck ()
+{
+    local report
+
+    report=$(cd "$1" && find core filter -name '*.c' | sort |
+        cppcheck --quiet --file-list=- --std=c11 --language=c \
+            --enable=warning,performance,portability --inline-suppr \
+            --suppress=missingIncludeSystem --suppress=missingInclude \
+            --library=posix -D__GNUC__ -DHAVE_ZLIB -DHAVE_LIBDEFLATE \
+            -DHAVE_ZSTD -DPACKAGE_VERSION='""' -Icore -j "$(nproc)" \
+            --template='{file}:{line}: {severity}: {message}' 2>&1 |
+        without_cleanup_leaks)
+    [ -z "$report" ] || { echo "$report"; return 1; }
+}
+
+clean check_cppcheck "$top_srcdir"
+
+mkdir -p "$tmp/tree/core/base" "$tmp/tree/filter"
+echo 'int f (void) { int a[2] = { 0, 1 }; return a[2]; }' \
+     > "$tmp/tree/core/base/bad.c"
+planted "an index out of bounds" "out of bounds" check_cppcheck "$tmp/tree"

@@ -1,0 +1,100 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck disable=SC2016         # These backquotes are not the shell's.
+#
+# The documentation speaks of what is there: each path and function that it
+# names exists, and docs/ARCHITECTURE.md names each file of core/ and
+# filter/.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# What is between backquotes, one per line.
+quoted ()
+{
+    grep -oE '`[^`]+`' "$1" | tr -d '`'
+}
+
+# NAME stands for any name.  Paths: from the top of the tree, or relative to core/ as "io/io.c" in
+# docs/ARCHITECTURE.md; "x.[ch]" and "test-*.sh" stand for several files.
+check_paths ()
+{
+    local doc path bad=0
+
+    for doc in "$1"/*.md "$1"/docs/*.md; do
+        while IFS= read -r path; do
+            path=${path#./}
+            if ! compgen -G "$1/$path" > /dev/null &&
+                    ! compgen -G "$1/core/$path" > /dev/null; then
+                echo "${doc#"$1"/}: there is no $path"
+                bad=1
+            fi
+        done < <({ quoted "$doc" |
+                       grep -E '^[][A-Za-z0-9_.*-]+/[][A-Za-z0-9_.*/-]*$' |
+                       grep -vE '^(filter/\.libs/|build-)|NAME|\.log$' || :
+                   grep -oE '\]\([^)#:]+\)' "$doc" | tr -d ']()' |
+                       sed "s|^|$(cd "$(dirname "$doc")" &&
+                                  realpath --relative-to="$1" .)/|" || :
+                 } | sort -u)
+    done
+    return $bad
+}
+
+# Functions are written `name ()`.
+check_functions ()
+{
+    local doc name bad=0
+
+    for doc in "$1"/docs/*.md; do
+        while IFS= read -r name; do
+            if ! grep -rqwF --include='*.[ch]' -- "$name" "$1/core" "$1/filter"
+            then
+                echo "${doc#"$1"/}: there is no function $name"
+                bad=1
+            fi
+        done < <(quoted "$doc" | sed -n 's/^\([a-z0-9_]*\) ()$/\1/p' | sort -u)
+    done
+    return $bad
+}
+
+check_architecture ()
+{
+    local f doc=$1/docs/ARCHITECTURE.md bad=0
+
+    while IFS= read -r f; do
+        f=${f#core/}
+        if ! grep -qF -e "\`$f\`" -e "\`${f%.[ch]}.[ch]\`" "$doc"; then
+            echo "docs/ARCHITECTURE.md does not name $f"
+            bad=1
+        fi
+    done < <(c_files '[ch]' "$1")
+    return $bad
+}
+
+# The number of something with a limit that people care about.
+check_readme_length ()
+{
+    [ "$(wc -l < "$1/README.md")" -le 150 ] ||
+        { echo "README.md is longer than 150 lines"; return 1; }
+}
+
+check_docs ()
+{
+    check_paths "$1" && check_functions "$1" && check_architecture "$1" &&
+        check_readme_length "$1"
+}
+
+clean check_docs "$top_srcdir"
+
+copy_source "$tmp/tree"
+echo 'See `core/io/gone.c`.' >> "$tmp/tree/docs/LOCKING.md"
+planted "a path" "no core/io/gone.c" check_docs "$tmp/tree"
+copy_source "$tmp/tree"
+echo 'See [this](gone.md).' >> "$tmp/tree/docs/LOCKING.md"
+planted "a link" "no docs/gone.md" check_docs "$tmp/tree"
+copy_source "$tmp/tree"
+echo 'See `q2_gone ()`.' >> "$tmp/tree/docs/LOCKING.md"
+planted "a function" "no function q2_gone" check_docs "$tmp/tree"
+copy_source "$tmp/tree"
+echo > "$tmp/tree/core/io/new.c"
+planted "a new file" "does not name io/new.c" check_docs "$tmp/tree"

@@ -1,0 +1,27 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The examples of the README and of the man page do what they show:
+# examples.py says which, and how.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires nbdkit nbdcopy nbdinfo qemu-img qemu-io xz
+
+so=$top_builddir/filter/.libs/nbdkit-qcow2-filter.so
+[ -f "$so" ] || skip "needs nbdkit to have built the filter for"
+
+check_examples ()
+{
+    "${PYTHON:-/usr/bin/python3}" "$top_srcdir/tests/style/examples.py" \
+        "$so" "$@"
+}
+
+clean check_examples "$top_srcdir/README.md" \
+      "$top_srcdir/docs/nbdkit-qcow2-filter.pod"
+
+sed 's/hole,zero/hole/' "$top_srcdir/README.md" > "$tmp/bad.md"
+planted "another output" "FAIL" check_examples "$tmp/bad.md"
+sed 's/--filter=qcow2/--filter=qcow3/' \
+    "$top_srcdir/docs/nbdkit-qcow2-filter.pod" > "$tmp/bad.pod"
+planted "a command that fails" "FAIL" check_examples "$tmp/bad.pod"

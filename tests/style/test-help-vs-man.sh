@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The parser, --help and the man page know the same parameters; the filter
+# and the man page the same debug flags and lines of --dump-plugin.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+man_page ()
+{
+    cat "$1/docs/nbdkit-qcow2-filter.pod"
+}
+
+keys_parsed ()
+{
+    grep -oE 'strcmp \(key, "qcow2-[a-z0-9-]+"' "$1"/filter/*.c |
+        grep -oE 'qcow2-[a-z0-9-]+' | sort -u
+}
+
+keys_in_help ()
+{
+    sed -n '/^const char config_help/,/;$/p' "$1/filter/config.c" |
+        grep -oE '"qcow2-[a-z0-9-]+=<' | grep -oE 'qcow2-[a-z0-9-]+' | sort -u
+}
+
+keys_in_man ()
+{
+    man_page "$1" | grep -oE '^=item B<qcow2-[a-z0-9-]+=>' |
+        grep -oE 'qcow2-[a-z0-9-]+' | sort -u
+}
+
+# Anywhere in the text, as in an example.
+keys_mentioned ()
+{
+    man_page "$1" | grep -oE '\bqcow2-[a-z0-9-]+=' | tr -d = | sort -u
+}
+
+flags_in_code ()
+{
+    grep -ohE '^NBDKIT_DLL_PUBLIC int qcow2_debug_[a-z0-9_]+' "$1"/filter/*.c |
+        sed 's/.*qcow2_debug_//' | sort -u
+}
+
+flags_in_man ()
+{
+    man_page "$1" | grep -oE '^=item B<-D qcow2\.[a-z0-9_]+=' |
+        sed 's/.*qcow2\.\(.*\)=/\1/' | sort -u
+}
+
+dump_in_code ()
+{
+    grep -oE 'printf \("qcow2_[a-z0-9_]+=' "$1/filter/filter.c" |
+        grep -oE 'qcow2_[a-z0-9_]+' | sort -u
+}
+
+dump_in_man ()
+{
+    man_page "$1" | grep -oE '^=item B<qcow2_[a-z0-9_]+=>' |
+        grep -oE 'qcow2_[a-z0-9_]+' | sort -u
+}
+
+# same TREE A B: the lists are equal, and not empty.
+same ()
+{
+    "$2" "$1" > "$tmp/a"
+    "$3" "$1" > "$tmp/b"
+    [ -s "$tmp/a" ] || { echo "$2: nothing found"; return 1; }
+    diff --label "$2" --label "$3" -u "$tmp/a" "$tmp/b"
+}
+
+check_help_vs_man ()
+{
+    same "$1" keys_parsed keys_in_help &&
+        same "$1" keys_parsed keys_in_man &&
+        same "$1" keys_parsed keys_mentioned &&
+        same "$1" flags_in_code flags_in_man &&
+        same "$1" dump_in_code dump_in_man
+}
+
+# What is compiled in is what was read above.
+check_real_help ()
+{
+    nbdkit --help "--filter=$1" null | grep -oE '^qcow2-[a-z0-9-]+=<' |
+        tr -d '=<' | sort -u > "$tmp/a"
+    keys_in_help "$top_srcdir" > "$tmp/b"
+    diff --label "nbdkit --help" --label keys_in_help -u "$tmp/a" "$tmp/b"
+}
+
+# break_it FILE SED-PROGRAM TEXT
+break_it ()
+{
+    rm -rf "$tmp/tree"
+    mkdir "$tmp/tree"
+    cp -R "$top_srcdir/filter" "$top_srcdir/docs" "$tmp/tree/"
+    chmod -R u+w "$tmp/tree"
+    sed -i "$2" "$tmp/tree/$1"
+    planted "$2 in $1" "$3" check_help_vs_man "$tmp/tree"
+}
+
+clean check_help_vs_man "$top_srcdir"
+
+pod=docs/nbdkit-qcow2-filter.pod
+break_it "$pod" 's/^=item B<qcow2-cache-size=>/=item B<cache-size=>/' \
+         '-qcow2-cache-size'
+break_it "$pod" 's/^=head1 EXAMPLES/&\n\nSee qcow2-gone=1./' '+qcow2-gone'
+break_it "$pod" 's/^=item B<-D qcow2.io=/=item B<-D qcow2.oi=/' '+oi'
+break_it "$pod" 's/^=item B<qcow2_zstd=>/=item B<qcow2_lz4=>/' '-qcow2_zstd'
+break_it filter/config.c 's/"qcow2-cache-size=</"cache-size=</' \
+         '-qcow2-cache-size'
+break_it filter/config.c \
+         's/strcmp (key, "qcow2-cache-size")/& || strcmp (key, "qcow2-x")/' \
+         '-qcow2-x'
+
+so=$top_builddir/filter/.libs/nbdkit-qcow2-filter.so
+if [ -f "$so" ] && command -v nbdkit > /dev/null; then
+    clean check_real_help "$so"
+fi

@@ -1,0 +1,40 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The man page is well-formed and has the sections of nbdkit's own filters,
+# in their order.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires podchecker pod2man
+
+sections='NAME
+SYNOPSIS
+DESCRIPTION
+EXAMPLES
+PARAMETERS
+DEBUG FLAGS
+LIMITATIONS
+SECURITY
+FILES
+VERSION
+SEE ALSO
+AUTHORS
+COPYRIGHT'
+
+check_man ()
+{
+    podchecker -warnings "$1" > "$tmp/out" 2>&1 ||
+        { cat "$tmp/out"; return 1; }
+    if grep -E 'WARNING|ERROR' "$tmp/out"; then return 1; fi
+    pod2man --errors=die "$1" > "$tmp/page.1" || return 1
+    diff -u <(echo "$sections") <(sed -n 's/^=head1 //p' "$1" | tr -d '"')
+}
+
+page=$top_srcdir/docs/nbdkit-qcow2-filter.pod
+clean check_man "$page"
+
+sed 's/^=over 4$//' "$page" > "$tmp/bad.pod"
+planted "an item outside a list" "=over" check_man "$tmp/bad.pod"
+sed 's/^=head1 FILES/=head1 FOLDERS/' "$page" > "$tmp/bad.pod"
+planted "a section that is not there" "-FILES" check_man "$tmp/bad.pod"
