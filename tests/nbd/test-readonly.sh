@@ -1,0 +1,72 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Nothing is ever written: the export is read-only whatever the command line
+# says, the plugin opens the file read-only, and the file stays as it is.
+# shellcheck source=functions.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/functions.sh"
+
+requires_qemu
+requires_libnbd
+requires_plugin file
+make_standard_image
+before=$(sha256sum <"$tmp/disk.qcow2")
+
+check_server ()
+{
+    "$PYTHON" - "$uri" <<'END'
+import sys
+import nbd
+
+handle = nbd.NBD()
+handle.set_strict_mode(0)       # send what the server does not offer, too
+handle.connect_uri(sys.argv[1])
+assert handle.is_read_only()
+assert not (handle.can_flush() or handle.can_fua() or handle.can_trim()
+            or handle.can_zero() or handle.can_fast_zero())
+for request in (lambda: handle.pwrite(b"x" * 512, 0),
+                lambda: handle.zero(512, 0), lambda: handle.trim(512, 0)):
+    try:
+        request()
+    except nbd.Error as error:
+        assert error.errnum, error
+    else:
+        raise AssertionError("a write was accepted")
+assert len(handle.pread(512, 0)) == 512
+handle.shutdown()
+END
+    nbdtool compare "$uri" "$tmp/disk.raw"
+}
+
+for option in "" -r; do
+    # shellcheck disable=SC2086     # Empty: no argument.
+    start_nbdkit $option --filter="$filter" file "$tmp/disk.qcow2"
+    check_server
+    stop_nbdkit
+done
+
+echo "a file that cannot be written to"
+chmod 0444 "$tmp/disk.qcow2"
+start_nbdkit --filter="$filter" file "$tmp/disk.qcow2"
+check_server
+stop_nbdkit
+[ "$(sha256sum <"$tmp/disk.qcow2")" = "$before" ] || fail "the file changed"
+
+echo "how it was opened"
+if [ -z "$instrumented" ] && strace -f true 2>/dev/null; then
+    NBDKIT_REAL=$NBDKIT
+    cat >"$tmp/traced" <<END
+#!/bin/bash
+exec strace -D -f -e trace=openat,open -o '$tmp/trace' '$NBDKIT_REAL' "\$@"
+END
+    chmod +x "$tmp/traced"
+    NBDKIT=$tmp/traced
+    chmod 0644 "$tmp/disk.qcow2"
+    start_nbdkit --filter="$filter" file "$tmp/disk.qcow2"
+    check_server
+    stop_nbdkit
+    grep 'disk\.qcow2' "$tmp/trace" >"$tmp/opens"
+    grep -q O_RDONLY "$tmp/opens" || fail "no open of the image was seen"
+    if grep -v O_RDONLY "$tmp/opens"; then
+        fail "the image was opened for writing"
+    fi
+fi
