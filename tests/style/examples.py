@@ -44,7 +44,7 @@ done
 exec "$EXAMPLES_NBDKIT" "${args[@]}"
 """
 
-FIXTURES = """
+FIXTURES = """(
 set -e
 qemu-img create -q -f qcow2 disk.qcow2 1G
 # Partition 1: Linux, from sector 1024 * 1024, 256 sectors.
@@ -58,7 +58,7 @@ xz -k disk.qcow2
 mkdir images
 cp disk.qcow2 images/a.qcow2
 qemu-img create -q -f qcow2 images/b.qcow2 1M
-"""
+)"""
 
 
 class Block(NamedTuple):
