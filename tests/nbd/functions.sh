@@ -17,7 +17,6 @@
 #   SANITIZER=address|thread   how the filter was built
 #   VALGRIND=1                 run the server under valgrind
 #   KEEP=1                     do not remove $tmp
-#   LONG=1                     what takes long, too
 #
 # Exit codes: 77 the test was skipped, 99 it could not be run.
 # shellcheck shell=bash
@@ -33,7 +32,6 @@ nbddir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 : "${NBDKIT:=nbdkit}"
 : "${SANITIZER:=no}"
 : "${VALGRIND:=}"
-: "${LONG:=}"
 lib=$top_srcdir/tests/lib
 filter=${FILTER:-$top_builddir/filter/.libs/nbdkit-qcow2-filter.so}
 LC_ALL=C

@@ -2,11 +2,21 @@
 # End to end: the filter in a real server, real images, plugins and clients.
 
 nbd_tests = \
+	nbd/test-bitflip.sh \
+	nbd/test-block-minimum.sh \
+	nbd/test-block-size.sh \
+	nbd/test-cache.sh \
+	nbd/test-dump-plugin.sh \
+	nbd/test-error-below.sh \
 	nbd/test-exports-dir.sh \
 	nbd/test-exports-ignored.sh \
 	nbd/test-exports-links.sh \
 	nbd/test-exports-replaced.sh \
 	nbd/test-exports-unknown.sh \
+	nbd/test-extents.sh \
+	nbd/test-filters-above.sh \
+	nbd/test-filters-below.sh \
+	nbd/test-hostile.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -18,6 +28,8 @@ nbd_tests = \
 	nbd/test-matrix-v1.sh \
 	nbd/test-matrix-zlib.sh \
 	nbd/test-matrix-zstd.sh \
+	nbd/test-memory.sh \
+	nbd/test-parameters.sh \
 	nbd/test-plugin-curl.sh \
 	nbd/test-plugin-data.sh \
 	nbd/test-plugin-eval.sh \
@@ -27,15 +39,35 @@ nbd_tests = \
 	nbd/test-plugin-python.sh \
 	nbd/test-plugin-split.sh \
 	nbd/test-plugin-ssh.sh \
+	nbd/test-random-images.sh \
+	nbd/test-readonly.sh \
+	nbd/test-real-disk.sh \
+	nbd/test-requests.sh \
+	nbd/test-symbols.sh \
+	nbd/test-thread-models.sh \
+	nbd/test-truncate.sh \
 	$(NULL)
 
 TESTS += $(nbd_tests)
 
+LONG_TESTS += \
+	nbd/test-bitflip-long.sh \
+	nbd/test-mutants.sh \
+	nbd/test-random-images-long.sh \
+	$(NULL)
+
 EXTRA_DIST += \
 	$(nbd_tests) \
+	nbd/damage_check.py \
 	nbd/functions.sh \
+	nbd/hostile_check.py \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
+	nbd/random_check.py \
+	nbd/requests.sh \
 	nbd/services.sh \
 	$(NULL)
+
+# What test-real-disk.sh keeps.
+DISTCLEANFILES += real-disk/*

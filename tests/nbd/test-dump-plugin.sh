@@ -1,0 +1,18 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# nbdkit --dump-plugin tells what was built in.
+# shellcheck source=functions.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/functions.sh"
+
+requires_nbdkit 1 36
+check_filter
+"$NBDKIT" --dump-plugin --filter="$filter" null >"$tmp/dump"
+for key in version zlib libdeflate zstd; do
+    grep -q "^qcow2_$key=" "$tmp/dump" || fail "no qcow2_$key"
+done
+grep -E -q '^qcow2_version=[0-9]+\.[0-9]+\.[0-9]+' "$tmp/dump" ||
+    fail "the version"
+if grep -E '^qcow2_(zlib|libdeflate|zstd)=' "$tmp/dump" |
+        grep -v -E '=(yes|no)$'; then
+    fail "neither yes nor no"
+fi

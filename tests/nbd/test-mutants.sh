@@ -1,0 +1,111 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Do these tests bite?  Each mutant is a server that is wrong in one way, and
+# each test named with it must fail: neither pass nor be skipped.
+# shellcheck source=functions.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/functions.sh"
+
+requires_qemu
+requires_libnbd
+skip_if_instrumented "once is enough"
+check_filter
+real=$(type -P "$NBDKIT")
+wrong=0
+expected=1
+
+# mutant DESCRIPTION BODY TEST...: BODY is shell that runs the server, of
+# which $nbdkit is the program and "$@" are the arguments.
+mutant ()
+{
+    local what=$1 body=$2 test status
+
+    shift 2
+    # shellcheck disable=SC2016     # Expanded in the wrapper.
+    printf '%s\n' '#!/bin/bash' "nbdkit='$real'" \
+        '[ "$1" = -f ] || exec "$nbdkit" "$@"' "$body" >"$tmp/wrapper"
+    chmod +x "$tmp/wrapper"
+    for test; do
+        status=0
+        NBDKIT=$tmp/wrapper "$nbddir/test-$test.sh" >"$tmp/output" 2>&1 ||
+            status=$?
+        if [ "$status" -eq $expected ]; then
+            echo "status $status of $test: $what"
+        else
+            echo "WRONG status $status of $test: $what"
+            wrong=$((wrong + 1))
+        fi
+    done
+}
+
+# above FILTER[,PARAMETER...] DESCRIPTION TEST...: a mutant that has another
+# filter between the client and ours.
+above ()
+{
+    local name=${1%%,*} parameters=${1#*,}
+
+    [ "$parameters" != "$1" ] || parameters=
+    if ! "$NBDKIT" --dump-plugin --filter="$name" null >/dev/null 2>&1; then
+        echo "left out, there is no filter $name: $2"
+        return 0
+    fi
+    mutant "$2" "exec \"\$nbdkit\" --filter=$name \"\$@\" ${parameters//,/ }" \
+        "${@:3}"
+}
+
+# The wrapper itself does no harm.
+expected=0
+# shellcheck disable=SC2016
+mutant "nothing is wrong" 'exec "$nbdkit" "$@"' matrix-v1 plugin-file readonly
+# shellcheck disable=SC2016
+mutant "nothing is wrong" \
+    '"$nbdkit" "$@" & trap "kill $!" TERM; wait $!; wait $!; exit 0' \
+    matrix-v1 readonly
+expected=1
+
+above swab,swab-bits=16 "bytes are swapped" \
+    matrix-v1 matrix-prealloc plugin-curl exports-dir exports-ignored \
+    thread-models filters-below parameters requests bitflip
+above noextents "everything is data" matrix-prealloc matrix-other extents \
+    plugin-file
+above truncate,round-up=512 "sizes are rounded up" matrix-sizes
+above truncate,round-down=512 "sizes are rounded down" matrix-sizes
+above error,error-pread=EIO,error-pread-rate=2% "some reads fail" \
+    matrix-zstd exports-replaced truncate
+above blocksize,maxdata=65536,maxlen=65536 "large requests are split" \
+    requests
+above cow "writes are accepted" readonly matrix-v1
+above multi-conn,multi-conn-mode=disable "no multi-conn" matrix-v1
+# shellcheck disable=SC2016
+mutant "the server ends with an error" \
+    '"$nbdkit" "$@" & trap "kill $!" TERM; wait $!; wait $!; exit 3' \
+    matrix-v1 hostile readonly
+# shellcheck disable=SC2016
+mutant "the server opens the image again and again" \
+    'echo "qcow2: x: opened: version" >&2; exec "$nbdkit" "$@"' \
+    exports-ignored exports-links
+# shellcheck disable=SC2016
+mutant "the server serves the bytes of the image" \
+    'for arg; do
+         shift
+         case $arg in
+         --filter=*nbdkit-qcow2-filter.so) ;;
+         *) set -- "$@" "$arg" ;;
+         esac
+     done
+     exec "$nbdkit" "$@"' \
+    matrix-v1 matrix-eof hostile truncate bitflip random-images \
+    exports-dir exports-ignored exports-links exports-replaced \
+    plugin-file plugin-memory plugin-data plugin-nbd plugin-curl plugin-ssh \
+    plugin-split plugin-eval plugin-python filters-above filters-below \
+    block-minimum error-below thread-models extents requests cache \
+    block-size parameters readonly
+# shellcheck disable=SC2016
+mutant "the cache of tables has no limit" \
+    'for arg; do
+         shift
+         set -- "$@" "${arg/qcow2-cache-size=1M/qcow2-cache-size=1G}"
+     done
+     exec "$nbdkit" "$@"' \
+    memory
+
+[ "$wrong" -eq 0 ] || fail "$wrong tests did not see what they must"
