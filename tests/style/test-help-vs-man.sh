@@ -14,7 +14,7 @@ man_page ()
 
 keys_parsed ()
 {
-    grep -oE 'strcmp \(key, "qcow2-[a-z0-9-]+"' "$1"/filter/*.c |
+    grep -ohE 'strcmp \(key, "qcow2-[a-z0-9-]+"' "$1"/filter/*.c |
         grep -oE 'qcow2-[a-z0-9-]+' | sort -u
 }
 
