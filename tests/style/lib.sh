@@ -76,23 +76,28 @@ planted ()
     echo "ok: $1 notices: $what"
 }
 
-# Copies the sources, without anything that a build in the tree has made.
+# Copies the sources without what a build in the tree has made: what git
+# knows, or has not been told to ignore; all of it if this is no checkout.
 copy_source ()
 {
+    local top
+
     rm -rf "$1"
     mkdir -p "$1"
-    tar -C "$top_srcdir" -cf - --exclude-vcs --exclude='build-*' \
-        --exclude=autom4te.cache --exclude=.deps --exclude=.libs \
-        --exclude='*.o' --exclude='*.lo' --exclude='*.la' \
-        --exclude='*.log' --exclude='*.trs' --exclude='*.tar.xz' \
-        --exclude=config.status --exclude=config.h --exclude=Makefile \
-        --exclude=libtool --exclude=stamp-h1 . |
+    top=$(git -C "$top_srcdir" rev-parse --show-toplevel 2>/dev/null || :)
+    if [ "$top" = "$(cd "$top_srcdir" && pwd -P)" ]; then
+        git -C "$top_srcdir" ls-files -co --exclude-standard -z
+    else
+        (cd "$top_srcdir" && find . -type f -print0) |
+            grep -zvE '/(_build|_inst|\.libs|\.deps)/|/Makefile$' |
+            grep -zvE '/(config\.status|libtool)$|\.(o|lo|la|log|trs)$'
+    fi | grep -zvE '(^|/)real-disk(\.new)?/' |
+        (cd "$top_srcdir" && while IFS= read -r -d '' f; do
+             if [ -e "$f" ]; then printf '%s\0' "$f"; fi
+         done) |
+        tar -C "$top_srcdir" --null -T - -cf - |
         tar -C "$1" --no-same-owner -xf -
     chmod -R u+w "$1"
-    # "build-*" above is for folders of builds, not for build-aux.
-    if [ -d "$top_srcdir/build-aux" ]; then
-        cp -R "$top_srcdir/build-aux" "$1/"
-    fi
 }
 
 # The C sources and headers, relative to the top of a tree.
