@@ -14,11 +14,14 @@
  */
 #include "config.h"
 
+#include "codec/pool.h"
+
 #include "memory_io.h"
 #include "random_image.h"
 #include "unit.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #define FAULT EDEADLK           /* an errno that nothing else produces */
 
@@ -282,6 +285,36 @@ test_image (const struct image_spec *spec, uint64_t seed, uint32_t min_block)
   random_image_free (&w.r);
 }
 
+/* A codec that could not be made must not count as one of the few: else the
+ * last of these would wait for ever.
+ */
+static void
+test_pool (void)
+{
+  struct qcow2_error err;
+  struct q2_codec_pool *const pool =
+    q2_codec_pool_new (QCOW2_COMPRESSION_ZLIB, 2 << 20, 4 << 20, &err);
+
+  unit_context ("%s", "codecs that cannot be made");
+  REQUIRE (pool != NULL);
+  alarm (20);
+  for (unsigned i = 0; i < 200; ++i) {
+    struct q2_codec *codec;
+
+    allocs = 0;
+    fail_alloc_on = false;
+    fail_alloc_at = 1 + i % 2;  /* the codec, or what is in it */
+    codec = q2_codec_get (pool, &err);
+    fail_alloc_at = 0;
+    CHECK (codec == NULL);
+    if (codec != NULL)
+      break;
+    CHECK_EQ (err.kind, QCOW2_ERR_NOMEM);
+  }
+  q2_codec_pool_free (pool);
+  alarm (0);
+}
+
 int
 main (void)
 {
@@ -300,5 +333,6 @@ main (void)
       spec.zstd = spec.version == 3 && qcow2_has_zstd () && seed == 2;
       test_image (&spec, seed * 100 + i, seed == 1 ? 512 : 1);
     }
+  test_pool ();
   return unit_finish ();
 }

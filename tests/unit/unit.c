@@ -94,11 +94,17 @@ unit_check_error (const struct qcow2_error *err, enum qcow2_error_kind kind,
                      err->text, (int) kind, host_off);
 }
 
-void
+_Noreturn void
 unit_skip (const char *why)
 {
   printf ("skipped: %s\n", why);
   exit (UNIT_SKIP);
+}
+
+unsigned long
+unit_failures (void)
+{
+  return nr_failures;
 }
 
 int

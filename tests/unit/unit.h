@@ -38,6 +38,7 @@ extern bool unit_check_error (const struct qcow2_error *err,
                               enum qcow2_error_kind kind, uint64_t host_off,
                               const char *file, int line);
 extern _Noreturn void unit_skip (const char *why);
+extern unsigned long unit_failures (void);
 extern int unit_finish (void);
 
 /* How much more (or less) work than usual the seeded tests should do, from
