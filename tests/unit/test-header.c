@@ -96,7 +96,7 @@ try_one (unsigned version, const struct expectation *e, size_t nr)
   r = decode (&h, &err);
   if (e->kind == OK) {
     if (r != 0)
-      CHECK (!err.text);
+      unit_check (false, __FILE__, __LINE__, "%s", err.text);
   }
   else if (CHECK_EQ (r, -1))
     CHECK_ERROR (&err, (enum qcow2_error_kind) e->kind, e->off);
@@ -615,7 +615,7 @@ expect_served (int kind, uint64_t off, int line)
 
   unit_context ("served case of line %d", line);
   if (decode (&h, &err) == -1) {
-    CHECK (!err.text);
+    unit_check (false, __FILE__, __LINE__, "%s", err.text);
     return;
   }
   r = q2_header_check_served (&h, area, q2_header_area (area), &err);
