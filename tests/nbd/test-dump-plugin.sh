@@ -5,8 +5,7 @@
 source "$(dirname "$0")/functions.sh"
 
 requires_nbdkit 1 36
-check_filter
-"$NBDKIT" --dump-plugin --filter="$filter" null >"$tmp/dump"
+run_nbdkit --dump-plugin --filter="$filter" null >"$tmp/dump"
 for key in version zlib libdeflate zstd; do
     grep -q "^qcow2_$key=" "$tmp/dump" || fail "no qcow2_$key"
 done

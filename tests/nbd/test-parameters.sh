@@ -30,7 +30,7 @@ refused "no-such-key" --filter="$filter" file "$tmp/disk.qcow2" no-such-key=1
 refused "file|dir" --filter="$filter" file
 
 echo "help"
-"$NBDKIT" --help --filter="$filter" null >"$tmp/help"
+run_nbdkit --help --filter="$filter" null >"$tmp/help"
 grep -q '^qcow2-cache-size=' "$tmp/help" || fail "--help has no parameters"
 
 echo "debug flag"
