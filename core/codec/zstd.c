@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* zstd.c - zstd frames by libzstd's streaming decoder.
+/* zstd.c - zstd frames by libzstd.
  *
  * Owns      the library's context.
- * Method    the one-shot call cannot be used: it wants to know where the
- *           frames end, and the size of a compressed cluster is only known
- *           to sector precision.  The stream decoder stops by itself, and
- *           when a whole frame is in the input and there is room for its
- *           output it takes the same fast path.
+ * Method    the size of a compressed cluster is only known to sector
+ *           precision, so first the library is asked where a frame ends,
+ *           then it decompresses that frame in one go, straight to where
+ *           the bytes belong.  The streaming calls would find the end by
+ *           themselves, but allocate the window that a stranger wrote into
+ *           the frame's header, up to 128 MiB per thread.
  * Locks     none; one context per thread.
  */
 #include "config.h"
@@ -17,6 +18,7 @@
 
 #ifdef HAVE_ZSTD
 #include <zstd.h>
+#include <zstd_errors.h>
 
 struct q2_unzstd {
   ZSTD_DCtx *ctx;
@@ -34,10 +36,6 @@ q2_unzstd_new (void)
     free (unzstd);
     return NULL;
   }
-  /* A frame whose window is larger than any cluster would make the decoder
-   * allocate what a stranger wrote into the frame's header.
-   */
-  ZSTD_DCtx_setParameter (unzstd->ctx, ZSTD_d_windowLogMax, 23);
   return unzstd;
 }
 
@@ -54,21 +52,28 @@ const char *
 q2_unzstd (struct q2_unzstd *unzstd, const void *in, size_t in_len,
            void *out, size_t out_len)
 {
-  ZSTD_inBuffer src = { in, in_len, 0 };
-  ZSTD_outBuffer dst = { out, out_len, 0 };
-  size_t left = 1;              /* 0: at the end of a frame */
+  const unsigned char *src = in;
+  unsigned char *dst = out;
 
-  ZSTD_DCtx_reset (unzstd->ctx, ZSTD_reset_session_only);
-  while (dst.pos < dst.size) {
-    const size_t src_before = src.pos, dst_before = dst.pos;
+  while (out_len > 0) {
+    const size_t frame = ZSTD_findFrameCompressedSize (src, in_len);
+    size_t made;
 
-    left = ZSTD_decompressStream (unzstd->ctx, &dst, &src);
-    if (ZSTD_isError (left))
-      return "invalid zstd frame";
-    if (src.pos == src_before && dst.pos == dst_before)
-      return "the zstd frames end before the cluster is full";
+    if (ZSTD_isError (frame))
+      return in_len == 0 || src != in
+        ? "the zstd frames end before the cluster is full"
+        : "invalid zstd frame";
+    made = ZSTD_decompressDCtx (unzstd->ctx, dst, out_len, src, frame);
+    if (ZSTD_isError (made))
+      return ZSTD_getErrorCode (made) == ZSTD_error_dstSize_tooSmall
+        ? "the zstd frame does not end with the cluster"
+        : "invalid zstd frame";
+    src += frame;
+    in_len -= frame;
+    dst += made;
+    out_len -= made;
   }
-  return left == 0 ? NULL : "the zstd frame does not end with the cluster";
+  return NULL;
 }
 
 #else /* !HAVE_ZSTD */

@@ -132,7 +132,7 @@ q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
 {
   uint64_t inside;
 
-  if (host_off >= io->file_size) {
+  if (count == 0 || host_off >= io->file_size) {
     memset (buf, 0, count);
     return 0;
   }
@@ -222,10 +222,11 @@ ask_host (const struct q2_io *io, struct clip *clip, uint64_t end,
                          "asking for the extents of %" PRIu32 " bytes at "
                          "offset 0x%" PRIx64 " failed: %s", n, from,
                          strerror (r));
+    /* An answer that says nothing about what was asked for: then it has to
+     * be read to know.
+     */
     if (clip->start == before && !clip->stopped)
-      return q2_fail_io (err, EIO, from,
-                         "no extents were reported at offset 0x%" PRIx64,
-                         from);
+      clip_extent (clip, before, end - before, false);
   }
   return 0;
 }
