@@ -21,6 +21,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ---- Errors ---------------------------------------------------------- */
 
 enum qcow2_error_kind {
@@ -73,7 +77,7 @@ struct qcow2_io_ops {
    * Returns 0, or an errno value (> 0).
    */
   int (*pread) (void *opaque, void *buf, uint32_t count, uint64_t host_off,
-                enum qcow2_io_class class);
+                enum qcow2_io_class io_class);
 
   /* Optional (NULL): report which parts of the range are holes.  Same
    * constraints on the range, but count may be up to 1 GiB.
@@ -209,5 +213,9 @@ extern const char *qcow2_version (void);
 extern bool qcow2_has_zlib (void);
 extern bool qcow2_has_libdeflate (void);
 extern bool qcow2_has_zstd (void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* QCOW2_H */

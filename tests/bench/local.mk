@@ -18,3 +18,15 @@ bench:
 endif
 
 .PHONY: bench
+
+EXTRA_DIST += \
+	bench/README.md \
+	bench/bench \
+	bench/clients.py \
+	bench/images.py \
+	bench/nbdload.c \
+	bench/report.py \
+	bench/servers.py \
+	bench/stats.py \
+	bench/workloads.py \
+	$(NULL)

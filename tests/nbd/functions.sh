@@ -37,6 +37,8 @@ filter=${FILTER:-$top_builddir/filter/.libs/nbdkit-qcow2-filter.so}
 LC_ALL=C
 PYTHONDONTWRITEBYTECODE=1
 PYTHONPATH=$nbddir:$lib
+# Servers such as nginx and sshd are not in an ordinary user's path.
+PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL PYTHONDONTWRITEBYTECODE PYTHONPATH top_srcdir top_builddir
 export PYTHON
 
