@@ -225,7 +225,8 @@ set_nbdkit_command ()
         [ -n "$(type -P valgrind)" ] || skip "valgrind is not installed"
         nbdkit_command=(valgrind -q --error-exitcode=119 --leak-check=full
             --errors-for-leak-kinds=definite --show-leak-kinds=definite
-            --keep-debuginfo=yes "${nbdkit_command[@]}")
+            --keep-debuginfo=yes --suppressions="$nbddir/valgrind.supp"
+            "${nbdkit_command[@]}")
     fi
 }
 

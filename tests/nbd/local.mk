@@ -67,6 +67,7 @@ EXTRA_DIST += \
 	nbd/random_check.py \
 	nbd/requests.sh \
 	nbd/services.sh \
+	nbd/valgrind.supp \
 	$(NULL)
 
 # What test-real-disk.sh keeps.
