@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* workers.c - the thread pool.
+ *
+ * Owns      its threads, the list of batches and the queue of jobs.
+ * Method    a batch lives on its caller's stack, in the pool's list.  The
+ *           caller and the workers that join take indexes from an atomic
+ *           counter; when none is left the caller takes the batch off the
+ *           list and waits for the workers that are still inside.
+ *           An idle worker waits on a condition of its own, in a stack, so
+ *           that a call wakes one thread, the one that slept least, and the
+ *           others get to leave.
+ *           Threads are joined, never detached: after q2_workers_free
+ *           none of them executes our code.  One that leaves puts itself on
+ *           a list, which the next spawn joins.
+ * Locks     workers.lock guards everything but the batches' counters, and
+ *           is not held while work is done.  It is held while a thread is
+ *           made, so that whoever sees threads > 0 may rely on one of them
+ *           looking at the queues again.
+ * Invariant while a job is queued, threads > 0.  A worker in the idle stack
+ *           is only removed by whoever wakes it, or by itself to leave.
+ */
+#include "config.h"
+
+#include "base/workers.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define IDLE_SECONDS 5
+#define MAX_JOBS 256
+
+struct worker {
+  struct worker *next;          /* in idle or gone */
+  struct q2_workers *pool;
+  pthread_t thread;
+  pthread_cond_t wake;
+  bool woken;                   /* somebody took it out of idle */
+};
+
+struct batch {
+  struct batch *next;
+  q2_batch_fn fn;
+  void *arg;
+  size_t count;
+  atomic_size_t taken;          /* may end up beyond count */
+  size_t helpers, max_helpers;  /* workers inside */
+  pthread_cond_t left;          /* the last of them is out */
+};
+
+struct q2_workers {
+  unsigned max_threads;
+  pthread_mutex_t lock;
+  pthread_cond_t empty;         /* threads is 0 */
+  unsigned threads;             /* not counting those in gone */
+  struct worker *idle, *gone;
+  struct batch *batches;        /* oldest first */
+  struct q2_job *jobs, **jobs_end;
+  unsigned nr_jobs;
+  bool closing;
+};
+
+struct q2_workers *
+q2_workers_new (unsigned max_threads, struct qcow2_error *err)
+{
+  struct q2_workers *pool = calloc (1, sizeof *pool);
+
+  if (pool == NULL) {
+    q2_fail_nomem (err, "the worker threads");
+    return NULL;
+  }
+  pool->max_threads = max_threads;
+  pool->jobs_end = &pool->jobs;
+  pthread_mutex_init (&pool->lock, NULL);
+  pthread_cond_init (&pool->empty, NULL);
+  return pool;
+}
+
+/* ---- Batches --------------------------------------------------------- */
+
+static void
+take_part (struct batch *batch)
+{
+  size_t i;
+
+  while ((i = atomic_fetch_add (&batch->taken, 1)) < batch->count)
+    batch->fn (batch->arg, i);
+}
+
+/* The oldest batch that another worker may join. */
+static struct batch *
+open_batch_locked (const struct q2_workers *pool)
+{
+  struct batch *batch = pool->batches;
+
+  while (batch && (batch->helpers == batch->max_helpers ||
+                   atomic_load (&batch->taken) >= batch->count))
+    batch = batch->next;
+  return batch;
+}
+
+static void
+help_locked (struct q2_workers *pool, struct batch *batch)
+{
+  batch->helpers++;
+  pthread_mutex_unlock (&pool->lock);
+  take_part (batch);
+  pthread_mutex_lock (&pool->lock);
+  if (--batch->helpers == 0)
+    pthread_cond_signal (&batch->left);
+}
+
+/* ---- Threads --------------------------------------------------------- */
+
+static void
+run_job_locked (struct q2_workers *pool)
+{
+  struct q2_job *const job = pool->jobs;
+
+  pool->jobs = job->next;
+  if (pool->jobs == NULL)
+    pool->jobs_end = &pool->jobs;
+  pool->nr_jobs--;
+  pthread_mutex_unlock (&pool->lock);
+  job->fn (job);
+  pthread_mutex_lock (&pool->lock);
+}
+
+/* Returns false if this thread should leave. */
+static bool
+wait_for_work_locked (struct q2_workers *pool, struct worker *self)
+{
+  struct timespec until;
+  int r = 0;
+
+  if (pool->closing)
+    return false;
+  clock_gettime (CLOCK_MONOTONIC, &until);
+  until.tv_sec += IDLE_SECONDS;
+  self->woken = false;
+  self->next = pool->idle;
+  pool->idle = self;
+  while (!self->woken && r == 0)
+    r = pthread_cond_timedwait (&self->wake, &pool->lock, &until);
+  if (self->woken)
+    return true;
+  for (struct worker **link = &pool->idle;; link = &(*link)->next)
+    if (*link == self) {
+      *link = self->next;
+      return false;
+    }
+}
+
+static void *
+worker_main (void *arg)
+{
+  struct worker *const self = arg;
+  struct q2_workers *const pool = self->pool;
+
+  pthread_mutex_lock (&pool->lock);
+  for (;;) {
+    struct batch *const batch = open_batch_locked (pool);
+
+    if (batch)
+      help_locked (pool, batch);
+    else if (pool->jobs)
+      run_job_locked (pool);
+    else if (!wait_for_work_locked (pool, self))
+      break;
+  }
+  self->next = pool->gone;
+  pool->gone = self;
+  if (--pool->threads == 0)
+    pthread_cond_signal (&pool->empty);
+  pthread_mutex_unlock (&pool->lock);
+  return NULL;
+}
+
+static void
+worker_free (struct worker *worker)
+{
+  pthread_cond_destroy (&worker->wake);
+  free (worker);
+}
+
+/* A thread in this list takes no lock any more, so this is soon done. */
+static void
+join_gone_locked (struct q2_workers *pool)
+{
+  while (pool->gone) {
+    struct worker *const worker = pool->gone;
+
+    pool->gone = worker->next;
+    pthread_join (worker->thread, NULL);
+    worker_free (worker);
+  }
+}
+
+static bool
+spawn_locked (struct q2_workers *pool)
+{
+  struct worker *worker;
+  pthread_condattr_t attr;
+
+  join_gone_locked (pool);
+  worker = calloc (1, sizeof *worker);
+  if (worker == NULL)
+    return false;
+  worker->pool = pool;
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (&worker->wake, &attr);
+  pthread_condattr_destroy (&attr);
+  if (pthread_create (&worker->thread, NULL, worker_main, worker) != 0) {
+    worker_free (worker);
+    return false;
+  }
+  pool->threads++;
+  return true;
+}
+
+/* Get one more thread to look for work. */
+static bool
+call_worker_locked (struct q2_workers *pool)
+{
+  struct worker *const worker = pool->idle;
+
+  if (worker == NULL)
+    return pool->threads < pool->max_threads && spawn_locked (pool);
+  pool->idle = worker->next;
+  worker->woken = true;
+  pthread_cond_signal (&worker->wake);
+  return true;
+}
+
+/* ---- Work ------------------------------------------------------------ */
+
+void
+q2_workers_batch (struct q2_workers *pool, q2_batch_fn fn, void *arg,
+                  size_t count, unsigned parallel)
+{
+  struct batch batch = { .fn = fn, .arg = arg, .count = count };
+  struct batch **link;
+
+  if (count <= 1 || parallel <= 1 || pool->max_threads == 0) {
+    for (size_t i = 0; i < count; ++i)
+      fn (arg, i);
+    return;
+  }
+  batch.max_helpers = q2_min (parallel, count) - 1;
+  pthread_cond_init (&batch.left, NULL);
+
+  pthread_mutex_lock (&pool->lock);
+  for (link = &pool->batches; *link; link = &(*link)->next)
+    ;
+  *link = &batch;
+  for (size_t i = 0; i < batch.max_helpers; ++i)
+    if (!call_worker_locked (pool))
+      break;
+  pthread_mutex_unlock (&pool->lock);
+
+  take_part (&batch);
+
+  pthread_mutex_lock (&pool->lock);
+  for (link = &pool->batches; *link != &batch; link = &(*link)->next)
+    ;
+  *link = batch.next;
+  while (batch.helpers > 0)
+    pthread_cond_wait (&batch.left, &pool->lock);
+  pthread_mutex_unlock (&pool->lock);
+  pthread_cond_destroy (&batch.left);
+}
+
+bool
+q2_workers_submit (struct q2_workers *pool, struct q2_job *job)
+{
+  bool ok;
+
+  pthread_mutex_lock (&pool->lock);
+  ok = !pool->closing && pool->nr_jobs < MAX_JOBS &&
+    (call_worker_locked (pool) || pool->threads > 0);
+  if (ok) {
+    job->next = NULL;
+    *pool->jobs_end = job;
+    pool->jobs_end = &job->next;
+    pool->nr_jobs++;
+  }
+  pthread_mutex_unlock (&pool->lock);
+  return ok;
+}
+
+void
+q2_workers_free (struct q2_workers *pool)
+{
+  if (pool == NULL)
+    return;
+  pthread_mutex_lock (&pool->lock);
+  pool->closing = true;
+  while (pool->idle && call_worker_locked (pool))
+    ;
+  while (pool->threads > 0)
+    pthread_cond_wait (&pool->empty, &pool->lock);
+  join_gone_locked (pool);
+  pthread_mutex_unlock (&pool->lock);
+
+  assert (pool->batches == NULL && pool->jobs == NULL);
+  pthread_cond_destroy (&pool->empty);
+  pthread_mutex_destroy (&pool->lock);
+  free (pool);
+}
