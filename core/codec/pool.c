@@ -14,15 +14,17 @@
 #include "codec/zstd.h"
 
 #include "base/bits.h"
+#include "base/buffer.h"
 #include "base/error.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
 /* All buffers of one image's contexts together; with the largest clusters,
- * 2 MiB, that is enough for five.
+ * 2 MiB, whose streams are declared to have up to twice that, enough for
+ * four.
  */
-#define MAX_BYTES (UINT64_C (32) << 20)
+#define MAX_BYTES (UINT64_C (16) << 20)
 #define MAX_CODECS 64
 
 struct q2_codec {
@@ -30,12 +32,12 @@ struct q2_codec {
   const struct q2_codec_pool *pool;
   struct q2_inflater *inflater;
   struct q2_unzstd *unzstd;
-  void *in, *out;               /* allocated when first asked for */
+  void *in;                     /* allocated when first asked for */
 };
 
 struct q2_codec_pool {
   enum qcow2_compression compression;
-  size_t cluster_size, max_csize;
+  size_t max_csize;
 
   pthread_mutex_t lock;
   pthread_cond_t returned;
@@ -44,8 +46,8 @@ struct q2_codec_pool {
 };
 
 struct q2_codec_pool *
-q2_codec_pool_new (enum qcow2_compression compression, size_t cluster_size,
-                   size_t max_csize, struct qcow2_error *err)
+q2_codec_pool_new (enum qcow2_compression compression, size_t max_csize,
+                   struct qcow2_error *err)
 {
   struct q2_codec_pool *pool = calloc (1, sizeof *pool);
 
@@ -54,10 +56,9 @@ q2_codec_pool_new (enum qcow2_compression compression, size_t cluster_size,
     return NULL;
   }
   pool->compression = compression;
-  pool->cluster_size = cluster_size;
   pool->max_csize = max_csize;
   pool->max = (unsigned)
-    q2_min (MAX_BYTES / (cluster_size + max_csize), MAX_CODECS);
+    q2_min (MAX_BYTES / max_csize, MAX_CODECS);
   pthread_mutex_init (&pool->lock, NULL);
   pthread_cond_init (&pool->returned, NULL);
   return pool;
@@ -68,8 +69,7 @@ codec_free (struct q2_codec *codec)
 {
   q2_inflater_free (codec->inflater);
   q2_unzstd_free (codec->unzstd);
-  free (codec->in);
-  free (codec->out);
+  q2_buffer_free (codec->in, codec->pool->max_csize);
   free (codec);
 }
 
@@ -150,23 +150,15 @@ void *
 q2_codec_in (struct q2_codec *codec)
 {
   if (codec->in == NULL)
-    codec->in = malloc (codec->pool->max_csize);
+    codec->in = q2_buffer_alloc (codec->pool->max_csize);
   return codec->in;
 }
 
-void *
-q2_codec_out (struct q2_codec *codec)
-{
-  if (codec->out == NULL)
-    codec->out = malloc (codec->pool->cluster_size);
-  return codec->out;
-}
-
 const char *
-q2_codec_decompress (struct q2_codec *codec, size_t in_len, void *out,
-                     size_t out_len)
+q2_codec_decompress (struct q2_codec *codec, const void *in, size_t in_len,
+                     void *out, size_t out_len)
 {
   return codec->unzstd
-    ? q2_unzstd (codec->unzstd, codec->in, in_len, out, out_len)
-    : q2_inflate (codec->inflater, codec->in, in_len, out, out_len);
+    ? q2_unzstd (codec->unzstd, in, in_len, out, out_len)
+    : q2_inflate (codec->inflater, in, in_len, out, out_len);
 }

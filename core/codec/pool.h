@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pool.h - decompression contexts with their buffers, reused.
+/* pool.h - decompression contexts with their input buffers, reused.
  *
  * A context belongs to one thread between get and put.  There are only so
  * many, so that large clusters and many clients cannot take unbounded
@@ -13,12 +13,10 @@
 struct q2_codec_pool;
 struct q2_codec;
 
-/* For images whose clusters have 'cluster_size' bytes and whose compressed
- * clusters have at most 'max_csize'.
- */
+/* For images whose compressed clusters have at most 'max_csize' bytes. */
 extern struct q2_codec_pool *
-q2_codec_pool_new (enum qcow2_compression compression, size_t cluster_size,
-                   size_t max_csize, struct qcow2_error *err)
+q2_codec_pool_new (enum qcow2_compression compression, size_t max_csize,
+                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_codec_pool_free (struct q2_codec_pool *pool);
 
@@ -29,20 +27,16 @@ extern struct q2_codec *q2_codec_get (struct q2_codec_pool *pool,
 extern void q2_codec_put (struct q2_codec_pool *pool, struct q2_codec *codec)
   __attribute__ ((__nonnull__));
 
-/* The input buffer, for at most max_csize bytes, and a buffer for one
- * decompressed cluster.  NULL: out of memory.
- */
+/* A buffer for a stream of at most max_csize bytes.  NULL: out of memory. */
 extern void *q2_codec_in (struct q2_codec *codec)
   __attribute__ ((__nonnull__));
-extern void *q2_codec_out (struct q2_codec *codec)
-  __attribute__ ((__nonnull__));
 
-/* Decompress 'in_len' bytes from the input buffer to exactly 'out_len'
- * bytes at 'out'.  Returns NULL, or what is wrong (a constant).
+/* Decompress 'in_len' bytes at 'in' to exactly 'out_len' bytes at 'out'.
+ * Returns NULL, or what is wrong (a constant).
  */
 extern const char *q2_codec_decompress (struct q2_codec *codec,
-                                        size_t in_len, void *out,
-                                        size_t out_len)
+                                        const void *in, size_t in_len,
+                                        void *out, size_t out_len)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_CODEC_POOL_H */

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ahead.c - read-ahead buffers.
+ *
+ * Owns      the buffers: a list in ascending order, tens of them, no two of
+ *           which overlap.
+ * Method    a claim fills the first gap of its range with a new, loading
+ *           buffer, after throwing out others if their bytes would be too
+ *           many: those consumed in full first, then those nobody has
+ *           touched for a while, the longest unused first.
+ *           Whoever waits for a buffer or uses its bytes has it pinned.  A
+ *           buffer that could not be read leaves the list at once and loses
+ *           its bytes, which is how the waiters know; the last one frees it.
+ * Locks     ahead.lock guards the list and all of a buffer but its bytes;
+ *           it is not held while bytes are read or copied.  The bytes
+ *           belong to the claimer while the buffer is loading, and are
+ *           constant afterwards.
+ * Does not  read anything, or decide what is worth reading.
+ */
+#include "config.h"
+
+#include "io/ahead.h"
+
+#include "base/bits.h"
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* How many of the bytes thrown out are remembered when judging whether
+ * reading ahead pays.
+ */
+#define JUDGE_BYTES (UINT64_C (16) << 20)
+
+/* How long unread bytes are left alone, in nanoseconds; and where most of a
+ * buffer has been read, as it is when what is left belongs to nobody.
+ */
+#define FRESH UINT64_C (1000000000)
+#define FRESH_REST UINT64_C (40000000)
+
+struct q2_ahead {
+  uint64_t max_bytes;
+  pthread_mutex_t lock;
+  pthread_cond_t loaded;        /* some buffer has been committed */
+  struct q2_ahead_buf *first;
+  uint64_t bytes;               /* of all buffers in the list */
+  atomic_uint nr_bufs;          /* in the list; written under the lock */
+
+  uint64_t requests, read_bytes, used_bytes;    /* ever, without failures */
+  uint64_t gone_bytes, gone_used;       /* thrown out lately, of those used */
+  atomic_bool useless;          /* written under the lock */
+};
+
+struct q2_ahead *
+q2_ahead_new (uint64_t max_bytes, struct qcow2_error *err)
+{
+  struct q2_ahead *ahead = calloc (1, sizeof *ahead);
+
+  if (ahead == NULL) {
+    q2_fail_nomem (err, "reading ahead");
+    return NULL;
+  }
+  ahead->max_bytes = max_bytes;
+  pthread_mutex_init (&ahead->lock, NULL);
+  pthread_cond_init (&ahead->loaded, NULL);
+  return ahead;
+}
+
+static uint64_t
+size_of (const struct q2_ahead_buf *buf)
+{
+  return buf->end - buf->start;
+}
+
+static void
+free_list (struct q2_ahead_buf *buf)
+{
+  while (buf) {
+    struct q2_ahead_buf *const next = buf->next;
+
+    q2_buffer_free (buf->bytes, size_of (buf));
+    free (buf);
+    buf = next;
+  }
+}
+
+void
+q2_ahead_free (struct q2_ahead *ahead)
+{
+  if (ahead == NULL)
+    return;
+  for (const struct q2_ahead_buf *buf = ahead->first; buf; buf = buf->next)
+    assert (!buf->loading && buf->pins == 0);
+  free_list (ahead->first);
+  pthread_cond_destroy (&ahead->loaded);
+  pthread_mutex_destroy (&ahead->lock);
+  free (ahead);
+}
+
+bool
+q2_ahead_any (const struct q2_ahead *ahead)
+{
+  return atomic_load_explicit (&ahead->nr_bufs, memory_order_relaxed) > 0;
+}
+
+static uint64_t
+now (void)
+{
+  struct timespec ts;
+
+#ifdef CLOCK_MONOTONIC_COARSE
+  clock_gettime (CLOCK_MONOTONIC_COARSE, &ts);
+#else
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+#endif
+  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+/* ---- The list -------------------------------------------------------- */
+
+static void
+insert_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
+{
+  struct q2_ahead_buf **link = &ahead->first;
+
+  while (*link && (*link)->start < buf->start)
+    link = &(*link)->next;
+  buf->next = *link;
+  *link = buf;
+  ahead->bytes += size_of (buf);
+  atomic_fetch_add_explicit (&ahead->nr_bufs, 1, memory_order_relaxed);
+}
+
+static void
+remove_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
+{
+  struct q2_ahead_buf **link = &ahead->first;
+
+  while (*link != NULL && *link != buf)
+    link = &(*link)->next;
+  assert (*link == buf);
+  *link = buf->next;
+  buf->next = NULL;
+  ahead->bytes -= size_of (buf);
+  atomic_fetch_sub_explicit (&ahead->nr_bufs, 1, memory_order_relaxed);
+}
+
+static struct q2_ahead_buf *
+find_locked (const struct q2_ahead *ahead, uint64_t host_off)
+{
+  struct q2_ahead_buf *buf = ahead->first;
+
+  while (buf && buf->end <= host_off)
+    buf = buf->next;
+  return buf && buf->start <= host_off ? buf : NULL;
+}
+
+/* ---- Making room ----------------------------------------------------- */
+
+static bool
+is_consumed (const struct q2_ahead_buf *buf, uint64_t time)
+{
+  return buf->consumed == size_of (buf) ||
+    (buf->consumed >= size_of (buf) / 4 * 3 &&
+     time - buf->last_use >= FRESH_REST);
+}
+
+/* What overlaps [start, end) stays: the claimer wants those bytes as well,
+ * and would have to claim them next.
+ */
+static bool
+may_go (const struct q2_ahead_buf *buf, uint64_t start, uint64_t end,
+        uint64_t time)
+{
+  return !buf->loading && buf->pins == 0 &&
+    (buf->end <= start || end <= buf->start) &&
+    (is_consumed (buf, time) || time - buf->last_use >= FRESH);
+}
+
+static bool
+goes_before (const struct q2_ahead_buf *a, const struct q2_ahead_buf *b,
+             uint64_t time)
+{
+  if (is_consumed (a, time) != is_consumed (b, time))
+    return is_consumed (a, time);
+  return a->last_use < b->last_use;
+}
+
+/* Note how much of a buffer that is thrown out was of use. */
+static void
+judge_locked (struct q2_ahead *ahead, const struct q2_ahead_buf *buf)
+{
+  ahead->gone_bytes += size_of (buf);
+  ahead->gone_used += buf->consumed;
+  /* What happened long ago counts less and less. */
+  if (ahead->gone_bytes > JUDGE_BYTES) {
+    ahead->gone_bytes /= 2;
+    ahead->gone_used /= 2;
+  }
+  atomic_store_explicit (&ahead->useless,
+                         ahead->gone_bytes >= JUDGE_BYTES / 4 &&
+                         ahead->gone_used < ahead->gone_bytes / 2,
+                         memory_order_relaxed);
+}
+
+/* Take buffers that do not overlap [start, end) out of the list until there
+ * is room for 'len' bytes, and put them into *ret_gone; or none at all if
+ * that is not enough.
+ */
+static bool
+make_room_locked (struct q2_ahead *ahead, uint64_t len, uint64_t start,
+                  uint64_t end, struct q2_ahead_buf **ret_gone)
+{
+  const uint64_t time = now ();
+  uint64_t left = ahead->bytes;
+
+  for (const struct q2_ahead_buf *buf = ahead->first; buf; buf = buf->next)
+    if (may_go (buf, start, end, time))
+      left -= size_of (buf);
+  if (len > ahead->max_bytes - left)
+    return false;
+
+  while (len > ahead->max_bytes - ahead->bytes) {
+    struct q2_ahead_buf *worst = NULL;
+
+    for (struct q2_ahead_buf *buf = ahead->first; buf; buf = buf->next)
+      if (may_go (buf, start, end, time) &&
+          (worst == NULL || goes_before (buf, worst, time)))
+        worst = buf;
+    assert (worst != NULL);     /* counted above */
+    remove_locked (ahead, worst);
+    judge_locked (ahead, worst);
+    worst->next = *ret_gone;
+    *ret_gone = worst;
+  }
+  return true;
+}
+
+/* ---- Claims ---------------------------------------------------------- */
+
+/* The first part of [*start, *end) that is in no buffer, up to the next. */
+static bool
+find_gap_locked (const struct q2_ahead *ahead, uint64_t *start,
+                 uint64_t *end)
+{
+  const struct q2_ahead_buf *buf = ahead->first;
+
+  for (; buf && buf->start <= *start; buf = buf->next)
+    *start = q2_max (*start, buf->end);
+  if (buf)
+    *end = q2_min (*end, buf->start);
+  return *start < *end;
+}
+
+static struct q2_ahead_buf *
+buf_new (uint64_t start, uint64_t end)
+{
+  struct q2_ahead_buf *buf = calloc (1, sizeof *buf);
+
+  if (buf == NULL)
+    return NULL;
+  buf->bytes = q2_buffer_alloc (end - start);
+  if (buf->bytes == NULL) {
+    free (buf);
+    return NULL;
+  }
+  buf->start = start;
+  buf->end = end;
+  buf->loading = true;
+  return buf;
+}
+
+struct q2_ahead_buf *
+q2_ahead_claim (struct q2_ahead *ahead, uint64_t start, uint64_t end)
+{
+  struct q2_ahead_buf *buf = NULL, *gone = NULL;
+  uint64_t gap_start = start, gap_end = end;
+
+  pthread_mutex_lock (&ahead->lock);
+  if (ahead->max_bytes > 0 &&
+      find_gap_locked (ahead, &gap_start, &gap_end)) {
+    const uint64_t len = q2_min (gap_end - gap_start, ahead->max_bytes);
+
+    if (make_room_locked (ahead, len, start, end, &gone)) {
+      buf = buf_new (gap_start, gap_start + len);
+      if (buf)
+        insert_locked (ahead, buf);
+    }
+  }
+  pthread_mutex_unlock (&ahead->lock);
+  free_list (gone);
+  return buf;
+}
+
+/* ---- Users ----------------------------------------------------------- */
+
+/* The buffer may be gone afterwards.  Frees under the lock, but only after
+ * a failed read.
+ */
+static void
+unpin_locked (struct q2_ahead_buf *buf)
+{
+  assert (buf->pins > 0);
+  buf->pins--;
+  buf->last_use = now ();
+  if (buf->pins == 0 && buf->bytes == NULL)
+    free (buf);
+}
+
+void
+q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
+{
+  pthread_mutex_lock (&ahead->lock);
+  assert (buf->loading);
+  buf->loading = false;
+  buf->last_use = now ();
+  if (ok) {
+    ahead->requests++;
+    ahead->read_bytes += size_of (buf);
+  }
+  else {
+    remove_locked (ahead, buf);
+    q2_buffer_free (buf->bytes, size_of (buf));
+    buf->bytes = NULL;
+    if (buf->pins == 0)
+      free (buf);
+  }
+  pthread_cond_broadcast (&ahead->loaded);
+  pthread_mutex_unlock (&ahead->lock);
+}
+
+/* Pin the buffer, in order to use 'count' of its bytes, once it is read;
+ * false if that fails.
+ */
+static bool
+pin_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf, uint64_t count)
+{
+  buf->pins++;
+  while (buf->loading)
+    pthread_cond_wait (&ahead->loaded, &ahead->lock);
+  if (buf->bytes == NULL) {
+    unpin_locked (buf);
+    return false;
+  }
+  count = q2_min (count, size_of (buf) - buf->consumed);
+  buf->consumed += count;
+  ahead->used_bytes += count;
+  return true;
+}
+
+uint64_t
+q2_ahead_copy (struct q2_ahead *ahead, void *out, uint64_t count,
+               uint64_t host_off)
+{
+  unsigned char *const p = out;
+  uint64_t done = 0;
+
+  pthread_mutex_lock (&ahead->lock);
+  while (done < count) {
+    const uint64_t pos = host_off + done;
+    struct q2_ahead_buf *const buf = find_locked (ahead, pos);
+    uint64_t n;
+
+    if (buf == NULL)
+      break;
+    n = q2_min (count - done, buf->end - pos);
+    if (!pin_locked (ahead, buf, n))
+      break;
+    pthread_mutex_unlock (&ahead->lock);
+    memcpy (p + done, buf->bytes + (pos - buf->start), n);
+    done += n;
+    pthread_mutex_lock (&ahead->lock);
+    unpin_locked (buf);
+  }
+  pthread_mutex_unlock (&ahead->lock);
+  return done;
+}
+
+const unsigned char *
+q2_ahead_pin (struct q2_ahead *ahead, uint64_t count, uint64_t host_off,
+              struct q2_ahead_buf **ret_buf)
+{
+  const unsigned char *bytes = NULL;
+  struct q2_ahead_buf *buf;
+
+  pthread_mutex_lock (&ahead->lock);
+  buf = find_locked (ahead, host_off);
+  if (buf && count <= buf->end - host_off &&
+      pin_locked (ahead, buf, count)) {
+    *ret_buf = buf;
+    bytes = buf->bytes + (host_off - buf->start);
+  }
+  pthread_mutex_unlock (&ahead->lock);
+  return bytes;
+}
+
+void
+q2_ahead_unpin (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
+{
+  pthread_mutex_lock (&ahead->lock);
+  unpin_locked (buf);
+  pthread_mutex_unlock (&ahead->lock);
+}
+
+void
+q2_ahead_clear (struct q2_ahead *ahead)
+{
+  struct q2_ahead_buf *gone = NULL, *buf, *next;
+
+  pthread_mutex_lock (&ahead->lock);
+  for (buf = ahead->first; buf; buf = next) {
+    next = buf->next;
+    if (buf->loading || buf->pins > 0)
+      continue;
+    remove_locked (ahead, buf);
+    buf->next = gone;
+    gone = buf;
+  }
+  pthread_mutex_unlock (&ahead->lock);
+  free_list (gone);
+}
+
+/* ---- How it goes ------------------------------------------------------- */
+
+bool
+q2_ahead_is_useful (const struct q2_ahead *ahead)
+{
+  return !atomic_load_explicit (&ahead->useless, memory_order_relaxed);
+}
+
+void
+q2_ahead_get_stats (struct q2_ahead *ahead, uint64_t *ret_requests,
+                    uint64_t *ret_bytes, uint64_t *ret_used_bytes)
+{
+  pthread_mutex_lock (&ahead->lock);
+  *ret_requests = ahead->requests;
+  *ret_bytes = ahead->read_bytes;
+  *ret_used_bytes = ahead->used_bytes;
+  pthread_mutex_unlock (&ahead->lock);
+}
