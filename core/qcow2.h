@@ -69,6 +69,8 @@ enum qcow2_io_class {
 typedef int (*qcow2_host_extent_fn) (void *fn_opaque, uint64_t host_off,
                                      uint64_t len, bool hole);
 
+struct qcow2_io;
+
 struct qcow2_io_ops {
   /* Read exactly [host_off, host_off+count) into buf.  The engine only
    * calls this with 0 < count <= max_block, inside [0, size), and, where
@@ -87,6 +89,15 @@ struct qcow2_io_ops {
 
   /* Optional (NULL): hint that the range will be read soon. */
   int (*cache) (void *opaque, uint32_t count, uint64_t host_off);
+
+  /* Optional (NULL, both or none): a way to the same bytes for background
+   * work, which may outlive the call that 'opaque' was passed to and is
+   * used by one thread at a time.  borrow fills in *ret_io and returns 0,
+   * or an errno value if there is none to spare.  Whoever ends a way to the
+   * file waits until everything borrowed through it has been given back.
+   */
+  int (*borrow) (void *opaque, struct qcow2_io *ret_io);
+  void (*give_back) (struct qcow2_io *io);
 };
 
 /* One way to reach the bytes of the image; the engine never changes it.
@@ -112,6 +123,9 @@ struct qcow2_io {
    * the upper limit.
    */
   uint32_t max_block;
+
+  /* The ops may be called with this 'opaque' by several threads at once. */
+  bool concurrent;
 };
 
 /* ---- Images ---------------------------------------------------------- */
@@ -123,6 +137,20 @@ enum qcow2_log_level { QCOW2_LOG_DEBUG, QCOW2_LOG_WARNING };
 struct qcow2_options {
   /* Upper bound for cached mapping tables, in bytes.  0 = 32 MiB. */
   uint64_t cache_size;
+
+  /* Upper bound for decompressed clusters kept for requests smaller than a
+   * cluster, in bytes.  0 = none.
+   */
+  uint64_t cluster_cache_size;
+
+  /* How far to read ahead of sequential readers, and how much may be
+   * fetched at once around a compressed cluster, in bytes; only used where
+   * the host is slow to answer.  0 = never read what was not asked for.
+   */
+  uint64_t readahead;
+
+  /* Count requests to the host, for qcow2_get_stats. */
+  bool count;
 
   /* Optional (NULL): receives one line about things worth knowing, from
    * any thread that is inside a call to the engine.
@@ -159,6 +187,12 @@ extern struct qcow2_image *qcow2_open (const struct qcow2_io *io,
 
 /* Free the image.  No request may be in flight.  NULL is allowed. */
 extern void qcow2_close (struct qcow2_image *image);
+
+/* Nobody is going to use the image for a while: give back memory that only
+ * running clients have use for.  Requests may be in flight all the same.
+ */
+extern void qcow2_idle (struct qcow2_image *image)
+  __attribute__ ((__nonnull__));
 
 /* The struct belongs to the image and never changes. */
 extern const struct qcow2_info *
@@ -205,6 +239,22 @@ extern int qcow2_cache (struct qcow2_image *image, const struct qcow2_io *io,
                         uint32_t count, uint64_t guest_off,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 5), __warn_unused_result__));
+
+/* What the image has done so far; every field only grows. */
+struct qcow2_stats {
+  struct {
+    uint64_t requests, bytes;   /* reads of the host */
+  } io[QCOW2_IO_NR_CLASSES];
+  uint64_t table_hits, table_misses;      /* L2 slices */
+  uint64_t cluster_hits, cluster_misses;  /* decompressed clusters */
+  uint64_t ahead_requests, ahead_bytes;   /* of the reads: before needed */
+  uint64_t ahead_used_bytes;              /* of those: needed in the end */
+  uint64_t inflated_bytes;                /* made by decompression */
+  uint32_t latency_us;                    /* of a host read, lately */
+};
+extern void qcow2_get_stats (const struct qcow2_image *image,
+                             struct qcow2_stats *ret_stats)
+  __attribute__ ((__nonnull__));
 
 /* ---- The library itself ---------------------------------------------- */
 

@@ -140,7 +140,7 @@ walk (const struct q2_reader *r, const struct q2_io *io, uint64_t count,
   while (count > 0 && p->result == 0) {
     size_t nr;
 
-    if (q2_map_runs (r->tables, io, guest_off, count, runs, MAX_RUNS, &nr,
+    if (q2_map_scan (r->tables, io, guest_off, count, runs, MAX_RUNS, &nr,
                      err) == -1)
       return -1;
     for (size_t i = 0; i < nr && p->result == 0; ++i) {
@@ -153,13 +153,34 @@ walk (const struct q2_reader *r, const struct q2_io *io, uint64_t count,
   return 0;
 }
 
+/* The tables of the range at once, and those of the next two in the
+ * background: clients walk the disk in steps.
+ */
+static void
+load_tables (struct q2_reader *r, const struct q2_io *io, uint64_t count,
+             uint64_t guest_off)
+{
+  const uint64_t size = q2_tables_geometry (r->tables)->virtual_size;
+  const uint64_t end = guest_off + count;
+  const uint64_t last =
+    atomic_exchange_explicit (&r->map_pos, end, memory_order_relaxed);
+
+  if (last == guest_off)
+    q2_prefetch_tables (r, io, end, q2_min (end + 2 * count, size));
+  q2_tables_preload (r->tables, io, r->workers, guest_off, count);
+}
+
 int
 q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
                    uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
                    void *fn_opaque, struct qcow2_error *err)
 {
   struct pending p = { .fn = fn, .fn_opaque = fn_opaque };
-  const int ret = walk (r, io, count, guest_off, &p, err);
+  int ret;
+
+  if (q2_io_is_slow (io))
+    load_tables (r, io, count, guest_off);
+  ret = walk (r, io, count, guest_off, &p, err);
 
   /* What was mapped before a failure is worth reporting: the client comes
    * back for the rest and gets the error then.

@@ -1,35 +1,47 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* open.c - opening and closing images; the public functions of qcow2.h.
+/* open.c - from the first bytes of a file to an image that can be read.
  *
- * Owns      struct qcow2_image: which parts an image consists of, the order
- *           they are made in, and the checks every public call starts with.
- * Locks     none: everything in the image is constant after qcow2_open, or
- *           guards itself.
+ * Owns      the order in which an image is read and its parts are made, and
+ *           how many requests that takes.
+ * Method    one request brings the head of the file, with the header, and
+ *           mostly the L1 and first L2 table and first clusters too: it is
+ *           kept, and answers whatever lies in it.  On a slow host a second
+ *           request brings those tables if they lie elsewhere.
+ * Locks     none: nobody else knows the image yet.
  */
 #include "config.h"
 
-#include "engine/reader.h"
+#include "engine/image.h"
 #include "format/header.h"
+#include "format/l2e.h"
 
+#include "base/be.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
-#include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DEFAULT_CACHE_SIZE (UINT64_C (32) << 20)
 
-struct qcow2_image {
-  struct q2_geometry geo;
-  struct qcow2_info info;
-  uint64_t file_size;
-  struct q2_tables *tables;
-  struct q2_codec_pool *codecs;
-  struct q2_reader reader;
-};
+/* Read in one request when an image is opened: header, refcounts, L1 and
+ * first L2 table, and the first data clusters, of an image as qemu-img makes
+ * it with clusters of 64 KiB.
+ */
+#define HEAD_BYTES (UINT64_C (512) << 10)
 
-/* ---- Opening --------------------------------------------------------- */
+/* Where header extensions usually end, even of 2 MiB clusters. */
+#define PROBE_BYTES 65536
+
+/* Bytes of guest data that a second request brings along. */
+#define FIRST_DATA_BYTES (UINT64_C (64) << 10)
+
+/* Threads that wait for a slow host. */
+#define MAX_WORKERS 256
+
+/* Memory for what is read ahead. */
+#define MAX_AHEAD_BYTES (UINT64_C (24) << 20)
 
 static void
 fill_info (struct qcow2_image *image, const struct q2_header *h)
@@ -49,30 +61,92 @@ fill_info (struct qcow2_image *image, const struct q2_header *h)
   };
 }
 
-/* Read the header area into a new buffer. */
+/* Read [start, end) of the file, as far as there is such a thing, and keep
+ * it: whatever lies in there costs no request again.
+ */
+static int
+keep_window (struct qcow2_image *image, const struct qcow2_io *host,
+             unsigned i, uint64_t start, uint64_t end,
+             struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  struct q2_window *const w = &image->shared.windows[i];
+  Q2_CLEANUP_FREE unsigned char *bytes = NULL;
+
+  end = q2_min (end, image->file_size);
+  /* A partial last block cannot be read with some hosts; leave it to whom
+   * it concerns.
+   */
+  end = q2_align_down (end, host->min_block);
+  if (start >= end)
+    return 0;
+  bytes = malloc (end - start);
+  if (bytes == NULL)
+    return q2_fail_nomem (err, "the head of the image");
+  if (q2_io_read (&io, bytes, end - start, start, QCOW2_IO_HEADER, err)
+      == -1)
+    return -1;
+  *w = (struct q2_window) { q2_take (bytes), start, end };
+  return 0;
+}
+
+/* The header area, in a new buffer. */
 static unsigned char *
 read_header_area (const struct q2_io *io, size_t *ret_len,
                   struct qcow2_error *err)
 {
-  unsigned char probe[Q2_HEADER_PROBE];
-  Q2_CLEANUP_FREE unsigned char *area = NULL;
-  size_t len;
+  size_t len = PROBE_BYTES;
 
-  if (q2_io_read (io, probe, sizeof probe, 0, QCOW2_IO_HEADER, err) == -1)
-    return NULL;
-  len = q2_header_area (probe);
-  area = malloc (len);
-  if (area == NULL) {
-    q2_fail_nomem (err, "the image header");
-    return NULL;
+  for (;;) {
+    Q2_CLEANUP_FREE unsigned char *area = malloc (len);
+    size_t need;
+
+    if (area == NULL) {
+      q2_fail_nomem (err, "the image header");
+      return NULL;
+    }
+    if (q2_io_read (io, area, len, 0, QCOW2_IO_HEADER, err) == -1)
+      return NULL;
+    need = q2_header_area (area, len);
+    if (need <= len) {
+      *ret_len = need;
+      return q2_take (area);
+    }
+    len = need;                 /* extensions that do not end so soon */
   }
-  memcpy (area, probe, q2_min (len, sizeof probe));
-  if (len > sizeof probe &&
-      q2_io_read (io, area + sizeof probe, len - sizeof probe, sizeof probe,
-                  QCOW2_IO_HEADER, err) == -1)
-    return NULL;
-  *ret_len = len;
-  return q2_take (area);
+}
+
+/* On a slow host, a second request that brings what the head did not: the
+ * L1 table, or the first L2 table, with what qemu-img puts behind it.
+ */
+static int
+keep_second_window (struct qcow2_image *image, const struct qcow2_io *host,
+                    const struct q2_header *h, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  const uint64_t cluster_size = image->geo.cluster_size;
+  const uint64_t head_end = image->shared.windows[0].end;
+  const uint64_t l1_end = h->l1_offset + image->geo.l1_needed * 8;
+  unsigned char l1e[8];
+  uint64_t l2;
+
+  if (!q2_io_is_slow (&io) || image->geo.l1_needed == 0)
+    return 0;
+  if (l1_end > head_end) {
+    if (l1_end - h->l1_offset > cluster_size)
+      return 0;                 /* a large table is read by itself */
+    return keep_window (image, host, 1, h->l1_offset, h->l1_offset +
+                        2 * cluster_size + FIRST_DATA_BYTES, err);
+  }
+  if (q2_io_read (&io, l1e, sizeof l1e, h->l1_offset, QCOW2_IO_L1, err)
+      == -1)
+    return -1;
+  l2 = q2_l1e_table (&image->geo, load_be64 (l1e));
+  if (l2 == 0 || l2 >= image->file_size ||
+      l2 + image->geo.l2_table_size <= head_end)
+    return 0;
+  return keep_window (image, host, 1, l2, l2 + image->geo.l2_table_size +
+                      FIRST_DATA_BYTES, err);
 }
 
 static void
@@ -101,159 +175,60 @@ check_codec (const struct q2_header *h, struct qcow2_error *err)
   return 0;
 }
 
-static int
-open_parts (struct qcow2_image *image, const struct q2_io *io,
-            const struct qcow2_options *options, struct qcow2_error *err)
+static unsigned
+count_cpus (void)
 {
+  const long n = sysconf (_SC_NPROCESSORS_ONLN);
+
+  return n < 1 ? 1 : n > 64 ? 64 : (unsigned) n;
+}
+
+/* Everything that requests need. */
+static int
+make_reader (struct qcow2_image *image, const struct q2_io *io,
+             const struct q2_header *h, const struct qcow2_options *options,
+             struct qcow2_error *err)
+{
+  struct q2_reader *const r = &image->reader;
+
+  r->cpus = count_cpus ();
+  q2_streams_init (&r->streams, options->readahead);
+  if ((r->tables =
+       q2_tables_new (&image->geo, io, h->l1_offset, h->l1_entries,
+                      options->cache_size ? options->cache_size
+                      : DEFAULT_CACHE_SIZE, err)) == NULL ||
+      (r->codecs =
+       q2_codec_pool_new (h->compression,
+                          q2_geometry_max_csize (&image->geo), err))
+      == NULL ||
+      (r->clusters =
+       q2_clusters_new (options->cluster_cache_size,
+                        image->geo.cluster_size, err)) == NULL ||
+      (r->ahead = q2_ahead_new (MAX_AHEAD_BYTES, err)) == NULL ||
+      (r->workers = q2_workers_new (MAX_WORKERS, err)) == NULL)
+    return -1;
+  return 0;
+}
+
+int
+q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
+               const struct qcow2_options *options, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  const uint64_t head = options->readahead > 0 ? HEAD_BYTES : 0;
   Q2_CLEANUP_FREE unsigned char *area = NULL;
   struct q2_header h;
   size_t area_len;
 
-  area = read_header_area (io, &area_len, err);
-  if (area == NULL ||
+  if (keep_window (image, host, 0, 0, head, err) == -1 ||
+      (area = read_header_area (&io, &area_len, err)) == NULL ||
       q2_header_decode (area, area_len, &h, &image->geo, err) == -1 ||
       q2_header_check_served (&h, area, area_len, err) == -1 ||
-      check_codec (&h, err) == -1)
+      check_codec (&h, err) == -1 ||
+      (head > 0 && keep_second_window (image, host, &h, err) == -1) ||
+      make_reader (image, &io, &h, options, err) == -1)
     return -1;
   fill_info (image, &h);
-
-  image->tables =
-    q2_tables_new (&image->geo, io, h.l1_offset, h.l1_entries,
-                   options->cache_size ? options->cache_size
-                   : DEFAULT_CACHE_SIZE, err);
-  if (image->tables == NULL)
-    return -1;
-  image->codecs =
-    q2_codec_pool_new (h.compression, image->geo.cluster_size,
-                       q2_geometry_max_csize (&image->geo), err);
-  if (image->codecs == NULL)
-    return -1;
-  image->reader = (struct q2_reader) { image->tables, image->codecs };
   log_oddities (image, options);
   return 0;
-}
-
-struct qcow2_image *
-qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
-            struct qcow2_error *err)
-{
-  const struct q2_io io = { host, host->size };
-  struct qcow2_image *image = calloc (1, sizeof *image);
-
-  if (image == NULL) {
-    q2_fail_nomem (err, "the image");
-    return NULL;
-  }
-  image->file_size = host->size;
-  if (open_parts (image, &io, options, err) == -1) {
-    qcow2_close (image);
-    return NULL;
-  }
-  return image;
-}
-
-void
-qcow2_close (struct qcow2_image *image)
-{
-  if (image == NULL)
-    return;
-  q2_codec_pool_free (image->codecs);
-  q2_tables_free (image->tables);
-  free (image);
-}
-
-const struct qcow2_info *
-qcow2_get_info (const struct qcow2_image *image)
-{
-  return &image->info;
-}
-
-/* ---- Requests -------------------------------------------------------- */
-
-static int
-check_range (const struct qcow2_image *image, uint64_t count,
-             uint64_t guest_off, struct qcow2_error *err)
-{
-  const uint64_t size = image->info.virtual_size;
-
-  if (guest_off > size || count > size - guest_off)
-    return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
-                    "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64
-                    " is outside the disk of %" PRIu64 " bytes", count,
-                    guest_off, size);
-  return 0;
-}
-
-int
-qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
-             void *buf, uint32_t count, uint64_t guest_off,
-             struct qcow2_error *err)
-{
-  const struct q2_io io = { host, image->file_size };
-
-  if (check_range (image, count, guest_off, err) == -1)
-    return -1;
-  return q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
-}
-
-int
-qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
-               uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
-               void *fn_opaque, struct qcow2_error *err)
-{
-  const struct q2_io io = { host, image->file_size };
-
-  if (check_range (image, count, guest_off, err) == -1)
-    return -1;
-  return q2_reader_extents (&image->reader, &io, count, guest_off, fn,
-                            fn_opaque, err);
-}
-
-int
-qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
-             uint32_t count, uint64_t guest_off, struct qcow2_error *err)
-{
-  const struct q2_io io = { host, image->file_size };
-
-  if (check_range (image, count, guest_off, err) == -1)
-    return -1;
-  return q2_reader_cache (&image->reader, &io, count, guest_off, err);
-}
-
-/* ---- The library ------------------------------------------------------ */
-
-const char *
-qcow2_version (void)
-{
-  return PACKAGE_VERSION;
-}
-
-bool
-qcow2_has_zlib (void)
-{
-#ifdef HAVE_ZLIB
-  return true;
-#else
-  return false;
-#endif
-}
-
-bool
-qcow2_has_libdeflate (void)
-{
-#ifdef HAVE_LIBDEFLATE
-  return true;
-#else
-  return false;
-#endif
-}
-
-bool
-qcow2_has_zstd (void)
-{
-#ifdef HAVE_ZSTD
-  return true;
-#else
-  return false;
-#endif
 }

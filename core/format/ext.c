@@ -157,6 +157,22 @@ q2_ext_decode (const void *bytes, size_t len, struct q2_header *h,
   return 0;
 }
 
+uint64_t
+q2_ext_end (const void *bytes, size_t len, uint64_t off)
+{
+  const unsigned char *const p = bytes;
+
+  while (off < len && len - off >= EXT_HEADER_LEN) {
+    const uint32_t type = load_be32 (p + off);
+
+    off += EXT_HEADER_LEN;
+    if (type == EXT_END)
+      return off;
+    off += q2_align_up (load_be32 (p + off - 4), 8);
+  }
+  return UINT64_MAX;
+}
+
 /* ---- Feature bits ---------------------------------------------------- */
 
 /* The name the image gives an incompatible feature bit, or NULL. */

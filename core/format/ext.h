@@ -23,6 +23,12 @@ extern int q2_ext_decode (const void *bytes, size_t len,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Where the extensions that begin at 'off' end, just behind the end marker;
+ * UINT64_MAX if that is not within the first 'len' bytes.
+ */
+extern uint64_t q2_ext_end (const void *bytes, size_t len, uint64_t off)
+  __attribute__ ((__nonnull__));
+
 /* Fail if an incompatible feature bit is set that nobody here knows; the
  * message has the names the image gives them.
  */

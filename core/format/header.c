@@ -28,15 +28,25 @@
 static const unsigned char magic[4] = { 'Q', 'F', 'I', 0xfb };
 
 size_t
-q2_header_area (const void *probe)
+q2_header_area (const void *head, size_t len)
 {
-  const unsigned char *p = probe;
-  const uint32_t bits = load_be32 (p + 20);
+  const unsigned char *p = head;
+  const uint32_t version = load_be32 (p + 4), bits = load_be32 (p + 20);
+  const uint64_t name_off = load_be64 (p + 8);
+  uint64_t cluster_size, need;
 
-  if (memcmp (p, magic, sizeof magic) != 0 || load_be32 (p + 4) < 2 ||
+  if (memcmp (p, magic, sizeof magic) != 0 || version < 2 ||
       bits < Q2_MIN_CLUSTER_BITS || bits > Q2_MAX_CLUSTER_BITS)
     return Q2_HEADER_PROBE;
-  return (size_t) 1 << bits;
+  cluster_size = UINT64_C (1) << bits;
+  if (cluster_size <= len)
+    return cluster_size;
+  need = q2_ext_end (head, len,
+                     version == 2 ? V2_HEADER_LENGTH : load_be32 (p + 100));
+  if (name_off != 0)
+    need = name_off > cluster_size ? cluster_size
+      : q2_max (need, name_off + load_be32 (p + 16));
+  return q2_min (q2_max (need, Q2_HEADER_PROBE), cluster_size);
 }
 
 static int

@@ -56,12 +56,15 @@ struct q2_header {
   uint32_t nr_bitmaps;
 };
 
-/* Bytes from the start of the image that q2_header_decode may need, given
- * the first Q2_HEADER_PROBE bytes (zero-filled where the file is shorter).
- * Never more than a cluster; Q2_HEADER_PROBE if the bytes make no sense.
+/* Bytes from the start of the image that q2_header_decode needs, given the
+ * first 'len' of them (at least Q2_HEADER_PROBE; zero-filled where the file
+ * is shorter): all of the first cluster if 'len' covers it, else up to the
+ * end of the extensions and the backing file name.  Never more than a
+ * cluster, nor less than Q2_HEADER_PROBE; just that if the bytes make no
+ * sense.
  */
 #define Q2_HEADER_PROBE 512
-extern size_t q2_header_area (const void *probe)
+extern size_t q2_header_area (const void *head, size_t len)
   __attribute__ ((__nonnull__));
 
 /* Decode and check the header and its extensions, and derive the geometry.

@@ -2,7 +2,8 @@
 /* io.c - bounds, zero-fill, alignment and splitting of host I/O.
  *
  * Owns      the rules of struct qcow2_io_ops; nothing else calls them.
- * Method    clip the range at the end of the file and zero the rest; then
+ * Method    clip the range at the end of the file and zero the rest; what
+ *           was read when the image was opened is copied from there.  Then
  *           the common case (no minimum block, or already aligned) goes
  *           straight into the caller's buffer, and an unaligned head or tail
  *           goes through a bounce buffer of one block.
@@ -43,6 +44,24 @@ max_request (const struct q2_io *io)
   return max > 0 && max < Q2_IO_MAX ? max : Q2_IO_MAX;
 }
 
+static int
+call_host (const struct q2_io *io, void *buf, uint32_t count,
+           uint64_t host_off, enum qcow2_io_class class)
+{
+  struct q2_meter *const meter = io->shared ? &io->shared->meter : NULL;
+  const uint64_t start =
+    meter && q2_meter_wants_sample (meter, class, host_off)
+    ? q2_meter_now () : 0;
+  const int r =
+    io->host->ops->pread (io->host->opaque, buf, count, host_off, class);
+
+  if (start && r == 0)
+    q2_meter_sample (meter, q2_meter_now () - start, count);
+  if (meter)
+    q2_meter_count (meter, class, count);
+  return r;
+}
+
 /* A range inside the file and aligned to the minimum block. */
 static int
 read_aligned (const struct q2_io *io, unsigned char *buf, uint64_t count,
@@ -51,8 +70,7 @@ read_aligned (const struct q2_io *io, unsigned char *buf, uint64_t count,
 {
   while (count > 0) {
     const uint32_t n = (uint32_t) q2_min (count, max_request (io));
-    const int r = io->host->ops->pread (io->host->opaque, buf, n, host_off,
-                                        class);
+    const int r = call_host (io, buf, n, host_off, class);
 
     if (r != 0)
       return q2_fail_io (err, r, host_off,
@@ -125,6 +143,22 @@ read_split (const struct q2_io *io, unsigned char *buf, uint64_t count,
   return 0;
 }
 
+static bool
+read_window (const struct q2_io *io, void *buf, uint64_t count,
+             uint64_t host_off)
+{
+  for (size_t i = 0; io->shared && i < Q2_IO_WINDOWS; ++i) {
+    const struct q2_window *const w = &io->shared->windows[i];
+
+    if (w->bytes && host_off >= w->start && host_off < w->end &&
+        count <= w->end - host_off) {
+      memcpy (buf, w->bytes + (host_off - w->start), count);
+      return true;
+    }
+  }
+  return false;
+}
+
 int
 q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
             uint64_t host_off, enum qcow2_io_class class,
@@ -139,6 +173,8 @@ q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
   inside = q2_min (count, io->file_size - host_off);
   if (inside < count)
     memset ((unsigned char *) buf + inside, 0, count - inside);
+  if (read_window (io, buf, inside, host_off))
+    return 0;
   if (host_off + inside > io->host->size)
     return q2_fail_io (err, EIO, host_off,
                        "the image file was %" PRIu64 " bytes long when it "
@@ -153,8 +189,7 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
              struct qcow2_error *err)
 {
   const uint64_t block = io->host->min_block;
-  const uint64_t end_of_io =
-    q2_align_down (q2_min (io->file_size, io->host->size), block);
+  const uint64_t end_of_io = q2_io_end (io);
   uint64_t end;
 
   if (host_off >= end_of_io)
@@ -237,9 +272,7 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
                struct qcow2_error *err)
 {
   const uint64_t end = host_off + count;
-  const uint64_t end_of_io =
-    q2_align_down (q2_min (io->file_size, io->host->size),
-                   io->host->min_block);
+  const uint64_t end_of_io = q2_io_end (io);
   const uint64_t ask_end = q2_min (end, end_of_io);
   struct clip clip = { host_off, ask_end, fn, fn_opaque, false };
 

@@ -9,6 +9,9 @@
 #ifndef QCOW2_IO_IO_H
 #define QCOW2_IO_IO_H
 
+#include "base/bits.h"
+#include "io/meter.h"
+
 #include "qcow2.h"
 
 /* Largest request passed down: plugins and clients of remote stores have
@@ -16,11 +19,42 @@
  */
 #define Q2_IO_MAX (UINT32_C (32) << 20)
 
+/* Bytes of the file that were read when the image was opened; constant. */
+struct q2_window {
+  unsigned char *bytes;         /* NULL: there is none */
+  uint64_t start, end;
+};
+#define Q2_IO_WINDOWS 2
+
+/* What all requests of an image share. */
+struct q2_io_shared {
+  struct q2_window windows[Q2_IO_WINDOWS];
+  struct q2_meter meter;
+};
+
 /* One request's way to the file, on the caller's stack. */
 struct q2_io {
   const struct qcow2_io *host;
   uint64_t file_size;           /* of the image; may exceed host->size */
+  struct q2_io_shared *shared;  /* may be NULL: nothing kept or measured */
 };
+
+/* True if the host takes long to answer, as far as is known: then requests
+ * are worth saving, even at the price of reading too much.
+ */
+static inline bool
+q2_io_is_slow (const struct q2_io *io)
+{
+  return io->shared && q2_meter_is_slow (&io->shared->meter);
+}
+
+/* Where what can be read ends, or what the last partial block hides. */
+static inline uint64_t
+q2_io_end (const struct q2_io *io)
+{
+  return q2_align_down (q2_min (io->file_size, io->host->size),
+                        io->host->min_block);
+}
 
 /* Read [host_off, host_off+count) into buf.  Any range is allowed. */
 extern int q2_io_read (const struct q2_io *io, void *buf, uint64_t count,

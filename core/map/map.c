@@ -27,6 +27,7 @@ struct walk {
   const struct q2_geometry *geo;
   const struct q2_io *io;
   uint64_t guest_off, end;      /* what is still to be mapped */
+  bool scan;
   struct q2_run *runs;
   size_t nr, max;
 };
@@ -185,10 +186,25 @@ walk_l1_entry (struct walk *w, struct qcow2_error *err)
 
   nr = q2_ceil_shift (end - q2_align_down (w->guest_off, geo->cluster_size),
                       geo->cluster_bits);
-  if (q2_tables_read_l2 (w->tables, w->io, l1_index, l2_index, nr, raw,
-                         sizeof raw, &nr, err) == -1)
+  if (q2_tables_read_l2 (w->tables, w->io, l1_index, l2_index, nr, w->scan,
+                         raw, sizeof raw, &nr, err) == -1)
     return WALK_FAILED;
   return add_entries (w, raw, nr, err);
+}
+
+static int
+walk (struct walk *w, size_t *ret_nr, struct qcow2_error *err)
+{
+  enum walked walked = WALK_ON;
+
+  assert (w->max > 0 && w->guest_off < w->end);
+  assert (w->end <= w->geo->virtual_size);
+  while (w->guest_off < w->end && walked == WALK_ON)
+    walked = walk_l1_entry (w, err);
+  if (walked == WALK_FAILED && w->nr == 0)
+    return -1;
+  *ret_nr = w->nr;
+  return 0;
 }
 
 int
@@ -201,14 +217,20 @@ q2_map_runs (struct q2_tables *tables, const struct q2_io *io,
     .guest_off = guest_off, .end = guest_off + len,
     .runs = ret_runs, .max = max,
   };
-  enum walked walked = WALK_ON;
 
-  assert (max > 0 && len > 0);
-  assert (w.end >= guest_off && w.end <= w.geo->virtual_size);
-  while (w.guest_off < w.end && walked == WALK_ON)
-    walked = walk_l1_entry (&w, err);
-  if (walked == WALK_FAILED && w.nr == 0)
-    return -1;
-  *ret_nr = w.nr;
-  return 0;
+  return walk (&w, ret_nr, err);
+}
+
+int
+q2_map_scan (struct q2_tables *tables, const struct q2_io *io,
+             uint64_t guest_off, uint64_t len, struct q2_run *ret_runs,
+             size_t max, size_t *ret_nr, struct qcow2_error *err)
+{
+  struct walk w = {
+    .tables = tables, .geo = q2_tables_geometry (tables), .io = io,
+    .guest_off = guest_off, .end = guest_off + len, .scan = true,
+    .runs = ret_runs, .max = max,
+  };
+
+  return walk (&w, ret_nr, err);
 }

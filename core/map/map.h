@@ -37,4 +37,13 @@ extern int q2_map_runs (struct q2_tables *tables, const struct q2_io *io,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The same for callers that pass through the disk once without reading it:
+ * the tables they need do not push out those that others use.
+ */
+extern int q2_map_scan (struct q2_tables *tables, const struct q2_io *io,
+                        uint64_t guest_off, uint64_t len,
+                        struct q2_run *ret_runs, size_t max, size_t *ret_nr,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 #endif /* QCOW2_MAP_MAP_H */

@@ -4,10 +4,10 @@
  * Owns      the slices, and the list of loads in flight.
  * Method    slices are spread over shards by their number.  A shard is a
  *           chained hash table over an array of slots, evicted by the clock
- *           algorithm: a hit sets the slot's bit, the hand clears bits and
- *           takes the first slot without one.  New slices come in with the
- *           bit clear, so a scan that touches each slice once pushes out
- *           other scanned slices before anything that is used again.
+ *           algorithm: a use sets the slot's bit, the hand clears bits and
+ *           takes the first slot without one.  Scans do not set it, so they
+ *           push out what other scans brought in, oldest first, before
+ *           anything else.
  *
  *           A miss registers its host range as a load, reads outside all
  *           locks, then inserts.  A thread that misses bytes of a
@@ -40,7 +40,7 @@
 struct slot {
   uint64_t host_off;            /* EMPTY: unused */
   uint32_t next;                /* in the chain of its hash bucket */
-  bool used;                    /* hit since the hand came by */
+  bool used;                    /* since the hand came by */
 };
 
 struct shard {
@@ -49,6 +49,7 @@ struct shard {
   unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
   uint32_t *buckets;            /* first slot of each chain */
   uint32_t hand;
+  uint64_t hits;
 };
 
 /* A read in flight; lives on the reading thread's stack. */
@@ -56,6 +57,7 @@ struct load {
   struct load *next;
   uint64_t id;                  /* never used again, unlike the address */
   uint64_t start, end;          /* host range */
+  bool scan;
 };
 
 struct q2_cache {
@@ -71,6 +73,7 @@ struct q2_cache {
     pthread_cond_t done;        /* some load has finished */
     struct load *first;
     uint64_t last_id;
+    uint64_t misses;
   } loads;
 };
 
@@ -185,9 +188,9 @@ find_locked (const struct q2_cache *c, struct shard *shard, uint64_t h,
   return i;
 }
 
-bool
-q2_cache_lookup (struct q2_cache *c, uint64_t host_off, size_t skip,
-                 void *buf, size_t len)
+static bool
+lookup (struct q2_cache *c, uint64_t host_off, size_t skip, void *buf,
+        size_t len, bool scan)
 {
   const uint64_t slice_off = host_off - skip;
   const uint64_t h = hash (c, slice_off);
@@ -198,30 +201,62 @@ q2_cache_lookup (struct q2_cache *c, uint64_t host_off, size_t skip,
   pthread_mutex_lock (&shard->lock);
   i = find_locked (c, shard, h, slice_off);
   if (i != NO_SLOT) {
-    shard->slots[i].used = true;
+    if (!scan)
+      shard->slots[i].used = true;
+    shard->hits++;
     memcpy (buf, shard->bytes + i * c->slice_size + skip, len);
   }
   pthread_mutex_unlock (&shard->lock);
   return i != NO_SLOT;
 }
 
+bool
+q2_cache_lookup (struct q2_cache *c, uint64_t host_off, size_t skip,
+                 void *buf, size_t len)
+{
+  return lookup (c, host_off, skip, buf, len, false);
+}
+
+static uint32_t
+advance_hand (const struct q2_cache *c, struct shard *shard)
+{
+  const uint32_t i = shard->hand;
+
+  shard->hand = i + 1 < c->nr_slots ? i + 1 : 0;
+  return i;
+}
+
+/* The next slot whose contents may go.  A scan first looks for one that a
+ * scan has filled, and leaves the bits alone.
+ */
+static uint32_t
+choose_victim_locked (const struct q2_cache *c, struct shard *shard,
+                      bool scan)
+{
+  for (uint32_t n = 0; scan && n < c->nr_slots; ++n) {
+    const uint32_t i = advance_hand (c, shard);
+
+    if (!shard->slots[i].used)
+      return i;
+  }
+  for (;;) {
+    const uint32_t i = advance_hand (c, shard);
+
+    if (!shard->slots[i].used)
+      return i;
+    shard->slots[i].used = false;
+  }
+}
+
 /* Take a slot for new contents: out of its old chain, unused. */
 static uint32_t
-evict_locked (const struct q2_cache *c, struct shard *shard)
+evict_locked (const struct q2_cache *c, struct shard *shard, bool scan)
 {
-  struct slot *slot;
-  uint32_t i;
+  const uint32_t i = choose_victim_locked (c, shard, scan);
+  struct slot *const slot = &shard->slots[i];
 
-  for (;;) {
-    i = shard->hand;
-    shard->hand = (shard->hand + 1) % c->nr_slots;
-    slot = &shard->slots[i];
-    if (slot->host_off == EMPTY)
-      return i;
-    if (!slot->used)
-      break;
-    slot->used = false;
-  }
+  if (slot->host_off == EMPTY)
+    return i;
   for (uint32_t *link =
          bucket_of (c, shard, hash (c, slot->host_off));;
        link = &shard->slots[*link].next) {
@@ -234,8 +269,8 @@ evict_locked (const struct q2_cache *c, struct shard *shard)
   return i;
 }
 
-void
-q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *slice)
+static void
+insert (struct q2_cache *c, uint64_t host_off, const void *slice, bool scan)
 {
   const uint64_t h = hash (c, host_off);
   struct shard *const shard = shard_of (c, h);
@@ -246,9 +281,9 @@ q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *slice)
   if (i == NO_SLOT) {
     uint32_t *const bucket = bucket_of (c, shard, h);
 
-    i = evict_locked (c, shard);
+    i = evict_locked (c, shard, scan);
     shard->slots[i] =
-      (struct slot) { .host_off = host_off, .next = *bucket };
+      (struct slot) { .host_off = host_off, .next = *bucket, .used = !scan };
     *bucket = i;
     memcpy (shard->bytes + i * c->slice_size, slice, c->slice_size);
   }
@@ -256,6 +291,18 @@ q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *slice)
 }
 
 /* ---- Loads ----------------------------------------------------------- */
+
+/* The load in flight that overlaps the range, or NULL. */
+static const struct load *
+find_load_locked (const struct q2_cache *c, uint64_t start, uint64_t end)
+{
+  const struct load *l;
+
+  for (l = c->loads.first; l != NULL; l = l->next)
+    if (l->start < end && start < l->end)
+      break;
+  return l;
+}
 
 /* Wait for the load in flight that overlaps the range, if there is one, but
  * not for any that starts later: if the slice is not there afterwards, that
@@ -265,12 +312,9 @@ q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *slice)
 static void
 wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
 {
-  const struct load *l;
+  const struct load *l = find_load_locked (c, start, end);
   uint64_t id;
 
-  for (l = c->loads.first; l != NULL; l = l->next)
-    if (l->start < end && start < l->end)
-      break;
   if (l == NULL)
     return;
   id = l->id;
@@ -281,6 +325,14 @@ wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
       return;
     pthread_cond_wait (&c->loads.done, &c->loads.lock);
   }
+}
+
+static void
+begin_load_locked (struct q2_cache *c, struct load *load)
+{
+  load->id = ++c->loads.last_id;
+  load->next = c->loads.first;
+  c->loads.first = load;
 }
 
 static void
@@ -296,12 +348,14 @@ end_load (struct q2_cache *c, struct load *load)
   pthread_mutex_unlock (&c->loads.lock);
 }
 
-/* Read [start, start+len) and keep it; copy out what the caller wants. */
+/* Read the range of the load and keep it; copy out what the caller wants,
+ * which starts at 'skip'.
+ */
 static int
-load_range (struct q2_cache *c, const struct q2_io *io, uint64_t start,
-            size_t len, size_t skip, void *buf, size_t want,
-            struct qcow2_error *err)
+do_load (struct q2_cache *c, const struct q2_io *io, const struct load *load,
+         size_t skip, void *buf, size_t want, struct qcow2_error *err)
 {
+  const size_t len = load->end - load->start;
   unsigned char small[4096];
   Q2_CLEANUP_FREE unsigned char *large = NULL;
   unsigned char *bytes = small;
@@ -311,39 +365,105 @@ load_range (struct q2_cache *c, const struct q2_io *io, uint64_t start,
     if (large == NULL)
       return q2_fail_nomem (err, "reading an L2 table");
   }
-  if (q2_io_read (io, bytes, len, start, QCOW2_IO_L2, err) == -1)
+  if (q2_io_read (io, bytes, len, load->start, QCOW2_IO_L2, err) == -1)
     return -1;
   for (size_t i = 0; i < len; i += c->slice_size)
-    q2_cache_insert (c, start + i, bytes + i);
-  memcpy (buf, bytes + skip, want);
+    insert (c, load->start + i, bytes + i, load->scan);
+  if (want > 0)
+    memcpy (buf, bytes + skip, want);
   return 0;
 }
 
 int
 q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
-               size_t skip, void *buf, size_t len, size_t ahead,
+               size_t skip, void *buf, size_t len, struct q2_cache_span span,
                struct qcow2_error *err)
 {
-  const uint64_t start = host_off - skip;
-  struct load load = { .start = start, .end = start + ahead };
+  const uint64_t slice_off = host_off - skip;
+  struct load load = {
+    .start = slice_off - span.behind, .end = slice_off + span.ahead,
+    .scan = span.scan,
+  };
   int r;
 
-  assert (ahead >= c->slice_size && ahead <= Q2_CACHE_MAX_LOAD);
-  if (q2_cache_lookup (c, host_off, skip, buf, len))
+  assert (span.ahead >= c->slice_size && span.behind <= slice_off);
+  assert (span.behind + span.ahead <= Q2_CACHE_MAX_LOAD);
+  if (lookup (c, host_off, skip, buf, len, span.scan))
     return 0;
 
   pthread_mutex_lock (&c->loads.lock);
-  wait_for_load_locked (c, start, start + c->slice_size);
-  if (q2_cache_lookup (c, host_off, skip, buf, len)) {
+  c->loads.misses++;
+  wait_for_load_locked (c, slice_off, slice_off + c->slice_size);
+  if (lookup (c, host_off, skip, buf, len, span.scan)) {
     pthread_mutex_unlock (&c->loads.lock);
     return 0;
   }
-  load.id = ++c->loads.last_id;
-  load.next = c->loads.first;
-  c->loads.first = &load;
+  begin_load_locked (c, &load);
   pthread_mutex_unlock (&c->loads.lock);
 
-  r = load_range (c, io, start, ahead, skip, buf, len, err);
+  r = do_load (c, io, &load, span.behind + skip, buf, len, err);
   end_load (c, &load);
   return r;
+}
+
+void
+q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
+                  uint64_t host_off, size_t len, bool scan)
+{
+  struct load load = {
+    .start = host_off, .end = host_off + len, .scan = scan
+  };
+  struct qcow2_error ignored;
+  bool busy;
+
+  assert (len > 0 && len <= Q2_CACHE_MAX_LOAD && len % c->slice_size == 0);
+  pthread_mutex_lock (&c->loads.lock);
+  /* Somebody may have loaded it since the caller looked. */
+  busy = find_load_locked (c, load.start, load.end) != NULL ||
+    q2_cache_contains (c, host_off);
+  if (!busy)
+    begin_load_locked (c, &load);
+  pthread_mutex_unlock (&c->loads.lock);
+  if (busy)
+    return;
+  if (do_load (c, io, &load, 0, NULL, 0, &ignored) == -1) {
+    /* The readers who waited will try for themselves. */
+  }
+  end_load (c, &load);
+}
+
+bool
+q2_cache_contains (struct q2_cache *c, uint64_t host_off)
+{
+  const uint64_t h = hash (c, host_off);
+  struct shard *const shard = shard_of (c, h);
+  bool found;
+
+  pthread_mutex_lock (&shard->lock);
+  found = find_locked (c, shard, h, host_off) != NO_SLOT;
+  pthread_mutex_unlock (&shard->lock);
+  return found;
+}
+
+uint64_t
+q2_cache_capacity (const struct q2_cache *c)
+{
+  return (uint64_t) c->nr_slots * c->nr_shards;
+}
+
+void
+q2_cache_get_stats (struct q2_cache *c, uint64_t *ret_hits,
+                    uint64_t *ret_misses)
+{
+  uint64_t hits = 0;
+
+  for (uint32_t i = 0; i < c->nr_shards; ++i) {
+    pthread_mutex_lock (&c->shards[i].lock);
+    hits += c->shards[i].hits;
+    pthread_mutex_unlock (&c->shards[i].lock);
+  }
+  pthread_mutex_lock (&c->loads.lock);
+  *ret_misses = c->loads.misses;
+  pthread_mutex_unlock (&c->loads.lock);
+  *ret_hits = hits;
 }

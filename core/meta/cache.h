@@ -33,20 +33,46 @@ extern bool q2_cache_lookup (struct q2_cache *cache, uint64_t host_off,
                              size_t skip, void *buf, size_t len)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The same, but if the slice is missing read 'ahead' bytes from the start
- * of that slice, keep them all, and copy.  'ahead' is a multiple of the
- * slice size, at least one slice, at most Q2_CACHE_MAX_LOAD.  Threads that
- * miss the same bytes share one read; if it fails each tries its own.
+/* The same, but if the slice is missing read it, together with 'behind'
+ * bytes in front of it and up to 'ahead' bytes from its start on, keep them
+ * all, and copy.  Both are multiples of the slice size; ahead is at least
+ * one slice, and the sum at most Q2_CACHE_MAX_LOAD.  Threads that miss the
+ * same bytes share one read; if it fails each tries its own.
+ *
+ * A scan passes through the tables once, to map the disk: what it brings in
+ * or uses makes room before what others use.
  */
 #define Q2_CACHE_MAX_LOAD (UINT32_C (2) << 20)
+struct q2_cache_span {
+  size_t behind, ahead;
+  bool scan;                    /* see below */
+};
 extern int q2_cache_read (struct q2_cache *cache, const struct q2_io *io,
                           uint64_t host_off, size_t skip, void *buf,
-                          size_t len, size_t ahead, struct qcow2_error *err)
+                          size_t len, struct q2_cache_span span,
+                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Keep bytes that were read for another reason: one whole slice. */
-extern void q2_cache_insert (struct q2_cache *cache, uint64_t host_off,
-                             const void *slice)
+/* Read and keep [host_off, host_off+len), whole slices, at most
+ * Q2_CACHE_MAX_LOAD bytes, for whoever will look for them; returns at once
+ * if somebody is reading a part of them already.  Failures are nobody's
+ * business: who needs the slices will meet them.
+ */
+extern void q2_cache_preload (struct q2_cache *cache, const struct q2_io *io,
+                              uint64_t host_off, size_t len, bool scan)
+  __attribute__ ((__nonnull__));
+
+/* Whether the slice is there, without counting as a use of it. */
+extern bool q2_cache_contains (struct q2_cache *cache, uint64_t host_off)
+  __attribute__ ((__nonnull__));
+
+/* How many slices fit. */
+extern uint64_t q2_cache_capacity (const struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+
+/* Reads that found their slice, and that had to wait for the host. */
+extern void q2_cache_get_stats (struct q2_cache *cache,
+                                uint64_t *ret_hits, uint64_t *ret_misses)
   __attribute__ ((__nonnull__));
 
 extern size_t q2_cache_slice_size (const struct q2_cache *cache)

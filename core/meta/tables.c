@@ -30,6 +30,11 @@
  */
 #define SLICE_SIZE 4096
 
+/* What is read at once from a table on a slow host; a whole table of 64 KiB
+ * clusters.
+ */
+#define SLOW_LOAD (UINT64_C (64) << 10)
+
 struct q2_tables {
   const struct q2_geometry *geo;
   uint64_t *l1;                 /* in CPU byte order */
@@ -60,11 +65,13 @@ load_l1 (struct q2_tables *t, const struct q2_io *io, uint64_t l1_host_off,
   return 0;
 }
 
-/* No more than what all L2 tables of the disk take together. */
+/* No more than what all L2 tables of the disk take together, and as much
+ * again, so that they all fit although slices do not spread evenly.
+ */
 static uint64_t
 useful_cache_bytes (const struct q2_geometry *geo, uint64_t cache_bytes)
 {
-  return q2_min (cache_bytes, q2_max (geo->l1_needed, 1) *
+  return q2_min (cache_bytes, 2 * q2_max (geo->l1_needed, 1) *
                  geo->l2_table_size);
 }
 
@@ -125,14 +132,45 @@ uint64_t
 q2_tables_l2_entry_off (const struct q2_tables *t, uint64_t l1_index,
                         uint64_t l2_index)
 {
+  assert (l1_index < t->l1_entries);
   return q2_l1e_table (t->geo, t->l1[l1_index]) +
     (l2_index << t->geo->entry_bits);
+}
+
+/* What to read when the slice at 'slice_off' of a table is missing and the
+ * caller is going to want 'wanted' bytes from there on.
+ */
+static struct q2_cache_span
+span_to_load (const struct q2_tables *t, const struct q2_io *io,
+              size_t slice_off, uint64_t wanted)
+{
+  const uint64_t table_size = t->geo->l2_table_size;
+  const size_t slice_size = q2_cache_slice_size (t->cache);
+  uint64_t from = slice_off;
+  uint64_t to =
+    q2_min (slice_off + q2_align_up (wanted, slice_size), table_size);
+
+  if (q2_io_is_slow (io)) {
+    const uint64_t unit = q2_min (SLOW_LOAD, table_size);
+
+    from = q2_align_down (from, unit);
+    to = q2_align_up (to, unit);
+  }
+  /* Never more than the cache holds, nor than one load may be. */
+  to = q2_min (to, from + Q2_CACHE_MAX_LOAD);
+  if ((to - from) / slice_size > q2_cache_capacity (t->cache) / 2) {
+    from = slice_off;
+    to = slice_off + slice_size;
+  }
+  return (struct q2_cache_span) {
+    .behind = slice_off - from, .ahead = to - slice_off
+  };
 }
 
 int
 q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
                    uint64_t l1_index, uint64_t l2_index, uint64_t count,
-                   void *buf, size_t size, uint64_t *ret_count,
+                   bool scan, void *buf, size_t size, uint64_t *ret_count,
                    struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = t->geo;
@@ -140,7 +178,8 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
   const size_t slice_size = q2_cache_slice_size (t->cache);
   const size_t in_table = l2_index << geo->entry_bits;
   const size_t skip = in_table & (slice_size - 1);
-  size_t len, ahead;
+  struct q2_cache_span span;
+  size_t len;
 
   assert (l1_index < t->l1_entries && table != 0);
   len = q2_min (q2_min (count << geo->entry_bits, size), slice_size - skip);
@@ -158,8 +197,118 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
     memset (buf, 0, len);
     return 0;
   }
-  ahead = q2_align_up (skip + (count << geo->entry_bits), slice_size);
-  ahead = q2_min (ahead, geo->l2_table_size - (in_table - skip));
-  return q2_cache_read (t->cache, io, table + in_table, skip, buf, len,
-                        ahead, err);
+  span = span_to_load (t, io, in_table - skip,
+                       skip + (count << geo->entry_bits));
+  span.scan = scan;
+  return q2_cache_read (t->cache, io, table + in_table, skip, buf, len, span,
+                        err);
+}
+
+void
+q2_tables_get_stats (struct q2_tables *t, uint64_t *ret_hits,
+                     uint64_t *ret_misses)
+{
+  q2_cache_get_stats (t->cache, ret_hits, ret_misses);
+}
+
+/* ---- Loading ahead ----------------------------------------------------- */
+
+/* Pieces of tables loaded in one go; a map request of 4 GiB needs 8 tables
+ * of 64 KiB clusters.
+ */
+#define MAX_PIECES 64
+#define MAX_PIECE_BYTES (UINT64_C (1) << 20)
+#define MAX_PARALLEL 32
+
+struct preload {
+  struct q2_tables *tables;
+  const struct q2_io *io;
+  struct {
+    uint64_t host_off, len;
+  } pieces[MAX_PIECES];
+  size_t nr;
+};
+
+static void
+preload_piece (void *arg, size_t i)
+{
+  const struct preload *const p = arg;
+
+  q2_cache_preload (p->tables->cache, p->io, p->pieces[i].host_off,
+                    p->pieces[i].len, true);
+}
+
+/* Returns false when there is no room for more. */
+static bool
+add_piece (struct preload *p, uint64_t host_off, uint64_t len)
+{
+  if (p->nr > 0 &&
+      p->pieces[p->nr - 1].host_off + p->pieces[p->nr - 1].len == host_off &&
+      p->pieces[p->nr - 1].len + len <= MAX_PIECE_BYTES) {
+    p->pieces[p->nr - 1].len += len;
+    return true;
+  }
+  if (p->nr == MAX_PIECES)
+    return false;
+  p->pieces[p->nr].host_off = host_off;
+  p->pieces[p->nr++].len = len;
+  return true;
+}
+
+/* The part of one table that maps [guest_off, end), as far as it is not in
+ * the cache already.
+ */
+static bool
+add_table (struct preload *p, uint64_t guest_off, uint64_t end)
+{
+  const struct q2_tables *const t = p->tables;
+  const struct q2_geometry *const geo = t->geo;
+  const uint64_t table =
+    q2_l1e_table (geo, t->l1[q2_l1_index (geo, guest_off)]);
+  const size_t slice_size = q2_cache_slice_size (t->cache);
+  const uint64_t unit = q2_min (SLOW_LOAD, geo->l2_table_size);
+  uint64_t from, to;
+
+  if (table == 0 || !q2_is_aligned (table, geo->table_align) ||
+      table >= t->file_size)
+    return true;
+  from = q2_align_down (q2_l2_index (geo, guest_off) << geo->entry_bits,
+                        unit);
+  to = q2_align_up ((q2_l2_index (geo, end - 1) + 1) << geo->entry_bits,
+                    unit);
+  while (from < to && q2_cache_contains (t->cache, table + from))
+    from += slice_size;
+  while (from < to) {
+    const uint64_t len = q2_min (to - from, MAX_PIECE_BYTES);
+
+    if (!add_piece (p, table + from, len))
+      return false;
+    from += len;
+  }
+  return true;
+}
+
+void
+q2_tables_preload (struct q2_tables *t, const struct q2_io *io,
+                   struct q2_workers *workers, uint64_t guest_off,
+                   uint64_t len)
+{
+  const struct q2_geometry *const geo = t->geo;
+  const uint64_t room =
+    q2_cache_capacity (t->cache) * q2_cache_slice_size (t->cache) / 2;
+  const uint64_t end = guest_off + len;
+  struct preload p = { .tables = t, .io = io };
+  uint64_t bytes = 0;
+
+  while (guest_off < end && bytes < room) {
+    const uint64_t next = q2_min
+      (end, (q2_l1_index (geo, guest_off) + 1) << geo->l1_shift);
+
+    if (!add_table (&p, guest_off, next))
+      break;
+    bytes += geo->l2_table_size;
+    guest_off = next;
+  }
+  q2_workers_batch (workers, preload_piece, &p, p.nr,
+                    io->host->concurrent ? MAX_PARALLEL : 1);
 }

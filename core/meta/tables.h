@@ -9,6 +9,7 @@
 #ifndef QCOW2_META_TABLES_H
 #define QCOW2_META_TABLES_H
 
+#include "base/workers.h"
 #include "format/geometry.h"
 #include "meta/cache.h"
 
@@ -39,14 +40,31 @@ extern bool q2_tables_l1_is_empty (const struct q2_tables *tables,
 /* Copy raw L2 entries, starting with entry l2_index, of the table that a
  * non-empty L1 entry points to.  At most 'count' entries, and no more than
  * fit into 'size' bytes; at least one.  'count' also says how far the
- * caller is going to read on in this table.
+ * caller is going to read on in this table, and 'scan' that it will not
+ * come back; see cache.h.
  */
 extern int q2_tables_read_l2 (struct q2_tables *tables,
                               const struct q2_io *io, uint64_t l1_index,
-                              uint64_t l2_index, uint64_t count, void *buf,
-                              size_t size, uint64_t *ret_count,
+                              uint64_t l2_index, uint64_t count, bool scan,
+                              void *buf, size_t size, uint64_t *ret_count,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* For a scan on a slow host: load the L2 tables that map [guest_off,
+ * guest_off+len) and are not in the cache, neighbours in the file together,
+ * several at a time where the host allows.  Only as many as the cache can
+ * well hold.  Never fails: what could not be loaded is met again by who
+ * needs it.
+ */
+extern void q2_tables_preload (struct q2_tables *tables,
+                               const struct q2_io *io,
+                               struct q2_workers *workers,
+                               uint64_t guest_off, uint64_t len)
+  __attribute__ ((__nonnull__));
+
+extern void q2_tables_get_stats (struct q2_tables *tables,
+                                 uint64_t *ret_hits, uint64_t *ret_misses)
+  __attribute__ ((__nonnull__));
 
 /* Host offset of an L2 entry, for messages. */
 extern uint64_t q2_tables_l2_entry_off (const struct q2_tables *tables,

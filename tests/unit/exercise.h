@@ -12,4 +12,10 @@
  */
 extern bool exercise_image (const void *bytes, size_t size);
 
+/* The same, on a host that counts as slow, with reading ahead; 'kind'
+ * chooses what else the host offers.
+ */
+extern bool exercise_slow_image (const void *bytes, size_t size,
+                                 unsigned kind);
+
 #endif /* EXERCISE_H */

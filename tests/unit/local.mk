@@ -2,13 +2,16 @@
 # unit/: C tests of the engine over memory I/O, without nbdkit.
 
 UNIT_TESTS = \
+	unit/test-ahead \
 	unit/test-base \
 	unit/test-cache \
+	unit/test-clusters \
 	unit/test-codec-pool \
 	unit/test-codec-zlib \
 	unit/test-codec-zstd \
 	unit/test-extents \
 	unit/test-faults \
+	unit/test-gather \
 	unit/test-geometry \
 	unit/test-header \
 	unit/test-hostile-open \
@@ -18,6 +21,10 @@ UNIT_TESTS = \
 	unit/test-map \
 	unit/test-property \
 	unit/test-refcount \
+	unit/test-slow \
+	unit/test-slow-faults \
+	unit/test-stream \
+	unit/test-workers \
 	$(NULL)
 
 TESTS += $(UNIT_TESTS)
@@ -34,6 +41,9 @@ unit_libunit_la_SOURCES = \
 	unit/memory_io.h \
 	unit/random_image.c \
 	unit/random_image.h \
+	unit/slow.c \
+	unit/slow.h \
+	unit/threads.h \
 	unit/unit.c \
 	unit/unit.h \
 	$(NULL)
@@ -106,3 +116,37 @@ unit_test_property_LDADD = unit/libunit.la
 unit_test_refcount_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_refcount_CFLAGS = $(UNIT_CFLAGS)
 unit_test_refcount_LDADD = unit/libunit.la
+
+unit_test_ahead_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_ahead_CFLAGS = $(UNIT_CFLAGS)
+unit_test_ahead_LDADD = unit/libunit.la
+unit_test_ahead_LDFLAGS = \
+	-Wl,--wrap=pthread_cond_wait,--wrap=clock_gettime,--wrap=malloc,--wrap=calloc
+
+unit_test_clusters_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_clusters_CFLAGS = $(UNIT_CFLAGS)
+unit_test_clusters_LDADD = unit/libunit.la
+unit_test_clusters_LDFLAGS = \
+	-Wl,--wrap=pthread_cond_wait,--wrap=malloc,--wrap=calloc
+
+unit_test_workers_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_workers_CFLAGS = $(UNIT_CFLAGS)
+unit_test_workers_LDADD = unit/libunit.la
+unit_test_workers_LDFLAGS = \
+	-Wl,--wrap=pthread_create,--wrap=pthread_join,--wrap=pthread_cond_timedwait,--wrap=calloc
+
+unit_test_gather_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_gather_CFLAGS = $(UNIT_CFLAGS)
+unit_test_gather_LDADD = unit/libunit.la
+
+unit_test_slow_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_slow_CFLAGS = $(UNIT_CFLAGS)
+unit_test_slow_LDADD = unit/libunit.la
+
+unit_test_slow_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_slow_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_slow_faults_LDADD = unit/libunit.la
+
+unit_test_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_stream_CFLAGS = $(UNIT_CFLAGS)
+unit_test_stream_LDADD = unit/libunit.la

@@ -2,7 +2,8 @@
 /* memory_io.h - a struct qcow2_io over bytes in memory.
  *
  * Checks on every call that the engine keeps the promises of struct
- * qcow2_io_ops, counts requests, and fails or delays them on demand.
+ * qcow2_io_ops, counts requests, and fails or delays them on demand.  Lends
+ * ways to the same bytes for background work if told to.
  */
 #ifndef MEMORY_IO_H
 #define MEMORY_IO_H
@@ -23,13 +24,33 @@ struct memory_io {
   /* Set between calls of the engine. */
   unsigned long fail_at;        /* fail call number this (1 = next), 0 none */
   bool fail_on;                 /* ... and all that follow */
+  unsigned fail_every;          /* each call with such a number; 0 none */
   int fail_errnum;
-  unsigned delay_us;            /* of each read */
+  unsigned delay_us;            /* of each read; 1 more for each KiB */
   /* Report holes where whole 'hole_size' blocks of bytes are zero; one call
    * reports at most max_extents (0: all), as a server may.
    */
   uint32_t hole_size;
   unsigned max_extents;
+
+  /* Ways lent and not given back yet: must be 0 when the engine has closed
+   * the image.  Faults and counters are shared with them.
+   */
+  atomic_uint borrowed;
+  atomic_ulong lent;            /* ever */
+  unsigned max_borrowed;        /* more is EBUSY; 0: any number */
+  bool fail_lent;               /* fail all reads through lent ways */
+
+  /* Optional, not owned: how often each sector of 512 bytes has been read,
+   * and how often a read of it was made to fail.
+   */
+  atomic_uint *sector_reads, *sector_faults;
+
+  /* Where io.concurrent is false two reads at once, through this way or
+   * through one that is lent, are a failed check.
+   */
+  bool in_turn;
+  atomic_int inside;            /* reads of this way running now */
 };
 
 /* A way to 'size' bytes with no limits and no faults; adjust the fields of
@@ -37,6 +58,11 @@ struct memory_io {
  */
 extern void memory_io_init (struct memory_io *m, const void *bytes,
                             uint64_t size);
+
+/* From now on lend ways to the bytes, at most 'max' at a time (0: any
+ * number).  They are like m->io; sets m->in_turn.
+ */
+extern void memory_io_lend (struct memory_io *m, unsigned max);
 
 /* Zero the counters. */
 extern void memory_io_reset (struct memory_io *m);

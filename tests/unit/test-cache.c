@@ -18,7 +18,21 @@
 
 static unsigned char file[FILE_SIZE];
 static struct memory_io m;
-static const struct q2_io io = { &m.io, FILE_SIZE };
+static const struct q2_io io = { &m.io, FILE_SIZE, NULL };
+
+/* Read 'ahead' bytes from the slice's start on a miss. */
+static struct q2_cache_span
+span (size_t ahead)
+{
+  return (struct q2_cache_span) { .ahead = ahead };
+}
+
+/* The same for a scan. */
+static struct q2_cache_span
+scan (size_t ahead)
+{
+  return (struct q2_cache_span) { .ahead = ahead, .scan = true };
+}
 
 static struct q2_cache *
 new_cache (uint64_t max_bytes, size_t slice_size)
@@ -56,13 +70,14 @@ one_operation (struct q2_cache *c, struct rng *rng, uint64_t first_off)
       CHECK_BYTES (buf, file + start + skip, len);
     break;
   case 1:
-    q2_cache_insert (c, start, file + start);
+    q2_cache_preload (c, &io, start, slice, rng_below (rng, 2));
+    CHECK (q2_cache_contains (c, start));
     CHECK (q2_cache_lookup (c, start + skip, skip, buf, len));
     CHECK_BYTES (buf, file + start + skip, len);
     break;
   default:
     reads = m.reads[QCOW2_IO_L2];
-    CHECK_EQ (q2_cache_read (c, &io, start + skip, skip, buf, len, ahead,
+    CHECK_EQ (q2_cache_read (c, &io, start + skip, skip, buf, len, span (ahead),
                              &err), 0);
     CHECK_BYTES (buf, file + start + skip, len);
     CHECK (m.reads[QCOW2_IO_L2] - reads <= 1);
@@ -121,7 +136,7 @@ test_bounds (void)
 
     unit_context ("%u slots", slots);
     for (uint64_t off = 0; off < FILE_SIZE; off += 1024)
-      CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, 1024, &err), 0);
+      CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, span (1024), &err), 0);
     CHECK (count_cached (c) <= slots);
     /* Spread over the shards evenly enough to be of use. */
     CHECK (count_cached (c) >= slots / 2);
@@ -130,7 +145,9 @@ test_bounds (void)
   unit_context ("%s", "");
 }
 
-/* What is used again and again survives a scan. */
+/* What somebody uses survives a scan, whether or not it is used meanwhile,
+ * as long as there are scanned slices to throw out.
+ */
 static void
 test_scan (void)
 {
@@ -138,11 +155,50 @@ test_scan (void)
   struct qcow2_error err;
   unsigned char b;
 
-  CHECK_EQ (q2_cache_read (c, &io, 512, 0, &b, 1, 512, &err), 0);
-  for (uint64_t off = 1024; off < FILE_SIZE; off += 512) {
-    CHECK (q2_cache_lookup (c, 512 + 5, 5, &b, 1));
-    CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, 512, &err), 0);
+  for (uint64_t off = 0; off < 4 * 512; off += 512)
+    CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, span (512), &err), 0);
+  for (uint64_t off = 4 * 512; off < FILE_SIZE; off += 512)
+    CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, scan (512), &err), 0);
+  for (uint64_t off = 0; off < 4 * 512; off += 512)
+    CHECK (q2_cache_contains (c, off));
+  q2_cache_free (c);
+}
+
+/* A scan that is read ahead of does not lose what it has not come to. */
+static void
+test_scan_ahead (void)
+{
+  struct q2_cache *const c = new_cache (32 * 512, 512);
+  const uint64_t distance = 8 * 512;
+  struct qcow2_error err;
+  unsigned long reads;
+  unsigned char b;
+
+  for (uint64_t off = 0; off < distance; off += 512)
+    q2_cache_preload (c, &io, off, 512, true);
+  reads = m.reads[QCOW2_IO_L2];
+  for (uint64_t off = 0; off + distance < FILE_SIZE; off += 512) {
+    q2_cache_preload (c, &io, off + distance, 512, true);
+    CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, scan (512), &err), 0);
   }
+  CHECK_EQ (m.reads[QCOW2_IO_L2] - reads, (FILE_SIZE - distance) / 512);
+  q2_cache_free (c);
+}
+
+/* A miss in the middle brings in what lies in front of it too. */
+static void
+test_behind (void)
+{
+  struct q2_cache *const c = new_cache (1 << 16, 512);
+  const struct q2_cache_span both = { .behind = 1024, .ahead = 1536 };
+  struct qcow2_error err;
+  unsigned char buf[8];
+
+  CHECK_EQ (q2_cache_read (c, &io, 4096 + 16, 16, buf, 8, both, &err), 0);
+  CHECK_BYTES (buf, file + 4096 + 16, 8);
+  for (uint64_t off = 0; off < 16384; off += 512)
+    CHECK_EQ (q2_cache_contains (c, off),
+              off >= 4096 - 1024 && off < 4096 + 1536);
   q2_cache_free (c);
 }
 
@@ -155,7 +211,7 @@ test_ahead (void)
   unsigned char b;
 
   memory_io_reset (&m);
-  CHECK_EQ (q2_cache_read (c, &io, 8192 + 7, 7, &b, 1, 65536, &err), 0);
+  CHECK_EQ (q2_cache_read (c, &io, 8192 + 7, 7, &b, 1, span (65536), &err), 0);
   CHECK_EQ (b, file[8192 + 7]);
   CHECK_EQ (m.reads[QCOW2_IO_L2], 1);
   CHECK_EQ (m.read_bytes, 65536);
@@ -180,13 +236,13 @@ test_faults (void)
     memory_io_reset (&m);
     m.fail_at = 1;
     m.fail_errnum = ENXIO;
-    CHECK_EQ (q2_cache_read (c, &io, off, 0, buf, 8, 512, &err), -1);
+    CHECK_EQ (q2_cache_read (c, &io, off, 0, buf, 8, span (512), &err), -1);
     CHECK_ERROR (&err, QCOW2_ERR_IO, off);
     CHECK_EQ (err.errnum, ENXIO);
     /* Nothing of a failed read is kept. */
     CHECK (!q2_cache_lookup (c, off, 0, buf, 8));
     m.fail_at = 0;
-    CHECK_EQ (q2_cache_read (c, &io, off, 0, buf, 8, 512, &err), 0);
+    CHECK_EQ (q2_cache_read (c, &io, off, 0, buf, 8, span (512), &err), 0);
     CHECK_BYTES (buf, file + off, 8);
   }
   q2_cache_free (c);
@@ -212,7 +268,7 @@ read_in_crowd (void *opaque)
 
   pthread_barrier_wait (&crowd->start);
   if (q2_cache_read (crowd->c, &io, crowd->host_off, 0, buf, sizeof buf,
-                     512, &err) == -1) {
+                     span (512), &err) == -1) {
     CHECK_EQ (err.errnum, ENXIO);
     crowd->failed++;
   }
@@ -286,13 +342,13 @@ read_slowly (void *opaque)
 {
   struct slow *const slow = opaque;
   struct memory_io slow_io;
-  const struct q2_io way = { &slow_io.io, FILE_SIZE };
+  const struct q2_io way = { &slow_io.io, FILE_SIZE, NULL };
   struct qcow2_error err;
   unsigned char b;
 
   memory_io_init (&slow_io, file, FILE_SIZE);
   slow_io.delay_us = 300000;
-  CHECK_EQ (q2_cache_read (slow->c, &way, 512, 0, &b, 1, 512, &err), 0);
+  CHECK_EQ (q2_cache_read (slow->c, &way, 512, 0, &b, 1, span (512), &err), 0);
   slow->done = true;
   return NULL;
 }
@@ -307,7 +363,7 @@ test_independence (void)
 
   REQUIRE (pthread_create (&thread, NULL, read_slowly, &slow) == 0);
   for (uint64_t off = 1024; off < 65536; off += 512) {
-    CHECK_EQ (q2_cache_read (slow.c, &io, off, 0, &b, 1, 512, &err), 0);
+    CHECK_EQ (q2_cache_read (slow.c, &io, off, 0, &b, 1, span (512), &err), 0);
     CHECK (q2_cache_lookup (slow.c, off, 0, &b, 1));
   }
   CHECK (!slow.done);
@@ -333,7 +389,8 @@ hammer (void *opaque)
     }
     else {
       CHECK_EQ (q2_cache_read (c, &io, off, 0, buf, 512,
-                               512 * (1 + rng_below (&rng, 3)), &err), 0);
+                               span (512 * (1 + rng_below (&rng, 3))),
+                               &err), 0);
       CHECK_BYTES (buf, file + off, 512);
     }
   }
@@ -365,6 +422,8 @@ main (void)
   test_model ();
   test_bounds ();
   test_scan ();
+  test_scan_ahead ();
+  test_behind ();
   test_ahead ();
   test_faults ();
   test_single_flight ();

@@ -293,7 +293,7 @@ test_pool (void)
 {
   struct qcow2_error err;
   struct q2_codec_pool *const pool =
-    q2_codec_pool_new (QCOW2_COMPRESSION_ZLIB, 2 << 20, 4 << 20, &err);
+    q2_codec_pool_new (QCOW2_COMPRESSION_ZLIB, 4 << 20, &err);
 
   unit_context ("%s", "codecs that cannot be made");
   REQUIRE (pool != NULL);

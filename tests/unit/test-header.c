@@ -56,7 +56,7 @@ decode (struct q2_header *h, struct qcow2_error *err)
 {
   struct q2_geometry geo;
   /* Of exactly the size promised, so that a sanitizer sees what is beyond */
-  const size_t len = q2_header_area (area);
+  const size_t len = q2_header_area (area, sizeof area);
   unsigned char *const bytes = malloc (len);
   int r;
 
@@ -332,13 +332,27 @@ test_area (void)
       base_header (3);
       put (4, 4, version);
       put (20, 4, bits);
-      CHECK_EQ (q2_header_area (area),
-                version >= 2 && bits >= 9 && bits <= 21
+      CHECK_EQ (q2_header_area (area, sizeof area),
+                version >= 2 && bits >= 9 && bits <= 12
                 ? (size_t) 1 << bits : 512);
     }
+  /* Clusters larger than what was read: as far as the extensions go. */
+  base_header (3);
+  put (20, 4, 16);
+  put (112, 4, 0x12345678);     /* an extension nobody knows ... */
+  put (116, 4, 1000);
+  CHECK_EQ (q2_header_area (area, sizeof area), 112 + 8 + 1000 + 8);
+  put (116, 4, 5000);           /* ... whose end is not in sight */
+  CHECK_EQ (q2_header_area (area, sizeof area), 65536);
+  put (116, 4, 1000);
+  put (8, 8, 3000);             /* the backing file name */
+  put (16, 4, 700);
+  CHECK_EQ (q2_header_area (area, sizeof area), 3700);
+  put (8, 8, 70000);
+  CHECK_EQ (q2_header_area (area, sizeof area), 65536);
   base_header (3);
   put (0, 1, 'X');
-  CHECK_EQ (q2_header_area (area), 512);
+  CHECK_EQ (q2_header_area (area, sizeof area), 512);
 }
 
 /* ---- Extensions ------------------------------------------------------- */
@@ -618,7 +632,8 @@ expect_served (int kind, uint64_t off, int line)
     unit_check (false, __FILE__, __LINE__, "%s", err.text);
     return;
   }
-  r = q2_header_check_served (&h, area, q2_header_area (area), &err);
+  r = q2_header_check_served (&h, area,
+                              q2_header_area (area, sizeof area), &err);
   CHECK_EQ (r, kind == OK ? 0 : -1);
   if (r == -1 && kind != OK)
     CHECK_ERROR (&err, (enum qcow2_error_kind) kind, off);
@@ -665,7 +680,7 @@ test_served (void)
 static void
 check_random (void)
 {
-  const size_t len = q2_header_area (area);
+  const size_t len = q2_header_area (area, sizeof area);
   unsigned char *const bytes = calloc (1, len);
   struct q2_geometry geo;
   struct q2_header h;

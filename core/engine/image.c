@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* image.c - the public functions of qcow2.h.
+ *
+ * Owns      the life of struct qcow2_image, and the checks every public call
+ *           starts with.
+ * Locks     none: everything in the image is constant after qcow2_open, or
+ *           guards itself.
+ */
+#include "config.h"
+
+#include "engine/image.h"
+
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct qcow2_image *
+qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
+            struct qcow2_error *err)
+{
+  struct qcow2_image *image = calloc (1, sizeof *image);
+
+  if (image == NULL) {
+    q2_fail_nomem (err, "the image");
+    return NULL;
+  }
+  image->file_size = host->size;
+  image->shared.meter.counting = options->count;
+  if (q2_image_init (image, host, options, err) == -1) {
+    qcow2_close (image);
+    return NULL;
+  }
+  return image;
+}
+
+void
+qcow2_close (struct qcow2_image *image)
+{
+  if (image == NULL)
+    return;
+  /* First the threads, which use everything else. */
+  q2_workers_free (image->reader.workers);
+  q2_ahead_free (image->reader.ahead);
+  q2_clusters_free (image->reader.clusters);
+  q2_codec_pool_free (image->reader.codecs);
+  q2_tables_free (image->reader.tables);
+  if (image->reader.cpus != 0)
+    q2_streams_destroy (&image->reader.streams);
+  for (size_t i = 0; i < Q2_IO_WINDOWS; ++i)
+    free (image->shared.windows[i].bytes);
+  free (image);
+}
+
+void
+qcow2_idle (struct qcow2_image *image)
+{
+  q2_ahead_clear (image->reader.ahead);
+}
+
+const struct qcow2_info *
+qcow2_get_info (const struct qcow2_image *image)
+{
+  return &image->info;
+}
+
+void
+qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
+{
+  const struct q2_meter *const meter = &image->shared.meter;
+  const struct q2_reader *const r = &image->reader;
+
+  memset (ret, 0, sizeof *ret);
+  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i) {
+    ret->io[i].requests = atomic_load (&meter->io[i].requests);
+    ret->io[i].bytes = atomic_load (&meter->io[i].bytes);
+  }
+  ret->latency_us = atomic_load (&meter->latency_us);
+  ret->inflated_bytes = atomic_load (&r->inflated_bytes);
+  q2_tables_get_stats (r->tables, &ret->table_hits, &ret->table_misses);
+  q2_clusters_get_stats (r->clusters, &ret->cluster_hits,
+                         &ret->cluster_misses);
+  q2_ahead_get_stats (r->ahead, &ret->ahead_requests, &ret->ahead_bytes,
+                      &ret->ahead_used_bytes);
+}
+
+/* ---- Requests -------------------------------------------------------- */
+
+static int
+check_range (const struct qcow2_image *image, uint64_t count,
+             uint64_t guest_off, struct qcow2_error *err)
+{
+  const uint64_t size = image->info.virtual_size;
+
+  if (guest_off > size || count > size - guest_off)
+    return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
+                    "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64
+                    " is outside the disk of %" PRIu64 " bytes", count,
+                    guest_off, size);
+  return 0;
+}
+
+int
+qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
+             void *buf, uint32_t count, uint64_t guest_off,
+             struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (check_range (image, count, guest_off, err) == -1)
+    return -1;
+  return q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
+}
+
+int
+qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
+               uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
+               void *fn_opaque, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (check_range (image, count, guest_off, err) == -1)
+    return -1;
+  return q2_reader_extents (&image->reader, &io, count, guest_off, fn,
+                            fn_opaque, err);
+}
+
+int
+qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
+             uint32_t count, uint64_t guest_off, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (check_range (image, count, guest_off, err) == -1)
+    return -1;
+  return q2_reader_cache (&image->reader, &io, count, guest_off, err);
+}
+
+/* ---- The library ------------------------------------------------------ */
+
+const char *
+qcow2_version (void)
+{
+  return PACKAGE_VERSION;
+}
+
+bool
+qcow2_has_zlib (void)
+{
+#ifdef HAVE_ZLIB
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool
+qcow2_has_libdeflate (void)
+{
+#ifdef HAVE_LIBDEFLATE
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool
+qcow2_has_zstd (void)
+{
+#ifdef HAVE_ZSTD
+  return true;
+#else
+  return false;
+#endif
+}
