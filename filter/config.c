@@ -11,17 +11,27 @@
 
 #include "filter.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MIN_CACHE_SIZE (64 * 1024)
 
-struct config config;
+struct config config = {
+  .cluster_cache_size = 8 * 1024 * 1024,
+  .readahead = 16 * 1024 * 1024,
+  .thread_model = NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS,
+};
 
 const char config_help[] =
-  "qcow2-cache-size=<SIZE>        Memory for cached mapping tables of an\n"
-  "                               image (default 32M).";
+  "qcow2-cache-size=<SIZE>          Memory for cached mapping tables of an\n"
+  "                                 image (default 32M).\n"
+  "qcow2-cluster-cache-size=<SIZE>  Memory for decompressed clusters of an\n"
+  "                                 image (default 8M, 0 for none).\n"
+  "qcow2-readahead=<SIZE>           How far to read ahead of sequential\n"
+  "                                 readers of a slow plugin (default 16M,\n"
+  "                                 0 for off).";
 
 /* What was seen go by. */
 static bool seen_ignoring;      /* a key of a plugin that ignores names */
@@ -111,18 +121,21 @@ is_label_key (const char *key)
     strcmp (key, "path") == 0 || strcmp (key, "uri") == 0;
 }
 
+/* A size of at least 'min' bytes, or 0 if that is allowed. */
 static int
-parse_cache_size (const char *value)
+parse_size (const char *key, const char *value, int64_t min, bool allow_0,
+            uint64_t *ret)
 {
   const int64_t size = nbdkit_parse_size (value);
 
   if (size == -1)
     return -1;
-  if (size < MIN_CACHE_SIZE) {
-    nbdkit_error ("qcow2-cache-size must be at least 64K, not '%s'", value);
+  if (size < min && !(allow_0 && size == 0)) {
+    nbdkit_error ("%s must be at least %" PRIi64 "K%s, not '%s'", key,
+                  min / 1024, allow_0 ? ", or 0" : "", value);
     return -1;
   }
-  config.cache_size = size;
+  *ret = size;
   return 0;
 }
 
@@ -131,8 +144,16 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
               const char *key, const char *value)
 {
   if (strcmp (key, "qcow2-cache-size") == 0)
-    return parse_cache_size (value);
+    return parse_size (key, value, MIN_CACHE_SIZE, false,
+                       &config.cache_size);
+  if (strcmp (key, "qcow2-cluster-cache-size") == 0)
+    return parse_size (key, value, MIN_CACHE_SIZE, true,
+                       &config.cluster_cache_size);
+  if (strcmp (key, "qcow2-readahead") == 0)
+    return parse_size (key, value, MIN_CACHE_SIZE, true, &config.readahead);
 
+  if (strcmp (key, "fd") == 0 || strcmp (key, "dirfd") == 0)
+    config.descriptor = true;
   if (is_naming_key (key))
     seen_naming = true;
   if (is_ignoring_key (key))
@@ -179,4 +200,5 @@ config_unload (void)
   free (config.file);
   free (config.dir);
   free (config.label);
+  config.file = config.dir = config.label = NULL;
 }

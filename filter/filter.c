@@ -6,7 +6,8 @@
  *           layer can do and takes the image's shared state; requests go to
  *           the engine, with this connection's 'next' as its way to the
  *           file.
- * Locks     none: a handle is constant between .prepare and .close.
+ * Locks     none: a handle is constant between .prepare and .close, but for
+ *           what below.lock guards.
  */
 #include "config.h"
 
@@ -25,11 +26,43 @@ struct handle {
   char description[128];
 };
 
+/* The server loads this file once, however often the filter is in the
+ * chain, so the instances would share all that is global here.
+ */
 static void
-qcow2_unload (void)
+qcow2_load (void)
 {
-  state_unload ();
-  config_unload ();
+  static unsigned loaded;
+
+  if (++loaded > 1) {
+    nbdkit_error ("the qcow2 filter can be used only once on a command "
+                  "line; serve the outer image with one nbdkit, and what "
+                  "is inside it with another over the nbd plugin");
+    exit (EXIT_FAILURE);
+  }
+}
+
+static int
+qcow2_get_ready (int final_thread_model)
+{
+  config.thread_model = final_thread_model;
+  return 0;
+}
+
+static int
+qcow2_after_fork (nbdkit_backend *backend)
+{
+  lanes_set_backend (backend);
+  return 0;
+}
+
+/* The last moment at which the layer below can be used: what images keep
+ * open there must be closed now.
+ */
+static void
+qcow2_cleanup (nbdkit_backend *backend)
+{
+  state_cleanup ();
 }
 
 #if NBDKIT_AT_LEAST (1, 36)
@@ -62,6 +95,8 @@ qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
     free (h);
     return NULL;
   }
+  pthread_mutex_init (&h->below.lock, NULL);
+  pthread_cond_init (&h->below.returned, NULL);
   /* Taken before the plugin opens the file and compared afterwards: if
    * nothing changed in between, it is the file the plugin has open.
    */
@@ -75,11 +110,25 @@ qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
   return h;
 }
 
+/* Background work must not outlive the connection whose context it uses. */
+static int
+qcow2_finalize (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  below_drain (&h->below);
+  return 0;
+}
+
 static void
 qcow2_filter_close (void *handle)
 {
   struct handle *h = handle;
 
+  /* Where the server did not get as far as .finalize. */
+  below_drain (&h->below);
+  pthread_cond_destroy (&h->below.returned);
+  pthread_mutex_destroy (&h->below.lock);
   if (h->state)
     state_release (h->state);
   free (h->exportname);
@@ -103,17 +152,17 @@ qcow2_prepare (nbdkit_next *next, void *handle, int readonly)
 {
   struct handle *h = handle;
   struct file_id now;
-  struct qcow2_io io;
 
   if (below_prepare (&h->below, next) == -1)
     return -1;
   file_id_get (&now, h->exportname);
   if (!file_id_equal (&h->id, &now))
     h->id = (struct file_id) { .changing = true };
-  io = below_io (&h->below, next);
-  h->state = state_acquire (h->exportname, &h->id, &io);
+  h->state = state_acquire (h->exportname, &h->id, &h->below.io);
   if (h->state == NULL)
     return -1;
+  if (state_lanes (h->state))
+    below_use_lanes (&h->below, state_lanes (h->state));
   describe (h->description, sizeof h->description,
             qcow2_get_info (state_image (h->state)));
   return 0;
@@ -187,11 +236,10 @@ qcow2_filter_pread (nbdkit_next *next, void *handle, void *buf,
                     uint32_t count, uint64_t offset, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  const struct qcow2_io io = below_io (&h->below, next);
   struct qcow2_error error;
 
-  if (qcow2_pread (state_image (h->state), &io, buf, count, offset, &error)
-      == -1)
+  if (qcow2_pread (state_image (h->state), &h->below.io, buf, count, offset,
+                   &error) == -1)
     return fail (h, &error, err);
   return 0;
 }
@@ -233,12 +281,11 @@ qcow2_filter_extents (nbdkit_next *next, void *handle, uint32_t count,
                       struct nbdkit_extents *extents, int *err)
 {
   struct handle *h = handle;
-  const struct qcow2_io io = below_io (&h->below, next);
   struct add_extents add = { extents, flags & NBDKIT_FLAG_REQ_ONE };
   struct qcow2_error error;
 
-  if (qcow2_extents (state_image (h->state), &io, count, offset, add_extent,
-                     &add, &error) == -1)
+  if (qcow2_extents (state_image (h->state), &h->below.io, count, offset,
+                     add_extent, &add, &error) == -1)
     return fail (h, &error, err);
   return 0;
 }
@@ -248,10 +295,10 @@ qcow2_filter_cache (nbdkit_next *next, void *handle, uint32_t count,
                     uint64_t offset, uint32_t flags, int *err)
 {
   struct handle *h = handle;
-  const struct qcow2_io io = below_io (&h->below, next);
   struct qcow2_error error;
 
-  if (qcow2_cache (state_image (h->state), &io, count, offset, &error) == -1)
+  if (qcow2_cache (state_image (h->state), &h->below.io, count, offset,
+                   &error) == -1)
     return fail (h, &error, err);
   return 0;
 }
@@ -260,16 +307,21 @@ static struct nbdkit_filter filter = {
   .name = "qcow2",
   .longname = "nbdkit qcow2 filter",
   .description = "Serve the virtual disk inside a qcow2 image.",
-  .unload = qcow2_unload,
+  .load = qcow2_load,
+  .unload = config_unload,
   .config = config_parse,
   .config_complete = config_complete,
   .config_help = config_help,
 #if NBDKIT_AT_LEAST (1, 36)
   .dump_plugin = qcow2_dump_plugin,
 #endif
+  .get_ready = qcow2_get_ready,
+  .after_fork = qcow2_after_fork,
+  .cleanup = qcow2_cleanup,
   .open = qcow2_filter_open,
   .close = qcow2_filter_close,
   .prepare = qcow2_prepare,
+  .finalize = qcow2_finalize,
   .export_description = qcow2_export_description,
   .get_size = qcow2_get_size,
   .block_size = qcow2_block_size,

@@ -2,6 +2,7 @@
 /* filter.h - what the files of the filter share.
  *
  * config.c     the parameters of the command line
+ * lanes.c      contexts for background work
  * nbdkit_io.c  calls to the layer below, checked
  * report.c     errors of the engine to nbdkit
  * state.c      one open image shared by all its connections
@@ -18,6 +19,7 @@
 
 #include "qcow2.h"
 
+#include <pthread.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -37,13 +39,17 @@ enum export_names {
   NAMES_UNKNOWN,
 };
 
-/* Constant after config_complete. */
+/* Constant after get_ready. */
 struct config {
   uint64_t cache_size;          /* 0: the engine's default */
+  uint64_t cluster_cache_size;
+  uint64_t readahead;
+  int thread_model;             /* of the whole server */
   enum export_names names;
   char *file;                   /* absolute, or NULL: a local file below */
   char *dir;                    /* absolute, or NULL */
   char *label;                  /* what to call the image, or NULL */
+  bool descriptor;              /* the plugin has a file of ours open */
 };
 extern struct config config;
 
@@ -63,22 +69,58 @@ extern int report (const char *name, const struct qcow2_error *error);
 
 /* ---- nbdkit_io.c ------------------------------------------------------ */
 
-/* What is known about the layer below a connection, asked once: later
- * calls through 'next' require that it has been asked.
+struct lanes;
+
+/* The layer below, through one nbdkit context: a connection's, or a lane's.
+ * What is known about it is asked once, since later calls through 'next'
+ * require that it has been asked.
  */
 struct below {
-  uint64_t size;
-  uint32_t min_block, max_block;
-  bool can_extents;
+  nbdkit_next *next;
+  struct qcow2_io io;           /* what the engine gets; opaque is us */
+  struct qcow2_io_ops ops;
   int can_cache;
+
+  /* Background work that still uses this context. */
+  pthread_mutex_t lock;         /* guards the rest */
+  pthread_cond_t returned;
+  unsigned borrowed;
+  _Atomic bool closing;         /* read without the lock, too */
+  struct lanes *lanes;          /* constant; NULL: this context is lent */
 };
 
-/* To be called from .prepare. Returns -1 and logs on error. */
+/* Names of enum qcow2_io_class, for the log. */
+extern const char *const io_class_names[QCOW2_IO_NR_CLASSES];
+
+/* To be called from .prepare, or on a manual context that is prepared.
+ * Returns -1 and logs on error.
+ */
 extern int below_prepare (struct below *below, nbdkit_next *next);
 
-/* The engine's way to the layer below during one call. */
-extern struct qcow2_io below_io (const struct below *below,
-                                 nbdkit_next *next);
+/* From now on the context is not lent; background work uses the lanes. */
+extern void below_use_lanes (struct below *below, struct lanes *lanes);
+
+/* Wait until nothing uses the context any more. */
+extern void below_drain (struct below *below);
+
+/* ---- lanes.c ---------------------------------------------------------- */
+
+/* A few contexts of its own that an image uses for background work where
+ * one context may only be used by one request at a time.
+ */
+extern struct lanes *lanes_new (const char *exportname, uint64_t size);
+/* All borrowed ones must have been given back. */
+extern void lanes_free (struct lanes *lanes);
+/* Nobody uses the image for now: close what is open.  NULL is allowed. */
+extern void lanes_idle (struct lanes *lanes);
+/* See struct qcow2_io_ops; block sizes are taken from 'like'. */
+extern int lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
+                         struct qcow2_io *ret_io);
+
+/* Whether the server and the plugin allow lanes. */
+extern bool lanes_possible (void);
+/* The layer below us, for opening contexts. */
+extern void lanes_set_backend (nbdkit_backend *backend);
 
 /* ---- state.c ---------------------------------------------------------- */
 
@@ -86,6 +128,7 @@ extern struct qcow2_io below_io (const struct below *below,
 struct file_id {
   bool known;
   bool changing;                /* it was replaced while it was opened */
+  bool perishable;              /* may change without a trace */
   dev_t dev;
   ino_t ino;
   off_t size;
@@ -107,11 +150,13 @@ struct state;
 extern struct state *state_acquire (const char *exportname,
                                     const struct file_id *id,
                                     const struct qcow2_io *io);
+/* Where background work of this image may be done, or NULL. */
+extern struct lanes *state_lanes (struct state *state);
 extern void state_release (struct state *state);
 extern struct qcow2_image *state_image (struct state *state);
 /* For messages; may be empty. */
 extern const char *state_name (const struct state *state);
 /* Free what was kept for later connections. */
-extern void state_unload (void);
+extern void state_cleanup (void);
 
 #endif /* FILTER_H */

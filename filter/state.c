@@ -13,7 +13,8 @@
  *           opened waits for it, and tries itself if that fails.  A state
  *           that nobody uses is kept for the next connection, so that a
  *           client that probes, leaves and comes back finds everything in
- *           place; only a few are kept, the latest.
+ *           place; only a few are kept, the latest, and none whose file
+ *           could change meanwhile without our noticing, such as a device.
  * Locks     states.lock guards the list and the fields marked (L); it is
  *           never held over I/O.
  */
@@ -23,6 +24,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -43,6 +45,7 @@ struct state {
   uint64_t size;
   struct file_id id;
   struct qcow2_image *image;    /* constant once ready */
+  struct lanes *lanes;          /* constant once ready; may be NULL */
 };
 
 /* Most recently used first. */
@@ -61,6 +64,8 @@ file_id_get (struct file_id *id, const char *exportname)
   struct stat st;
 
   memset (id, 0, sizeof *id);
+  /* Devices and files behind descriptors have no name to look at. */
+  id->perishable = config.descriptor;
   if (config.file) {
     if (stat (config.file, &st) == -1)
       return;
@@ -73,8 +78,10 @@ file_id_get (struct file_id *id, const char *exportname)
   }
   else
     return;
-  if (!S_ISREG (st.st_mode))
+  if (!S_ISREG (st.st_mode)) {
+    id->perishable = true;
     return;
+  }
   *id = (struct file_id) {
     .known = true, .dev = st.st_dev, .ino = st.st_ino, .size = st.st_size,
     .mtime = st.st_mtim, .ctime = st.st_ctim,
@@ -96,6 +103,35 @@ file_id_equal (const struct file_id *a, const struct file_id *b)
     time_equal (&a->mtime, &b->mtime) && time_equal (&a->ctime, &b->ctime);
 }
 
+/* ---- Statistics --------------------------------------------------------- */
+
+/* -D qcow2.stats=1: count, and log the counters when an image is closed. */
+NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
+
+static void
+log_stats (const struct state *s)
+{
+  struct qcow2_stats st;
+
+  if (!qcow2_debug_stats || s->image == NULL)
+    return;
+  qcow2_get_stats (s->image, &st);
+  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
+    if (st.io[i].requests > 0)
+      nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
+                    " bytes=%" PRIu64, s->name, io_class_names[i],
+                    st.io[i].requests, st.io[i].bytes);
+  nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
+                s->name, st.table_hits, st.table_misses);
+  nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
+                " hits=%" PRIu64 " misses=%" PRIu64, s->name,
+                st.inflated_bytes, st.cluster_hits, st.cluster_misses);
+  nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
+                " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
+                s->name, st.ahead_requests, st.ahead_bytes,
+                st.ahead_used_bytes, st.latency_us);
+}
+
 /* ---- The list --------------------------------------------------------- */
 
 static void
@@ -103,7 +139,10 @@ state_free (struct state *s)
 {
   if (s == NULL)
     return;
+  /* First the image: its background work uses the lanes. */
+  log_stats (s);
   qcow2_close (s->image);
+  lanes_free (s->lanes);
   free (s->key);
   free (s->name);
   free (s);
@@ -187,7 +226,7 @@ take_surplus_locked (void)
   for (struct state *s = states.first; s; s = s->next) {
     if (s->users > 0)
       continue;
-    if (s->stale || ++idle > MAX_IDLE) {
+    if (s->stale || s->id.perishable || ++idle > MAX_IDLE) {
       unlink_locked (s);
       return s;
     }
@@ -216,19 +255,23 @@ static void
 log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
 {
   const struct state *const s = opaque;
+  const char *const colon = s->name[0] ? ": " : "";
 
   /* There is no nbdkit function for warnings; an error only logs. */
   if (level == QCOW2_LOG_WARNING)
-    nbdkit_error ("qcow2: %s: warning: %s", s->name, text);
+    nbdkit_error ("qcow2: %s%swarning: %s", s->name, colon, text);
   else
-    nbdkit_debug ("qcow2: %s: %s", s->name, text);
+    nbdkit_debug ("qcow2: %s%s%s", s->name, colon, text);
 }
 
 static int
 open_image (struct state *s, const struct qcow2_io *io)
 {
   const struct qcow2_options options = {
-    .cache_size = config.cache_size, .log = log_from_engine, .log_opaque = s,
+    .cache_size = config.cache_size,
+    .cluster_cache_size = config.cluster_cache_size,
+    .readahead = config.readahead, .count = qcow2_debug_stats,
+    .log = log_from_engine, .log_opaque = s,
   };
   struct qcow2_error error;
   const struct qcow2_info *info;
@@ -238,6 +281,8 @@ open_image (struct state *s, const struct qcow2_io *io)
     errno = report (s->name, &error);
     return -1;
   }
+  if (lanes_possible ())
+    s->lanes = lanes_new (s->key, s->size);
   info = qcow2_get_info (s->image);
   nbdkit_debug ("qcow2: %s: opened: version %u, disk of %llu bytes, clusters "
                 "of %llu bytes", s->name, info->version,
@@ -312,8 +357,20 @@ state_acquire (const char *exportname, const struct file_id *id,
 void
 state_release (struct state *s)
 {
+  bool idle;
+
   pthread_mutex_lock (&states.lock);
   assert (s->users > 0);
+  idle = s->users == 1;
+  pthread_mutex_unlock (&states.lock);
+  /* While it is still ours: afterwards it may be freed at any time.  If
+   * somebody comes meanwhile, this has cost him a little.
+   */
+  if (idle) {
+    qcow2_idle (s->image);
+    lanes_idle (s->lanes);
+  }
+  pthread_mutex_lock (&states.lock);
   s->users--;
   pthread_mutex_unlock (&states.lock);
   free_surplus ();
@@ -331,8 +388,14 @@ state_name (const struct state *s)
   return s->name;
 }
 
+struct lanes *
+state_lanes (struct state *s)
+{
+  return s->lanes;
+}
+
 void
-state_unload (void)
+state_cleanup (void)
 {
   while (states.first) {
     struct state *const s = states.first;

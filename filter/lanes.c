@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* lanes.c - contexts for background work below slower thread models.
+ *
+ * Owns      up to MAX_LANES shared contexts per image.
+ * Method    under SERIALIZE_REQUESTS a context may run one request at a
+ *           time, but several contexts may run at once, whoever opened
+ *           them.  So reading ahead there uses contexts of its own, opened
+ *           when first needed, by the thread that is going to use them.
+ *           A lane that fails is closed, and opened again by its next
+ *           user; one that cannot be opened is left alone for a while:
+ *           plugins have reasons to refuse many connections.  When nobody
+ *           uses the image the lanes are closed.
+ *
+ *           Shared contexts have no export name before nbdkit 1.44, and
+ *           some plugins do not survive that, so lanes exist only where
+ *           the plugin is known to ignore names.
+ * Locks     lanes.lock guards which lane is busy; held for a few
+ *           instructions.  All else in a busy lane belongs to who borrowed it,
+ *           and nobody looks at it.  Under open_lock one context at a time
+ *           is opened or closed; held over the plugin's open and close.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LANES 6
+
+/* How long a lane that could not be opened is left alone. */
+#define RETRY_SECONDS 10
+
+struct lane {
+  struct below below;           /* first: the engine hands back its address */
+  struct lanes *lanes;
+  nbdkit_next *next;            /* NULL: not open */
+  bool busy;
+  time_t broken_until;          /* not to be tried before; 0: it works */
+};
+
+struct lanes {
+  pthread_mutex_t lock;
+  char *exportname;
+  uint64_t size;
+  bool idle;                    /* close what is given back */
+  struct lane lane[MAX_LANES];
+};
+
+static nbdkit_backend *backend; /* constant after .after_fork */
+
+void
+lanes_set_backend (nbdkit_backend *b)
+{
+  backend = b;
+}
+
+bool
+lanes_possible (void)
+{
+  return config.thread_model == NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS &&
+    config.names == NAMES_IGNORED && config.readahead > 0;
+}
+
+static time_t
+now (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return ts.tv_sec;
+}
+
+/* ---- Contexts ---------------------------------------------------------- */
+
+/* nbdkit keeps a list of the names of shared contexts without a lock. */
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+lane_close_locked (struct lane *lane)
+{
+  if (lane->next == NULL)
+    return;
+  lane->next->finalize (lane->next);
+  nbdkit_next_context_close (lane->next);
+  lane->next = NULL;
+}
+
+static int
+lane_open_locked (struct lane *lane)
+{
+  lane->next = nbdkit_next_context_open (backend, 1 /* readonly */,
+                                         lane->lanes->exportname,
+                                         1 /* shared */);
+  if (lane->next == NULL)
+    return -1;
+  if (lane->next->prepare (lane->next) == -1 ||
+      below_prepare (&lane->below, lane->next) == -1) {
+    lane_close_locked (lane);
+    return -1;
+  }
+  /* The file was replaced since the image was opened. */
+  if (lane->below.io.size != lane->lanes->size) {
+    lane_close_locked (lane);
+    return -1;
+  }
+  return 0;
+}
+
+static int
+lane_open (struct lane *lane)
+{
+  int r;
+
+  pthread_mutex_lock (&open_lock);
+  r = lane_open_locked (lane);
+  pthread_mutex_unlock (&open_lock);
+  return r;
+}
+
+static void
+lane_close (struct lane *lane)
+{
+  pthread_mutex_lock (&open_lock);
+  lane_close_locked (lane);
+  pthread_mutex_unlock (&open_lock);
+}
+
+/* A lane is opened by the first read through it. */
+static int
+open_and_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+                enum qcow2_io_class class)
+{
+  struct lane *const lane = opaque;
+
+  int r;
+
+  if (lane->next == NULL && lane_open (lane) == -1) {
+    lane->broken_until = now () + RETRY_SECONDS;
+    return EIO;
+  }
+  r = lane->below.ops.pread (opaque, buf, count, host_off, class);
+  if (r != 0)
+    lane_close (lane);          /* perhaps the connection is dead */
+  return r;
+}
+
+static void give_back (struct qcow2_io *io);
+
+static const struct qcow2_io_ops lane_ops = {
+  .pread = open_and_pread, .give_back = give_back,
+};
+
+/* ---- Lanes of an image -------------------------------------------------- */
+
+struct lanes *
+lanes_new (const char *exportname, uint64_t size)
+{
+  struct lanes *lanes = calloc (1, sizeof *lanes);
+
+  if (lanes == NULL || (lanes->exportname = strdup (exportname)) == NULL) {
+    free (lanes);
+    return NULL;                /* there is just no reading ahead then */
+  }
+  lanes->size = size;
+  pthread_mutex_init (&lanes->lock, NULL);
+  for (size_t i = 0; i < MAX_LANES; ++i)
+    lanes->lane[i].lanes = lanes;
+  return lanes;
+}
+
+void
+lanes_free (struct lanes *lanes)
+{
+  if (lanes == NULL)
+    return;
+  for (size_t i = 0; i < MAX_LANES; ++i)
+    lane_close (&lanes->lane[i]);
+  pthread_mutex_destroy (&lanes->lock);
+  free (lanes->exportname);
+  free (lanes);
+}
+
+/* Take an open lane that nobody uses, or NULL. */
+static struct lane *
+take_open_lane (struct lanes *lanes)
+{
+  struct lane *lane = NULL;
+
+  pthread_mutex_lock (&lanes->lock);
+  lanes->idle = true;           /* busy ones are closed by their users */
+  for (size_t i = 0; i < MAX_LANES && lane == NULL; ++i)
+    if (!lanes->lane[i].busy && lanes->lane[i].next != NULL)
+      lane = &lanes->lane[i];
+  if (lane)
+    lane->busy = true;
+  pthread_mutex_unlock (&lanes->lock);
+  return lane;
+}
+
+static void
+release_lane (struct lane *lane)
+{
+  pthread_mutex_lock (&lane->lanes->lock);
+  lane->busy = false;
+  pthread_mutex_unlock (&lane->lanes->lock);
+}
+
+/* When nobody uses the image any more the lane is closed, too. */
+static void
+give_back (struct qcow2_io *io)
+{
+  struct lane *const lane = io->opaque;
+  bool idle;
+
+  pthread_mutex_lock (&lane->lanes->lock);
+  idle = lane->lanes->idle;
+  pthread_mutex_unlock (&lane->lanes->lock);
+  if (idle)
+    lane_close (lane);
+  release_lane (lane);
+}
+
+void
+lanes_idle (struct lanes *lanes)
+{
+  struct lane *lane;
+
+  while (lanes != NULL && (lane = take_open_lane (lanes)) != NULL) {
+    lane_close (lane);
+    release_lane (lane);
+  }
+}
+
+int
+lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
+              struct qcow2_io *ret_io)
+{
+  const time_t time = now ();
+  struct lane *lane = NULL;
+
+  pthread_mutex_lock (&lanes->lock);
+  lanes->idle = false;
+  for (size_t i = 0; i < MAX_LANES && lane == NULL; ++i)
+    if (!lanes->lane[i].busy && lanes->lane[i].broken_until <= time)
+      lane = &lanes->lane[i];
+  if (lane)
+    lane->busy = true;
+  pthread_mutex_unlock (&lanes->lock);
+  if (lane == NULL)
+    return EBUSY;
+  *ret_io = *like;
+  ret_io->ops = &lane_ops;
+  ret_io->opaque = lane;
+  ret_io->concurrent = false;
+  return 0;
+}
