@@ -21,6 +21,10 @@
 # Exit codes: 77 the test was skipped, 99 it could not be run.
 # shellcheck shell=bash
 
+# Sourced by several of the files that a test sources: once is enough.
+[ -z "${functions_are_here:-}" ] || return 0
+functions_are_here=1
+
 set -e
 set -o pipefail
 

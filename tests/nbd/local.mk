@@ -42,6 +42,18 @@ nbd_tests = \
 	nbd/test-random-images.sh \
 	nbd/test-readonly.sh \
 	nbd/test-real-disk.sh \
+	nbd/test-remote-backends.sh \
+	nbd/test-remote-compressed.sh \
+	nbd/test-remote-failures.sh \
+	nbd/test-remote-http.sh \
+	nbd/test-remote-map.sh \
+	nbd/test-remote-memory.sh \
+	nbd/test-remote-open.sh \
+	nbd/test-remote-readahead.sh \
+	nbd/test-remote-scattered.sh \
+	nbd/test-remote-serial.sh \
+	nbd/test-remote-stats.sh \
+	nbd/test-remote-web-server.sh \
 	nbd/test-requests.sh \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
@@ -65,6 +77,9 @@ EXTRA_DIST += \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
 	nbd/random_check.py \
+	nbd/remote.sh \
+	nbd/remote_client.py \
+	nbd/remote_images.py \
 	nbd/requests.sh \
 	nbd/services.sh \
 	nbd/valgrind.supp \

@@ -37,9 +37,8 @@ for _ in range(3):
     open(trigger, "w").close()
     for offset in (0, 65536, 4 << 20):      # the first needs metadata, too
         try:
-            uri.pread(65536, offset)
-            # A zero cluster may be known by now.
-            raw.check(offset, bytes(65536))
+            # What was read before may be known: then it is right.
+            raw.check(offset, bytes(uri.pread(65536, offset)))
         except nbd.Error as error:
             assert error.errnum == errno.EIO, error
     os.unlink(trigger)

@@ -34,7 +34,8 @@ run_nbdkit --help --filter="$filter" null >"$tmp/help"
 grep -q '^qcow2-cache-size=' "$tmp/help" || fail "--help has no parameters"
 
 echo "debug flag"
-start_nbdkit -v -D qcow2.io=1 --filter="$filter" file "$tmp/disk.qcow2"
+start_nbdkit -v -D qcow2.io=1 --filter="$filter" file "$tmp/disk.qcow2" \
+    qcow2-readahead=0
 nbdtool read "$uri" 0 4096 | cmp -n 4096 - "$tmp/disk.raw"
 for class in header l1 l2 data; do
     grep -q "qcow2: below: read $class " "$log" || fail "-D qcow2.io: $class"

@@ -1,0 +1,143 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Real backends other than HTTP, each of which the test starts itself.  It says
+# which of them are not installed.
+# shellcheck source=remote.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/remote.sh"
+# shellcheck source=services.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/services.sh"
+
+make_real "$tmp/disk.raw" $((16 * M))
+mkdir "$tmp/www"
+make_image "$tmp/www/plain.qcow2" "$tmp/disk.raw" -S 0
+make_image "$tmp/www/packed.qcow2" "$tmp/disk.raw" -c
+
+port ()
+{
+    echo $((20000 + (RANDOM + $1) % 20000))
+}
+
+# check WHAT ARGUMENT...: serve and copy.
+check ()
+{
+    local what=$1
+
+    shift
+    start_nbdkit --filter="$filter" "$@"
+    copy --connections=4
+    nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --only-random
+    stop_nbdkit
+    echo "$what: good"
+}
+
+# ---- ssh -------------------------------------------------------------------
+
+if [ -x /usr/sbin/sshd ] &&
+        "$NBDKIT" --dump-plugin ssh </dev/null >/dev/null 2>&1; then
+    start_sshd
+    for name in plain packed; do
+        check "ssh, $name" ssh "${ssh_args[@]}" "$tmp/www/$name.qcow2"
+    done
+else
+    echo "no ssh: sshd or the ssh plugin is missing"
+fi
+
+# ---- NBD: two servers ------------------------------------------------------
+
+if "$NBDKIT" --dump-plugin nbd </dev/null >/dev/null 2>&1; then
+    for name in plain packed; do
+        start_qemu_nbd "$name" "$tmp/www/$name.qcow2" raw
+        check "qemu-nbd, $name" nbd socket="$tmp/$name.sock"
+    done
+fi
+start_nbd_server ()
+{
+    local try
+
+    for try in 1 2 3 4 5; do
+        nbd_port=$(port $try)
+        rm -f "$tmp/nbd-server.pid"
+        cat >"$tmp/nbd-server.conf" <<END
+[generic]
+    port = $nbd_port
+    listenaddr = 127.0.0.1
+[plain]
+    exportname = $tmp/www/plain.qcow2
+    readonly = true
+[packed]
+    exportname = $tmp/www/packed.qcow2
+    readonly = true
+END
+        nbd-server -C "$tmp/nbd-server.conf" -p "$tmp/nbd-server.pid" \
+            2>"$tmp/nbd-server.log" || continue
+        wait_for test -s "$tmp/nbd-server.pid"
+        cleanup_fn kill "$(cat "$tmp/nbd-server.pid")"
+        return 0
+    done
+    broken "nbd-server does not start"
+}
+if [ -n "$(type -P nbd-server)" ] &&
+        "$NBDKIT" --dump-plugin nbd </dev/null >/dev/null 2>&1; then
+    start_nbd_server
+    for name in plain packed; do
+        check "nbd-server, $name" nbd hostname=127.0.0.1 port="$nbd_port" \
+            export="$name"
+    done
+else
+    echo "no nbd-server: it, or the nbd plugin, is missing"
+fi
+
+# ---- S3 --------------------------------------------------------------------
+
+start_s3 ()
+{
+    local server=$1 try
+
+    for try in 1 2 3; do
+        s3_port=$(port $try)
+        case $server in
+        s3rver)
+            mkdir -p "$tmp/s3"
+            s3rver -d "$tmp/s3" -a 127.0.0.1 -p "$s3_port" --silent \
+                >"$tmp/s3.log" 2>&1 &
+            export AWS_ACCESS_KEY_ID=S3RVER AWS_SECRET_ACCESS_KEY=S3RVER
+            ;;
+        moto_server)
+            moto_server -H 127.0.0.1 -p "$s3_port" >"$tmp/s3.log" 2>&1 &
+            export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+            ;;
+        esac
+        s3_pid=$!
+        for ((i = 0; i < 150; i++)); do
+            (: <>"/dev/tcp/127.0.0.1/$s3_port") 2>/dev/null && break 2
+            kill -0 "$s3_pid" 2>/dev/null || break
+            sleep 0.1
+        done
+    done
+    cleanup_fn kill "$s3_pid"
+}
+
+s3_server=
+for program in s3rver moto_server; do
+    [ -n "$s3_server" ] || [ -z "$(type -P $program)" ] || s3_server=$program
+done
+if [ -n "$s3_server" ] && "$PYTHON" -c 'import boto3' 2>/dev/null &&
+        "$NBDKIT" --dump-plugin S3 </dev/null >/dev/null 2>&1; then
+    export AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
+    start_s3 "$s3_server"
+    "$PYTHON" - "http://127.0.0.1:$s3_port" "$tmp/www" <<'END'
+import sys
+import boto3
+s3 = boto3.client("s3", endpoint_url=sys.argv[1])
+s3.create_bucket(Bucket="images")
+for name in ("plain", "packed"):
+    s3.upload_file(f"{sys.argv[2]}/{name}.qcow2", "images", f"{name}.qcow2")
+END
+    for name in plain packed; do
+        check "S3 ($s3_server), $name" S3 \
+            endpoint-url="http://127.0.0.1:$s3_port" bucket=images \
+            key="$name.qcow2"
+    done
+else
+    echo "no S3: s3rver or moto, boto3 or the S3 plugin is missing"
+fi

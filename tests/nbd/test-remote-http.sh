@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Over HTTP from nginx, also slowed down by it, and over HTTPS with a password:
+# the right data, and few requests in nginx's log.
+# shellcheck source=remote.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/remote.sh"
+# shellcheck source=services.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/services.sh"
+
+requires_plugin curl
+requires_filter retry
+requires_program nginx openssl
+make_real "$tmp/disk.raw" $((16 * M))
+mkdir "$tmp/www"
+make_image "$tmp/www/plain.qcow2" "$tmp/disk.raw" -S 0
+make_image "$tmp/www/packed.qcow2" "$tmp/disk.raw" -c
+
+port ()
+{
+    echo $((20000 + (RANDOM + $1) % 20000))
+}
+
+# check WHAT ARGUMENT...: serve and copy.
+check ()
+{
+    local what=$1
+
+    shift
+    start_nbdkit --filter="$filter" "$@"
+    copy --connections=4
+    nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --only-random
+    stop_nbdkit
+    echo "$what: good"
+}
+
+start_web ()
+{
+    local dir=$tmp/web try
+
+    mkdir "$dir"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null ||
+        broken "openssl makes no certificate"
+    echo "user:$(openssl passwd -apr1 secret)" >"$dir/passwords"
+    chmod a+rx "$tmp"
+    for try in 1 2 3 4 5; do
+        https=$(port $try)
+        cat >"$dir/conf" <<END
+pid $dir/pid;
+error_log $dir/error;
+worker_processes 1;
+events { }
+http {
+    access_log $dir/access;
+    client_body_temp_path $dir/body;
+    proxy_temp_path $dir/proxy;
+    fastcgi_temp_path $dir/fastcgi;
+    uwsgi_temp_path $dir/uwsgi;
+    scgi_temp_path $dir/scgi;
+    root $tmp/www;
+    server {
+        listen unix:$tmp/web.sock;
+        location /slow/ {
+            alias $tmp/www/;
+            limit_rate 16m;
+        }
+    }
+    server {
+        listen 127.0.0.1:$https ssl;
+        ssl_certificate $dir/cert.pem;
+        ssl_certificate_key $dir/key.pem;
+        auth_basic "images";
+        auth_basic_user_file $dir/passwords;
+    }
+}
+END
+        nginx -c "$dir/conf" -e "$dir/error" 2>/dev/null || continue
+        wait_for test -s "$dir/pid"
+        cleanup_fn kill "$(cat "$dir/pid")"
+        return 0
+    done
+    broken "nginx does not start"
+}
+
+# gets: requests for content since the last call.
+gets ()
+{
+    sleep 0.2                   # The log is written after the answer.
+    grep -c '"GET .* 206 ' "$tmp/web/access" || true
+    : >"$tmp/web/access"
+}
+
+start_web
+for name in plain packed; do
+    size=$(stat -c %s "$tmp/www/$name.qcow2")
+    : >"$tmp/web/access"
+    start_nbdkit --filter="$filter" --filter=delay curl \
+        "http://localhost/$name.qcow2" unix-socket-path="$tmp/web.sock" \
+        delay-read=5ms
+    copy --connections=4
+    stop_nbdkit
+    number=$(gets)
+    echo "HTTP, $name: $number requests for $size bytes"
+    [ "$number" -gt 0 ] || broken "the access log is empty"
+    [ "$number" -le $((size * 12 / 10 / M + 7)) ] ||
+        fail "HTTP, $name: $number requests"
+    check "HTTP, slow, $name" --filter=retry curl \
+        "http://localhost/slow/$name.qcow2" \
+        unix-socket-path="$tmp/web.sock"
+    check "HTTPS, $name" curl "https://localhost:$https/$name.qcow2" \
+        cainfo="$tmp/web/cert.pem" user=user password=secret
+done
+start_nbdkit --filter="$filter" curl \
+    "https://localhost:$https/plain.qcow2" \
+    cainfo="$tmp/web/cert.pem" user=user password=wrong
+nbdtool fails "$uri" >/dev/null
+stop_nbdkit

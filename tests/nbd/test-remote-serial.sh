@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Below slower thread models, which is what many remote plugins have: the
+# data is right, nothing hangs, and requests stay few.
+# shellcheck source=remote.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/remote.sh"
+
+for name in noparallel retry; do
+    requires_filter "$name"
+done
+make_real "$tmp/disk.raw" $((16 * M))
+make_image "$tmp/plain.qcow2" "$tmp/disk.raw" -S 0
+make_image "$tmp/packed.qcow2" "$tmp/disk.raw" -c
+
+# check MODEL CONNECTIONS ARGUMENT...; the filters are in 'between'.
+check ()
+{
+    local model=$1 connections=$2 name size mib most
+
+    shift 2
+    for name in plain packed; do
+        # What nbdcopy asks for is 256 KiB.
+        size=$(stat -c %s "$tmp/$name.qcow2")
+        mib=$(((size + M - 1) / M))
+        most=$((mib * 12 / 10 + 6))
+        case "$* $model" in
+        *readahead=0*) most=80 ;;
+        esac
+        start_remote 2ms "$tmp/$name.qcow2" "$@"
+        copy --connections="$connections"
+        echo "$model, $name, $connections connections:" \
+            "$(requests Read) requests for $size bytes"
+        at_most "$most" Read "$model, $name"
+        bytes_at_most $((size + size / 5 + 2 * M)) "$model, $name"
+        nbdtool compare "$uri" "$tmp/disk.raw" --reads 150 --only-random \
+            --connections "$connections"
+        grep -q "using thread model: $model" "$log" ||
+            fail "the thread model is not $model"
+        stop_nbdkit
+    done
+}
+
+# The log filter lies below these, so that it sees what they let through.
+between=(--filter=noparallel)
+check serialize_requests 4 serialize=requests
+check serialize_requests 1 serialize=requests
+check serialize_requests 4 serialize=requests qcow2-readahead=0
+check serialize_all_requests 4 serialize=all-requests
+check serialize_connections 1 serialize=connections
+between=(--filter=retry)
+check serialize_requests 4
+check serialize_requests 4 -t 1
