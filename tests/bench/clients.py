@@ -52,9 +52,11 @@ def _timed(argv: list[str]) -> tuple[float, bytes]:
     return time.monotonic() - begin, run.stdout
 
 
-def copy_to_null(uri: str, connections: int) -> float:
+def copy_to_null(uri: str, connections: int,
+                 request_size: int | None = None) -> float:
     """Seconds nbdcopy takes to read the whole disk."""
-    return _timed(["nbdcopy", f"--connections={connections}", uri,
+    size = [f"--request-size={request_size}"] if request_size else []
+    return _timed(["nbdcopy", f"--connections={connections}", *size, uri,
                    "null:"])[0]
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import scatter
 from clients import Load
 from servers import RECIPES, Server, Tools
 
@@ -95,6 +96,9 @@ class Images:
             "frag": self._fragmented, "zlib": self._compressed,
             "zstd": self._compressed, "empty1g": self._empty,
             "empty64t": self._empty,
+            "plain256": self._quarter, "zlib256": self._quarter,
+            "zstd256": self._quarter, "scattered256": self._scattered,
+            "zscattered256": self._scattered,
         }
 
     def get(self, name: str) -> Disk:
@@ -148,6 +152,25 @@ class Images:
         return Disk(name, self._converted(
             f"usr.{name}.qcow2", raw, "-c", "-o",
             f"compression_type={name}"), raw)
+
+    def _quarter_raw(self) -> Path:
+        return self._file("usr256.raw",
+                          lambda p: _fill_with_files(p, GIB // 4))
+
+    def _quarter(self, name: str) -> Disk:
+        """256 MiB of this system's own files, for slow hosts."""
+        raw = self._quarter_raw()
+        kind = name.removesuffix("256")
+        options = () if kind == "plain" else (
+            "-c", "-o", f"compression_type={kind}")
+        return Disk(name, self._converted(f"usr256.{kind}.qcow2", raw,
+                                          *options), raw)
+
+    def _scattered(self, name: str) -> Disk:
+        """The same, with the clusters in random order in the file."""
+        raw = self._quarter_raw()
+        return Disk(name, self._file(f"{name}.qcow2", lambda p: scatter.write(
+            p, raw, compress=name.startswith("z"))), raw)
 
     def _empty(self, name: str) -> Disk:
         size = {"empty1g": "1G", "empty64t": "64T"}[name]

@@ -11,13 +11,18 @@ bench: bench/nbdload
 	$(PYTHON) $(srcdir)/bench/bench --nbdload $(builddir)/bench/nbdload \
 	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
 	    $(BENCH_FLAGS)
+
+bench-remote: bench/nbdload
+	$(PYTHON) $(srcdir)/bench/bench --nbdload $(builddir)/bench/nbdload \
+	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
+	    --remote $(BENCH_FLAGS)
 else
-bench:
+bench bench-remote:
 	@echo "make bench needs libnbd: install libnbd-dev and configure again"
 	@false
 endif
 
-.PHONY: bench
+.PHONY: bench bench-remote
 
 EXTRA_DIST += \
 	bench/README.md \
@@ -25,7 +30,9 @@ EXTRA_DIST += \
 	bench/clients.py \
 	bench/images.py \
 	bench/nbdload.c \
+	bench/remote.py \
 	bench/report.py \
+	bench/scatter.py \
 	bench/servers.py \
 	bench/stats.py \
 	bench/workloads.py \
