@@ -17,7 +17,7 @@ check_examples ()
         "$so" "$@"
 }
 
-clean check_examples "$top_srcdir/README.md" \
+clean check_examples "$top_srcdir/README.md" "$top_srcdir/docs/REMOTE.md" \
       "$top_srcdir/docs/nbdkit-qcow2-filter.pod"
 
 sed 's/hole,zero/hole/' "$top_srcdir/README.md" > "$tmp/bad.md"
