@@ -8,6 +8,7 @@ nbd_tests = \
 	nbd/test-cache.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
+	nbd/test-exports-device.sh \
 	nbd/test-exports-dir.sh \
 	nbd/test-exports-ignored.sh \
 	nbd/test-exports-links.sh \
@@ -29,6 +30,7 @@ nbd_tests = \
 	nbd/test-matrix-zlib.sh \
 	nbd/test-matrix-zstd.sh \
 	nbd/test-memory.sh \
+	nbd/test-once.sh \
 	nbd/test-parameters.sh \
 	nbd/test-plugin-curl.sh \
 	nbd/test-plugin-data.sh \

@@ -1,0 +1,14 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# nbdkit loads the filter's file once, however often it is in the chain: twice is
+# refused, with a message that says what to do instead.
+# shellcheck source=functions.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/functions.sh"
+
+requires_plugin null
+if run_nbdkit --filter="$filter" --filter="$filter" null \
+        --run true >"$tmp/log" 2>&1; then
+    fail "the filter was loaded twice"
+fi
+cat "$tmp/log"
+grep -q "only once" "$tmp/log" || fail "no message"
