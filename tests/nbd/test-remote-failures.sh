@@ -6,6 +6,7 @@
 source "$(dirname "$0")/remote.sh"
 
 requires_plugin eval
+skip_if_instrumented "what is preloaded would go into the scripts, too"
 for name in error retry noparallel; do
     requires_filter "$name"
 done
