@@ -69,7 +69,9 @@ def check(offset, count):
     one = block_status(handle, count, offset, nbd.CMD_FLAG_REQ_ONE)
     assert len(one) == 1, one
     assert one[0][1] == answer[0][1] and 0 < one[0][0] <= count
-    assert one[0][0] == answer[0][0], (offset, count, one, answer)
+    # Newer servers cut only the longer answer down to whole clusters.
+    assert one[0][0] >= answer[0][0], (offset, count, one, answer)
+    assert one == merge(wanted(offset, one[0][0])), (offset, count, one)
 
 
 for _ in range(300):
