@@ -120,6 +120,17 @@ choose_items (struct work *w, size_t nr, bool others, bool compressed)
       w->items[w->nr_items++] = i;
 }
 
+/* All items are done: 0, or the error of the first that failed. */
+static int
+end_work (struct work *w, struct qcow2_error *err)
+{
+  pthread_mutex_destroy (&w->lock);
+  if (!w->failed)
+    return 0;
+  *err = w->error;
+  return -1;
+}
+
 /* How many clusters to decompress at once: other requests have as good a
  * claim to the CPUs.
  */
@@ -157,12 +168,7 @@ read_slow (struct q2_reader *r, const struct q2_io *io,
   choose_items (&w, nr, widen, true);
   q2_workers_batch (r->workers, do_item, &w, w.nr_items,
                     io->host->concurrent ? idle_cpus (r) : 1);
-  pthread_mutex_destroy (&w.lock);
-  if (w.failed) {
-    *err = w.error;
-    return -1;
-  }
-  return 0;
+  return end_work (&w, err);
 }
 
 static int
@@ -205,12 +211,7 @@ read_shared (struct q2_reader *r, const struct q2_io *io,
   for (w.nr_items = 0; w.nr_items < nr; ++w.nr_items)
     w.items[w.nr_items] = w.nr_items;
   q2_workers_batch (r->workers, do_item, &w, nr, idle_cpus (r));
-  pthread_mutex_destroy (&w.lock);
-  if (w.failed) {
-    *err = w.error;
-    return -1;
-  }
-  return 0;
+  return end_work (&w, err);
 }
 
 /* Returns whether the request is one of a sequential reader's. */
