@@ -7,9 +7,9 @@
  * nothing: the caller supplies the I/O, and gets errors as values.
  *
  * Threads: any number of threads may call the request functions
- * (qcow2_pread, qcow2_extents, qcow2_cache, qcow2_get_info) on one image at
+ * (qcow2_pread to qcow2_idle_commit below, qcow2_get_info) on one image at
  * once, each with a struct qcow2_io of its own or a shared one.
- * qcow2_open and qcow2_close need the image to themselves.
+ * qcow2_open, qcow2_end and qcow2_close need the image to themselves.
  *
  * Offsets: "host" offsets count bytes in the image file, "guest" offsets
  * count bytes of the virtual disk.
@@ -34,6 +34,9 @@ enum qcow2_error_kind {
   QCOW2_ERR_UNSUPPORTED, /* a valid image that needs what we do not do */
   QCOW2_ERR_CORRUPT,     /* the image breaks a rule of the format */
   QCOW2_ERR_RANGE,       /* the caller asked for bytes outside the disk */
+  QCOW2_ERR_NO_SPACE,    /* the file has no room left and cannot grow */
+  QCOW2_ERR_READ_ONLY,   /* the image cannot be written to */
+  QCOW2_ERR_NOT_FAST,    /* QCOW2_ZERO_FAST: it would have to be written */
 };
 
 /* Filled in by every function that fails, untouched by those that succeed.
@@ -98,6 +101,37 @@ struct qcow2_io_ops {
    */
   int (*borrow) (void *opaque, struct qcow2_io *ret_io);
   void (*give_back) (struct qcow2_io *io);
+
+  /* Optional, pwrite and flush both or none: without them the image is
+   * read-only.  The constraints on ranges are those of pread.  All return 0
+   * or an errno value (> 0); a request that failed may have been done in
+   * part.  flush makes everything durable that was acknowledged before it
+   * was called, through whichever way to this file.
+   */
+  int (*pwrite) (void *opaque, const void *buf, uint32_t count,
+                 uint64_t host_off, enum qcow2_io_class io_class);
+  int (*flush) (void *opaque);
+
+  /* Optional (NULL): make the range read as zeros, faster than by writing
+   * them; may_punch: it need not stay allocated.
+   */
+  int (*zero) (void *opaque, uint32_t count, uint64_t host_off,
+               bool may_punch, enum qcow2_io_class io_class);
+
+  /* Optional (NULL): nobody needs the bytes of the range any more; what
+   * they read as afterwards is undefined.
+   */
+  int (*trim) (void *opaque, uint32_t count, uint64_t host_off);
+
+  /* Optional (NULL, both or none): make the file at least min_size bytes
+   * long; what is added reads as zeros.  On success *ret_size is the new
+   * size, and every way to the file that has this function reaches all of
+   * it from now on.  Not called by two threads at once.  cut gives back
+   * space at the end that grow has added, down to 'size' and no further
+   * than the size at the start; only qcow2_end calls it.
+   */
+  int (*grow) (void *opaque, uint64_t min_size, uint64_t *ret_size);
+  int (*cut) (void *opaque, uint64_t size);
 };
 
 /* One way to reach the bytes of the image; the engine never changes it.
@@ -109,7 +143,8 @@ struct qcow2_io {
 
   /* Bytes that can be read through this way.  If it is smaller than the
    * size the image was opened with, reads between the two fail with EIO:
-   * only bytes past the end of the image file itself read as zeros.
+   * only bytes past the end of the image file itself read as zeros.  Where
+   * ops->grow is set this is the size before the file was ever grown.
    */
   uint64_t size;
 
@@ -134,6 +169,23 @@ struct qcow2_image;
 
 enum qcow2_log_level { QCOW2_LOG_DEBUG, QCOW2_LOG_WARNING };
 
+/* What happens to the space of clusters that a trim, or a zero request that
+ * allows it, lets go.
+ */
+enum qcow2_discard {
+  QCOW2_DISCARD_UNMAP,          /* it becomes free and is trimmed below */
+  QCOW2_DISCARD_IGNORE,         /* trims do nothing, zeroing keeps space */
+  QCOW2_DISCARD_NO_UNREF,       /* reads as zeros, keeps its space */
+};
+
+/* Which metadata a write is checked not to land on. */
+enum qcow2_overlap_check {
+  QCOW2_OVERLAP_NONE,
+  QCOW2_OVERLAP_CONSTANT,       /* header, L1, refcount table, snapshots */
+  QCOW2_OVERLAP_CACHED,         /* and L2 tables and refcount blocks in use */
+  QCOW2_OVERLAP_ALL,            /* and L2 tables of snapshots */
+};
+
 struct qcow2_options {
   /* Upper bound for cached mapping tables, in bytes.  0 = 32 MiB. */
   uint64_t cache_size;
@@ -151,6 +203,13 @@ struct qcow2_options {
 
   /* Count requests to the host, for qcow2_get_stats. */
   bool count;
+
+  /* The image is going to be written to, if it and the io that it is opened
+   * with allow that; see qcow2_info.writable.
+   */
+  bool writable;
+  enum qcow2_discard discard;
+  enum qcow2_overlap_check overlap_check;
 
   /* Optional (NULL): receives one line about things worth knowing, from
    * any thread that is inside a call to the engine.
@@ -174,11 +233,15 @@ struct qcow2_info {
   bool lazy_refcounts;
   uint32_t nr_snapshots;
   uint32_t nr_bitmaps;
+  bool writable;                 /* qcow2_pwrite and the like may be called */
+  const char *why_read_only;     /* NULL if it is; else a constant string */
 };
 
-/* Open the image that 'io' reaches, of io->size bytes, for reading.
- * Reads the header and the L1 table, never writes.  The image keeps no
- * reference to 'io' or 'options'.  Returns NULL on error.
+/* Open the image that 'io' reaches, of io->size bytes.  Reads the header and
+ * the L1 table (and all other tables, if the image is to be written and was
+ * not closed cleanly), never writes: the first request that changes the disk
+ * prepares the image for that.  The image keeps no reference to 'io' or
+ * 'options'.  Returns NULL on error.
  */
 extern struct qcow2_image *qcow2_open (const struct qcow2_io *io,
                                        const struct qcow2_options *options,
@@ -240,11 +303,72 @@ extern int qcow2_cache (struct qcow2_image *image, const struct qcow2_io *io,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 5), __warn_unused_result__));
 
+/* ---- Writing ----------------------------------------------------------- */
+
+/* All of these need info->writable; ranges must lie inside the disk.
+ *
+ * What a call that succeeded has done is seen by every later call, but
+ * survives a crash only after a qcow2_flush that began after it returned, or
+ * if it was called with 'fua'.  A call that failed may have been done in
+ * part.  Requests that overlap and run at once are done in any order.
+ *
+ * After a flush of the host has failed nobody knows what is durable: then all
+ * of these fail until the image has been closed and opened again.
+ */
+extern int qcow2_pwrite (struct qcow2_image *image,
+                         const struct qcow2_io *io, const void *buf,
+                         uint32_t count, uint64_t guest_off, bool fua,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 7), __warn_unused_result__));
+
+/* Make the range read as zeros. */
+#define QCOW2_ZERO_MAY_TRIM 1u   /* space need not stay allocated */
+#define QCOW2_ZERO_FAST     2u   /* fail with QCOW2_ERR_NOT_FAST, before
+                                    anything is changed, if zeros would have
+                                    to be written to the host */
+#define QCOW2_ZERO_FUA      4u
+extern int qcow2_zero (struct qcow2_image *image, const struct qcow2_io *io,
+                       uint64_t count, uint64_t guest_off, unsigned flags,
+                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
+
+/* Nobody needs the bytes: whole clusters of the range read as zeros
+ * afterwards and their space is given back, as options.discard says; the
+ * rest is left as it is.
+ */
+extern int qcow2_trim (struct qcow2_image *image, const struct qcow2_io *io,
+                       uint64_t count, uint64_t guest_off, bool fua,
+                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
+
+extern int qcow2_flush (struct qcow2_image *image, const struct qcow2_io *io,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* To be called every few seconds by somebody: writes out what is pending if
+ * nothing has been changed since the last call.
+ */
+extern int qcow2_idle_commit (struct qcow2_image *image,
+                              const struct qcow2_io *io,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The last use of a writable image before qcow2_close: everything becomes
+ * durable, nothing is leaked, the file is cut back, the image is marked as
+ * closed cleanly.  Does nothing if nothing was ever written.  On failure the
+ * image is as after a crash, which loses nothing that was flushed.
+ */
+extern int qcow2_end (struct qcow2_image *image, const struct qcow2_io *io,
+                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* What the image has done so far; every field only grows. */
 struct qcow2_stats {
   struct {
     uint64_t requests, bytes;   /* reads of the host */
+    uint64_t writes, written;   /* writes and zeroings, and their bytes */
   } io[QCOW2_IO_NR_CLASSES];
+  uint64_t host_flushes, commits;
   uint64_t table_hits, table_misses;      /* L2 slices */
   uint64_t cluster_hits, cluster_misses;  /* decompressed clusters */
   uint64_t ahead_requests, ahead_bytes;   /* of the reads: before needed */
