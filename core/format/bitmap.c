@@ -32,6 +32,8 @@ find_problem (const struct q2_geometry *geo, const struct q2_bitmap *b,
     return "its table is where no table can be";
   if (b->table_entries == 0 || b->table_entries > Q2_BITMAP_MAX_TABLE)
     return "its table is empty or too large";
+  if (b->table_entries > Q2_BITMAP_MAX_BYTES >> geo->cluster_bits)
+    return "it has too many bits";
   if (b->flags & ~Q2_BITMAP_KNOWN_FLAGS)
     return "it has unknown flags";
   if (type != TYPE_DIRTY_TRACKING)

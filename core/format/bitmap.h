@@ -16,6 +16,7 @@
 #define Q2_BITMAP_FLAGS_OFF 12  /* of the 4 bytes of flags, in an entry */
 #define Q2_BITMAP_MAX_NAME 1023
 #define Q2_BITMAP_MAX_TABLE UINT32_C (0x8000000) /* entries */
+#define Q2_BITMAP_MAX_BYTES (UINT64_C (512) << 20) /* of bits */
 
 #define Q2_BITMAP_IN_USE       UINT32_C (1) /* a writer did not finish */
 #define Q2_BITMAP_AUTO         UINT32_C (2) /* writers must keep it up */
