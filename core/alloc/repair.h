@@ -44,7 +44,8 @@ q2_repair_get_info (const struct q2_repair *repair)
  * the refcount table and the feature bits in *header change.
  *
  * Wherever it is interrupted or fails, the dirty bit stays set and a new
- * scan finds all it needs.  It may be called again after a failure.
+ * scan finds all it needs.  After a failure read the header and scan again:
+ * it is not known what has been written.
  */
 extern int q2_repair_write (struct q2_repair *repair, const struct q2_io *io,
                             struct q2_header *header,
