@@ -125,10 +125,11 @@ extern int q2_io_zero (const struct q2_io *io, uint64_t count,
                        enum qcow2_io_class class, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Give the range back to the host, as far as it has whole blocks. */
-extern int q2_io_trim (const struct q2_io *io, uint64_t count,
-                       uint64_t host_off, struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* Give the range back to the host, as far as it has whole blocks.  If the
+ * host refuses, it just keeps them.
+ */
+extern void q2_io_trim (const struct q2_io *io, uint64_t count,
+                        uint64_t host_off) __attribute__ ((__nonnull__));
 
 /* Make durable what was written before. */
 extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)

@@ -277,9 +277,8 @@ q2_io_zero (const struct q2_io *io, uint64_t count, uint64_t host_off,
 
 /* ---- Trimming and flushing ---------------------------------------------- */
 
-int
-q2_io_trim (const struct q2_io *io, uint64_t count, uint64_t host_off,
-            struct qcow2_error *err)
+void
+q2_io_trim (const struct q2_io *io, uint64_t count, uint64_t host_off)
 {
   const uint64_t block = io->host->min_block;
   uint64_t end = q2_min (host_off + count, q2_io_end (io));
@@ -289,15 +288,11 @@ q2_io_trim (const struct q2_io *io, uint64_t count, uint64_t host_off,
   while (io->host->ops->trim != NULL && host_off < end) {
     const uint32_t n =
       (uint32_t) q2_min (end - host_off, q2_io_max_request (io));
-    const int r = io->host->ops->trim (io->host->opaque, n, host_off);
 
-    if (r != 0)
-      return q2_fail_io (err, r, host_off,
-                         "trimming %" PRIu32 " bytes at offset 0x%" PRIx64
-                         " failed: %s", n, host_off, strerror (r));
+    if (io->host->ops->trim (io->host->opaque, n, host_off) != 0)
+      return;
     host_off += n;
   }
-  return 0;
 }
 
 int

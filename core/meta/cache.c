@@ -91,6 +91,7 @@ struct q2_cache {
   struct {
     uint64_t *host_off;         /* of each dirty slot, room for all slots */
     _Atomic size_t nr;
+    _Atomic size_t nr_writing;
   } dirty;
 };
 
@@ -113,8 +114,9 @@ shard_init (const struct q2_cache *c, struct shard *shard,
   return 0;
 }
 
-struct q2_cache *
-q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
+static struct q2_cache *
+new (uint64_t max_bytes, size_t slice_size, unsigned max_shards,
+     struct qcow2_error *err)
 {
   struct q2_cache *c;
   uint64_t slots;
@@ -128,7 +130,7 @@ q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
   c->slice_size = slice_size;
   c->slice_bits = (unsigned) __builtin_ctzl (slice_size);
   slots = q2_min (max_bytes / slice_size, UINT32_MAX / 2);
-  c->nr_shards = MAX_SHARDS;
+  c->nr_shards = max_shards;
   while (c->nr_shards > 1 && slots / c->nr_shards < MIN_SLOTS_PER_SHARD)
     c->nr_shards /= 2;
   c->nr_slots =
@@ -154,6 +156,19 @@ q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
     return NULL;
   }
   return c;
+}
+
+struct q2_cache *
+q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
+{
+  return new (max_bytes, slice_size, MAX_SHARDS, err);
+}
+
+struct q2_cache *
+q2_cache_new_unshared (uint64_t max_bytes, size_t slice_size,
+                       struct qcow2_error *err)
+{
+  return new (max_bytes, slice_size, 1, err);
 }
 
 void
@@ -651,6 +666,17 @@ q2_cache_nr_dirty (const struct q2_cache *c)
   return nr_dirty (c);
 }
 
+size_t
+q2_cache_room (const struct q2_cache *c)
+{
+  /* A slot may be both, and is counted twice then: never too much room. */
+  const size_t busy = nr_dirty (c) +
+    atomic_load_explicit (&c->dirty.nr_writing, memory_order_relaxed);
+  const size_t all = q2_cache_capacity (c);
+
+  return busy < all ? all - busy : 0;
+}
+
 static int
 compare_offsets (const void *a, const void *b)
 {
@@ -695,6 +721,7 @@ q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
   for (size_t i = 0; i < d->nr; ++i)
     gather_slice (c, d->host_off[i], d->bytes + i * c->slice_size);
   atomic_store_explicit (&c->dirty.nr, 0, memory_order_relaxed);
+  atomic_store_explicit (&c->dirty.nr_writing, d->nr, memory_order_relaxed);
   return 0;
 }
 
@@ -740,6 +767,7 @@ q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
   spoil_loads (c);
   for (size_t i = 0; i < d->nr; ++i)
     end_slice (c, d->host_off[i], written);
+  atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);
   free (d->host_off);
   free (d->bytes);
   *d = (struct q2_dirty) { .nr = 0 };

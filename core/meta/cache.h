@@ -24,6 +24,13 @@ struct q2_cache;
 extern struct q2_cache *q2_cache_new (uint64_t max_bytes, size_t slice_size,
                                       struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The same for callers that use it under one lock of theirs: as long as
+ * q2_cache_room says so, inserting succeeds.
+ */
+extern struct q2_cache *q2_cache_new_unshared (uint64_t max_bytes,
+                                               size_t slice_size,
+                                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_cache_free (struct q2_cache *cache);
 
 /* Copy 'len' bytes at 'host_off', which is 'skip' bytes into a slice, from
@@ -107,6 +114,10 @@ extern void q2_cache_drop (struct q2_cache *cache, uint64_t host_off,
 
 /* How many slices have been changed since the last gathering. */
 extern size_t q2_cache_nr_dirty (const struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+
+/* How many slots are free or can be made free. */
+extern size_t q2_cache_room (const struct q2_cache *cache)
   __attribute__ ((__nonnull__));
 
 /* Copies of changed slices, in the order of the file. */
