@@ -435,24 +435,28 @@ test_snapshot (void)
   struct lie l;
   struct q2_recount rc;
   struct qcow2_error err;
-  uint64_t table, l1;
+  uint64_t table, l1, own_l2;
 
-  begin_lie (&l, 2);
+  begin_lie (&l, 3);
   unit_context ("%s", "one snapshot");
-  table = l.b.size - 2 * CLUSTER;
-  l1 = l.b.size - CLUSTER;
+  table = l.b.size - 3 * CLUSTER;
+  l1 = l.b.size - 2 * CLUSTER;
+  own_l2 = l.b.size - CLUSTER;
   l.h.nr_snapshots = 1;
   l.h.snapshots_offset = table;
   put_snapshot (l.d.bytes + table, l1, 9);
   store_be64 (l.d.bytes + l1, l.l2[0]);
   store_be64 (l.d.bytes + l1 + 64, l.l2[0]); /* saved memory, as it were */
+  /* Flags in here mean nothing. */
+  store_be64 (l.d.bytes + l1 + 8, own_l2);
+  store_be64 (l.d.bytes + own_l2, COPIED | l.data[0]);
   REQUIRE (q2_recount (&rc, &l.d.io, &l.h, &l.geo, NULL, NULL, &err) == 0);
   CHECK_EQ (q2_counts_get (rc.counts, table / CLUSTER).count, 1);
   CHECK_EQ (q2_counts_get (rc.counts, l1 / CLUSTER).count, 1);
   CHECK_EQ (q2_counts_get (rc.counts, l.l2[0] / CLUSTER).count, 3);
-  CHECK_EQ (q2_counts_get (rc.counts, l.data[0] / CLUSTER).count, 3);
+  CHECK_EQ (q2_counts_get (rc.counts, l.data[0] / CLUSTER).count, 4);
   CHECK_EQ (q2_counts_get (rc.counts, l.l2[1] / CLUSTER).count, 1);
-  CHECK_EQ (rc.l2_tables, 2);
+  CHECK_EQ (rc.l2_tables, 3);
   l.d.opaque = NULL;
   CHECK (q2_recount_flags (&rc, &l.d.io, &l.h, &l.geo, collect, &l.d, &err)
          == 0);

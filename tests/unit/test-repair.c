@@ -151,6 +151,19 @@ flip_flags (struct image *i, struct rng *rng, unsigned char *p)
       p[b->l1_off + 8 * l1] ^= 0x80;
 }
 
+/* What the blocks were is free now, and may hold anything. */
+static void
+lose_all (const struct image *i, struct rng *rng, unsigned char *p)
+{
+  for (uint64_t n = 0; n < table_entries (i); ++n) {
+    unsigned char *const entry = p + i->h.refcount_table_offset + 8 * n;
+
+    if (load_be64 (entry) != 0)
+      rng_fill (rng, p + load_be64 (entry), i->geo.cluster_size);
+    memset (entry, 0, 8);
+  }
+}
+
 static void
 damage_bytes (struct image *i, struct rng *rng, enum damage damage,
               unsigned char *p)
@@ -169,11 +182,9 @@ damage_bytes (struct image *i, struct rng *rng, enum damage damage,
   case LOSE_ONE: memset (p + at, 0, 8); break;
   case SHORT_TABLE:
     store_be32 (p + 56, 1);
-    i->h.refcount_table_clusters = 1;
-    /* fall through */
-  case LOSE_ALL:
-    memset (p + i->h.refcount_table_offset, 0, size);
+    lose_all (i, rng, p);
     break;
+  case LOSE_ALL: lose_all (i, rng, p); break;
   case FLAGS: flip_flags (i, rng, p); break;
   case NONE:
   case NR_DAMAGES: break;
@@ -502,6 +513,42 @@ test_past_end (void)
   builder_free (&i.r.b);
 }
 
+/* The table has room for every cluster in use, and there is no free one; so
+ * the blocks go to the end of the file, and the table has no room for those.
+ */
+static void
+test_table_just_full (void)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 9, .refcount_order = 6,
+    .virtual_size = 4 << 20,
+  };
+  unsigned char cluster[512] = { 1 };
+  struct rng rng = { 1 };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i = { 0 };
+
+  unit_context ("%s", "table just full");
+  builder_init (&i.r.b, &spec);
+  for (unsigned c = 0; i.r.b.size < 4095 * 512; ++c)
+    builder_data (&i.r.b, c, cluster);
+  builder_finish (&i.r.b);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  REQUIRE (i.h.refcount_table_offset == 4095 * 512);
+  damage_image (&i, &rng, SHORT_TABLE);
+  memory_disk_resize (&i.d, 4096 * 512);
+  CHECK (repair (&i.d, &info, &err) == 0);
+  CHECK_EQ (info.missing_blocks, 64);
+  check_sound (&i, &i.d, false);
+  CHECK (i.d.size > 4096 * 512 && i.d.size < 4170 * 512);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
 /* More users than one bit can tell. */
 static void
 test_width (void)
@@ -539,7 +586,7 @@ int
 main (void)
 {
   for (int damage = NONE; damage < NR_DAMAGES; ++damage) {
-    const unsigned n = damage == SHORT_TABLE ? 3 : 40;
+    const unsigned n = damage == SHORT_TABLE ? 3 : 24;
 
     for (uint64_t seed = 0; seed < unit_scaled (n); ++seed)
       test_repair (seed, (enum damage) damage);
@@ -551,6 +598,7 @@ main (void)
   test_lazy ();
   test_no_space ();
   test_past_end ();
+  test_table_just_full ();
   test_width ();
   return unit_finish ();
 }
