@@ -168,10 +168,9 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Commit if so much has been changed that it is time.  Not in flight. */
-extern int q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
-                              struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* So much has been changed that it is time for a commit. */
+extern bool q2_writer_is_pressed (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
 
 /* ---- allocate.c ------------------------------------------------------------- */
 
