@@ -133,6 +133,7 @@ step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
   return flush (w, io, err);
 }
 
+/* Takes the list over. */
 static void
 add_batch (struct q2_writer *w, struct q2_frees *frees)
 {
@@ -151,6 +152,7 @@ add_batch (struct q2_writer *w, struct q2_frees *frees)
   *b = (struct q2_batch) {
     .frees = *frees, .stamp = q2_flight_stamp (&w->flight),
   };
+  *frees = (struct q2_frees) { .nr = 0 };
   pthread_mutex_lock (&w->commit_lock);
   *w->last_batch = b;
   w->last_batch = &b->next;
