@@ -314,8 +314,11 @@ unpin_locked (struct q2_ahead_buf *buf)
 void
 q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
 {
+  bool waited_for;
+
   pthread_mutex_lock (&ahead->lock);
   assert (buf->loading);
+  waited_for = buf->pins > 0;   /* most are not */
   buf->loading = false;
   buf->last_use = now ();
   if (ok && ahead->max_bytes > 0) {
@@ -329,7 +332,8 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
     if (buf->pins == 0)
       free (buf);
   }
-  pthread_cond_broadcast (&ahead->loaded);
+  if (waited_for)
+    pthread_cond_broadcast (&ahead->loaded);
   pthread_mutex_unlock (&ahead->lock);
 }
 
