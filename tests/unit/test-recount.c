@@ -16,7 +16,7 @@
 
 #define COPIED (UINT64_C (1) << 63)
 
-/* ---- Counts ------------------------------------------------------------------ */
+/* ---- Counts ------------------------------------------------------------ */
 
 #define NR 20000
 
@@ -142,7 +142,7 @@ test_count_limits (void)
   q2_counts_free (c);
 }
 
-/* ---- Images of the builder ----------------------------------------------------- */
+/* ---- Images of the builder --------------------------------------------- */
 
 static void
 decode (struct memory_disk *d, struct q2_header *h, struct q2_geometry *geo)
@@ -263,7 +263,7 @@ test_image (uint64_t seed)
   random_image_free (&r);
 }
 
-/* ---- Images that lie ------------------------------------------------------------ */
+/* ---- Images that lie --------------------------------------------------- */
 
 #define CLUSTER 4096
 #define PER_TABLE (CLUSTER / 8)
@@ -416,7 +416,7 @@ test_oddities (void)
   end_lie (&l);
 }
 
-/* ---- Snapshots and bitmaps ------------------------------------------------------ */
+/* ---- Snapshots and bitmaps --------------------------------------------- */
 
 #define SNAPSHOT 56
 
