@@ -146,6 +146,29 @@ q2_cache_room (const struct q2_cache *c)
   return busy < all ? all - busy : 0;
 }
 
+int
+q2_dirty_init (struct q2_dirty *d, size_t nr, size_t unit,
+               struct qcow2_error *err)
+{
+  *d = (struct q2_dirty) { .nr = 0 };
+  if (nr == 0)
+    return 0;
+  d->host_off = malloc (nr * sizeof *d->host_off);
+  d->bytes = calloc (nr, unit);
+  if (d->host_off != NULL && d->bytes != NULL)
+    return 0;
+  q2_dirty_destroy (d);
+  return q2_fail_nomem (err, "writing tables");
+}
+
+void
+q2_dirty_destroy (struct q2_dirty *d)
+{
+  free (d->host_off);
+  free (d->bytes);
+  *d = (struct q2_dirty) { .nr = 0 };
+}
+
 static int
 compare_offsets (const void *a, const void *b)
 {
@@ -174,17 +197,11 @@ int
 q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
                  struct qcow2_error *err)
 {
-  *d = (struct q2_dirty) { .nr = nr_dirty (c) };
+  if (q2_dirty_init (d, nr_dirty (c), c->slice_size, err) == -1)
+    return -1;
+  d->nr = nr_dirty (c);
   if (d->nr == 0)
     return 0;
-  d->host_off = malloc (d->nr * sizeof *d->host_off);
-  d->bytes = malloc (d->nr * c->slice_size);
-  if (d->host_off == NULL || d->bytes == NULL) {
-    free (d->host_off);
-    free (d->bytes);
-    *d = (struct q2_dirty) { .nr = 0 };
-    return q2_fail_nomem (err, "writing tables");
-  }
   memcpy (d->host_off, c->dirty.host_off, d->nr * sizeof *d->host_off);
   qsort (d->host_off, d->nr, sizeof *d->host_off, compare_offsets);
   for (size_t i = 0; i < d->nr; ++i)
@@ -237,7 +254,5 @@ q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
   for (size_t i = 0; i < d->nr; ++i)
     end_slice (c, d->host_off[i], written);
   atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);
-  free (d->host_off);
-  free (d->bytes);
-  *d = (struct q2_dirty) { .nr = 0 };
+  q2_dirty_destroy (d);
 }
