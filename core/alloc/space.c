@@ -16,9 +16,22 @@
 #include "base/bits.h"
 #include "base/error.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* ---- Life ----------------------------------------------------------- */
+
+static int
+add_block (struct q2_space *s, uint64_t host_off, struct qcow2_error *err)
+{
+  if (q2_overlap_class (s->overlap, host_off) == Q2_META_REFCOUNT_BLOCK)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                    "the refcount block at offset 0x%" PRIx64 " is used "
+                    "twice; repair the image with 'qemu-img check -r all'",
+                    host_off);
+  return q2_overlap_add (s->overlap, host_off, s->geo->cluster_size,
+                         Q2_META_REFCOUNT_BLOCK, err);
+}
 
 static int
 add_blocks (struct q2_space *s, struct qcow2_error *err)
@@ -26,9 +39,7 @@ add_blocks (struct q2_space *s, struct qcow2_error *err)
   const struct q2_refcounts *const rc = &s->rc;
 
   for (uint64_t i = 0; i < rc->table_entries; ++i)
-    if (rc->table[i] != 0 &&
-        q2_overlap_add (s->overlap, rc->table[i], s->geo->cluster_size,
-                        Q2_META_REFCOUNT_BLOCK, err) == -1)
+    if (rc->table[i] != 0 && add_block (s, rc->table[i], err) == -1)
       return -1;
   return 0;
 }

@@ -173,6 +173,28 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
   return true;
 }
 
+/* What is let go is no metadata: its refcount is going to be lowered, and its
+ * space used for something else.
+ */
+static int
+check_let_go (struct q2_writer *w, const struct q2_link *l,
+              struct qcow2_error *err)
+{
+  const unsigned bits = w->geo->cluster_bits;
+
+  for (uint64_t i = 0; i < l->nr; ++i) {
+    uint64_t first, nr;
+
+    if (!l->let_go[i])
+      continue;
+    nr = q2_entry_clusters (w->geo, &l->old[i], &first);
+    if (q2_overlap_check (w->overlap, first << bits, nr << bits,
+                          Q2_META_NONE, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 enum linked { LINKED, MISSING, NO_MEMORY };
 
 static enum linked
@@ -234,6 +256,8 @@ int
 q2_writer_link (struct q2_change *c, const struct q2_link *l,
                 struct qcow2_error *err)
 {
+  if (check_let_go (c->w, l, err) == -1)
+    return -1;
   for (unsigned tries = 0;; ++tries) {
     switch (try_link (c->w, l)) {
     case LINKED:
@@ -295,6 +319,21 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
                      err);
 }
 
+/* A table that is not ours to change is a snapshot's, if it is one. */
+static int
+check_shared_table (struct q2_writer *w, uint64_t table,
+                    struct qcow2_error *err)
+{
+  const enum q2_meta_class class =
+    table == 0 ? Q2_META_NONE : q2_overlap_class (w->overlap, table);
+
+  if (class == Q2_META_INACTIVE_L2)
+    return 0;
+  return table == 0 ? 0
+    : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
+                        Q2_META_NONE, err);
+}
+
 /* The caller holds the L1 entry, which is not ours to change. */
 static int
 make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
@@ -306,7 +345,8 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   struct q2_space_run run;
   bool room;
 
-  if (q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
+  if (check_shared_table (w, old, err) == -1 ||
+      q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
   if (fill_table (c, l1_index, old, &run, err) == -1)
     goto undo;
@@ -323,8 +363,6 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
     q2_fail_nomem (err, "a list of clusters");
     goto undo;
   }
-  if (old != 0)                 /* now it is only a snapshot's */
-    q2_overlap_remove (w->overlap, old, w->geo->cluster_size);
   return 0;
 
  undo:
