@@ -22,6 +22,7 @@
 #include "base/plant.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,9 @@
 
 /* Larger writes are not copied to make one request of them. */
 #define MAX_BOUNCE (UINT64_C (256) << 10)
+
+/* More than a commit can leave to be tried. */
+#define MAX_TRIES 100
 
 /* How long to wait for others to let go of space, in total. */
 #define MAX_WAIT_MS 10000
@@ -221,6 +225,10 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
   uint64_t nr;
   int r;
 
+  if (tries > MAX_TRIES)
+    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                       "a piece of an L2 table does not stay in memory; "
+                       "give the filter a larger qcow2-cache-size");
   /* It does not stay: its part of the cache is full of changed ones. */
   if (tries > 2) {
     q2_change_leave (c);
