@@ -139,6 +139,11 @@ extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* See qcow2_flush. */
+extern int q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* See qcow2_end. */
 extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                           struct qcow2_error *err)
