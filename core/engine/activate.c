@@ -223,10 +223,7 @@ static int
 check_usable (struct q2_writer *w, struct qcow2_error *err)
 {
   if (w->failed)
-    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                       "nothing is written since a flush of the image file "
-                       "has failed; disconnect all clients and connect "
-                       "again");
+    return q2_writer_fail_flushed (err);
   if (w->corrupt)
     return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
                     "nothing is written since the image was found to be "

@@ -164,6 +164,10 @@ extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The error of everything that comes after a failed flush. */
+extern int q2_writer_fail_flushed (struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
+
 /* Something waits for a commit, or for being released after one. */
 extern bool q2_writer_is_dirty (struct q2_writer *w)
   __attribute__ ((__nonnull__));
