@@ -27,6 +27,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
     return NULL;
   }
   image->file_size = host->size;
+  q2_io_shared_init (&image->shared);
   image->shared.meter.counting = options->count;
   if (q2_image_init (image, host, options, err) == -1) {
     qcow2_close (image);
@@ -48,8 +49,7 @@ qcow2_close (struct qcow2_image *image)
   q2_tables_free (image->reader.tables);
   if (image->reader.cpus != 0)
     q2_streams_destroy (&image->reader.streams);
-  for (size_t i = 0; i < Q2_IO_WINDOWS; ++i)
-    free (image->shared.windows[i].bytes);
+  q2_io_shared_destroy (&image->shared);
   free (image);
 }
 
@@ -75,7 +75,10 @@ qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
   for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i) {
     ret->io[i].requests = atomic_load (&meter->io[i].requests);
     ret->io[i].bytes = atomic_load (&meter->io[i].bytes);
+    ret->io[i].writes = atomic_load (&meter->io[i].writes);
+    ret->io[i].written = atomic_load (&meter->io[i].written);
   }
+  ret->host_flushes = atomic_load (&meter->flushes);
   ret->latency_us = atomic_load (&meter->latency_us);
   ret->inflated_bytes = atomic_load (&r->inflated_bytes);
   q2_tables_get_stats (r->tables, &ret->table_hits, &ret->table_misses);
