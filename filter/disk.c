@@ -87,28 +87,40 @@ log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
 
 /* ---- The local file -------------------------------------------------------- */
 
-/* The plugin may serve only a part of the file, or make something else of
- * it.  Then the file is not an image to anybody else, either.
+/* The plugin may serve a part of the file, or make something else of it.
+ * Then the file is no image to anybody else, and its locks are not ours.
  */
 static bool
-is_all_of_the_file (const struct file_id *id, const struct below *own)
+is_image (int fd)
 {
-  return id->device ||
-    (id->known && (id->changing || (uint64_t) id->size == own->can.size));
+  static const char magic[] = "QFI\xfb";
+  char bytes[4];
+
+  return pread (fd, bytes, 4, 0) == 4 && memcmp (bytes, magic, 4) == 0;
 }
 
 static int
-open_local (struct disk *d, const struct below *own, bool writing)
+open_file (const struct disk *d, int flags)
+{
+  const int fd = file_id_open (&d->id, d->exportname, flags);
+
+  if (fd == -1 || is_image (fd))
+    return fd;
+  close (fd);
+  return -1;
+}
+
+static int
+open_local (struct disk *d, bool writing)
 {
   struct file_id now;
 
-  if (!is_all_of_the_file (&d->id, own) ||
-      !(config.lock || (config.grow && writing)))
+  if (!config.lock && !(config.grow && writing))
     return 0;
   if (writing)
-    d->fd = file_id_open (&d->id, d->exportname, O_RDWR);
+    d->fd = open_file (d, O_RDWR);
   if (d->fd == -1)
-    d->fd = file_id_open (&d->id, d->exportname, O_RDONLY);
+    d->fd = open_file (d, O_RDONLY);
   if (d->fd == -1 || !config.lock)
     return 0;
   if (lock_for_reading (d->fd, d->name) == -1)
@@ -121,8 +133,9 @@ open_local (struct disk *d, const struct below *own, bool writing)
 }
 
 static struct growth *
-make_growth (const struct disk *d, uint64_t size)
+make_growth (const struct disk *d)
 {
+  const uint64_t size = writer_abilities (d->writer)->size;
   struct stat st;
 
   if (!config.grow || d->fd == -1 ||
@@ -137,13 +150,13 @@ make_growth (const struct disk *d, uint64_t size)
 
 /* NULL: what is below can be written to. */
 static const char *
-why_not_writable (const struct below *own)
+why_not_writable (const struct abilities *can)
 {
-  if (!own->can.write)
+  if (!can->write)
     return "the plugin, or a filter below, cannot write to it";
-  if (!own->can.flush)
+  if (!can->flush)
     return "the plugin, or a filter below, cannot flush what is written";
-  if (!writer_possible () && !own->can.multi_conn &&
+  if (!writer_possible () && !can->multi_conn &&
       config.thread_model != NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS)
     return "with this version of nbdkit, and a plugin that serves several "
       "images, the plugin must support multi-conn";
@@ -171,15 +184,18 @@ say_read_only (const struct disk *d, const char *why)
 static int
 open_writer (struct disk *d)
 {
-  uint64_t size;
+  struct file_id now;
 
-  if (!writer_possible ())
-    return 0;
   d->writer = writer_new (d->exportname, d->name);
   if (d->writer == NULL)
     return -1;
-  size = writer_abilities (d->writer)->size;
-  writer_use_growth (d->writer, make_growth (d, size));
+  file_id_get (&now, d->exportname);
+  if ((d->id.known || d->id.device) && !file_id_same_file (&d->id, &now)) {
+    warning (d->name, "was replaced by another file while it was opened");
+    errno = EBUSY;
+    return -1;
+  }
+  writer_use_growth (d->writer, make_growth (d));
   return 0;
 }
 
@@ -197,6 +213,7 @@ open_image (struct disk *d, const struct below *own, bool writing)
   struct qcow2_error error;
   const struct qcow2_info *info;
 
+  d->size = disk_io (d, own)->size;
   d->image = qcow2_open (disk_io (d, own), &options, &error);
   if (d->image == NULL) {
     errno = report (d->name, &error);
@@ -216,13 +233,13 @@ open_image (struct disk *d, const struct below *own, bool writing)
 
 /* What is only needed for writing, or for reading. */
 static int
-settle (struct disk *d, const struct below *own)
+settle (struct disk *d)
 {
   if (!d->writable) {
     writer_free (d->writer);
     d->writer = NULL;
     if (lanes_possible ())
-      d->lanes = lanes_new (d->exportname, own->can.size);
+      d->lanes = lanes_new (d->exportname, d->size);
     return 0;
   }
   if (config.lock && d->fd != -1 &&
@@ -259,22 +276,34 @@ disk_new (const char *exportname, const struct file_id *id)
   return NULL;
 }
 
+static int
+open_all (struct disk *d, const struct below *own, bool readonly)
+{
+  const bool shared = !readonly && own == NULL;
+  /* Where it is possible to have one, a shared way has been tried. */
+  bool writing = !readonly && (shared || !writer_possible ());
+  const char *why;
+
+  if (open_local (d, writing) == -1 || (shared && open_writer (d) == -1))
+    return -1;
+  why = writing ? why_not_writable (disk_abilities (d, own)) : NULL;
+  if (why) {
+    say_read_only (d, why);
+    writing = false;
+  }
+  if (open_image (d, own, writing) == -1)
+    return -1;
+  return settle (d);
+}
+
 struct disk *
 disk_open (const char *exportname, const struct file_id *id,
            const struct below *own, bool readonly)
 {
-  const char *const why = readonly ? NULL : why_not_writable (own);
-  const bool writing = !readonly && why == NULL;
   struct disk *d = disk_new (exportname, id);
   int saved_errno;
 
-  if (d == NULL)
-    return NULL;
-  if (why)
-    say_read_only (d, why);
-  if (open_local (d, own, writing) == 0 &&
-      (!writing || open_writer (d) == 0) &&
-      open_image (d, own, writing) == 0 && settle (d, own) == 0)
+  if (d == NULL || open_all (d, own, readonly) == 0)
     return d;
   saved_errno = errno;
   disk_close (d);
@@ -365,6 +394,12 @@ const struct qcow2_io *
 disk_io (const struct disk *d, const struct below *own)
 {
   return d->writer ? writer_io (d->writer) : &own->io;
+}
+
+const struct abilities *
+disk_abilities (const struct disk *d, const struct below *own)
+{
+  return d->writer ? writer_abilities (d->writer) : &own->can;
 }
 
 /* Once for each image. */

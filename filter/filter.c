@@ -2,10 +2,13 @@
 /* filter.c - the nbdkit callbacks.
  *
  * Owns      struct handle, one per connection.
- * Method    .open opens the layer below; .prepare asks what that layer can
- *           do and takes the image's shared state; requests go to the engine,
- *           with this connection's 'next' as its way to the file, or, where
- *           the image is written to, the way that all its connections share.
+ * Method    an image that can be written to has one way to the file for
+ *           all its connections, and .open does not open the layer below for
+ *           them: it only takes the image's state, and 'next' is NULL.  That
+ *           requires that every callback is defined here: nbdkit's defaults
+ *           ask the layer below.  Otherwise .open opens that layer, .prepare
+ *           asks what it can do and takes the state, and requests use this
+ *           connection's 'next' as their way to the file.
  *           .finalize gives the state back, because after it nothing can be
  *           written, and a server that has been told to stop does not call
  *           .close.
@@ -90,32 +93,6 @@ qcow2_dump_plugin (void)
 
 /* ---- Connections ------------------------------------------------------- */
 
-static void *
-qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
-                   int readonly, const char *exportname, int is_tls)
-{
-  struct handle *h = calloc (1, sizeof *h);
-
-  if (h == NULL || (h->exportname = strdup (exportname)) == NULL) {
-    nbdkit_error ("qcow2: out of memory for a connection");
-    free (h);
-    return NULL;
-  }
-  pthread_mutex_init (&h->below.lock, NULL);
-  pthread_cond_init (&h->below.returned, NULL);
-  /* Taken before the plugin opens the file and compared afterwards: if
-   * nothing changed in between, it is the file the plugin has open.
-   */
-  file_id_get (&h->id, exportname);
-  h->readonly = readonly;
-  if (next (nxdata, readonly, exportname) == -1) {
-    free (h->exportname);
-    free (h);
-    return NULL;
-  }
-  return h;
-}
-
 /* 'own' is NULL if the connection's context cannot be used any more. */
 static void
 let_go (struct handle *h, const struct qcow2_io *own)
@@ -138,16 +115,66 @@ qcow2_finalize (nbdkit_next *next, void *handle)
 }
 
 static void
-qcow2_filter_close (void *handle)
+handle_free (struct handle *h)
 {
-  struct handle *h = handle;
-
-  /* Where the server did not get as far as .finalize. */
   let_go (h, NULL);
   pthread_cond_destroy (&h->below.returned);
   pthread_mutex_destroy (&h->below.lock);
   free (h->exportname);
   free (h);
+}
+
+static struct handle *
+handle_new (const char *exportname, bool readonly)
+{
+  struct handle *h = calloc (1, sizeof *h);
+
+  if (h == NULL || (h->exportname = strdup (exportname)) == NULL) {
+    nbdkit_error ("qcow2: out of memory for a connection");
+    free (h);
+    return NULL;
+  }
+  pthread_mutex_init (&h->below.lock, NULL);
+  pthread_cond_init (&h->below.returned, NULL);
+  h->readonly = readonly;
+  return h;
+}
+
+static void *
+qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
+                   int readonly, const char *exportname, int is_tls)
+{
+  const bool shared = !readonly && writer_possible ();
+  struct handle *h = handle_new (exportname, readonly);
+
+  if (h == NULL)
+    return NULL;
+  /* Taken before the plugin opens the file and compared afterwards: if
+   * nothing changed in between, it is the file the plugin has open.
+   */
+  file_id_get (&h->id, exportname);
+  if (shared) {
+    h->state = state_acquire (exportname, &h->id, NULL, false);
+    if (h->state == NULL)
+      goto fail;
+    if (state_disk (h->state)->writable)
+      return h;
+  }
+  if (next (nxdata, readonly || shared, exportname) == 0)
+    return h;
+
+ fail:
+  handle_free (h);
+  return NULL;
+}
+
+/* Where the server did not get as far as .finalize, nothing can be written
+ * through this connection any more.
+ */
+static void
+qcow2_filter_close (void *handle)
+{
+  handle_free (handle);
 }
 
 static void
@@ -176,15 +203,28 @@ look_again (struct file_id *id, const char *exportname)
 }
 
 static int
+prepare_own (struct handle *h, nbdkit_next *next)
+{
+  const bool writing = !h->readonly && !writer_possible ();
+
+  if (below_prepare (&h->below, next, writing) == -1)
+    return -1;
+  look_again (&h->id, h->exportname);
+  if (h->state && !state_fits (h->state, &h->id, &h->below)) {
+    state_release (h->state, NULL);
+    h->state = NULL;
+  }
+  if (h->state == NULL)
+    h->state = state_acquire (h->exportname, &h->id, &h->below, h->readonly);
+  return h->state ? 0 : -1;
+}
+
+static int
 qcow2_prepare (nbdkit_next *next, void *handle, int readonly)
 {
   struct handle *h = handle;
 
-  if (below_prepare (&h->below, next, !h->readonly) == -1)
-    return -1;
-  look_again (&h->id, h->exportname);
-  h->state = state_acquire (h->exportname, &h->id, &h->below, h->readonly);
-  if (h->state == NULL)
+  if (next != NULL && prepare_own (h, next) == -1)
     return -1;
   h->disk = state_disk (h->state);
   h->io = disk_io (h->disk, &h->below);
@@ -264,8 +304,16 @@ qcow2_can_cache (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
 
-  return h->below.can.cache == NBDKIT_CACHE_NATIVE
+  return disk_abilities (h->disk, &h->below)->cache == NBDKIT_CACHE_NATIVE
     ? NBDKIT_CACHE_NATIVE : NBDKIT_CACHE_EMULATE;
+}
+
+static int
+qcow2_is_rotational (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  return disk_abilities (h->disk, &h->below)->rotational;
 }
 
 /* ---- Requests ---------------------------------------------------------- */
@@ -437,6 +485,7 @@ static struct nbdkit_filter filter = {
   .can_zero = qcow2_can_zero,
   .can_fast_zero = qcow2_can_write,
   .can_fua = qcow2_can_fua,
+  .is_rotational = qcow2_is_rotational,
   .can_extents = qcow2_yes,
   .can_multi_conn = qcow2_yes,
   .can_cache = qcow2_can_cache,

@@ -97,6 +97,7 @@ struct abilities {
   bool extents;
   bool write, flush, zero, trim;        /* false: not asked, perhaps */
   bool multi_conn;
+  bool rotational;
 };
 
 /* Returns -1 and logs on error. */
@@ -273,6 +274,7 @@ struct disk {
   char *exportname;             /* as it was when the image was opened */
   char *name;                   /* for messages */
   struct file_id id;
+  uint64_t size;                /* of the file, when it was opened */
   int fd;                       /* the local file, or -1; holds our locks */
   struct qcow2_image *image;
   struct lanes *lanes;          /* or NULL */
@@ -283,8 +285,9 @@ struct disk {
   _Atomic bool explained;       /* why there is no space */
 };
 
-/* Open the image behind 'own', the connection's way to it.  Returns NULL
- * and logs on error.
+/* Open the image.  With 'own' it is reached by a connection's way; without,
+ * by a shared one, which is kept if the image can be written to, and which
+ * must be possible.  Returns NULL and logs on error.
  */
 extern struct disk *disk_open (const char *exportname,
                                const struct file_id *id,
@@ -308,9 +311,13 @@ enum disk_relocked {
 };
 extern void disk_unlock (struct disk *d);
 extern enum disk_relocked disk_relock (struct disk *d);
-/* The way to the file for a request of a connection. */
+/* The way to the file for a request of a connection, and what is known
+ * about it.
+ */
 extern const struct qcow2_io *disk_io (const struct disk *d,
                                        const struct below *own);
+extern const struct abilities *disk_abilities (const struct disk *d,
+                                               const struct below *own);
 /* Log the error of a request; returns the errno value. */
 extern int disk_report (struct disk *d, const struct qcow2_error *error);
 
@@ -319,12 +326,16 @@ extern int disk_report (struct disk *d, const struct qcow2_error *error);
 struct state;
 
 /* The image behind an export, opening it if nobody has it open.  'id' is
- * the file the connection is known to have opened, 'own' its way to it.
- * Returns NULL and logs on error.  Every state acquired must be released.
+ * the file the connection is known to have opened, and 'own' its way to it;
+ * or it has none yet: see disk_open.  Returns NULL and logs on error.  Every
+ * state acquired must be released.
  */
 extern struct state *state_acquire (const char *exportname,
                                     const struct file_id *id,
                                     const struct below *own, bool readonly);
+/* Whether a state that was acquired without 'own' is what 'own' reaches. */
+extern bool state_fits (const struct state *state, const struct file_id *id,
+                        const struct below *own);
 /* 'own' as above, or NULL if it cannot be used any more. */
 extern void state_release (struct state *state, const struct qcow2_io *own);
 extern struct disk *state_disk (struct state *state);

@@ -224,10 +224,13 @@ next_ask (nbdkit_next *next, bool writing, struct abilities *can)
 {
   const int64_t size = next->get_size (next);
   const int extents = next->can_extents (next);
+  const int rotational = next->is_rotational (next);
 
-  *can = (struct abilities) { .size = size, .extents = extents };
+  *can = (struct abilities) {
+    .size = size, .extents = extents, .rotational = rotational,
+  };
   can->cache = next->can_cache (next);
-  if (size == -1 || extents == -1 || can->cache == -1 ||
+  if (size == -1 || extents == -1 || rotational == -1 || can->cache == -1 ||
       ask_block_size (next, can) == -1 ||
       (writing && ask_writing (next, can) == -1))
     return -1;

@@ -46,7 +46,6 @@ struct state {
                                    or it is not sure which one this is */
   bool readonly;                /* opened for who only reads; constant */
   char *key;                    /* export name, "" where it means nothing */
-  uint64_t size;
   struct file_id id;            /* (L) constant once ready */
   struct disk *disk;            /* constant once ready */
 };
@@ -62,7 +61,7 @@ static struct {
 struct wanted {
   const char *key;
   struct file_id id;
-  const struct below *own;
+  const struct below *own;      /* or NULL */
   bool readonly;
 };
 
@@ -86,7 +85,6 @@ state_new (const struct wanted *want)
   if (s != NULL && (s->key = strdup (want->key)) != NULL) {
     s->users = 1;
     s->readonly = want->readonly;
-    s->size = want->own->io.size;
     s->id = want->id;
     return s;
   }
@@ -133,10 +131,17 @@ same_image (const struct state *s, const struct wanted *want)
   return same_name;
 }
 
+/* While it is being opened, assume the best of a state. */
+static bool
+same_size (const struct state *s, const struct below *own)
+{
+  return own == NULL || s->disk == NULL || s->disk->size == own->io.size;
+}
+
 static bool
 same_content (const struct state *s, const struct wanted *want)
 {
-  if (s->stale || want->id.changing || s->size != want->own->io.size ||
+  if (s->stale || want->id.changing || !same_size (s, want->own) ||
       !file_id_equal (&s->id, &want->id))
     return false;
   return strcmp (s->key, want->key) == 0 ||
@@ -412,6 +417,13 @@ state_release (struct state *s, const struct qcow2_io *own)
   s->users--;
   pthread_mutex_unlock (&states.lock);
   free_surplus ();
+}
+
+bool
+state_fits (const struct state *s, const struct file_id *id,
+            const struct below *own)
+{
+  return !id->changing && same_size (s, own) && file_id_equal (&s->id, id);
 }
 
 struct disk *

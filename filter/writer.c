@@ -5,8 +5,10 @@
  *           read and write it.
  * Method    what is written through one context of a plugin need not be
  *           seen, or be flushed, through another one, so there is one for
- *           all; and it does not end with any connection.  Below the
- *           parallel thread model requests are made one at a time, since
+ *           all; and it does not end with any connection.  Connections
+ *           have none of their own then: plugins may not be able to open
+ *           the same thing twice, or not for writing.  Below the parallel
+ *           thread model requests are made one at a time, since
  *           the server does not see to that for shared contexts.
  *
  *           A context never learns that the file has grown.  So then a new
@@ -58,15 +60,9 @@ struct writer {
   _Atomic unsigned nr_retired;  /* read without the lock, too */
 };
 
-/* A SERIALIZE_CONNECTIONS plugin may not survive two connections at once,
- * which is what ours and a client's are; the file plugin does.
- */
 bool
 writer_possible (void)
 {
-  if (config.thread_model == NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS &&
-      config.file == NULL)
-    return false;
   return config.names == NAMES_IGNORED || NBDKIT_AT_LEAST (1, 44);
 }
 
