@@ -721,6 +721,17 @@ q2_space_find_end (struct q2_space *s, const struct q2_io *io, uint64_t min,
   return 0;
 }
 
+bool
+q2_space_is_uncovered (struct q2_space *s, uint64_t cluster)
+{
+  bool uncovered;
+
+  pthread_mutex_lock (&s->lock);
+  uncovered = q2_refcounts_is_uncovered_locked (&s->rc, cluster);
+  pthread_mutex_unlock (&s->lock);
+  return uncovered;
+}
+
 /* ---- Commit ------------------------------------------------------------------ */
 
 bool

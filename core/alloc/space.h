@@ -75,6 +75,10 @@ extern int q2_space_find_end (struct q2_space *space, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The cluster has no refcount at all. */
+extern bool q2_space_is_uncovered (struct q2_space *space, uint64_t cluster)
+  __attribute__ ((__nonnull__));
+
 /* So many changes wait to be written that it is time for a commit. */
 extern bool q2_space_is_pressed (struct q2_space *space)
   __attribute__ ((__nonnull__));
