@@ -402,9 +402,22 @@ disk_abilities (const struct disk *d, const struct below *own)
   return d->writer ? writer_abilities (d->writer) : &own->can;
 }
 
-/* Once for each image. */
+/* Why the file does not grow, where that is so from the start. */
+static const char *
+why_no_growth (void)
+{
+  if (!config.grow)
+    return "the file is full, and must not grow because of qcow2-grow=off";
+  if (!writer_possible ())
+    return "the file is full, and with this version of nbdkit only what is "
+      "served alone, with file=, can grow";
+  return "what is below is full, and cannot be made larger from here; give "
+    "it more room while nbdkit is not running";
+}
+
+/* Once for each image; what could have grown has said why it did not. */
 static bool
-disk_may_explain (struct disk *d)
+may_explain (struct disk *d)
 {
   return (d->writer == NULL || writer_io (d->writer)->ops->grow == NULL) &&
     !atomic_exchange (&d->explained, true);
@@ -415,12 +428,7 @@ disk_report (struct disk *d, const struct qcow2_error *error)
 {
   const int errnum = report (d->name, error);
 
-  /* Where the file might have grown, that has been said already. */
-  if (error->kind == QCOW2_ERR_NO_SPACE && disk_may_explain (d))
-    warning (d->name, "%s", config.grow
-             ? "what is below is full, and cannot be made larger from here; "
-               "give it more room while nbdkit is not running"
-             : "the file is full, and must not grow because of "
-               "qcow2-grow=off");
+  if (error->kind == QCOW2_ERR_NO_SPACE && may_explain (d))
+    warning (d->name, "%s", why_no_growth ());
   return errnum;
 }
