@@ -33,10 +33,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#ifdef Q2_PLANTS
-int q2_planted;
-#endif
-
 /* When to commit without being asked. */
 #define MAX_UNLINKED 65536
 
