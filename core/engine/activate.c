@@ -219,9 +219,8 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   return r;
 }
 
-int
-q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
-                 struct qcow2_error *err)
+static int
+check_usable (struct q2_writer *w, struct qcow2_error *err)
 {
   if (w->failed)
     return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
@@ -232,6 +231,15 @@ q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
     return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
                     "nothing is written since the image was found to be "
                     "corrupt; repair it with 'qemu-img check -r all'");
+  return 0;
+}
+
+int
+q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
+                 struct qcow2_error *err)
+{
+  if (check_usable (w, err) == -1)
+    return -1;
   atomic_fetch_add_explicit (&w->changes, 1, memory_order_relaxed);
   if (w->active)
     return 0;
@@ -301,9 +309,7 @@ q2_writer_end (struct q2_writer *w, const struct q2_io *io,
 {
   if (!w->active)
     return 0;
-  if (w->failed || w->corrupt)
-    return 0;                   /* which was an error then */
-  if (commit_all (w, io, err) == -1)
+  if (check_usable (w, err) == -1 || commit_all (w, io, err) == -1)
     return -1;
   if (is_lazy (w)) {
     w->header.incompatible &= ~Q2_INCOMPAT_DIRTY;
