@@ -110,11 +110,11 @@ push_locked (struct state *s)
   states.first = s;
 }
 
-/* Until it is open this has to be assumed. */
+/* While it is being opened, or ended, this has to be assumed. */
 static bool
 is_written_to (const struct state *s)
 {
-  return s->ready || s->disk ? s->disk->writable : !s->readonly;
+  return s->disk ? s->disk->writable : !s->readonly;
 }
 
 static bool
@@ -291,37 +291,33 @@ wake_locked (struct state *s)
 }
 
 static struct state *
-use_locked (struct state *s, struct wanted *want)
-{
-  if (s->users == 0) {
-    const int r = wake_locked (s);
-
-    if (r == -1) {
-      errno = EBUSY;
-      return NULL;
-    }
-    if (r == 1) {
-      want->id.changing = true;
-      return open_new_locked (want);
-    }
-  }
-  else
-    s->users++;
-  unlink_locked (s);
-  push_locked (s);
-  return s;
-}
-
-static struct state *
 acquire_locked (struct wanted *want)
 {
   for (;;) {
     struct state *s = find_locked (want);
     struct state *const in_the_way = s ? s : find_conflict_locked (want);
+    int r = 0;
 
-    if (in_the_way == NULL || in_the_way->ready)
-      return s ? use_locked (s, want) : open_new_locked (want);
-    pthread_cond_wait (&states.changed, &states.lock);
+    if (in_the_way != NULL && !in_the_way->ready) {
+      pthread_cond_wait (&states.changed, &states.lock);
+      continue;
+    }
+    if (s == NULL)
+      return open_new_locked (want);
+    if (s->users > 0)
+      s->users++;
+    else
+      r = wake_locked (s);
+    if (r == 0) {
+      unlink_locked (s);
+      push_locked (s);
+      return s;
+    }
+    if (r == -1) {
+      errno = EBUSY;
+      return NULL;
+    }
+    want->id.changing = true;
   }
 }
 
@@ -357,12 +353,14 @@ state_acquire (const char *exportname, const struct file_id *id,
 static void
 end_and_unlock (struct state *s, const struct qcow2_io *own)
 {
+  struct disk *const disk = s->disk;
+
   s->ready = false;
-  pthread_mutex_unlock (&states.lock);
-  disk_end (s->disk, own);
-  disk_close (s->disk);
-  pthread_mutex_lock (&states.lock);
   s->disk = NULL;
+  pthread_mutex_unlock (&states.lock);
+  disk_end (disk, own);
+  disk_close (disk);
+  pthread_mutex_lock (&states.lock);
   unlink_locked (s);
   pthread_cond_broadcast (&states.changed);
   pthread_mutex_unlock (&states.lock);
