@@ -25,6 +25,9 @@ UNIT_TESTS = \
 	unit/test-slow-faults \
 	unit/test-stream \
 	unit/test-workers \
+	unit/test-write-disasters \
+	unit/test-write-faults \
+	unit/test-write-model \
 	$(NULL)
 
 TESTS += $(UNIT_TESTS)
@@ -150,3 +153,18 @@ unit_test_slow_faults_LDADD = unit/libunit.la
 unit_test_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_stream_CFLAGS = $(UNIT_CFLAGS)
 unit_test_stream_LDADD = unit/libunit.la
+
+# With the host, the guest and the checker of crash/.
+unit_test_write_disasters_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_disasters_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_faults_LDADD = crash/libcrash.la unit/libunit.la
+unit_test_write_faults_LDFLAGS = \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
+unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_model_LDADD = crash/libcrash.la unit/libunit.la
