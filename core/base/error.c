@@ -25,6 +25,9 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_UNSUPPORTED: return ENOTSUP;
   case QCOW2_ERR_CORRUPT:     return EIO;
   case QCOW2_ERR_RANGE:       return EINVAL;
+  case QCOW2_ERR_NO_SPACE:    return ENOSPC;
+  case QCOW2_ERR_READ_ONLY:   return EROFS;
+  case QCOW2_ERR_NOT_FAST:    return EOPNOTSUPP;
   }
   return EIO;
 }

@@ -95,8 +95,8 @@ add_data (const struct q2_reader *r, const struct q2_io *io,
           struct pending *p, const struct q2_run *run,
           struct qcow2_error *err)
 {
-  const uint64_t room =
-    io->file_size > run->host_off ? io->file_size - run->host_off : 0;
+  const uint64_t size = q2_io_size (io);
+  const uint64_t room = size > run->host_off ? size - run->host_off : 0;
   const uint64_t inside = q2_min (run->len, room);
 
   if (worth_asking (r, io, run)) {

@@ -27,6 +27,8 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
     return NULL;
   }
   image->file_size = host->size;
+  q2_io_shared_init (&image->shared);
+  q2_writer_init (&image->writer);
   image->shared.meter.counting = options->count;
   if (q2_image_init (image, host, options, err) == -1) {
     qcow2_close (image);
@@ -42,14 +44,14 @@ qcow2_close (struct qcow2_image *image)
     return;
   /* First the threads, which use everything else. */
   q2_workers_free (image->reader.workers);
+  q2_writer_destroy (&image->writer);
   q2_ahead_free (image->reader.ahead);
   q2_clusters_free (image->reader.clusters);
   q2_codec_pool_free (image->reader.codecs);
   q2_tables_free (image->reader.tables);
   if (image->reader.cpus != 0)
     q2_streams_destroy (&image->reader.streams);
-  for (size_t i = 0; i < Q2_IO_WINDOWS; ++i)
-    free (image->shared.windows[i].bytes);
+  q2_io_shared_destroy (&image->shared);
   free (image);
 }
 
@@ -75,7 +77,11 @@ qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
   for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i) {
     ret->io[i].requests = atomic_load (&meter->io[i].requests);
     ret->io[i].bytes = atomic_load (&meter->io[i].bytes);
+    ret->io[i].writes = atomic_load (&meter->io[i].writes);
+    ret->io[i].written = atomic_load (&meter->io[i].written);
   }
+  ret->commits = atomic_load (&image->writer.commits);
+  ret->host_flushes = atomic_load (&meter->flushes);
   ret->latency_us = atomic_load (&meter->latency_us);
   ret->inflated_bytes = atomic_load (&r->inflated_bytes);
   q2_tables_get_stats (r->tables, &ret->table_hits, &ret->table_misses);
@@ -101,16 +107,34 @@ check_range (const struct qcow2_image *image, uint64_t count,
   return 0;
 }
 
+/* Where bytes are in the file stays true while a request uses it. */
+static unsigned
+enter (struct qcow2_image *image)
+{
+  return q2_flight_enter (&image->writer.flight);
+}
+
+static void
+leave (struct qcow2_image *image, unsigned token)
+{
+  q2_flight_leave (&image->writer.flight, token);
+}
+
 int
 qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
              void *buf, uint32_t count, uint64_t guest_off,
              struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  unsigned token;
+  int r;
 
   if (check_range (image, count, guest_off, err) == -1)
     return -1;
-  return q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
+  token = enter (image);
+  r = q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
+  leave (image, token);
+  return r;
 }
 
 int
@@ -119,11 +143,16 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                void *fn_opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  unsigned token;
+  int r;
 
   if (check_range (image, count, guest_off, err) == -1)
     return -1;
-  return q2_reader_extents (&image->reader, &io, count, guest_off, fn,
-                            fn_opaque, err);
+  token = enter (image);
+  r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
+                         fn_opaque, err);
+  leave (image, token);
+  return r;
 }
 
 int
@@ -131,10 +160,119 @@ qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
              uint32_t count, uint64_t guest_off, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  unsigned token;
+  int r;
 
   if (check_range (image, count, guest_off, err) == -1)
     return -1;
-  return q2_reader_cache (&image->reader, &io, count, guest_off, err);
+  token = enter (image);
+  r = q2_reader_cache (&image->reader, &io, count, guest_off, err);
+  leave (image, token);
+  return r;
+}
+
+/* ---- Changes ----------------------------------------------------------- */
+
+static int
+begin_change (struct qcow2_image *image, const struct q2_io *io,
+              uint64_t count, uint64_t guest_off, struct qcow2_error *err)
+{
+  if (!image->info.writable)
+    return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
+                    "the image is read-only: %s", image->info.why_read_only);
+  if (check_range (image, count, guest_off, err) == -1)
+    return -1;
+  return q2_writer_begin (&image->writer, io, err);
+}
+
+static int
+end_change (struct qcow2_image *image, const struct q2_io *io, int r,
+            bool fua, struct qcow2_error *err)
+{
+  if (r == 0 && fua)
+    r = q2_writer_commit (&image->writer, io, err);
+  if (r == -1)
+    q2_writer_note_error (&image->writer, io, err);
+  return r;
+}
+
+int
+qcow2_pwrite (struct qcow2_image *image, const struct qcow2_io *host,
+              const void *buf, uint32_t count, uint64_t guest_off, bool fua,
+              struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (begin_change (image, &io, count, guest_off, err) == -1)
+    return -1;
+  return end_change (image, &io,
+                     q2_writer_pwrite (&image->writer, &io, buf, count,
+                                       guest_off, err), fua, err);
+}
+
+int
+qcow2_zero (struct qcow2_image *image, const struct qcow2_io *host,
+            uint64_t count, uint64_t guest_off, unsigned flags,
+            struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (begin_change (image, &io, count, guest_off, err) == -1)
+    return -1;
+  return end_change (image, &io,
+                     q2_writer_zero (&image->writer, &io, count, guest_off,
+                                     flags, err),
+                     flags & QCOW2_ZERO_FUA, err);
+}
+
+int
+qcow2_trim (struct qcow2_image *image, const struct qcow2_io *host,
+            uint64_t count, uint64_t guest_off, bool fua,
+            struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (begin_change (image, &io, count, guest_off, err) == -1)
+    return -1;
+  return end_change (image, &io,
+                     q2_writer_trim (&image->writer, &io, count, guest_off,
+                                     err), fua, err);
+}
+
+int
+qcow2_flush (struct qcow2_image *image, const struct qcow2_io *host,
+             struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  /* Before the first change there is nothing to make durable. */
+  if (!image->writer.active)
+    return 0;
+  return end_change (image, &io,
+                     q2_writer_commit (&image->writer, &io, err), false,
+                     err);
+}
+
+int
+qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
+                   struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+  const uint64_t changes = atomic_load (&w->changes);
+
+  if (atomic_exchange (&w->idle_changes, changes) != changes ||
+      w->failed || w->corrupt || !q2_writer_is_dirty (w))
+    return 0;
+  return qcow2_flush (image, host, err);
+}
+
+int
+qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
+           struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  return q2_writer_end (&image->writer, &io, err);
 }
 
 /* ---- The library ------------------------------------------------------ */

@@ -5,6 +5,7 @@
 #define QCOW2_ENGINE_IMAGE_H
 
 #include "engine/reader.h"
+#include "engine/writer.h"
 
 /* Everything is constant after q2_image_init, or guards itself. */
 struct qcow2_image {
@@ -13,6 +14,7 @@ struct qcow2_image {
   uint64_t file_size;
   struct q2_io_shared shared;
   struct q2_reader reader;
+  struct q2_writer writer;      /* used if info.writable */
 };
 
 static inline struct q2_io

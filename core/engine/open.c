@@ -149,6 +149,42 @@ keep_second_window (struct qcow2_image *image, const struct qcow2_io *host,
                       FIRST_DATA_BYTES, err);
 }
 
+/* Why the image cannot be written to; NULL if it can. */
+static const char *
+why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
+               const struct qcow2_options *options)
+{
+  if (!options->writable)
+    return "it was opened for reading";
+  if (host->ops->pwrite == NULL || host->ops->flush == NULL)
+    return "what holds it cannot be written and flushed";
+  if (image->info.version == 1)
+    return "images of version 1 are served read-only";
+  if (image->info.corrupt)
+    return "it is marked corrupt; repair it with 'qemu-img check -r all'";
+  if (host->min_block > image->geo.cluster_size)
+    return "the minimum block size of what holds it is larger than a cluster";
+  return NULL;
+}
+
+static void
+make_writer (struct qcow2_image *image, const struct qcow2_io *host,
+             const struct q2_header *h, const struct qcow2_options *options)
+{
+  struct q2_writer *const w = &image->writer;
+
+  image->info.why_read_only = why_read_only (image, host, options);
+  image->info.writable = image->info.why_read_only == NULL;
+  w->geo = &image->geo;
+  w->header = *h;
+  w->reader = &image->reader;
+  w->tables = image->reader.tables;
+  w->discard = options->discard;
+  w->overlap_check = options->overlap_check;
+  w->log = options->log;
+  w->log_opaque = options->log_opaque;
+}
+
 static void
 log_oddities (const struct qcow2_image *image,
               const struct qcow2_options *options)
@@ -229,6 +265,7 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
       make_reader (image, &io, &h, options, err) == -1)
     return -1;
   fill_info (image, &h);
+  make_writer (image, host, &h, options);
   log_oddities (image, options);
   return 0;
 }

@@ -47,4 +47,12 @@ q2_l1e_table (const struct q2_geometry *geo, uint64_t l1e)
   return geo->version == 1 ? l1e : l1e & UINT64_C (0x00fffffffffffe00);
 }
 
+/* Where the fields of an extended entry's second word are. */
+#define Q2_BITMAP_ZERO_SHIFT 32
+
+/* In L1 and L2 entries of the active tables: the cluster's refcount is
+ * exactly 1, so it may be written in place.  Not in version 1.
+ */
+#define Q2_ENTRY_COPIED (UINT64_C (1) << 63)
+
 #endif /* QCOW2_FORMAT_L2E_H */

@@ -33,4 +33,25 @@ q2_refcount_get (const void *block, unsigned order, size_t idx)
   }
 }
 
+/* Store 'value', which must fit, as entry 'idx'. */
+static inline void
+q2_refcount_set (void *block, unsigned order, size_t idx, uint64_t value)
+{
+  unsigned char *p = block;
+
+  switch (order) {
+  case 6: store_be64 (p + 8 * idx, value); break;
+  case 5: store_be32 (p + 4 * idx, (uint32_t) value); break;
+  case 4: store_be16 (p + 2 * idx, (uint16_t) value); break;
+  case 3: p[idx] = (unsigned char) value; break;
+  default: {
+    const size_t bit = idx << order;
+    const unsigned mask = (1u << (1u << order)) - 1;
+
+    p[bit / 8] = (unsigned char) ((p[bit / 8] & ~(mask << (bit % 8))) |
+                                  ((unsigned) value << (bit % 8)));
+  }
+  }
+}
+
 #endif /* QCOW2_FORMAT_REFCOUNT_BITS_H */

@@ -152,7 +152,7 @@ remove_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
 static struct q2_ahead_buf *
 find_locked (const struct q2_ahead *ahead, uint64_t host_off)
 {
-  struct q2_ahead_buf *buf = ahead->first;
+  struct q2_ahead_buf *buf = ahead->max_bytes > 0 ? ahead->first : NULL;
 
   while (buf && buf->end <= host_off)
     buf = buf->next;
@@ -318,7 +318,7 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
   assert (buf->loading);
   buf->loading = false;
   buf->last_use = now ();
-  if (ok) {
+  if (ok && ahead->max_bytes > 0) {
     ahead->requests++;
     ahead->read_bytes += size_of (buf);
   }
@@ -422,6 +422,15 @@ q2_ahead_clear (struct q2_ahead *ahead)
   }
   pthread_mutex_unlock (&ahead->lock);
   free_list (gone);
+}
+
+void
+q2_ahead_disable (struct q2_ahead *ahead)
+{
+  pthread_mutex_lock (&ahead->lock);
+  ahead->max_bytes = 0;
+  pthread_mutex_unlock (&ahead->lock);
+  q2_ahead_clear (ahead);
 }
 
 /* ---- How it goes ------------------------------------------------------- */

@@ -78,6 +78,13 @@ extern void q2_ahead_unpin (struct q2_ahead *ahead,
 extern void q2_ahead_clear (struct q2_ahead *ahead)
   __attribute__ ((__nonnull__));
 
+/* For good: the file is going to be written to, and buffers do not notice.
+ * Nothing is found any more, nothing can be claimed, and what is being read is
+ * dropped once it is there.
+ */
+extern void q2_ahead_disable (struct q2_ahead *ahead)
+  __attribute__ ((__nonnull__));
+
 /* False if most of what was read ahead lately was never needed. */
 extern bool q2_ahead_is_useful (const struct q2_ahead *ahead)
   __attribute__ ((__nonnull__));

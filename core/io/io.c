@@ -22,8 +22,8 @@
 #include <errno.h>
 #include <string.h>
 
-static const char *
-class_name (enum qcow2_io_class class)
+const char *
+q2_io_class_name (enum qcow2_io_class class)
 {
   switch (class) {
   case QCOW2_IO_HEADER:     return "header";
@@ -34,14 +34,6 @@ class_name (enum qcow2_io_class class)
   case QCOW2_IO_COMPRESSED: return "compressed cluster";
   }
   return "data";
-}
-
-static uint32_t
-max_request (const struct q2_io *io)
-{
-  const uint32_t max = io->host->max_block;
-
-  return max > 0 && max < Q2_IO_MAX ? max : Q2_IO_MAX;
 }
 
 static int
@@ -69,13 +61,13 @@ read_aligned (const struct q2_io *io, unsigned char *buf, uint64_t count,
               struct qcow2_error *err)
 {
   while (count > 0) {
-    const uint32_t n = (uint32_t) q2_min (count, max_request (io));
+    const uint32_t n = (uint32_t) q2_min (count, q2_io_max_request (io));
     const int r = call_host (io, buf, n, host_off, class);
 
     if (r != 0)
       return q2_fail_io (err, r, host_off,
                          "reading %" PRIu32 " bytes of %s at offset "
-                         "0x%" PRIx64 " failed: %s", n, class_name (class),
+                         "0x%" PRIx64 " failed: %s", n, q2_io_class_name (class),
                          host_off, strerror (r));
     buf += n;
     host_off += n;
@@ -94,7 +86,7 @@ read_partial_block (const struct q2_io *io, unsigned char *buf, size_t count,
   const uint64_t start = q2_align_down (host_off, block);
   Q2_CLEANUP_FREE unsigned char *bounce = NULL;
 
-  if (start + block > io->host->size)
+  if (start + block > q2_io_reach (io))
     return q2_fail_io (err, EIO, host_off,
                        "offset 0x%" PRIx64 " lies in the last, partial "
                        "block of the file, which cannot be read with the "
@@ -147,7 +139,9 @@ static bool
 read_window (const struct q2_io *io, void *buf, uint64_t count,
              uint64_t host_off)
 {
-  for (size_t i = 0; io->shared && i < Q2_IO_WINDOWS; ++i) {
+  if (io->shared == NULL || atomic_load (&io->shared->written))
+    return false;
+  for (size_t i = 0; i < Q2_IO_WINDOWS; ++i) {
     const struct q2_window *const w = &io->shared->windows[i];
 
     if (w->bytes && host_off >= w->start && host_off < w->end &&
@@ -164,23 +158,24 @@ q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
             uint64_t host_off, enum qcow2_io_class class,
             struct qcow2_error *err)
 {
+  const uint64_t size = q2_io_size (io);
   uint64_t inside;
 
-  if (count == 0 || host_off >= io->file_size) {
+  if (count == 0 || host_off >= size) {
     memset (buf, 0, count);
     return 0;
   }
-  inside = q2_min (count, io->file_size - host_off);
+  inside = q2_min (count, size - host_off);
   if (inside < count)
     memset ((unsigned char *) buf + inside, 0, count - inside);
   if (read_window (io, buf, inside, host_off))
     return 0;
-  if (host_off + inside > io->host->size)
+  if (host_off + inside > q2_io_reach (io))
     return q2_fail_io (err, EIO, host_off,
                        "the image file was %" PRIu64 " bytes long when it "
                        "was opened, but this connection reaches only "
                        "%" PRIu64 ": connect again",
-                       io->file_size, io->host->size);
+                       size, q2_io_reach (io));
   return read_split (io, buf, inside, host_off, class, err);
 }
 
@@ -198,7 +193,7 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
   end = q2_align_up (end, block);
   host_off = q2_align_down (host_off, block);
   while (host_off < end) {
-    const uint32_t n = (uint32_t) q2_min (end - host_off, max_request (io));
+    const uint32_t n = (uint32_t) q2_min (end - host_off, q2_io_max_request (io));
     const int r = io->host->ops->cache (io->host->opaque, n, host_off);
 
     if (r != 0)
@@ -272,6 +267,7 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
                struct qcow2_error *err)
 {
   const uint64_t end = host_off + count;
+  const uint64_t size = q2_io_size (io);
   const uint64_t end_of_io = q2_io_end (io);
   const uint64_t ask_end = q2_min (end, end_of_io);
   struct clip clip = { host_off, ask_end, fn, fn_opaque, false };
@@ -285,9 +281,8 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
    * hole behind it.
    */
   clip.end = end;
-  if (clip.start < q2_min (end, io->file_size))
-    clip_extent (&clip, clip.start,
-                 q2_min (end, io->file_size) - clip.start, false);
+  if (clip.start < q2_min (end, size))
+    clip_extent (&clip, clip.start, q2_min (end, size) - clip.start, false);
   if (clip.start < end)
     clip_extent (&clip, clip.start, end - clip.start, true);
   return 0;

@@ -5,11 +5,13 @@
  * of struct qcow2_io_ops: inside the plugin, never empty, split, aligned.
  * Bytes past the end of the image file read as zeros, as every reader of
  * the format does: writers leave the last cluster and tables cut short.
+ * Writing past the end makes the file grow, if the host can do that.
  */
 #ifndef QCOW2_IO_IO_H
 #define QCOW2_IO_IO_H
 
 #include "base/bits.h"
+#include "base/ranges.h"
 #include "io/meter.h"
 
 #include "qcow2.h"
@@ -30,12 +32,23 @@ struct q2_window {
 struct q2_io_shared {
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
+  /* Only used by images that are written to: */
+  _Atomic bool written;         /* the windows are out of date */
+  _Atomic uint64_t grown_size;  /* of the file; 0: it has not grown */
+  pthread_mutex_t grow_lock;    /* one at a time asks the host to grow */
+  struct q2_ranges blocks;      /* minimum blocks being written to */
 };
+
+extern void q2_io_shared_init (struct q2_io_shared *shared)
+  __attribute__ ((__nonnull__));
+extern void q2_io_shared_destroy (struct q2_io_shared *shared)
+  __attribute__ ((__nonnull__));
 
 /* One request's way to the file, on the caller's stack. */
 struct q2_io {
   const struct qcow2_io *host;
-  uint64_t file_size;           /* of the image; may exceed host->size */
+  uint64_t file_size;           /* when the image was opened; may exceed
+                                   host->size */
   struct q2_io_shared *shared;  /* may be NULL: nothing kept or measured */
 };
 
@@ -48,12 +61,30 @@ q2_io_is_slow (const struct q2_io *io)
   return io->shared && q2_meter_is_slow (&io->shared->meter);
 }
 
+/* Bytes of the image file now. */
+static inline uint64_t
+q2_io_size (const struct q2_io *io)
+{
+  const uint64_t grown = io->shared
+    ? atomic_load_explicit (&io->shared->grown_size, memory_order_acquire)
+    : 0;
+
+  return q2_max (io->file_size, grown);
+}
+
+/* How many of them this way reaches. */
+static inline uint64_t
+q2_io_reach (const struct q2_io *io)
+{
+  return io->host->ops->grow ? q2_io_size (io)
+    : q2_min (io->host->size, io->file_size);
+}
+
 /* Where what can be read ends, or what the last partial block hides. */
 static inline uint64_t
 q2_io_end (const struct q2_io *io)
 {
-  return q2_align_down (q2_min (io->file_size, io->host->size),
-                        io->host->min_block);
+  return q2_align_down (q2_io_reach (io), io->host->min_block);
 }
 
 /* Read [host_off, host_off+count) into buf.  Any range is allowed. */
@@ -76,5 +107,49 @@ extern int q2_io_extents (const struct q2_io *io, uint64_t count,
                           uint64_t host_off, qcow2_host_extent_fn fn,
                           void *fn_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 6), __warn_unused_result__));
+
+/* ---- write.c ----------------------------------------------------------- */
+
+/* Write the bytes; past the end of the file it grows, or the write fails
+ * with QCOW2_ERR_NO_SPACE.  Where the host has a minimum block, the rest of
+ * the first and last one is read and written back.
+ */
+extern int q2_io_write (const struct q2_io *io, const void *buf,
+                        uint64_t count, uint64_t host_off,
+                        enum qcow2_io_class class, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Make the range read as zeros, in the way that is cheapest for the host. */
+extern int q2_io_zero (const struct q2_io *io, uint64_t count,
+                       uint64_t host_off, bool may_punch,
+                       enum qcow2_io_class class, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Give the range back to the host, as far as it has whole blocks.  If the
+ * host refuses, it just keeps them.
+ */
+extern void q2_io_trim (const struct q2_io *io, uint64_t count,
+                        uint64_t host_off) __attribute__ ((__nonnull__));
+
+/* Make durable what was written before. */
+extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Make the file at least that large; nothing to do if it is. */
+extern int q2_io_grow (const struct q2_io *io, uint64_t min_size,
+                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Name of what a request is for, in messages. */
+extern const char *q2_io_class_name (enum qcow2_io_class class);
+
+/* Largest request passed down. */
+static inline uint32_t
+q2_io_max_request (const struct q2_io *io)
+{
+  const uint32_t max = io->host->max_block;
+
+  return max > 0 && max < Q2_IO_MAX ? max : Q2_IO_MAX;
+}
 
 #endif /* QCOW2_IO_IO_H */

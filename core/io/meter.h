@@ -23,7 +23,9 @@ struct q2_meter {
   _Atomic uint32_t latency_us;  /* 0: not known yet */
   struct {
     _Atomic uint64_t requests, bytes;
+    _Atomic uint64_t writes, written;
   } io[QCOW2_IO_NR_CLASSES];
+  _Atomic uint64_t flushes;
 };
 
 static inline uint64_t
@@ -86,6 +88,18 @@ q2_meter_count (struct q2_meter *meter, enum qcow2_io_class class,
   atomic_fetch_add_explicit (&meter->io[class].requests, 1,
                              memory_order_relaxed);
   atomic_fetch_add_explicit (&meter->io[class].bytes, bytes,
+                             memory_order_relaxed);
+}
+
+static inline void
+q2_meter_count_write (struct q2_meter *meter, enum qcow2_io_class class,
+                      uint64_t bytes)
+{
+  if (!meter->counting)
+    return;
+  atomic_fetch_add_explicit (&meter->io[class].writes, 1,
+                             memory_order_relaxed);
+  atomic_fetch_add_explicit (&meter->io[class].written, bytes,
                              memory_order_relaxed);
 }
 

@@ -15,9 +15,17 @@
  *           failed or useless wait it reads for itself, so one
  *           connection's broken backend never fails another's request and
  *           nobody can wait for ever.
+ *
+ *           A changed slice is dirty until it is gathered, and being written
+ *           until that has ended; neither is evicted.  A load that was in
+ *           flight then may have read what the file held before, and slices
+ *           it brings may have been changed, written and evicted meanwhile:
+ *           so the end of a gathering spoils all loads in flight, which then
+ *           keep nothing and start again.
  * Locks     loads.lock guards the list of loads and is never held over
  *           I/O; shard.lock guards one shard's slots and bytes.  loads.lock
- *           is taken before shard.lock, never after.
+ *           is taken before shard.lock, never after.  The list of changed
+ *           slices is guarded by a lock of those who change them.
  * Does not  know what is in a slice, or write it.
  */
 #include "config.h"
@@ -30,6 +38,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define MAX_SHARDS 16
@@ -41,6 +50,8 @@ struct slot {
   uint64_t host_off;            /* EMPTY: unused */
   uint32_t next;                /* in the chain of its hash bucket */
   bool used;                    /* since the hand came by */
+  bool dirty;                   /* changed and not gathered yet */
+  bool writing;                 /* gathered, and not ended yet */
 };
 
 struct shard {
@@ -58,6 +69,7 @@ struct load {
   uint64_t id;                  /* never used again, unlike the address */
   uint64_t start, end;          /* host range */
   bool scan;
+  bool spoiled;                 /* what it reads may be out of date */
 };
 
 struct q2_cache {
@@ -75,6 +87,12 @@ struct q2_cache {
     uint64_t last_id;
     uint64_t misses;
   } loads;
+
+  struct {
+    uint64_t *host_off;         /* of each dirty slot, room for all slots */
+    _Atomic size_t nr;
+    _Atomic size_t nr_writing;
+  } dirty;
 };
 
 /* ---- Life ------------------------------------------------------------ */
@@ -96,8 +114,9 @@ shard_init (const struct q2_cache *c, struct shard *shard,
   return 0;
 }
 
-struct q2_cache *
-q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
+static struct q2_cache *
+new (uint64_t max_bytes, size_t slice_size, unsigned max_shards,
+     struct qcow2_error *err)
 {
   struct q2_cache *c;
   uint64_t slots;
@@ -111,7 +130,7 @@ q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
   c->slice_size = slice_size;
   c->slice_bits = (unsigned) __builtin_ctzl (slice_size);
   slots = q2_min (max_bytes / slice_size, UINT32_MAX / 2);
-  c->nr_shards = MAX_SHARDS;
+  c->nr_shards = max_shards;
   while (c->nr_shards > 1 && slots / c->nr_shards < MIN_SLOTS_PER_SHARD)
     c->nr_shards /= 2;
   c->nr_slots =
@@ -128,7 +147,28 @@ q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
       q2_cache_free (c);
       return NULL;
     }
+  /* Not touched before slices are changed. */
+  c->dirty.host_off =
+    malloc (q2_cache_capacity (c) * sizeof *c->dirty.host_off);
+  if (c->dirty.host_off == NULL) {
+    q2_cache_free (c);
+    q2_fail_nomem (err, "the table cache");
+    return NULL;
+  }
   return c;
+}
+
+struct q2_cache *
+q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
+{
+  return new (max_bytes, slice_size, MAX_SHARDS, err);
+}
+
+struct q2_cache *
+q2_cache_new_unshared (uint64_t max_bytes, size_t slice_size,
+                       struct qcow2_error *err)
+{
+  return new (max_bytes, slice_size, 1, err);
 }
 
 void
@@ -145,6 +185,7 @@ q2_cache_free (struct q2_cache *c)
   }
   pthread_cond_destroy (&c->loads.done);
   pthread_mutex_destroy (&c->loads.lock);
+  free (c->dirty.host_off);
   free (c);
 }
 
@@ -226,8 +267,14 @@ advance_hand (const struct q2_cache *c, struct shard *shard)
   return i;
 }
 
-/* The next slot whose contents may go.  A scan first looks for one that a
- * scan has filled, and leaves the bits alone.
+static bool
+may_go (const struct slot *slot)
+{
+  return !slot->dirty && !slot->writing;
+}
+
+/* The next slot whose contents may go, or NO_SLOT.  A scan first looks for
+ * one that a scan has filled, and leaves the bits alone.
  */
 static uint32_t
 choose_victim_locked (const struct q2_cache *c, struct shard *shard,
@@ -236,27 +283,24 @@ choose_victim_locked (const struct q2_cache *c, struct shard *shard,
   for (uint32_t n = 0; scan && n < c->nr_slots; ++n) {
     const uint32_t i = advance_hand (c, shard);
 
-    if (!shard->slots[i].used)
+    if (!shard->slots[i].used && may_go (&shard->slots[i]))
       return i;
   }
-  for (;;) {
+  for (uint32_t n = 0; n < 2 * c->nr_slots; ++n) {
     const uint32_t i = advance_hand (c, shard);
 
-    if (!shard->slots[i].used)
+    if (!shard->slots[i].used && may_go (&shard->slots[i]))
       return i;
     shard->slots[i].used = false;
   }
+  return NO_SLOT;
 }
 
-/* Take a slot for new contents: out of its old chain, unused. */
-static uint32_t
-evict_locked (const struct q2_cache *c, struct shard *shard, bool scan)
+static void
+unlink_locked (const struct q2_cache *c, struct shard *shard, uint32_t i)
 {
-  const uint32_t i = choose_victim_locked (c, shard, scan);
   struct slot *const slot = &shard->slots[i];
 
-  if (slot->host_off == EMPTY)
-    return i;
   for (uint32_t *link =
          bucket_of (c, shard, hash (c, slot->host_off));;
        link = &shard->slots[*link].next) {
@@ -266,6 +310,39 @@ evict_locked (const struct q2_cache *c, struct shard *shard, bool scan)
     }
   }
   slot->host_off = EMPTY;
+}
+
+/* Take a slot for new contents: out of its old chain, unused. */
+static uint32_t
+evict_locked (const struct q2_cache *c, struct shard *shard, bool scan)
+{
+  const uint32_t i = choose_victim_locked (c, shard, scan);
+
+  if (i != NO_SLOT && shard->slots[i].host_off != EMPTY)
+    unlink_locked (c, shard, i);
+  return i;
+}
+
+/* The slot with the slice, which is put in if it is not there; NO_SLOT if
+ * there is no room.
+ */
+static uint32_t
+insert_locked (struct q2_cache *c, struct shard *shard, uint64_t h,
+               uint64_t host_off, const void *slice, bool scan)
+{
+  uint32_t i = find_locked (c, shard, h, host_off);
+  uint32_t *bucket;
+
+  if (i != NO_SLOT)
+    return i;
+  i = evict_locked (c, shard, scan);
+  if (i == NO_SLOT)
+    return i;
+  bucket = bucket_of (c, shard, h);
+  shard->slots[i] =
+    (struct slot) { .host_off = host_off, .next = *bucket, .used = !scan };
+  *bucket = i;
+  memcpy (shard->bytes + i * c->slice_size, slice, c->slice_size);
   return i;
 }
 
@@ -274,19 +351,9 @@ insert (struct q2_cache *c, uint64_t host_off, const void *slice, bool scan)
 {
   const uint64_t h = hash (c, host_off);
   struct shard *const shard = shard_of (c, h);
-  uint32_t i;
 
   pthread_mutex_lock (&shard->lock);
-  i = find_locked (c, shard, h, host_off);
-  if (i == NO_SLOT) {
-    uint32_t *const bucket = bucket_of (c, shard, h);
-
-    i = evict_locked (c, shard, scan);
-    shard->slots[i] =
-      (struct slot) { .host_off = host_off, .next = *bucket, .used = !scan };
-    *bucket = i;
-    memcpy (shard->bytes + i * c->slice_size, slice, c->slice_size);
-  }
+  insert_locked (c, shard, h, host_off, slice, scan);
   pthread_mutex_unlock (&shard->lock);
 }
 
@@ -335,16 +402,32 @@ begin_load_locked (struct q2_cache *c, struct load *load)
   c->loads.first = load;
 }
 
-static void
+/* Returns whether what it has read is good. */
+static bool
 end_load (struct q2_cache *c, struct load *load)
 {
+  bool spoiled;
+
   pthread_mutex_lock (&c->loads.lock);
+  spoiled = load->spoiled;
   for (struct load **link = &c->loads.first;; link = &(*link)->next)
     if (*link == load) {
       *link = load->next;
       break;
     }
   pthread_cond_broadcast (&c->loads.done);
+  pthread_mutex_unlock (&c->loads.lock);
+  return !spoiled;
+}
+
+/* Keep a slice that a load has brought, unless it is out of date. */
+static void
+keep (struct q2_cache *c, const struct load *load, uint64_t host_off,
+      const void *slice)
+{
+  pthread_mutex_lock (&c->loads.lock);
+  if (!load->spoiled)
+    insert (c, host_off, slice, load->scan);
   pthread_mutex_unlock (&c->loads.lock);
 }
 
@@ -368,16 +451,19 @@ do_load (struct q2_cache *c, const struct q2_io *io, const struct load *load,
   if (q2_io_read (io, bytes, len, load->start, QCOW2_IO_L2, err) == -1)
     return -1;
   for (size_t i = 0; i < len; i += c->slice_size)
-    insert (c, load->start + i, bytes + i, load->scan);
+    keep (c, load, load->start + i, bytes + i);
   if (want > 0)
     memcpy (buf, bytes + skip, want);
   return 0;
 }
 
-int
-q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
-               size_t skip, void *buf, size_t len, struct q2_cache_span span,
-               struct qcow2_error *err)
+/* The slice is missing: wait for it or load it.  Returns 1 if what was read
+ * is out of date.
+ */
+static int
+read_missing (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
+              size_t skip, void *buf, size_t len, struct q2_cache_span span,
+              struct qcow2_error *err)
 {
   const uint64_t slice_off = host_off - skip;
   struct load load = {
@@ -385,11 +471,6 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
     .scan = span.scan,
   };
   int r;
-
-  assert (span.ahead >= c->slice_size && span.behind <= slice_off);
-  assert (span.behind + span.ahead <= Q2_CACHE_MAX_LOAD);
-  if (lookup (c, host_off, skip, buf, len, span.scan))
-    return 0;
 
   pthread_mutex_lock (&c->loads.lock);
   c->loads.misses++;
@@ -402,7 +483,25 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
   pthread_mutex_unlock (&c->loads.lock);
 
   r = do_load (c, io, &load, span.behind + skip, buf, len, err);
-  end_load (c, &load);
+  if (!end_load (c, &load) && r == 0)
+    return 1;
+  return r;
+}
+
+int
+q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
+               size_t skip, void *buf, size_t len, struct q2_cache_span span,
+               struct qcow2_error *err)
+{
+  int r;
+
+  assert (span.ahead >= c->slice_size && span.behind <= host_off - skip);
+  assert (span.behind + span.ahead <= Q2_CACHE_MAX_LOAD);
+  do {
+    if (lookup (c, host_off, skip, buf, len, span.scan))
+      return 0;
+    r = read_missing (c, io, host_off, skip, buf, len, span, err);
+  } while (r == 1);
   return r;
 }
 
@@ -466,4 +565,210 @@ q2_cache_get_stats (struct q2_cache *c, uint64_t *ret_hits,
   *ret_misses = c->loads.misses;
   pthread_mutex_unlock (&c->loads.lock);
   *ret_hits = hits;
+}
+
+/* ---- Changing slices ---------------------------------------------------- */
+
+static size_t
+nr_dirty (const struct q2_cache *c)
+{
+  return atomic_load_explicit (&c->dirty.nr, memory_order_relaxed);
+}
+
+/* Remember a slot that is dirty now. */
+static void
+note_dirty (struct q2_cache *c, uint64_t host_off)
+{
+  const size_t nr = nr_dirty (c);
+
+  assert (nr < q2_cache_capacity (c));
+  c->dirty.host_off[nr] = host_off;
+  atomic_store_explicit (&c->dirty.nr, nr + 1, memory_order_relaxed);
+}
+
+static void
+make_dirty_locked (struct q2_cache *c, struct slot *slot)
+{
+  if (slot->dirty)
+    return;
+  slot->dirty = true;
+  note_dirty (c, slot->host_off);
+}
+
+bool
+q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
+                 const void *bytes, size_t len)
+{
+  const uint64_t slice_off = host_off - skip;
+  const uint64_t h = hash (c, slice_off);
+  struct shard *const shard = shard_of (c, h);
+  uint32_t i;
+
+  assert (skip + len <= c->slice_size);
+  pthread_mutex_lock (&shard->lock);
+  i = find_locked (c, shard, h, slice_off);
+  if (i != NO_SLOT) {
+    memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
+    shard->slots[i].used = true;
+    make_dirty_locked (c, &shard->slots[i]);
+  }
+  pthread_mutex_unlock (&shard->lock);
+  return i != NO_SLOT;
+}
+
+bool
+q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
+                 bool dirty)
+{
+  const uint64_t h = hash (c, host_off);
+  struct shard *const shard = shard_of (c, h);
+  uint32_t i;
+
+  pthread_mutex_lock (&shard->lock);
+  i = insert_locked (c, shard, h, host_off, bytes, false);
+  if (i != NO_SLOT && dirty)
+    make_dirty_locked (c, &shard->slots[i]);
+  pthread_mutex_unlock (&shard->lock);
+  return i != NO_SLOT;
+}
+
+static void
+spoil_loads (struct q2_cache *c)
+{
+  pthread_mutex_lock (&c->loads.lock);
+  for (struct load *l = c->loads.first; l != NULL; l = l->next)
+    l->spoiled = true;
+  pthread_mutex_unlock (&c->loads.lock);
+}
+
+void
+q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
+{
+  spoil_loads (c);
+  for (uint64_t off = host_off; off < host_off + len; off += c->slice_size) {
+    const uint64_t h = hash (c, off);
+    struct shard *const shard = shard_of (c, h);
+    uint32_t i;
+
+    pthread_mutex_lock (&shard->lock);
+    i = find_locked (c, shard, h, off);
+    if (i != NO_SLOT) {
+      assert (may_go (&shard->slots[i]));
+      unlink_locked (c, shard, i);
+    }
+    pthread_mutex_unlock (&shard->lock);
+  }
+}
+
+size_t
+q2_cache_nr_dirty (const struct q2_cache *c)
+{
+  return nr_dirty (c);
+}
+
+size_t
+q2_cache_room (const struct q2_cache *c)
+{
+  /* A slot may be both, and is counted twice then: never too much room. */
+  const size_t busy = nr_dirty (c) +
+    atomic_load_explicit (&c->dirty.nr_writing, memory_order_relaxed);
+  const size_t all = q2_cache_capacity (c);
+
+  return busy < all ? all - busy : 0;
+}
+
+static int
+compare_offsets (const void *a, const void *b)
+{
+  const uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+  return x < y ? -1 : x > y;
+}
+
+static void
+gather_slice (struct q2_cache *c, uint64_t host_off, unsigned char *out)
+{
+  const uint64_t h = hash (c, host_off);
+  struct shard *const shard = shard_of (c, h);
+  uint32_t i;
+
+  pthread_mutex_lock (&shard->lock);
+  i = find_locked (c, shard, h, host_off);
+  assert (i != NO_SLOT && shard->slots[i].dirty);
+  memcpy (out, shard->bytes + i * c->slice_size, c->slice_size);
+  shard->slots[i].dirty = false;
+  shard->slots[i].writing = true;
+  pthread_mutex_unlock (&shard->lock);
+}
+
+int
+q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
+                 struct qcow2_error *err)
+{
+  *d = (struct q2_dirty) { .nr = nr_dirty (c) };
+  if (d->nr == 0)
+    return 0;
+  d->host_off = malloc (d->nr * sizeof *d->host_off);
+  d->bytes = malloc (d->nr * c->slice_size);
+  if (d->host_off == NULL || d->bytes == NULL) {
+    free (d->host_off);
+    free (d->bytes);
+    *d = (struct q2_dirty) { .nr = 0 };
+    return q2_fail_nomem (err, "writing tables");
+  }
+  memcpy (d->host_off, c->dirty.host_off, d->nr * sizeof *d->host_off);
+  qsort (d->host_off, d->nr, sizeof *d->host_off, compare_offsets);
+  for (size_t i = 0; i < d->nr; ++i)
+    gather_slice (c, d->host_off[i], d->bytes + i * c->slice_size);
+  atomic_store_explicit (&c->dirty.nr, 0, memory_order_relaxed);
+  atomic_store_explicit (&c->dirty.nr_writing, d->nr, memory_order_relaxed);
+  return 0;
+}
+
+int
+q2_dirty_write (const struct q2_dirty *d, size_t unit, uint64_t host_end,
+                const struct q2_io *io, enum qcow2_io_class class,
+                struct qcow2_error *err)
+{
+  for (size_t i = 0, n; i < d->nr; i += n) {
+    uint64_t end;
+
+    for (n = 1; i + n < d->nr &&
+           d->host_off[i + n] == d->host_off[i] + n * unit; ++n)
+      ;
+    end = q2_min (d->host_off[i] + n * unit, host_end);
+    if (q2_io_write (io, d->bytes + i * unit, end - d->host_off[i],
+                     d->host_off[i], class, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+static void
+end_slice (struct q2_cache *c, uint64_t host_off, bool written)
+{
+  const uint64_t h = hash (c, host_off);
+  struct shard *const shard = shard_of (c, h);
+  uint32_t i;
+
+  pthread_mutex_lock (&shard->lock);
+  i = find_locked (c, shard, h, host_off);
+  assert (i != NO_SLOT && shard->slots[i].writing);
+  shard->slots[i].writing = false;
+  if (!written)
+    make_dirty_locked (c, &shard->slots[i]);
+  pthread_mutex_unlock (&shard->lock);
+}
+
+void
+q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
+{
+  /* Before any of them can be evicted. */
+  spoil_loads (c);
+  for (size_t i = 0; i < d->nr; ++i)
+    end_slice (c, d->host_off[i], written);
+  atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);
+  free (d->host_off);
+  free (d->bytes);
+  *d = (struct q2_dirty) { .nr = 0 };
 }

@@ -24,6 +24,13 @@ struct q2_cache;
 extern struct q2_cache *q2_cache_new (uint64_t max_bytes, size_t slice_size,
                                       struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The same for callers that use it under one lock of theirs: as long as
+ * q2_cache_room says so, inserting succeeds.
+ */
+extern struct q2_cache *q2_cache_new_unshared (uint64_t max_bytes,
+                                               size_t slice_size,
+                                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_cache_free (struct q2_cache *cache);
 
 /* Copy 'len' bytes at 'host_off', which is 'skip' bytes into a slice, from
@@ -76,6 +83,68 @@ extern void q2_cache_get_stats (struct q2_cache *cache,
   __attribute__ ((__nonnull__));
 
 extern size_t q2_cache_slice_size (const struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+
+/* ---- Changing slices ---------------------------------------------------- */
+
+/* Slices that were changed stay until they have been written to the file:
+ * gathered, which copies them, written by the caller, and ended.  Whoever
+ * calls one of these functions holds one lock of his own that makes all of
+ * them exclude each other; readers need not care.
+ */
+
+/* Replace bytes of a slice; false if the slice is not there. */
+extern bool q2_cache_update (struct q2_cache *cache, uint64_t host_off,
+                             size_t skip, const void *bytes, size_t len)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Put a slice that has been read, or made ('dirty'), into the cache, unless
+ * it is there.  False if there is no room, because all slices that could
+ * make room are waiting to be written.
+ */
+extern bool q2_cache_insert (struct q2_cache *cache, uint64_t host_off,
+                             const void *bytes, bool dirty)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Forget the slices of [host_off, host_off+len), and what is being read of
+ * them: the caller has written something else there.
+ */
+extern void q2_cache_drop (struct q2_cache *cache, uint64_t host_off,
+                           uint64_t len) __attribute__ ((__nonnull__));
+
+/* How many slices have been changed since the last gathering. */
+extern size_t q2_cache_nr_dirty (const struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+
+/* How many slots are free or can be made free. */
+extern size_t q2_cache_room (const struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+
+/* Copies of changed slices, in the order of the file. */
+struct q2_dirty {
+  size_t nr;
+  uint64_t *host_off;
+  unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
+};
+extern int q2_cache_gather (struct q2_cache *cache,
+                            struct q2_dirty *ret_dirty,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Write them, neighbours with one request, but nothing at or past host_end.
+ * 'unit' is the size of a slice.
+ */
+extern int q2_dirty_write (const struct q2_dirty *dirty, size_t unit,
+                           uint64_t host_end, const struct q2_io *io,
+                           enum qcow2_io_class class,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The gathered slices are in the file, or they could not be written and
+ * count as changed again.  Frees the copies.
+ */
+extern void q2_cache_end_gather (struct q2_cache *cache,
+                                 struct q2_dirty *dirty, bool written)
   __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_META_CACHE_H */

@@ -6,8 +6,10 @@
  * Method    an L2 lookup is an array access and a cache lookup.  On a miss
  *           the slice is read, or as much of the table as the caller is
  *           going to ask for.
- * Locks     the L1 table is constant after construction; the rest is the
- *           cache's business.
+ *           Changed L1 entries are written a sector of the table at a time.
+ * Locks     L1 entries are read without a lock, by atomic loads; those who
+ *           change entries hold a lock of theirs.  The rest is the cache's
+ *           business.
  */
 #include "config.h"
 
@@ -35,11 +37,16 @@
  */
 #define SLOW_LOAD (UINT64_C (64) << 10)
 
+/* L1 entries written at once. */
+#define L1_SECTOR 64
+
 struct q2_tables {
   const struct q2_geometry *geo;
-  uint64_t *l1;                 /* in CPU byte order */
+  uint64_t *l1;                 /* in CPU byte order; atomic */
   uint32_t l1_entries;
-  uint64_t file_size;
+  uint64_t l1_host_off;
+  bool *l1_dirty;               /* by sector of the table */
+  size_t nr_l1_dirty;
   struct q2_cache *cache;
 };
 
@@ -91,7 +98,12 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
   t->geo = geo;
   /* Entries past the disk (saved VM state) are not ours to read. */
   t->l1_entries = (uint32_t) geo->l1_needed;
-  t->file_size = io->file_size;
+  t->l1_host_off = l1_host_off;
+  t->l1_dirty = calloc (t->l1_entries / L1_SECTOR + 1, sizeof (bool));
+  if (t->l1_dirty == NULL) {
+    q2_fail_nomem (err, "the L1 table");
+    goto fail;
+  }
   if (load_l1 (t, io, l1_host_off, err) == -1)
     goto fail;
   t->cache = q2_cache_new (useful_cache_bytes (geo, cache_bytes),
@@ -112,6 +124,7 @@ q2_tables_free (struct q2_tables *t)
     return;
   q2_cache_free (t->cache);
   free (t->l1);
+  free (t->l1_dirty);
   free (t);
 }
 
@@ -121,20 +134,31 @@ q2_tables_geometry (const struct q2_tables *t)
   return t->geo;
 }
 
+uint64_t
+q2_tables_l1_entry (const struct q2_tables *t, uint64_t l1_index)
+{
+  assert (l1_index < t->l1_entries);
+  /* Whoever sees an entry also sees what was put into its table before. */
+  return __atomic_load_n (&t->l1[l1_index], __ATOMIC_ACQUIRE);
+}
+
+static uint64_t
+table_of (const struct q2_tables *t, uint64_t l1_index)
+{
+  return q2_l1e_table (t->geo, q2_tables_l1_entry (t, l1_index));
+}
+
 bool
 q2_tables_l1_is_empty (const struct q2_tables *t, uint64_t l1_index)
 {
-  assert (l1_index < t->l1_entries);
-  return q2_l1e_table (t->geo, t->l1[l1_index]) == 0;
+  return table_of (t, l1_index) == 0;
 }
 
 uint64_t
 q2_tables_l2_entry_off (const struct q2_tables *t, uint64_t l1_index,
                         uint64_t l2_index)
 {
-  assert (l1_index < t->l1_entries);
-  return q2_l1e_table (t->geo, t->l1[l1_index]) +
-    (l2_index << t->geo->entry_bits);
+  return table_of (t, l1_index) + (l2_index << t->geo->entry_bits);
 }
 
 /* What to read when the slice at 'slice_off' of a table is missing and the
@@ -174,14 +198,14 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
                    struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = t->geo;
-  const uint64_t table = q2_l1e_table (geo, t->l1[l1_index]);
+  const uint64_t table = table_of (t, l1_index);
   const size_t slice_size = q2_cache_slice_size (t->cache);
   const size_t in_table = l2_index << geo->entry_bits;
   const size_t skip = in_table & (slice_size - 1);
   struct q2_cache_span span;
   size_t len;
 
-  assert (l1_index < t->l1_entries && table != 0);
+  assert (table != 0);
   len = q2_min (q2_min (count << geo->entry_bits, size), slice_size - skip);
   len = q2_align_down (len, UINT64_C (1) << geo->entry_bits);
   *ret_count = len >> geo->entry_bits;
@@ -193,7 +217,7 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
                     "L1 entry %" PRIu64 " points to an L2 table at offset "
                     "0x%" PRIx64 ", where no table can be; check the image "
                     "with 'qemu-img check'", l1_index, table);
-  if (table >= t->file_size) {
+  if (table >= q2_io_size (io)) {
     memset (buf, 0, len);
     return 0;
   }
@@ -263,14 +287,13 @@ add_table (struct preload *p, uint64_t guest_off, uint64_t end)
 {
   const struct q2_tables *const t = p->tables;
   const struct q2_geometry *const geo = t->geo;
-  const uint64_t table =
-    q2_l1e_table (geo, t->l1[q2_l1_index (geo, guest_off)]);
+  const uint64_t table = table_of (t, q2_l1_index (geo, guest_off));
   const size_t slice_size = q2_cache_slice_size (t->cache);
   const uint64_t unit = q2_min (SLOW_LOAD, geo->l2_table_size);
   uint64_t from, to;
 
   if (table == 0 || !q2_is_aligned (table, geo->table_align) ||
-      table >= t->file_size)
+      table >= q2_io_size (p->io))
     return true;
   from = q2_align_down (q2_l2_index (geo, guest_off) << geo->entry_bits,
                         unit);
@@ -311,4 +334,130 @@ q2_tables_preload (struct q2_tables *t, const struct q2_io *io,
   }
   q2_workers_batch (workers, preload_piece, &p, p.nr,
                     io->host->concurrent ? MAX_PARALLEL : 1);
+}
+
+/* ---- Changing entries ---------------------------------------------------- */
+
+void
+q2_tables_set_l1 (struct q2_tables *t, uint64_t l1_index, uint64_t entry)
+{
+  bool *const dirty = &t->l1_dirty[l1_index / L1_SECTOR];
+
+  assert (l1_index < t->l1_entries);
+  __atomic_store_n (&t->l1[l1_index], entry, __ATOMIC_RELEASE);
+  t->nr_l1_dirty += !*dirty;
+  *dirty = true;
+}
+
+bool
+q2_tables_update_l2 (struct q2_tables *t, uint64_t l1_index,
+                     uint64_t l2_index, const void *raw, uint64_t count)
+{
+  const size_t slice_size = q2_cache_slice_size (t->cache);
+  const size_t in_table = l2_index << t->geo->entry_bits;
+
+  return q2_cache_update (t->cache, table_of (t, l1_index) + in_table,
+                          in_table & (slice_size - 1), raw,
+                          count << t->geo->entry_bits);
+}
+
+uint64_t
+q2_tables_slice_entries (const struct q2_tables *t)
+{
+  return q2_cache_slice_size (t->cache) >> t->geo->entry_bits;
+}
+
+void
+q2_tables_forget (struct q2_tables *t, uint64_t host_off)
+{
+  q2_cache_drop (t->cache, host_off, t->geo->cluster_size);
+}
+
+size_t
+q2_tables_nr_dirty (const struct q2_tables *t)
+{
+  return q2_cache_nr_dirty (t->cache) + t->nr_l1_dirty;
+}
+
+uint64_t
+q2_tables_capacity (const struct q2_tables *t)
+{
+  return q2_cache_capacity (t->cache);
+}
+
+/* Copy the changed sectors of the L1 table, which is 0-filled at its end. */
+static int
+gather_l1 (struct q2_tables *t, struct q2_dirty *d, struct qcow2_error *err)
+{
+  const size_t unit = L1_SECTOR * 8;
+
+  *d = (struct q2_dirty) { .nr = 0 };
+  if (t->nr_l1_dirty == 0)
+    return 0;
+  d->host_off = malloc (t->nr_l1_dirty * sizeof *d->host_off);
+  d->bytes = calloc (t->nr_l1_dirty, unit);
+  if (d->host_off == NULL || d->bytes == NULL) {
+    free (d->host_off);
+    free (d->bytes);
+    return q2_fail_nomem (err, "writing the L1 table");
+  }
+  for (uint32_t s = 0; s * L1_SECTOR < t->l1_entries; ++s) {
+    if (!t->l1_dirty[s])
+      continue;
+    for (uint32_t i = s * L1_SECTOR;
+         i < (s + 1) * L1_SECTOR && i < t->l1_entries; ++i)
+      store_be64 (d->bytes + d->nr * unit + (i % L1_SECTOR) * 8, t->l1[i]);
+    d->host_off[d->nr++] = t->l1_host_off + s * unit;
+    t->l1_dirty[s] = false;
+  }
+  t->nr_l1_dirty = 0;
+  return 0;
+}
+
+int
+q2_tables_gather (struct q2_tables *t, struct q2_tables_dirty *d,
+                  struct qcow2_error *err)
+{
+  if (gather_l1 (t, &d->l1, err) == -1)
+    return -1;
+  if (q2_cache_gather (t->cache, &d->l2, err) == -1) {
+    q2_tables_end_gather (t, d, false);
+    return -1;
+  }
+  return 0;
+}
+
+int
+q2_tables_write_l1 (struct q2_tables *t, const struct q2_tables_dirty *d,
+                    const struct q2_io *io, struct qcow2_error *err)
+{
+  /* What is behind the entries of the disk belongs to saved VM states. */
+  return q2_dirty_write (&d->l1, L1_SECTOR * 8,
+                         t->l1_host_off + (uint64_t) t->l1_entries * 8, io,
+                         QCOW2_IO_L1, err);
+}
+
+int
+q2_tables_write_l2 (struct q2_tables *t, const struct q2_tables_dirty *d,
+                    const struct q2_io *io, struct qcow2_error *err)
+{
+  return q2_dirty_write (&d->l2, q2_cache_slice_size (t->cache), UINT64_MAX,
+                         io, QCOW2_IO_L2, err);
+}
+
+void
+q2_tables_end_gather (struct q2_tables *t, struct q2_tables_dirty *d,
+                      bool written)
+{
+  for (size_t i = 0; !written && i < d->l1.nr; ++i) {
+    bool *const dirty =
+      &t->l1_dirty[(d->l1.host_off[i] - t->l1_host_off) / (L1_SECTOR * 8)];
+
+    t->nr_l1_dirty += !*dirty;
+    *dirty = true;
+  }
+  free (d->l1.host_off);
+  free (d->l1.bytes);
+  d->l1 = (struct q2_dirty) { .nr = 0 };
+  q2_cache_end_gather (t->cache, &d->l2, written);
 }

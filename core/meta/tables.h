@@ -66,6 +66,64 @@ extern void q2_tables_get_stats (struct q2_tables *tables,
                                  uint64_t *ret_hits, uint64_t *ret_misses)
   __attribute__ ((__nonnull__));
 
+/* ---- Changing entries ---------------------------------------------------- */
+
+/* As for slices (cache.h), callers of these exclude each other with a lock of
+ * theirs; readers see an entry as it was or as it is.
+ */
+
+/* The L1 entry as it is in the file, but in CPU byte order. */
+extern uint64_t q2_tables_l1_entry (const struct q2_tables *tables,
+                                    uint64_t l1_index)
+  __attribute__ ((__nonnull__));
+extern void q2_tables_set_l1 (struct q2_tables *tables, uint64_t l1_index,
+                              uint64_t entry) __attribute__ ((__nonnull__));
+
+/* Replace 'count' raw entries of the table of a non-empty L1 entry, all in
+ * one slice; false if that is not in the cache.
+ */
+extern bool q2_tables_update_l2 (struct q2_tables *tables,
+                                 uint64_t l1_index, uint64_t l2_index,
+                                 const void *raw, uint64_t count)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* How many entries a slice has. */
+extern uint64_t q2_tables_slice_entries (const struct q2_tables *tables)
+  __attribute__ ((__nonnull__));
+
+/* Something else is in this cluster of the file now. */
+extern void q2_tables_forget (struct q2_tables *tables, uint64_t host_off)
+  __attribute__ ((__nonnull__));
+
+/* Changed slices, of all that fit. */
+extern size_t q2_tables_nr_dirty (const struct q2_tables *tables)
+  __attribute__ ((__nonnull__));
+extern uint64_t q2_tables_capacity (const struct q2_tables *tables)
+  __attribute__ ((__nonnull__));
+
+/* What is to be written in one commit: see q2_cache_gather. */
+struct q2_tables_dirty {
+  struct q2_dirty l1, l2;
+};
+extern int q2_tables_gather (struct q2_tables *tables,
+                             struct q2_tables_dirty *ret_dirty,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_tables_write_l1 (struct q2_tables *tables,
+                               const struct q2_tables_dirty *dirty,
+                               const struct q2_io *io,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_tables_write_l2 (struct q2_tables *tables,
+                               const struct q2_tables_dirty *dirty,
+                               const struct q2_io *io,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_tables_end_gather (struct q2_tables *tables,
+                                  struct q2_tables_dirty *dirty,
+                                  bool written)
+  __attribute__ ((__nonnull__));
+
 /* Host offset of an L2 entry, for messages. */
 extern uint64_t q2_tables_l2_entry_off (const struct q2_tables *tables,
                                         uint64_t l1_index, uint64_t l2_index)

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* frees.c - runs of clusters that lost a reference.
+ *
+ * Owns      the memory of the list.
+ * Method    room is made before tables are changed, so that adding a run
+ *           afterwards cannot fail.
+ * Locks     none of its own.
+ */
+#include "config.h"
+
+#include "alloc/frees.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool
+q2_frees_reserve (struct q2_frees *f, size_t more)
+{
+  struct q2_free_run *runs;
+  size_t max = f->max;
+
+  if (f->max - f->nr >= more)
+    return true;
+  while (max - f->nr < more)
+    max = max < 64 ? 64 : 2 * max;
+  runs = realloc (f->runs, max * sizeof *runs);
+  if (runs == NULL)
+    return false;
+  f->runs = runs;
+  f->max = max;
+  return true;
+}
+
+void
+q2_frees_add (struct q2_frees *f, uint64_t cluster, uint64_t nr)
+{
+  struct q2_free_run *const last = f->nr > 0 ? &f->runs[f->nr - 1] : NULL;
+
+  assert (nr > 0);
+  if (last && last->cluster + last->nr == cluster) {
+    last->nr += nr;
+    return;
+  }
+  assert (f->nr < f->max);
+  f->runs[f->nr++] = (struct q2_free_run) { cluster, nr };
+}
+
+void
+q2_frees_move (struct q2_frees *to, struct q2_frees *from)
+{
+  if (to->nr == 0) {
+    q2_frees_destroy (to);
+    *to = *from;
+    *from = (struct q2_frees) { .nr = 0 };
+    return;
+  }
+  if (from->nr > 0 && q2_frees_reserve (to, from->nr)) {
+    memcpy (to->runs + to->nr, from->runs, from->nr * sizeof *from->runs);
+    to->nr += from->nr;
+  }
+  q2_frees_destroy (from);
+}
+
+void
+q2_frees_destroy (struct q2_frees *f)
+{
+  free (f->runs);
+  *f = (struct q2_frees) { .nr = 0 };
+}

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* refcounts.c - the refcount table and the refcounts of clusters.
+ *
+ * Owns      both in memory, and how they are written.
+ * Method    blocks are cached a slice of 4 KiB at a time, because with large
+ *           clusters a block is large and only a part of it is in use.
+ *           Slices only come in under the owner's lock, so that what a
+ *           function has found there stays while it works.
+ * Locks     see refcounts.h.
+ * Does not  know what is free for use: that also depends on what is reserved
+ *           (space.c) and on what a commit has yet to make durable (frees.c).
+ */
+#include "config.h"
+
+#include "alloc/refcounts.h"
+
+#include "format/refcount_bits.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define SLICE_SIZE 4096
+#define SECTOR_ENTRIES 64
+#define CACHE_BYTES (UINT64_C (4) << 20)
+
+/* What is read at once from a block on a slow host. */
+#define SLOW_LOAD (UINT64_C (64) << 10)
+
+#define ENTRY_OFFSET UINT64_C (0xfffffffffffffe00)
+#define FIELD_OFFSET 48         /* of table offset and clusters, in the header */
+
+static int
+check_table (const struct q2_refcounts *rc, struct qcow2_error *err)
+{
+  for (uint64_t i = 0; i < rc->table_entries; ++i)
+    if (!q2_is_aligned (rc->table[i], rc->geo->cluster_size) ||
+        rc->table[i] >> 56 != 0)
+      return q2_fail (err, QCOW2_ERR_CORRUPT, rc->table_host_off + i * 8,
+                      "refcount table entry %" PRIu64 " points to offset 0x%"
+                      PRIx64 ", where no refcount block can be; repair the "
+                      "image with 'qemu-img check -r all'", i, rc->table[i]);
+  return 0;
+}
+
+int
+q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
+                   const struct q2_header *h, const struct q2_io *io,
+                   struct qcow2_error *err)
+{
+  const uint64_t bytes =
+    (uint64_t) h->refcount_table_clusters << geo->cluster_bits;
+
+  *rc = (struct q2_refcounts) {
+    .geo = geo, .table_entries = bytes / 8,
+    .table_host_off = h->refcount_table_offset,
+    .table_clusters = h->refcount_table_clusters,
+  };
+  rc->table = malloc (bytes);
+  rc->sector_dirty = calloc (rc->table_entries / SECTOR_ENTRIES, 1);
+  if (rc->table == NULL || rc->sector_dirty == NULL)
+    return q2_fail_nomem (err, "the refcount table");
+  if (q2_io_read (io, rc->table, bytes, rc->table_host_off,
+                  QCOW2_IO_REFCOUNT, err) == -1)
+    return -1;
+  for (uint64_t i = 0; i < rc->table_entries; ++i)
+    rc->table[i] = load_be64 (&rc->table[i]) & ENTRY_OFFSET;
+  rc->cache =
+    q2_cache_new_unshared (CACHE_BYTES,
+                           q2_min (geo->cluster_size, SLICE_SIZE), err);
+  if (rc->cache == NULL)
+    return -1;
+  return check_table (rc, err);
+}
+
+void
+q2_refcounts_destroy (struct q2_refcounts *rc)
+{
+  q2_cache_free (rc->cache);
+  free (rc->table);
+  free (rc->sector_dirty);
+}
+
+/* ---- One refcount ------------------------------------------------------- */
+
+bool
+q2_refcounts_is_uncovered_locked (const struct q2_refcounts *rc,
+                                  uint64_t cluster)
+{
+  const uint64_t i = cluster >> rc->geo->refblock_bits;
+
+  return i >= rc->table_entries || rc->table[i] == 0;
+}
+
+/* Where the refcount of a covered cluster is: a byte, or its first. */
+static uint64_t
+place (const struct q2_refcounts *rc, uint64_t cluster)
+{
+  const unsigned bits = rc->geo->refblock_bits;
+  const uint64_t in_block = cluster & ((UINT64_C (1) << bits) - 1);
+
+  return rc->table[cluster >> bits] +
+    ((in_block << rc->geo->refcount_order) >> 3);
+}
+
+/* Bytes that hold one refcount, and which of several in one byte it is. */
+static size_t
+width (const struct q2_refcounts *rc)
+{
+  const unsigned order = rc->geo->refcount_order;
+
+  return order < 3 ? 1 : (size_t) 1 << (order - 3);
+}
+
+static size_t
+index_in_byte (const struct q2_refcounts *rc, uint64_t cluster)
+{
+  const unsigned order = rc->geo->refcount_order;
+
+  return order < 3 ? cluster & ((1u << (3 - order)) - 1) : 0;
+}
+
+static bool
+lookup (struct q2_refcounts *rc, uint64_t cluster, unsigned char *bytes,
+        struct q2_need *need)
+{
+  const uint64_t off = place (rc, cluster);
+  const size_t skip = off & (q2_cache_slice_size (rc->cache) - 1);
+
+  need->slice_off = off - skip;
+  return q2_cache_lookup (rc->cache, off, skip, bytes, width (rc));
+}
+
+bool
+q2_refcounts_get_locked (struct q2_refcounts *rc, uint64_t cluster,
+                         uint64_t *ret_value, struct q2_need *need)
+{
+  unsigned char bytes[8];
+
+  *ret_value = 0;
+  if (q2_refcounts_is_uncovered_locked (rc, cluster))
+    return true;
+  if (!lookup (rc, cluster, bytes, need))
+    return false;
+  *ret_value = q2_refcount_get (bytes, rc->geo->refcount_order,
+                                index_in_byte (rc, cluster));
+  return true;
+}
+
+bool
+q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
+                         uint64_t value, struct q2_need *need)
+{
+  const uint64_t off = place (rc, cluster);
+  unsigned char bytes[8];
+
+  if (!lookup (rc, cluster, bytes, need))
+    return false;
+  q2_refcount_set (bytes, rc->geo->refcount_order,
+                   index_in_byte (rc, cluster), value);
+  return q2_cache_update (rc->cache, off,
+                          off & (q2_cache_slice_size (rc->cache) - 1), bytes,
+                          width (rc));
+}
+
+bool
+q2_refcounts_find_locked (struct q2_refcounts *rc, uint64_t from,
+                          uint64_t max, uint64_t *ret_first,
+                          uint64_t *ret_nr, struct q2_need *need)
+{
+  const unsigned order = rc->geo->refcount_order;
+  const size_t slice_size = q2_cache_slice_size (rc->cache);
+  const uint64_t per_slice = ((uint64_t) slice_size << 3) >> order;
+  const uint64_t first = q2_align_down (from, per_slice);
+  unsigned char slice[SLICE_SIZE];
+  uint64_t i = from - first, nr = 0;
+
+  assert (!q2_refcounts_is_uncovered_locked (rc, from));
+  need->slice_off = q2_align_down (place (rc, from), slice_size);
+  if (!q2_cache_lookup (rc->cache, need->slice_off, 0, slice, slice_size))
+    return false;
+  while (i < per_slice && q2_refcount_get (slice, order, i) != 0)
+    ++i;
+  while (i + nr < per_slice && nr < max &&
+         q2_refcount_get (slice, order, i + nr) == 0)
+    ++nr;
+  *ret_first = first + i;
+  *ret_nr = nr;
+  return true;
+}
+
+/* ---- Loading ------------------------------------------------------------ */
+
+int
+q2_refcounts_read (const struct q2_refcounts *rc, const struct q2_io *io,
+                   const struct q2_need *need, struct q2_need_bytes *ret,
+                   struct qcow2_error *err)
+{
+  const size_t slice_size = q2_cache_slice_size (rc->cache);
+  const size_t len = q2_io_is_slow (io)
+    ? q2_min (SLOW_LOAD, rc->geo->cluster_size) : slice_size;
+  Q2_CLEANUP_FREE unsigned char *bytes = malloc (len);
+
+  if (bytes == NULL)
+    return q2_fail_nomem (err, "a refcount block");
+  ret->host_off = q2_align_down (need->slice_off, len);
+  ret->len = len;
+  if (q2_io_read (io, bytes, len, ret->host_off, QCOW2_IO_REFCOUNT, err)
+      == -1)
+    return -1;
+  ret->bytes = q2_take (bytes);
+  return 0;
+}
+
+bool
+q2_refcounts_put_locked (struct q2_refcounts *rc, struct q2_need_bytes *b)
+{
+  const size_t slice_size = q2_cache_slice_size (rc->cache);
+  bool ok = true;
+
+  for (size_t i = 0; i < b->len; i += slice_size)
+    ok &= q2_cache_insert (rc->cache, b->host_off + i, b->bytes + i, false);
+  free (b->bytes);
+  b->bytes = NULL;
+  return ok;
+}
+
+/* ---- The table ----------------------------------------------------------- */
+
+static void
+make_entry_dirty (struct q2_refcounts *rc, uint64_t i)
+{
+  bool *const dirty = &rc->sector_dirty[i / SECTOR_ENTRIES];
+
+  rc->nr_sectors_dirty += !*dirty;
+  *dirty = true;
+}
+
+/* Put the slice that has the refcount of 'cluster', all of whose others are
+ * 0, into the cache with those of [cluster, end) set to 1.  Returns how many
+ * that were.
+ */
+static uint64_t
+make_slice (struct q2_refcounts *rc, uint64_t cluster, uint64_t end)
+{
+  const size_t slice_size = q2_cache_slice_size (rc->cache);
+  const unsigned order = rc->geo->refcount_order;
+  const uint64_t per_slice = ((uint64_t) slice_size << 3) >> order;
+  const uint64_t first = q2_align_down (cluster, per_slice);
+  const uint64_t n = q2_min (end, first + per_slice) - cluster;
+  unsigned char slice[SLICE_SIZE] = { 0 };
+  bool ok;
+
+  for (uint64_t i = 0; i < n; ++i)
+    q2_refcount_set (slice, order, cluster - first + i, 1);
+  ok = q2_cache_insert (rc->cache, q2_align_down (place (rc, cluster),
+                                                  slice_size), slice, true);
+  assert (ok);
+  (void) ok;
+  return n;
+}
+
+bool
+q2_refcounts_has_room_locked (const struct q2_refcounts *rc, uint64_t used)
+{
+  const uint64_t per_slice =
+    ((uint64_t) q2_cache_slice_size (rc->cache) << 3) >>
+    rc->geo->refcount_order;
+
+  return q2_cache_room (rc->cache) >= used / per_slice + 2;
+}
+
+void
+q2_refcounts_cover_locked (struct q2_refcounts *rc, uint64_t first_block,
+                           uint64_t nr, uint64_t host_off, uint64_t cluster,
+                           uint64_t used)
+{
+  const uint64_t cluster_size = rc->geo->cluster_size;
+  const uint64_t end = cluster + used;
+
+  assert (first_block + nr <= rc->table_entries);
+  q2_cache_drop (rc->cache, host_off, nr * cluster_size);
+  for (uint64_t i = 0; i < nr; ++i) {
+    assert (rc->table[first_block + i] == 0);
+    rc->table[first_block + i] = host_off + i * cluster_size;
+    make_entry_dirty (rc, first_block + i);
+  }
+  while (cluster < end)
+    cluster += make_slice (rc, cluster, end);
+}
+
+int
+q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
+                                uint32_t clusters, struct qcow2_error *err)
+{
+  const uint64_t entries = ((uint64_t) clusters << rc->geo->cluster_bits) / 8;
+  Q2_CLEANUP_FREE uint64_t *table = calloc (entries, 8);
+  Q2_CLEANUP_FREE bool *dirty = calloc (entries / SECTOR_ENTRIES, 1);
+
+  assert (entries >= rc->table_entries);
+  if (table == NULL || dirty == NULL || rc->nr_old == Q2_MAX_OLD_TABLES)
+    return q2_fail_nomem (err, "a larger refcount table");
+  memcpy (table, rc->table, rc->table_entries * 8);
+  rc->old[rc->nr_old].host_off = rc->table_host_off;
+  rc->old[rc->nr_old++].clusters = rc->table_clusters;
+  free (rc->table);
+  free (rc->sector_dirty);
+  rc->table = q2_take (table);
+  rc->sector_dirty = q2_take (dirty);
+  rc->nr_sectors_dirty = 0;
+  rc->table_entries = entries;
+  rc->table_host_off = host_off;
+  rc->table_clusters = clusters;
+  rc->moved = true;
+  return 0;
+}
+
+/* ---- Commit ------------------------------------------------------------- */
+
+bool
+q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)
+{
+  return q2_cache_nr_dirty (rc->cache) > 0 || rc->nr_sectors_dirty > 0 ||
+    rc->moved;
+}
+
+static void
+copy_entries (const struct q2_refcounts *rc, unsigned char *out,
+              uint64_t from, uint64_t nr)
+{
+  for (uint64_t i = 0; i < nr; ++i)
+    store_be64 (out + 8 * i, rc->table[from + i]);
+}
+
+static int
+gather_sectors (struct q2_refcounts *rc, struct q2_dirty *d,
+                struct qcow2_error *err)
+{
+  const size_t unit = SECTOR_ENTRIES * 8;
+
+  if (rc->nr_sectors_dirty == 0)
+    return 0;
+  d->host_off = malloc (rc->nr_sectors_dirty * sizeof *d->host_off);
+  d->bytes = malloc (rc->nr_sectors_dirty * unit);
+  if (d->host_off == NULL || d->bytes == NULL)
+    return q2_fail_nomem (err, "writing the refcount table");
+  for (uint64_t s = 0; s < rc->table_entries / SECTOR_ENTRIES; ++s)
+    if (rc->sector_dirty[s]) {
+      copy_entries (rc, d->bytes + d->nr * unit, s * SECTOR_ENTRIES,
+                    SECTOR_ENTRIES);
+      d->host_off[d->nr++] = rc->table_host_off + s * unit;
+    }
+  return 0;
+}
+
+static int
+gather_table (struct q2_refcounts *rc, struct q2_refcounts_dirty *d,
+              struct qcow2_error *err)
+{
+  if (!rc->moved)
+    return gather_sectors (rc, &d->sectors, err);
+  d->table = malloc (rc->table_entries * 8);
+  if (d->table == NULL)
+    return q2_fail_nomem (err, "writing the refcount table");
+  copy_entries (rc, d->table, 0, rc->table_entries);
+  d->nr_old = rc->nr_old;
+  return 0;
+}
+
+static void
+free_dirty (struct q2_refcounts_dirty *d)
+{
+  free (d->sectors.host_off);
+  free (d->sectors.bytes);
+  free (d->table);
+  *d = (struct q2_refcounts_dirty) { .nr_old = 0 };
+}
+
+int
+q2_refcounts_gather_locked (struct q2_refcounts *rc,
+                            struct q2_refcounts_dirty *d,
+                            struct qcow2_error *err)
+{
+  *d = (struct q2_refcounts_dirty) {
+    .table_host_off = rc->table_host_off,
+    .table_clusters = rc->table_clusters,
+  };
+  if (gather_table (rc, d, err) == -1 ||
+      q2_cache_gather (rc->cache, &d->slices, err) == -1) {
+    free_dirty (d);
+    return -1;
+  }
+  memset (rc->sector_dirty, 0, rc->table_entries / SECTOR_ENTRIES);
+  rc->nr_sectors_dirty = 0;
+  rc->moved = false;
+  return 0;
+}
+
+int
+q2_refcounts_write (const struct q2_refcounts *rc,
+                    const struct q2_refcounts_dirty *d,
+                    const struct q2_io *io, struct qcow2_error *err)
+{
+  if (q2_dirty_write (&d->slices, q2_cache_slice_size (rc->cache),
+                      UINT64_MAX, io, QCOW2_IO_REFCOUNT, err) == -1)
+    return -1;
+  if (d->table == NULL)
+    return 0;
+  return q2_io_write (io, d->table,
+                      (uint64_t) d->table_clusters << rc->geo->cluster_bits,
+                      d->table_host_off, QCOW2_IO_REFCOUNT, err);
+}
+
+int
+q2_refcounts_write_links (const struct q2_refcounts *rc,
+                          const struct q2_refcounts_dirty *d,
+                          const struct q2_io *io, struct qcow2_error *err)
+{
+  unsigned char field[12];
+
+  (void) rc;
+  if (d->table == NULL)
+    return q2_dirty_write (&d->sectors, SECTOR_ENTRIES * 8, UINT64_MAX, io,
+                           QCOW2_IO_REFCOUNT, err);
+  store_be64 (field, d->table_host_off);
+  store_be32 (field + 8, d->table_clusters);
+  return q2_io_write (io, field, sizeof field, FIELD_OFFSET,
+                      QCOW2_IO_HEADER, err);
+}
+
+void
+q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
+                                struct q2_refcounts_dirty *d, bool written)
+{
+  const size_t unit = SECTOR_ENTRIES * 8;
+
+  /* A table that moved again meanwhile is written as a whole anyway. */
+  if (!written && d->table != NULL)
+    rc->moved = true;
+  for (size_t i = 0; !written && !rc->moved && i < d->sectors.nr; ++i)
+    make_entry_dirty (rc, (d->sectors.host_off[i] - rc->table_host_off) /
+                      unit * SECTOR_ENTRIES);
+  q2_cache_end_gather (rc->cache, &d->slices, written);
+  free_dirty (d);
+}

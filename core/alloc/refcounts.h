@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* refcounts.h - the refcount table and the refcounts of clusters, in memory.
+ *
+ * The table is in memory as a whole (at most 8 MiB), refcount blocks as
+ * slices in a cache of their own.  Nothing here does I/O while it answers:
+ * a slice that is missing is reported, the caller loads it without holding a
+ * lock, and asks again.
+ *
+ * Locks: every function that ends in _locked is called under the lock of
+ * whoever owns the struct; the others say so.
+ *
+ * Spec: "Reference counts".
+ */
+#ifndef QCOW2_ALLOC_REFCOUNTS_H
+#define QCOW2_ALLOC_REFCOUNTS_H
+
+#include "format/header.h"
+#include "meta/cache.h"
+
+#define Q2_MAX_OLD_TABLES 8
+
+struct q2_refcounts {
+  const struct q2_geometry *geo;
+  uint64_t *table;              /* host offsets of blocks, 0: none */
+  uint64_t table_entries;       /* a whole number of clusters of them */
+  uint64_t table_host_off;
+  uint32_t table_clusters;
+  bool *sector_dirty;           /* changed entries, by 64 of them */
+  size_t nr_sectors_dirty;
+  bool moved;                   /* the header names another table still */
+  struct { uint64_t host_off; uint32_t clusters; } old[Q2_MAX_OLD_TABLES];
+  unsigned nr_old;              /* tables to be freed once it does not */
+  struct q2_cache *cache;
+};
+
+/* What a _locked function needs before it can answer: a slice of a block to
+ * be loaded.
+ */
+struct q2_need {
+  uint64_t slice_off;
+};
+
+/* Read the table; checks every entry's alignment. */
+extern int q2_refcounts_init (struct q2_refcounts *rc,
+                              const struct q2_geometry *geo,
+                              const struct q2_header *h,
+                              const struct q2_io *io,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_refcounts_destroy (struct q2_refcounts *rc)
+  __attribute__ ((__nonnull__));
+
+/* True if the cluster has no refcount block: its refcount is 0. */
+extern bool q2_refcounts_is_uncovered_locked (const struct q2_refcounts *rc,
+                                              uint64_t cluster)
+  __attribute__ ((__nonnull__));
+
+/* Get or set one refcount.  False: *ret_need has to be loaded first.
+ * Setting needs a cluster that is covered.
+ */
+extern bool q2_refcounts_get_locked (struct q2_refcounts *rc,
+                                     uint64_t cluster, uint64_t *ret_value,
+                                     struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern bool q2_refcounts_set_locked (struct q2_refcounts *rc,
+                                     uint64_t cluster, uint64_t value,
+                                     struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Find the first free cluster in [from, end of the slice that covers it),
+ * and how many of at most 'max' behind it are free too, in that slice.
+ * *ret_nr is 0 if there is none, and *ret_first the end of the slice.
+ */
+extern bool q2_refcounts_find_locked (struct q2_refcounts *rc,
+                                      uint64_t from, uint64_t max,
+                                      uint64_t *ret_first, uint64_t *ret_nr,
+                                      struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Read the slice, and what a slow host may bring with it, without a lock;
+ * then put it in place under the lock.
+ */
+struct q2_need_bytes {
+  uint64_t host_off;
+  size_t len;
+  unsigned char *bytes;
+};
+extern int q2_refcounts_read (const struct q2_refcounts *rc,
+                              const struct q2_io *io,
+                              const struct q2_need *need,
+                              struct q2_need_bytes *ret_bytes,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* False if there is no room: too much is waiting to be written. */
+extern bool q2_refcounts_put_locked (struct q2_refcounts *rc,
+                                     struct q2_need_bytes *bytes)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Enter 'nr' blocks, numbers first_block and on, whose clusters follow each
+ * other in the file from host_off on and are zeros there, and set the
+ * refcounts of [cluster, cluster+used), all of which they cover, to 1.  There
+ * must be room for that: if not, too much is waiting to be written.
+ */
+extern bool q2_refcounts_has_room_locked (const struct q2_refcounts *rc,
+                                          uint64_t used)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_refcounts_cover_locked (struct q2_refcounts *rc,
+                                       uint64_t first_block, uint64_t nr,
+                                       uint64_t host_off, uint64_t cluster,
+                                       uint64_t used)
+  __attribute__ ((__nonnull__));
+
+/* The table is to be 'clusters' long from now on, at host_off. */
+extern int q2_refcounts_move_table_locked (struct q2_refcounts *rc,
+                                           uint64_t host_off,
+                                           uint32_t clusters,
+                                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- Commit ------------------------------------------------------------- */
+
+struct q2_refcounts_dirty {
+  struct q2_dirty slices;
+  struct q2_dirty sectors;      /* of the table where it is ... */
+  unsigned char *table;         /* ... or all of it, if it has moved */
+  uint64_t table_host_off;
+  uint32_t table_clusters;
+  unsigned nr_old;              /* how many of rc->old this lets go */
+};
+
+static inline bool
+q2_refcounts_dirty_links (const struct q2_refcounts_dirty *d)
+{
+  return d->sectors.nr > 0 || d->table != NULL;
+}
+
+extern bool q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)
+  __attribute__ ((__nonnull__));
+extern int q2_refcounts_gather_locked (struct q2_refcounts *rc,
+                                       struct q2_refcounts_dirty *ret_dirty,
+                                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* Step 2a: refcounts, and a table that has moved; no lock. */
+extern int q2_refcounts_write (const struct q2_refcounts *rc,
+                               const struct q2_refcounts_dirty *dirty,
+                               const struct q2_io *io,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* Step 2b: what makes new blocks, or the moved table, part of the image. */
+extern int q2_refcounts_write_links (const struct q2_refcounts *rc,
+                                     const struct q2_refcounts_dirty *dirty,
+                                     const struct q2_io *io,
+                                     struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
+                                            struct q2_refcounts_dirty *dirty,
+                                            bool written)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_ALLOC_REFCOUNTS_H */

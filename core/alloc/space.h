@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* space.h - where new clusters go, and what becomes free.
+ *
+ * A cluster is free if its refcount in memory is 0 and nobody has reserved
+ * it.  A refcount in memory goes up when a cluster is handed out, before
+ * anything points to it, and down when the commit that made its unlinking
+ * durable has ended and no request uses it any more (ORDER-5, ORDER-6 of
+ * docs/ORDERING.md), so nothing on disk points to a cluster that is free.
+ *
+ * All functions may be called by any thread and may do I/O.
+ */
+#ifndef QCOW2_ALLOC_SPACE_H
+#define QCOW2_ALLOC_SPACE_H
+
+#include "alloc/frees.h"
+#include "alloc/refcounts.h"
+#include "meta/overlap.h"
+
+struct q2_space;
+
+/* Read the refcount table.  'overlap', which has all other metadata, gets
+ * the refcount blocks and must outlive the result.
+ */
+extern struct q2_space *q2_space_new (const struct q2_geometry *geo,
+                                      const struct q2_header *h,
+                                      struct q2_overlap *overlap,
+                                      const struct q2_io *io,
+                                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_space_free (struct q2_space *space);
+
+/* Functions that return this have changed nothing: too many changes wait to
+ * be written for more of them to have room.  Commit, and call again.
+ */
+#define Q2_SPACE_COMMIT_FIRST 1
+
+/* Hand out up to 'want' clusters in one run, with refcount 1.  'stream' says
+ * what the first is for, in clusters of the disk: who asks for the one after
+ * what he has got last gets the cluster after that.  Q2_SPACE_NO_STREAM for
+ * tables.  On failure nothing has changed.  Returns 0, 1 (see above) or -1.
+ */
+#define Q2_SPACE_NO_STREAM UINT64_MAX
+struct q2_space_run {
+  uint64_t cluster, nr;
+  bool zero;                    /* the file is known to read as zeros there */
+};
+extern int q2_space_alloc (struct q2_space *space, const struct q2_io *io,
+                           uint64_t stream, uint64_t want,
+                           struct q2_space_run *ret_run,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Take back clusters that were handed out and never linked.  What cannot be
+ * taken back is leaked.
+ */
+extern void q2_space_undo (struct q2_space *space, const struct q2_io *io,
+                           uint64_t cluster, uint64_t nr)
+  __attribute__ ((__nonnull__));
+
+/* Take one reference from each cluster of the runs; those that have none
+ * left are free, and, with 'trim', given back to the host before that.  Runs
+ * that are done are taken from the list.  Returns 0, 1 (see above) or -1, and
+ * then what is left in the list is to be tried again.
+ */
+extern int q2_space_release (struct q2_space *space, const struct q2_io *io,
+                             struct q2_frees *frees, bool trim,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Host offset of the end of the last cluster that is in use, but not less
+ * than 'min', by looking back from the end of the file.
+ */
+extern int q2_space_find_end (struct q2_space *space, const struct q2_io *io,
+                              uint64_t min, uint64_t *ret_end,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The cluster has no refcount at all. */
+extern bool q2_space_is_uncovered (struct q2_space *space, uint64_t cluster)
+  __attribute__ ((__nonnull__));
+
+/* So many changes wait to be written that it is time for a commit. */
+extern bool q2_space_is_pressed (struct q2_space *space)
+  __attribute__ ((__nonnull__));
+
+/* ---- Commit: see refcounts.h -------------------------------------------- */
+
+extern bool q2_space_is_dirty (struct q2_space *space)
+  __attribute__ ((__nonnull__));
+extern int q2_space_gather (struct q2_space *space,
+                            struct q2_refcounts_dirty *ret_dirty,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_space_write (struct q2_space *space,
+                           const struct q2_refcounts_dirty *dirty,
+                           const struct q2_io *io, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_space_write_links (struct q2_space *space,
+                                 const struct q2_refcounts_dirty *dirty,
+                                 const struct q2_io *io,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* If it was written, the clusters of refcount tables that are no longer in
+ * use are added to 'frees'.
+ */
+extern void q2_space_end_gather (struct q2_space *space,
+                                 struct q2_refcounts_dirty *dirty,
+                                 bool written, struct q2_frees *frees)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_ALLOC_SPACE_H */

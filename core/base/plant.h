@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* plant.h - places where a test can plant an ordering bug.
+ *
+ * The crash tests must be able to show that they would notice.  In a core
+ * compiled with -DQ2_PLANTS (the tests' own copy) the global q2_planted names
+ * the bug to commit; everywhere else Q2_PLANTED is constant false and leaves
+ * no trace in the code.
+ */
+#ifndef QCOW2_BASE_PLANT_H
+#define QCOW2_BASE_PLANT_H
+
+enum q2_plant {
+  Q2_PLANT_NONE,
+  Q2_PLANT_SKIP_FLUSH_2A,       /* no flush between refcounts and entries */
+  Q2_PLANT_SKIP_FLUSH_2B,       /* none after linking refcount blocks */
+  Q2_PLANT_EARLY_RELEASE,       /* free space before its unlink is durable */
+  Q2_PLANT_EARLY_L1,            /* publish L1 entries before 2a's flush */
+  Q2_PLANT_REUSE,               /* free space at once, without any commit */
+  Q2_PLANT_RELEASE_GATHERING,   /* release what the next commit unlinks */
+  Q2_PLANT_JOIN_RUNNING,        /* a flush is content with a running commit */
+};
+
+#ifdef Q2_PLANTS
+extern int q2_planted;
+#define Q2_PLANTED(name) (q2_planted == (name))
+#else
+#define Q2_PLANTED(name) (0)
+#endif
+
+#endif /* QCOW2_BASE_PLANT_H */

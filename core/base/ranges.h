@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ranges.h - exclusive locks on ranges of numbers.
+ *
+ * Held over I/O, unlike mutexes: a holder is in the middle of changing what
+ * the range stands for.  The node lives on the holder's stack.
+ */
+#ifndef QCOW2_BASE_RANGES_H
+#define QCOW2_BASE_RANGES_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct q2_range {
+  struct q2_range *next;
+  uint64_t start, end;          /* end > start, exclusive */
+};
+
+struct q2_ranges {
+  pthread_mutex_t lock;
+  pthread_cond_t released;
+  struct q2_range *first;       /* held; they do not overlap */
+  unsigned waiting;
+};
+
+extern void q2_ranges_init (struct q2_ranges *ranges)
+  __attribute__ ((__nonnull__));
+extern void q2_ranges_destroy (struct q2_ranges *ranges)
+  __attribute__ ((__nonnull__));
+
+/* Take [start, end), waiting until nobody holds any of it. */
+extern void q2_ranges_lock (struct q2_ranges *ranges, struct q2_range *node,
+                            uint64_t start, uint64_t end)
+  __attribute__ ((__nonnull__));
+
+/* Take it if nobody holds any of it. */
+extern bool q2_ranges_trylock (struct q2_ranges *ranges,
+                               struct q2_range *node, uint64_t start,
+                               uint64_t end)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Wait until those who hold any of it now have released it, or until none
+ * does.
+ */
+extern void q2_ranges_wait (struct q2_ranges *ranges, uint64_t start,
+                            uint64_t end) __attribute__ ((__nonnull__));
+
+extern void q2_ranges_unlock (struct q2_ranges *ranges,
+                              struct q2_range *node)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_BASE_RANGES_H */

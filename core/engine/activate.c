@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* activate.c - what happens before the first change, and at the end.
+ *
+ * Owns      the life of struct q2_writer, and the feature bits in the header
+ *           while the image is written to.
+ * Method    opening an image for writing and writing nothing must leave it as
+ *           it was, so everything that prepares it is done by the first
+ *           request that changes something: what was read ahead is dropped,
+ *           refcounts and the places of metadata are read, and feature bits
+ *           that promise what a writer might break are changed and flushed
+ *           (ORDER-7, ORDER-8), all before the request goes on.
+ * Locks     activate_lock, held over I/O: the requests that come meanwhile
+ *           need the same.
+ */
+#include "config.h"
+
+#include "engine/writer.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* Where the feature bits are in the header of version 3. */
+#define FEATURES_OFFSET 72
+
+/* More commits than it can take until nothing is left to be released. */
+#define MAX_LAST_COMMITS 16
+
+void
+q2_writer_init (struct q2_writer *w)
+{
+  pthread_mutex_init (&w->activate_lock, NULL);
+  pthread_mutex_init (&w->link_lock, NULL);
+  pthread_mutex_init (&w->commit_lock, NULL);
+  pthread_mutex_init (&w->release_lock, NULL);
+  pthread_cond_init (&w->committed, NULL);
+  q2_ranges_init (&w->clusters);
+  q2_ranges_init (&w->l1);
+  w->gathering = 1;
+  w->last_batch = &w->first_batch;
+}
+
+void
+q2_writer_destroy (struct q2_writer *w)
+{
+  while (w->first_batch) {
+    struct q2_batch *const b = w->first_batch;
+
+    w->first_batch = b->next;
+    q2_frees_destroy (&b->frees);
+    free (b);
+  }
+  q2_frees_destroy (&w->unlinked);
+  q2_space_free (w->space);
+  q2_overlap_free (w->overlap);
+  q2_ranges_destroy (&w->l1);
+  q2_ranges_destroy (&w->clusters);
+  pthread_cond_destroy (&w->committed);
+  pthread_mutex_destroy (&w->release_lock);
+  pthread_mutex_destroy (&w->commit_lock);
+  pthread_mutex_destroy (&w->link_lock);
+  pthread_mutex_destroy (&w->activate_lock);
+}
+
+/* ---- Feature bits ---------------------------------------------------------- */
+
+/* Write the feature bits of w->header, and flush. */
+static int
+write_features (struct q2_writer *w, const struct q2_io *io,
+                struct qcow2_error *err)
+{
+  unsigned char bits[24];
+
+  store_be64 (bits, w->header.incompatible);
+  store_be64 (bits + 8, w->header.compatible);
+  store_be64 (bits + 16, w->header.autoclear);
+  if (q2_io_write (io, bits, sizeof bits, FEATURES_OFFSET, QCOW2_IO_HEADER,
+                   err) == -1)
+    return -1;
+  if (q2_io_flush (io, err) == 0)
+    return 0;
+  w->failed = true;
+  return -1;
+}
+
+static bool
+is_lazy (const struct q2_writer *w)
+{
+  return w->header.compatible & Q2_COMPAT_LAZY_REFCOUNTS;
+}
+
+/* Bits that say that something is up to date, which we do not know and so
+ * cannot keep up to date; and, if refcounts may be written late, that.
+ */
+static int
+prepare_features (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  const uint64_t known = Q2_AUTOCLEAR_BITMAPS | Q2_AUTOCLEAR_DATA_RAW;
+  const struct q2_header before = w->header;
+
+  w->header.autoclear &= known;
+  if (is_lazy (w))
+    w->header.incompatible |= Q2_INCOMPAT_DIRTY;
+  if (w->header.version < 3 ||
+      (before.autoclear == w->header.autoclear &&
+       before.incompatible == w->header.incompatible))
+    return 0;
+  if (write_features (w, io, err) == 0)
+    return 0;
+  w->header = before;
+  return -1;
+}
+
+/* ---- Where metadata is ------------------------------------------------------- */
+
+static int
+add_l2_tables (struct q2_writer *w, struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = w->geo;
+
+  for (uint64_t i = 0; i < geo->l1_needed; ++i) {
+    const uint64_t l1e = q2_tables_l1_entry (w->tables, i);
+    const uint64_t table = q2_l1e_table (geo, l1e);
+
+    if (table != 0 && q2_is_aligned (table, geo->cluster_size) &&
+        (l1e & Q2_ENTRY_COPIED) &&
+        q2_overlap_add (w->overlap, table, geo->cluster_size, Q2_META_L2,
+                        err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+static int
+add_metadata (struct q2_writer *w, struct qcow2_error *err)
+{
+  const struct q2_header *const h = &w->header;
+  struct q2_overlap *const o = w->overlap;
+
+  if (q2_overlap_add (o, 0, w->geo->cluster_size, Q2_META_HEADER, err) == -1
+      || q2_overlap_add (o, h->l1_offset, (uint64_t) h->l1_entries * 8,
+                         Q2_META_L1, err) == -1 ||
+      q2_overlap_add (o, h->refcount_table_offset,
+                      (uint64_t) h->refcount_table_clusters <<
+                      w->geo->cluster_bits, Q2_META_REFCOUNT_TABLE, err)
+      == -1)
+    return -1;
+  return add_l2_tables (w, err);
+}
+
+/* ---- The first change ---------------------------------------------------------- */
+
+static int
+check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
+{
+  if (q2_overlap_class (w->overlap, 0) == Q2_META_HEADER &&
+      !q2_space_is_uncovered (w->space, 0))
+    return 0;
+  return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.refcount_table_offset,
+                  "the image has no refcounts for its header; repair it "
+                  "with 'qemu-img check -r all'");
+}
+
+static int
+activate (struct q2_writer *w, const struct q2_io *io,
+          struct qcow2_error *err)
+{
+  const uint64_t l1_end =
+    w->header.l1_offset + (uint64_t) w->header.l1_entries * 8;
+
+  /* What was read before may be out of date from now on. */
+  q2_ahead_disable (w->reader->ahead);
+  atomic_store (&io->shared->written, true);
+  if ((w->overlap = q2_overlap_new (w->geo->cluster_bits, err)) == NULL ||
+      add_metadata (w, err) == -1 ||
+      (w->space = q2_space_new (w->geo, &w->header, w->overlap, io, err))
+      == NULL ||
+      check_header_is_counted (w, err) == -1 ||
+      /* A commit must not find that the file is too short for a table. */
+      q2_io_grow (io, l1_end, err) == -1 ||
+      prepare_features (w, io, err) == -1)
+    return -1;
+  return 0;
+}
+
+static int
+activate_once (struct q2_writer *w, const struct q2_io *io,
+               struct qcow2_error *err)
+{
+  int r = 0;
+
+  pthread_mutex_lock (&w->activate_lock);
+  if (!w->active) {
+    r = activate (w, io, err);
+    if (r == 0)
+      w->active = true;
+    else {                      /* the next request tries again */
+      q2_space_free (w->space);
+      q2_overlap_free (w->overlap);
+      w->space = NULL;
+      w->overlap = NULL;
+    }
+  }
+  pthread_mutex_unlock (&w->activate_lock);
+  return r;
+}
+
+int
+q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
+                 struct qcow2_error *err)
+{
+  if (w->failed)
+    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                       "nothing is written since a flush of the image file "
+                       "has failed; disconnect all clients and connect "
+                       "again");
+  if (w->corrupt)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
+                    "nothing is written since the image was found to be "
+                    "corrupt; repair it with 'qemu-img check -r all'");
+  atomic_fetch_add_explicit (&w->changes, 1, memory_order_relaxed);
+  if (w->active)
+    return 0;
+  return activate_once (w, io, err);
+}
+
+void
+q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
+                      const struct qcow2_error *err)
+{
+  struct qcow2_error ignored;
+
+  if (err->kind != QCOW2_ERR_CORRUPT)
+    return;
+  pthread_mutex_lock (&w->activate_lock);
+  if (w->active && !w->corrupt) {
+    w->corrupt = true;
+    w->header.incompatible |= Q2_INCOMPAT_CORRUPT;
+    if (w->log)
+      w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image is corrupt: it is "
+              "marked so and not written to any more");
+    if (w->header.version >= 3 &&
+        write_features (w, io, &ignored) == -1 && w->log)
+      w->log (w->log_opaque, QCOW2_LOG_WARNING, ignored.text);
+  }
+  pthread_mutex_unlock (&w->activate_lock);
+}
+
+/* ---- The end -------------------------------------------------------------------- */
+
+/* Releasing changes refcounts, which makes another commit necessary. */
+static int
+commit_all (struct q2_writer *w, const struct q2_io *io,
+            struct qcow2_error *err)
+{
+  for (unsigned i = 0; i < MAX_LAST_COMMITS; ++i) {
+    if (q2_writer_commit (w, io, err) == -1)
+      return -1;
+    if (!q2_writer_is_dirty (w))
+      return 0;
+  }
+  return 0;                     /* what cannot be released is leaked */
+}
+
+static int
+cut_file (struct q2_writer *w, const struct q2_io *io,
+          struct qcow2_error *err)
+{
+  uint64_t end;
+  int r;
+
+  if (io->host->ops->cut == NULL || q2_io_size (io) == io->file_size)
+    return 0;
+  r = q2_space_find_end (w->space, io, io->file_size, &end, err);
+  if (r != 0)
+    return r == -1 ? -1 : 0;
+  r = io->host->ops->cut (io->host->opaque, end);
+  if (r != 0)
+    return q2_fail_io (err, r, end, "giving back space at the end of the "
+                       "image file failed");
+  return 0;
+}
+
+int
+q2_writer_end (struct q2_writer *w, const struct q2_io *io,
+               struct qcow2_error *err)
+{
+  if (!w->active)
+    return 0;
+  if (w->failed || w->corrupt)
+    return 0;                   /* which was an error then */
+  if (commit_all (w, io, err) == -1)
+    return -1;
+  if (is_lazy (w)) {
+    w->header.incompatible &= ~Q2_INCOMPAT_DIRTY;
+    if (write_features (w, io, err) == -1)
+      return -1;
+  }
+  return cut_file (w, io, err);
+}

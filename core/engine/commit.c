@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* commit.c - making changes durable, in an order that survives a crash.
+ *
+ * Owns      the numbered commits, and what they let go.
+ * Method    docs/ORDERING.md has the rules; the steps have its numbers.
+ *
+ *             1   copy what has changed                        (memory only)
+ *             2a  write refcounts, moved refcount table; flush ORDER-1, -3
+ *             2b  link new refcount blocks, or that table; flush    ORDER-2
+ *             3   write L2 entries and L1 entries; flush            ORDER-4
+ *             4   release what the entries have let go      ORDER-5, ORDER-6
+ *
+ *           A step with nothing to write is left out, with its flush.  The
+ *           flush of 2a is also what makes guest data durable before an
+ *           entry exposes it.
+ *
+ *           One commit runs at a time.  Whoever wants one joins the one that
+ *           has not begun yet, and waits or runs it himself.  If it fails,
+ *           everything it had copied counts as changed again, and each of
+ *           those who waited tries himself.
+ * Locks     commit_lock guards the numbers, link_lock the entries while they
+ *           are copied; neither is held over I/O.  release_lock is, by the
+ *           one who releases; nobody waits for it but who needs space.
+ */
+#include "config.h"
+
+#include "engine/writer.h"
+
+#include "base/error.h"
+#include "base/plant.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#ifdef Q2_PLANTS
+int q2_planted;
+#endif
+
+/* When to commit without being asked. */
+#define MAX_UNLINKED 65536
+
+struct commit {
+  struct q2_refcounts_dirty refcounts;
+  struct q2_tables_dirty tables;
+  struct q2_frees frees;
+};
+
+static bool
+has_tables (const struct commit *c)
+{
+  return c->tables.l1.nr > 0 || c->tables.l2.nr > 0;
+}
+
+/* ---- Steps ---------------------------------------------------------------- */
+
+/* Entries first: the refcounts that they rely on went up before they were
+ * linked, so they are among those copied afterwards.
+ */
+static int
+step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
+{
+  int r;
+
+  *c = (struct commit) { .frees = { .nr = 0 } };
+  pthread_mutex_lock (&w->link_lock);
+  r = q2_tables_gather (w->tables, &c->tables, err);
+  if (r == 0) {
+    c->frees = w->unlinked;
+    w->unlinked = (struct q2_frees) { .nr = 0 };
+  }
+  pthread_mutex_unlock (&w->link_lock);
+  if (r == 0)
+    r = q2_space_gather (w->space, &c->refcounts, err);
+  return r;
+}
+
+static int
+flush (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+{
+  if (q2_io_flush (io, err) == 0)
+    return 0;
+  /* What was written may be lost although a later flush succeeds. */
+  w->failed = true;
+  return -1;
+}
+
+static int
+step_2a (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+         struct qcow2_error *err)
+{
+  if (q2_space_write (w->space, &c->refcounts, io, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_EARLY_L1) &&
+      q2_tables_write_l1 (w->tables, &c->tables, io, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2A) && has_tables (c))
+    return 0;
+  return flush (w, io, err);
+}
+
+static int
+step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+         struct qcow2_error *err)
+{
+  if (!q2_refcounts_dirty_links (&c->refcounts))
+    return 0;
+  if (q2_space_write_links (w->space, &c->refcounts, io, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2B) && has_tables (c))
+    return 0;
+  return flush (w, io, err);
+}
+
+/* No slice of a table is written to what is something else. */
+static int
+check_tables (struct q2_writer *w, const struct commit *c,
+              struct qcow2_error *err)
+{
+  for (size_t i = 0; i < c->tables.l2.nr; ++i)
+    if (q2_overlap_check (w->overlap, c->tables.l2.host_off[i], 1,
+                          Q2_META_L2, err) == -1)
+      return -1;
+  return 0;
+}
+
+static int
+step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+        struct qcow2_error *err)
+{
+  if (!has_tables (c))
+    return 0;
+  if (check_tables (w, c, err) == -1 ||
+      q2_tables_write_l2 (w->tables, &c->tables, io, err) == -1 ||
+      q2_tables_write_l1 (w->tables, &c->tables, io, err) == -1)
+    return -1;
+  return flush (w, io, err);
+}
+
+static void
+add_batch (struct q2_writer *w, struct q2_frees *frees)
+{
+  struct q2_batch *b;
+
+  if (frees->nr == 0) {
+    q2_frees_destroy (frees);
+    return;
+  }
+  b = malloc (sizeof *b);
+  if (b == NULL) {              /* then they are leaked */
+    q2_frees_destroy (frees);
+    return;
+  }
+  atomic_fetch_add (&w->nr_pending, frees->nr);
+  *b = (struct q2_batch) {
+    .frees = *frees, .stamp = q2_flight_stamp (&w->flight),
+  };
+  pthread_mutex_lock (&w->commit_lock);
+  *w->last_batch = b;
+  w->last_batch = &b->next;
+  pthread_mutex_unlock (&w->commit_lock);
+}
+
+/* The commit has ended; what it had copied is in the file, or is to be
+ * written again.
+ */
+static void
+end_steps (struct q2_writer *w, struct commit *c, bool written)
+{
+  q2_space_end_gather (w->space, &c->refcounts, written, &c->frees);
+  pthread_mutex_lock (&w->link_lock);
+  q2_tables_end_gather (w->tables, &c->tables, written);
+  if (!written)
+    q2_frees_move (&w->unlinked, &c->frees);
+  else if (Q2_PLANTED (Q2_PLANT_RELEASE_GATHERING))
+    q2_frees_move (&c->frees, &w->unlinked);
+  pthread_mutex_unlock (&w->link_lock);
+  add_batch (w, &c->frees);
+}
+
+static int
+run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+{
+  struct commit c;
+  int r;
+
+  atomic_fetch_add_explicit (&w->commits, 1, memory_order_relaxed);
+  r = step_1 (w, &c, err);
+  if (r == 0) {
+    if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE))
+      add_batch (w, &c.frees);
+    if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE) &&
+        q2_writer_release (w, io, err) == -1)
+      r = -1;
+  }
+  if (r == 0)
+    r = step_2a (w, io, &c, err);
+  if (r == 0)
+    r = step_2b (w, io, &c, err);
+  if (r == 0)
+    r = step_3 (w, io, &c, err);
+  end_steps (w, &c, r == 0);
+  return r;
+}
+
+/* ---- Commits --------------------------------------------------------------- */
+
+static int
+fail_flushed (struct qcow2_error *err)
+{
+  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                     "a flush of the image file has failed, so it is not "
+                     "known what is in there; nothing is written any more "
+                     "until all clients have disconnected and connected "
+                     "again");
+}
+
+/* Run the commit that is being gathered.  Called and returns with the lock. */
+static int
+run_locked (struct q2_writer *w, const struct q2_io *io,
+            struct qcow2_error *err)
+{
+  const uint64_t number = w->gathering++;
+  int r;
+
+  w->committing = true;
+  pthread_mutex_unlock (&w->commit_lock);
+  r = run (w, io, err);
+  pthread_mutex_lock (&w->commit_lock);
+  w->committing = false;
+  if (r == 0)
+    w->finished = number;
+  pthread_cond_broadcast (&w->committed);
+  return r;
+}
+
+int
+q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  uint64_t number;
+  bool mine = false;
+  int r = 0;
+
+  pthread_mutex_lock (&w->commit_lock);
+  number = w->gathering;
+  if (Q2_PLANTED (Q2_PLANT_JOIN_RUNNING) && w->committing)
+    number--;
+  while (r == 0 && w->finished < number) {
+    if (w->failed)
+      r = fail_flushed (err);
+    else if (w->committing)
+      pthread_cond_wait (&w->committed, &w->commit_lock);
+    else {
+      r = run_locked (w, io, err);
+      mine = true;
+    }
+  }
+  pthread_mutex_unlock (&w->commit_lock);
+  /* The disk is as durable as was asked for; space that could not be
+   * released is released later.
+   */
+  if (r == 0 && mine) {
+    struct qcow2_error ignored;
+
+    if (q2_writer_release (w, io, &ignored) == -1 && w->log)
+      w->log (w->log_opaque, QCOW2_LOG_DEBUG, ignored.text);
+  }
+  return r;
+}
+
+bool
+q2_writer_is_dirty (struct q2_writer *w)
+{
+  bool dirty;
+
+  if (!w->active)
+    return false;
+  pthread_mutex_lock (&w->link_lock);
+  dirty = q2_tables_nr_dirty (w->tables) > 0 || w->unlinked.nr > 0;
+  pthread_mutex_unlock (&w->link_lock);
+  return dirty || q2_space_is_dirty (w->space) ||
+    atomic_load (&w->nr_pending) > 0;
+}
+
+int
+q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
+                   struct qcow2_error *err)
+{
+  bool pressed;
+
+  pthread_mutex_lock (&w->link_lock);
+  pressed = w->unlinked.nr > MAX_UNLINKED ||
+    q2_tables_nr_dirty (w->tables) > q2_tables_capacity (w->tables) / 2;
+  pthread_mutex_unlock (&w->link_lock);
+  if (!pressed && !q2_space_is_pressed (w->space))
+    return 0;
+  return q2_writer_commit (w, io, err);
+}
+
+/* ---- Releasing -------------------------------------------------------------- */
+
+/* The oldest batch, if everybody who could use its clusters has left. */
+static struct q2_batch *
+take_batch (struct q2_writer *w)
+{
+  struct q2_batch *b;
+
+  pthread_mutex_lock (&w->commit_lock);
+  b = w->first_batch;
+  if (b != NULL && !q2_flight_has_passed (&w->flight, b->stamp))
+    b = NULL;
+  if (b != NULL) {
+    w->first_batch = b->next;
+    if (w->first_batch == NULL)
+      w->last_batch = &w->first_batch;
+  }
+  pthread_mutex_unlock (&w->commit_lock);
+  return b;
+}
+
+static void
+put_back (struct q2_writer *w, struct q2_batch *b)
+{
+  pthread_mutex_lock (&w->commit_lock);
+  b->next = w->first_batch;
+  w->first_batch = b;
+  if (b->next == NULL)
+    w->last_batch = &b->next;
+  pthread_mutex_unlock (&w->commit_lock);
+}
+
+int
+q2_writer_release (struct q2_writer *w, const struct q2_io *io,
+                   struct qcow2_error *err)
+{
+  struct q2_batch *b;
+  int r = 0;
+
+  pthread_mutex_lock (&w->release_lock);
+  while (r == 0 && (b = take_batch (w)) != NULL) {
+    const size_t before = b->frees.nr;
+
+    r = q2_space_release (w->space, io, &b->frees,
+                          w->discard == QCOW2_DISCARD_UNMAP, err);
+    atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
+    if (b->frees.nr > 0)
+      put_back (w, b);
+    else {
+      q2_frees_destroy (&b->frees);
+      free (b);
+    }
+  }
+  pthread_mutex_unlock (&w->release_lock);
+  return r;
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* write.c - writing, zeroing, trimming and flushing the host; growing it.
+ *
+ * Owns      the rules of the writing half of struct qcow2_io_ops; nothing
+ *           else calls them.
+ * Method    like reading (io.c).  Where the host has a minimum block, a write
+ *           that ends inside a block reads the rest of it first; every write,
+ *           aligned or not, holds its blocks meanwhile, or the rest would be
+ *           written back over what somebody else has just written.
+ * Locks     shared->blocks, a range lock, is held over I/O, which is its
+ *           purpose; only with minimum blocks.  shared->grow_lock is held
+ *           while the host grows the file: who waits for it needs just that.
+ */
+#include "config.h"
+
+#include "io/io.h"
+
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+static const unsigned char zeros[65536];
+
+void
+q2_io_shared_init (struct q2_io_shared *shared)
+{
+  pthread_mutex_init (&shared->grow_lock, NULL);
+  q2_ranges_init (&shared->blocks);
+}
+
+void
+q2_io_shared_destroy (struct q2_io_shared *shared)
+{
+  q2_ranges_destroy (&shared->blocks);
+  pthread_mutex_destroy (&shared->grow_lock);
+  for (size_t i = 0; i < Q2_IO_WINDOWS; ++i)
+    free (shared->windows[i].bytes);
+}
+
+/* ---- Growing ----------------------------------------------------------- */
+
+static int
+fail_no_space (const struct q2_io *io, uint64_t min_size,
+               struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_NO_SPACE, min_size,
+                  "no space left: the image file has %" PRIu64 " bytes and "
+                  "%" PRIu64 " are needed; give it room by making what holds "
+                  "it larger, for example with 'truncate -s' or 'lvextend'",
+                  q2_io_size (io), min_size);
+}
+
+static int
+grow_locked (const struct q2_io *io, uint64_t min_size,
+             struct qcow2_error *err)
+{
+  uint64_t size = 0;
+  int r;
+
+  if (q2_io_end (io) >= min_size)
+    return 0;
+  r = io->host->ops->grow (io->host->opaque, min_size, &size);
+  if (r == ENOSPC || r == EFBIG || r == EDQUOT)
+    return fail_no_space (io, min_size, err);
+  if (r != 0)
+    return q2_fail_io (err, r, min_size,
+                       "making the image file %" PRIu64 " bytes long failed: "
+                       "%s", min_size, strerror (r));
+  assert (size >= min_size);
+  atomic_store_explicit (&io->shared->grown_size, size,
+                         memory_order_release);
+  return 0;
+}
+
+int
+q2_io_grow (const struct q2_io *io, uint64_t min_size,
+            struct qcow2_error *err)
+{
+  int r;
+
+  min_size = q2_align_up (min_size, io->host->min_block);
+  if (q2_io_end (io) >= min_size)
+    return 0;
+  if (io->host->ops->grow == NULL || io->shared == NULL)
+    return fail_no_space (io, min_size, err);
+  pthread_mutex_lock (&io->shared->grow_lock);
+  r = grow_locked (io, min_size, err);
+  pthread_mutex_unlock (&io->shared->grow_lock);
+  return r;
+}
+
+/* ---- Writing ----------------------------------------------------------- */
+
+static int
+fail_write (const char *what, int r, uint64_t count, uint64_t host_off,
+            enum qcow2_io_class class, struct qcow2_error *err)
+{
+  /* What is below may be a sparse file on a full disk. */
+  if (r == ENOSPC || r == EDQUOT)
+    return q2_fail (err, QCOW2_ERR_NO_SPACE, host_off,
+                    "%s %" PRIu64 " bytes of %s at offset 0x%" PRIx64
+                    " failed: %s below the image; make room there", what,
+                    count, q2_io_class_name (class), host_off, strerror (r));
+  return q2_fail_io (err, r, host_off,
+                     "%s %" PRIu64 " bytes of %s at offset 0x%" PRIx64
+                     " failed: %s", what, count, q2_io_class_name (class),
+                     host_off, strerror (r));
+}
+
+static int
+write_aligned (const struct q2_io *io, const unsigned char *buf,
+               uint64_t count, uint64_t host_off, enum qcow2_io_class class,
+               struct qcow2_error *err)
+{
+  while (count > 0) {
+    const uint32_t n = (uint32_t) q2_min (count, q2_io_max_request (io));
+    const int r =
+      io->host->ops->pwrite (io->host->opaque, buf, n, host_off, class);
+
+    if (io->shared)
+      q2_meter_count_write (&io->shared->meter, class, n);
+    if (r != 0)
+      return fail_write ("writing", r, n, host_off, class, err);
+    buf += n;
+    host_off += n;
+    count -= n;
+  }
+  return 0;
+}
+
+/* Part of one block; the rest of it stays. */
+static int
+write_partial_block (const struct q2_io *io, const void *buf, size_t count,
+                     uint64_t host_off, enum qcow2_io_class class,
+                     struct qcow2_error *err)
+{
+  const uint32_t block = io->host->min_block;
+  const uint64_t start = q2_align_down (host_off, block);
+  Q2_CLEANUP_FREE unsigned char *bounce = malloc (block);
+
+  if (bounce == NULL)
+    return q2_fail_nomem (err, "an aligned block");
+  if (q2_io_read (io, bounce, block, start, class, err) == -1)
+    return -1;
+  memcpy (bounce + (host_off - start), buf, count);
+  return write_aligned (io, bounce, block, start, class, err);
+}
+
+/* Head, body and tail; the caller holds the blocks. */
+static int
+write_split (const struct q2_io *io, const unsigned char *buf,
+             uint64_t count, uint64_t host_off, enum qcow2_io_class class,
+             struct qcow2_error *err)
+{
+  const uint64_t block = io->host->min_block;
+
+  if (!q2_is_aligned (host_off, block)) {
+    const uint64_t n =
+      q2_min (count, q2_align_up (host_off, block) - host_off);
+
+    if (write_partial_block (io, buf, n, host_off, class, err) == -1)
+      return -1;
+    buf += n;
+    host_off += n;
+    count -= n;
+  }
+  if (count >= block) {
+    const uint64_t n = q2_align_down (count, block);
+
+    if (write_aligned (io, buf, n, host_off, class, err) == -1)
+      return -1;
+    buf += n;
+    host_off += n;
+    count -= n;
+  }
+  if (count > 0)
+    return write_partial_block (io, buf, count, host_off, class, err);
+  return 0;
+}
+
+int
+q2_io_write (const struct q2_io *io, const void *buf, uint64_t count,
+             uint64_t host_off, enum qcow2_io_class class,
+             struct qcow2_error *err)
+{
+  const uint64_t block = io->host->min_block;
+  const uint64_t end = host_off + count;
+  struct q2_range range;
+  int r;
+
+  if (count == 0)
+    return 0;
+  if (end > q2_io_end (io) && q2_io_grow (io, end, err) == -1)
+    return -1;
+  if (block == 1)
+    return write_aligned (io, buf, count, host_off, class, err);
+  assert (io->shared != NULL);
+  q2_ranges_lock (&io->shared->blocks, &range,
+                  q2_align_down (host_off, block), q2_align_up (end, block));
+  r = write_split (io, buf, count, host_off, class, err);
+  q2_ranges_unlock (&io->shared->blocks, &range);
+  return r;
+}
+
+/* ---- Zeroing ----------------------------------------------------------- */
+
+static int
+write_zeros (const struct q2_io *io, uint64_t count, uint64_t host_off,
+             enum qcow2_io_class class, struct qcow2_error *err)
+{
+  while (count > 0) {
+    const uint64_t n = q2_min (count, sizeof zeros);
+
+    if (q2_io_write (io, zeros, n, host_off, class, err) == -1)
+      return -1;
+    host_off += n;
+    count -= n;
+  }
+  return 0;
+}
+
+static int
+zero_aligned (const struct q2_io *io, uint64_t count, uint64_t host_off,
+              bool may_punch, enum qcow2_io_class class,
+              struct qcow2_error *err)
+{
+  while (count > 0) {
+    const uint32_t n = (uint32_t) q2_min (count, q2_io_max_request (io));
+    const int r = io->host->ops->zero (io->host->opaque, n, host_off,
+                                       may_punch, class);
+
+    if (io->shared)
+      q2_meter_count_write (&io->shared->meter, class, n);
+    if (r != 0)
+      return fail_write ("zeroing", r, n, host_off, class, err);
+    host_off += n;
+    count -= n;
+  }
+  return 0;
+}
+
+/* Less than this is sooner written than asked for. */
+#define MIN_HOST_ZERO 32768
+
+int
+q2_io_zero (const struct q2_io *io, uint64_t count, uint64_t host_off,
+            bool may_punch, enum qcow2_io_class class,
+            struct qcow2_error *err)
+{
+  const uint64_t block = io->host->min_block;
+  const uint64_t start = q2_align_up (host_off, block);
+  const uint64_t end = q2_align_down (host_off + count, block);
+  struct q2_range range;
+  int r;
+
+  if (host_off + count > q2_io_end (io) &&
+      q2_io_grow (io, host_off + count, err) == -1)
+    return -1;
+  if (io->host->ops->zero == NULL || start >= end ||
+      end - start < MIN_HOST_ZERO)
+    return write_zeros (io, count, host_off, class, err);
+  if (write_zeros (io, start - host_off, host_off, class, err) == -1 ||
+      write_zeros (io, host_off + count - end, end, class, err) == -1)
+    return -1;
+  if (block == 1)
+    return zero_aligned (io, end - start, start, may_punch, class, err);
+  q2_ranges_lock (&io->shared->blocks, &range, start, end);
+  r = zero_aligned (io, end - start, start, may_punch, class, err);
+  q2_ranges_unlock (&io->shared->blocks, &range);
+  return r;
+}
+
+/* ---- Trimming and flushing ---------------------------------------------- */
+
+void
+q2_io_trim (const struct q2_io *io, uint64_t count, uint64_t host_off)
+{
+  const uint64_t block = io->host->min_block;
+  uint64_t end = q2_min (host_off + count, q2_io_end (io));
+
+  host_off = q2_align_up (host_off, block);
+  end = q2_align_down (end, block);
+  while (io->host->ops->trim != NULL && host_off < end) {
+    const uint32_t n =
+      (uint32_t) q2_min (end - host_off, q2_io_max_request (io));
+
+    if (io->host->ops->trim (io->host->opaque, n, host_off) != 0)
+      return;
+    host_off += n;
+  }
+}
+
+int
+q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
+{
+  const int r = io->host->ops->flush (io->host->opaque);
+
+  if (io->shared)
+    atomic_fetch_add_explicit (&io->shared->meter.flushes, 1,
+                               memory_order_relaxed);
+  if (r != 0)
+    return q2_fail_io (err, r, QCOW2_NO_OFFSET,
+                       "flushing the image file failed: %s", strerror (r));
+  return 0;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* overlap.c - which clusters of the file are metadata.
+ *
+ * Owns      the set.
+ * Method    a hash table with open addressing, at most half full; an entry
+ *           is the number of the cluster and its class in one word.  Taking
+ *           one out leaves a mark that it was there.
+ * Locks     overlap.lock.
+ */
+#include "config.h"
+
+#include "meta/overlap.h"
+
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#define CLASS_BITS 4
+#define CLASS_MASK ((UINT64_C (1) << CLASS_BITS) - 1)
+
+struct q2_overlap {
+  unsigned cluster_bits;
+  pthread_rwlock_t lock;
+  uint64_t *slots;              /* cluster << CLASS_BITS | class; 0: empty */
+  unsigned bits;                /* log2 of their number */
+  uint64_t used;                /* including those taken out */
+};
+
+static const char *
+class_name (enum q2_meta_class class)
+{
+  switch (class) {
+  case Q2_META_NONE:            return "guest data";
+  case Q2_META_HEADER:          return "the header";
+  case Q2_META_L1:              return "the L1 table";
+  case Q2_META_L2:              return "an L2 table";
+  case Q2_META_REFCOUNT_TABLE:  return "the refcount table";
+  case Q2_META_REFCOUNT_BLOCK:  return "a refcount block";
+  case Q2_META_SNAPSHOT_TABLE:  return "the snapshot table";
+  case Q2_META_INACTIVE_L1:     return "the L1 table of a snapshot";
+  case Q2_META_INACTIVE_L2:     return "an L2 table of a snapshot";
+  }
+  return "something";
+}
+
+struct q2_overlap *
+q2_overlap_new (unsigned cluster_bits, struct qcow2_error *err)
+{
+  struct q2_overlap *o = calloc (1, sizeof *o);
+
+  if (o == NULL ||
+      (o->slots = calloc (1 << 8, sizeof *o->slots)) == NULL) {
+    free (o);
+    q2_fail_nomem (err, "the overlap check");
+    return NULL;
+  }
+  o->bits = 8;
+  o->cluster_bits = cluster_bits;
+  pthread_rwlock_init (&o->lock, NULL);
+  return o;
+}
+
+void
+q2_overlap_free (struct q2_overlap *o)
+{
+  if (o == NULL)
+    return;
+  pthread_rwlock_destroy (&o->lock);
+  free (o->slots);
+  free (o);
+}
+
+/* The slot of the cluster, or the empty one where it would be. */
+static uint64_t *
+find_locked (const struct q2_overlap *o, uint64_t cluster)
+{
+  const uint64_t mask = (UINT64_C (1) << o->bits) - 1;
+  uint64_t i =
+    (cluster * UINT64_C (0x9e3779b97f4a7c15)) >> (64 - o->bits);
+
+  while (o->slots[i] != 0 && o->slots[i] >> CLASS_BITS != cluster)
+    i = (i + 1) & mask;
+  return &o->slots[i];
+}
+
+static int
+make_room_locked (struct q2_overlap *o, struct qcow2_error *err)
+{
+  uint64_t *const old = o->slots;
+  const uint64_t nr = UINT64_C (1) << o->bits;
+
+  if (2 * (o->used + 1) <= nr)
+    return 0;
+  o->slots = calloc (2 * nr, sizeof *o->slots);
+  if (o->slots == NULL) {
+    o->slots = old;
+    return q2_fail_nomem (err, "the overlap check");
+  }
+  o->bits++;
+  o->used = 0;
+  for (uint64_t i = 0; i < nr; ++i)
+    if ((old[i] & CLASS_MASK) != Q2_META_NONE) {
+      *find_locked (o, old[i] >> CLASS_BITS) = old[i];
+      o->used++;
+    }
+  free (old);
+  return 0;
+}
+
+static int
+fail_overlap (const struct q2_overlap *o, uint64_t cluster,
+              enum q2_meta_class wanted, enum q2_meta_class found,
+              struct qcow2_error *err)
+{
+  const uint64_t host_off = cluster << o->cluster_bits;
+
+  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                  "the cluster at offset 0x%" PRIx64 " is to hold %s, but it "
+                  "is part of %s; repair the image with 'qemu-img check -r "
+                  "all'", host_off, class_name (wanted), class_name (found));
+}
+
+static int
+add_locked (struct q2_overlap *o, uint64_t cluster,
+            enum q2_meta_class class, struct qcow2_error *err)
+{
+  uint64_t *slot;
+  enum q2_meta_class found;
+
+  if (make_room_locked (o, err) == -1)
+    return -1;
+  slot = find_locked (o, cluster);
+  found = (enum q2_meta_class) (*slot & CLASS_MASK);
+  if (found != Q2_META_NONE && found != class)
+    return fail_overlap (o, cluster, class, found, err);
+  o->used += *slot == 0;
+  *slot = cluster << CLASS_BITS | class;
+  return 0;
+}
+
+/* Number of the cluster behind the last of the range. */
+static uint64_t
+end_of (const struct q2_overlap *o, uint64_t host_off, uint64_t len)
+{
+  return ((host_off + len - 1) >> o->cluster_bits) + 1;
+}
+
+int
+q2_overlap_add (struct q2_overlap *o, uint64_t host_off, uint64_t len,
+                enum q2_meta_class class, struct qcow2_error *err)
+{
+  int r = 0;
+
+  if (len == 0)
+    return 0;
+  pthread_rwlock_wrlock (&o->lock);
+  for (uint64_t c = host_off >> o->cluster_bits;
+       r == 0 && c < end_of (o, host_off, len); ++c)
+    r = add_locked (o, c, class, err);
+  pthread_rwlock_unlock (&o->lock);
+  return r;
+}
+
+void
+q2_overlap_remove (struct q2_overlap *o, uint64_t host_off, uint64_t len)
+{
+  pthread_rwlock_wrlock (&o->lock);
+  for (uint64_t c = host_off >> o->cluster_bits;
+       len > 0 && c < end_of (o, host_off, len); ++c) {
+    uint64_t *const slot = find_locked (o, c);
+
+    if (*slot != 0)
+      *slot &= ~CLASS_MASK;
+  }
+  pthread_rwlock_unlock (&o->lock);
+}
+
+int
+q2_overlap_check (struct q2_overlap *o, uint64_t host_off, uint64_t len,
+                  enum q2_meta_class class, struct qcow2_error *err)
+{
+  int r = 0;
+
+  pthread_rwlock_rdlock (&o->lock);
+  for (uint64_t c = host_off >> o->cluster_bits;
+       r == 0 && len > 0 && c < end_of (o, host_off, len); ++c) {
+    const enum q2_meta_class found =
+      (enum q2_meta_class) (*find_locked (o, c) & CLASS_MASK);
+
+    if (found != Q2_META_NONE && found != class)
+      r = fail_overlap (o, c, class, found, err);
+  }
+  pthread_rwlock_unlock (&o->lock);
+  return r;
+}
+
+enum q2_meta_class
+q2_overlap_class (struct q2_overlap *o, uint64_t host_off)
+{
+  enum q2_meta_class found;
+
+  pthread_rwlock_rdlock (&o->lock);
+  found = (enum q2_meta_class)
+    (*find_locked (o, host_off >> o->cluster_bits) & CLASS_MASK);
+  pthread_rwlock_unlock (&o->lock);
+  return found;
+}
