@@ -336,6 +336,7 @@ guest_open (struct guest *g)
   };
   struct qcow2_error err;
 
+  host_reopen (&g->host);
   g->image = qcow2_open (&g->host.io, &options, &err);
   if (!unit_check (g->image != NULL, __FILE__, __LINE__, "%s: %s",
                    g->w->name, g->image ? "" : err.text))

@@ -136,6 +136,17 @@ delay (struct host *h, uint64_t random)
     usleep ((useconds_t) (random / 4 % h->spec.delay_us));
 }
 
+/* How much of an operation that fails is done: it ends between sectors. */
+static uint64_t
+part_of (const struct host_op *op, uint64_t random, uint32_t block)
+{
+  const uint64_t unit = block > SECTOR ? block : SECTOR;
+  const uint64_t end = op->host_off + random % (op->len + 1);
+
+  return end / unit * unit > op->host_off ?
+    end / unit * unit - op->host_off : 0;
+}
+
 /* Begin an operation; returns the errno it must fail with.  What is left of
  * op->len happens all the same.
  */
@@ -157,8 +168,7 @@ enter (struct host *h, struct host_op *op, struct host_op **ret_entry)
     op->len = 0;
   }
   else if (fault != 0)
-    op->len = in_part ? random / 3 % (op->len / h->io.min_block + 1) *
-      h->io.min_block : 0;
+    op->len = in_part ? part_of (op, random / 3, h->io.min_block) : 0;
   op->failed = fault != 0;
   *ret_entry = NULL;
   if (h->record && op->kind != HOST_READ &&
@@ -407,6 +417,12 @@ host_init (struct host *h, const struct host_spec *spec, const void *image,
     .max_block = spec->max_block,
     .concurrent = !spec->in_turn,
   };
+}
+
+void
+host_reopen (struct host *h)
+{
+  h->io.size = h->size;
 }
 
 void

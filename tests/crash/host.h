@@ -92,6 +92,9 @@ extern void host_init (struct host *h, const struct host_spec *spec,
                        const void *image, uint64_t size);
 extern void host_free (struct host *h);
 
+/* A new way to the file: it is as large as it is now.  Before each opening. */
+extern void host_reopen (struct host *h);
+
 /* Log everything from now on; forgets what was in the log. */
 extern void host_record (struct host *h);
 

@@ -5,7 +5,7 @@
  * in; each is switched on in turn, and some state must show it.  With none
  * of them the same campaigns find nothing.
  *
- * Owns      the switch, q2_planted.
+ * Owns      nothing; the switch, q2_planted, is in that copy.
  * Method    a process for each bug, since an engine that is wrong may also
  *           end in an assertion of its own.
  */
@@ -20,8 +20,6 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-int q2_planted;
 
 #define MAX_RUNS 6
 #define CAUGHT 9                /* exit status of a child */

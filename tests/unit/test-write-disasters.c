@@ -55,6 +55,7 @@ open_disk (struct disk *d)
     .writable = true, .overlap_check = QCOW2_OVERLAP_ALL,
   };
 
+  host_reopen (&d->host);
   d->image = qcow2_open (&d->host.io, &options, &d->err);
   return d->image != NULL && qcow2_get_info (d->image)->writable;
 }

@@ -54,7 +54,8 @@ choose_format (struct choice *c, struct rng *rng)
   r->fill_percent = rng_below (rng, 3) == 0 ? 0 :
     (unsigned) rng_below (rng, 100);
   r->compressed = rng_below (rng, 4) == 0;
-  if (order > 0 && rng_below (rng, 3) == 0)
+  /* Clusters in which many compressed ones lie need room to count. */
+  if (order > (r->compressed ? 3 : 0) && rng_below (rng, 3) == 0)
     r->snapshots = 1 + (unsigned) (order > 1 ? rng_below (rng, 2) : 0);
   prealloc = r->fill_percent == 0 && rng_below (rng, 4) == 0;
   snprintf (c->options, sizeof c->options,
@@ -140,6 +141,7 @@ open_model (struct model *m)
   };
   struct qcow2_error err;
 
+  host_reopen (&m->host);
   m->image = qcow2_open (&m->host.io, &options, &err);
   if (!unit_check (m->image != NULL, __FILE__, __LINE__, "open: %s",
                    m->image ? "" : err.text))
