@@ -21,7 +21,7 @@ enum q2_plant {
 };
 
 #ifdef Q2_PLANTS
-extern int q2_planted;
+extern int q2_planted;          /* the test's */
 #define Q2_PLANTED(name) (q2_planted == (name))
 #else
 #define Q2_PLANTED(name) (0)

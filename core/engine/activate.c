@@ -16,6 +16,8 @@
 
 #include "engine/writer.h"
 
+#include "meta/bitmaps.h"
+
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -56,6 +58,7 @@ q2_writer_destroy (struct q2_writer *w)
     free (b);
   }
   q2_frees_destroy (&w->unlinked);
+  q2_repair_free (w->repair);
   q2_space_free (w->space);
   q2_overlap_free (w->overlap);
   q2_ranges_destroy (&w->l1);
@@ -65,6 +68,19 @@ q2_writer_destroy (struct q2_writer *w)
   pthread_mutex_destroy (&w->commit_lock);
   pthread_mutex_destroy (&w->link_lock);
   pthread_mutex_destroy (&w->activate_lock);
+}
+
+void
+q2_writer_scan (struct q2_writer *w, const struct q2_io *io)
+{
+  if (w->header.version < 3 ||
+      !(w->header.incompatible & Q2_INCOMPAT_DIRTY))
+    return;
+  w->repair = q2_repair_scan (io, &w->header, w->geo, w->log, w->log_opaque,
+                              &w->repair_error);
+  w->unrepairable = w->repair == NULL;
+  if (w->unrepairable && w->log)
+    w->log (w->log_opaque, QCOW2_LOG_WARNING, w->repair_error.text);
 }
 
 /* ---- Feature bits ---------------------------------------------------------- */
@@ -95,7 +111,8 @@ is_lazy (const struct q2_writer *w)
 }
 
 /* Bits that say that something is up to date, which we do not know and so
- * cannot keep up to date; and, if refcounts may be written late, that.
+ * cannot keep up to date; bitmaps, which we know and still do not; and, if
+ * refcounts may be written late, that.  The flush makes all of it durable.
  */
 static int
 prepare_features (struct q2_writer *w, const struct q2_io *io,
@@ -109,49 +126,14 @@ prepare_features (struct q2_writer *w, const struct q2_io *io,
     w->header.incompatible |= Q2_INCOMPAT_DIRTY;
   if (w->header.version < 3 ||
       (before.autoclear == w->header.autoclear &&
-       before.incompatible == w->header.incompatible))
+       before.incompatible == w->header.incompatible &&
+       w->header.nr_bitmaps == 0))
     return 0;
-  if (write_features (w, io, err) == 0)
+  if (q2_bitmaps_mark_in_use (io, &w->header, w->geo, err) == 0 &&
+      write_features (w, io, err) == 0)
     return 0;
   w->header = before;
   return -1;
-}
-
-/* ---- Where metadata is ------------------------------------------------------- */
-
-static int
-add_l2_tables (struct q2_writer *w, struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = w->geo;
-
-  for (uint64_t i = 0; i < geo->l1_needed; ++i) {
-    const uint64_t l1e = q2_tables_l1_entry (w->tables, i);
-    const uint64_t table = q2_l1e_table (geo, l1e);
-
-    if (table != 0 && q2_is_aligned (table, geo->cluster_size) &&
-        (l1e & Q2_ENTRY_COPIED) &&
-        q2_overlap_add (w->overlap, table, geo->cluster_size, Q2_META_L2,
-                        err) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-static int
-add_metadata (struct q2_writer *w, struct qcow2_error *err)
-{
-  const struct q2_header *const h = &w->header;
-  struct q2_overlap *const o = w->overlap;
-
-  if (q2_overlap_add (o, 0, w->geo->cluster_size, Q2_META_HEADER, err) == -1
-      || q2_overlap_add (o, h->l1_offset, (uint64_t) h->l1_entries * 8,
-                         Q2_META_L1, err) == -1 ||
-      q2_overlap_add (o, h->refcount_table_offset,
-                      (uint64_t) h->refcount_table_clusters <<
-                      w->geo->cluster_bits, Q2_META_REFCOUNT_TABLE, err)
-      == -1)
-    return -1;
-  return add_l2_tables (w, err);
 }
 
 /* ---- The first change ---------------------------------------------------------- */
@@ -167,6 +149,30 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
                   "with 'qemu-img check -r all'");
 }
 
+/* The refcounts of an image that was not closed are made true. */
+static int
+repair (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+{
+  int r;
+
+  if (w->unrepairable) {
+    *err = w->repair_error;
+    return -1;
+  }
+  if (w->repair == NULL)
+    return 0;
+  r = q2_repair_write (w->repair, io, &w->header, w->geo, err);
+  q2_repair_free (w->repair);
+  w->repair = NULL;
+  if (r == 0)
+    r = q2_tables_reload (w->tables, io, err);
+  if (r == -1) {                /* nobody knows what has been written */
+    w->unrepairable = true;
+    w->repair_error = *err;
+  }
+  return r;
+}
+
 static int
 activate (struct q2_writer *w, const struct q2_io *io,
           struct qcow2_error *err)
@@ -177,8 +183,10 @@ activate (struct q2_writer *w, const struct q2_io *io,
   /* What was read before may be out of date from now on. */
   q2_ahead_disable (w->reader->ahead);
   atomic_store (&io->shared->written, true);
+  if (repair (w, io, err) == -1)
+    return -1;
   if ((w->overlap = q2_overlap_new (w->geo->cluster_bits, err)) == NULL ||
-      add_metadata (w, err) == -1 ||
+      q2_writer_add_metadata (w, io, err) == -1 ||
       (w->space = q2_space_new (w->geo, &w->header, w->overlap, io, err))
       == NULL ||
       check_header_is_counted (w, err) == -1 ||
@@ -211,9 +219,8 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   return r;
 }
 
-int
-q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
-                 struct qcow2_error *err)
+static int
+check_usable (struct q2_writer *w, struct qcow2_error *err)
 {
   if (w->failed)
     return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
@@ -224,6 +231,15 @@ q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
     return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
                     "nothing is written since the image was found to be "
                     "corrupt; repair it with 'qemu-img check -r all'");
+  return 0;
+}
+
+int
+q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
+                 struct qcow2_error *err)
+{
+  if (check_usable (w, err) == -1)
+    return -1;
   atomic_fetch_add_explicit (&w->changes, 1, memory_order_relaxed);
   if (w->active)
     return 0;
@@ -293,9 +309,7 @@ q2_writer_end (struct q2_writer *w, const struct q2_io *io,
 {
   if (!w->active)
     return 0;
-  if (w->failed || w->corrupt)
-    return 0;                   /* which was an error then */
-  if (commit_all (w, io, err) == -1)
+  if (check_usable (w, err) == -1 || commit_all (w, io, err) == -1)
     return -1;
   if (is_lazy (w)) {
     w->header.incompatible &= ~Q2_INCOMPAT_DIRTY;

@@ -33,10 +33,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#ifdef Q2_PLANTS
-int q2_planted;
-#endif
-
 /* When to commit without being asked. */
 #define MAX_UNLINKED 65536
 
@@ -283,9 +279,8 @@ q2_writer_is_dirty (struct q2_writer *w)
     atomic_load (&w->nr_pending) > 0;
 }
 
-int
-q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
-                   struct qcow2_error *err)
+bool
+q2_writer_is_pressed (struct q2_writer *w)
 {
   bool pressed;
 
@@ -293,9 +288,7 @@ q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
   pressed = w->unlinked.nr > MAX_UNLINKED ||
     q2_tables_nr_dirty (w->tables) > q2_tables_capacity (w->tables) / 2;
   pthread_mutex_unlock (&w->link_lock);
-  if (!pressed && !q2_space_is_pressed (w->space))
-    return 0;
-  return q2_writer_commit (w, io, err);
+  return pressed || q2_space_is_pressed (w->space);
 }
 
 /* ---- Releasing -------------------------------------------------------------- */

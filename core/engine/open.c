@@ -183,6 +183,11 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->overlap_check = options->overlap_check;
   w->log = options->log;
   w->log_opaque = options->log_opaque;
+  if (image->info.writable) {
+    const struct q2_io io = q2_image_io (image, host);
+
+    q2_writer_scan (w, &io);
+  }
 }
 
 static void

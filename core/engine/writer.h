@@ -6,6 +6,7 @@
  *             copy on write, L2 tables of our own
  * zero.c      zeroing and trimming
  * commit.c    making it durable, in the order of docs/ORDERING.md
+ * metadata.c  where metadata is, which must not be overwritten
  * activate.c  what happens before the first write, and at the end
  *
  * Locks (docs/LOCKING.md): 'clusters' and 'l1' are range locks that are held
@@ -19,6 +20,7 @@
 #ifndef QCOW2_ENGINE_WRITER_H
 #define QCOW2_ENGINE_WRITER_H
 
+#include "alloc/repair.h"
 #include "alloc/space.h"
 #include "base/flight.h"
 #include "base/ranges.h"
@@ -44,7 +46,11 @@ struct q2_writer {
                const char *text);
   void *log_opaque;
 
-  pthread_mutex_t activate_lock;
+  struct q2_repair *repair;     /* to be written first; NULL: none */
+  bool unrepairable;            /* because of repair_error */
+  struct qcow2_error repair_error;
+
+  pthread_mutex_t activate_lock;        /* guards the above */
   _Atomic bool active;          /* the rest exists; only then: */
   struct q2_overlap *overlap;
   struct q2_space *space;
@@ -110,7 +116,21 @@ extern int q2_writer_trim (struct q2_writer *w, const struct q2_io *io,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* ---- metadata.c ----------------------------------------------------------- */
+
+/* Add all metadata but refcount blocks to w->overlap. */
+extern int q2_writer_add_metadata (struct q2_writer *w,
+                                   const struct q2_io *io,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- activate.c ----------------------------------------------------------- */
+
+/* When it is opened: find out what has to be repaired, if it was not closed.
+ * If that cannot be done the first change fails.
+ */
+extern void q2_writer_scan (struct q2_writer *w, const struct q2_io *io)
+  __attribute__ ((__nonnull__));
 
 /* Prepare the image for the first change, if that has not been done; fails
  * if the image must not be changed any more.
@@ -148,10 +168,9 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Commit if so much has been changed that it is time.  Not in flight. */
-extern int q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
-                              struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* So much has been changed that it is time for a commit. */
+extern bool q2_writer_is_pressed (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
 
 /* ---- allocate.c ------------------------------------------------------------- */
 

@@ -259,7 +259,8 @@ zero_units (struct q2_writer *w, const struct q2_io *io,
     uint64_t next = guest_off;
     int r;
 
-    if (!z->fast && q2_writer_relieve (w, io, err) == -1)
+    if (!z->fast && q2_writer_is_pressed (w) &&
+        q2_writer_commit (w, io, err) == -1)
       return -1;
     q2_change_enter (&c);
     r = step (&c, z, &guest_off, end, &action, &next, err);

@@ -74,12 +74,14 @@ decode_bitmaps (const struct ext *e, struct q2_header *h,
                     "invalid bitmaps extension: directory offset 0x%" PRIx64
                     " is not a multiple of the cluster size", dir_off);
   h->nr_bitmaps = count;
+  h->bitmap_dir_offset = dir_off;
+  h->bitmap_dir_bytes = dir_bytes;
   return 0;
 }
 
 static int
-check_luks (const struct ext *e, const struct q2_header *h,
-            struct qcow2_error *err)
+decode_luks (const struct ext *e, struct q2_header *h,
+             struct qcow2_error *err)
 {
   if (h->crypt != Q2_CRYPT_LUKS)
     return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
@@ -93,6 +95,8 @@ check_luks (const struct ext *e, const struct q2_header *h,
     return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
                     "encryption header offset 0x%" PRIx64 " is not a "
                     "multiple of the cluster size", load_be64 (e->data));
+  h->luks_offset = load_be64 (e->data);
+  h->luks_bytes = load_be64 (e->data + 8);
   return 0;
 }
 
@@ -114,7 +118,7 @@ decode_one (const struct ext *e, struct q2_header *h,
   case EXT_BITMAPS:
     return decode_bitmaps (e, h, err);
   case EXT_LUKS:
-    return check_luks (e, h, err);
+    return decode_luks (e, h, err);
   case EXT_DATA_FILE:
     h->data_file = (struct q2_name) { e->data_off, e->len };
     return 0;

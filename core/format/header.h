@@ -53,7 +53,9 @@ struct q2_header {
   struct q2_name backing_file;
   struct q2_name backing_format;    /* from here on: from extensions */
   struct q2_name data_file;
-  uint32_t nr_bitmaps;
+  uint32_t nr_bitmaps;              /* 0: none, or they are meaningless */
+  uint64_t bitmap_dir_offset, bitmap_dir_bytes; /* if nr_bitmaps > 0 */
+  uint64_t luks_offset, luks_bytes; /* 0: no encryption header */
 };
 
 /* Bytes from the start of the image that q2_header_decode needs, given the

@@ -660,6 +660,21 @@ q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
   }
 }
 
+void
+q2_cache_clear (struct q2_cache *c)
+{
+  spoil_loads (c);
+  for (uint32_t i = 0; i < c->nr_shards; ++i) {
+    struct shard *const shard = &c->shards[i];
+
+    pthread_mutex_lock (&shard->lock);
+    for (uint32_t n = 0; n < c->nr_slots; ++n)
+      if (shard->slots[n].host_off != EMPTY && may_go (&shard->slots[n]))
+        unlink_locked (c, shard, n);
+    pthread_mutex_unlock (&shard->lock);
+  }
+}
+
 size_t
 q2_cache_nr_dirty (const struct q2_cache *c)
 {

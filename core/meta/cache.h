@@ -112,6 +112,10 @@ extern bool q2_cache_insert (struct q2_cache *cache, uint64_t host_off,
 extern void q2_cache_drop (struct q2_cache *cache, uint64_t host_off,
                            uint64_t len) __attribute__ ((__nonnull__));
 
+/* Forget all slices that have not been changed. */
+extern void q2_cache_clear (struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+
 /* How many slices have been changed since the last gathering. */
 extern size_t q2_cache_nr_dirty (const struct q2_cache *cache)
   __attribute__ ((__nonnull__));

@@ -19,6 +19,7 @@
 
 #include "base/be.h"
 #include "base/bits.h"
+#include "base/cleanup.h"
 #include "base/error.h"
 
 #include <assert.h>
@@ -50,26 +51,34 @@ struct q2_tables {
   struct q2_cache *cache;
 };
 
+/* Read the L1 table into 'l1', zeros where the file has none. */
 static int
-load_l1 (struct q2_tables *t, const struct q2_io *io, uint64_t l1_host_off,
+read_l1 (const struct q2_tables *t, const struct q2_io *io, uint64_t *l1,
          struct qcow2_error *err)
 {
   const uint64_t bytes = (uint64_t) t->l1_entries * 8;
+  const uint64_t size = q2_io_size (io);
   uint64_t inside = 0;
 
+  if (t->l1_host_off < size)
+    inside = q2_min (bytes, q2_align_up (size - t->l1_host_off, 8));
+  if (q2_io_read (io, l1, inside, t->l1_host_off, QCOW2_IO_L1, err) == -1)
+    return -1;
+  for (uint64_t i = 0; i < inside / 8; ++i)
+    l1[i] = load_be64 (&l1[i]);
+  return 0;
+}
+
+static int
+load_l1 (struct q2_tables *t, const struct q2_io *io, struct qcow2_error *err)
+{
   /* calloc, and only reading what the file has, keeps a table that a
    * hostile header declares from taking memory.
    */
   t->l1 = calloc (t->l1_entries + 1, 8);
   if (t->l1 == NULL)
     return q2_fail_nomem (err, "the L1 table");
-  if (l1_host_off < io->file_size)
-    inside = q2_min (bytes, q2_align_up (io->file_size - l1_host_off, 8));
-  if (q2_io_read (io, t->l1, inside, l1_host_off, QCOW2_IO_L1, err) == -1)
-    return -1;
-  for (uint64_t i = 0; i < inside / 8; ++i)
-    t->l1[i] = load_be64 (&t->l1[i]);
-  return 0;
+  return read_l1 (t, io, t->l1, err);
 }
 
 /* No more than what all L2 tables of the disk take together, and as much
@@ -104,7 +113,7 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
     q2_fail_nomem (err, "the L1 table");
     goto fail;
   }
-  if (load_l1 (t, io, l1_host_off, err) == -1)
+  if (load_l1 (t, io, err) == -1)
     goto fail;
   t->cache = q2_cache_new (useful_cache_bytes (geo, cache_bytes),
                            q2_min (geo->l2_table_size, SLICE_SIZE), err);
@@ -371,6 +380,22 @@ void
 q2_tables_forget (struct q2_tables *t, uint64_t host_off)
 {
   q2_cache_drop (t->cache, host_off, t->geo->cluster_size);
+}
+
+int
+q2_tables_reload (struct q2_tables *t, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  Q2_CLEANUP_FREE uint64_t *l1 = calloc (t->l1_entries + 1, 8);
+
+  if (l1 == NULL)
+    return q2_fail_nomem (err, "the L1 table");
+  if (read_l1 (t, io, l1, err) == -1)
+    return -1;
+  for (uint32_t i = 0; i < t->l1_entries; ++i)
+    __atomic_store_n (&t->l1[i], l1[i], __ATOMIC_RELEASE);
+  q2_cache_clear (t->cache);
+  return 0;
 }
 
 size_t

@@ -95,6 +95,11 @@ extern uint64_t q2_tables_slice_entries (const struct q2_tables *tables)
 extern void q2_tables_forget (struct q2_tables *tables, uint64_t host_off)
   __attribute__ ((__nonnull__));
 
+/* Somebody else has changed flags in the file; nothing is changed here. */
+extern int q2_tables_reload (struct q2_tables *tables, const struct q2_io *io,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Changed slices, of all that fit. */
 extern size_t q2_tables_nr_dirty (const struct q2_tables *tables)
   __attribute__ ((__nonnull__));

@@ -5,6 +5,9 @@ CRASH_TESTS = \
 	crash/test-crash \
 	crash/test-fsck \
 	crash/test-planted \
+	unit/test-write-disasters \
+	unit/test-write-faults \
+	unit/test-write-model \
 	$(NULL)
 
 TESTS += $(CRASH_TESTS)
@@ -50,6 +53,20 @@ crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_fsck_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_test_fsck_CFLAGS = $(UNIT_CFLAGS)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_disasters_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_disasters_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_faults_LDADD = crash/libcrash.la unit/libunit.la
+unit_test_write_faults_LDFLAGS = \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
+unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_model_LDADD = crash/libcrash.la unit/libunit.la
 
 # Not with unit/libunit.la, which brings the engine without the bugs.
 crash_test_planted_SOURCES = \

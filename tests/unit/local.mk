@@ -4,6 +4,7 @@
 UNIT_TESTS = \
 	unit/test-ahead \
 	unit/test-base \
+	unit/test-bitmap-dir \
 	unit/test-cache \
 	unit/test-clusters \
 	unit/test-codec-pool \
@@ -20,14 +21,14 @@ UNIT_TESTS = \
 	unit/test-limits \
 	unit/test-map \
 	unit/test-property \
+	unit/test-recount \
 	unit/test-refcount \
+	unit/test-repair \
 	unit/test-slow \
 	unit/test-slow-faults \
+	unit/test-snapshot-table \
 	unit/test-stream \
 	unit/test-workers \
-	unit/test-write-disasters \
-	unit/test-write-faults \
-	unit/test-write-model \
 	$(NULL)
 
 TESTS += $(UNIT_TESTS)
@@ -154,17 +155,24 @@ unit_test_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_stream_CFLAGS = $(UNIT_CFLAGS)
 unit_test_stream_LDADD = unit/libunit.la
 
-# With the host, the guest and the checker of crash/.
-unit_test_write_disasters_CPPFLAGS = $(CRASH_CPPFLAGS)
-unit_test_write_disasters_CFLAGS = $(UNIT_CFLAGS)
-unit_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
+unit_test_bitmap_dir_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_bitmap_dir_CFLAGS = $(UNIT_CFLAGS)
+unit_test_bitmap_dir_LDADD = unit/libunit.la
 
-unit_test_write_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
-unit_test_write_faults_CFLAGS = $(UNIT_CFLAGS)
-unit_test_write_faults_LDADD = crash/libcrash.la unit/libunit.la
-unit_test_write_faults_LDFLAGS = \
-	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+unit_test_recount_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_recount_CFLAGS = $(UNIT_CFLAGS)
+unit_test_recount_LDADD = unit/libunit.la
 
-unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
-unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)
-unit_test_write_model_LDADD = crash/libcrash.la unit/libunit.la
+unit_test_repair_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_repair_CFLAGS = $(UNIT_CFLAGS)
+unit_test_repair_LDADD = unit/libunit.la
+
+unit_test_snapshot_table_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_snapshot_table_CFLAGS = $(UNIT_CFLAGS)
+unit_test_snapshot_table_LDADD = unit/libunit.la
+
+# What nbd/test-repair-qemu.sh runs.
+check_PROGRAMS += unit/repair-file
+unit_repair_file_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_repair_file_CFLAGS = $(UNIT_CFLAGS)
+unit_repair_file_LDADD = $(UNIT_LIBS)

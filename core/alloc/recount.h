@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* recount.h - counts the references to every host cluster of an image.
+ *
+ * What the refcounts of an image should be follows from all of its other
+ * tables.  Reads only.
+ */
+#ifndef QCOW2_ALLOC_RECOUNT_H
+#define QCOW2_ALLOC_RECOUNT_H
+
+#include "alloc/counts.h"
+#include "format/header.h"
+#include "io/io.h"
+
+/* Ends the messages about tables that nobody can trust. */
+#define Q2_RECOUNT_ADVICE "check and repair the image with " \
+  "'qemu-img check -r all'"
+
+/* How much of the scan has been done, when that has changed. */
+typedef void (*q2_progress_fn) (void *opaque, unsigned percent);
+
+struct q2_recount {
+  struct q2_counts *counts;
+  uint64_t l2_tables;           /* of the disk and of all snapshots */
+  bool flags_are_wrong;         /* COPIED, somewhere in the active tables */
+};
+
+/* Walk all of an image of version 2 or 3 without external data file.  The
+ * progress function may be NULL.
+ *
+ * Fails with QCOW2_ERR_CORRUPT where tables cannot be trusted: they lie
+ * where no table can be, or one cluster is a table and something else too.
+ * Clusters that only data refers to may have any number of users, and may
+ * lie past the end of the file, by at most Q2_RECOUNT_PAST_END clusters: a
+ * crash can lose the end of a file.
+ */
+#define Q2_RECOUNT_PAST_END (UINT64_C (1) << 20)
+extern int q2_recount (struct q2_recount *ret_recount,
+                       const struct q2_io *io,
+                       const struct q2_header *header,
+                       const struct q2_geometry *geo,
+                       q2_progress_fn progress, void *opaque,
+                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
+extern void q2_recount_free (struct q2_recount *recount)
+  __attribute__ ((__nonnull__));
+
+/* One COPIED flag that is wrong in the active L1 table or an active L2
+ * table: the entry, and what its (first) 64 bit word should be.  Returns 0,
+ * or -1 with *err filled in.
+ */
+typedef int (*q2_flag_fn) (void *opaque, uint64_t host_off, uint64_t word,
+                           struct qcow2_error *err);
+
+/* Call fn for each such entry, in no particular order; a piece of a table
+ * is read before fn is called for its entries, so fn may change the entry
+ * that it is called for.  Reads nothing if no flag is wrong.
+ */
+extern int q2_recount_flags (const struct q2_recount *recount,
+                             const struct q2_io *io,
+                             const struct q2_header *header,
+                             const struct q2_geometry *geo, q2_flag_fn fn,
+                             void *opaque, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 5, 7), __warn_unused_result__));
+
+#endif /* QCOW2_ALLOC_RECOUNT_H */

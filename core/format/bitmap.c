@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmap.c - decodes entries of the bitmap directory.
+ *
+ * Owns      the layout of an entry and its limits.
+ * Method    lengths first, as 64 bit sums of smaller fields, then every
+ *           field against its limit.
+ * Locks     none; pure.
+ * Spec      "Bitmap directory".
+ */
+#include "config.h"
+
+#include "format/bitmap.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+
+#define TYPE_DIRTY_TRACKING 1
+#define MIN_GRANULARITY_BITS 9
+#define MAX_GRANULARITY_BITS 31
+
+/* What is wrong with an entry that is long enough; NULL if nothing is. */
+static const char *
+find_problem (const struct q2_geometry *geo, const struct q2_bitmap *b,
+              unsigned type)
+{
+  if (b->table_offset == 0 ||
+      !q2_is_aligned (b->table_offset, geo->cluster_size) ||
+      b->table_offset > INT64_MAX - (uint64_t) Q2_BITMAP_MAX_TABLE * 8)
+    return "its table is where no table can be";
+  if (b->table_entries == 0 || b->table_entries > Q2_BITMAP_MAX_TABLE)
+    return "its table is empty or too large";
+  if (b->table_entries > Q2_BITMAP_MAX_BYTES >> geo->cluster_bits)
+    return "it has too many bits";
+  if (b->flags & ~Q2_BITMAP_KNOWN_FLAGS)
+    return "it has unknown flags";
+  if (type != TYPE_DIRTY_TRACKING)
+    return "its type is unknown";
+  if (b->granularity_bits < MIN_GRANULARITY_BITS ||
+      b->granularity_bits > MAX_GRANULARITY_BITS)
+    return "its granularity is out of range";
+  if (b->name_len == 0 || b->name_len > Q2_BITMAP_MAX_NAME)
+    return "its name is empty or too long";
+  return NULL;
+}
+
+int
+q2_bitmap_decode (const struct q2_geometry *geo, const void *bytes,
+                  size_t len, uint64_t host_off,
+                  struct q2_bitmap *ret_bitmap, struct qcow2_error *err)
+{
+  const unsigned char *const p = bytes;
+  const char *problem = "it does not end inside the directory";
+  struct q2_bitmap b;
+  uint64_t packed;
+
+  if (len < Q2_BITMAP_FIXED)
+    goto broken;
+  b = (struct q2_bitmap) {
+    .table_offset = load_be64 (p), .table_entries = load_be32 (p + 8),
+    .flags = load_be32 (p + Q2_BITMAP_FLAGS_OFF),
+    .granularity_bits = p[17], .name_len = load_be16 (p + 18),
+    .extra_len = load_be32 (p + 20),
+  };
+  packed = (uint64_t) Q2_BITMAP_FIXED + b.extra_len + b.name_len;
+  b.entry_len = q2_align_up (packed, 8);
+  if (b.entry_len > len)
+    goto broken;
+  problem = find_problem (geo, &b, p[16]);
+  if (problem != NULL)
+    goto broken;
+  b.extra = p + Q2_BITMAP_FIXED;
+  b.name = (const char *) b.extra + b.extra_len;
+  *ret_bitmap = b;
+  return 0;
+
+ broken:
+  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                  "the bitmap directory entry at offset 0x%" PRIx64 " is "
+                  "broken: %s", host_off, problem);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* snapshot.h - one entry of the snapshot table.
+ *
+ * Entries have any length and follow each other, each padded to 8 bytes:
+ * only the first one's place is known from the header.
+ *
+ * Spec: "Snapshots".
+ */
+#ifndef QCOW2_FORMAT_SNAPSHOT_H
+#define QCOW2_FORMAT_SNAPSHOT_H
+
+#include "format/geometry.h"
+
+/* Bytes of an entry that tell how long it is. */
+#define Q2_SNAPSHOT_FIXED 40
+#define Q2_SNAPSHOT_MAX_EXTRA 1024
+/* Fixed part, extra data, id and name, padded. */
+#define Q2_SNAPSHOT_MAX_ENTRY \
+  (Q2_SNAPSHOT_FIXED + Q2_SNAPSHOT_MAX_EXTRA + 2 * 65535 + 2)
+/* Of the whole table. */
+#define Q2_SNAPSHOT_MAX_TABLE (UINT64_C (64) << 20)
+
+struct q2_snapshot {
+  uint64_t l1_offset;
+  uint32_t l1_entries;
+  uint32_t date_sec, date_nsec; /* since 1970, when it was taken */
+  uint64_t vm_clock_ns;
+  uint64_t vm_state_size;       /* 0: no saved memory */
+  uint64_t disk_size;           /* bytes of the disk when it was taken */
+  uint64_t icount;              /* UINT64_MAX if it is not known */
+  uint32_t extra_len;           /* version 3 demands 16, QEMU writes 24 */
+  const char *id, *name;        /* in the bytes; not terminated, any byte */
+  uint16_t id_len, name_len;
+  size_t entry_len;             /* to the next entry */
+};
+
+/* How long the entry is whose first Q2_SNAPSHOT_FIXED bytes these are; may
+ * exceed Q2_SNAPSHOT_MAX_ENTRY if they are broken.
+ */
+extern uint64_t q2_snapshot_entry_len (const void *fixed)
+  __attribute__ ((__nonnull__));
+
+/* Decode the entry at the start of 'bytes', of which there are 'len'.
+ * 'host_off' is where they come from, for the message.  Fails if the entry
+ * is longer, or breaks a limit; where it says its L1 table lies is another
+ * question.
+ */
+extern int q2_snapshot_decode (const struct q2_geometry *geo,
+                               const void *bytes, size_t len,
+                               uint64_t host_off,
+                               struct q2_snapshot *ret_snapshot,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Fail if the snapshot's L1 table is too large or where none can be.  QEMU
+ * too asks this only of snapshots that are used.
+ */
+extern int q2_snapshot_check_l1 (const struct q2_geometry *geo,
+                                 const struct q2_snapshot *snapshot,
+                                 uint64_t host_off, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_FORMAT_SNAPSHOT_H */

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmaps.c - the directory of persistent bitmaps of an image.
+ *
+ * Owns      reading the directory, and the flag in it that says that a
+ *           bitmap was not stored after the last write.
+ * Method    the directory is read as a whole: at most 64 MiB, and no more
+ *           than the file has.  It is decoded twice, so that a broken entry
+ *           is found before anything is done about those in front of it.
+ * Locks     none; the caller is alone with the image.
+ * Does not  read or write a bitmap, or flush.
+ * Spec      "Bitmap directory": entries are aligned to 8 bytes, so their
+ *           flags never cross a sector, and each changes at once.
+ */
+#include "config.h"
+
+#include "meta/bitmaps.h"
+
+#include "base/be.h"
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+
+/* Entries [p, p+len) at 'host_off'; fn may be NULL. */
+static int
+walk_entries (const struct q2_geometry *geo, const struct q2_header *h,
+              const unsigned char *p, q2_bitmap_fn fn, void *opaque,
+              struct qcow2_error *err)
+{
+  const uint64_t len = h->bitmap_dir_bytes;
+  uint64_t pos = 0;
+
+  for (uint32_t i = 0; i < h->nr_bitmaps; ++i) {
+    const uint64_t host_off = h->bitmap_dir_offset + pos;
+    struct q2_bitmap b;
+
+    if (q2_bitmap_decode (geo, p + pos, len - pos, host_off, &b, err) == -1)
+      return -1;
+    if (fn != NULL && fn (opaque, &b, host_off, err) == -1)
+      return -1;
+    pos += b.entry_len;
+  }
+  if (pos != len)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+                    "the bitmap directory at offset 0x%" PRIx64 " has more "
+                    "than its %u entries", h->bitmap_dir_offset,
+                    h->nr_bitmaps);
+  return 0;
+}
+
+int
+q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
+                 const struct q2_geometry *geo, q2_bitmap_fn fn,
+                 void *opaque, struct qcow2_error *err)
+{
+  const uint64_t len = h->bitmap_dir_bytes;
+  const uint64_t file_end = q2_align_up (q2_io_size (io), 8);
+  unsigned char *dir;
+  int r;
+
+  if (h->nr_bitmaps == 0)
+    return 0;
+  if (h->bitmap_dir_offset > file_end ||
+      len > file_end - h->bitmap_dir_offset)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+                    "the bitmap directory at offset 0x%" PRIx64 " does not "
+                    "end inside the file", h->bitmap_dir_offset);
+  dir = q2_buffer_alloc (len ? len : 1);
+  if (dir == NULL)
+    return q2_fail_nomem (err, "the bitmap directory");
+  r = q2_io_read (io, dir, len, h->bitmap_dir_offset, QCOW2_IO_HEADER, err);
+  if (r == 0)
+    r = walk_entries (geo, h, dir, NULL, NULL, err);
+  if (r == 0)
+    r = walk_entries (geo, h, dir, fn, opaque, err);
+  q2_buffer_free (dir, len ? len : 1);
+  return r;
+}
+
+static int
+mark_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
+          struct qcow2_error *err)
+{
+  const struct q2_io *const io = opaque;
+  unsigned char flags[4];
+
+  if (b->flags & Q2_BITMAP_IN_USE)
+    return 0;
+  store_be32 (flags, b->flags | Q2_BITMAP_IN_USE);
+  return q2_io_write (io, flags, sizeof flags,
+                      host_off + Q2_BITMAP_FLAGS_OFF, QCOW2_IO_HEADER, err);
+}
+
+int
+q2_bitmaps_mark_in_use (const struct q2_io *io, const struct q2_header *h,
+                        const struct q2_geometry *geo,
+                        struct qcow2_error *err)
+{
+  if (!(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
+    return 0;
+  return q2_bitmaps_walk (io, h, geo, mark_one,
+                          (void *) (uintptr_t) io, err);
+}
