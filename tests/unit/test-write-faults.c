@@ -361,6 +361,7 @@ plain_run (struct plain *p)
     CHECK (alloc_failed);
     CHECK_EQ (qcow2_end (p->image, &p->host.io, &err), 0);
   }
+  fail_alloc_at = 0;
   REQUIRE (qcow2_pread (p->image, &p->host.io, p->read, (uint32_t) p->size,
                         0, &err) == 0);
   CHECK_BYTES (p->read, p->disk, p->size);
@@ -384,7 +385,6 @@ fail_alloc (const struct workload *w, const struct recipe_image *image,
   alloc_failed = false;
   fail_alloc_at = n;
   plain_run (&p);
-  fail_alloc_at = 0;
   fsck_image (p.host.bytes, p.host.size, &fsck);
   CHECK_EQ (fsck.corruptions, 0);
   unit_check (fsck.leaks <= (alloc_failed ? MAX_LEAKS : 0), __FILE__,
