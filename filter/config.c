@@ -21,6 +21,10 @@
 struct config config = {
   .cluster_cache_size = 8 * 1024 * 1024,
   .readahead = 16 * 1024 * 1024,
+  .discard = QCOW2_DISCARD_UNMAP,
+  .overlap_check = QCOW2_OVERLAP_CACHED,
+  .grow = true,
+  .lock = true,
   .thread_model = NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS,
 };
 
@@ -31,7 +35,16 @@ const char config_help[] =
   "                                 image (default 8M, 0 for none).\n"
   "qcow2-readahead=<SIZE>           How far to read ahead of sequential\n"
   "                                 readers of a slow plugin (default 16M,\n"
-  "                                 0 for off).";
+  "                                 0 for off).\n"
+  "qcow2-grow=<auto|off>            Whether a local file may grow (default\n"
+  "                                 auto).\n"
+  "qcow2-lock=<on|off>              Lock local files against other programs\n"
+  "                                 as QEMU does (default on).\n"
+  "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
+  "                                 ignore, or no-unref.\n"
+  "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
+  "                                 land on: none, constant, cached (the\n"
+  "                                 default), or all.";
 
 /* What was seen go by. */
 static bool seen_ignoring;      /* a key of a plugin that ignores names */
@@ -139,19 +152,66 @@ parse_size (const char *key, const char *value, int64_t min, bool allow_0,
   return 0;
 }
 
-int
-config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
-              const char *key, const char *value)
+/* The index of 'value' in a list of words, or -1. */
+static int
+parse_word (const char *key, const char *value, const char *const words[])
 {
-  if (strcmp (key, "qcow2-cache-size") == 0)
-    return parse_size (key, value, MIN_CACHE_SIZE, false,
-                       &config.cache_size);
-  if (strcmp (key, "qcow2-cluster-cache-size") == 0)
-    return parse_size (key, value, MIN_CACHE_SIZE, true,
-                       &config.cluster_cache_size);
-  if (strcmp (key, "qcow2-readahead") == 0)
-    return parse_size (key, value, MIN_CACHE_SIZE, true, &config.readahead);
+  char all[80] = "";
 
+  for (int i = 0; words[i]; ++i) {
+    if (strcmp (value, words[i]) == 0)
+      return i;
+    snprintf (all + strlen (all), sizeof all - strlen (all), "%s%s",
+              i == 0 ? "" : words[i + 1] ? ", " : " or ", words[i]);
+  }
+  nbdkit_error ("%s must be %s, not '%s'", key, all, value);
+  return -1;
+}
+
+static int
+parse_bool (const char *key, const char *value, const char *yes, bool *ret)
+{
+  const char *const words[] = { "off", yes, NULL };
+  const int i = parse_word (key, value, words);
+
+  *ret = i == 1;
+  return i == -1 ? -1 : 0;
+}
+
+static int
+parse_discard (const char *key, const char *value)
+{
+  static const char *const words[] = {
+    [QCOW2_DISCARD_UNMAP] = "unmap", [QCOW2_DISCARD_IGNORE] = "ignore",
+    [QCOW2_DISCARD_NO_UNREF] = "no-unref", NULL
+  };
+  const int i = parse_word (key, value, words);
+
+  if (i == -1)
+    return -1;
+  config.discard = i;
+  return 0;
+}
+
+static int
+parse_overlap_check (const char *key, const char *value)
+{
+  static const char *const words[] = {
+    [QCOW2_OVERLAP_NONE] = "none", [QCOW2_OVERLAP_CONSTANT] = "constant",
+    [QCOW2_OVERLAP_CACHED] = "cached", [QCOW2_OVERLAP_ALL] = "all", NULL
+  };
+  const int i = parse_word (key, value, words);
+
+  if (i == -1)
+    return -1;
+  config.overlap_check = i;
+  return 0;
+}
+
+/* What the plugin's parameters tell about it; -1 on error. */
+static int
+look_at (const char *key, const char *value)
+{
   if (strcmp (key, "fd") == 0 || strcmp (key, "dirfd") == 0)
     config.descriptor = true;
   if (is_naming_key (key))
@@ -168,7 +228,31 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     if (keep_path (&config.dir, value) == -1)
       return -1;
   }
-  if (is_label_key (key) && keep_label (value) == -1)
+  return is_label_key (key) ? keep_label (value) : 0;
+}
+
+int
+config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
+              const char *key, const char *value)
+{
+  if (strcmp (key, "qcow2-cache-size") == 0)
+    return parse_size (key, value, MIN_CACHE_SIZE, false,
+                       &config.cache_size);
+  if (strcmp (key, "qcow2-cluster-cache-size") == 0)
+    return parse_size (key, value, MIN_CACHE_SIZE, true,
+                       &config.cluster_cache_size);
+  if (strcmp (key, "qcow2-readahead") == 0)
+    return parse_size (key, value, MIN_CACHE_SIZE, true, &config.readahead);
+  if (strcmp (key, "qcow2-grow") == 0)
+    return parse_bool (key, value, "auto", &config.grow);
+  if (strcmp (key, "qcow2-lock") == 0)
+    return parse_bool (key, value, "on", &config.lock);
+  if (strcmp (key, "qcow2-discard") == 0)
+    return parse_discard (key, value);
+  if (strcmp (key, "qcow2-overlap-check") == 0)
+    return parse_overlap_check (key, value);
+
+  if (look_at (key, value) == -1)
     return -1;
   return next (nxdata, key, value);
 }

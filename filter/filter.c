@@ -2,10 +2,16 @@
 /* filter.c - the nbdkit callbacks.
  *
  * Owns      struct handle, one per connection.
- * Method    .open opens the layer below, read-only; .prepare asks what that
- *           layer can do and takes the image's shared state; requests go to
- *           the engine, with this connection's 'next' as its way to the
- *           file.
+ * Method    an image that can be written to has one way to the file for
+ *           all its connections, and .open does not open the layer below for
+ *           them: it only takes the image's state, and 'next' is NULL.  That
+ *           requires that every callback is defined here: nbdkit's defaults
+ *           ask the layer below.  Otherwise .open opens that layer, .prepare
+ *           asks what it can do and takes the state, and requests use this
+ *           connection's 'next' as their way to the file.
+ *           .finalize gives the state back, because after it nothing can be
+ *           written, and a server that has been told to stop does not call
+ *           .close.
  * Locks     none: a handle is constant between .prepare and .close, but for
  *           what below.lock guards.
  */
@@ -22,7 +28,10 @@ struct handle {
   char *exportname;
   struct file_id id;            /* of the file, before it was opened */
   struct below below;
-  struct state *state;          /* NULL before .prepare */
+  bool readonly;                /* whatever the image allows */
+  struct state *state;          /* NULL before .prepare, after .finalize */
+  struct disk *disk;            /* the state's */
+  const struct qcow2_io *io;    /* the way to the file */
   char description[128];
 };
 
@@ -52,7 +61,7 @@ qcow2_get_ready (int final_thread_model)
 static int
 qcow2_after_fork (nbdkit_backend *backend)
 {
-  lanes_set_backend (backend);
+  shared_set_backend (backend);
   return 0;
 }
 
@@ -84,9 +93,39 @@ qcow2_dump_plugin (void)
 
 /* ---- Connections ------------------------------------------------------- */
 
-static void *
-qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
-                   int readonly, const char *exportname, int is_tls)
+/* 'own' is NULL if the connection's context cannot be used any more. */
+static void
+let_go (struct handle *h, const struct qcow2_io *own)
+{
+  /* Background work must not outlive the context it uses. */
+  below_drain (&h->below);
+  if (h->state)
+    state_release (h->state, own);
+  h->state = NULL;
+  below_drain (&h->below);
+}
+
+static int
+qcow2_finalize (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  let_go (h, &h->below.io);
+  return 0;
+}
+
+static void
+handle_free (struct handle *h)
+{
+  let_go (h, NULL);
+  pthread_cond_destroy (&h->below.returned);
+  pthread_mutex_destroy (&h->below.lock);
+  free (h->exportname);
+  free (h);
+}
+
+static struct handle *
+handle_new (const char *exportname, bool readonly)
 {
   struct handle *h = calloc (1, sizeof *h);
 
@@ -97,42 +136,45 @@ qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
   }
   pthread_mutex_init (&h->below.lock, NULL);
   pthread_cond_init (&h->below.returned, NULL);
+  h->readonly = readonly;
+  return h;
+}
+
+static void *
+qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
+                   int readonly, const char *exportname, int is_tls)
+{
+  const bool shared = !readonly && writer_possible ();
+  struct handle *h = handle_new (exportname, readonly);
+
+  if (h == NULL)
+    return NULL;
   /* Taken before the plugin opens the file and compared afterwards: if
    * nothing changed in between, it is the file the plugin has open.
    */
   file_id_get (&h->id, exportname);
-  /* Nothing is ever written, so nothing below needs to be writable. */
-  if (next (nxdata, 1, exportname) == -1) {
-    free (h->exportname);
-    free (h);
-    return NULL;
+  if (shared) {
+    h->state = state_acquire (exportname, &h->id, NULL, false);
+    if (h->state == NULL)
+      goto fail;
+    if (state_disk (h->state)->writable)
+      return h;
   }
-  return h;
+  if (next (nxdata, readonly || shared, exportname) == 0)
+    return h;
+
+ fail:
+  handle_free (h);
+  return NULL;
 }
 
-/* Background work must not outlive the connection whose context it uses. */
-static int
-qcow2_finalize (nbdkit_next *next, void *handle)
-{
-  struct handle *h = handle;
-
-  below_drain (&h->below);
-  return 0;
-}
-
+/* Where the server did not get as far as .finalize, nothing can be written
+ * through this connection any more.
+ */
 static void
 qcow2_filter_close (void *handle)
 {
-  struct handle *h = handle;
-
-  /* Where the server did not get as far as .finalize. */
-  below_drain (&h->below);
-  pthread_cond_destroy (&h->below.returned);
-  pthread_mutex_destroy (&h->below.lock);
-  if (h->state)
-    state_release (h->state);
-  free (h->exportname);
-  free (h);
+  handle_free (handle);
 }
 
 static void
@@ -147,24 +189,49 @@ describe (char *out, size_t size, const struct qcow2_info *info)
             zstd ? ", zstd" : "");
 }
 
+/* What the file was before the plugin opened it, and what it is now. */
+static void
+look_again (struct file_id *id, const char *exportname)
+{
+  struct file_id now;
+
+  file_id_get (&now, exportname);
+  now.changing = !file_id_equal (id, &now);
+  now.replaced = (id->known || id->device || now.known || now.device) &&
+    !file_id_same_file (id, &now);
+  *id = now;
+}
+
+static int
+prepare_own (struct handle *h, nbdkit_next *next)
+{
+  const bool writing = !h->readonly && !writer_possible ();
+
+  if (below_prepare (&h->below, next, writing) == -1)
+    return -1;
+  look_again (&h->id, h->exportname);
+  if (h->state && !state_fits (h->state, &h->id, &h->below)) {
+    state_release (h->state, NULL);
+    h->state = NULL;
+  }
+  if (h->state == NULL)
+    h->state = state_acquire (h->exportname, &h->id, &h->below, h->readonly);
+  return h->state ? 0 : -1;
+}
+
 static int
 qcow2_prepare (nbdkit_next *next, void *handle, int readonly)
 {
   struct handle *h = handle;
-  struct file_id now;
 
-  if (below_prepare (&h->below, next) == -1)
+  if (next != NULL && prepare_own (h, next) == -1)
     return -1;
-  file_id_get (&now, h->exportname);
-  if (!file_id_equal (&h->id, &now))
-    h->id = (struct file_id) { .changing = true };
-  h->state = state_acquire (h->exportname, &h->id, &h->below.io);
-  if (h->state == NULL)
-    return -1;
-  if (state_lanes (h->state))
-    below_use_lanes (&h->below, state_lanes (h->state));
+  h->disk = state_disk (h->state);
+  h->io = disk_io (h->disk, &h->below);
+  if (h->disk->lanes)
+    below_use_lanes (&h->below, h->disk->lanes);
   describe (h->description, sizeof h->description,
-            qcow2_get_info (state_image (h->state)));
+            qcow2_get_info (h->disk->image));
   return 0;
 }
 
@@ -181,7 +248,7 @@ qcow2_get_size (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
 
-  return qcow2_get_info (state_image (h->state))->virtual_size;
+  return qcow2_get_info (h->disk->image)->virtual_size;
 }
 
 /* Any byte can be read.  A cluster is the unit that is decompressed, or
@@ -193,7 +260,7 @@ qcow2_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
 {
   struct handle *h = handle;
   const uint64_t cluster_size =
-    qcow2_get_info (state_image (h->state))->cluster_size;
+    qcow2_get_info (h->disk->image)->cluster_size;
 
   *minimum = 1;
   *preferred = cluster_size < 4096 ? 4096 : cluster_size;
@@ -201,10 +268,29 @@ qcow2_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
   return 0;
 }
 
-static int
-qcow2_no (nbdkit_next *next, void *handle)
+static bool
+is_writable (const struct handle *h)
 {
-  return 0;
+  return h->disk->writable && !h->readonly;
+}
+
+/* For what can be done by whoever can write. */
+static int
+qcow2_can_write (nbdkit_next *next, void *handle)
+{
+  return is_writable (handle);
+}
+
+static int
+qcow2_can_zero (nbdkit_next *next, void *handle)
+{
+  return is_writable (handle) ? NBDKIT_ZERO_NATIVE : NBDKIT_ZERO_NONE;
+}
+
+static int
+qcow2_can_fua (nbdkit_next *next, void *handle)
+{
+  return is_writable (handle) ? NBDKIT_FUA_NATIVE : NBDKIT_FUA_NONE;
 }
 
 static int
@@ -218,8 +304,16 @@ qcow2_can_cache (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
 
-  return h->below.can_cache == NBDKIT_CACHE_NATIVE
+  return disk_abilities (h->disk, &h->below)->cache == NBDKIT_CACHE_NATIVE
     ? NBDKIT_CACHE_NATIVE : NBDKIT_CACHE_EMULATE;
+}
+
+static int
+qcow2_is_rotational (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+
+  return disk_abilities (h->disk, &h->below)->rotational;
 }
 
 /* ---- Requests ---------------------------------------------------------- */
@@ -227,7 +321,7 @@ qcow2_can_cache (nbdkit_next *next, void *handle)
 static int
 fail (const struct handle *h, const struct qcow2_error *error, int *err)
 {
-  *err = report (state_name (h->state), error);
+  *err = disk_report (h->disk, error);
   return -1;
 }
 
@@ -238,7 +332,7 @@ qcow2_filter_pread (nbdkit_next *next, void *handle, void *buf,
   struct handle *h = handle;
   struct qcow2_error error;
 
-  if (qcow2_pread (state_image (h->state), &h->below.io, buf, count, offset,
+  if (qcow2_pread (h->disk->image, h->io, buf, count, offset,
                    &error) == -1)
     return fail (h, &error, err);
   return 0;
@@ -284,7 +378,7 @@ qcow2_filter_extents (nbdkit_next *next, void *handle, uint32_t count,
   struct add_extents add = { extents, flags & NBDKIT_FLAG_REQ_ONE };
   struct qcow2_error error;
 
-  if (qcow2_extents (state_image (h->state), &h->below.io, count, offset,
+  if (qcow2_extents (h->disk->image, h->io, count, offset,
                      add_extent, &add, &error) == -1)
     return fail (h, &error, err);
   return 0;
@@ -297,8 +391,68 @@ qcow2_filter_cache (nbdkit_next *next, void *handle, uint32_t count,
   struct handle *h = handle;
   struct qcow2_error error;
 
-  if (qcow2_cache (state_image (h->state), &h->below.io, count, offset,
+  if (qcow2_cache (h->disk->image, h->io, count, offset,
                    &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+static int
+qcow2_filter_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                     uint32_t count, uint64_t offset, uint32_t flags,
+                     int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_pwrite (h->disk->image, h->io, buf, count, offset,
+                    flags & NBDKIT_FLAG_FUA, &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+static int
+qcow2_filter_zero (nbdkit_next *next, void *handle, uint32_t count,
+                   uint64_t offset, uint32_t flags, int *err)
+{
+  const unsigned how =
+    (flags & NBDKIT_FLAG_MAY_TRIM ? QCOW2_ZERO_MAY_TRIM : 0) |
+    (flags & NBDKIT_FLAG_FAST_ZERO ? QCOW2_ZERO_FAST : 0) |
+    (flags & NBDKIT_FLAG_FUA ? QCOW2_ZERO_FUA : 0);
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_zero (h->disk->image, h->io, count, offset, how, &error) == 0)
+    return 0;
+  /* That is an answer, and no error. */
+  if ((flags & NBDKIT_FLAG_FAST_ZERO) && error.kind == QCOW2_ERR_NOT_FAST) {
+    *err = EOPNOTSUPP;
+    return -1;
+  }
+  return fail (h, &error, err);
+}
+
+static int
+qcow2_filter_trim (nbdkit_next *next, void *handle, uint32_t count,
+                   uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_trim (h->disk->image, h->io, count, offset,
+                  flags & NBDKIT_FLAG_FUA, &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+static int
+qcow2_filter_flush (nbdkit_next *next, void *handle, uint32_t flags,
+                    int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_flush (h->disk->image, h->io, &error) == -1)
     return fail (h, &error, err);
   return 0;
 }
@@ -325,18 +479,23 @@ static struct nbdkit_filter filter = {
   .export_description = qcow2_export_description,
   .get_size = qcow2_get_size,
   .block_size = qcow2_block_size,
-  .can_write = qcow2_no,
-  .can_flush = qcow2_no,
-  .can_trim = qcow2_no,
-  .can_zero = qcow2_no,
-  .can_fast_zero = qcow2_no,
-  .can_fua = qcow2_no,
+  .can_write = qcow2_can_write,
+  .can_flush = qcow2_can_write,
+  .can_trim = qcow2_can_write,
+  .can_zero = qcow2_can_zero,
+  .can_fast_zero = qcow2_can_write,
+  .can_fua = qcow2_can_fua,
+  .is_rotational = qcow2_is_rotational,
   .can_extents = qcow2_yes,
   .can_multi_conn = qcow2_yes,
   .can_cache = qcow2_can_cache,
   .pread = qcow2_filter_pread,
   .extents = qcow2_filter_extents,
   .cache = qcow2_filter_cache,
+  .pwrite = qcow2_filter_pwrite,
+  .zero = qcow2_filter_zero,
+  .trim = qcow2_filter_trim,
+  .flush = qcow2_filter_flush,
 };
 
 NBDKIT_REGISTER_FILTER (filter)

@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* filter.h - what the files of the filter share.
  *
+ * From the bottom up:
  * config.c     the parameters of the command line
- * lanes.c      contexts for background work
- * nbdkit_io.c  calls to the layer below, checked
  * report.c     errors of the engine to nbdkit
- * state.c      one open image shared by all its connections
+ * next.c       calls to the layer below, checked
+ * shared.c     contexts that belong to no connection
+ * nbdkit_io.c  the layer below through a connection's context
+ * lanes.c      contexts for background work
+ * fileid.c     which local file an image is
+ * locks.c      locks that QEMU understands
+ * grow.c       making a local file larger
+ * writer.c     the one way to a file that is written to
+ * ticker.c     the thread that writes out what is idle
+ * disk.c       one open image with all that belongs to it
+ * state.c      which connections share one
  * filter.c     the callbacks; everything above is put together there
  */
 #ifndef FILTER_H
@@ -44,6 +53,10 @@ struct config {
   uint64_t cache_size;          /* 0: the engine's default */
   uint64_t cluster_cache_size;
   uint64_t readahead;
+  enum qcow2_discard discard;
+  enum qcow2_overlap_check overlap_check;
+  bool grow;                    /* local files, when they are full */
+  bool lock;                    /* local files */
   int thread_model;             /* of the whole server */
   enum export_names names;
   char *file;                   /* absolute, or NULL: a local file below */
@@ -67,19 +80,71 @@ extern const char config_help[];
  */
 extern int report (const char *name, const struct qcow2_error *error);
 
+/* There is no nbdkit function for warnings; an error only logs. */
+#define warning(name, fmt, ...)                                               \
+  nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",             \
+                ## __VA_ARGS__)
+
+/* ---- next.c ----------------------------------------------------------- */
+
+/* What the layer below can do.  It is asked once, since calls through
+ * 'next' require that it has been asked.
+ */
+struct abilities {
+  uint64_t size;
+  uint32_t min_block, max_block;        /* as in struct qcow2_io */
+  int cache;                            /* NBDKIT_CACHE_* */
+  bool extents;
+  bool write, flush, zero, trim;        /* false: not asked, perhaps */
+  bool multi_conn;
+  bool rotational;
+};
+
+/* Returns -1 and logs on error. */
+extern int next_ask (nbdkit_next *next, bool writing,
+                     struct abilities *abilities);
+
+/* Whether clients can be allowed to write to what can do that. */
+extern bool next_is_writable (const struct abilities *abilities);
+
+/* As in struct qcow2_io_ops. */
+extern int next_pread (nbdkit_next *next, void *buf, uint32_t count,
+                       uint64_t host_off, enum qcow2_io_class io_class);
+extern int next_extents (nbdkit_next *next, uint32_t count,
+                         uint64_t host_off, qcow2_host_extent_fn fn,
+                         void *fn_opaque);
+extern int next_cache (nbdkit_next *next, uint32_t count, uint64_t host_off);
+extern int next_pwrite (nbdkit_next *next, const void *buf, uint32_t count,
+                        uint64_t host_off, enum qcow2_io_class io_class);
+extern int next_flush (nbdkit_next *next);
+extern int next_zero (nbdkit_next *next, uint32_t count, uint64_t host_off,
+                      bool may_punch, enum qcow2_io_class io_class);
+extern int next_trim (nbdkit_next *next, uint32_t count, uint64_t host_off);
+
+/* Names of enum qcow2_io_class, for the log. */
+extern const char *const io_class_names[QCOW2_IO_NR_CLASSES];
+
+/* ---- shared.c --------------------------------------------------------- */
+
+/* The layer below us, for opening contexts. */
+extern void shared_set_backend (nbdkit_backend *backend);
+
+/* A context that any thread may use, prepared; NULL and logs on error. */
+extern nbdkit_next *shared_open (const char *exportname, bool readonly);
+extern void shared_close (nbdkit_next *next);
+
 /* ---- nbdkit_io.c ------------------------------------------------------ */
 
 struct lanes;
 
-/* The layer below, through one nbdkit context: a connection's, or a lane's.
- * What is known about it is asked once, since later calls through 'next'
- * require that it has been asked.
+/* The layer below, through one nbdkit context: a connection's, or a
+ * lane's.
  */
 struct below {
   nbdkit_next *next;
   struct qcow2_io io;           /* what the engine gets; opaque is us */
   struct qcow2_io_ops ops;
-  int can_cache;
+  struct abilities can;
 
   /* Background work that still uses this context. */
   pthread_mutex_t lock;         /* guards the rest */
@@ -89,18 +154,16 @@ struct below {
   struct lanes *lanes;          /* constant; NULL: this context is lent */
 };
 
-/* Names of enum qcow2_io_class, for the log. */
-extern const char *const io_class_names[QCOW2_IO_NR_CLASSES];
-
 /* To be called from .prepare, or on a manual context that is prepared.
  * Returns -1 and logs on error.
  */
-extern int below_prepare (struct below *below, nbdkit_next *next);
+extern int below_prepare (struct below *below, nbdkit_next *next,
+                          bool writing);
 
 /* From now on the context is not lent; background work uses the lanes. */
 extern void below_use_lanes (struct below *below, struct lanes *lanes);
 
-/* Wait until nothing uses the context any more. */
+/* Wait until nothing but the calling thread uses the context any more. */
 extern void below_drain (struct below *below);
 
 /* ---- lanes.c ---------------------------------------------------------- */
@@ -119,15 +182,15 @@ extern int lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
 
 /* Whether the server and the plugin allow lanes. */
 extern bool lanes_possible (void);
-/* The layer below us, for opening contexts. */
-extern void lanes_set_backend (nbdkit_backend *backend);
 
-/* ---- state.c ---------------------------------------------------------- */
+/* ---- fileid.c --------------------------------------------------------- */
 
 /* Which local file an image is, as far as that can be told. */
 struct file_id {
-  bool known;
-  bool changing;                /* it was replaced while it was opened */
+  bool known;                   /* a regular file */
+  bool device;                  /* a block device; dev is its number */
+  bool changing;                /* it changed while it was being opened */
+  bool replaced;                /* it became another file meanwhile */
   bool perishable;              /* may change without a trace */
   dev_t dev;
   ino_t ino;
@@ -139,24 +202,144 @@ struct file_id {
  * is none.
  */
 extern void file_id_get (struct file_id *id, const char *exportname);
+/* The same, and unchanged. */
 extern bool file_id_equal (const struct file_id *a, const struct file_id *b);
+/* The same, whatever it holds now. */
+extern bool file_id_same_file (const struct file_id *a,
+                               const struct file_id *b);
+/* An open file descriptor of it, or -1 if there is no such file or 'id' is
+ * not what it is now.
+ */
+extern int file_id_open (const struct file_id *id, const char *exportname,
+                         int flags);
+
+/* ---- locks.c ---------------------------------------------------------- */
+
+/* QEMU's locks on the file: for reading, or for writing on top of that.
+ * Return -1 and log if another process is in the way.  They are gone when
+ * the descriptor is closed.
+ */
+extern int lock_for_reading (int fd, const char *name);
+extern int lock_for_writing (int fd, const char *name);
+
+/* ---- grow.c ----------------------------------------------------------- */
+
+struct growth;
+
+/* 'fd' is open for reading and writing, and stays the caller's.  NULL if
+ * there is no memory.
+ */
+extern struct growth *growth_new (int fd, const struct file_id *id,
+                                  const char *exportname, const char *name,
+                                  uint64_t size);
+extern void growth_free (struct growth *g);
+/* Make the file at least min_size bytes long, having made sure that it is
+ * what 'io' writes to.  Returns 0 or an errno value.
+ */
+extern int growth_extend (struct growth *g, const struct qcow2_io *io,
+                          uint64_t min_size, uint64_t *ret_size);
+/* The last extension is of no use; never extend it again. */
+extern void growth_undo (struct growth *g, const char *why);
+extern int growth_cut (struct growth *g, uint64_t size);
+
+/* ---- writer.c --------------------------------------------------------- */
+
+struct writer;
+
+/* Whether an image can be reached by one shared way. */
+extern bool writer_possible (void);
+/* Returns NULL and logs on error.  The growth becomes the writer's. */
+extern struct writer *writer_new (const char *exportname, const char *name);
+extern void writer_free (struct writer *w);
+extern void writer_use_growth (struct writer *w, struct growth *growth);
+extern const struct qcow2_io *writer_io (const struct writer *w);
+extern const struct abilities *writer_abilities (const struct writer *w);
+
+/* ---- ticker.c --------------------------------------------------------- */
+
+struct ticker;
+
+/* Writes out what is pending when the image is idle.  NULL if that is not
+ * possible here.
+ */
+extern struct ticker *ticker_start (struct qcow2_image *image,
+                                    const struct qcow2_io *io,
+                                    const char *name);
+extern void ticker_stop (struct ticker *ticker);
+
+/* ---- disk.c ----------------------------------------------------------- */
+
+/* An open image. */
+struct disk {
+  char *exportname;             /* as it was when the image was opened */
+  char *name;                   /* for messages */
+  struct file_id id;
+  uint64_t size;                /* of the file, when it was opened */
+  int fd;                       /* the local file, or -1; holds our locks */
+  struct qcow2_image *image;
+  struct lanes *lanes;          /* or NULL */
+  struct writer *writer;        /* or NULL: connections use their own way */
+  struct ticker *ticker;        /* or NULL */
+  bool writable;
+  bool unlocked;                /* asleep */
+  _Atomic bool explained;       /* why there is no space */
+};
+
+/* Open the image.  With 'own' it is reached by a connection's way; without,
+ * by a shared one, which is kept if the image can be written to, and which
+ * must be possible.  Returns NULL and logs on error.
+ */
+extern struct disk *disk_open (const char *exportname,
+                               const struct file_id *id,
+                               const struct below *own, bool readonly);
+/* Write out everything; the last use before disk_close.  'own' may be NULL
+ * if the connection's way is gone.
+ */
+extern void disk_end (struct disk *d, const struct qcow2_io *own);
+extern void disk_close (struct disk *d);
+/* A connection goes that others may have written after; see disk.c. */
+extern void disk_flush (struct disk *d, const struct qcow2_io *own);
+/* Nobody uses the image for now.  It may be in use all the same. */
+extern void disk_idle (struct disk *d);
+/* Nobody uses the image any more, until it is locked again.  Only for disks
+ * that are not writable.
+ */
+enum disk_relocked {
+  DISK_UNCHANGED,
+  DISK_CHANGED,                 /* of no use any more */
+  DISK_IN_USE,                  /* by another process; logs */
+};
+extern void disk_unlock (struct disk *d);
+extern enum disk_relocked disk_relock (struct disk *d);
+/* The way to the file for a request of a connection, and what is known
+ * about it.
+ */
+extern const struct qcow2_io *disk_io (const struct disk *d,
+                                       const struct below *own);
+extern const struct abilities *disk_abilities (const struct disk *d,
+                                               const struct below *own);
+/* Log the error of a request; returns the errno value. */
+extern int disk_report (struct disk *d, const struct qcow2_error *error);
+
+/* ---- state.c ---------------------------------------------------------- */
 
 struct state;
 
 /* The image behind an export, opening it if nobody has it open.  'id' is
- * the file the connection is known to have opened.  Returns NULL and logs
- * on error.  Every state acquired must be released.
+ * the file the connection is known to have opened, and 'own' its way to it;
+ * or it has none yet: see disk_open.  Returns NULL and logs on error.  Every
+ * state acquired must be released.
  */
 extern struct state *state_acquire (const char *exportname,
                                     const struct file_id *id,
-                                    const struct qcow2_io *io);
-/* Where background work of this image may be done, or NULL. */
-extern struct lanes *state_lanes (struct state *state);
-extern void state_release (struct state *state);
-extern struct qcow2_image *state_image (struct state *state);
-/* For messages; may be empty. */
-extern const char *state_name (const struct state *state);
-/* Free what was kept for later connections. */
+                                    const struct below *own, bool readonly);
+/* Whether a state that was acquired without 'own' is what 'own' reaches. */
+extern bool state_fits (const struct state *state, const struct file_id *id,
+                        const struct below *own);
+/* 'own' as above, or NULL if it cannot be used any more. */
+extern void state_release (struct state *state, const struct qcow2_io *own);
+extern struct disk *state_disk (struct state *state);
+/* Write out and free what is left. */
 extern void state_cleanup (void);
 
 #endif /* FILTER_H */

@@ -11,13 +11,11 @@
  *           plugins have reasons to refuse many connections.  When nobody
  *           uses the image the lanes are closed.
  *
- *           Shared contexts have no export name before nbdkit 1.44, and
- *           some plugins do not survive that, so lanes exist only where
- *           the plugin is known to ignore names.
+ *           An image that is written to has no lanes: what another context
+ *           of the plugin reads may be older than what was written.
  * Locks     lanes.lock guards which lane is busy; held for a few
  *           instructions.  All else in a busy lane belongs to who borrowed it,
- *           and nobody looks at it.  Under open_lock one context at a time
- *           is opened or closed; held over the plugin's open and close.
+ *           and nobody looks at it.
  */
 #include "config.h"
 
@@ -48,14 +46,6 @@ struct lanes {
   struct lane lane[MAX_LANES];
 };
 
-static nbdkit_backend *backend; /* constant after .after_fork */
-
-void
-lanes_set_backend (nbdkit_backend *b)
-{
-  backend = b;
-}
-
 bool
 lanes_possible (void)
 {
@@ -74,57 +64,28 @@ now (void)
 
 /* ---- Contexts ---------------------------------------------------------- */
 
-/* nbdkit keeps a list of the names of shared contexts without a lock. */
-static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
-
 static void
-lane_close_locked (struct lane *lane)
+lane_close (struct lane *lane)
 {
   if (lane->next == NULL)
     return;
-  lane->next->finalize (lane->next);
-  nbdkit_next_context_close (lane->next);
+  shared_close (lane->next);
   lane->next = NULL;
-}
-
-static int
-lane_open_locked (struct lane *lane)
-{
-  lane->next = nbdkit_next_context_open (backend, 1 /* readonly */,
-                                         lane->lanes->exportname,
-                                         1 /* shared */);
-  if (lane->next == NULL)
-    return -1;
-  if (lane->next->prepare (lane->next) == -1 ||
-      below_prepare (&lane->below, lane->next) == -1) {
-    lane_close_locked (lane);
-    return -1;
-  }
-  /* The file was replaced since the image was opened. */
-  if (lane->below.io.size != lane->lanes->size) {
-    lane_close_locked (lane);
-    return -1;
-  }
-  return 0;
 }
 
 static int
 lane_open (struct lane *lane)
 {
-  int r;
-
-  pthread_mutex_lock (&open_lock);
-  r = lane_open_locked (lane);
-  pthread_mutex_unlock (&open_lock);
-  return r;
-}
-
-static void
-lane_close (struct lane *lane)
-{
-  pthread_mutex_lock (&open_lock);
-  lane_close_locked (lane);
-  pthread_mutex_unlock (&open_lock);
+  lane->next = shared_open (lane->lanes->exportname, true);
+  if (lane->next == NULL)
+    return -1;
+  /* Another size: the file was replaced since the image was opened. */
+  if (below_prepare (&lane->below, lane->next, false) == -1 ||
+      lane->below.io.size != lane->lanes->size) {
+    lane_close (lane);
+    return -1;
+  }
+  return 0;
 }
 
 /* A lane is opened by the first read through it. */

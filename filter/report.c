@@ -8,6 +8,23 @@
 
 #include "filter.h"
 
+#include <errno.h>
+
+static int
+errnum_of (const struct qcow2_error *error)
+{
+  switch (error->kind) {
+  case QCOW2_ERR_NO_SPACE:
+    return ENOSPC;
+  case QCOW2_ERR_READ_ONLY:
+    return EROFS;
+  case QCOW2_ERR_NOT_FAST:
+    return EOPNOTSUPP;
+  default:
+    return error->errnum > 0 ? error->errnum : EIO;
+  }
+}
+
 int
 report (const char *name, const struct qcow2_error *error)
 {
@@ -15,5 +32,5 @@ report (const char *name, const struct qcow2_error *error)
     nbdkit_error ("qcow2: %s: %s", name, error->text);
   else
     nbdkit_error ("qcow2: %s", error->text);
-  return error->errnum;
+  return errnum_of (error);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* state.c - one open image for all the connections that reach its bytes.
  *
- * Owns      the list of images, open and being opened.
+ * Owns      the list of images, open, being opened and being closed.
  * Method    connections that reach the same bytes share a state: the same
  *           size under the same export name, or under any name where the
  *           plugin does not look at names, as long as the local file behind
@@ -9,14 +9,23 @@
  *           times).  Where we cannot tell what names mean, they are taken
  *           to be different images: sharing less is only slower.
  *
+ *           That is so for images that are only read.  An image must never
+ *           be written to by two states.  So there the file, or the name,
+ *           must be the same, whatever the size and the times say; who
+ *           only wants to read shares it, too; and where it is not known
+ *           what names mean, a second name is refused.
+ *
  *           Opening is done once: whoever comes while an image is being
  *           opened waits for it, and tries itself if that fails.  A state
  *           that nobody uses is kept for the next connection, so that a
  *           client that probes, leaves and comes back finds everything in
  *           place; only a few are kept, the latest, and none whose file
  *           could change meanwhile without our noticing, such as a device.
+ *           What was written to is ended by the last connection; who comes
+ *           meanwhile waits, and opens it anew.
  * Locks     states.lock guards the list and the fields marked (L); it is
- *           never held over I/O.
+ *           never held over I/O.  Who makes a state not ready has it for
+ *           himself until it is ready again.
  */
 #include "config.h"
 
@@ -24,113 +33,37 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <limits.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define MAX_IDLE 4
 
 struct state {
   struct state *next;           /* (L) */
   unsigned users;               /* (L) connections, and who opens it */
-  bool ready;                   /* (L) false: being opened */
+  bool ready;                   /* (L) false: being opened or closed */
   bool stale;                   /* (L) no new users: the file has changed,
                                    or it is not sure which one this is */
+  bool readonly;                /* opened for who only reads; constant */
   char *key;                    /* export name, "" where it means nothing */
-  char *name;                   /* for messages */
-  uint64_t size;
-  struct file_id id;
-  struct qcow2_image *image;    /* constant once ready */
-  struct lanes *lanes;          /* constant once ready; may be NULL */
+  struct file_id id;            /* (L) constant once ready */
+  struct disk *disk;            /* constant once ready */
 };
 
 /* Most recently used first. */
 static struct {
   pthread_mutex_t lock;
-  pthread_cond_t opened;        /* a state became ready, or failed */
+  pthread_cond_t changed;       /* a state became ready, or is gone */
   struct state *first;
 } states = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL };
 
-/* ---- Identity of local files ------------------------------------------ */
-
-void
-file_id_get (struct file_id *id, const char *exportname)
-{
-  char path[PATH_MAX];
-  struct stat st;
-
-  memset (id, 0, sizeof *id);
-  /* Devices and files behind descriptors have no name to look at. */
-  id->perishable = config.descriptor;
-  if (config.file) {
-    if (stat (config.file, &st) == -1)
-      return;
-  }
-  else if (config.dir) {
-    if (strchr (exportname, '/') != NULL ||
-        snprintf (path, sizeof path, "%s/%s", config.dir, exportname)
-        >= (int) sizeof path || stat (path, &st) == -1)
-      return;
-  }
-  else
-    return;
-  if (!S_ISREG (st.st_mode)) {
-    id->perishable = true;
-    return;
-  }
-  *id = (struct file_id) {
-    .known = true, .dev = st.st_dev, .ino = st.st_ino, .size = st.st_size,
-    .mtime = st.st_mtim, .ctime = st.st_ctim,
-  };
-}
-
-static bool
-time_equal (const struct timespec *a, const struct timespec *b)
-{
-  return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
-bool
-file_id_equal (const struct file_id *a, const struct file_id *b)
-{
-  if (!a->known || !b->known)
-    return a->known == b->known;
-  return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-    time_equal (&a->mtime, &b->mtime) && time_equal (&a->ctime, &b->ctime);
-}
-
-/* ---- Statistics --------------------------------------------------------- */
-
-/* -D qcow2.stats=1: count, and log the counters when an image is closed. */
-NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
-
-static void
-log_stats (const struct state *s)
-{
-  struct qcow2_stats st;
-
-  if (!qcow2_debug_stats || s->image == NULL)
-    return;
-  qcow2_get_stats (s->image, &st);
-  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
-    if (st.io[i].requests > 0)
-      nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
-                    " bytes=%" PRIu64, s->name, io_class_names[i],
-                    st.io[i].requests, st.io[i].bytes);
-  nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
-                s->name, st.table_hits, st.table_misses);
-  nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
-                " hits=%" PRIu64 " misses=%" PRIu64, s->name,
-                st.inflated_bytes, st.cluster_hits, st.cluster_misses);
-  nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
-                " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
-                s->name, st.ahead_requests, st.ahead_bytes,
-                st.ahead_used_bytes, st.latency_us);
-}
+/* What a connection is looking for. */
+struct wanted {
+  const char *key;
+  struct file_id id;
+  const struct below *own;      /* or NULL */
+  bool readonly;
+};
 
 /* ---- The list --------------------------------------------------------- */
 
@@ -139,39 +72,24 @@ state_free (struct state *s)
 {
   if (s == NULL)
     return;
-  /* First the image: its background work uses the lanes. */
-  log_stats (s);
-  qcow2_close (s->image);
-  lanes_free (s->lanes);
+  disk_close (s->disk);
   free (s->key);
-  free (s->name);
   free (s);
 }
 
 static struct state *
-state_new (const char *key, const struct file_id *id, uint64_t size)
+state_new (const struct wanted *want)
 {
   struct state *s = calloc (1, sizeof *s);
 
-  if (s == NULL)
-    goto fail;
-  s->users = 1;
-  s->size = size;
-  s->id = *id;
-  s->key = strdup (key);
-  if (s->key == NULL)
-    goto fail;
-  if (config.dir && asprintf (&s->name, "%s/%s", config.dir, key) == -1)
-    s->name = NULL;
-  if (!config.dir)
-    s->name = strdup (config.label ? config.label : key);
-  if (s->name == NULL)
-    goto fail;
-  return s;
-
- fail:
+  if (s != NULL && (s->key = strdup (want->key)) != NULL) {
+    s->users = 1;
+    s->readonly = want->readonly;
+    s->id = want->id;
+    return s;
+  }
   nbdkit_error ("qcow2: out of memory for a connection");
-  state_free (s);
+  free (s);
   return NULL;
 }
 
@@ -192,15 +110,65 @@ push_locked (struct state *s)
   states.first = s;
 }
 
+/* While it is being opened, or ended, this has to be assumed. */
+static bool
+is_written_to (const struct state *s)
+{
+  return s->disk ? s->disk->writable : !s->readonly;
+}
+
+static bool
+same_image (const struct state *s, const struct wanted *want)
+{
+  const bool same_name = strcmp (s->key, want->key) == 0;
+  const bool files = s->id.known || s->id.device || want->id.known ||
+    want->id.device;
+
+  /* In a directory the same file is the same image under any name. */
+  if (files)
+    return file_id_same_file (&s->id, &want->id) &&
+      (same_name || config.names == NAMES_ARE_FILES);
+  return same_name;
+}
+
+/* While it is being opened, assume the best of a state. */
+static bool
+same_size (const struct state *s, const struct below *own)
+{
+  return own == NULL || s->disk == NULL || s->disk->size == own->io.size;
+}
+
+static bool
+same_content (const struct state *s, const struct wanted *want)
+{
+  if (s->stale || want->id.changing || !same_size (s, want->own) ||
+      !file_id_equal (&s->id, &want->id))
+    return false;
+  return strcmp (s->key, want->key) == 0 ||
+    (config.names == NAMES_ARE_FILES && want->id.known);
+}
+
 static struct state *
-find_locked (const char *key, const struct file_id *id, uint64_t size)
+find_locked (const struct wanted *want)
 {
   for (struct state *s = states.first; s; s = s->next) {
-    if (s->stale || s->size != size || !file_id_equal (&s->id, id))
+    if (is_written_to (s) ? same_image (s, want)
+        : (want->readonly || !s->readonly) && same_content (s, want))
+      return s;
+  }
+  return NULL;
+}
+
+/* A state that is in the way of opening another one for 'want'. */
+static struct state *
+find_conflict_locked (const struct wanted *want)
+{
+  for (struct state *s = states.first; s; s = s->next) {
+    if (s->users == 0)
       continue;
-    /* In a directory the same file is the same image under any name. */
-    if (strcmp (s->key, key) == 0 ||
-        (config.names == NAMES_ARE_FILES && id->known))
+    if (config.names == NAMES_UNKNOWN && is_written_to (s))
+      return s;
+    if (!want->readonly && s->readonly && same_image (s, want))
       return s;
   }
   return NULL;
@@ -249,104 +217,129 @@ free_surplus (void)
   }
 }
 
-/* ---- Acquire and release ---------------------------------------------- */
-
-static void
-log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
-{
-  const struct state *const s = opaque;
-  const char *const colon = s->name[0] ? ": " : "";
-
-  /* There is no nbdkit function for warnings; an error only logs. */
-  if (level == QCOW2_LOG_WARNING)
-    nbdkit_error ("qcow2: %s%swarning: %s", s->name, colon, text);
-  else
-    nbdkit_debug ("qcow2: %s%s%s", s->name, colon, text);
-}
-
-static int
-open_image (struct state *s, const struct qcow2_io *io)
-{
-  const struct qcow2_options options = {
-    .cache_size = config.cache_size,
-    .cluster_cache_size = config.cluster_cache_size,
-    .readahead = config.readahead, .count = qcow2_debug_stats,
-    .log = log_from_engine, .log_opaque = s,
-  };
-  struct qcow2_error error;
-  const struct qcow2_info *info;
-
-  s->image = qcow2_open (io, &options, &error);
-  if (s->image == NULL) {
-    errno = report (s->name, &error);
-    return -1;
-  }
-  if (lanes_possible ())
-    s->lanes = lanes_new (s->key, s->size);
-  info = qcow2_get_info (s->image);
-  nbdkit_debug ("qcow2: %s: opened: version %u, disk of %llu bytes, clusters "
-                "of %llu bytes", s->name, info->version,
-                (unsigned long long) info->virtual_size,
-                (unsigned long long) info->cluster_size);
-  return 0;
-}
+/* ---- Acquire ------------------------------------------------------------ */
 
 /* The lock is held on entry and on return, but not in between. */
 static struct state *
-open_state_locked (struct state *s, const struct qcow2_io *io)
+open_locked (struct state *s, const struct wanted *want)
 {
-  int r, saved_errno;
+  struct disk *disk;
+  int saved_errno;
 
+  mark_stale_locked (want->key);
   push_locked (s);
   pthread_mutex_unlock (&states.lock);
-  r = open_image (s, io);
+  disk = disk_open (want->key, &want->id, want->own, want->readonly);
   saved_errno = errno;
   pthread_mutex_lock (&states.lock);
-  if (r == 0)
+  if (disk != NULL) {
+    s->disk = disk;
+    s->id = disk->id;
+    s->stale = disk->id.changing;
     s->ready = true;
+  }
   else {
     unlink_locked (s);
     state_free (s);
     s = NULL;
     errno = saved_errno;
   }
-  pthread_cond_broadcast (&states.opened);
+  pthread_cond_broadcast (&states.changed);
   return s;
 }
 
 static struct state *
-use_locked (struct state *s)
+open_new_locked (const struct wanted *want)
 {
+  const struct state *const other = find_conflict_locked (want);
+  struct state *s;
+
+  if (other != NULL) {
+    warning (other->disk->name, "%s", other->readonly
+             ? "is open read-only, and cannot be opened for writing until "
+               "all clients have gone"
+             : "is open for writing under another export name, and it is "
+               "not known whether the plugin has another image under this "
+               "one");
+    errno = EBUSY;
+    return NULL;
+  }
+  s = state_new (want);
+  return s ? open_locked (s, want) : NULL;
+}
+
+/* Returns 0, -1 if that fails, or 1 if it is of no use any more.  The lock
+ * is held on entry and on return, but not in between.
+ */
+static int
+wake_locked (struct state *s)
+{
+  enum disk_relocked r;
+
   s->users++;
-  unlink_locked (s);
-  push_locked (s);
-  return s;
+  s->ready = false;
+  pthread_mutex_unlock (&states.lock);
+  r = disk_relock (s->disk);
+  pthread_mutex_lock (&states.lock);
+  s->ready = true;
+  pthread_cond_broadcast (&states.changed);
+  if (r == DISK_UNCHANGED)
+    return 0;
+  s->users--;
+  s->stale |= r == DISK_CHANGED;
+  return r == DISK_CHANGED ? 1 : -1;
+}
+
+static struct state *
+acquire_locked (struct wanted *want)
+{
+  for (;;) {
+    struct state *s = find_locked (want);
+    struct state *const in_the_way = s ? s : find_conflict_locked (want);
+    int r = 0;
+
+    if (in_the_way != NULL && !in_the_way->ready) {
+      pthread_cond_wait (&states.changed, &states.lock);
+      continue;
+    }
+    if (s == NULL)
+      return open_new_locked (want);
+    if (s->users > 0)
+      s->users++;
+    else
+      r = wake_locked (s);
+    if (r == 0) {
+      unlink_locked (s);
+      push_locked (s);
+      return s;
+    }
+    if (r == -1) {
+      errno = EBUSY;
+      return NULL;
+    }
+    want->id.changing = true;
+  }
 }
 
 struct state *
 state_acquire (const char *exportname, const struct file_id *id,
-               const struct qcow2_io *io)
+               const struct below *own, bool readonly)
 {
-  const char *const key = config.names == NAMES_IGNORED ? "" : exportname;
+  struct wanted want = {
+    .key = config.names == NAMES_IGNORED ? "" : exportname, .id = *id,
+    .own = own, .readonly = readonly,
+  };
   struct state *s;
   int saved_errno;
 
+  if (id->replaced && !readonly) {
+    nbdkit_error ("qcow2: the image was replaced by another file while it "
+                  "was being opened");
+    errno = EBUSY;
+    return NULL;
+  }
   pthread_mutex_lock (&states.lock);
-  while (!id->changing &&
-         (s = find_locked (key, id, io->size)) != NULL) {
-    if (s->ready) {
-      s = use_locked (s);
-      goto out;
-    }
-    pthread_cond_wait (&states.opened, &states.lock);
-  }
-  s = state_new (key, id, io->size);
-  if (s != NULL) {
-    mark_stale_locked (key);
-    s->stale = id->changing;
-    s = open_state_locked (s, io);
-  }
- out:
+  s = acquire_locked (&want);
   saved_errno = errno;
   pthread_mutex_unlock (&states.lock);
   free_surplus ();
@@ -354,46 +347,92 @@ state_acquire (const char *exportname, const struct file_id *id,
   return s;
 }
 
-void
-state_release (struct state *s)
+/* ---- Release ------------------------------------------------------------ */
+
+/* The last user of what is written to.  The lock is held on entry. */
+static void
+end_and_unlock (struct state *s, const struct qcow2_io *own)
 {
-  bool idle;
+  struct disk *const disk = s->disk;
+
+  s->ready = false;
+  s->disk = NULL;
+  pthread_mutex_unlock (&states.lock);
+  disk_end (disk, own);
+  disk_close (disk);
+  pthread_mutex_lock (&states.lock);
+  unlink_locked (s);
+  pthread_cond_broadcast (&states.changed);
+  pthread_mutex_unlock (&states.lock);
+  state_free (s);
+}
+
+/* The last user of what is only read. */
+static void
+unlock_file_locked (struct state *s)
+{
+  s->ready = false;
+  pthread_mutex_unlock (&states.lock);
+  disk_unlock (s->disk);
+  pthread_mutex_lock (&states.lock);
+  s->ready = true;
+  pthread_cond_broadcast (&states.changed);
+}
+
+static bool
+is_last (struct state *s)
+{
+  bool last;
 
   pthread_mutex_lock (&states.lock);
   assert (s->users > 0);
-  idle = s->users == 1;
+  last = s->users == 1;
   pthread_mutex_unlock (&states.lock);
+  return last;
+}
+
+void
+state_release (struct state *s, const struct qcow2_io *own)
+{
   /* While it is still ours: afterwards it may be freed at any time.  If
    * somebody comes meanwhile, this has cost him a little.
    */
-  if (idle) {
-    qcow2_idle (s->image);
-    lanes_idle (s->lanes);
+  if (s->disk->writable) {
+    if (own)
+      disk_flush (s->disk, own);
   }
+  else if (is_last (s))
+    disk_idle (s->disk);
+
   pthread_mutex_lock (&states.lock);
+  if (s->users == 1) {
+    if (s->disk->writable) {
+      end_and_unlock (s, own);
+      return;
+    }
+    unlock_file_locked (s);
+  }
   s->users--;
   pthread_mutex_unlock (&states.lock);
   free_surplus ();
 }
 
-struct qcow2_image *
-state_image (struct state *s)
+bool
+state_fits (const struct state *s, const struct file_id *id,
+            const struct below *own)
 {
-  return s->image;
+  return !id->changing && same_size (s, own) && file_id_equal (&s->id, id);
 }
 
-const char *
-state_name (const struct state *s)
+struct disk *
+state_disk (struct state *s)
 {
-  return s->name;
+  return s->disk;
 }
 
-struct lanes *
-state_lanes (struct state *s)
-{
-  return s->lanes;
-}
-
+/* What is still open for writing has lost its last connection without a
+ * word.
+ */
 void
 state_cleanup (void)
 {
@@ -401,6 +440,7 @@ state_cleanup (void)
     struct state *const s = states.first;
 
     states.first = s->next;
+    disk_end (s->disk, NULL);
     state_free (s);
   }
 }

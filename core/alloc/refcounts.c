@@ -343,12 +343,10 @@ gather_sectors (struct q2_refcounts *rc, struct q2_dirty *d,
 {
   const size_t unit = SECTOR_ENTRIES * 8;
 
+  if (q2_dirty_init (d, rc->nr_sectors_dirty, unit, err) == -1)
+    return -1;
   if (rc->nr_sectors_dirty == 0)
     return 0;
-  d->host_off = malloc (rc->nr_sectors_dirty * sizeof *d->host_off);
-  d->bytes = malloc (rc->nr_sectors_dirty * unit);
-  if (d->host_off == NULL || d->bytes == NULL)
-    return q2_fail_nomem (err, "writing the refcount table");
   for (uint64_t s = 0; s < rc->table_entries / SECTOR_ENTRIES; ++s)
     if (rc->sector_dirty[s]) {
       copy_entries (rc, d->bytes + d->nr * unit, s * SECTOR_ENTRIES,
@@ -375,8 +373,7 @@ gather_table (struct q2_refcounts *rc, struct q2_refcounts_dirty *d,
 static void
 free_dirty (struct q2_refcounts_dirty *d)
 {
-  free (d->sectors.host_off);
-  free (d->sectors.bytes);
+  q2_dirty_destroy (&d->sectors);
   free (d->table);
   *d = (struct q2_refcounts_dirty) { .nr_old = 0 };
 }

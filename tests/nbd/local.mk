@@ -64,6 +64,11 @@ nbd_tests = \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \
+	nbd/test-write-growth.sh \
+	nbd/test-write-locks.sh \
+	nbd/test-write-parameters.sh \
+	nbd/test-write-probe.sh \
+	nbd/test-write-readonly.sh \
 	$(NULL)
 
 TESTS += $(nbd_tests)
@@ -91,6 +96,8 @@ EXTRA_DIST += \
 	nbd/requests.sh \
 	nbd/services.sh \
 	nbd/valgrind.supp \
+	nbd/writetool.py \
+	nbd/writing.sh \
 	$(NULL)
 
 # What test-real-disk.sh keeps.

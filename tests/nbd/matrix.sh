@@ -66,7 +66,7 @@ check_matrix ()
     mapfile -t names < <(names_of "$1")
     [ ${#names[@]} -gt 0 ] || broken "no images in group $1"
     "$PYTHON" "$lib/matrix.py" make "${names[@]}" "$tmp/images"
-    start_nbdkit --filter="$filter" file dir="$tmp/images"
+    start_nbdkit -r --filter="$filter" file dir="$tmp/images"
     # shellcheck disable=SC2154     # Set by start_nbdkit.
     "$PYTHON" "$nbddir/matrix_check.py" "$sock" "$tmp/images" "${names[@]}"
 }

@@ -24,7 +24,7 @@ start_remote ()
     shift
     seen=0
     rm -f "$tmp/requests"
-    start_nbdkit -v -D qcow2.stats=1 -D nbdkit.backend.datapath=0 \
+    start_nbdkit -r -v -D qcow2.stats=1 -D nbdkit.backend.datapath=0 \
         --filter="$filter" "${between[@]}" --filter=log --filter=delay \
         file "$@" delay-read="$delay" logfile="$tmp/requests"
 }

@@ -14,7 +14,7 @@ start_logged ()
     rm -f "$tmp/requests"
     # Nothing that is not asked for, also when a busy machine looks like a
     # slow host.
-    start_nbdkit --filter="$filter" --filter=log file "$@" qcow2-readahead=0 \
+    start_nbdkit -r --filter="$filter" --filter=log file "$@" qcow2-readahead=0 \
         logfile="$tmp/requests"
 }
 

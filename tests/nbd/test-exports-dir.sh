@@ -13,7 +13,7 @@ for i in 1 2 3 4 5 6; do
     make_disk "$tmp/$i.raw" $((i * 700000 / 512 * 512)) 65536 "$i"
     make_image "$tmp/images/$i.qcow2" "$tmp/$i.raw"
 done
-start_nbdkit -v --filter="$filter" file dir="$tmp/images"
+start_nbdkit -r -v --filter="$filter" file dir="$tmp/images"
 
 "$PYTHON" - "$sock" "$tmp" <<'END'
 import random

@@ -9,7 +9,7 @@ requires_qemu
 requires_libnbd
 requires_plugin file
 make_standard_image
-start_nbdkit -v --filter="$filter" file "$tmp/disk.qcow2"
+start_nbdkit -r -v --filter="$filter" file "$tmp/disk.qcow2"
 for name in "" a b/c "" %20; do
     nbdtool compare "$(export_uri "$name")" "$tmp/disk.raw" --reads 20
 done
@@ -19,7 +19,7 @@ nbdinfo "$uri" >/dev/null
 stop_nbdkit
 
 # While the first is being opened, the others come.
-start_nbdkit -v --filter="$filter" --filter=delay \
+start_nbdkit -r -v --filter="$filter" --filter=delay \
     file "$tmp/disk.qcow2" delay-read=100ms
 clients=()
 for i in 1 2 3 4 5 6 7 8; do

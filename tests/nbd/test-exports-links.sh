@@ -12,7 +12,7 @@ mkdir "$tmp/images"
 mv "$tmp/disk.qcow2" "$tmp/images/a"
 ln "$tmp/images/a" "$tmp/images/b"
 ln -s a "$tmp/images/c"
-start_nbdkit -v --filter="$filter" file dir="$tmp/images"
+start_nbdkit -r -v --filter="$filter" file dir="$tmp/images"
 for name in a b c a; do
     nbdtool compare "$(export_uri $name)" "$tmp/disk.raw" --reads 20
 done

@@ -8,7 +8,7 @@ source "$(dirname "$0")/functions.sh"
 requires_libnbd
 requires_plugin file
 mkdir "$tmp/images"
-start_nbdkit --filter="$filter" file dir="$tmp/images"
+start_nbdkit -r --filter="$filter" file dir="$tmp/images"
 timeout $((patience * 30)) \
     "$PYTHON" "$nbddir/random_check.py" "$sock" "$tmp/images" \
     "${SEED:-1}" "${COUNT:-150}"

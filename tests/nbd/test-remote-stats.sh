@@ -47,7 +47,7 @@ for name in plain packed; do
 done
 
 echo "nothing is printed where it is not asked for"
-start_nbdkit -v --filter="$filter" file "$tmp/plain.qcow2"
+start_nbdkit -r -v --filter="$filter" file "$tmp/plain.qcow2"
 nbdtool read "$uri" 0 65536 >/dev/null
 stop_nbdkit
 grep 'qcow2: stats: ' "$log" && fail "counters without the flag"

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* disk.c - one open image with all that belongs to it.
+ *
+ * Owns      struct disk: the engine's image; for a local file our own
+ *           descriptor of it, which holds the locks; where it is written to
+ *           the shared way to the file and the thread that commits.
+ * Method    the image is opened with the locks of a reader, which keep
+ *           others from writing; if it turns out that it can be written to,
+ *           those of a writer are taken on top of them.
+ *
+ *           Connections that only read each use their own way to the file.
+ *           What is written to is reached by one shared way (writer.c),
+ *           where that can be had.  With an nbdkit whose shared contexts have
+ *           no export name it cannot where names mean something: then each
+ *           connection writes through its own way, which is right only if
+ *           the plugin promises that a flush through one of them includes
+ *           the others, and nothing can grow.
+ * Locks     none: constant while it is open; callers see to it that it is
+ *           opened, ended, put to sleep and closed by one thread.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- Log ------------------------------------------------------------------ */
+
+/* -D qcow2.stats=1: count, and log the counters when an image is closed. */
+NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
+
+static void
+log_io_stats (const struct disk *d, const struct qcow2_stats *st, size_t i)
+{
+  if (st->io[i].requests > 0)
+    nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
+                  " bytes=%" PRIu64, d->name, io_class_names[i],
+                  st->io[i].requests, st->io[i].bytes);
+  if (st->io[i].writes > 0)
+    nbdkit_debug ("qcow2: stats: %s: write %s: requests=%" PRIu64
+                  " bytes=%" PRIu64, d->name, io_class_names[i],
+                  st->io[i].writes, st->io[i].written);
+}
+
+static void
+log_stats (const struct disk *d)
+{
+  struct qcow2_stats st;
+
+  if (!qcow2_debug_stats || d->image == NULL)
+    return;
+  qcow2_get_stats (d->image, &st);
+  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
+    log_io_stats (d, &st, i);
+  if (d->writable)
+    nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " flushes=%" PRIu64,
+                  d->name, st.commits, st.host_flushes);
+  nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
+                d->name, st.table_hits, st.table_misses);
+  nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
+                " hits=%" PRIu64 " misses=%" PRIu64, d->name,
+                st.inflated_bytes, st.cluster_hits, st.cluster_misses);
+  nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
+                " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
+                d->name, st.ahead_requests, st.ahead_bytes,
+                st.ahead_used_bytes, st.latency_us);
+}
+
+static void
+log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
+{
+  const struct disk *const d = opaque;
+
+  if (level == QCOW2_LOG_WARNING)
+    warning (d->name, "warning: %s", text);
+  else
+    nbdkit_debug ("qcow2: %s%s%s", d->name, d->name[0] ? ": " : "", text);
+}
+
+/* ---- The local file -------------------------------------------------------- */
+
+/* The plugin may serve a part of the file, or make something else of it.
+ * Then the file is no image to anybody else, and its locks are not ours.
+ */
+static bool
+is_image (int fd)
+{
+  static const char magic[] = "QFI\xfb";
+  char bytes[4];
+
+  return pread (fd, bytes, 4, 0) == 4 && memcmp (bytes, magic, 4) == 0;
+}
+
+static int
+open_file (const struct disk *d, int flags)
+{
+  const int fd = file_id_open (&d->id, d->exportname, flags);
+
+  if (fd == -1 || is_image (fd))
+    return fd;
+  close (fd);
+  return -1;
+}
+
+static int
+open_local (struct disk *d, bool writing)
+{
+  struct file_id now;
+
+  if (!config.lock && !(config.grow && writing))
+    return 0;
+  if (writing)
+    d->fd = open_file (d, O_RDWR);
+  if (d->fd == -1)
+    d->fd = open_file (d, O_RDONLY);
+  if (d->fd == -1 || !config.lock)
+    return 0;
+  if (lock_for_reading (d->fd, d->name) == -1)
+    return -1;
+  /* From here on nobody writes to it, but somebody may have. */
+  file_id_get (&now, d->exportname);
+  if (!file_id_equal (&now, &d->id))
+    d->id.changing = true;
+  return 0;
+}
+
+static struct growth *
+make_growth (const struct disk *d)
+{
+  const uint64_t size = writer_abilities (d->writer)->size;
+  struct stat st;
+
+  if (!config.grow || d->fd == -1 ||
+      (fcntl (d->fd, F_GETFL) & O_ACCMODE) != O_RDWR ||
+      fstat (d->fd, &st) == -1 || !S_ISREG (st.st_mode) ||
+      (uint64_t) st.st_size != size)
+    return NULL;
+  return growth_new (d->fd, &d->id, d->exportname, d->name, size);
+}
+
+/* ---- Reading or writing ------------------------------------------------------ */
+
+/* NULL: what is below can be written to. */
+static const char *
+why_not_writable (const struct abilities *can)
+{
+  if (!can->write)
+    return "the plugin, or a filter below, cannot write to it";
+  if (!can->flush)
+    return "the plugin, or a filter below, cannot flush what is written";
+  if (!writer_possible () && !can->multi_conn &&
+      config.thread_model != NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS)
+    return "with this version of nbdkit, and a plugin that serves several "
+      "images, the plugin must support multi-conn";
+  return NULL;
+}
+
+/* Only once in a row, since every probe of a client opens the image. */
+static void
+say_read_only (const struct disk *d, const char *why)
+{
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static char said[256];
+  char text[sizeof said];
+  bool news;
+
+  snprintf (text, sizeof text, "%s: %s", d->name, why);
+  pthread_mutex_lock (&lock);
+  news = strcmp (text, said) != 0;
+  memcpy (said, text, sizeof said);
+  pthread_mutex_unlock (&lock);
+  if (news)
+    warning (d->name, "is served read-only: %s", why);
+}
+
+static int
+open_writer (struct disk *d)
+{
+  struct file_id now;
+
+  d->writer = writer_new (d->exportname, d->name);
+  if (d->writer == NULL)
+    return -1;
+  file_id_get (&now, d->exportname);
+  if ((d->id.known || d->id.device) && !file_id_same_file (&d->id, &now)) {
+    warning (d->name, "was replaced by another file while it was opened");
+    errno = EBUSY;
+    return -1;
+  }
+  writer_use_growth (d->writer, make_growth (d));
+  return 0;
+}
+
+static int
+open_image (struct disk *d, const struct below *own, bool writing)
+{
+  const struct qcow2_options options = {
+    .cache_size = config.cache_size,
+    .cluster_cache_size = config.cluster_cache_size,
+    .readahead = config.readahead, .count = qcow2_debug_stats,
+    .writable = writing, .discard = config.discard,
+    .overlap_check = config.overlap_check,
+    .log = log_from_engine, .log_opaque = d,
+  };
+  struct qcow2_error error;
+  const struct qcow2_info *info;
+
+  d->size = disk_io (d, own)->size;
+  d->image = qcow2_open (disk_io (d, own), &options, &error);
+  if (d->image == NULL) {
+    errno = report (d->name, &error);
+    return -1;
+  }
+  info = qcow2_get_info (d->image);
+  d->writable = writing && info->writable;
+  nbdkit_debug ("qcow2: %s: opened: version %u, disk of %llu bytes, clusters "
+                "of %llu bytes%s", d->name, info->version,
+                (unsigned long long) info->virtual_size,
+                (unsigned long long) info->cluster_size,
+                d->writable ? ", for writing" : "");
+  if (writing && !info->writable)
+    say_read_only (d, info->why_read_only);
+  return 0;
+}
+
+/* What is only needed for writing, or for reading. */
+static int
+settle (struct disk *d)
+{
+  if (!d->writable) {
+    writer_free (d->writer);
+    d->writer = NULL;
+    if (lanes_possible ())
+      d->lanes = lanes_new (d->exportname, d->size);
+    return 0;
+  }
+  if (config.lock && d->fd != -1 &&
+      lock_for_writing (d->fd, d->name) == -1)
+    return -1;
+  if (d->writer)
+    d->ticker = ticker_start (d->image, writer_io (d->writer), d->name);
+  return 0;
+}
+
+/* ---- Open and close ---------------------------------------------------------- */
+
+static struct disk *
+disk_new (const char *exportname, const struct file_id *id)
+{
+  struct disk *d = calloc (1, sizeof *d);
+
+  if (d == NULL)
+    goto fail;
+  d->fd = -1;
+  d->id = *id;
+  d->exportname = strdup (exportname);
+  if (config.dir && asprintf (&d->name, "%s/%s", config.dir, exportname)
+      == -1)
+    d->name = NULL;
+  if (!config.dir)
+    d->name = strdup (config.label ? config.label : exportname);
+  if (d->exportname != NULL && d->name != NULL)
+    return d;
+
+ fail:
+  nbdkit_error ("qcow2: out of memory for a connection");
+  disk_close (d);
+  return NULL;
+}
+
+static int
+open_all (struct disk *d, const struct below *own, bool readonly)
+{
+  const bool shared = !readonly && own == NULL;
+  /* Where it is possible to have one, a shared way has been tried. */
+  bool writing = !readonly && (shared || !writer_possible ());
+  const char *why;
+
+  if (open_local (d, writing) == -1 || (shared && open_writer (d) == -1))
+    return -1;
+  why = writing ? why_not_writable (disk_abilities (d, own)) : NULL;
+  if (why) {
+    say_read_only (d, why);
+    writing = false;
+  }
+  if (open_image (d, own, writing) == -1)
+    return -1;
+  return settle (d);
+}
+
+struct disk *
+disk_open (const char *exportname, const struct file_id *id,
+           const struct below *own, bool readonly)
+{
+  struct disk *d = disk_new (exportname, id);
+  int saved_errno;
+
+  if (d == NULL || open_all (d, own, readonly) == 0)
+    return d;
+  saved_errno = errno;
+  disk_close (d);
+  errno = saved_errno;
+  return NULL;
+}
+
+void
+disk_end (struct disk *d, const struct qcow2_io *own)
+{
+  const struct qcow2_io *const io = d->writer ? writer_io (d->writer) : own;
+  struct qcow2_error error;
+
+  ticker_stop (d->ticker);
+  d->ticker = NULL;
+  if (d->writable && io != NULL && qcow2_end (d->image, io, &error) == -1)
+    report (d->name, &error);
+}
+
+void
+disk_close (struct disk *d)
+{
+  if (d == NULL)
+    return;
+  ticker_stop (d->ticker);
+  /* The image first: its background work uses the rest. */
+  log_stats (d);
+  qcow2_close (d->image);
+  lanes_free (d->lanes);
+  writer_free (d->writer);
+  if (d->fd != -1)
+    close (d->fd);
+  free (d->exportname);
+  free (d->name);
+  free (d);
+}
+
+void
+disk_flush (struct disk *d, const struct qcow2_io *own)
+{
+  struct qcow2_error error;
+
+  if (d->writable && d->writer == NULL &&
+      qcow2_flush (d->image, own, &error) == -1)
+    report (d->name, &error);
+}
+
+void
+disk_idle (struct disk *d)
+{
+  qcow2_idle (d->image);
+  lanes_idle (d->lanes);
+}
+
+/* Others may write to a file that nobody reads. */
+void
+disk_unlock (struct disk *d)
+{
+  if (d->fd == -1)
+    return;
+  close (d->fd);
+  d->fd = -1;
+  d->unlocked = true;
+}
+
+enum disk_relocked
+disk_relock (struct disk *d)
+{
+  struct file_id now;
+
+  if (!d->unlocked)
+    return DISK_UNCHANGED;
+  d->fd = file_id_open (&d->id, d->exportname, O_RDONLY);
+  if (d->fd == -1)
+    return DISK_CHANGED;
+  if (config.lock && lock_for_reading (d->fd, d->name) == -1) {
+    disk_unlock (d);
+    return DISK_IN_USE;
+  }
+  d->unlocked = false;
+  file_id_get (&now, d->exportname);
+  return file_id_equal (&now, &d->id) ? DISK_UNCHANGED : DISK_CHANGED;
+}
+
+/* ---- Requests ------------------------------------------------------------- */
+
+const struct qcow2_io *
+disk_io (const struct disk *d, const struct below *own)
+{
+  return d->writer ? writer_io (d->writer) : &own->io;
+}
+
+const struct abilities *
+disk_abilities (const struct disk *d, const struct below *own)
+{
+  return d->writer ? writer_abilities (d->writer) : &own->can;
+}
+
+/* Why the file does not grow, where that is so from the start. */
+static const char *
+why_no_growth (void)
+{
+  if (!config.grow)
+    return "the file is full, and must not grow because of qcow2-grow=off";
+  if (!writer_possible ())
+    return "the file is full, and with this version of nbdkit only what is "
+      "served alone, with file=, can grow";
+  return "what is below is full, and cannot be made larger from here; give "
+    "it more room while nbdkit is not running";
+}
+
+/* Once for each image; what could have grown has said why it did not. */
+static bool
+may_explain (struct disk *d)
+{
+  return (d->writer == NULL || writer_io (d->writer)->ops->grow == NULL) &&
+    !atomic_exchange (&d->explained, true);
+}
+
+int
+disk_report (struct disk *d, const struct qcow2_error *error)
+{
+  const int errnum = report (d->name, error);
+
+  if (error->kind == QCOW2_ERR_NO_SPACE && may_explain (d))
+    warning (d->name, "%s", why_no_growth ());
+  return errnum;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fileid.c - which local file an image is.
+ *
+ * Owns      struct file_id, and the path behind an export name.
+ * Method    what the plugin was given is looked at again with stat.  A
+ *           filter cannot know what the plugin really has open, so callers
+ *           look before the plugin opens the file and once more afterwards:
+ *           if nothing changed in between, it is that file.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* 0, or -1 if there is no local file. */
+static int
+path_of (char path[PATH_MAX], const char *exportname)
+{
+  int len;
+
+  if (config.file)
+    len = snprintf (path, PATH_MAX, "%s", config.file);
+  else if (config.dir && strchr (exportname, '/') == NULL)
+    len = snprintf (path, PATH_MAX, "%s/%s", config.dir, exportname);
+  else
+    return -1;
+  return len < PATH_MAX ? 0 : -1;
+}
+
+static void
+from_stat (struct file_id *id, const struct stat *st)
+{
+  if (S_ISREG (st->st_mode))
+    *id = (struct file_id) {
+      .known = true, .dev = st->st_dev, .ino = st->st_ino,
+      .size = st->st_size, .mtime = st->st_mtim, .ctime = st->st_ctim,
+    };
+  else
+    *id = (struct file_id) {
+      .perishable = true, .device = S_ISBLK (st->st_mode),
+      .dev = st->st_rdev,
+    };
+}
+
+void
+file_id_get (struct file_id *id, const char *exportname)
+{
+  char path[PATH_MAX];
+  struct stat st;
+
+  /* Devices and files behind descriptors have no name to look at. */
+  *id = (struct file_id) { .perishable = config.descriptor };
+  if (path_of (path, exportname) == 0 && stat (path, &st) == 0)
+    from_stat (id, &st);
+}
+
+static bool
+time_equal (const struct timespec *a, const struct timespec *b)
+{
+  return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+bool
+file_id_equal (const struct file_id *a, const struct file_id *b)
+{
+  if (!a->known || !b->known)
+    return a->known == b->known;
+  return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+    time_equal (&a->mtime, &b->mtime) && time_equal (&a->ctime, &b->ctime);
+}
+
+bool
+file_id_same_file (const struct file_id *a, const struct file_id *b)
+{
+  if (a->known && b->known)
+    return a->dev == b->dev && a->ino == b->ino;
+  return a->device && b->device && a->dev == b->dev;
+}
+
+int
+file_id_open (const struct file_id *id, const char *exportname, int flags)
+{
+  char path[PATH_MAX];
+  struct file_id now;
+  struct stat st;
+  int fd;
+
+  if ((!id->known && !id->device) || path_of (path, exportname) == -1)
+    return -1;
+  fd = open (path, flags | O_CLOEXEC | O_NOCTTY);
+  if (fd == -1)
+    return -1;
+  if (fstat (fd, &st) == 0) {
+    from_stat (&now, &st);
+    if (file_id_same_file (id, &now))
+      return fd;
+  }
+  close (fd);
+  return -1;
+}

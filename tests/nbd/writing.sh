@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# writing.sh - what the tests that write share; sourced by each.
+# shellcheck shell=bash
+# shellcheck source=functions.sh source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
+
+requires_qemu
+requires_libnbd
+requires_plugin file
+
+writetool ()
+{
+    "$PYTHON" "$nbddir/writetool.py" "$@"
+}
+
+# new_image SIZE [qemu-img create's options...]: an empty $tmp/disk.qcow2,
+# and what is on it, $tmp/disk.raw.
+new_image ()
+{
+    local size=$1
+
+    shift
+    rm -f "$tmp/disk.qcow2" "$tmp/disk.raw"
+    qemu-img create -q -f qcow2 "$@" "$tmp/disk.qcow2" "$size"
+    truncate -s "$size" "$tmp/disk.raw"
+}
+
+# check_image [IMAGE [RAW]]: as it has been left; no errors, no leaks, and the
+# content of the raw file.
+check_image ()
+{
+    local image=${1:-$tmp/disk.qcow2} raw=${2:-$tmp/disk.raw}
+
+    qemu-img check -q "$image" >"$tmp/check" 2>&1 ||
+        fail "qemu-img check $image: $(cat "$tmp/check")"
+    qemu-img compare -q -f qcow2 -F raw "$image" "$raw" ||
+        fail "$image does not hold what was written"
+}
+
+# Before the servers: they do not end while somebody is connected.
+client=
+kill_client ()
+{
+    [ -z "$client" ] || kill "$client" 2>/dev/null
+}
+trap 'status=$?; set +e; kill_client; (exit $status); at_exit' EXIT
+
+# start_client OPERATION...: in the background, connected until finish_client.
+start_client ()
+{
+    rm -f "$tmp/client-ready" "$tmp/client-go"
+    writetool "$uri" --raw "$tmp/disk.raw" "$@" "touch:$tmp/client-ready" \
+        "wait:$tmp/client-go" &
+    client=$!
+    local i
+
+    for ((i = 0; i < patience * 20; i++)); do
+        [ ! -e "$tmp/client-ready" ] || return 0
+        kill -0 "$client" 2>/dev/null || break
+        sleep 0.05
+    done
+    fail "the client did not get through: $*"
+}
+
+finish_client ()
+{
+    touch "$tmp/client-go"
+    wait "$client" || fail "the client ended with status $?"
+    client=
+}
+
+# has_logged REGEX, has_not_logged REGEX: in the last server's log.
+has_logged ()
+{
+    grep -E -q -e "$1" "$log" || fail "no message like '$1'"
+}
+
+has_not_logged ()
+{
+    ! grep -E -e "$1" "$log" || fail "a message like '$1'"
+}
