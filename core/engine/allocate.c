@@ -318,7 +318,6 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
   if (q2_overlap_add (c->w->overlap, host_off, geo->cluster_size, Q2_META_L2,
                       err) == -1)
     return -1;
-  q2_tables_forget (c->w->tables, host_off);
   if (old != 0)
     return copy_table (c, l1_index, host_off, err);
   if (run->zero)
@@ -358,6 +357,10 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
     return -1;
   if (fill_table (c, l1_index, old, &run, err) == -1)
     goto undo;
+  /* What is read from now on is the table; what was read of the cluster
+   * before, by whoever is late with it, is not kept.
+   */
+  q2_tables_forget (w->tables, run.cluster << bits);
   pthread_mutex_lock (&w->link_lock);
   room = q2_frees_reserve (&w->unlinked, 1);
   if (room) {
