@@ -47,7 +47,8 @@ may_get_space (struct q2_writer *w)
   pthread_mutex_lock (&w->link_lock);
   unlinked = w->unlinked.nr > 0;
   pthread_mutex_unlock (&w->link_lock);
-  return unlinked || atomic_load (&w->nr_pending) > 0;
+  return unlinked || atomic_load (&w->nr_committing) > 0 ||
+    atomic_load (&w->nr_pending) > 0;
 }
 
 /* Commit and release; if others still use what could be released, give them
@@ -76,13 +77,17 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
                  struct q2_space_run *ret, struct qcow2_error *err)
 {
   for (unsigned waited = 0;; ++waited) {
+    const uint64_t releases = atomic_load (&c->w->releases);
     struct qcow2_error why;
     int r = q2_space_alloc (c->w->space, c->io, stream, want, ret, &why);
 
     if (r == 0)
       return 0;
     if (r == -1 && (why.kind != QCOW2_ERR_NO_SPACE ||
-                    !may_get_space (c->w) || waited > MAX_WAIT_MS)) {
+                    waited > MAX_WAIT_MS ||
+                    (!may_get_space (c->w) &&
+                     /* nor has somebody just got it while we looked */
+                     atomic_load (&c->w->releases) == releases))) {
       *err = why;
       return -1;
     }
