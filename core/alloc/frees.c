@@ -62,6 +62,27 @@ q2_frees_move (struct q2_frees *to, struct q2_frees *from)
   q2_frees_destroy (from);
 }
 
+static int
+compare_runs (const void *a, const void *b)
+{
+  const struct q2_free_run *const x = a, *const y = b;
+
+  return x->cluster < y->cluster ? -1 : x->cluster > y->cluster;
+}
+
+void
+q2_frees_sort (struct q2_frees *f)
+{
+  const size_t nr = f->nr;
+
+  if (nr < 2)
+    return;
+  qsort (f->runs, nr, sizeof *f->runs, compare_runs);
+  f->nr = 0;
+  for (size_t i = 0; i < nr; ++i)
+    q2_frees_add (f, f->runs[i].cluster, f->runs[i].nr);
+}
+
 void
 q2_frees_destroy (struct q2_frees *f)
 {

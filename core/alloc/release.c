@@ -140,7 +140,13 @@ q2_space_find_end (struct q2_space *s, const struct q2_io *io, uint64_t min,
   q2_space_drop_windows (s);
   while (c << bits > min) {
     uint64_t value;
-    const int r = get (s, io, c - 1, &value, err);
+    int r;
+
+    if (q2_space_is_uncovered (s, c - 1)) {
+      c = q2_align_down (c - 1, UINT64_C (1) << s->geo->refblock_bits);
+      continue;
+    }
+    r = get (s, io, c - 1, &value, err);
 
     if (r != 0)
       return r;

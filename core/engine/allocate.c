@@ -16,6 +16,8 @@
 
 #include "engine/writer.h"
 
+#include "alloc/recount.h"
+
 #include "base/be.h"
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -98,6 +100,28 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
     if (r == -1)
       return -1;
   }
+}
+
+int
+q2_writer_check_in_file (struct q2_change *c, uint64_t host_off,
+                         uint64_t len, struct qcow2_error *err)
+{
+  const unsigned bits = c->w->geo->cluster_bits;
+  const uint64_t size = q2_io_size (c->io);
+  const uint64_t last = (host_off + len - 1) >> bits;
+  bool good;
+
+  if (host_off + len <= size)
+    return 0;
+  good = last - q2_min (last, size >> bits) <= Q2_RECOUNT_PAST_END;
+  if (good && q2_space_is_counted (c->w->space, c->io, last, &good, err)
+      == -1)
+    return -1;
+  return good ? 0
+    : q2_fail (err, QCOW2_ERR_CORRUPT, last << bits,
+               "the cluster at offset 0x%" PRIx64 " is in use, but lies far "
+               "behind the end of the file or has no refcount; repair the "
+               "image with 'qemu-img check -r all'", last << bits);
 }
 
 /* ---- Entries -------------------------------------------------------- */
@@ -587,6 +611,8 @@ write_kept (struct q2_change *c, struct fill *f, const void *buf,
   f->host_off = f->first->m.host_off;
   if (q2_overlap_check (c->w->overlap, f->host_off, c->w->geo->cluster_size,
                         Q2_META_NONE, err) == -1 ||
+      q2_writer_check_in_file (c, f->host_off, c->w->geo->cluster_size, err)
+      == -1 ||
       write_fill (c, f, false, false, buf, err) == -1)
     return -1;
   return link_fill (c, f, false, err);

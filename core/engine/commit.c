@@ -144,6 +144,7 @@ add_batch (struct q2_writer *w, struct q2_frees *frees)
     q2_frees_destroy (frees);
     return;
   }
+  q2_frees_sort (frees);        /* fewer and larger holes are punched */
   b = malloc (sizeof *b);
   if (b == NULL) {              /* then they are leaked */
     q2_frees_destroy (frees);
