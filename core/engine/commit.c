@@ -203,8 +203,8 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 
 /* ---- Commits -------------------------------------------------------- */
 
-static int
-fail_flushed (struct qcow2_error *err)
+int
+q2_writer_fail_flushed (struct qcow2_error *err)
 {
   return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
                      "a flush of the image file has failed, so it is not "
@@ -246,7 +246,7 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
     number--;
   while (r == 0 && w->finished < number) {
     if (w->failed)
-      r = fail_flushed (err);
+      r = q2_writer_fail_flushed (err);
     else if (w->committing)
       pthread_cond_wait (&w->committed, &w->commit_lock);
     else {

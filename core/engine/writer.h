@@ -139,6 +139,11 @@ extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* See qcow2_flush. */
+extern int q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* See qcow2_end. */
 extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                           struct qcow2_error *err)
@@ -158,6 +163,10 @@ extern void q2_writer_note_error (struct q2_writer *w,
 extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The error of everything that comes after a failed flush. */
+extern int q2_writer_fail_flushed (struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
 
 /* Something waits for a commit, or for being released after one. */
 extern bool q2_writer_is_dirty (struct q2_writer *w)

@@ -401,6 +401,8 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
     if (lookup (c, host_off, skip, buf, len, span.scan))
       return 0;
     r = read_missing (c, io, host_off, skip, buf, len, span, err);
+    span.behind = 0;
+    span.ahead = c->slice_size;
   } while (r == 1);
   return r;
 }

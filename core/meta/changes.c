@@ -6,8 +6,10 @@
  *           until that has ended; neither is evicted.  A load that was in
  *           flight then may have read what the file held before, and slices
  *           it brings may have been changed, written and evicted meanwhile:
- *           so the end of a gathering spoils all loads in flight, which then
- *           keep nothing and start again.
+ *           so the end of a gathering spoils the loads in flight that touch
+ *           one of its slices.  They keep nothing, and who needs a slice of
+ *           them reads that alone: which is spoiled again only if it was all
+ *           of that in the meantime.
  * Locks     the list is guarded by a lock of those who change slices; slots
  *           and bytes by shard.lock, loads by loads.lock, as in cache.c.
  */
@@ -85,19 +87,27 @@ q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
   return i != Q2_NO_SLOT;
 }
 
+/* What is being read of [start, end) may be out of date. */
 static void
-spoil_loads (struct q2_cache *c)
+spoil_loads_locked (struct q2_cache *c, uint64_t start, uint64_t end)
+{
+  for (struct q2_load *l = c->loads.first; l != NULL; l = l->next)
+    if (l->start < end && start < l->end)
+      l->spoiled = true;
+}
+
+static void
+spoil_loads (struct q2_cache *c, uint64_t start, uint64_t end)
 {
   pthread_mutex_lock (&c->loads.lock);
-  for (struct q2_load *l = c->loads.first; l != NULL; l = l->next)
-    l->spoiled = true;
+  spoil_loads_locked (c, start, end);
   pthread_mutex_unlock (&c->loads.lock);
 }
 
 void
 q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
 {
-  spoil_loads (c);
+  spoil_loads (c, host_off, host_off + len);
   for (uint64_t off = host_off; off < host_off + len; off += c->slice_size) {
     const uint64_t h = q2_cache_hash (c, off);
     struct q2_shard *const shard = q2_cache_shard_of (c, h);
@@ -116,7 +126,7 @@ q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
 void
 q2_cache_clear (struct q2_cache *c)
 {
-  spoil_loads (c);
+  spoil_loads (c, 0, UINT64_MAX);
   for (uint32_t i = 0; i < c->nr_shards; ++i) {
     struct q2_shard *const shard = &c->shards[i];
 
@@ -250,7 +260,10 @@ void
 q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
 {
   /* Before any of them can be evicted. */
-  spoil_loads (c);
+  pthread_mutex_lock (&c->loads.lock);
+  for (size_t i = 0; c->loads.first != NULL && i < d->nr; ++i)
+    spoil_loads_locked (c, d->host_off[i], d->host_off[i] + c->slice_size);
+  pthread_mutex_unlock (&c->loads.lock);
   for (size_t i = 0; i < d->nr; ++i)
     end_slice (c, d->host_off[i], written);
   atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);
