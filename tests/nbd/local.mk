@@ -65,6 +65,7 @@ nbd_tests = \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \
 	nbd/test-write-growth.sh \
+	nbd/test-write-idle.sh \
 	nbd/test-write-locks.sh \
 	nbd/test-write-parameters.sh \
 	nbd/test-write-probe.sh \
