@@ -83,7 +83,7 @@ q2_writer_scan (struct q2_writer *w, const struct q2_io *io)
     w->log (w->log_opaque, QCOW2_LOG_WARNING, w->repair_error.text);
 }
 
-/* ---- Feature bits ---------------------------------------------------------- */
+/* ---- Feature bits --------------------------------------------------- */
 
 /* Write the feature bits of w->header, and flush. */
 static int
@@ -136,7 +136,7 @@ prepare_features (struct q2_writer *w, const struct q2_io *io,
   return -1;
 }
 
-/* ---- The first change ---------------------------------------------------------- */
+/* ---- The first change ----------------------------------------------- */
 
 static int
 check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
@@ -223,10 +223,7 @@ static int
 check_usable (struct q2_writer *w, struct qcow2_error *err)
 {
   if (w->failed)
-    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                       "nothing is written since a flush of the image file "
-                       "has failed; disconnect all clients and connect "
-                       "again");
+    return q2_writer_fail_flushed (err);
   if (w->corrupt)
     return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
                     "nothing is written since the image was found to be "
@@ -268,7 +265,17 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
   pthread_mutex_unlock (&w->activate_lock);
 }
 
-/* ---- The end -------------------------------------------------------------------- */
+int
+q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
+                 struct qcow2_error *err)
+{
+  if (w->failed)
+    return check_usable (w, err);
+  /* Before the first change there is nothing to make durable. */
+  return w->active ? q2_writer_commit (w, io, err) : 0;
+}
+
+/* ---- The end -------------------------------------------------------- */
 
 /* Releasing changes refcounts, which makes another commit necessary. */
 static int
@@ -307,7 +314,7 @@ int
 q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
-  if (!w->active)
+  if (!w->active && !w->failed)
     return 0;
   if (check_usable (w, err) == -1 || commit_all (w, io, err) == -1)
     return -1;

@@ -22,6 +22,7 @@
 #include "base/plant.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,10 +31,13 @@
 /* Larger writes are not copied to make one request of them. */
 #define MAX_BOUNCE (UINT64_C (256) << 10)
 
+/* More than a commit can leave to be tried. */
+#define MAX_TRIES 100
+
 /* How long to wait for others to let go of space, in total. */
 #define MAX_WAIT_MS 10000
 
-/* ---- Space ----------------------------------------------------------------- */
+/* ---- Space ---------------------------------------------------------- */
 
 static bool
 may_get_space (struct q2_writer *w)
@@ -91,7 +95,7 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
   }
 }
 
-/* ---- Entries ---------------------------------------------------------------- */
+/* ---- Entries -------------------------------------------------------- */
 
 static uint64_t
 l1_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
@@ -173,6 +177,28 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
   return true;
 }
 
+/* What is let go is no metadata: its refcount is going to be lowered, and its
+ * space used for something else.
+ */
+static int
+check_let_go (struct q2_writer *w, const struct q2_link *l,
+              struct qcow2_error *err)
+{
+  const unsigned bits = w->geo->cluster_bits;
+
+  for (uint64_t i = 0; i < l->nr; ++i) {
+    uint64_t first, nr;
+
+    if (!l->let_go[i])
+      continue;
+    nr = q2_entry_clusters (w->geo, &l->old[i], &first);
+    if (q2_overlap_check (w->overlap, first << bits, nr << bits,
+                          Q2_META_NONE, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 enum linked { LINKED, MISSING, NO_MEMORY };
 
 static enum linked
@@ -199,6 +225,10 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
   uint64_t nr;
   int r;
 
+  if (tries > MAX_TRIES)
+    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                       "a piece of an L2 table does not stay in memory; "
+                       "give the filter a larger qcow2-cache-size");
   /* It does not stay: its part of the cache is full of changed ones. */
   if (tries > 2) {
     q2_change_leave (c);
@@ -234,6 +264,8 @@ int
 q2_writer_link (struct q2_change *c, const struct q2_link *l,
                 struct qcow2_error *err)
 {
+  if (check_let_go (c->w, l, err) == -1)
+    return -1;
   for (unsigned tries = 0;; ++tries) {
     switch (try_link (c->w, l)) {
     case LINKED:
@@ -251,7 +283,7 @@ q2_writer_link (struct q2_change *c, const struct q2_link *l,
   }
 }
 
-/* ---- Tables ------------------------------------------------------------------ */
+/* ---- Tables --------------------------------------------------------- */
 
 static int
 copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
@@ -295,6 +327,21 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
                      err);
 }
 
+/* A table that is not ours to change is a snapshot's, if it is one. */
+static int
+check_shared_table (struct q2_writer *w, uint64_t table,
+                    struct qcow2_error *err)
+{
+  const enum q2_meta_class class =
+    table == 0 ? Q2_META_NONE : q2_overlap_class (w->overlap, table);
+
+  if (class == Q2_META_INACTIVE_L2)
+    return 0;
+  return table == 0 ? 0
+    : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
+                        Q2_META_NONE, err);
+}
+
 /* The caller holds the L1 entry, which is not ours to change. */
 static int
 make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
@@ -306,7 +353,8 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   struct q2_space_run run;
   bool room;
 
-  if (q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
+  if (check_shared_table (w, old, err) == -1 ||
+      q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
   if (fill_table (c, l1_index, old, &run, err) == -1)
     goto undo;
@@ -323,8 +371,6 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
     q2_fail_nomem (err, "a list of clusters");
     goto undo;
   }
-  if (old != 0)                 /* now it is only a snapshot's */
-    q2_overlap_remove (w->overlap, old, w->geo->cluster_size);
   return 0;
 
  undo:
@@ -359,7 +405,7 @@ q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
   return r;
 }
 
-/* ---- New clusters -------------------------------------------------------------- */
+/* ---- New clusters --------------------------------------------------- */
 
 /* A write into clusters that get new space, or into space that the cluster
  * has but that does not count yet.
@@ -483,7 +529,7 @@ write_fill (struct q2_change *c, struct fill *f, bool new_space, bool zero,
   return write_edge (c, f, f->last, f->end, f->to, err);
 }
 
-/* ---- Linking what was written ----------------------------------------------------- */
+/* ---- Linking what was written --------------------------------------- */
 
 /* The new entry of one of the clusters. */
 static void
@@ -519,7 +565,7 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
   return q2_writer_link (c, &link, err);
 }
 
-/* ---- Writing ------------------------------------------------------------------------ */
+/* ---- Writing -------------------------------------------------------- */
 
 /* The cluster has space of its own in the file. */
 static bool

@@ -15,8 +15,10 @@
 #include "engine/writer.h"
 
 #include "base/bits.h"
+#include "base/error.h"
 
 #include <assert.h>
+#include <inttypes.h>
 
 /* Entries looked at in one go: enough for 4 MiB of 64 KiB clusters. */
 #define MAX_LOOK 64
@@ -62,6 +64,30 @@ choose_piece (const struct q2_writer *w, const struct q2_entry *e,
   }
 }
 
+/* A cluster behind the end of the file, which is legal, would make the file
+ * grow: an image that lies could have it anywhere.
+ */
+static int
+check_is_counted (struct q2_change *c, const struct piece *p,
+                  struct qcow2_error *err)
+{
+  const uint64_t last = p->host_off + p->len - 1;
+  bool counted;
+
+  if (last < q2_io_size (c->io))
+    return 0;
+  if (q2_space_is_counted (c->w->space, c->io,
+                           last >> c->w->geo->cluster_bits, &counted, err)
+      == -1)
+    return -1;
+  return counted ? 0
+    : q2_fail (err, QCOW2_ERR_CORRUPT, last,
+               "the cluster at offset 0x%" PRIx64 " is in use, but has no "
+               "refcount and lies behind the end of the file; repair the "
+               "image with 'qemu-img check -r all'",
+               q2_align_down (last, c->w->geo->cluster_size));
+}
+
 static int
 write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
                 struct qcow2_error *err)
@@ -70,10 +96,14 @@ write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
       q2_overlap_check (c->w->overlap, p->host_off, p->len, Q2_META_NONE,
                         err) == -1)
     return -1;
+  if (check_is_counted (c, p, err) == -1)
+    return -1;
   return q2_io_write (c->io, buf, p->len, p->host_off, QCOW2_IO_DATA, err);
 }
 
-/* Returns 1 if somebody else is changing the clusters, with *ret_done 0. */
+/* With *ret_done 0 if somebody else was changing the clusters, or too much
+ * has been changed: then look again.
+ */
 static int
 write_new (struct q2_change *c, const struct piece *p, const void *buf,
            uint64_t guest_off, uint64_t *ret_done, struct qcow2_error *err)
@@ -86,6 +116,12 @@ write_new (struct q2_change *c, const struct piece *p, const void *buf,
   int r;
 
   *ret_done = 0;
+  if (q2_writer_is_pressed (w)) {
+    q2_change_leave (c);
+    r = q2_writer_commit (w, c->io, err);
+    q2_change_enter (c);
+    return r;
+  }
   if (!q2_ranges_trylock (&w->clusters, &range, first, end)) {
     q2_change_leave (c);
     q2_ranges_wait (&w->clusters, first, end);
@@ -132,8 +168,6 @@ q2_writer_pwrite (struct q2_writer *w, const struct q2_io *io,
     uint64_t done = 0;
     int r;
 
-    if (q2_writer_relieve (w, io, err) == -1)
-      return -1;
     q2_change_enter (&c);
     r = write_some (&c, p, count, guest_off, &done, err);
     q2_change_leave (&c);

@@ -85,7 +85,7 @@ extern void q2_cache_get_stats (struct q2_cache *cache,
 extern size_t q2_cache_slice_size (const struct q2_cache *cache)
   __attribute__ ((__nonnull__));
 
-/* ---- Changing slices ---------------------------------------------------- */
+/* ---- Changing slices ------------------------------------------------ */
 
 /* Slices that were changed stay until they have been written to the file:
  * gathered, which copies them, written by the caller, and ended.  Whoever
@@ -130,6 +130,16 @@ struct q2_dirty {
   uint64_t *host_off;
   unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
 };
+
+/* Memory for 'nr' slices of 'unit' bytes, zeros; ret_dirty->nr counts those
+ * that are filled in and is 0.  On failure there is nothing to destroy.
+ */
+extern int q2_dirty_init (struct q2_dirty *ret_dirty, size_t nr, size_t unit,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_dirty_destroy (struct q2_dirty *dirty)
+  __attribute__ ((__nonnull__));
+
 extern int q2_cache_gather (struct q2_cache *cache,
                             struct q2_dirty *ret_dirty,
                             struct qcow2_error *err)

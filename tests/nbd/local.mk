@@ -48,14 +48,18 @@ nbd_tests = \
 	nbd/test-remote-compressed.sh \
 	nbd/test-remote-failures.sh \
 	nbd/test-remote-http.sh \
+	nbd/test-remote-lanes.sh \
 	nbd/test-remote-map.sh \
 	nbd/test-remote-memory.sh \
 	nbd/test-remote-open.sh \
 	nbd/test-remote-readahead.sh \
+	nbd/test-remote-s3.sh \
 	nbd/test-remote-scattered.sh \
 	nbd/test-remote-serial.sh \
 	nbd/test-remote-stats.sh \
 	nbd/test-remote-web-server.sh \
+	nbd/test-repair-hostile.sh \
+	nbd/test-repair-qemu.sh \
 	nbd/test-requests.sh \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
@@ -73,6 +77,7 @@ LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
+	nbd/test-remote-rbd-long.sh \
 	$(NULL)
 
 EXTRA_DIST += \
@@ -87,6 +92,7 @@ EXTRA_DIST += \
 	nbd/remote.sh \
 	nbd/remote_client.py \
 	nbd/remote_images.py \
+	nbd/repair_check.py \
 	nbd/requests.sh \
 	nbd/services.sh \
 	nbd/valgrind.supp \

@@ -20,6 +20,7 @@ UNIT_TESTS = \
 	unit/test-l2e \
 	unit/test-limits \
 	unit/test-map \
+	unit/test-meter \
 	unit/test-property \
 	unit/test-recount \
 	unit/test-refcount \
@@ -41,6 +42,8 @@ unit_libunit_la_SOURCES = \
 	unit/exercise.h \
 	unit/image_builder.c \
 	unit/image_builder.h \
+	unit/memory_disk.c \
+	unit/memory_disk.h \
 	unit/memory_io.c \
 	unit/memory_io.h \
 	unit/random_image.c \
@@ -112,6 +115,10 @@ unit_test_limits_LDADD = unit/libunit.la
 unit_test_map_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_map_CFLAGS = $(UNIT_CFLAGS)
 unit_test_map_LDADD = unit/libunit.la
+
+unit_test_meter_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_meter_CFLAGS = $(UNIT_CFLAGS)
+unit_test_meter_LDADD = unit/libunit.la
 
 unit_test_property_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_property_CFLAGS = $(UNIT_CFLAGS)
