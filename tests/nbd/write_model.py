@@ -4,6 +4,7 @@
 
 write_model.py RAW URI... [--seed S] [--operations N] [--connections C]
                [--depth D] [--cluster SIZE] [--longest SIZE] [--full]
+               [--errors] [--remove FILE]
 
 Writes, zeroes, trims, flushes and reads, several at once on each of several
 connections, over ranges that often overlap.  RAW holds what is on the disk at
@@ -22,6 +23,7 @@ Does not  know what a flush is good for: see write_kill.py.
 
 import argparse
 import errno
+import os
 import random
 import select
 import struct
@@ -151,6 +153,8 @@ class Model:
     def end_read(self, start: int, offset: int, data: bytes) -> None:
         self.tick()
         del self.reading[start]
+        if not data:
+            return
         sectors = self.sectors(offset, len(data))
         if (self.open.keys().isdisjoint(sectors) and
                 data == self.content[offset:offset + len(data)]):
@@ -343,8 +347,15 @@ class Stream:
         buffer = nbd.Buffer(length)
         start = self.model.begin_read()
         handle.aio_pread(buffer, offset, completion=self.done(
-            index, lambda _: self.model.end_read(
-                start, offset, bytes(buffer.to_bytearray()))))
+            index, lambda failed: self.model.end_read(
+                start, offset,
+                b"" if failed else bytes(buffer.to_bytearray()))))
+
+    def allowed(self, kind: str) -> List[int]:
+        """The errors that a request may fail with."""
+        return ([errno.EIO] * self.args.errors +
+                [errno.ENOSPC] * (self.args.full and kind != "") +
+                [errno.ENOTSUP] * (kind == "zero"))
 
     def done(self, index: int, then, kind: str = ""):
         def completed(error) -> int:
@@ -353,9 +364,7 @@ class Stream:
             try:
                 if failed:
                     self.failures[failed] = self.failures.get(failed, 0) + 1
-                    if not (failed == errno.ENOTSUP and kind == "zero" or
-                            failed == errno.ENOSPC and self.args.full and
-                            kind):
+                    if failed not in self.allowed(kind):
                         raise Wrong(f"{kind or 'read, flush or cache'}: "
                                     f"{errno.errorcode.get(failed, failed)}")
                 then(failed)
@@ -401,12 +410,18 @@ def main() -> int:
     parser.add_argument("--longest", type=int, default=256 << 10)
     parser.add_argument("--full", action="store_true",
                         help="there is no room: ENOSPC")
+    parser.add_argument("--errors", action="store_true",
+                        help="there are errors: EIO")
+    parser.add_argument("--remove", action="append", default=[],
+                        help="a file, before everything is read")
     args = parser.parse_args()
     with open(args.raw, "rb") as file:
         model = Model(bytearray(file.read()))
     try:
         stream = Stream(model, args.uris, args)
         stream.run()
+        for path in args.remove:
+            os.unlink(path)
         stream.finish()
     except Wrong as error:
         print(f"write_model: seed {args.seed}: {error}", file=sys.stderr)
@@ -415,9 +430,12 @@ def main() -> int:
         handle.shutdown()
     with open(args.raw, "wb") as file:
         file.write(model.content)
-    if args.full and errno.ENOSPC not in stream.failures:
-        print("write_model: it was never full", file=sys.stderr)
-        return 1
+    for wanted, number in ((args.full, errno.ENOSPC),
+                           (args.errors, errno.EIO)):
+        if wanted and number not in stream.failures:
+            print(f"write_model: never {errno.errorcode[number]}",
+                  file=sys.stderr)
+            return 1
     return 0
 
 
