@@ -121,7 +121,7 @@ mount -o remount,size=100M "$tmp/small"
 writetool "$uri" --raw "$raw" t:20M:24M w:20M:30M:4 f
 nbdtool compare "$uri" "$raw"
 stop_nbdkit
-check_image "$image" "$raw"
+check_image_of "$image"
 
 echo "the same, and there is never room again"
 rm "$image" "$raw"

@@ -117,7 +117,7 @@ check_kept ()
 {
     local name
 
-    check_image "$image" "$raw"
+    check_image
     [ "$(info "info.get('dirty-flag'), data.get('corrupt', False)")" = "False False" ] ||
         fail "marked as dirty or corrupt"
     for name in one two; do
