@@ -57,7 +57,7 @@ at_most_leaks ()
         fail "$options: qemu-img check: $status: $1: $(tail "$tmp/check")"
 }
 
-# In the background, until half of the requests are done.
+# In the background, until it has got somewhere.
 start_writing ()
 {
     local i
@@ -107,7 +107,7 @@ for kind in "${kinds[@]}"; do
     new "$kind"
     for ((round = 1; round <= ROUNDS; round++)); do
         serve_image
-        start_writing --seed "$round" --operations 4000
+        start_writing --seed "$round" --operations 100000
         sleep "0.$((RANDOM % 30 + 10))"
         kill_server
         end_of_client 0
@@ -140,7 +140,7 @@ echo "SIGTERM while clients are busy"
 for kind in "${kinds[@]}"; do
     new "$kind"
     serve_image
-    start_writing --operations 4000
+    start_writing --operations 100000
     stop_nbdkit || fail "$options: busy clients, SIGTERM"
     end_of_client 0
     at_most_leaks "busy clients"

@@ -8,7 +8,7 @@ write_kill.py write STATE URI [--seed S] [--operations N] [--connections C]
     until N are done, or until the server is gone, which is fine.  STATE is
     what may be on the disk; a new one is made for a disk full of zeros.
     In the end it leaves, or waits until the server is gone, or is killed,
-    with requests in flight.  FILE is made when half of them are done.
+    with requests in flight.  FILE is made when half of them, or 1000, are done.
 write_kill.py check STATE URI [--all]
     What is on the disk must be what had been flushed, or newer; with --all,
     nothing that was acknowledged may be missing.  STATE is updated.
@@ -150,14 +150,14 @@ class Writer(Stream):
         return completed
 
     def write(self) -> None:
-        half = self.todo // 2
+        ready = self.todo - min(self.todo // 2, 1000)
         try:
             while not self.gone and (self.todo > 0 or any(self.running)):
                 for index in range(len(self.handles)):
                     while (self.todo > 0 and
                            self.running[index] < self.args.depth):
                         self.todo -= self.start(index)
-                if self.todo < half and self.args.ready:
+                if self.todo < ready and self.args.ready:
                     open(self.args.ready, "w").close()
                     self.args.ready = None
                 if self.todo <= 0 and self.args.end == "die":
@@ -189,8 +189,11 @@ def write(args) -> None:
                 writer.handles[0].poll(0)
             except nbd.Error:
                 return
-    for each in writer.handles:
-        each.shutdown()
+    try:
+        for each in writer.handles:
+            each.shutdown()
+    except nbd.Error:
+        print("server gone at the end")
 
 
 def check(args) -> None:
