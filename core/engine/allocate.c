@@ -575,22 +575,6 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
 
 /* ---- Writing -------------------------------------------------------- */
 
-/* The cluster has space of its own in the file. */
-static bool
-has_space (const struct q2_entry *e)
-{
-  return e->copied;
-}
-
-static bool
-is_in_place (const struct q2_geometry *geo, const struct q2_entry *e,
-             uint64_t guest_off, uint64_t len)
-{
-  const uint32_t touched = q2_entry_mask (geo, guest_off, len);
-
-  return has_space (e) && (e->alloc & touched) == touched;
-}
-
 /* One cluster that has space: it only has to count. */
 static int
 write_kept (struct q2_change *c, struct fill *f, const void *buf,
@@ -649,11 +633,12 @@ q2_writer_write_new (struct q2_change *c, const void *buf, uint64_t count,
       || q2_writer_load (c, f.guest_cluster, wanted, e, &nr, &owned, err)
       == -1)
     return -1;
-  if (is_in_place (geo, &e[0], guest_off,
-                   q2_min (count, geo->cluster_size -
-                           (guest_off & (geo->cluster_size - 1)))))
+  assert (nr > 0);
+  if (q2_entry_is_in_place (geo, &e[0], guest_off,
+                            q2_min (count, geo->cluster_size -
+                                    (guest_off & (geo->cluster_size - 1)))))
     return 0;
-  while (f.nr < nr && !has_space (&e[f.nr]))
+  while (f.nr < nr && !e[f.nr].copied)
     f.nr++;
   f.end = q2_min (f.end, (f.guest_cluster + q2_max (f.nr, 1))
                   << geo->cluster_bits);

@@ -29,15 +29,6 @@ struct piece {
   uint64_t host_off;            /* in_place */
 };
 
-static bool
-is_in_place (const struct q2_geometry *geo, const struct q2_entry *e,
-             uint64_t guest_off, uint64_t len)
-{
-  const uint32_t touched = q2_entry_mask (geo, guest_off, len);
-
-  return e->copied && (e->alloc & touched) == touched;
-}
-
 /* How much can be done in the same way as the first byte. */
 static void
 choose_piece (const struct q2_writer *w, const struct q2_entry *e,
@@ -53,7 +44,7 @@ choose_piece (const struct q2_writer *w, const struct q2_entry *e,
     const uint64_t len =
       q2_min (geo->cluster_size - (pos & (geo->cluster_size - 1)),
               count - p->len);
-    const bool in_place = owned && is_in_place (geo, &e[i], pos, len);
+    const bool in_place = owned && q2_entry_is_in_place (geo, &e[i], pos, len);
 
     if (i == 0)
       p->in_place = in_place;

@@ -69,6 +69,7 @@ nbd_tests = \
 	nbd/test-write-fio.sh \
 	nbd/test-write-fs.sh \
 	nbd/test-write-growth.sh \
+	nbd/test-write-idle.sh \
 	nbd/test-write-kill.sh \
 	nbd/test-write-locks.sh \
 	nbd/test-write-model.sh \

@@ -40,6 +40,21 @@ check_image ()
     check_image_of "$tmp/disk.qcow2"
 }
 
+# kill_nbdkit: the last server, without warning.
+kill_nbdkit ()
+{
+    local name
+
+    kill -KILL "$pid"
+    wait "$pid" || true
+    for name in "${!server_pid[@]}"; do
+        if [ "${server_pid[$name]}" = "$pid" ]; then
+            unset "server_pid[$name]"
+            servers=("${!server_pid[@]}")
+        fi
+    done
+}
+
 # Before the servers: they do not end while somebody is connected.
 client=
 kill_client ()
