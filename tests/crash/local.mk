@@ -22,6 +22,8 @@ check_LTLIBRARIES += crash/libcrash.la
 crash_libcrash_la_SOURCES = \
 	crash/campaign.c \
 	crash/campaign.h \
+	crash/choice.c \
+	crash/choice.h \
 	crash/fsck.c \
 	crash/fsck.h \
 	crash/guest.c \
