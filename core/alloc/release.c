@@ -40,8 +40,11 @@ lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
 {
   const uint64_t n = q2_space_set_run_locked (s, cluster, nr, value, need);
 
-  if (n > 0 && value == 0)
+  if (n > 0 && value == 0) {
     q2_space_note_freed_locked (s, cluster);
+    /* It may have been in use although it was behind the end of the file. */
+    s->never_used = q2_max (s->never_used, cluster + n);
+  }
   return n;
 }
 

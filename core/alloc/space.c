@@ -94,15 +94,22 @@ int
 q2_space_load (struct q2_space *s, const struct q2_io *io,
                const struct q2_need *need, struct qcow2_error *err)
 {
-  struct q2_need_bytes bytes;
-  bool ok;
+  enum q2_put put = Q2_PUT_DONE;
 
-  if (q2_refcounts_read (&s->rc, io, need, &bytes, err) == -1)
-    return -1;
-  pthread_mutex_lock (&s->lock);
-  ok = q2_refcounts_put_locked (&s->rc, &bytes);
-  pthread_mutex_unlock (&s->lock);
-  return ok ? 0 : Q2_SPACE_COMMIT_FIRST;
+  /* What is out of date once was read with too much around it: a slice that
+   * is written and missing has been all of that while it was read.
+   */
+  do {
+    const bool wide = put == Q2_PUT_DONE;
+    struct q2_need_bytes bytes;
+
+    if (q2_refcounts_read (&s->rc, io, need, wide, &bytes, err) == -1)
+      return -1;
+    pthread_mutex_lock (&s->lock);
+    put = q2_refcounts_put_locked (&s->rc, &bytes);
+    pthread_mutex_unlock (&s->lock);
+  } while (put == Q2_PUT_OUT_OF_DATE);
+  return put == Q2_PUT_NO_ROOM ? Q2_SPACE_COMMIT_FIRST : 0;
 }
 
 uint64_t
@@ -186,6 +193,9 @@ q2_space_drop_windows (struct q2_space *s)
 
 /* ---- Allocating ----------------------------------------------------- */
 
+/* Tables have a window of their own, under a number no cluster has. */
+#define TABLES (Q2_SPACE_NO_STREAM - 1)
+
 /* Take from the stream's window.  Returns 0 if it has nothing. */
 static uint64_t
 take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
@@ -203,13 +213,11 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
     q2_space_set_run_locked (s, w->start, q2_min (want, w->end - w->start),
                              1, need);
   w->start += ret->nr;
-  w->stream += ret->nr;
+  if (stream != TABLES)
+    w->stream += ret->nr;
   w->last_use = ++s->clock;
   return ret->nr;
 }
-
-/* Tables have a window of their own, under a number no cluster has. */
-#define TABLES (Q2_SPACE_NO_STREAM - 1)
 
 int
 q2_space_alloc (struct q2_space *s, const struct q2_io *io, uint64_t stream,

@@ -303,6 +303,8 @@ cut_file (struct q2_writer *w, const struct q2_io *io,
   r = q2_space_find_end (w->space, io, io->file_size, &end, err);
   if (r != 0)
     return r == -1 ? -1 : 0;
+  if (end >= q2_io_size (io))
+    return 0;                   /* what is in use goes on behind it */
   r = io->host->ops->cut (io->host->opaque, end);
   if (r != 0)
     return q2_fail_io (err, r, end, "giving back space at the end of the "

@@ -47,7 +47,8 @@ may_get_space (struct q2_writer *w)
   pthread_mutex_lock (&w->link_lock);
   unlinked = w->unlinked.nr > 0;
   pthread_mutex_unlock (&w->link_lock);
-  return unlinked || atomic_load (&w->nr_pending) > 0;
+  return unlinked || atomic_load (&w->nr_committing) > 0 ||
+    atomic_load (&w->nr_pending) > 0;
 }
 
 /* Commit and release; if others still use what could be released, give them
@@ -76,13 +77,17 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
                  struct q2_space_run *ret, struct qcow2_error *err)
 {
   for (unsigned waited = 0;; ++waited) {
+    const uint64_t releases = atomic_load (&c->w->releases);
     struct qcow2_error why;
     int r = q2_space_alloc (c->w->space, c->io, stream, want, ret, &why);
 
     if (r == 0)
       return 0;
     if (r == -1 && (why.kind != QCOW2_ERR_NO_SPACE ||
-                    !may_get_space (c->w) || waited > MAX_WAIT_MS)) {
+                    waited > MAX_WAIT_MS ||
+                    (!may_get_space (c->w) &&
+                     /* nor has somebody just got it while we looked */
+                     atomic_load (&c->w->releases) == releases))) {
       *err = why;
       return -1;
     }
@@ -318,7 +323,6 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
   if (q2_overlap_add (c->w->overlap, host_off, geo->cluster_size, Q2_META_L2,
                       err) == -1)
     return -1;
-  q2_tables_forget (c->w->tables, host_off);
   if (old != 0)
     return copy_table (c, l1_index, host_off, err);
   if (run->zero)
@@ -358,6 +362,10 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
     return -1;
   if (fill_table (c, l1_index, old, &run, err) == -1)
     goto undo;
+  /* What is read from now on is the table; what was read of the cluster
+   * before, by whoever is late with it, is not kept.
+   */
+  q2_tables_forget (w->tables, run.cluster << bits);
   pthread_mutex_lock (&w->link_lock);
   room = q2_frees_reserve (&w->unlinked, 1);
   if (room) {

@@ -63,6 +63,7 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
   r = q2_tables_gather (w->tables, &c->tables, err);
   if (r == 0) {
     c->frees = w->unlinked;
+    atomic_store (&w->nr_committing, c->frees.nr);
     w->unlinked = (struct q2_frees) { .nr = 0 };
   }
   pthread_mutex_unlock (&w->link_lock);
@@ -174,6 +175,7 @@ end_steps (struct q2_writer *w, struct commit *c, bool written)
     q2_frees_move (&c->frees, &w->unlinked);
   pthread_mutex_unlock (&w->link_lock);
   add_batch (w, &c->frees);
+  atomic_store (&w->nr_committing, 0);
 }
 
 static int
@@ -338,6 +340,8 @@ q2_writer_release (struct q2_writer *w, const struct q2_io *io,
 
     r = q2_space_release (w->space, io, &b->frees,
                           w->discard == QCOW2_DISCARD_UNMAP, err);
+    /* In this order: see q2_writer_alloc. */
+    atomic_fetch_add (&w->releases, 1);
     atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
     if (b->frees.nr > 0)
       put_back (w, b);

@@ -72,7 +72,11 @@ struct q2_writer {
   struct q2_batch *first_batch, **last_batch;
 
   pthread_mutex_t release_lock; /* one thread at a time releases */
-  _Atomic uint64_t nr_pending;  /* runs of clusters in batches */
+  /* Runs of clusters: in the commit that is running, and in batches.  Each is
+   * counted in 'unlinked' or in one of these until its space is free.
+   */
+  _Atomic uint64_t nr_committing, nr_pending;
+  _Atomic uint64_t releases;    /* how often space became free */
   _Atomic uint64_t changes;     /* requests that changed something */
   _Atomic uint64_t idle_changes;        /* 'changes', when last looked */
   _Atomic uint64_t commits;

@@ -319,6 +319,21 @@ end_load (struct q2_cache *c, struct q2_load *load)
   return !spoiled;
 }
 
+void
+q2_cache_begin_load (struct q2_cache *c, struct q2_load *load)
+{
+  load->spoiled = load->scan = false;
+  pthread_mutex_lock (&c->loads.lock);
+  begin_load_locked (c, load);
+  pthread_mutex_unlock (&c->loads.lock);
+}
+
+bool
+q2_cache_end_load (struct q2_cache *c, struct q2_load *load)
+{
+  return end_load (c, load);
+}
+
 /* Keep a slice that a load has brought, unless it is out of date. */
 static void
 keep (struct q2_cache *c, const struct q2_load *load, uint64_t host_off,

@@ -85,6 +85,27 @@ extern void q2_cache_get_stats (struct q2_cache *cache,
 extern size_t q2_cache_slice_size (const struct q2_cache *cache)
   __attribute__ ((__nonnull__));
 
+/* A read in flight of [start, end) of the file, whole slices; lives on the
+ * reading thread's stack.
+ */
+struct q2_load {
+  uint64_t start, end;
+  /* The rest is the cache's. */
+  struct q2_load *next;
+  uint64_t id;                  /* never used again, unlike the address */
+  bool scan;
+  bool spoiled;                 /* what it reads may be out of date */
+};
+
+/* For callers that read slices themselves, to insert them: begin before the
+ * read, and insert only if the end, which must follow, returns true.
+ */
+extern void q2_cache_begin_load (struct q2_cache *cache,
+                                 struct q2_load *load)
+  __attribute__ ((__nonnull__));
+extern bool q2_cache_end_load (struct q2_cache *cache, struct q2_load *load)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- Changing slices ------------------------------------------------ */
 
 /* Slices that were changed stay until they have been written to the file:

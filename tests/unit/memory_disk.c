@@ -137,8 +137,26 @@ disk_cut (void *opaque, uint64_t size)
   return EIO;
 }
 
+/* What was never stored is a hole. */
+static int
+disk_extents (void *opaque, uint32_t count, uint64_t host_off,
+              qcow2_host_extent_fn fn, void *fn_opaque)
+{
+  const struct memory_disk *const d = opaque;
+  const uint64_t end = host_off + count;
+  const uint64_t border = q2_max (host_off, q2_min (end, d->stored));
+
+  if (border > host_off &&
+      fn (fn_opaque, host_off, border - host_off, false) != 0)
+    return 0;
+  if (border < end)
+    fn (fn_opaque, border, end - border, true);
+  return 0;
+}
+
 static const struct qcow2_io_ops disk_ops = {
   .pread = disk_pread,
+  .extents = disk_extents,
   .pwrite = disk_pwrite,
   .flush = disk_flush,
   .grow = disk_grow,

@@ -16,7 +16,7 @@
 
 #define COPIED (UINT64_C (1) << 63)
 
-/* ---- Counts ------------------------------------------------------------------ */
+/* ---- Counts ------------------------------------------------------------ */
 
 #define NR 20000
 
@@ -142,7 +142,7 @@ test_count_limits (void)
   q2_counts_free (c);
 }
 
-/* ---- Images of the builder ----------------------------------------------------- */
+/* ---- Images of the builder --------------------------------------------- */
 
 static void
 decode (struct memory_disk *d, struct q2_header *h, struct q2_geometry *geo)
@@ -263,7 +263,7 @@ test_image (uint64_t seed)
   random_image_free (&r);
 }
 
-/* ---- Images that lie ------------------------------------------------------------ */
+/* ---- Images that lie --------------------------------------------------- */
 
 #define CLUSTER 4096
 #define PER_TABLE (CLUSTER / 8)
@@ -416,7 +416,7 @@ test_oddities (void)
   end_lie (&l);
 }
 
-/* ---- Snapshots and bitmaps ------------------------------------------------------ */
+/* ---- Snapshots and bitmaps --------------------------------------------- */
 
 #define SNAPSHOT 56
 
@@ -593,6 +593,45 @@ test_huge_file (void)
   end_lie (&l);
 }
 
+/* Gigabytes of L2 tables which are all holes, but for one. */
+static void
+test_sparse_tables (void)
+{
+  const uint64_t cluster = 65536, n = 70000, l1 = 4 * cluster;
+  const uint64_t first = 16 * cluster, step = 2 * cluster;
+  const uint64_t size = first + cluster, data = 3 * cluster;
+  unsigned char *const p = calloc (1, size);
+  const struct q2_geometry_params params = {
+    .version = 3, .cluster_bits = 16, .refcount_order = 4,
+    .virtual_size = 32768,
+  };
+  struct lie l = { 0 };
+  struct q2_recount rc;
+  struct qcow2_error err;
+
+  REQUIRE (p != NULL);
+  unit_context ("%s", "sparse tables");
+  REQUIRE (q2_geometry_init (&l.geo, &params, &err) == 0);
+  l.h = (struct q2_header) {
+    .version = 3, .cluster_bits = 16, .l1_offset = l1,
+    .l1_entries = (uint32_t) n, .refcount_order = 4,
+    .refcount_table_offset = 2 * cluster, .refcount_table_clusters = 1,
+  };
+  for (uint64_t i = 0; i < n; ++i)
+    store_be64 (p + l1 + 8 * i, COPIED | (first + i * step));
+  store_be64 (p + first + 80, COPIED | data);
+  memory_disk_init (&l.d, p, size);
+  memory_disk_resize (&l.d, UINT64_C (1) << 50);
+  REQUIRE (q2_recount (&rc, &l.d.io, &l.h, &l.geo, NULL, NULL, &err) == 0);
+  CHECK_EQ (rc.l2_tables, n);
+  CHECK_EQ (q2_counts_get (rc.counts, data / cluster).count, 1);
+  CHECK_EQ (q2_counts_total (rc.counts, Q2_USE_DATA), 1);
+  CHECK (l.d.read_bytes < 2 * size);
+  q2_recount_free (&rc);
+  memory_disk_free (&l.d);
+  free (p);
+}
+
 int
 main (void)
 {
@@ -610,5 +649,6 @@ main (void)
   test_bitmaps ();
   test_many_snapshots ();
   test_huge_file ();
+  test_sparse_tables ();
   return unit_finish ();
 }

@@ -42,7 +42,7 @@ decode (struct memory_disk *d, struct q2_header *h, struct q2_geometry *geo)
   free (area);
 }
 
-/* ---- The truth -------------------------------------------------------------- */
+/* ---- The truth --------------------------------------------------------- */
 
 /* The refcount of a cluster that the first 'size' bytes of a file store. */
 static uint64_t
@@ -112,7 +112,7 @@ check_sound (const struct image *before, struct memory_disk *d, bool dirty)
   q2_recount_free (&rc);
 }
 
-/* ---- Damage ------------------------------------------------------------------ */
+/* ---- Damage ------------------------------------------------------------ */
 
 enum damage {
   NONE, FLIP, FILL, ZERO, LOSE_ONE, LOSE_ALL, FLAGS, NR_DAMAGES, SHORT_TABLE
@@ -229,7 +229,7 @@ free_image (struct image *i)
   random_image_free (&i->r);
 }
 
-/* ---- Repairing ------------------------------------------------------------------ */
+/* ---- Repairing --------------------------------------------------------- */
 
 /* Scan and write; the header is read from the disk. */
 static int
@@ -318,7 +318,7 @@ test_repair (uint64_t seed, enum damage damage)
   free_image (&i);
 }
 
-/* ---- Crashes ---------------------------------------------------------------------- */
+/* ---- Crashes ----------------------------------------------------------- */
 
 struct crash {
   const struct image *image;
@@ -403,7 +403,7 @@ test_faults (uint64_t seed, enum damage damage)
   CHECK (n > 2);
 }
 
-/* ---- Special cases ----------------------------------------------------------------- */
+/* ---- Special cases ----------------------------------------------------- */
 
 static void
 test_lazy (void)
