@@ -180,9 +180,9 @@ enum qcow2_discard {
 
 /* Which metadata a write is checked not to land on. */
 enum qcow2_overlap_check {
-  QCOW2_OVERLAP_NONE,
-  QCOW2_OVERLAP_CONSTANT,       /* header, L1, refcount table, snapshots */
-  QCOW2_OVERLAP_CACHED,         /* and L2 tables and refcount blocks in use */
+  QCOW2_OVERLAP_NONE,           /* writes in place are not checked */
+  QCOW2_OVERLAP_CONSTANT,       /* for us the same as the next, which costs */
+  QCOW2_OVERLAP_CACHED,         /*   no more: all but what ALL adds */
   QCOW2_OVERLAP_ALL,            /* and L2 tables of snapshots */
 };
 

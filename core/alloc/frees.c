@@ -37,7 +37,7 @@ q2_frees_add (struct q2_frees *f, uint64_t cluster, uint64_t nr)
 {
   struct q2_free_run *const last = f->nr > 0 ? &f->runs[f->nr - 1] : NULL;
 
-  assert (nr > 0);
+  assert (nr > 0 && f->runs != NULL);
   if (last && last->cluster + last->nr == cluster) {
     last->nr += nr;
     return;
@@ -55,11 +55,32 @@ q2_frees_move (struct q2_frees *to, struct q2_frees *from)
     *from = (struct q2_frees) { .nr = 0 };
     return;
   }
-  if (from->nr > 0 && q2_frees_reserve (to, from->nr)) {
+  if (from->nr > 0 && q2_frees_reserve (to, from->nr) && to->runs) {
     memcpy (to->runs + to->nr, from->runs, from->nr * sizeof *from->runs);
     to->nr += from->nr;
   }
   q2_frees_destroy (from);
+}
+
+static int
+compare_runs (const void *a, const void *b)
+{
+  const struct q2_free_run *const x = a, *const y = b;
+
+  return x->cluster < y->cluster ? -1 : x->cluster > y->cluster;
+}
+
+void
+q2_frees_sort (struct q2_frees *f)
+{
+  const size_t nr = f->nr;
+
+  if (nr < 2)
+    return;
+  qsort (f->runs, nr, sizeof *f->runs, compare_runs);
+  f->nr = 0;
+  for (size_t i = 0; i < nr; ++i)
+    q2_frees_add (f, f->runs[i].cluster, f->runs[i].nr);
 }
 
 void

@@ -33,6 +33,12 @@ extern void q2_frees_add (struct q2_frees *frees, uint64_t cluster,
 extern void q2_frees_move (struct q2_frees *to, struct q2_frees *from)
   __attribute__ ((__nonnull__));
 
+/* By where they are, and neighbours become one.  A cluster may be there more
+ * than once, if it lost several references.
+ */
+extern void q2_frees_sort (struct q2_frees *frees)
+  __attribute__ ((__nonnull__));
+
 extern void q2_frees_destroy (struct q2_frees *frees)
   __attribute__ ((__nonnull__));
 

@@ -311,7 +311,6 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   Q2_CLEANUP_FREE uint64_t *table = calloc (entries, 8);
   Q2_CLEANUP_FREE bool *dirty = calloc (entries / SECTOR_ENTRIES, 1);
 
-  assert (entries >= rc->table_entries);
   if (table == NULL || dirty == NULL || rc->nr_old == Q2_MAX_OLD_TABLES)
     return q2_fail_nomem (err, "a larger refcount table");
   memcpy (table, rc->table, rc->table_entries * 8);

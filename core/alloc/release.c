@@ -11,6 +11,9 @@
 #include "alloc/space_impl.h"
 
 #include "base/bits.h"
+#include "base/error.h"
+
+#include <inttypes.h>
 
 /* How many clusters from the start of the run have the same refcount as the
  * first, which goes to *ret_value.
@@ -48,6 +51,25 @@ lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
   return n;
 }
 
+/* Two entries that point to one cluster whose refcount is 1: when the second
+ * lets it go it is free already, or somebody else's, perhaps a table's.
+ */
+static int
+check_run (struct q2_space *s, uint64_t cluster, uint64_t nr, uint64_t value,
+           struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+
+  if (value == 0)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, cluster << bits,
+                    "the cluster at offset 0x%" PRIx64 " was in use, but its "
+                    "refcount is 0; repair the image with 'qemu-img check -r "
+                    "all'", cluster << bits);
+  return value > 1 ? 0
+    : q2_overlap_check (s->overlap, cluster << bits, nr << bits,
+                        Q2_META_NONE, err);
+}
+
 /* Release the start of a run and take it off. */
 static int
 release_some (struct q2_space *s, const struct q2_io *io,
@@ -62,18 +84,18 @@ release_some (struct q2_space *s, const struct q2_io *io,
   pthread_mutex_unlock (&s->lock);
   if (n == 0)
     return q2_space_load (s, io, &need, err);
+  if (check_run (s, run->cluster, n, value, err) == -1)
+    return -1;
   /* Nobody can have use for the bytes: nothing points to the clusters, and
    * as their refcounts are not 0 they are not handed out.
    */
   if (value == 1 && trim)
     q2_io_trim (io, n << bits, run->cluster << bits);
-  if (value > 0) {
-    pthread_mutex_lock (&s->lock);
-    n = lower_locked (s, run->cluster, n, value - 1, &need);
-    pthread_mutex_unlock (&s->lock);
-    if (n == 0)
-      return q2_space_load (s, io, &need, err);
-  }
+  pthread_mutex_lock (&s->lock);
+  n = lower_locked (s, run->cluster, n, value - 1, &need);
+  pthread_mutex_unlock (&s->lock);
+  if (n == 0)
+    return q2_space_load (s, io, &need, err);
   run->cluster += n;
   run->nr -= n;
   return 0;
@@ -140,7 +162,13 @@ q2_space_find_end (struct q2_space *s, const struct q2_io *io, uint64_t min,
   q2_space_drop_windows (s);
   while (c << bits > min) {
     uint64_t value;
-    const int r = get (s, io, c - 1, &value, err);
+    int r;
+
+    if (q2_space_is_uncovered (s, c - 1)) {
+      c = q2_align_down (c - 1, UINT64_C (1) << s->geo->refblock_bits);
+      continue;
+    }
+    r = get (s, io, c - 1, &value, err);
 
     if (r != 0)
       return r;

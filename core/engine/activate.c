@@ -173,13 +173,29 @@ repair (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   return r;
 }
 
+/* A commit must not find that the file is too short for the L1 table, which
+ * images that hold nothing yet may be.
+ */
+static int
+make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  const uint64_t bytes = (uint64_t) w->header.l1_entries * 8;
+
+  if (bytes == 0)
+    return 0;
+  if (w->header.l1_offset > q2_io_size (io))
+    return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.l1_offset,
+                    "the L1 table at offset 0x%" PRIx64 " is not in the "
+                    "file; repair the image with 'qemu-img check -r all'",
+                    w->header.l1_offset);
+  return q2_io_grow (io, w->header.l1_offset + bytes, err);
+}
+
 static int
 activate (struct q2_writer *w, const struct q2_io *io,
           struct qcow2_error *err)
 {
-  const uint64_t l1_end =
-    w->header.l1_offset + (uint64_t) w->header.l1_entries * 8;
-
   /* What was read before may be out of date from now on. */
   q2_ahead_disable (w->reader->ahead);
   atomic_store (&io->shared->written, true);
@@ -190,8 +206,7 @@ activate (struct q2_writer *w, const struct q2_io *io,
       (w->space = q2_space_new (w->geo, &w->header, w->overlap, io, err))
       == NULL ||
       check_header_is_counted (w, err) == -1 ||
-      /* A commit must not find that the file is too short for a table. */
-      q2_io_grow (io, l1_end, err) == -1 ||
+      make_room_for_l1 (w, io, err) == -1 ||
       prepare_features (w, io, err) == -1)
     return -1;
   return 0;

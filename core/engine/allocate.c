@@ -16,6 +16,8 @@
 
 #include "engine/writer.h"
 
+#include "alloc/recount.h"
+
 #include "base/be.h"
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -98,6 +100,28 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
     if (r == -1)
       return -1;
   }
+}
+
+int
+q2_writer_check_in_file (struct q2_change *c, uint64_t host_off,
+                         uint64_t len, struct qcow2_error *err)
+{
+  const unsigned bits = c->w->geo->cluster_bits;
+  const uint64_t size = q2_io_size (c->io);
+  const uint64_t last = (host_off + len - 1) >> bits;
+  bool good;
+
+  if (host_off + len <= size)
+    return 0;
+  good = last - q2_min (last, size >> bits) <= Q2_RECOUNT_PAST_END;
+  if (good && q2_space_is_counted (c->w->space, c->io, last, &good, err)
+      == -1)
+    return -1;
+  return good ? 0
+    : q2_fail (err, QCOW2_ERR_CORRUPT, last << bits,
+               "the cluster at offset 0x%" PRIx64 " is in use, but lies far "
+               "behind the end of the file or has no refcount; repair the "
+               "image with 'qemu-img check -r all'", last << bits);
 }
 
 /* ---- Entries -------------------------------------------------------- */
@@ -575,22 +599,6 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
 
 /* ---- Writing -------------------------------------------------------- */
 
-/* The cluster has space of its own in the file. */
-static bool
-has_space (const struct q2_entry *e)
-{
-  return e->copied;
-}
-
-static bool
-is_in_place (const struct q2_geometry *geo, const struct q2_entry *e,
-             uint64_t guest_off, uint64_t len)
-{
-  const uint32_t touched = q2_entry_mask (geo, guest_off, len);
-
-  return has_space (e) && (e->alloc & touched) == touched;
-}
-
 /* One cluster that has space: it only has to count. */
 static int
 write_kept (struct q2_change *c, struct fill *f, const void *buf,
@@ -603,6 +611,8 @@ write_kept (struct q2_change *c, struct fill *f, const void *buf,
   f->host_off = f->first->m.host_off;
   if (q2_overlap_check (c->w->overlap, f->host_off, c->w->geo->cluster_size,
                         Q2_META_NONE, err) == -1 ||
+      q2_writer_check_in_file (c, f->host_off, c->w->geo->cluster_size, err)
+      == -1 ||
       write_fill (c, f, false, false, buf, err) == -1)
     return -1;
   return link_fill (c, f, false, err);
@@ -649,11 +659,12 @@ q2_writer_write_new (struct q2_change *c, const void *buf, uint64_t count,
       || q2_writer_load (c, f.guest_cluster, wanted, e, &nr, &owned, err)
       == -1)
     return -1;
-  if (is_in_place (geo, &e[0], guest_off,
-                   q2_min (count, geo->cluster_size -
-                           (guest_off & (geo->cluster_size - 1)))))
+  assert (nr > 0);
+  if (q2_entry_is_in_place (geo, &e[0], guest_off,
+                            q2_min (count, geo->cluster_size -
+                                    (guest_off & (geo->cluster_size - 1)))))
     return 0;
-  while (f.nr < nr && !has_space (&e[f.nr]))
+  while (f.nr < nr && !e[f.nr].copied)
     f.nr++;
   f.end = q2_min (f.end, (f.guest_cluster + q2_max (f.nr, 1))
                   << geo->cluster_bits);

@@ -144,6 +144,7 @@ add_batch (struct q2_writer *w, struct q2_frees *frees)
     q2_frees_destroy (frees);
     return;
   }
+  q2_frees_sort (frees);        /* fewer and larger holes are punched */
   b = malloc (sizeof *b);
   if (b == NULL) {              /* then they are leaked */
     q2_frees_destroy (frees);
@@ -195,8 +196,14 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   }
   if (r == 0)
     r = step_2a (w, io, &c, err);
-  if (r == 0)
+  if (r == 0) {
     r = step_2b (w, io, &c, err);
+    /* Which table is the image's?  Neither may be written to as if it were
+     * not.
+     */
+    if (r == -1 && c.refcounts.table != NULL)
+      w->failed = true;
+  }
   if (r == 0)
     r = step_3 (w, io, &c, err);
   end_steps (w, &c, r == 0);
@@ -261,10 +268,13 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
    * released is released later.
    */
   if (r == 0 && mine) {
-    struct qcow2_error ignored;
+    struct qcow2_error why;
 
-    if (q2_writer_release (w, io, &ignored) == -1 && w->log)
-      w->log (w->log_opaque, QCOW2_LOG_DEBUG, ignored.text);
+    if (q2_writer_release (w, io, &why) == -1) {
+      if (w->log)
+        w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text);
+      q2_writer_note_error (w, io, &why);
+    }
   }
   return r;
 }

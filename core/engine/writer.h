@@ -187,6 +187,14 @@ extern bool q2_writer_is_pressed (struct q2_writer *w)
 
 /* ---- allocate.c ----------------------------------------------------- */
 
+/* Clusters in use may lie behind the end of the file, which then grows when
+ * they are written to.  An image that lies could have them anywhere: fail if
+ * it is too far, or if they have no refcount.
+ */
+extern int q2_writer_check_in_file (struct q2_change *c, uint64_t host_off,
+                                    uint64_t len, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Clusters for a stream, see q2_space_alloc; when there is no space, what
  * waits to be released is waited for.  Leaves and enters meanwhile.
  */

@@ -150,6 +150,7 @@ struct q2_dirty {
   size_t nr;
   uint64_t *host_off;
   unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
+  size_t size;                  /* of bytes */
 };
 
 /* Memory for 'nr' slices of 'unit' bytes, zeros; ret_dirty->nr counts those

@@ -18,6 +18,7 @@
 #include "meta/cache_impl.h"
 
 #include "base/bits.h"
+#include "base/buffer.h"
 #include "base/error.h"
 
 #include <assert.h>
@@ -163,10 +164,13 @@ q2_dirty_init (struct q2_dirty *d, size_t nr, size_t unit,
   *d = (struct q2_dirty) { .nr = 0 };
   if (nr == 0)
     return 0;
+  d->size = nr * unit;
   d->host_off = malloc (nr * sizeof *d->host_off);
-  d->bytes = calloc (nr, unit);
-  if (d->host_off != NULL && d->bytes != NULL)
+  d->bytes = q2_buffer_alloc (d->size);
+  if (d->host_off != NULL && d->bytes != NULL) {
+    memset (d->bytes, 0, d->size);
     return 0;
+  }
   q2_dirty_destroy (d);
   return q2_fail_nomem (err, "writing tables");
 }
@@ -175,7 +179,7 @@ void
 q2_dirty_destroy (struct q2_dirty *d)
 {
   free (d->host_off);
-  free (d->bytes);
+  q2_buffer_free (d->bytes, d->size);
   *d = (struct q2_dirty) { .nr = 0 };
 }
 
