@@ -136,6 +136,10 @@ campaign_run (struct campaign *c, const struct workload *w)
   if (c->requests_percent != 0)
     scaled.requests = scaled.requests * c->requests_percent / 100 + 1;
   recipe_make (&image, &w->recipe, c->seed);
+  if (!w->host.grows && image.size > w->host.capacity) {
+    recipe_free (&image);
+    return;
+  }
   run_course (&course, image.bytes, image.size, image.disk, true);
   scaled.requests = scaled.requests / 4 + 1;
   for (unsigned i = 0; i < course.nr_crashes; ++i) {

@@ -26,7 +26,9 @@
 #define L2_RESERVED UINT64_C (0x3f000000000001fe)
 #define REFTABLE_RESERVED UINT64_C (0x1ff)
 
-enum use { FREE, HEADER, REFTABLE, REFBLOCK, L1, L2, SNAPSHOTS, DATA };
+enum use {
+  FREE, HEADER, REFTABLE, REFBLOCK, L1, L2, SNAPSHOTS, BITMAPS, DATA,
+};
 
 struct walk {
   const unsigned char *bytes;
@@ -259,6 +261,65 @@ walk_snapshots (struct walk *w, uint64_t nr, uint64_t table)
   }
 }
 
+/* ---- Bitmaps ----------------------------------------------------------- */
+
+static void
+walk_bitmap (struct walk *w, uint64_t entry)
+{
+  const uint64_t table = load (w, entry, 8), nr = load (w, entry + 8, 4);
+
+  if (nr > w->size || table % w->cluster_size != 0) {
+    corrupt (w, "bitmap table at 0x%" PRIx64, table);
+    return;
+  }
+  /* In use: its content means nothing, its clusters are still its own. */
+  w->ret->trusted |= !(load (w, entry + 12, 4) & 1);
+  if (nr == 0 || !refer (w, table, nr * 8, BITMAPS, "bitmap table"))
+    return;
+  hash_range (w, table, nr * 8);
+  for (uint64_t i = 0; i < nr; ++i) {
+    const uint64_t off = load (w, table + i * 8, 8) & OFFSET_MASK;
+
+    if (off != 0)
+      refer (w, off, w->cluster_size, BITMAPS, "bitmap");
+  }
+}
+
+static void
+walk_bitmaps (struct walk *w, uint64_t ext)
+{
+  const uint64_t nr = load (w, ext, 4), len = load (w, ext + 8, 8);
+  const uint64_t dir = load (w, ext + 16, 8);
+  uint64_t at = dir;
+
+  if (len > w->size || !refer (w, dir, len, BITMAPS, "bitmap directory"))
+    return;
+  hash_range (w, dir, len);
+  for (uint64_t i = 0; i < nr && at < dir + len; ++i) {
+    walk_bitmap (w, at);
+    at += (24 + load (w, at + 18, 2) + load (w, at + 20, 4) + 7) &
+      ~UINT64_C (7);
+  }
+}
+
+static void
+walk_extensions (struct walk *w)
+{
+  const uint64_t autoclear = w->version == 3 ? load (w, 88, 8) : 0;
+  uint64_t at = w->version == 3 ? load (w, 100, 4) : 72;
+
+  w->ret->trusted |= (autoclear & ~UINT64_C (3)) != 0;
+  while (at + 8 <= w->cluster_size) {
+    const uint64_t type = load (w, at, 4), len = load (w, at + 4, 4);
+
+    if (type == 0)
+      break;
+    if (type == 0x23852875 && (autoclear & 1))
+      walk_bitmaps (w, at + 8);
+    at += 8 + ((len + 7) & ~UINT64_C (7));
+  }
+}
+
 /* ---- Refcounts --------------------------------------------------------- */
 
 static void
@@ -387,6 +448,7 @@ fsck_image (const unsigned char *bytes, uint64_t size, struct fsck *ret)
   walk_reftable (&w);
   walk_l1 (&w, w.l1_off, w.l1_size, true);
   walk_snapshots (&w, load (&w, 60, 4), load (&w, 64, 8));
+  walk_extensions (&w);
   check_shared (&w);
   if (ret->corruptions == 0 && !ret->dirty)
     check_refcounts (&w);

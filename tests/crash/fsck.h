@@ -7,7 +7,7 @@
  * to be run on each of a hundred thousand states.
  *
  * Knows versions 2 and 3, every width of refcounts, extended L2 tables,
- * snapshots and compressed clusters; not bitmaps, encryption or data files.
+ * snapshots, bitmaps and compressed clusters; not encryption or data files.
  */
 #ifndef CRASH_FSCK_H
 #define CRASH_FSCK_H
@@ -23,6 +23,8 @@ struct fsck {
   unsigned leaks;               /* clusters with a refcount too high */
   unsigned past_end;            /* clusters counted past the file's end */
   bool dirty;                   /* marked: refcounts do not count */
+  bool trusted;                 /* a bitmap or an unknown feature bit says
+                                   that the disk has not been written to */
   uint64_t metadata;            /* a hash of all that was looked at */
   char text[256];               /* the first corruption */
   char leak_text[128];          /* the first leak */

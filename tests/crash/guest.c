@@ -8,6 +8,7 @@
 
 #include "guest.h"
 
+#include "jitter.h"
 #include "tag.h"
 #include "threads.h"
 #include "unit.h"
@@ -283,8 +284,10 @@ guest_run (struct guest *g)
   if (g->w->clients <= 1)
     client (g, 0);
   else {
+    jitter (g->seed % 2 ? 40 : 0);
     threads_start (&threads, g->w->clients, client, g);
     threads_join (&threads);
+    jitter (0);
   }
 }
 

@@ -85,6 +85,12 @@ ledger_initial (struct ledger *l, uint64_t sector, uint32_t id)
 }
 
 uint32_t
+ledger_first (const struct ledger *l, uint64_t sector)
+{
+  return l->ops[l->sectors[sector].op[0]].id;
+}
+
+uint32_t
 ledger_new_id (struct ledger *l)
 {
   uint32_t id;

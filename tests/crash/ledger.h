@@ -47,6 +47,8 @@ extern void ledger_free (struct ledger *l);
 /* Before the guest begins: what the sector holds. */
 extern void ledger_initial (struct ledger *l, uint64_t sector, uint32_t id);
 
+extern uint32_t ledger_first (const struct ledger *l, uint64_t sector);
+
 /* A number for a write. */
 extern uint32_t ledger_new_id (struct ledger *l);
 

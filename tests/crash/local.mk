@@ -15,6 +15,8 @@ check_PROGRAMS += $(CRASH_TESTS)
 EXTRA_DIST += crash/local.mk
 LONG_TESTS += crash/test-crash-long.sh crash/test-model-long.sh
 
+JITTER_WRAP = \
+	-Wl,--wrap=pthread_mutex_lock,--wrap=pthread_mutex_unlock
 CRASH_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(srcdir)/crash
 
 # The host, the replayer, and those that judge; unit/ uses them too.
@@ -22,12 +24,16 @@ check_LTLIBRARIES += crash/libcrash.la
 crash_libcrash_la_SOURCES = \
 	crash/campaign.c \
 	crash/campaign.h \
+	crash/choice.c \
+	crash/choice.h \
 	crash/fsck.c \
 	crash/fsck.h \
 	crash/guest.c \
 	crash/guest.h \
 	crash/host.c \
 	crash/host.h \
+	crash/jitter.c \
+	crash/jitter.h \
 	crash/ledger.c \
 	crash/ledger.h \
 	crash/qemu.c \
@@ -48,24 +54,29 @@ crash_libcrash_la_CFLAGS = $(UNIT_CFLAGS)
 # The engine comes last, and from unit/libunit.la the other tests' one.
 crash_test_crash_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_test_crash_CFLAGS = $(UNIT_CFLAGS)
+crash_test_crash_LDFLAGS = $(JITTER_WRAP)
 crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_fsck_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_test_fsck_CFLAGS = $(UNIT_CFLAGS)
+crash_test_fsck_LDFLAGS = $(JITTER_WRAP)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_disasters_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_disasters_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_disasters_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_test_write_faults_LDADD = crash/libcrash.la unit/libunit.la
 unit_test_write_faults_LDFLAGS = \
+	$(JITTER_WRAP) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
 unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_model_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_model_LDADD = crash/libcrash.la unit/libunit.la
 
 # Not with unit/libunit.la, which brings the engine without the bugs.
@@ -76,6 +87,7 @@ crash_test_planted_SOURCES = \
 	$(NULL)
 crash_test_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 

@@ -41,6 +41,40 @@ make_zero_clusters (struct recipe_image *image, const struct recipe *r,
     }
 }
 
+static void
+take_snapshots (const struct recipe *r)
+{
+  /* It lies behind the disk in the L1 table, and stays there. */
+  if (r->vm_state) {
+    qemu_run (0, "qemu-io -f qcow2 -c 'write -b -P 0x56 0 9216' made.qcow2");
+    qemu_run (0, "qemu-img snapshot -c vm made.qcow2");
+  }
+  for (unsigned i = 0; i < r->snapshots; ++i)
+    qemu_run (0, "qemu-img snapshot -c s%u made.qcow2", i);
+  if (r->bitmap)
+    qemu_run (0, "qemu-img bitmap --add -g 4096 made.qcow2 b0");
+}
+
+static void
+change_bytes (struct recipe_image *image, const struct recipe *r)
+{
+  const uint64_t cluster = UINT64_C (1) << r->cluster_bits;
+  static const unsigned char zeros[512];
+
+  if (r->autoclear)
+    image->bytes[88] |= 0x40;
+  if (!r->no_tail)
+    return;
+  while (image->size > 4 * cluster) {
+    const uint64_t last = image->size - 512;
+
+    if (image->size % 512 != 0 ||
+        memcmp (image->bytes + last, zeros, 512) != 0)
+      break;
+    image->size = last;
+  }
+}
+
 void
 recipe_make (struct recipe_image *image, const struct recipe *r,
              uint64_t seed)
@@ -60,10 +94,14 @@ recipe_make (struct recipe_image *image, const struct recipe *r,
     qemu_run (0, "qemu-img convert %s -f raw -O qcow2 -o '%s' made.raw "
               "made.qcow2", r->compressed ? "-c" : "", r->options);
   }
-  for (unsigned i = 0; i < r->snapshots; ++i)
-    qemu_run (0, "qemu-img snapshot -c s%u made.qcow2", i);
+  take_snapshots (r);
+  image->snapshot = malloc (r->disk_size);
+  REQUIRE (image->snapshot != NULL);
+  memcpy (image->snapshot, image->disk, r->disk_size);
   make_zero_clusters (image, r, &rng);
   image->bytes = qemu_load ("made.qcow2", &image->size);
+  image->full_size = image->size;
+  change_bytes (image, r);
 }
 
 void
@@ -71,4 +109,5 @@ recipe_free (struct recipe_image *image)
 {
   free (image->bytes);
   free (image->disk);
+  free (image->snapshot);
 }

@@ -18,12 +18,18 @@ struct recipe {
   bool compressed;              /* those are */
   unsigned snapshots;           /* taken at the end */
   unsigned zero_percent;        /* of the clusters, after that: "write -z" */
+  bool vm_state;                /* a snapshot has one */
+  bool bitmap;                  /* a persistent one */
+  bool autoclear;               /* a feature bit that nobody knows */
+  bool no_tail;                 /* no clusters of zeros at the file's end */
 };
 
 struct recipe_image {
   unsigned char *bytes;
   uint64_t size;
+  uint64_t full_size;           /* with the zeros that no_tail cuts off */
   unsigned char *disk;
+  unsigned char *snapshot;      /* what the disk was when they were taken */
   uint64_t disk_size;
 };
 

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-crash.c - cuts the power at every moment.
  *
- * Usage: test-crash [--long] [--seed N] [--runs N] [WORKLOAD...]
+ * Usage: test-crash [--long] [--seed N] [--runs N] [--random N]
+ *                   [WORKLOAD...]
  *
- * Runs each workload once (--runs: so often, with other seeds) and looks at
- * all that a crash could have left behind; CRASH_KEEP=FOLDER keeps images
- * in which something is wrong.
+ * Runs each workload once (--runs: so often, with other seeds), then some
+ * that follow from a seed (--random: so many), and looks at all that a crash
+ * could have left behind; CRASH_KEEP=FOLDER keeps images in which something
+ * is wrong.
  */
 #include "config.h"
 
 #include "campaign.h"
+#include "choice.h"
 #include "qemu.h"
 #include "unit.h"
 
@@ -51,6 +54,20 @@ run (const struct campaign *options, const struct workload *w,
   *ret_states += c.states;
 }
 
+static void
+run_random (const struct campaign *options, unsigned long *ret_states)
+{
+  struct rng rng = { options->seed };
+  struct choice choice;
+
+  choose (&choice, &rng, true);
+  choice.w.clients = rng_below (&rng, 3) == 0 ?
+    2 + (unsigned) rng_below (&rng, 4) : 1;
+  choice.w.host.delay_us = choice.w.clients > 1 ? 60 : 0;
+  choice.w.requests = 160 / choice.w.clients;
+  run (options, &choice.w, ret_states);
+}
+
 int
 main (int argc, char *argv[])
 {
@@ -58,6 +75,7 @@ main (int argc, char *argv[])
     { "long", no_argument, NULL, 'l' },
     { "seed", required_argument, NULL, 's' },
     { "runs", required_argument, NULL, 'r' },
+    { "random", required_argument, NULL, 'n' },
     { NULL, 0, NULL, 0 },
   };
   struct campaign c = {
@@ -66,7 +84,7 @@ main (int argc, char *argv[])
   };
   unsigned long states = 0;
   uint64_t first;
-  unsigned runs = 1;
+  unsigned runs = 1, randoms = 40;
   int opt;
 
   while ((opt = getopt_long (argc, argv, "", options, NULL)) != -1)
@@ -83,6 +101,9 @@ main (int argc, char *argv[])
     case 'r':
       runs = (unsigned) strtoul (optarg, NULL, 0);
       break;
+    case 'n':
+      randoms = (unsigned) strtoul (optarg, NULL, 0);
+      break;
     default:
       return 2;
     }
@@ -97,6 +118,10 @@ main (int argc, char *argv[])
         c.seed = first + i;
         run (&c, &campaign_workloads[j], &states);
       }
+  for (unsigned i = 0; i < randoms && unit_failures () == 0; ++i) {
+    c.seed = first + i;
+    run_random (&c, &states);
+  }
   qemu_wait ();
   printf ("%lu states, %lu looked at by qemu-img check, %lu read by it\n",
           states, qemu_checks (), qemu_reads ());

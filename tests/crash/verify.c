@@ -174,6 +174,20 @@ look_at_disk (struct verifier *v, const struct state *state)
   return true;
 }
 
+/* A bitmap that is not marked as in use, or a feature bit that we do not
+ * know and should have cleared: then nothing has been written yet.
+ */
+static bool
+look_at_trust (struct verifier *v, const struct state *state,
+               const struct fsck *fsck)
+{
+  for (uint64_t i = 0; fsck->trusted && i < v->cut.l->nr_sectors; ++i)
+    if (tag_read (v->disk + i * SECTOR, i) != ledger_first (v->cut.l, i))
+      return failed (v, state, "sector %" PRIu64 " has changed, and a bitmap "
+                     "or feature bit says that nothing has", i);
+  return true;
+}
+
 static void
 ask_qemu (struct verifier *v, const struct state *state,
           const struct fsck *fsck)
@@ -209,7 +223,8 @@ verifier_look (void *opaque, const struct state *state)
   v->states += new_state;
   if (new_state && !look_at_structure (v, state, &fsck))
     return false;
-  if (!look_at_disk (v, state))
+  if (!look_at_disk (v, state) ||
+      (new_state && !look_at_trust (v, state, &fsck)))
     return false;
   if (new_state && seen_add (v->metadata_seen, fsck.metadata))
     ask_qemu (v, state, &fsck);

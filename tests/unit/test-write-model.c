@@ -3,122 +3,20 @@
  *
  * Usage: test-write-model [FIRST-SEED [RUNS]]
  *
- * Owns      the choice of images (every version, cluster size, refcount
- *           width ...), hosts and requests, all from a seed; and the model.
- * Method    one client, at any byte: the model is exact.  Several clients,
+ * Owns      the model.
+ * Method    image, host and requests follow from a seed (crash/choice.h).
+ *           One client, at any byte: the model is exact.  Several clients,
  *           in whole sectors: the ledger of crash/ tells what may be read.
  *           At the end the image is closed, opened again, compared, and
  *           QEMU checks it for errors and leaks, and reads it.
  */
 #include "config.h"
 
+#include "choice.h"
 #include "fsck.h"
 #include "guest.h"
 #include "qemu.h"
 #include "tag.h"
-
-#include <time.h>
-
-/* ---- A random image ------------------------------------------------------ */
-
-struct choice {
-  struct workload w;
-  char options[200], name[300];
-};
-
-static uint64_t
-choose_size (struct rng *rng, unsigned cluster_bits)
-{
-  const uint64_t cluster = UINT64_C (1) << cluster_bits;
-  const uint64_t most = cluster_bits > 18 ? 5 : cluster_bits > 14 ? 24 : 150;
-  uint64_t size = cluster * rng_below (rng, most);
-
-  size += rng_below (rng, 3) == 0 ? cluster :
-    512 * (1 + rng_below (rng, cluster / 512));
-  return size;
-}
-
-static void
-choose_format (struct choice *c, struct rng *rng)
-{
-  struct recipe *const r = &c->w.recipe;
-  const bool v2 = rng_below (rng, 5) == 0;
-  const unsigned order = v2 ? 4 : (unsigned) rng_below (rng, 7);
-  const bool extended = !v2 && rng_below (rng, 4) == 0;
-  const bool lazy = !v2 && rng_below (rng, 8) == 0;
-  bool prealloc;
-
-  r->cluster_bits = extended ? 14 + (unsigned) rng_below (rng, 4) :
-    9 + (unsigned) rng_below (rng, rng_below (rng, 6) == 0 ? 13 : 8);
-  r->disk_size = choose_size (rng, r->cluster_bits);
-  r->fill_percent = rng_below (rng, 3) == 0 ? 0 :
-    (unsigned) rng_below (rng, 100);
-  r->compressed = rng_below (rng, 4) == 0;
-  /* Clusters in which many compressed ones lie need room to count. */
-  if (order > (r->compressed ? 3 : 0) && rng_below (rng, 3) == 0)
-    r->snapshots = 1 + (unsigned) (order > 1 ? rng_below (rng, 2) : 0);
-  prealloc = r->fill_percent == 0 && rng_below (rng, 4) == 0;
-  snprintf (c->options, sizeof c->options,
-            "compat=%s,cluster_size=%" PRIu64 "%s%s%s", v2 ? "0.10" : "1.1",
-            UINT64_C (1) << r->cluster_bits,
-            extended ? ",extended_l2=on" : "",
-            lazy ? ",lazy_refcounts=on" : "",
-            prealloc ? ",preallocation=metadata" : "");
-  if (!v2)
-    snprintf (c->options + strlen (c->options),
-              sizeof c->options - strlen (c->options), ",refcount_bits=%u",
-              1u << order);
-  r->options = c->options;
-}
-
-static void
-choose_host (struct choice *c, struct rng *rng)
-{
-  static const uint32_t blocks[] = { 1, 1, 512, 4096 };
-  static const unsigned room[] = { 1, 6, 14, 40 }; /* tenths of the disk */
-  struct host_spec *const h = &c->w.host;
-
-  h->min_block = blocks[rng_below (rng, 4)];
-  if (h->min_block > 1u << c->w.recipe.cluster_bits)
-    h->min_block = 1;
-  h->grows = rng_below (rng, 2) == 0;
-  h->capacity = h->grows ? UINT64_C (128) << 20 :
-    c->w.recipe.disk_size * room[rng_below (rng, 4)] / 10 + (4 << 20) /
-    (1 + rng_below (rng, 8));
-  h->max_block = rng_below (rng, 4) == 0 ? 65536 : 0;
-  h->no_zero = rng_below (rng, 5) == 0;
-  h->no_trim = rng_below (rng, 5) == 0;
-  h->holes = rng_below (rng, 3) == 0;
-  h->trim = rng_below (rng, 2) == 0 ? HOST_TRIM_ZEROS : HOST_TRIM_GARBAGE;
-  c->w.may_fill = !h->grows;
-}
-
-static void
-choose (struct choice *c, struct rng *rng)
-{
-  memset (c, 0, sizeof *c);
-  choose_format (c, rng);
-  choose_host (c, rng);
-  c->w.discard = rng_below (rng, 6) == 0 ? QCOW2_DISCARD_IGNORE :
-    QCOW2_DISCARD_UNMAP;
-  c->w.cache_size = rng_below (rng, 4) == 0;
-  c->w.write = 40;
-  c->w.zero = 12;
-  c->w.trim = 12;
-  c->w.read = 20;
-  c->w.flush = 6;
-  c->w.idle = 1;
-  c->w.fua_percent = 3;
-  c->w.pattern = rng_below (rng, 3) == 0 ? PATTERN_HOT : PATTERN_RANDOM;
-  snprintf (c->name, sizeof c->name, "%s,size=%" PRIu64 ",fill=%u%s,"
-            "snapshots=%u,%s=%" PRIu64 ",block=%u,cache=%u", c->options,
-            c->w.recipe.disk_size, c->w.recipe.fill_percent,
-            c->w.recipe.compressed ? ",compressed" : "",
-            c->w.recipe.snapshots,
-            c->w.host.grows ? "grows" : "capacity", c->w.host.capacity,
-            c->w.host.min_block, (unsigned) c->w.cache_size);
-  c->w.name = c->name;
-}
 
 /* ---- One client, byte by byte --------------------------------------------- */
 
@@ -321,7 +219,7 @@ close_model (struct model *m)
   qcow2_close (m->image);
 }
 
-/* Snapshots are as they were. */
+/* Snapshots and saved machines are as they were. */
 static void
 check_snapshots (const struct host *host, const struct recipe_image *image,
                  const struct workload *w)
@@ -329,30 +227,36 @@ check_snapshots (const struct host *host, const struct recipe_image *image,
   unsigned char *bytes;
   uint64_t size;
 
+  qemu_save ("final.qcow2", host->bytes, host->size);
+  if (w->recipe.vm_state)
+    qemu_run (0, "qemu-io -r -f qcow2 -c 'read -b -P 0x56 0 9216' "
+              "final.qcow2");
   if (w->recipe.snapshots == 0)
     return;
-  qemu_save ("final.qcow2", host->bytes, host->size);
   qemu_run (0, "qemu-img convert -f qcow2 -l snapshot.name=s0 -O raw "
             "final.qcow2 snapshot.raw");
   bytes = qemu_load ("snapshot.raw", &size);
   if (CHECK_EQ (size, image->disk_size))
-    CHECK_BYTES (bytes, image->disk, size);
+    CHECK_BYTES (bytes, image->snapshot, size);
   free (bytes);
 }
 
+/* QEMU wants to see the zeros at the end of the file. */
 static void
-check_file (const struct host *host, const unsigned char *disk, uint64_t size,
-            const char *what)
+check_file (const struct host *host, const struct recipe_image *image,
+            const unsigned char *disk, const char *what)
 {
+  const uint64_t size =
+    host->size > image->full_size ? host->size : image->full_size;
   struct fsck fsck;
 
-  fsck_image (host->bytes, host->size, &fsck);
+  fsck_image (host->bytes, size, &fsck);
   unit_check (fsck.corruptions == 0 && fsck.leaks == 0 && !fsck.dirty &&
               fsck.past_end == 0, __FILE__, __LINE__,
               "%u corruptions, %u leaks, %u past the end, dirty %d: %s%s",
               fsck.corruptions, fsck.leaks, fsck.past_end, fsck.dirty,
               fsck.text, fsck.leak_text);
-  qemu_submit (host->bytes, host->size, QEMU_CLEAN, disk, size, what);
+  qemu_submit (host->bytes, size, QEMU_CLEAN, disk, image->disk_size, what);
 }
 
 static void
@@ -378,7 +282,7 @@ test_one_client (const struct workload *w, uint64_t seed, unsigned requests)
       close_model (&m);
     }
     if (!m.broken) {
-      check_file (&m.host, m.disk, m.size, w->name);
+      check_file (&m.host, &image, m.disk, w->name);
       check_snapshots (&m.host, &image, w);
     }
     free (m.disk);
@@ -415,7 +319,7 @@ test_clients (struct workload *w, uint64_t seed, unsigned requests)
                              (uint32_t) image.disk_size, 0, &err), 0);
       CHECK (guest_close (&g, true));
     }
-    check_file (&g.host, disk, image.disk_size, w->name);
+    check_file (&g.host, &image, disk, w->name);
     check_snapshots (&g.host, &image, w);
     guest_free (&g);
   }
@@ -436,7 +340,7 @@ main (int argc, char *argv[])
     struct rng rng = { first + i };
     struct choice c;
 
-    choose (&c, &rng);
+    choose (&c, &rng, false);
     unit_context ("seed %" PRIu64 ": %.200s", first + i, c.name);
     if (i % 3 == 2)
       test_clients (&c.w, first + i, 60);

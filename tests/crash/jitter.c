@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* jitter.c - threads that lose the processor at the worst moments.
+ *
+ * Owns      the wrappers of pthread_mutex_lock and pthread_mutex_unlock,
+ *           which the linker puts between everything and the C library.
+ * Method    between two critical sections is where another thread can do
+ *           harm, and where a few instructions are seldom interrupted: so
+ *           now and then a thread sleeps there.
+ */
+#include "config.h"
+
+#include "jitter.h"
+
+#include "unit.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+static atomic_uint one_in;
+static atomic_ulong counter;
+static _Thread_local struct rng rng;
+
+extern int __real_pthread_mutex_lock (pthread_mutex_t *);
+extern int __real_pthread_mutex_unlock (pthread_mutex_t *);
+extern int __wrap_pthread_mutex_lock (pthread_mutex_t *);
+extern int __wrap_pthread_mutex_unlock (pthread_mutex_t *);
+
+void
+jitter (unsigned often)
+{
+  atomic_store (&one_in, often);
+}
+
+static void
+wait_a_little (void)
+{
+  const unsigned n = atomic_load_explicit (&one_in, memory_order_relaxed);
+  uint64_t r;
+
+  if (n == 0)
+    return;
+  if (rng.state == 0)
+    rng.state = atomic_fetch_add (&counter, 1) + 1;
+  r = rng_next (&rng);
+  if (r % n != 0)
+    return;
+  if (r / n % 3 == 0)
+    sched_yield ();
+  else
+    usleep ((useconds_t) (r / n % 200));
+}
+
+int
+__wrap_pthread_mutex_lock (pthread_mutex_t *mutex)
+{
+  wait_a_little ();
+  return __real_pthread_mutex_lock (mutex);
+}
+
+int
+__wrap_pthread_mutex_unlock (pthread_mutex_t *mutex)
+{
+  const int r = __real_pthread_mutex_unlock (mutex);
+
+  wait_a_little ();
+  return r;
+}
