@@ -84,7 +84,7 @@ q2_counts_free (struct q2_counts *c)
   free (c);
 }
 
-/* ---- The tree ----------------------------------------------------------- */
+/* ---- The tree ------------------------------------------------------- */
 
 /* Bits of a cluster's number below those that choose among a node's
  * children.
@@ -179,7 +179,7 @@ set_element (struct q2_counts *c, struct leaf *leaf, uint64_t cluster,
   return Q2_COUNTS_OK;
 }
 
-/* ---- One cluster -------------------------------------------------------- */
+/* ---- One cluster ---------------------------------------------------- */
 
 static bool
 exclude_each_other (enum q2_use old, enum q2_use new)
@@ -245,7 +245,7 @@ q2_counts_get (struct q2_counts *c, uint64_t cluster)
   };
 }
 
-/* ---- Searching ----------------------------------------------------------- */
+/* ---- Searching ------------------------------------------------------ */
 
 /* Which uses a search is for: bit n for use n. */
 static bool

@@ -60,7 +60,7 @@ struct user {
   bool may_be_missing;          /* a table past the end of the file */
 };
 
-/* ---- Using clusters ------------------------------------------------------ */
+/* ---- Using clusters ------------------------------------------------- */
 
 static const char *
 use_name (enum q2_use use)
@@ -164,7 +164,7 @@ use_table (struct walk *w, uint64_t host_off, uint64_t len, const char *what,
   return use_clusters (w, host_off, len, &u, err);
 }
 
-/* ---- Tables of 64 bit entries -------------------------------------------- */
+/* ---- Tables of 64 bit entries --------------------------------------- */
 
 typedef int (*entry_fn) (struct walk *w, uint64_t entry, void *opaque,
                          struct qcow2_error *err);
@@ -242,7 +242,7 @@ use_l1 (struct walk *w, uint64_t host_off, uint32_t entries, bool active,
                        err);
 }
 
-/* ---- Snapshots and bitmaps ----------------------------------------------- */
+/* ---- Snapshots and bitmaps ------------------------------------------ */
 
 static int
 use_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
@@ -312,7 +312,7 @@ use_metadata (struct walk *w, struct qcow2_error *err)
   return 0;
 }
 
-/* ---- L2 tables ----------------------------------------------------------- */
+/* ---- L2 tables ------------------------------------------------------ */
 
 /* One entry of a table that 'times' L1 entries point to. */
 static int
@@ -399,7 +399,7 @@ use_l2_tables (struct walk *w, q2_progress_fn progress, void *opaque,
   return 0;
 }
 
-/* ---- All of it ------------------------------------------------------------ */
+/* ---- All of it ------------------------------------------------------ */
 
 static bool
 counts_contradict_flags (struct q2_counts *counts)

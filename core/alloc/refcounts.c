@@ -33,7 +33,7 @@
 #define SLOW_LOAD (UINT64_C (64) << 10)
 
 #define ENTRY_OFFSET UINT64_C (0xfffffffffffffe00)
-#define FIELD_OFFSET 48         /* of table offset and clusters, in the header */
+#define FIELD_OFFSET 48         /* in the header: table offset, clusters */
 
 static int
 check_table (const struct q2_refcounts *rc, struct qcow2_error *err)
@@ -86,7 +86,7 @@ q2_refcounts_destroy (struct q2_refcounts *rc)
   free (rc->sector_dirty);
 }
 
-/* ---- One refcount ------------------------------------------------------- */
+/* ---- One refcount --------------------------------------------------- */
 
 bool
 q2_refcounts_is_uncovered_locked (const struct q2_refcounts *rc,
@@ -194,7 +194,7 @@ q2_refcounts_find_locked (struct q2_refcounts *rc, uint64_t from,
   return true;
 }
 
-/* ---- Loading ------------------------------------------------------------ */
+/* ---- Loading -------------------------------------------------------- */
 
 int
 q2_refcounts_read (const struct q2_refcounts *rc, const struct q2_io *io,
@@ -230,7 +230,7 @@ q2_refcounts_put_locked (struct q2_refcounts *rc, struct q2_need_bytes *b)
   return ok;
 }
 
-/* ---- The table ----------------------------------------------------------- */
+/* ---- The table ------------------------------------------------------ */
 
 static void
 make_entry_dirty (struct q2_refcounts *rc, uint64_t i)
@@ -320,7 +320,7 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   return 0;
 }
 
-/* ---- Commit ------------------------------------------------------------- */
+/* ---- Commit --------------------------------------------------------- */
 
 bool
 q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)

@@ -117,7 +117,7 @@ extern int q2_refcounts_move_table_locked (struct q2_refcounts *rc,
                                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- Commit ------------------------------------------------------------- */
+/* ---- Commit --------------------------------------------------------- */
 
 struct q2_refcounts_dirty {
   struct q2_dirty slices;

@@ -73,7 +73,7 @@ has_block (const struct job *j, uint64_t idx)
   return idx < j->r->nr_blocks && j->r->blocks[idx] != 0;
 }
 
-/* ---- The refcount table --------------------------------------------------- */
+/* ---- The refcount table --------------------------------------------- */
 
 /* As far as the file has it, in CPU byte order; the rest is 0. */
 static int
@@ -100,7 +100,7 @@ load_table (struct job *j, const struct q2_header *h,
   return 0;
 }
 
-/* ---- Refcount blocks ------------------------------------------------------ */
+/* ---- Refcount blocks ------------------------------------------------ */
 
 /* The block in j->buf becomes what was counted. */
 static bool
@@ -158,7 +158,7 @@ count_missing_blocks (const struct job *j)
   return n;
 }
 
-/* ---- The scan ------------------------------------------------------------- */
+/* ---- The scan ------------------------------------------------------- */
 
 /* Fail if there is a count that refcounts cannot express. */
 static int
@@ -319,7 +319,7 @@ q2_repair_get_info (const struct q2_repair *r)
   return &r->info;
 }
 
-/* ---- Finding room --------------------------------------------------------- */
+/* ---- Finding room --------------------------------------------------- */
 
 /* What is new, and so is not linked yet. */
 struct plan {
@@ -455,7 +455,7 @@ make_room (const struct job *j, struct qcow2_error *err)
   return q2_io_grow (j->io, end << bits, err);
 }
 
-/* ---- Writing -------------------------------------------------------------- */
+/* ---- Writing -------------------------------------------------------- */
 
 static int
 write_bytes (struct job *j, const void *buf, uint64_t count,
@@ -569,7 +569,7 @@ write_refcounts (struct job *j, struct plan *plan, struct q2_header *h,
     : link_new_blocks (j, plan, h, err);
 }
 
-/* ---- COPIED flags --------------------------------------------------------- */
+/* ---- COPIED flags --------------------------------------------------- */
 
 /* Entries next to each other are written at once. */
 struct entries {
@@ -618,7 +618,7 @@ write_flags (struct job *j, const struct q2_header *h,
   return flush (j, err);
 }
 
-/* ---- All of it ------------------------------------------------------------ */
+/* ---- All of it ------------------------------------------------------ */
 
 static int
 clear_dirty_bit (struct job *j, struct q2_header *h, struct qcow2_error *err)

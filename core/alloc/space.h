@@ -83,7 +83,7 @@ extern bool q2_space_is_uncovered (struct q2_space *space, uint64_t cluster)
 extern bool q2_space_is_pressed (struct q2_space *space)
   __attribute__ ((__nonnull__));
 
-/* ---- Commit: see refcounts.h -------------------------------------------- */
+/* ---- Commit: see refcounts.h ---------------------------------------- */
 
 extern bool q2_space_is_dirty (struct q2_space *space)
   __attribute__ ((__nonnull__));

@@ -81,7 +81,7 @@ q2_workers_new (unsigned max_threads, struct qcow2_error *err)
   return pool;
 }
 
-/* ---- Batches --------------------------------------------------------- */
+/* ---- Batches -------------------------------------------------------- */
 
 static void
 take_part (struct batch *batch)
@@ -115,7 +115,7 @@ help_locked (struct q2_workers *pool, struct batch *batch)
     pthread_cond_signal (&batch->left);
 }
 
-/* ---- Threads --------------------------------------------------------- */
+/* ---- Threads -------------------------------------------------------- */
 
 static void
 run_job_locked (struct q2_workers *pool)
@@ -238,7 +238,7 @@ call_worker_locked (struct q2_workers *pool)
   return true;
 }
 
-/* ---- Work ------------------------------------------------------------ */
+/* ---- Work ----------------------------------------------------------- */
 
 void
 q2_workers_batch (struct q2_workers *pool, q2_batch_fn fn, void *arg,

@@ -83,7 +83,7 @@ q2_writer_scan (struct q2_writer *w, const struct q2_io *io)
     w->log (w->log_opaque, QCOW2_LOG_WARNING, w->repair_error.text);
 }
 
-/* ---- Feature bits ---------------------------------------------------------- */
+/* ---- Feature bits --------------------------------------------------- */
 
 /* Write the feature bits of w->header, and flush. */
 static int
@@ -136,7 +136,7 @@ prepare_features (struct q2_writer *w, const struct q2_io *io,
   return -1;
 }
 
-/* ---- The first change ---------------------------------------------------------- */
+/* ---- The first change ----------------------------------------------- */
 
 static int
 check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
@@ -268,7 +268,7 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
   pthread_mutex_unlock (&w->activate_lock);
 }
 
-/* ---- The end -------------------------------------------------------------------- */
+/* ---- The end -------------------------------------------------------- */
 
 /* Releasing changes refcounts, which makes another commit necessary. */
 static int

@@ -33,7 +33,7 @@
 /* How long to wait for others to let go of space, in total. */
 #define MAX_WAIT_MS 10000
 
-/* ---- Space ----------------------------------------------------------------- */
+/* ---- Space ---------------------------------------------------------- */
 
 static bool
 may_get_space (struct q2_writer *w)
@@ -91,7 +91,7 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
   }
 }
 
-/* ---- Entries ---------------------------------------------------------------- */
+/* ---- Entries -------------------------------------------------------- */
 
 static uint64_t
 l1_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
@@ -251,7 +251,7 @@ q2_writer_link (struct q2_change *c, const struct q2_link *l,
   }
 }
 
-/* ---- Tables ------------------------------------------------------------------ */
+/* ---- Tables --------------------------------------------------------- */
 
 static int
 copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
@@ -359,7 +359,7 @@ q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
   return r;
 }
 
-/* ---- New clusters -------------------------------------------------------------- */
+/* ---- New clusters --------------------------------------------------- */
 
 /* A write into clusters that get new space, or into space that the cluster
  * has but that does not count yet.
@@ -483,7 +483,7 @@ write_fill (struct q2_change *c, struct fill *f, bool new_space, bool zero,
   return write_edge (c, f, f->last, f->end, f->to, err);
 }
 
-/* ---- Linking what was written ----------------------------------------------------- */
+/* ---- Linking what was written --------------------------------------- */
 
 /* The new entry of one of the clusters. */
 static void
@@ -519,7 +519,7 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
   return q2_writer_link (c, &link, err);
 }
 
-/* ---- Writing ------------------------------------------------------------------------ */
+/* ---- Writing -------------------------------------------------------- */
 
 /* The cluster has space of its own in the file. */
 static bool

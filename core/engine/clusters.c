@@ -66,7 +66,7 @@ struct q2_clusters {
   uint64_t hits, misses;
 };
 
-/* ---- Life ------------------------------------------------------------ */
+/* ---- Life ----------------------------------------------------------- */
 
 struct q2_clusters *
 q2_clusters_new (uint64_t max_bytes, size_t cluster_size,
@@ -116,7 +116,7 @@ q2_clusters_free (struct q2_clusters *c)
   free (c);
 }
 
-/* ---- The table and the list ------------------------------------------ */
+/* ---- The table and the list ----------------------------------------- */
 
 static struct entry **
 bucket_of (const struct q2_clusters *c, const struct q2_cluster_key *key)
@@ -225,7 +225,7 @@ unref_failed_locked (struct q2_clusters *c, struct entry *e)
   }
 }
 
-/* ---- Reading --------------------------------------------------------- */
+/* ---- Reading -------------------------------------------------------- */
 
 /* With a reference to a ready entry, which this gives back. */
 static void

@@ -48,7 +48,7 @@ has_tables (const struct commit *c)
   return c->tables.l1.nr > 0 || c->tables.l2.nr > 0;
 }
 
-/* ---- Steps ---------------------------------------------------------------- */
+/* ---- Steps ---------------------------------------------------------- */
 
 /* Entries first: the refcounts that they rely on went up before they were
  * linked, so they are among those copied afterwards.
@@ -133,6 +133,7 @@ step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
   return flush (w, io, err);
 }
 
+/* Takes the list over. */
 static void
 add_batch (struct q2_writer *w, struct q2_frees *frees)
 {
@@ -151,6 +152,7 @@ add_batch (struct q2_writer *w, struct q2_frees *frees)
   *b = (struct q2_batch) {
     .frees = *frees, .stamp = q2_flight_stamp (&w->flight),
   };
+  *frees = (struct q2_frees) { .nr = 0 };
   pthread_mutex_lock (&w->commit_lock);
   *w->last_batch = b;
   w->last_batch = &b->next;
@@ -199,7 +201,7 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   return r;
 }
 
-/* ---- Commits --------------------------------------------------------------- */
+/* ---- Commits -------------------------------------------------------- */
 
 static int
 fail_flushed (struct qcow2_error *err)
@@ -279,9 +281,8 @@ q2_writer_is_dirty (struct q2_writer *w)
     atomic_load (&w->nr_pending) > 0;
 }
 
-int
-q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
-                   struct qcow2_error *err)
+bool
+q2_writer_is_pressed (struct q2_writer *w)
 {
   bool pressed;
 
@@ -289,12 +290,10 @@ q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
   pressed = w->unlinked.nr > MAX_UNLINKED ||
     q2_tables_nr_dirty (w->tables) > q2_tables_capacity (w->tables) / 2;
   pthread_mutex_unlock (&w->link_lock);
-  if (!pressed && !q2_space_is_pressed (w->space))
-    return 0;
-  return q2_writer_commit (w, io, err);
+  return pressed || q2_space_is_pressed (w->space);
 }
 
-/* ---- Releasing -------------------------------------------------------------- */
+/* ---- Releasing ------------------------------------------------------ */
 
 /* The oldest batch, if everybody who could use its clusters has left. */
 static struct q2_batch *

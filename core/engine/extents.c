@@ -64,7 +64,7 @@ add (struct pending *p, uint64_t guest_off, uint64_t len,
   return p->result;
 }
 
-/* ---- Data runs that may be holes of the file -------------------------- */
+/* ---- Data runs that may be holes of the file ------------------------ */
 
 struct host_walk {
   struct pending *pending;

@@ -91,7 +91,7 @@ qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
                       &ret->ahead_used_bytes);
 }
 
-/* ---- Requests -------------------------------------------------------- */
+/* ---- Requests ------------------------------------------------------- */
 
 static int
 check_range (const struct qcow2_image *image, uint64_t count,
@@ -171,7 +171,7 @@ qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
   return r;
 }
 
-/* ---- Changes ----------------------------------------------------------- */
+/* ---- Changes -------------------------------------------------------- */
 
 static int
 begin_change (struct qcow2_image *image, const struct q2_io *io,
@@ -275,7 +275,7 @@ qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
   return q2_writer_end (&image->writer, &io, err);
 }
 
-/* ---- The library ------------------------------------------------------ */
+/* ---- The library ---------------------------------------------------- */
 
 const char *
 qcow2_version (void)

@@ -51,7 +51,7 @@ add_l2_tables (struct q2_writer *w, struct qcow2_error *err)
   return 0;
 }
 
-/* ---- Snapshots ----------------------------------------------------------- */
+/* ---- Snapshots ------------------------------------------------------ */
 
 static int
 add_inactive_l2 (struct adding *a, const struct q2_snapshot *s,

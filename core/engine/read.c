@@ -29,7 +29,7 @@
 /* Host requests of one client request in flight. */
 #define MAX_PARALLEL 32
 
-/* ---- One run ----------------------------------------------------------- */
+/* ---- One run -------------------------------------------------------- */
 
 static int
 read_data (const struct q2_reader *r, const struct q2_io *io,
@@ -62,7 +62,7 @@ read_run (struct q2_reader *r, const struct q2_io *io,
   return -1;
 }
 
-/* ---- Several at once --------------------------------------------------- */
+/* ---- Several at once ------------------------------------------------ */
 
 /* The runs of a request, or of a part of it; workers take them by index. */
 struct work {

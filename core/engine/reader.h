@@ -49,7 +49,7 @@ extern int q2_reader_cache (struct q2_reader *reader, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- prefetch.c: reading what is not asked for yet --------------------- */
+/* ---- prefetch.c: reading what is not asked for yet ------------------ */
 
 /* How far to read ahead at most. */
 extern uint64_t q2_prefetch_max (const struct q2_reader *reader,
@@ -71,7 +71,7 @@ extern void q2_prefetch_tables (struct q2_reader *reader,
                                 uint64_t to)
   __attribute__ ((__nonnull__));
 
-/* ---- decompress.c: one compressed cluster ------------------------------- */
+/* ---- decompress.c: one compressed cluster --------------------------- */
 
 /* The bytes of a COMPRESSED run to 'buf'; its stream comes from the ahead
  * buffers if they have it, else from the host.
@@ -82,7 +82,7 @@ extern int q2_decompress_run (struct q2_reader *reader,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- gather.c: host ranges behind runs ---------------------------------- */
+/* ---- gather.c: host ranges behind runs ------------------------------ */
 
 /* Host ranges worth one request each. */
 struct q2_piece {

@@ -8,7 +8,8 @@
  *           the bytes it has passed over were asked for: random requests
  *           that happen to fall near each other pass over much more.  The
  *           window doubles each time it is used up, so a reader that stops
- *           early has cost little.
+ *           early has cost little; for one that has gone on it is kept nearly
+ *           full, so that there is always something on its way.
  * Locks     streams.lock guards the table; held for a few comparisons.
  */
 #include "config.h"
@@ -21,6 +22,9 @@
 
 #define FIRST_WINDOW (UINT64_C (1) << 20)
 #define MIN_REQUESTS 3
+
+/* The window is topped up in steps that are worth a request. */
+#define MIN_STEP (UINT64_C (1) << 20)
 
 /* How far from its stream's position a request may be: what a client with
  * 32 requests in flight spreads over.
@@ -80,7 +84,22 @@ restart (struct q2_stream *s, uint64_t guest_off, uint64_t max_window)
   };
 }
 
-/* Widen the window when the reader has come half way through it. */
+/* How little may be left of the window before more is read.  At first half
+ * of what was last read, since it has been doubled.  From a reader who has
+ * gone on for long three quarters: a client with many requests in flight
+ * asks for all that comes next at once, and would then wait for all of it.
+ */
+static uint64_t
+low_water (const struct q2_stream *s, uint64_t max_window)
+{
+  const uint64_t quarter = s->window / 4;
+
+  if (s->bytes < max_window)
+    return quarter;
+  return s->window - q2_min (q2_max (quarter, MIN_STEP), 3 * quarter);
+}
+
+/* Have what is missing of the window read, and widen it. */
 static void
 advise_locked (struct q2_stream *s, uint64_t from, uint64_t disk_size,
                uint64_t max_window, struct q2_stream_advice *advice)
@@ -128,9 +147,8 @@ q2_streams_note (struct q2_streams *streams, uint64_t guest_off,
     advice.sequential = true;
     if (waits && s->frontier < guest_off + count)
       advise_locked (s, guest_off, disk_size, max_window, &advice);
-    /* Half of the window that was last read; it has been doubled since. */
     else if (!waits && s->pos > pos &&
-             s->frontier <= s->pos + s->window / 4)
+             s->frontier <= s->pos + low_water (s, max_window))
       advise_locked (s, s->pos, disk_size, max_window, &advice);
   }
   pthread_mutex_unlock (&streams->lock);

@@ -73,7 +73,9 @@ write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
   return q2_io_write (c->io, buf, p->len, p->host_off, QCOW2_IO_DATA, err);
 }
 
-/* Returns 1 if somebody else is changing the clusters, with *ret_done 0. */
+/* With *ret_done 0 if somebody else was changing the clusters, or too much
+ * has been changed: then look again.
+ */
 static int
 write_new (struct q2_change *c, const struct piece *p, const void *buf,
            uint64_t guest_off, uint64_t *ret_done, struct qcow2_error *err)
@@ -86,6 +88,12 @@ write_new (struct q2_change *c, const struct piece *p, const void *buf,
   int r;
 
   *ret_done = 0;
+  if (q2_writer_is_pressed (w)) {
+    q2_change_leave (c);
+    r = q2_writer_commit (w, c->io, err);
+    q2_change_enter (c);
+    return r;
+  }
   if (!q2_ranges_trylock (&w->clusters, &range, first, end)) {
     q2_change_leave (c);
     q2_ranges_wait (&w->clusters, first, end);
@@ -132,8 +140,6 @@ q2_writer_pwrite (struct q2_writer *w, const struct q2_io *io,
     uint64_t done = 0;
     int r;
 
-    if (q2_writer_relieve (w, io, err) == -1)
-      return -1;
     q2_change_enter (&c);
     r = write_some (&c, p, count, guest_off, &done, err);
     q2_change_leave (&c);

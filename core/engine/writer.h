@@ -101,7 +101,7 @@ extern void q2_writer_init (struct q2_writer *w) __attribute__ ((__nonnull__));
 extern void q2_writer_destroy (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
-/* ---- The requests: see the functions of qcow2.h with these names --------- */
+/* ---- The requests: see the functions of qcow2.h with these names ---- */
 
 extern int q2_writer_pwrite (struct q2_writer *w, const struct q2_io *io,
                              const void *buf, uint64_t count,
@@ -116,7 +116,7 @@ extern int q2_writer_trim (struct q2_writer *w, const struct q2_io *io,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- metadata.c ----------------------------------------------------------- */
+/* ---- metadata.c ----------------------------------------------------- */
 
 /* Add all metadata but refcount blocks to w->overlap. */
 extern int q2_writer_add_metadata (struct q2_writer *w,
@@ -124,7 +124,7 @@ extern int q2_writer_add_metadata (struct q2_writer *w,
                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- activate.c ----------------------------------------------------------- */
+/* ---- activate.c ----------------------------------------------------- */
 
 /* When it is opened: find out what has to be repaired, if it was not closed.
  * If that cannot be done the first change fails.
@@ -152,7 +152,7 @@ extern void q2_writer_note_error (struct q2_writer *w,
                                   const struct qcow2_error *err)
   __attribute__ ((__nonnull__));
 
-/* ---- commit.c -------------------------------------------------------------- */
+/* ---- commit.c ------------------------------------------------------- */
 
 /* Make durable what was done before this call.  Not in flight. */
 extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
@@ -168,12 +168,11 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Commit if so much has been changed that it is time.  Not in flight. */
-extern int q2_writer_relieve (struct q2_writer *w, const struct q2_io *io,
-                              struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* So much has been changed that it is time for a commit. */
+extern bool q2_writer_is_pressed (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
 
-/* ---- allocate.c ------------------------------------------------------------- */
+/* ---- allocate.c ----------------------------------------------------- */
 
 /* Clusters for a stream, see q2_space_alloc; when there is no space, what
  * waits to be released is waited for.  Leaves and enters meanwhile.

@@ -56,7 +56,7 @@ choose (const struct q2_writer *w, const struct zeroing *z,
   return ACT_KEEP;
 }
 
-/* ---- Entries ------------------------------------------------------------- */
+/* ---- Entries -------------------------------------------------------- */
 
 static void
 store (const struct q2_writer *w, enum action action,
@@ -103,7 +103,7 @@ change_entries (struct q2_change *c, const struct zeroing *z,
   return link.nr == 0 ? 0 : q2_writer_link (c, &link, err);
 }
 
-/* ---- A piece of the range --------------------------------------------------- */
+/* ---- A piece of the range ------------------------------------------- */
 
 /* Part of the range: clusters under one slice of a table. */
 struct piece {
@@ -189,7 +189,7 @@ change_piece (struct q2_change *c, const struct zeroing *z, struct piece *p,
   return r;
 }
 
-/* ---- Ranges -------------------------------------------------------------- */
+/* ---- Ranges --------------------------------------------------------- */
 
 static int
 write_zeros (struct q2_writer *w, const struct q2_io *io, uint64_t guest_off,
@@ -259,7 +259,8 @@ zero_units (struct q2_writer *w, const struct q2_io *io,
     uint64_t next = guest_off;
     int r;
 
-    if (!z->fast && q2_writer_relieve (w, io, err) == -1)
+    if (!z->fast && q2_writer_is_pressed (w) &&
+        q2_writer_commit (w, io, err) == -1)
       return -1;
     q2_change_enter (&c);
     r = step (&c, z, &guest_off, end, &action, &next, err);

@@ -177,7 +177,7 @@ q2_ext_end (const void *bytes, size_t len, uint64_t off)
   return UINT64_MAX;
 }
 
-/* ---- Feature bits ---------------------------------------------------- */
+/* ---- Feature bits --------------------------------------------------- */
 
 /* The name the image gives an incompatible feature bit, or NULL. */
 static const unsigned char *

@@ -66,7 +66,7 @@ check_magic (const unsigned char *p, struct q2_header *h,
   return 0;
 }
 
-/* ---- Version 1 ------------------------------------------------------- */
+/* ---- Version 1 ------------------------------------------------------ */
 
 static int
 decode_v1 (const unsigned char *p, struct q2_header *h,
@@ -108,7 +108,7 @@ decode_v1 (const unsigned char *p, struct q2_header *h,
   return 0;
 }
 
-/* ---- Versions 2 and 3 ------------------------------------------------ */
+/* ---- Versions 2 and 3 ----------------------------------------------- */
 
 static int
 decode_v2_fields (const unsigned char *p, struct q2_header *h,
@@ -326,7 +326,7 @@ q2_header_decode (const void *bytes, size_t len,
   return 0;
 }
 
-/* ---- What we serve --------------------------------------------------- */
+/* ---- What we serve -------------------------------------------------- */
 
 /* The name as printable text; empty if it lies outside the header area. */
 static const char *

@@ -120,7 +120,7 @@ now (void)
   return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
 }
 
-/* ---- The list -------------------------------------------------------- */
+/* ---- The list ------------------------------------------------------- */
 
 static void
 insert_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
@@ -159,7 +159,7 @@ find_locked (const struct q2_ahead *ahead, uint64_t host_off)
   return buf && buf->start <= host_off ? buf : NULL;
 }
 
-/* ---- Making room ----------------------------------------------------- */
+/* ---- Making room ---------------------------------------------------- */
 
 static bool
 is_consumed (const struct q2_ahead_buf *buf, uint64_t time)
@@ -240,7 +240,7 @@ make_room_locked (struct q2_ahead *ahead, uint64_t len, uint64_t start,
   return true;
 }
 
-/* ---- Claims ---------------------------------------------------------- */
+/* ---- Claims --------------------------------------------------------- */
 
 /* The first part of [*start, *end) that is in no buffer, up to the next. */
 static bool
@@ -296,7 +296,7 @@ q2_ahead_claim (struct q2_ahead *ahead, uint64_t start, uint64_t end)
   return buf;
 }
 
-/* ---- Users ----------------------------------------------------------- */
+/* ---- Users ---------------------------------------------------------- */
 
 /* The buffer may be gone afterwards.  Frees under the lock, but only after
  * a failed read.
@@ -314,8 +314,11 @@ unpin_locked (struct q2_ahead_buf *buf)
 void
 q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
 {
+  bool waited_for;
+
   pthread_mutex_lock (&ahead->lock);
   assert (buf->loading);
+  waited_for = buf->pins > 0;   /* most are not */
   buf->loading = false;
   buf->last_use = now ();
   if (ok && ahead->max_bytes > 0) {
@@ -329,7 +332,8 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
     if (buf->pins == 0)
       free (buf);
   }
-  pthread_cond_broadcast (&ahead->loaded);
+  if (waited_for)
+    pthread_cond_broadcast (&ahead->loaded);
   pthread_mutex_unlock (&ahead->lock);
 }
 
@@ -433,7 +437,7 @@ q2_ahead_disable (struct q2_ahead *ahead)
   q2_ahead_clear (ahead);
 }
 
-/* ---- How it goes ------------------------------------------------------- */
+/* ---- How it goes ---------------------------------------------------- */
 
 bool
 q2_ahead_is_useful (const struct q2_ahead *ahead)

@@ -67,8 +67,8 @@ read_aligned (const struct q2_io *io, unsigned char *buf, uint64_t count,
     if (r != 0)
       return q2_fail_io (err, r, host_off,
                          "reading %" PRIu32 " bytes of %s at offset "
-                         "0x%" PRIx64 " failed: %s", n, q2_io_class_name (class),
-                         host_off, strerror (r));
+                         "0x%" PRIx64 " failed: %s", n,
+                         q2_io_class_name (class), host_off, strerror (r));
     buf += n;
     host_off += n;
     count -= n;
@@ -193,7 +193,8 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
   end = q2_align_up (end, block);
   host_off = q2_align_down (host_off, block);
   while (host_off < end) {
-    const uint32_t n = (uint32_t) q2_min (end - host_off, q2_io_max_request (io));
+    const uint32_t n =
+      (uint32_t) q2_min (end - host_off, q2_io_max_request (io));
     const int r = io->host->ops->cache (io->host->opaque, n, host_off);
 
     if (r != 0)
@@ -205,7 +206,7 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
   return 0;
 }
 
-/* ---- Extents --------------------------------------------------------- */
+/* ---- Extents -------------------------------------------------------- */
 
 #define MAX_EXTENTS_REQUEST (UINT32_C (1) << 30)
 

@@ -108,7 +108,7 @@ extern int q2_io_extents (const struct q2_io *io, uint64_t count,
                           void *fn_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 6), __warn_unused_result__));
 
-/* ---- write.c ----------------------------------------------------------- */
+/* ---- write.c -------------------------------------------------------- */
 
 /* Write the bytes; past the end of the file it grows, or the write fails
  * with QCOW2_ERR_NO_SPACE.  Where the host has a minimum block, the rest of

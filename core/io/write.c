@@ -42,7 +42,7 @@ q2_io_shared_destroy (struct q2_io_shared *shared)
     free (shared->windows[i].bytes);
 }
 
-/* ---- Growing ----------------------------------------------------------- */
+/* ---- Growing -------------------------------------------------------- */
 
 static int
 fail_no_space (const struct q2_io *io, uint64_t min_size,
@@ -94,7 +94,7 @@ q2_io_grow (const struct q2_io *io, uint64_t min_size,
   return r;
 }
 
-/* ---- Writing ----------------------------------------------------------- */
+/* ---- Writing -------------------------------------------------------- */
 
 static int
 fail_write (const char *what, int r, uint64_t count, uint64_t host_off,
@@ -207,7 +207,7 @@ q2_io_write (const struct q2_io *io, const void *buf, uint64_t count,
   return r;
 }
 
-/* ---- Zeroing ----------------------------------------------------------- */
+/* ---- Zeroing -------------------------------------------------------- */
 
 static int
 write_zeros (const struct q2_io *io, uint64_t count, uint64_t host_off,
@@ -275,7 +275,7 @@ q2_io_zero (const struct q2_io *io, uint64_t count, uint64_t host_off,
   return r;
 }
 
-/* ---- Trimming and flushing ---------------------------------------------- */
+/* ---- Trimming and flushing ------------------------------------------ */
 
 void
 q2_io_trim (const struct q2_io *io, uint64_t count, uint64_t host_off)

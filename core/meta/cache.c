@@ -15,90 +15,28 @@
  *           failed or useless wait it reads for itself, so one
  *           connection's broken backend never fails another's request and
  *           nobody can wait for ever.
- *
- *           A changed slice is dirty until it is gathered, and being written
- *           until that has ended; neither is evicted.  A load that was in
- *           flight then may have read what the file held before, and slices
- *           it brings may have been changed, written and evicted meanwhile:
- *           so the end of a gathering spoils all loads in flight, which then
- *           keep nothing and start again.
  * Locks     loads.lock guards the list of loads and is never held over
  *           I/O; shard.lock guards one shard's slots and bytes.  loads.lock
- *           is taken before shard.lock, never after.  The list of changed
- *           slices is guarded by a lock of those who change them.
- * Does not  know what is in a slice, or write it.
+ *           is taken before shard.lock, never after.
+ * Does not  know what is in a slice, or write it; changes.c does that.
  */
 #include "config.h"
 
-#include "meta/cache.h"
+#include "meta/cache_impl.h"
 
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
 #include <assert.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#define MAX_SHARDS 16
 #define MIN_SLOTS_PER_SHARD 8
-#define NO_SLOT UINT32_MAX
-#define EMPTY UINT64_MAX        /* no slice starts at the last byte */
 
-struct slot {
-  uint64_t host_off;            /* EMPTY: unused */
-  uint32_t next;                /* in the chain of its hash bucket */
-  bool used;                    /* since the hand came by */
-  bool dirty;                   /* changed and not gathered yet */
-  bool writing;                 /* gathered, and not ended yet */
-};
-
-struct shard {
-  pthread_mutex_t lock;
-  struct slot *slots;
-  unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
-  uint32_t *buckets;            /* first slot of each chain */
-  uint32_t hand;
-  uint64_t hits;
-};
-
-/* A read in flight; lives on the reading thread's stack. */
-struct load {
-  struct load *next;
-  uint64_t id;                  /* never used again, unlike the address */
-  uint64_t start, end;          /* host range */
-  bool scan;
-  bool spoiled;                 /* what it reads may be out of date */
-};
-
-struct q2_cache {
-  size_t slice_size;
-  unsigned slice_bits;
-  uint32_t nr_slots;            /* per shard */
-  uint32_t nr_buckets;          /* per shard, a power of two */
-  uint32_t nr_shards;           /* a power of two */
-  struct shard shards[MAX_SHARDS];
-
-  struct {
-    pthread_mutex_t lock;
-    pthread_cond_t done;        /* some load has finished */
-    struct load *first;
-    uint64_t last_id;
-    uint64_t misses;
-  } loads;
-
-  struct {
-    uint64_t *host_off;         /* of each dirty slot, room for all slots */
-    _Atomic size_t nr;
-    _Atomic size_t nr_writing;
-  } dirty;
-};
-
-/* ---- Life ------------------------------------------------------------ */
+/* ---- Life ----------------------------------------------------------- */
 
 static int
-shard_init (const struct q2_cache *c, struct shard *shard,
+shard_init (const struct q2_cache *c, struct q2_shard *shard,
             struct qcow2_error *err)
 {
   shard->slots = calloc (c->nr_slots, sizeof *shard->slots);
@@ -108,9 +46,9 @@ shard_init (const struct q2_cache *c, struct shard *shard,
   if (!shard->slots || !shard->buckets || !shard->bytes)
     return q2_fail_nomem (err, "the table cache");
   for (uint32_t i = 0; i < c->nr_slots; ++i)
-    shard->slots[i].host_off = EMPTY;
+    shard->slots[i].host_off = Q2_EMPTY_SLOT;
   for (uint32_t i = 0; i < c->nr_buckets; ++i)
-    shard->buckets[i] = NO_SLOT;
+    shard->buckets[i] = Q2_NO_SLOT;
   return 0;
 }
 
@@ -161,7 +99,7 @@ new (uint64_t max_bytes, size_t slice_size, unsigned max_shards,
 struct q2_cache *
 q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
 {
-  return new (max_bytes, slice_size, MAX_SHARDS, err);
+  return new (max_bytes, slice_size, Q2_MAX_SHARDS, err);
 }
 
 struct q2_cache *
@@ -195,60 +133,28 @@ q2_cache_slice_size (const struct q2_cache *c)
   return c->slice_size;
 }
 
-/* ---- Shards ---------------------------------------------------------- */
-
-/* Neighbouring slices fall into different shards, and tables, which start
- * at multiples of a large power of two, into different buckets.
- */
-static uint64_t
-hash (const struct q2_cache *c, uint64_t host_off)
-{
-  return (host_off >> c->slice_bits) * UINT64_C (0x9e3779b97f4a7c15);
-}
-
-static struct shard *
-shard_of (struct q2_cache *c, uint64_t h)
-{
-  return &c->shards[(h >> 60) & (c->nr_shards - 1)];
-}
-
-static uint32_t *
-bucket_of (const struct q2_cache *c, struct shard *shard, uint64_t h)
-{
-  return &shard->buckets[(h >> 28) & (c->nr_buckets - 1)];
-}
-
-static uint32_t
-find_locked (const struct q2_cache *c, struct shard *shard, uint64_t h,
-             uint64_t host_off)
-{
-  uint32_t i = *bucket_of (c, shard, h);
-
-  while (i != NO_SLOT && shard->slots[i].host_off != host_off)
-    i = shard->slots[i].next;
-  return i;
-}
+/* ---- Shards --------------------------------------------------------- */
 
 static bool
 lookup (struct q2_cache *c, uint64_t host_off, size_t skip, void *buf,
         size_t len, bool scan)
 {
   const uint64_t slice_off = host_off - skip;
-  const uint64_t h = hash (c, slice_off);
-  struct shard *const shard = shard_of (c, h);
+  const uint64_t h = q2_cache_hash (c, slice_off);
+  struct q2_shard *const shard = q2_cache_shard_of (c, h);
   uint32_t i;
 
   assert (skip + len <= c->slice_size);
   pthread_mutex_lock (&shard->lock);
-  i = find_locked (c, shard, h, slice_off);
-  if (i != NO_SLOT) {
+  i = q2_cache_find_locked (c, shard, h, slice_off);
+  if (i != Q2_NO_SLOT) {
     if (!scan)
       shard->slots[i].used = true;
     shard->hits++;
     memcpy (buf, shard->bytes + i * c->slice_size + skip, len);
   }
   pthread_mutex_unlock (&shard->lock);
-  return i != NO_SLOT;
+  return i != Q2_NO_SLOT;
 }
 
 bool
@@ -259,7 +165,7 @@ q2_cache_lookup (struct q2_cache *c, uint64_t host_off, size_t skip,
 }
 
 static uint32_t
-advance_hand (const struct q2_cache *c, struct shard *shard)
+advance_hand (const struct q2_cache *c, struct q2_shard *shard)
 {
   const uint32_t i = shard->hand;
 
@@ -267,80 +173,73 @@ advance_hand (const struct q2_cache *c, struct shard *shard)
   return i;
 }
 
-static bool
-may_go (const struct slot *slot)
-{
-  return !slot->dirty && !slot->writing;
-}
-
-/* The next slot whose contents may go, or NO_SLOT.  A scan first looks for
+/* The next slot whose contents may go, or Q2_NO_SLOT.  A scan first looks for
  * one that a scan has filled, and leaves the bits alone.
  */
 static uint32_t
-choose_victim_locked (const struct q2_cache *c, struct shard *shard,
+choose_victim_locked (const struct q2_cache *c, struct q2_shard *shard,
                       bool scan)
 {
   for (uint32_t n = 0; scan && n < c->nr_slots; ++n) {
     const uint32_t i = advance_hand (c, shard);
 
-    if (!shard->slots[i].used && may_go (&shard->slots[i]))
+    if (!shard->slots[i].used && q2_cache_may_go (&shard->slots[i]))
       return i;
   }
   for (uint32_t n = 0; n < 2 * c->nr_slots; ++n) {
     const uint32_t i = advance_hand (c, shard);
 
-    if (!shard->slots[i].used && may_go (&shard->slots[i]))
+    if (!shard->slots[i].used && q2_cache_may_go (&shard->slots[i]))
       return i;
     shard->slots[i].used = false;
   }
-  return NO_SLOT;
+  return Q2_NO_SLOT;
 }
 
-static void
-unlink_locked (const struct q2_cache *c, struct shard *shard, uint32_t i)
+void
+q2_cache_unlink_locked (const struct q2_cache *c, struct q2_shard *shard,
+                        uint32_t i)
 {
-  struct slot *const slot = &shard->slots[i];
+  struct q2_slot *const slot = &shard->slots[i];
 
   for (uint32_t *link =
-         bucket_of (c, shard, hash (c, slot->host_off));;
+         q2_cache_bucket_of (c, shard, q2_cache_hash (c, slot->host_off));;
        link = &shard->slots[*link].next) {
     if (*link == i) {
       *link = slot->next;
       break;
     }
   }
-  slot->host_off = EMPTY;
+  slot->host_off = Q2_EMPTY_SLOT;
 }
 
 /* Take a slot for new contents: out of its old chain, unused. */
 static uint32_t
-evict_locked (const struct q2_cache *c, struct shard *shard, bool scan)
+evict_locked (const struct q2_cache *c, struct q2_shard *shard, bool scan)
 {
   const uint32_t i = choose_victim_locked (c, shard, scan);
 
-  if (i != NO_SLOT && shard->slots[i].host_off != EMPTY)
-    unlink_locked (c, shard, i);
+  if (i != Q2_NO_SLOT && shard->slots[i].host_off != Q2_EMPTY_SLOT)
+    q2_cache_unlink_locked (c, shard, i);
   return i;
 }
 
-/* The slot with the slice, which is put in if it is not there; NO_SLOT if
- * there is no room.
- */
-static uint32_t
-insert_locked (struct q2_cache *c, struct shard *shard, uint64_t h,
-               uint64_t host_off, const void *slice, bool scan)
+uint32_t
+q2_cache_insert_locked (struct q2_cache *c, struct q2_shard *shard,
+                        uint64_t h, uint64_t host_off, const void *slice,
+                        bool scan)
 {
-  uint32_t i = find_locked (c, shard, h, host_off);
+  uint32_t i = q2_cache_find_locked (c, shard, h, host_off);
   uint32_t *bucket;
 
-  if (i != NO_SLOT)
+  if (i != Q2_NO_SLOT)
     return i;
   i = evict_locked (c, shard, scan);
-  if (i == NO_SLOT)
+  if (i == Q2_NO_SLOT)
     return i;
-  bucket = bucket_of (c, shard, h);
+  bucket = q2_cache_bucket_of (c, shard, h);
   shard->slots[i] =
-    (struct slot) { .host_off = host_off, .next = *bucket, .used = !scan };
+    (struct q2_slot) { .host_off = host_off, .next = *bucket, .used = !scan };
   *bucket = i;
   memcpy (shard->bytes + i * c->slice_size, slice, c->slice_size);
   return i;
@@ -349,21 +248,21 @@ insert_locked (struct q2_cache *c, struct shard *shard, uint64_t h,
 static void
 insert (struct q2_cache *c, uint64_t host_off, const void *slice, bool scan)
 {
-  const uint64_t h = hash (c, host_off);
-  struct shard *const shard = shard_of (c, h);
+  const uint64_t h = q2_cache_hash (c, host_off);
+  struct q2_shard *const shard = q2_cache_shard_of (c, h);
 
   pthread_mutex_lock (&shard->lock);
-  insert_locked (c, shard, h, host_off, slice, scan);
+  q2_cache_insert_locked (c, shard, h, host_off, slice, scan);
   pthread_mutex_unlock (&shard->lock);
 }
 
-/* ---- Loads ----------------------------------------------------------- */
+/* ---- Loads ---------------------------------------------------------- */
 
 /* The load in flight that overlaps the range, or NULL. */
-static const struct load *
+static const struct q2_load *
 find_load_locked (const struct q2_cache *c, uint64_t start, uint64_t end)
 {
-  const struct load *l;
+  const struct q2_load *l;
 
   for (l = c->loads.first; l != NULL; l = l->next)
     if (l->start < end && start < l->end)
@@ -379,7 +278,7 @@ find_load_locked (const struct q2_cache *c, uint64_t start, uint64_t end)
 static void
 wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
 {
-  const struct load *l = find_load_locked (c, start, end);
+  const struct q2_load *l = find_load_locked (c, start, end);
   uint64_t id;
 
   if (l == NULL)
@@ -395,7 +294,7 @@ wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
 }
 
 static void
-begin_load_locked (struct q2_cache *c, struct load *load)
+begin_load_locked (struct q2_cache *c, struct q2_load *load)
 {
   load->id = ++c->loads.last_id;
   load->next = c->loads.first;
@@ -404,13 +303,13 @@ begin_load_locked (struct q2_cache *c, struct load *load)
 
 /* Returns whether what it has read is good. */
 static bool
-end_load (struct q2_cache *c, struct load *load)
+end_load (struct q2_cache *c, struct q2_load *load)
 {
   bool spoiled;
 
   pthread_mutex_lock (&c->loads.lock);
   spoiled = load->spoiled;
-  for (struct load **link = &c->loads.first;; link = &(*link)->next)
+  for (struct q2_load **link = &c->loads.first;; link = &(*link)->next)
     if (*link == load) {
       *link = load->next;
       break;
@@ -422,7 +321,7 @@ end_load (struct q2_cache *c, struct load *load)
 
 /* Keep a slice that a load has brought, unless it is out of date. */
 static void
-keep (struct q2_cache *c, const struct load *load, uint64_t host_off,
+keep (struct q2_cache *c, const struct q2_load *load, uint64_t host_off,
       const void *slice)
 {
   pthread_mutex_lock (&c->loads.lock);
@@ -435,8 +334,9 @@ keep (struct q2_cache *c, const struct load *load, uint64_t host_off,
  * which starts at 'skip'.
  */
 static int
-do_load (struct q2_cache *c, const struct q2_io *io, const struct load *load,
-         size_t skip, void *buf, size_t want, struct qcow2_error *err)
+do_load (struct q2_cache *c, const struct q2_io *io,
+         const struct q2_load *load, size_t skip, void *buf, size_t want,
+         struct qcow2_error *err)
 {
   const size_t len = load->end - load->start;
   unsigned char small[4096];
@@ -466,7 +366,7 @@ read_missing (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
               struct qcow2_error *err)
 {
   const uint64_t slice_off = host_off - skip;
-  struct load load = {
+  struct q2_load load = {
     .start = slice_off - span.behind, .end = slice_off + span.ahead,
     .scan = span.scan,
   };
@@ -509,7 +409,7 @@ void
 q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
                   uint64_t host_off, size_t len, bool scan)
 {
-  struct load load = {
+  struct q2_load load = {
     .start = host_off, .end = host_off + len, .scan = scan
   };
   struct qcow2_error ignored;
@@ -534,12 +434,12 @@ q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
 bool
 q2_cache_contains (struct q2_cache *c, uint64_t host_off)
 {
-  const uint64_t h = hash (c, host_off);
-  struct shard *const shard = shard_of (c, h);
+  const uint64_t h = q2_cache_hash (c, host_off);
+  struct q2_shard *const shard = q2_cache_shard_of (c, h);
   bool found;
 
   pthread_mutex_lock (&shard->lock);
-  found = find_locked (c, shard, h, host_off) != NO_SLOT;
+  found = q2_cache_find_locked (c, shard, h, host_off) != Q2_NO_SLOT;
   pthread_mutex_unlock (&shard->lock);
   return found;
 }
@@ -565,225 +465,4 @@ q2_cache_get_stats (struct q2_cache *c, uint64_t *ret_hits,
   *ret_misses = c->loads.misses;
   pthread_mutex_unlock (&c->loads.lock);
   *ret_hits = hits;
-}
-
-/* ---- Changing slices ---------------------------------------------------- */
-
-static size_t
-nr_dirty (const struct q2_cache *c)
-{
-  return atomic_load_explicit (&c->dirty.nr, memory_order_relaxed);
-}
-
-/* Remember a slot that is dirty now. */
-static void
-note_dirty (struct q2_cache *c, uint64_t host_off)
-{
-  const size_t nr = nr_dirty (c);
-
-  assert (nr < q2_cache_capacity (c));
-  c->dirty.host_off[nr] = host_off;
-  atomic_store_explicit (&c->dirty.nr, nr + 1, memory_order_relaxed);
-}
-
-static void
-make_dirty_locked (struct q2_cache *c, struct slot *slot)
-{
-  if (slot->dirty)
-    return;
-  slot->dirty = true;
-  note_dirty (c, slot->host_off);
-}
-
-bool
-q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
-                 const void *bytes, size_t len)
-{
-  const uint64_t slice_off = host_off - skip;
-  const uint64_t h = hash (c, slice_off);
-  struct shard *const shard = shard_of (c, h);
-  uint32_t i;
-
-  assert (skip + len <= c->slice_size);
-  pthread_mutex_lock (&shard->lock);
-  i = find_locked (c, shard, h, slice_off);
-  if (i != NO_SLOT) {
-    memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
-    shard->slots[i].used = true;
-    make_dirty_locked (c, &shard->slots[i]);
-  }
-  pthread_mutex_unlock (&shard->lock);
-  return i != NO_SLOT;
-}
-
-bool
-q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
-                 bool dirty)
-{
-  const uint64_t h = hash (c, host_off);
-  struct shard *const shard = shard_of (c, h);
-  uint32_t i;
-
-  pthread_mutex_lock (&shard->lock);
-  i = insert_locked (c, shard, h, host_off, bytes, false);
-  if (i != NO_SLOT && dirty)
-    make_dirty_locked (c, &shard->slots[i]);
-  pthread_mutex_unlock (&shard->lock);
-  return i != NO_SLOT;
-}
-
-static void
-spoil_loads (struct q2_cache *c)
-{
-  pthread_mutex_lock (&c->loads.lock);
-  for (struct load *l = c->loads.first; l != NULL; l = l->next)
-    l->spoiled = true;
-  pthread_mutex_unlock (&c->loads.lock);
-}
-
-void
-q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
-{
-  spoil_loads (c);
-  for (uint64_t off = host_off; off < host_off + len; off += c->slice_size) {
-    const uint64_t h = hash (c, off);
-    struct shard *const shard = shard_of (c, h);
-    uint32_t i;
-
-    pthread_mutex_lock (&shard->lock);
-    i = find_locked (c, shard, h, off);
-    if (i != NO_SLOT) {
-      assert (may_go (&shard->slots[i]));
-      unlink_locked (c, shard, i);
-    }
-    pthread_mutex_unlock (&shard->lock);
-  }
-}
-
-void
-q2_cache_clear (struct q2_cache *c)
-{
-  spoil_loads (c);
-  for (uint32_t i = 0; i < c->nr_shards; ++i) {
-    struct shard *const shard = &c->shards[i];
-
-    pthread_mutex_lock (&shard->lock);
-    for (uint32_t n = 0; n < c->nr_slots; ++n)
-      if (shard->slots[n].host_off != EMPTY && may_go (&shard->slots[n]))
-        unlink_locked (c, shard, n);
-    pthread_mutex_unlock (&shard->lock);
-  }
-}
-
-size_t
-q2_cache_nr_dirty (const struct q2_cache *c)
-{
-  return nr_dirty (c);
-}
-
-size_t
-q2_cache_room (const struct q2_cache *c)
-{
-  /* A slot may be both, and is counted twice then: never too much room. */
-  const size_t busy = nr_dirty (c) +
-    atomic_load_explicit (&c->dirty.nr_writing, memory_order_relaxed);
-  const size_t all = q2_cache_capacity (c);
-
-  return busy < all ? all - busy : 0;
-}
-
-static int
-compare_offsets (const void *a, const void *b)
-{
-  const uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
-
-  return x < y ? -1 : x > y;
-}
-
-static void
-gather_slice (struct q2_cache *c, uint64_t host_off, unsigned char *out)
-{
-  const uint64_t h = hash (c, host_off);
-  struct shard *const shard = shard_of (c, h);
-  uint32_t i;
-
-  pthread_mutex_lock (&shard->lock);
-  i = find_locked (c, shard, h, host_off);
-  assert (i != NO_SLOT && shard->slots[i].dirty);
-  memcpy (out, shard->bytes + i * c->slice_size, c->slice_size);
-  shard->slots[i].dirty = false;
-  shard->slots[i].writing = true;
-  pthread_mutex_unlock (&shard->lock);
-}
-
-int
-q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
-                 struct qcow2_error *err)
-{
-  *d = (struct q2_dirty) { .nr = nr_dirty (c) };
-  if (d->nr == 0)
-    return 0;
-  d->host_off = malloc (d->nr * sizeof *d->host_off);
-  d->bytes = malloc (d->nr * c->slice_size);
-  if (d->host_off == NULL || d->bytes == NULL) {
-    free (d->host_off);
-    free (d->bytes);
-    *d = (struct q2_dirty) { .nr = 0 };
-    return q2_fail_nomem (err, "writing tables");
-  }
-  memcpy (d->host_off, c->dirty.host_off, d->nr * sizeof *d->host_off);
-  qsort (d->host_off, d->nr, sizeof *d->host_off, compare_offsets);
-  for (size_t i = 0; i < d->nr; ++i)
-    gather_slice (c, d->host_off[i], d->bytes + i * c->slice_size);
-  atomic_store_explicit (&c->dirty.nr, 0, memory_order_relaxed);
-  atomic_store_explicit (&c->dirty.nr_writing, d->nr, memory_order_relaxed);
-  return 0;
-}
-
-int
-q2_dirty_write (const struct q2_dirty *d, size_t unit, uint64_t host_end,
-                const struct q2_io *io, enum qcow2_io_class class,
-                struct qcow2_error *err)
-{
-  for (size_t i = 0, n; i < d->nr; i += n) {
-    uint64_t end;
-
-    for (n = 1; i + n < d->nr &&
-           d->host_off[i + n] == d->host_off[i] + n * unit; ++n)
-      ;
-    end = q2_min (d->host_off[i] + n * unit, host_end);
-    if (q2_io_write (io, d->bytes + i * unit, end - d->host_off[i],
-                     d->host_off[i], class, err) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-static void
-end_slice (struct q2_cache *c, uint64_t host_off, bool written)
-{
-  const uint64_t h = hash (c, host_off);
-  struct shard *const shard = shard_of (c, h);
-  uint32_t i;
-
-  pthread_mutex_lock (&shard->lock);
-  i = find_locked (c, shard, h, host_off);
-  assert (i != NO_SLOT && shard->slots[i].writing);
-  shard->slots[i].writing = false;
-  if (!written)
-    make_dirty_locked (c, &shard->slots[i]);
-  pthread_mutex_unlock (&shard->lock);
-}
-
-void
-q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
-{
-  /* Before any of them can be evicted. */
-  spoil_loads (c);
-  for (size_t i = 0; i < d->nr; ++i)
-    end_slice (c, d->host_off[i], written);
-  atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);
-  free (d->host_off);
-  free (d->bytes);
-  *d = (struct q2_dirty) { .nr = 0 };
 }

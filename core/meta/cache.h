@@ -85,7 +85,7 @@ extern void q2_cache_get_stats (struct q2_cache *cache,
 extern size_t q2_cache_slice_size (const struct q2_cache *cache)
   __attribute__ ((__nonnull__));
 
-/* ---- Changing slices ---------------------------------------------------- */
+/* ---- Changing slices ------------------------------------------------ */
 
 /* Slices that were changed stay until they have been written to the file:
  * gathered, which copies them, written by the caller, and ended.  Whoever

@@ -244,7 +244,7 @@ q2_tables_get_stats (struct q2_tables *t, uint64_t *ret_hits,
   q2_cache_get_stats (t->cache, ret_hits, ret_misses);
 }
 
-/* ---- Loading ahead ----------------------------------------------------- */
+/* ---- Loading ahead -------------------------------------------------- */
 
 /* Pieces of tables loaded in one go; a map request of 4 GiB needs 8 tables
  * of 64 KiB clusters.
@@ -345,7 +345,7 @@ q2_tables_preload (struct q2_tables *t, const struct q2_io *io,
                     io->host->concurrent ? MAX_PARALLEL : 1);
 }
 
-/* ---- Changing entries ---------------------------------------------------- */
+/* ---- Changing entries ----------------------------------------------- */
 
 void
 q2_tables_set_l1 (struct q2_tables *t, uint64_t l1_index, uint64_t entry)

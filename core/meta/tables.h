@@ -66,7 +66,7 @@ extern void q2_tables_get_stats (struct q2_tables *tables,
                                  uint64_t *ret_hits, uint64_t *ret_misses)
   __attribute__ ((__nonnull__));
 
-/* ---- Changing entries ---------------------------------------------------- */
+/* ---- Changing entries ----------------------------------------------- */
 
 /* As for slices (cache.h), callers of these exclude each other with a lock of
  * theirs; readers see an entry as it was or as it is.

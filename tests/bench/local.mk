@@ -27,13 +27,16 @@ endif
 EXTRA_DIST += \
 	bench/README.md \
 	bench/bench \
+	bench/build-in-root \
 	bench/clients.py \
 	bench/images.py \
 	bench/nbdload.c \
 	bench/remote.py \
 	bench/report.py \
+	bench/root.py \
 	bench/scatter.py \
 	bench/servers.py \
 	bench/stats.py \
+	bench/web.py \
 	bench/workloads.py \
 	$(NULL)

@@ -91,14 +91,14 @@ class RemoteMap(Remote):
         return {"seconds": seconds}
 
 
-def _copies(disk: str, about: str, target: Target | None, filters=(),
+def _copies(disk: str, about: str, *targets: Target, filters=(),
             name="", recipes=RECIPES) -> list[Workload]:
     return [
         RemoteCopy(
             name=f"{disk}-{name}{key}", disk=disk, connections=connections,
             request_size=size, filters=filters, recipes=recipes,
             about=f"nbdcopy of 256 MiB, {about}, {text}",
-            targets=(target,) if target else ())
+            targets=targets)
         for key, connections, size, text in (
             ("c1", 1, None, "1 connection"),
             ("c4", 4, None, "4 connections"),
@@ -117,9 +117,14 @@ REMOTE_WORKLOADS: list[Workload] = [
     *_copies("zscattered256", "zlib, clusters in random order",
              Target("seconds", "<=", 1.3, "value")),
     # To be compared with the rows without the filter: within 2 times.
-    *_copies("zlib256", "zlib, below nbdkit-retry-filter", None,
+    *_copies("zlib256", "zlib, below nbdkit-retry-filter",
              filters=("retry",), name="retry-",
              recipes=("ours", "qcow2dec")),
+    # "ours" reads the file, where requests may run in parallel.
+    *_copies("zlib256", "zlib, from a file or a web server",
+             *(Target("seconds", "<=", 2, base="ours", who=who)
+               for who in ("curl", "curl-retry")),
+             name="web-", recipes=("ours", "curl", "curl-retry")),
     *_copies("plain256", "plain, nbdkit-readahead-filter below",
              _times_raw(1.05), filters=("readahead",), name="readahead-",
              recipes=("raw", "ours")),

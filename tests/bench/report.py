@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import stats
+from servers import Tools
 from workloads import Metric, Target, Workload
 
 BASES = ("raw", "nofilter")
@@ -56,7 +57,7 @@ class Result:
         return stats.ratio(ours, theirs) if ours and theirs else None
 
     def reached(self, target: Target) -> stats.Summary | None:
-        ours = self.column("ours", target.metric)
+        ours = self.column(target.who, target.metric)
         base = self.column(target.base, target.metric)
         if not ours:
             return None
@@ -77,7 +78,8 @@ class Result:
     def shown_targets(self) -> list[Target]:
         """Leaves out the rivals we only compare with where they exist."""
         return [t for t in self.workload.targets
-                if t.origin == "issue" or t.base in self.samples]
+                if t.origin == "issue"
+                or {t.base, t.who} <= self.samples.keys()]
 
     def as_json(self) -> dict[str, Any]:
         def summary(s: stats.Summary | None) -> dict[str, float] | None:
@@ -157,15 +159,15 @@ def table(result: Result) -> str:
 
 def targets(results: Sequence[Result]) -> str:
     lines = ["", "== Targets of --filter=qcow2 (\"ours\")",
-             f"{'workload':<19}{'metric':<27}{'target':<20}"
+             f"{'workload':<19}{'metric':<30}{'target':<30}"
              f"{'reached':<26}verdict"]
     for result in results:
         labels = {m.key: m.label for m in result.workload.metrics}
         for target in result.shown_targets():
             reached = result.reached(target)
             lines.append(
-                f"{result.workload.name:<19}{labels[target.metric]:<27}"
-                f"{target.text():<20}"
+                f"{result.workload.name:<19}{labels[target.metric]:<30}"
+                f"{target.text():<30}"
                 f"{_spread(reached, 2) if reached else '-':<26}"
                 f"{result.verdict(target)}")
     return "\n".join(lines)
@@ -177,13 +179,13 @@ def _first_line(*argv: str) -> str:
     return run.stdout.partition("\n")[0]
 
 
-def machine(nbdkit: str, qemu_nbd: str) -> dict[str, Any]:
+def machine(tools: Tools) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "kernel": platform.release(), "cpus": os.cpu_count(),
         "load": os.getloadavg(),
-        "nbdkit": _first_line(nbdkit, "--version"),
-        "qemu": _first_line(qemu_nbd, "--version"),
+        "nbdkit": _first_line(*tools.command([tools.nbdkit, "--version"])),
+        "qemu": _first_line(*tools.command([tools.qemu_nbd, "--version"])),
         "nbdcopy": _first_line("nbdcopy", "--version"),
     }
 

@@ -21,6 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from root import Root
+from web import WebServer, listening
+
 START_TIMEOUT = 30
 
 
@@ -31,11 +34,17 @@ class Tools:
     nbdkit: str = "nbdkit"
     qemu_nbd: str = "qemu-nbd"
     filter_so: str | None = None
+    zlib_so: str | None = None          # the same without libdeflate
+    root: Root | None = None            # where nbdkit and qemu-nbd run
+
+    def command(self, argv: list[str]) -> list[str]:
+        return self.root.command(argv) if self.root else argv
 
     def has_filter(self, name: str) -> bool:
         """True if this nbdkit can load the filter."""
         run = subprocess.run(
-            [self.nbdkit, f"--filter={name}", "--dump-plugin", "null"],
+            self.command([self.nbdkit, f"--filter={name}", "--dump-plugin",
+                          "null"]),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, check=False)
         return run.returncode == 0
@@ -57,24 +66,35 @@ class Recipe:
     name: str
     form: str                           # which file it serves: raw or qcow2
     about: str
-    filters: tuple[str, ...] = ()       # OURS stands for the built filter
+    filters: tuple[str, ...] = ()       # see OURS
     qemu_args: tuple[str, ...] | None = None
+    web: bool = False                   # over HTTP instead of from the file
 
     def available(self, tools: Tools) -> bool:
-        if self.name == "ours":
+        if OURS in self.filters:
             return tools.filter_so is not None
+        if OURS_ZLIB in self.filters:
+            return tools.zlib_so is not None
         if self.name == "qcow2dec":
             return tools.has_filter("qcow2dec")
         return True
 
 
+# Stand for the built filter, and for the one built without libdeflate.
 OURS = "@OURS@"
+OURS_ZLIB = "@OURS_ZLIB@"
 
 RECIPES = {r.name: r for r in (
     Recipe("raw", "raw", "nbdkit file on the equal raw disk"),
     Recipe("nofilter", "raw", "the same below a do-nothing filter",
            ("nofilter",)),
     Recipe("ours", "qcow2", "nbdkit --filter=qcow2 file", (OURS,)),
+    Recipe("ours-zlib", "qcow2", "the same, built without libdeflate",
+           (OURS_ZLIB,)),
+    Recipe("curl", "qcow2", "nbdkit --filter=qcow2 curl, from nginx",
+           (OURS,), web=True),
+    Recipe("curl-retry", "qcow2", "nbdkit --filter=qcow2 --filter=retry "
+           "curl, from nginx", (OURS, "retry"), web=True),
     Recipe("qemu", "qcow2", "qemu-nbd -t -e 16 --cache=writeback",
            qemu_args=()),
     Recipe("qemu-uring", "qcow2", "the same with --aio=io_uring",
@@ -84,16 +104,16 @@ RECIPES = {r.name: r for r in (
 )}
 
 
-def _nbdkit_argv(tools: Tools, sock: str, image: Path, filters: Sequence[str],
-                 params: Sequence[str], readonly: bool) -> list[str]:
+def _nbdkit_argv(tools: Tools, sock: str, source: Sequence[str],
+                 filters: Sequence[str], params: Sequence[str],
+                 readonly: bool) -> list[str]:
     argv = [tools.nbdkit, "-f", "--exit-with-parent", "-U", sock]
     if readonly:
         argv.append("-r")
+    built = {OURS: tools.filter_so, OURS_ZLIB: tools.zlib_so}
     for name in filters:
-        # A relative path without a slash would be taken for a name.
-        path = os.path.abspath(tools.filter_so) if name == OURS else name
-        argv.append(f"--filter={path}")
-    return argv + ["file", str(image), *params]
+        argv.append(f"--filter={built.get(name, name)}")
+    return tools.command(argv + [*source, *params])
 
 
 def _qemu_argv(tools: Tools, sock: str, image: str, args: Sequence[str],
@@ -104,18 +124,7 @@ def _qemu_argv(tools: Tools, sock: str, image: str, args: Sequence[str],
     if local:
         # Both are about files; an NBD source knows neither.
         argv += ["--cache=writeback", *args]
-    return argv + [image]
-
-
-def _listening(path: str) -> bool:
-    """Look without connecting: a probe would be a client to the server."""
-    if not os.path.exists(path):
-        return False
-    for line in Path("/proc/net/unix").read_text().splitlines():
-        fields = line.split()           # [3] is 00010000 for __SO_ACCEPTCON
-        if fields[-1] == path and fields[3] == "00010000":
-            return True
-    return False
+    return tools.command(argv + [image])
 
 
 class Server:
@@ -127,11 +136,16 @@ class Server:
         self._dir = tempfile.TemporaryDirectory(prefix="bench")
         self.socket = os.path.join(self._dir.name, "s")
         self.uri = f"nbd+unix:///?socket={self.socket}"
-        self._inner: Server | None = None
+        self._inner: Server | WebServer | None = None
         self._log = open(os.path.join(self._dir.name, "log"), "w+b")
         if recipe.qemu_args is None:
+            source = ["file", str(image)]
+            if recipe.web:
+                self._inner = WebServer(image.parent)
+                source = ["curl", f"http://localhost/{image.name}",
+                          f"unix-socket-path={self._inner.socket}"]
             self._argv = _nbdkit_argv(
-                tools, self.socket, image, recipe.filters + below.filters,
+                tools, self.socket, source, recipe.filters + below.filters,
                 below.params, readonly)
         elif not below.filters:
             self._argv = _qemu_argv(tools, self.socket, str(image),
@@ -161,7 +175,7 @@ class Server:
 
     def _wait_for_socket(self, begin: float) -> None:
         assert self._process
-        while not _listening(self.socket):
+        while not listening(self.socket):
             if self._process.poll() is not None \
                or time.monotonic() > begin + START_TIMEOUT:
                 raise RuntimeError(f"{' '.join(self._argv)}: did not start")

@@ -48,10 +48,12 @@ nbd_tests = \
 	nbd/test-remote-compressed.sh \
 	nbd/test-remote-failures.sh \
 	nbd/test-remote-http.sh \
+	nbd/test-remote-lanes.sh \
 	nbd/test-remote-map.sh \
 	nbd/test-remote-memory.sh \
 	nbd/test-remote-open.sh \
 	nbd/test-remote-readahead.sh \
+	nbd/test-remote-s3.sh \
 	nbd/test-remote-scattered.sh \
 	nbd/test-remote-serial.sh \
 	nbd/test-remote-stats.sh \
@@ -73,6 +75,7 @@ LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
+	nbd/test-remote-rbd-long.sh \
 	$(NULL)
 
 EXTRA_DIST += \

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Real backends other than HTTP, each of which the test starts itself.  It says
+# Real backends other than HTTP and S3, each of which the test starts itself.  It says
 # which of them are not installed.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
@@ -85,59 +85,4 @@ if [ -n "$(type -P nbd-server)" ] &&
     done
 else
     echo "no nbd-server: it, or the nbd plugin, is missing"
-fi
-
-# ---- S3 --------------------------------------------------------------------
-
-start_s3 ()
-{
-    local server=$1 try
-
-    for try in 1 2 3; do
-        s3_port=$(port $try)
-        case $server in
-        s3rver)
-            mkdir -p "$tmp/s3"
-            s3rver -d "$tmp/s3" -a 127.0.0.1 -p "$s3_port" --silent \
-                >"$tmp/s3.log" 2>&1 &
-            export AWS_ACCESS_KEY_ID=S3RVER AWS_SECRET_ACCESS_KEY=S3RVER
-            ;;
-        moto_server)
-            moto_server -H 127.0.0.1 -p "$s3_port" >"$tmp/s3.log" 2>&1 &
-            export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
-            ;;
-        esac
-        s3_pid=$!
-        for ((i = 0; i < 150; i++)); do
-            (: <>"/dev/tcp/127.0.0.1/$s3_port") 2>/dev/null && break 2
-            kill -0 "$s3_pid" 2>/dev/null || break
-            sleep 0.1
-        done
-    done
-    cleanup_fn kill "$s3_pid"
-}
-
-s3_server=
-for program in s3rver moto_server; do
-    [ -n "$s3_server" ] || [ -z "$(type -P $program)" ] || s3_server=$program
-done
-if [ -n "$s3_server" ] && "$PYTHON" -c 'import boto3' 2>/dev/null &&
-        "$NBDKIT" --dump-plugin S3 </dev/null >/dev/null 2>&1; then
-    export AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
-    start_s3 "$s3_server"
-    "$PYTHON" - "http://127.0.0.1:$s3_port" "$tmp/www" <<'END'
-import sys
-import boto3
-s3 = boto3.client("s3", endpoint_url=sys.argv[1])
-s3.create_bucket(Bucket="images")
-for name in ("plain", "packed"):
-    s3.upload_file(f"{sys.argv[2]}/{name}.qcow2", "images", f"{name}.qcow2")
-END
-    for name in plain packed; do
-        check "S3 ($s3_server), $name" S3 \
-            endpoint-url="http://127.0.0.1:$s3_port" bucket=images \
-            key="$name.qcow2"
-    done
-else
-    echo "no S3: s3rver or moto, boto3 or the S3 plugin is missing"
 fi

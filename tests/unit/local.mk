@@ -20,6 +20,7 @@ UNIT_TESTS = \
 	unit/test-l2e \
 	unit/test-limits \
 	unit/test-map \
+	unit/test-meter \
 	unit/test-property \
 	unit/test-recount \
 	unit/test-refcount \
@@ -112,6 +113,10 @@ unit_test_limits_LDADD = unit/libunit.la
 unit_test_map_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_map_CFLAGS = $(UNIT_CFLAGS)
 unit_test_map_LDADD = unit/libunit.la
+
+unit_test_meter_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_meter_CFLAGS = $(UNIT_CFLAGS)
+unit_test_meter_LDADD = unit/libunit.la
 
 unit_test_property_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_property_CFLAGS = $(UNIT_CFLAGS)

@@ -89,11 +89,15 @@ test_in_order (uint64_t count, uint64_t base)
 /* The first window is small, each one at most twice the one before, up to
  * the maximum.  It is not widened before the reader has used some of the
  * last, so that one who stops early has cost little; and how far ahead we
- * are never falls below a quarter of it.
+ * are never falls below a quarter of it.  Of one who does not stop it is
+ * kept three quarters full, in steps that are worth a request.
  */
 static void
 test_window (uint64_t max_window)
 {
+  const uint64_t step =
+    max_window <= 1 * MiB ? max_window / 4 * 3 :
+    max_window <= 4 * MiB ? 1 * MiB : max_window / 4;
   uint64_t frontier = 0, last = 0, most = 0;
   struct client c;
 
@@ -113,7 +117,11 @@ test_window (uint64_t max_window)
       most = window > most ? window : most;
       frontier = a.to;
       CHECK (frontier <= 4 * (at + 64 * KiB) + 1 * MiB);
+      if (at >= 2 * max_window)
+        CHECK (a.to - a.from >= step);
     }
+    if (at >= 2 * max_window)
+      CHECK (frontier >= at + 64 * KiB + max_window - step);
     if (frontier)
       CHECK (frontier >= at + last / 4);
   }

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cover.c - refcount blocks and tables that are missing.
+ *
+ * Owns      where those are put.
+ * Method    a block of refcounts that is missing is put into the first free
+ *           cluster of those it is to cover, so that it covers itself, and so
+ *           does a larger refcount table with its blocks: nothing else has to
+ *           be allocated for that.
+ * Locks     claim_lock is the caller's, so nobody else does the same;
+ *           space.lock while the refcounts in memory change.
+ */
+#include "config.h"
+
+#include "alloc/space_impl.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+
+/* Make sure that the clusters can be used for tables: nothing else is there,
+ * they are in the file, and, for the first 'zero', read as zeros.
+ */
+static int
+prepare_clusters (struct q2_space *s, const struct q2_io *io,
+                  uint64_t cluster, uint64_t nr, uint64_t zero,
+                  struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  const uint64_t host_off = cluster << bits;
+  bool is_zero;
+
+  if (q2_overlap_check (s->overlap, host_off, nr << bits, Q2_META_NONE, err)
+      == -1 ||
+      q2_io_grow (io, (cluster + nr) << bits, err) == -1)
+    return -1;
+  pthread_mutex_lock (&s->lock);
+  is_zero = io->host->ops->grow != NULL && cluster >= s->never_used;
+  s->never_used = q2_max (s->never_used, cluster + nr);
+  pthread_mutex_unlock (&s->lock);
+  return is_zero ? 0
+    : q2_io_zero (io, zero << bits, host_off, false, QCOW2_IO_REFCOUNT, err);
+}
+
+/* How large a refcount table has to become to cover 'cluster', with blocks
+ * for that and for the table itself put there.
+ */
+struct growth {
+  uint64_t first_block, blocks; /* that are new */
+  uint64_t table_clusters;
+};
+
+static struct growth
+plan_growth (const struct q2_space *s, uint64_t cluster)
+{
+  const unsigned bits = s->geo->refblock_bits;
+  const uint64_t per_cluster = s->geo->cluster_size / 8;
+  struct growth g = {
+    .first_block = cluster >> bits, .blocks = 1,
+    .table_clusters = s->rc.table_clusters + s->rc.table_clusters / 2 + 1,
+  };
+
+  for (;;) {
+    const uint64_t last = cluster + g.blocks + g.table_clusters - 1;
+    const uint64_t blocks = (last >> bits) - g.first_block + 1;
+    const uint64_t clusters =
+      q2_max (g.table_clusters, ((last >> bits) + per_cluster) / per_cluster);
+
+    if (blocks == g.blocks && clusters == g.table_clusters)
+      return g;
+    g.blocks = blocks;
+    g.table_clusters = clusters;
+  }
+}
+
+static int
+fail_too_large (uint64_t cluster, unsigned bits, struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_NO_SPACE, cluster << bits,
+                  "no space left: a refcount table that covers offset 0x%"
+                  PRIx64 " would be larger than the format allows",
+                  cluster << bits);
+}
+
+static int
+grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+            struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  const struct growth g = plan_growth (s, cluster);
+  const uint64_t used = g.blocks + g.table_clusters;
+  const uint64_t table_off = (cluster + g.blocks) << bits;
+  int r;
+
+  if (g.table_clusters << bits > Q2_MAX_REFCOUNT_TABLE_BYTES)
+    return fail_too_large (cluster, bits, err);
+  if (prepare_clusters (s, io, cluster, used, g.blocks, err) == -1 ||
+      q2_overlap_add (s->overlap, cluster << bits, g.blocks << bits,
+                      Q2_META_REFCOUNT_BLOCK, err) == -1 ||
+      q2_overlap_add (s->overlap, table_off, g.table_clusters << bits,
+                      Q2_META_REFCOUNT_TABLE, err) == -1)
+    return -1;
+  pthread_mutex_lock (&s->lock);
+  if (!q2_refcounts_has_room_locked (&s->rc, used))
+    r = Q2_SPACE_COMMIT_FIRST;
+  else {
+    r = q2_refcounts_move_table_locked (&s->rc, table_off,
+                                        (uint32_t) g.table_clusters, err);
+    if (r == 0)
+      q2_refcounts_cover_locked (&s->rc, g.first_block, g.blocks,
+                                 cluster << bits, cluster, used);
+  }
+  pthread_mutex_unlock (&s->lock);
+  if (r != 0)
+    q2_overlap_remove (s->overlap, cluster << bits, used << bits);
+  return r;
+}
+
+/* Make a refcount block that covers the cluster, and put it there. */
+int
+q2_space_cover (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+       struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  const uint64_t block = cluster >> s->geo->refblock_bits;
+  int r = 0;
+
+  /* Only who holds claim_lock changes the size of the table. */
+  if (block >= s->rc.table_entries)
+    return grow_table (s, io, cluster, err);
+  if (prepare_clusters (s, io, cluster, 1, 1, err) == -1 ||
+      q2_overlap_add (s->overlap, cluster << bits, UINT64_C (1) << bits,
+                      Q2_META_REFCOUNT_BLOCK, err) == -1)
+    return -1;
+  pthread_mutex_lock (&s->lock);
+  if (!q2_refcounts_has_room_locked (&s->rc, 1))
+    r = Q2_SPACE_COMMIT_FIRST;
+  else
+    q2_refcounts_cover_locked (&s->rc, block, 1, cluster << bits, cluster, 1);
+  pthread_mutex_unlock (&s->lock);
+  if (r != 0)
+    q2_overlap_remove (s->overlap, cluster << bits, UINT64_C (1) << bits);
+  return r;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* release.c - what becomes free, and where the used part of the file ends.
+ *
+ * Owns      taking references away; see docs/ORDERING.md for when.
+ * Method    runs of clusters with the same refcount are treated together, so
+ *           that what is given back to the host goes there in large pieces.
+ * Locks     space.lock while refcounts change; not while the host is asked.
+ */
+#include "config.h"
+
+#include "alloc/space_impl.h"
+
+#include "base/bits.h"
+
+/* How many clusters from the start of the run have the same refcount as the
+ * first, which goes to *ret_value.
+ */
+static uint64_t
+count_alike_locked (struct q2_space *s, const struct q2_free_run *run,
+                    uint64_t *ret_value, struct q2_need *need)
+{
+  uint64_t i, value;
+
+  if (!q2_refcounts_get_locked (&s->rc, run->cluster, ret_value, need))
+    return 0;
+  for (i = 1; i < run->nr; ++i) {
+    struct q2_need ignored;
+
+    if (!q2_refcounts_get_locked (&s->rc, run->cluster + i, &value, &ignored)
+        || value != *ret_value)
+      break;
+  }
+  return i;
+}
+
+/* Set them, all or none of what is returned; see set_run_locked. */
+static uint64_t
+lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
+              uint64_t value, struct q2_need *need)
+{
+  const uint64_t n = q2_space_set_run_locked (s, cluster, nr, value, need);
+
+  if (n > 0 && value == 0)
+    q2_space_note_freed_locked (s, cluster);
+  return n;
+}
+
+/* Release the start of a run and take it off. */
+static int
+release_some (struct q2_space *s, const struct q2_io *io,
+              struct q2_free_run *run, bool trim, struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  struct q2_need need;
+  uint64_t n, value;
+
+  pthread_mutex_lock (&s->lock);
+  n = count_alike_locked (s, run, &value, &need);
+  pthread_mutex_unlock (&s->lock);
+  if (n == 0)
+    return q2_space_load (s, io, &need, err);
+  /* Nobody can have use for the bytes: nothing points to the clusters, and
+   * as their refcounts are not 0 they are not handed out.
+   */
+  if (value == 1 && trim)
+    q2_io_trim (io, n << bits, run->cluster << bits);
+  if (value > 0) {
+    pthread_mutex_lock (&s->lock);
+    n = lower_locked (s, run->cluster, n, value - 1, &need);
+    pthread_mutex_unlock (&s->lock);
+    if (n == 0)
+      return q2_space_load (s, io, &need, err);
+  }
+  run->cluster += n;
+  run->nr -= n;
+  return 0;
+}
+
+int
+q2_space_release (struct q2_space *s, const struct q2_io *io,
+                  struct q2_frees *frees, bool trim, struct qcow2_error *err)
+{
+  int r = 0;
+
+  while (r == 0 && frees->nr > 0) {
+    struct q2_free_run *const run = &frees->runs[frees->nr - 1];
+
+    r = release_some (s, io, run, trim, err);
+    if (run->nr == 0)
+      frees->nr--;
+  }
+  return r;
+}
+
+int
+q2_space_find_end (struct q2_space *s, const struct q2_io *io, uint64_t min,
+                   uint64_t *ret_end, struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  uint64_t c = q2_ceil_shift (q2_io_size (io), bits);
+
+  q2_space_drop_windows (s);
+  while (c << bits > min) {
+    struct q2_need need;
+    uint64_t value;
+    bool known;
+    int r;
+
+    pthread_mutex_lock (&s->lock);
+    known = q2_refcounts_get_locked (&s->rc, c - 1, &value, &need);
+    pthread_mutex_unlock (&s->lock);
+    if (!known) {
+      r = q2_space_load (s, io, &need, err);
+      if (r != 0)
+        return r;
+    }
+    else if (value > 0)
+      break;
+    else
+      c--;
+  }
+  *ret_end = q2_max (min, c << bits);
+  return 0;
+}
+
+bool
+q2_space_is_uncovered (struct q2_space *s, uint64_t cluster)
+{
+  bool uncovered;
+
+  pthread_mutex_lock (&s->lock);
+  uncovered = q2_refcounts_is_uncovered_locked (&s->rc, cluster);
+  pthread_mutex_unlock (&s->lock);
+  return uncovered;
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* search.c - the search for free clusters.
+ *
+ * Owns      the cursor that passes over the file.
+ * Method    the cursor moves on from claim to claim, so full parts of the
+ *           file are looked at once; when it has come to the end of the file
+ *           it goes back to the lowest cluster that became free behind it,
+ *           and only if there is none the file grows.
+ * Locks     claim_lock is the caller's; space.lock for each look.
+ */
+#include "config.h"
+
+#include "alloc/space_impl.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+
+#define MAX_WINDOW_BYTES (UINT64_C (16) << 20)
+
+/* Clusters from here on cannot be used: past 2^56, or not in a file that
+ * cannot grow.
+ */
+static uint64_t
+limit (const struct q2_space *s, const struct q2_io *io)
+{
+  const uint64_t bytes = io->host->ops->grow
+    ? UINT64_C (1) << 56 : q2_min (q2_io_end (io), UINT64_C (1) << 56);
+
+  return bytes >> s->geo->cluster_bits;
+}
+
+enum look { FOUND, GO_ON, UNCOVERED, NEED, NOTHING };
+
+struct search {
+  uint64_t pos;                 /* where to look next */
+  uint64_t want;
+  uint64_t limit;
+  uint64_t file_end;            /* clusters of the file as it is */
+  uint64_t first, nr;           /* what was found */
+  struct q2_need need;
+};
+
+static enum look
+look_locked (struct q2_space *s, struct search *f)
+{
+  uint64_t one = 1, next;
+
+  /* Before the file grows, what became free behind us. */
+  if (f->pos >= q2_min (f->file_end, f->limit) &&
+      s->lowest_freed != Q2_SPACE_NONE) {
+    f->pos = s->lowest_freed;
+    s->lowest_freed = Q2_SPACE_NONE;
+    return GO_ON;
+  }
+  if (f->pos >= f->limit)
+    return NOTHING;
+  next = q2_space_avoid_windows_locked (s, f->pos, &one);
+  if (next != 0) {
+    f->pos = next;
+    return GO_ON;
+  }
+  if (q2_refcounts_is_uncovered_locked (&s->rc, f->pos))
+    return UNCOVERED;
+  if (!q2_refcounts_find_locked (&s->rc, f->pos, f->want, &f->first, &f->nr,
+                                 &f->need))
+    return NEED;
+  f->pos = f->first;
+  if (f->nr == 0 || f->first >= f->limit)
+    return GO_ON;
+  f->nr = q2_min (f->nr, f->limit - f->first);
+  next = q2_space_avoid_windows_locked (s, f->first, &f->nr);
+  if (next != 0) {
+    f->pos = next;
+    return GO_ON;
+  }
+  return FOUND;
+}
+
+/* Find a free run; the cursor moves behind it. */
+static int
+search (struct q2_space *s, const struct q2_io *io, struct search *f,
+        struct qcow2_error *err)
+{
+  for (;;) {
+    enum look look;
+    int r = 0;
+
+    f->file_end = q2_io_size (io) >> s->geo->cluster_bits;
+    pthread_mutex_lock (&s->lock);
+    look = look_locked (s, f);
+    s->cursor = look == FOUND ? f->first + f->nr : f->pos;
+    pthread_mutex_unlock (&s->lock);
+    switch (look) {
+    case FOUND:
+      return 0;
+    case GO_ON:
+      break;
+    case UNCOVERED:
+      r = q2_space_cover (s, io, f->pos, err);
+      break;
+    case NEED:
+      r = q2_space_load (s, io, &f->need, err);
+      break;
+    case NOTHING:
+      return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
+                      "no space left: all %" PRIu64 " clusters that the "
+                      "image file has room for are in use", f->limit);
+    }
+    if (r != 0)
+      return r;
+  }
+}
+
+/* The run is to be used: it is no metadata and lies in the file. */
+static int
+check_run (struct q2_space *s, const struct q2_io *io,
+           const struct search *f, struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+
+  if (q2_overlap_check (s->overlap, f->first << bits, f->nr << bits,
+                        Q2_META_NONE, err) == -1)
+    return -1;
+  return q2_io_grow (io, (f->first + f->nr) << bits, err);
+}
+
+static int
+find_run (struct q2_space *s, const struct q2_io *io, struct search *f,
+          struct qcow2_error *err)
+{
+  int r;
+
+  pthread_mutex_lock (&s->lock);
+  f->pos = s->cursor;
+  pthread_mutex_unlock (&s->lock);
+  f->limit = limit (s, io);
+  r = search (s, io, f, err);
+  if (r == 0)
+    r = check_run (s, io, f, err);
+  return r;
+}
+
+/* The same, and if there is no space: with less, and in what is reserved. */
+static int
+find_run_somehow (struct q2_space *s, const struct q2_io *io,
+                  struct search *f, uint64_t least, struct qcow2_error *err)
+{
+  int r = find_run (s, io, f, err);
+
+  if (r == -1 && err->kind == QCOW2_ERR_NO_SPACE &&
+      (q2_space_drop_windows (s) || f->want > least)) {
+    /* Perhaps the file could not grow that far, or not at all. */
+    pthread_mutex_lock (&s->lock);
+    if (f->nr > 0)
+      q2_space_note_freed_locked (s, f->first);
+    pthread_mutex_unlock (&s->lock);
+    f->want = least;
+    r = find_run (s, io, f, err);
+  }
+  return r;
+}
+
+/* How much to reserve: what is asked for, and more and more for streams. */
+static uint64_t
+choose_size_locked (struct q2_space *s, uint64_t stream, uint64_t want)
+{
+  const struct q2_space_window *const w =
+    q2_space_find_window_locked (s, stream);
+  const uint64_t max = MAX_WINDOW_BYTES >> s->geo->cluster_bits;
+
+  return w ? q2_max (want, q2_min (2 * w->size, max)) : want;
+}
+
+/* Reserve a window for the stream.  Called with claim_lock. */
+int
+q2_space_claim (struct q2_space *s, const struct q2_io *io, uint64_t stream,
+       uint64_t want, struct qcow2_error *err)
+{
+  struct search f = { .nr = 0 };
+  struct q2_space_window *w;
+  int r;
+
+  pthread_mutex_lock (&s->lock);
+  w = q2_space_find_window_locked (s, stream);
+  if (w && w->start < w->end) { /* somebody else has claimed it meanwhile */
+    pthread_mutex_unlock (&s->lock);
+    return 0;
+  }
+  f.want = choose_size_locked (s, stream, want);
+  pthread_mutex_unlock (&s->lock);
+  r = find_run_somehow (s, io, &f, 1, err);
+  if (r != 0)
+    return r;
+  pthread_mutex_lock (&s->lock);
+  w = q2_space_find_window_locked (s, stream);
+  if (w == NULL) {
+    w = q2_space_oldest_window_locked (s);
+    q2_space_drop_window_locked (s, w);
+  }
+  *w = (struct q2_space_window) {
+    .stream = stream, .start = f.first, .end = f.first + f.nr,
+    .size = f.nr, .last_use = ++s->clock,
+    .zero = io->host->ops->grow != NULL && f.first >= s->never_used,
+  };
+  s->never_used = q2_max (s->never_used, w->end);
+  pthread_mutex_unlock (&s->lock);
+  return 0;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* space_impl.h - what the files behind space.h share.
+ *
+ * space.c    reservations, handing out, the way through a commit
+ * search.c   the search for free clusters
+ * cover.c    refcount blocks and tables that are missing
+ * release.c  what becomes free, and where the file ends
+ *
+ * Locks: claim_lock: one thread at a time searches, and may wait for the
+ * file to grow or a table to be read; who needs clusters that are reserved
+ * for him does not need it.  lock guards everything, and is not held over
+ * I/O.  claim_lock comes first.
+ */
+#ifndef QCOW2_ALLOC_SPACE_IMPL_H
+#define QCOW2_ALLOC_SPACE_IMPL_H
+
+#include "alloc/space.h"
+
+#include <pthread.h>
+
+#define Q2_SPACE_WINDOWS 16
+#define Q2_SPACE_NONE UINT64_MAX
+
+/* Clusters reserved for a stream. */
+struct q2_space_window {
+  uint64_t stream;              /* what the next cluster will be for */
+  uint64_t start, end;          /* clusters, reserved */
+  uint64_t size;                /* as it was claimed; 0: no window */
+  bool zero;                    /* see struct q2_space_run */
+  uint64_t last_use;
+};
+
+struct q2_space {
+  const struct q2_geometry *geo;
+  struct q2_overlap *overlap;
+  pthread_mutex_t claim_lock;
+  pthread_mutex_t lock;
+  struct q2_refcounts rc;
+  struct q2_space_window windows[Q2_SPACE_WINDOWS];
+  uint64_t clock;               /* for last_use */
+  uint64_t cursor;
+  uint64_t lowest_freed;        /* behind the cursor; Q2_SPACE_NONE: nothing */
+  uint64_t never_used;          /* clusters from here on were never handed
+                                   out, and are not in the file as it was */
+};
+
+/* Get what a _locked function of refcounts.h needs.  Called without a lock.
+ * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_load (struct q2_space *space, const struct q2_io *io,
+                          const struct q2_need *need,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Set the refcounts of a run that is covered to 'value'; returns how many of
+ * them could be set before something was needed.
+ */
+extern uint64_t q2_space_set_run_locked (struct q2_space *space,
+                                         uint64_t cluster, uint64_t nr,
+                                         uint64_t value,
+                                         struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The cluster is free again. */
+extern void q2_space_note_freed_locked (struct q2_space *space,
+                                        uint64_t cluster)
+  __attribute__ ((__nonnull__));
+
+/* The stream's window, which may be empty; NULL if it has none. */
+extern struct q2_space_window *
+q2_space_find_window_locked (struct q2_space *space, uint64_t stream)
+  __attribute__ ((__nonnull__));
+extern void q2_space_drop_window_locked (struct q2_space *space,
+                                         struct q2_space_window *window)
+  __attribute__ ((__nonnull__));
+extern struct q2_space_window *
+q2_space_oldest_window_locked (struct q2_space *space)
+  __attribute__ ((__nonnull__));
+
+/* If a window begins or lies in [first, first+*nr), cut the run short there;
+ * returns where to go on if that leaves nothing, else 0.
+ */
+extern uint64_t q2_space_avoid_windows_locked (const struct q2_space *space,
+                                               uint64_t first, uint64_t *nr)
+  __attribute__ ((__nonnull__));
+
+/* Put what is reserved and not used yet back; true if there was anything. */
+extern bool q2_space_drop_windows (struct q2_space *space)
+  __attribute__ ((__nonnull__));
+
+/* Make a refcount block that covers the cluster, which is free, and put it
+ * there; a larger refcount table too if that has to be.  Called with
+ * claim_lock.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_cover (struct q2_space *space, const struct q2_io *io,
+                           uint64_t cluster, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Reserve a window for the stream.  Called with claim_lock.  Returns 0,
+ * Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_claim (struct q2_space *space, const struct q2_io *io,
+                           uint64_t stream, uint64_t want,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_ALLOC_SPACE_IMPL_H */

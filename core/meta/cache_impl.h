@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cache_impl.h - what cache.c and changes.c share. */
+#ifndef QCOW2_META_CACHE_IMPL_H
+#define QCOW2_META_CACHE_IMPL_H
+
+#include "meta/cache.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define Q2_MAX_SHARDS 16
+#define Q2_NO_SLOT UINT32_MAX
+#define Q2_EMPTY_SLOT UINT64_MAX        /* no slice starts at the last byte */
+
+struct q2_slot {
+  uint64_t host_off;            /* Q2_EMPTY_SLOT: unused */
+  uint32_t next;                /* in the chain of its hash bucket */
+  bool used;                    /* since the hand came by */
+  bool dirty;                   /* changed and not gathered yet */
+  bool writing;                 /* gathered, and not ended yet */
+};
+
+struct q2_shard {
+  pthread_mutex_t lock;
+  struct q2_slot *slots;
+  unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
+  uint32_t *buckets;            /* first slot of each chain */
+  uint32_t hand;
+  uint64_t hits;
+};
+
+/* A read in flight; lives on the reading thread's stack. */
+struct q2_load {
+  struct q2_load *next;
+  uint64_t id;                  /* never used again, unlike the address */
+  uint64_t start, end;          /* host range */
+  bool scan;
+  bool spoiled;                 /* what it reads may be out of date */
+};
+
+struct q2_cache {
+  size_t slice_size;
+  unsigned slice_bits;
+  uint32_t nr_slots;            /* per shard */
+  uint32_t nr_buckets;          /* per shard, a power of two */
+  uint32_t nr_shards;           /* a power of two */
+  struct q2_shard shards[Q2_MAX_SHARDS];
+
+  struct {
+    pthread_mutex_t lock;
+    pthread_cond_t done;        /* some load has finished */
+    struct q2_load *first;
+    uint64_t last_id;
+    uint64_t misses;
+  } loads;
+
+  struct {
+    uint64_t *host_off;         /* of each dirty slot, room for all slots */
+    _Atomic size_t nr;
+    _Atomic size_t nr_writing;
+  } dirty;
+};
+
+/* Neighbouring slices fall into different shards, and tables, which start
+ * at multiples of a large power of two, into different buckets.
+ */
+static inline uint64_t
+q2_cache_hash (const struct q2_cache *c, uint64_t host_off)
+{
+  return (host_off >> c->slice_bits) * UINT64_C (0x9e3779b97f4a7c15);
+}
+
+static inline struct q2_shard *
+q2_cache_shard_of (struct q2_cache *c, uint64_t h)
+{
+  return &c->shards[(h >> 60) & (c->nr_shards - 1)];
+}
+
+static inline uint32_t *
+q2_cache_bucket_of (const struct q2_cache *c, struct q2_shard *shard,
+                    uint64_t h)
+{
+  return &shard->buckets[(h >> 28) & (c->nr_buckets - 1)];
+}
+
+static inline uint32_t
+q2_cache_find_locked (const struct q2_cache *c, struct q2_shard *shard,
+                      uint64_t h, uint64_t host_off)
+{
+  uint32_t i = *q2_cache_bucket_of (c, shard, h);
+
+  while (i != Q2_NO_SLOT && shard->slots[i].host_off != host_off)
+    i = shard->slots[i].next;
+  return i;
+}
+
+/* Neither changed nor being written. */
+static inline bool
+q2_cache_may_go (const struct q2_slot *slot)
+{
+  return !slot->dirty && !slot->writing;
+}
+
+/* Take a slice out of the cache; its slot is free. */
+extern void q2_cache_unlink_locked (const struct q2_cache *cache,
+                                    struct q2_shard *shard, uint32_t slot)
+  __attribute__ ((__nonnull__));
+
+/* The slot with the slice, which is put in if it is not there; Q2_NO_SLOT if
+ * there is no room.
+ */
+extern uint32_t q2_cache_insert_locked (struct q2_cache *cache,
+                                        struct q2_shard *shard,
+                                        uint64_t hash, uint64_t host_off,
+                                        const void *slice, bool scan)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_META_CACHE_IMPL_H */

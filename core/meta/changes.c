@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* changes.c - slices of the table cache that change.
+ *
+ * Owns      the list of changed slices, and their way to the file.
+ * Method    a changed slice is dirty until it is gathered, and being written
+ *           until that has ended; neither is evicted.  A load that was in
+ *           flight then may have read what the file held before, and slices
+ *           it brings may have been changed, written and evicted meanwhile:
+ *           so the end of a gathering spoils all loads in flight, which then
+ *           keep nothing and start again.
+ * Locks     the list is guarded by a lock of those who change slices; slots
+ *           and bytes by shard.lock, loads by loads.lock, as in cache.c.
+ */
+#include "config.h"
+
+#include "meta/cache_impl.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t
+nr_dirty (const struct q2_cache *c)
+{
+  return atomic_load_explicit (&c->dirty.nr, memory_order_relaxed);
+}
+
+/* Remember a slot that is dirty now. */
+static void
+note_dirty (struct q2_cache *c, uint64_t host_off)
+{
+  const size_t nr = nr_dirty (c);
+
+  assert (nr < q2_cache_capacity (c));
+  c->dirty.host_off[nr] = host_off;
+  atomic_store_explicit (&c->dirty.nr, nr + 1, memory_order_relaxed);
+}
+
+static void
+make_dirty_locked (struct q2_cache *c, struct q2_slot *slot)
+{
+  if (slot->dirty)
+    return;
+  slot->dirty = true;
+  note_dirty (c, slot->host_off);
+}
+
+bool
+q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
+                 const void *bytes, size_t len)
+{
+  const uint64_t slice_off = host_off - skip;
+  const uint64_t h = q2_cache_hash (c, slice_off);
+  struct q2_shard *const shard = q2_cache_shard_of (c, h);
+  uint32_t i;
+
+  assert (skip + len <= c->slice_size);
+  pthread_mutex_lock (&shard->lock);
+  i = q2_cache_find_locked (c, shard, h, slice_off);
+  if (i != Q2_NO_SLOT) {
+    memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
+    shard->slots[i].used = true;
+    make_dirty_locked (c, &shard->slots[i]);
+  }
+  pthread_mutex_unlock (&shard->lock);
+  return i != Q2_NO_SLOT;
+}
+
+bool
+q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
+                 bool dirty)
+{
+  const uint64_t h = q2_cache_hash (c, host_off);
+  struct q2_shard *const shard = q2_cache_shard_of (c, h);
+  uint32_t i;
+
+  pthread_mutex_lock (&shard->lock);
+  i = q2_cache_insert_locked (c, shard, h, host_off, bytes, false);
+  if (i != Q2_NO_SLOT && dirty)
+    make_dirty_locked (c, &shard->slots[i]);
+  pthread_mutex_unlock (&shard->lock);
+  return i != Q2_NO_SLOT;
+}
+
+static void
+spoil_loads (struct q2_cache *c)
+{
+  pthread_mutex_lock (&c->loads.lock);
+  for (struct q2_load *l = c->loads.first; l != NULL; l = l->next)
+    l->spoiled = true;
+  pthread_mutex_unlock (&c->loads.lock);
+}
+
+void
+q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
+{
+  spoil_loads (c);
+  for (uint64_t off = host_off; off < host_off + len; off += c->slice_size) {
+    const uint64_t h = q2_cache_hash (c, off);
+    struct q2_shard *const shard = q2_cache_shard_of (c, h);
+    uint32_t i;
+
+    pthread_mutex_lock (&shard->lock);
+    i = q2_cache_find_locked (c, shard, h, off);
+    if (i != Q2_NO_SLOT) {
+      assert (q2_cache_may_go (&shard->slots[i]));
+      q2_cache_unlink_locked (c, shard, i);
+    }
+    pthread_mutex_unlock (&shard->lock);
+  }
+}
+
+void
+q2_cache_clear (struct q2_cache *c)
+{
+  spoil_loads (c);
+  for (uint32_t i = 0; i < c->nr_shards; ++i) {
+    struct q2_shard *const shard = &c->shards[i];
+
+    pthread_mutex_lock (&shard->lock);
+    for (uint32_t n = 0; n < c->nr_slots; ++n)
+      if (shard->slots[n].host_off != Q2_EMPTY_SLOT &&
+          q2_cache_may_go (&shard->slots[n]))
+        q2_cache_unlink_locked (c, shard, n);
+    pthread_mutex_unlock (&shard->lock);
+  }
+}
+
+size_t
+q2_cache_nr_dirty (const struct q2_cache *c)
+{
+  return nr_dirty (c);
+}
+
+size_t
+q2_cache_room (const struct q2_cache *c)
+{
+  /* A slot may be both, and is counted twice then: never too much room. */
+  const size_t busy = nr_dirty (c) +
+    atomic_load_explicit (&c->dirty.nr_writing, memory_order_relaxed);
+  const size_t all = q2_cache_capacity (c);
+
+  return busy < all ? all - busy : 0;
+}
+
+static int
+compare_offsets (const void *a, const void *b)
+{
+  const uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+  return x < y ? -1 : x > y;
+}
+
+static void
+gather_slice (struct q2_cache *c, uint64_t host_off, unsigned char *out)
+{
+  const uint64_t h = q2_cache_hash (c, host_off);
+  struct q2_shard *const shard = q2_cache_shard_of (c, h);
+  uint32_t i;
+
+  pthread_mutex_lock (&shard->lock);
+  i = q2_cache_find_locked (c, shard, h, host_off);
+  assert (i != Q2_NO_SLOT && shard->slots[i].dirty);
+  memcpy (out, shard->bytes + i * c->slice_size, c->slice_size);
+  shard->slots[i].dirty = false;
+  shard->slots[i].writing = true;
+  pthread_mutex_unlock (&shard->lock);
+}
+
+int
+q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
+                 struct qcow2_error *err)
+{
+  *d = (struct q2_dirty) { .nr = nr_dirty (c) };
+  if (d->nr == 0)
+    return 0;
+  d->host_off = malloc (d->nr * sizeof *d->host_off);
+  d->bytes = malloc (d->nr * c->slice_size);
+  if (d->host_off == NULL || d->bytes == NULL) {
+    free (d->host_off);
+    free (d->bytes);
+    *d = (struct q2_dirty) { .nr = 0 };
+    return q2_fail_nomem (err, "writing tables");
+  }
+  memcpy (d->host_off, c->dirty.host_off, d->nr * sizeof *d->host_off);
+  qsort (d->host_off, d->nr, sizeof *d->host_off, compare_offsets);
+  for (size_t i = 0; i < d->nr; ++i)
+    gather_slice (c, d->host_off[i], d->bytes + i * c->slice_size);
+  atomic_store_explicit (&c->dirty.nr, 0, memory_order_relaxed);
+  atomic_store_explicit (&c->dirty.nr_writing, d->nr, memory_order_relaxed);
+  return 0;
+}
+
+int
+q2_dirty_write (const struct q2_dirty *d, size_t unit, uint64_t host_end,
+                const struct q2_io *io, enum qcow2_io_class class,
+                struct qcow2_error *err)
+{
+  for (size_t i = 0, n; i < d->nr; i += n) {
+    uint64_t end;
+
+    for (n = 1; i + n < d->nr &&
+           d->host_off[i + n] == d->host_off[i] + n * unit; ++n)
+      ;
+    end = q2_min (d->host_off[i] + n * unit, host_end);
+    if (q2_io_write (io, d->bytes + i * unit, end - d->host_off[i],
+                     d->host_off[i], class, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+static void
+end_slice (struct q2_cache *c, uint64_t host_off, bool written)
+{
+  const uint64_t h = q2_cache_hash (c, host_off);
+  struct q2_shard *const shard = q2_cache_shard_of (c, h);
+  uint32_t i;
+
+  pthread_mutex_lock (&shard->lock);
+  i = q2_cache_find_locked (c, shard, h, host_off);
+  assert (i != Q2_NO_SLOT && shard->slots[i].writing);
+  shard->slots[i].writing = false;
+  if (!written)
+    make_dirty_locked (c, &shard->slots[i]);
+  pthread_mutex_unlock (&shard->lock);
+}
+
+void
+q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
+{
+  /* Before any of them can be evicted. */
+  spoil_loads (c);
+  for (size_t i = 0; i < d->nr; ++i)
+    end_slice (c, d->host_off[i], written);
+  atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);
+  free (d->host_off);
+  free (d->bytes);
+  *d = (struct q2_dirty) { .nr = 0 };
+}
