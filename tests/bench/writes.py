@@ -34,6 +34,18 @@ TIB = 1 << 40
 READ_BACK = 4096
 
 
+def _warm_memory(folder: Path, size: int) -> None:
+    """Memory that a virtual machine has not used for some seconds may have
+    been taken back by its host, and then costs several times as much as the
+    write itself: who comes first would pay for all.  So the page cache gets
+    the memory now that the sample is going to take."""
+    path = folder / "memory"
+    with open(path, "wb", buffering=0) as f:
+        for _ in range(size >> 20):
+            f.write(bytes(1 << 20))
+    path.unlink()
+
+
 def _sync_all(path: Path) -> None:
     """What earlier samples left to be written must not slow down this."""
     subprocess.run(["sync", "-f", str(path)], check=True)
@@ -80,9 +92,14 @@ class Fresh(Workload):
             else:
                 subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2",
                                 str(path), str(self.size)], check=True)
+            _warm_memory(Path(folder), self.memory(ctx))
             if self.place == "disk":
                 _sync_all(path)
             yield path
+
+    def memory(self, ctx: Context) -> int:
+        """How many bytes a sample is going to add to the page cache."""
+        return 0
 
     def writer(self, ctx: Context, recipe: Recipe, path: Path,
                below: Below = Below()) -> Server:
@@ -121,8 +138,14 @@ class Writes(Fresh):
     flush_every: int = 0
     metrics: tuple[Metric, ...] = WRITE_METRICS
 
+    def count(self, ctx: Context) -> int:
+        return max(64, int(self.ops * ctx.seconds))
+
+    def memory(self, ctx):
+        return 0 if self.disk else self.count(ctx) * self.block
+
     def sample(self, ctx, recipe, round_nr):
-        ops = max(64, int(self.ops * ctx.seconds))
+        ops = self.count(ctx)
         args = ["--block", self.block, "--connections", self.connections,
                 "--pattern", self.pattern, "--seed", 1 + round_nr,
                 "--salt", 1]
@@ -323,7 +346,8 @@ WRITE_WORKLOADS: list[Workload] = [
            about="random 4 KiB writes into an empty image of 1 TiB, "
                  "qcow2-cache-size=16M",
            metrics=(WRITE_METRICS[4], *WRITE_METRICS[:2]),
-           targets=(Target("peak", "<=", 24, "difference"),)),
+           # A commit copies at most half of the cache.
+           targets=(Target("peak", "<=", 16 * 1.5 + 4, "difference"),)),
 ]
 
 assert all(r in RECIPES for w in WRITE_WORKLOADS for r in w.recipes)
