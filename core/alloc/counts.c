@@ -40,8 +40,15 @@ struct node {
   void *child[NODE_SIZE];       /* nodes, of the last level leaves */
 };
 
+/* All memory of a tree, so that freeing it need not climb around in it. */
+struct block {
+  struct block *next;
+  uint64_t bytes[];
+};
+
 struct q2_counts {
   struct node root;
+  struct block *blocks;
   uint64_t bytes, max_bytes;
   uint64_t end;
   uint64_t total[Q2_USE_META + 1];
@@ -61,30 +68,21 @@ q2_counts_new (uint64_t max_bytes, struct qcow2_error *err)
   return c;
 }
 
-static void
-free_children (struct node *node, unsigned level)
-{
-  for (size_t i = 0; i < NODE_SIZE; ++i) {
-    if (node->child[i] == NULL)
-      continue;
-    if (level + 1 < LEVELS)
-      free_children (node->child[i], level + 1);
-    else
-      free (((struct leaf *) node->child[i])->wide);
-    free (node->child[i]);
-  }
-}
-
 void
 q2_counts_free (struct q2_counts *c)
 {
   if (c == NULL)
     return;
-  free_children (&c->root, 0);
+  while (c->blocks != NULL) {
+    struct block *const block = c->blocks;
+
+    c->blocks = block->next;
+    free (block);
+  }
   free (c);
 }
 
-/* ---- The tree ------------------------------------------------------- */
+/* ---- The tree ---------------------------------------------------------- */
 
 /* Bits of a cluster's number below those that choose among a node's
  * children.
@@ -99,12 +97,17 @@ level_shift (unsigned level)
 static enum q2_counts_result
 take_memory (struct q2_counts *c, size_t size, void **ret)
 {
+  struct block *block;
+
   if (size > c->max_bytes - c->bytes)
     return Q2_COUNTS_FULL;
-  *ret = calloc (1, size);
-  if (*ret == NULL)
+  block = calloc (1, sizeof *block + size);
+  if (block == NULL)
     return Q2_COUNTS_NOMEM;
+  block->next = c->blocks;
+  c->blocks = block;
   c->bytes += size;
+  *ret = block->bytes;
   return Q2_COUNTS_OK;
 }
 
@@ -179,7 +182,7 @@ set_element (struct q2_counts *c, struct leaf *leaf, uint64_t cluster,
   return Q2_COUNTS_OK;
 }
 
-/* ---- One cluster ---------------------------------------------------- */
+/* ---- One cluster ------------------------------------------------------- */
 
 static bool
 exclude_each_other (enum q2_use old, enum q2_use new)
@@ -245,7 +248,7 @@ q2_counts_get (struct q2_counts *c, uint64_t cluster)
   };
 }
 
-/* ---- Searching ------------------------------------------------------ */
+/* ---- Searching --------------------------------------------------------- */
 
 /* Which uses a search is for: bit n for use n. */
 static bool

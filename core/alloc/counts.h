@@ -85,6 +85,7 @@ extern uint64_t q2_counts_end (const struct q2_counts *counts)
 
 /* Clusters with such a use. */
 extern uint64_t q2_counts_total (const struct q2_counts *counts,
-                                 enum q2_use use) __attribute__ ((__nonnull__));
+                                 enum q2_use use)
+  __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_ALLOC_COUNTS_H */

@@ -37,7 +37,7 @@ q2_frees_add (struct q2_frees *f, uint64_t cluster, uint64_t nr)
 {
   struct q2_free_run *const last = f->nr > 0 ? &f->runs[f->nr - 1] : NULL;
 
-  assert (nr > 0);
+  assert (nr > 0 && f->runs != NULL);
   if (last && last->cluster + last->nr == cluster) {
     last->nr += nr;
     return;
@@ -55,7 +55,7 @@ q2_frees_move (struct q2_frees *to, struct q2_frees *from)
     *from = (struct q2_frees) { .nr = 0 };
     return;
   }
-  if (from->nr > 0 && q2_frees_reserve (to, from->nr)) {
+  if (from->nr > 0 && q2_frees_reserve (to, from->nr) && to->runs) {
     memcpy (to->runs + to->nr, from->runs, from->nr * sizeof *from->runs);
     to->nr += from->nr;
   }

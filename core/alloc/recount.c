@@ -38,6 +38,9 @@
 /* Tables are read in pieces of this size; a whole L2 table at least. */
 #define PIECE (UINT64_C (1) << 20)
 
+/* From so many bytes of L2 tables on, holes are asked for. */
+#define MANY_TABLE_BYTES (UINT64_C (4) << 30)
+
 #define MAX_HOST_OFF (UINT64_C (1) << 56)
 
 struct walk {
@@ -60,7 +63,7 @@ struct user {
   bool may_be_missing;          /* a table past the end of the file */
 };
 
-/* ---- Using clusters ------------------------------------------------- */
+/* ---- Using clusters ---------------------------------------------------- */
 
 static const char *
 use_name (enum q2_use use)
@@ -164,7 +167,7 @@ use_table (struct walk *w, uint64_t host_off, uint64_t len, const char *what,
   return use_clusters (w, host_off, len, &u, err);
 }
 
-/* ---- Tables of 64 bit entries --------------------------------------- */
+/* ---- Tables of 64 bit entries ------------------------------------------ */
 
 typedef int (*entry_fn) (struct walk *w, uint64_t entry, void *opaque,
                          struct qcow2_error *err);
@@ -242,7 +245,7 @@ use_l1 (struct walk *w, uint64_t host_off, uint32_t entries, bool active,
                        err);
 }
 
-/* ---- Snapshots and bitmaps ------------------------------------------ */
+/* ---- Snapshots and bitmaps --------------------------------------------- */
 
 static int
 use_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
@@ -312,7 +315,7 @@ use_metadata (struct walk *w, struct qcow2_error *err)
   return 0;
 }
 
-/* ---- L2 tables ------------------------------------------------------ */
+/* ---- L2 tables --------------------------------------------------------- */
 
 /* One entry of a table that 'times' L1 entries point to. */
 static int
@@ -370,6 +373,40 @@ count_neighbours (const struct walk *w, uint64_t cluster)
 }
 
 static int
+note_data (void *opaque, uint64_t host_off, uint64_t len, bool hole)
+{
+  bool *const has_data = opaque;
+
+  (void) host_off;
+  (void) len;
+  *has_data |= !hole;
+  return *has_data;
+}
+
+/* Read tables that lie next to each other.  So many that it would take long
+ * are perhaps none: a sparse file can claim terabytes of them.
+ */
+static int
+read_l2_tables (struct walk *w, uint64_t cluster, uint64_t n,
+                bool *ret_empty, struct qcow2_error *err)
+{
+  const unsigned bits = w->geo->cluster_bits;
+  bool has_data = false;
+
+  *ret_empty = false;
+  if (q2_counts_total (w->counts, Q2_USE_L2) > MANY_TABLE_BYTES >> bits &&
+      w->io->host->ops->extents != NULL) {
+    if (q2_io_extents (w->io, n << bits, cluster << bits, note_data,
+                       &has_data, err) == -1)
+      return -1;
+    *ret_empty = !has_data;
+  }
+  return *ret_empty ? 0
+    : q2_io_read (w->io, w->buf, n << bits, cluster << bits, QCOW2_IO_L2,
+                  err);
+}
+
+static int
 use_l2_tables (struct walk *w, q2_progress_fn progress, void *opaque,
                struct qcow2_error *err)
 {
@@ -380,11 +417,11 @@ use_l2_tables (struct walk *w, q2_progress_fn progress, void *opaque,
 
   while (cluster != UINT64_MAX) {
     const uint64_t n = count_neighbours (w, cluster);
+    bool empty;
 
-    if (q2_io_read (w->io, w->buf, n << w->geo->cluster_bits,
-                    cluster << w->geo->cluster_bits, QCOW2_IO_L2, err) == -1)
+    if (read_l2_tables (w, cluster, n, &empty, err) == -1)
       return -1;
-    for (uint64_t i = 0; i < n; ++i)
+    for (uint64_t i = 0; i < n && !empty; ++i)
       if (use_entries_of_l2 (w, cluster + i,
                              w->buf + (i << w->geo->cluster_bits), err)
           == -1)
@@ -399,7 +436,7 @@ use_l2_tables (struct walk *w, q2_progress_fn progress, void *opaque,
   return 0;
 }
 
-/* ---- All of it ------------------------------------------------------ */
+/* ---- All of it --------------------------------------------------------- */
 
 static bool
 counts_contradict_flags (struct q2_counts *counts)

@@ -197,37 +197,46 @@ q2_refcounts_find_locked (struct q2_refcounts *rc, uint64_t from,
 /* ---- Loading -------------------------------------------------------- */
 
 int
-q2_refcounts_read (const struct q2_refcounts *rc, const struct q2_io *io,
-                   const struct q2_need *need, struct q2_need_bytes *ret,
-                   struct qcow2_error *err)
+q2_refcounts_read (struct q2_refcounts *rc, const struct q2_io *io,
+                   const struct q2_need *need, bool wide,
+                   struct q2_need_bytes *ret, struct qcow2_error *err)
 {
   const size_t slice_size = q2_cache_slice_size (rc->cache);
-  const size_t len = q2_io_is_slow (io)
+  const size_t len = wide && q2_io_is_slow (io)
     ? q2_min (SLOW_LOAD, rc->geo->cluster_size) : slice_size;
-  Q2_CLEANUP_FREE unsigned char *bytes = malloc (len);
 
-  if (bytes == NULL)
+  ret->bytes = malloc (len);
+  if (ret->bytes == NULL)
     return q2_fail_nomem (err, "a refcount block");
-  ret->host_off = q2_align_down (need->slice_off, len);
-  ret->len = len;
-  if (q2_io_read (io, bytes, len, ret->host_off, QCOW2_IO_REFCOUNT, err)
-      == -1)
-    return -1;
-  ret->bytes = q2_take (bytes);
-  return 0;
+  ret->load.start = q2_align_down (need->slice_off, len);
+  ret->load.end = ret->load.start + len;
+  q2_cache_begin_load (rc->cache, &ret->load);
+  if (q2_io_read (io, ret->bytes, len, ret->load.start, QCOW2_IO_REFCOUNT,
+                  err) == 0)
+    return 0;
+  if (q2_cache_end_load (rc->cache, &ret->load)) {
+    /* Nothing was read that could be put anywhere. */
+  }
+  free (ret->bytes);
+  return -1;
 }
 
-bool
+enum q2_put
 q2_refcounts_put_locked (struct q2_refcounts *rc, struct q2_need_bytes *b)
 {
   const size_t slice_size = q2_cache_slice_size (rc->cache);
-  bool ok = true;
+  enum q2_put put = Q2_PUT_DONE;
 
-  for (size_t i = 0; i < b->len; i += slice_size)
-    ok &= q2_cache_insert (rc->cache, b->host_off + i, b->bytes + i, false);
+  /* Whoever writes slices does so under the lock that we hold, too. */
+  if (!q2_cache_end_load (rc->cache, &b->load))
+    put = Q2_PUT_OUT_OF_DATE;
+  for (uint64_t off = b->load.start; put == Q2_PUT_DONE && off < b->load.end;
+       off += slice_size)
+    if (!q2_cache_insert (rc->cache, off, b->bytes + (off - b->load.start),
+                          false))
+      put = Q2_PUT_NO_ROOM;
   free (b->bytes);
-  b->bytes = NULL;
-  return ok;
+  return put;
 }
 
 /* ---- The table ------------------------------------------------------ */
@@ -302,7 +311,6 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   Q2_CLEANUP_FREE uint64_t *table = calloc (entries, 8);
   Q2_CLEANUP_FREE bool *dirty = calloc (entries / SECTOR_ENTRIES, 1);
 
-  assert (entries >= rc->table_entries);
   if (table == NULL || dirty == NULL || rc->nr_old == Q2_MAX_OLD_TABLES)
     return q2_fail_nomem (err, "a larger refcount table");
   memcpy (table, rc->table, rc->table_entries * 8);
@@ -343,12 +351,10 @@ gather_sectors (struct q2_refcounts *rc, struct q2_dirty *d,
 {
   const size_t unit = SECTOR_ENTRIES * 8;
 
+  if (q2_dirty_init (d, rc->nr_sectors_dirty, unit, err) == -1)
+    return -1;
   if (rc->nr_sectors_dirty == 0)
     return 0;
-  d->host_off = malloc (rc->nr_sectors_dirty * sizeof *d->host_off);
-  d->bytes = malloc (rc->nr_sectors_dirty * unit);
-  if (d->host_off == NULL || d->bytes == NULL)
-    return q2_fail_nomem (err, "writing the refcount table");
   for (uint64_t s = 0; s < rc->table_entries / SECTOR_ENTRIES; ++s)
     if (rc->sector_dirty[s]) {
       copy_entries (rc, d->bytes + d->nr * unit, s * SECTOR_ENTRIES,
@@ -375,8 +381,7 @@ gather_table (struct q2_refcounts *rc, struct q2_refcounts_dirty *d,
 static void
 free_dirty (struct q2_refcounts_dirty *d)
 {
-  free (d->sectors.host_off);
-  free (d->sectors.bytes);
+  q2_dirty_destroy (&d->sectors);
   free (d->table);
   *d = (struct q2_refcounts_dirty) { .nr_old = 0 };
 }

@@ -77,23 +77,27 @@ extern bool q2_refcounts_find_locked (struct q2_refcounts *rc,
                                       struct q2_need *ret_need)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Read the slice, and what a slow host may bring with it, without a lock;
- * then put it in place under the lock.
+/* Read the slice, and with 'wide' what a slow host may bring with it,
+ * without a lock; then, if that succeeded, put it in place under the lock.
  */
 struct q2_need_bytes {
-  uint64_t host_off;
-  size_t len;
+  struct q2_load load;
   unsigned char *bytes;
 };
-extern int q2_refcounts_read (const struct q2_refcounts *rc,
+extern int q2_refcounts_read (struct q2_refcounts *rc,
                               const struct q2_io *io,
-                              const struct q2_need *need,
+                              const struct q2_need *need, bool wide,
                               struct q2_need_bytes *ret_bytes,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-/* False if there is no room: too much is waiting to be written. */
-extern bool q2_refcounts_put_locked (struct q2_refcounts *rc,
-                                     struct q2_need_bytes *bytes)
+
+enum q2_put {
+  Q2_PUT_DONE,
+  Q2_PUT_OUT_OF_DATE,           /* it was written meanwhile: read again */
+  Q2_PUT_NO_ROOM,               /* too much is waiting to be written */
+};
+extern enum q2_put q2_refcounts_put_locked (struct q2_refcounts *rc,
+                                            struct q2_need_bytes *bytes)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Enter 'nr' blocks, numbers first_block and on, whose clusters follow each

@@ -40,8 +40,11 @@ lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
 {
   const uint64_t n = q2_space_set_run_locked (s, cluster, nr, value, need);
 
-  if (n > 0 && value == 0)
+  if (n > 0 && value == 0) {
     q2_space_note_freed_locked (s, cluster);
+    /* It may have been in use although it was behind the end of the file. */
+    s->never_used = q2_max (s->never_used, cluster + n);
+  }
   return n;
 }
 
@@ -92,6 +95,41 @@ q2_space_release (struct q2_space *s, const struct q2_io *io,
   return r;
 }
 
+/* The refcount of a cluster.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1. */
+static int
+get (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+     uint64_t *ret_value, struct qcow2_error *err)
+{
+  int r = 0;
+
+  while (r == 0) {
+    struct q2_need need;
+    bool known;
+
+    pthread_mutex_lock (&s->lock);
+    known = q2_refcounts_get_locked (&s->rc, cluster, ret_value, &need);
+    pthread_mutex_unlock (&s->lock);
+    if (known)
+      return 0;
+    r = q2_space_load (s, io, &need, err);
+  }
+  return r;
+}
+
+int
+q2_space_is_counted (struct q2_space *s, const struct q2_io *io,
+                     uint64_t cluster, bool *ret_counted,
+                     struct qcow2_error *err)
+{
+  uint64_t value = 1;
+
+  /* No room to look: then it is taken on trust. */
+  if (get (s, io, cluster, &value, err) == -1)
+    return -1;
+  *ret_counted = value > 0;
+  return 0;
+}
+
 int
 q2_space_find_end (struct q2_space *s, const struct q2_io *io, uint64_t min,
                    uint64_t *ret_end, struct qcow2_error *err)
@@ -101,23 +139,14 @@ q2_space_find_end (struct q2_space *s, const struct q2_io *io, uint64_t min,
 
   q2_space_drop_windows (s);
   while (c << bits > min) {
-    struct q2_need need;
     uint64_t value;
-    bool known;
-    int r;
+    const int r = get (s, io, c - 1, &value, err);
 
-    pthread_mutex_lock (&s->lock);
-    known = q2_refcounts_get_locked (&s->rc, c - 1, &value, &need);
-    pthread_mutex_unlock (&s->lock);
-    if (!known) {
-      r = q2_space_load (s, io, &need, err);
-      if (r != 0)
-        return r;
-    }
-    else if (value > 0)
+    if (r != 0)
+      return r;
+    if (value > 0)
       break;
-    else
-      c--;
+    c--;
   }
   *ret_end = q2_max (min, c << bits);
   return 0;

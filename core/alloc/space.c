@@ -16,19 +16,38 @@
 #include "base/bits.h"
 #include "base/error.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* ---- Life ----------------------------------------------------------- */
 
+/* As for L2 tables: in the file, all of it, and used once. */
 static int
-add_blocks (struct q2_space *s, struct qcow2_error *err)
+add_block (struct q2_space *s, const struct q2_io *io, uint64_t host_off,
+           struct qcow2_error *err)
+{
+  const uint64_t size = s->geo->cluster_size;
+
+  if (host_off >= q2_io_size (io) ||
+      q2_overlap_class (s->overlap, host_off) == Q2_META_REFCOUNT_BLOCK)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                    "the refcount block at offset 0x%" PRIx64 " is not in "
+                    "the file, or used twice; repair the image with "
+                    "'qemu-img check -r all'", host_off);
+  if (q2_overlap_add (s->overlap, host_off, size, Q2_META_REFCOUNT_BLOCK,
+                      err) == -1)
+    return -1;
+  return q2_io_grow (io, host_off + size, err);
+}
+
+static int
+add_blocks (struct q2_space *s, const struct q2_io *io,
+            struct qcow2_error *err)
 {
   const struct q2_refcounts *const rc = &s->rc;
 
   for (uint64_t i = 0; i < rc->table_entries; ++i)
-    if (rc->table[i] != 0 &&
-        q2_overlap_add (s->overlap, rc->table[i], s->geo->cluster_size,
-                        Q2_META_REFCOUNT_BLOCK, err) == -1)
+    if (rc->table[i] != 0 && add_block (s, io, rc->table[i], err) == -1)
       return -1;
   return 0;
 }
@@ -51,7 +70,7 @@ q2_space_new (const struct q2_geometry *geo, const struct q2_header *h,
   pthread_mutex_init (&s->claim_lock, NULL);
   pthread_mutex_init (&s->lock, NULL);
   if (q2_refcounts_init (&s->rc, geo, h, io, err) == -1 ||
-      add_blocks (s, err) == -1) {
+      add_blocks (s, io, err) == -1) {
     q2_space_free (s);
     return NULL;
   }
@@ -75,15 +94,22 @@ int
 q2_space_load (struct q2_space *s, const struct q2_io *io,
                const struct q2_need *need, struct qcow2_error *err)
 {
-  struct q2_need_bytes bytes;
-  bool ok;
+  enum q2_put put = Q2_PUT_DONE;
 
-  if (q2_refcounts_read (&s->rc, io, need, &bytes, err) == -1)
-    return -1;
-  pthread_mutex_lock (&s->lock);
-  ok = q2_refcounts_put_locked (&s->rc, &bytes);
-  pthread_mutex_unlock (&s->lock);
-  return ok ? 0 : Q2_SPACE_COMMIT_FIRST;
+  /* What is out of date once was read with too much around it: a slice that
+   * is written and missing has been all of that while it was read.
+   */
+  do {
+    const bool wide = put == Q2_PUT_DONE;
+    struct q2_need_bytes bytes;
+
+    if (q2_refcounts_read (&s->rc, io, need, wide, &bytes, err) == -1)
+      return -1;
+    pthread_mutex_lock (&s->lock);
+    put = q2_refcounts_put_locked (&s->rc, &bytes);
+    pthread_mutex_unlock (&s->lock);
+  } while (put == Q2_PUT_OUT_OF_DATE);
+  return put == Q2_PUT_NO_ROOM ? Q2_SPACE_COMMIT_FIRST : 0;
 }
 
 uint64_t
@@ -167,6 +193,9 @@ q2_space_drop_windows (struct q2_space *s)
 
 /* ---- Allocating ----------------------------------------------------- */
 
+/* Tables have a window of their own, under a number no cluster has. */
+#define TABLES (Q2_SPACE_NO_STREAM - 1)
+
 /* Take from the stream's window.  Returns 0 if it has nothing. */
 static uint64_t
 take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
@@ -184,13 +213,11 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
     q2_space_set_run_locked (s, w->start, q2_min (want, w->end - w->start),
                              1, need);
   w->start += ret->nr;
-  w->stream += ret->nr;
+  if (stream != TABLES)
+    w->stream += ret->nr;
   w->last_use = ++s->clock;
   return ret->nr;
 }
-
-/* Tables have a window of their own, under a number no cluster has. */
-#define TABLES (Q2_SPACE_NO_STREAM - 1)
 
 int
 q2_space_alloc (struct q2_space *s, const struct q2_io *io, uint64_t stream,

@@ -79,6 +79,12 @@ extern int q2_space_find_end (struct q2_space *space, const struct q2_io *io,
 extern bool q2_space_is_uncovered (struct q2_space *space, uint64_t cluster)
   __attribute__ ((__nonnull__));
 
+/* Whether the cluster's refcount is not 0. */
+extern int q2_space_is_counted (struct q2_space *space,
+                                const struct q2_io *io, uint64_t cluster,
+                                bool *ret_counted, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* So many changes wait to be written that it is time for a commit. */
 extern bool q2_space_is_pressed (struct q2_space *space)
   __attribute__ ((__nonnull__));

@@ -223,10 +223,7 @@ static int
 check_usable (struct q2_writer *w, struct qcow2_error *err)
 {
   if (w->failed)
-    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                       "nothing is written since a flush of the image file "
-                       "has failed; disconnect all clients and connect "
-                       "again");
+    return q2_writer_fail_flushed (err);
   if (w->corrupt)
     return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
                     "nothing is written since the image was found to be "
@@ -268,6 +265,16 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
   pthread_mutex_unlock (&w->activate_lock);
 }
 
+int
+q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
+                 struct qcow2_error *err)
+{
+  if (w->failed)
+    return check_usable (w, err);
+  /* Before the first change there is nothing to make durable. */
+  return w->active ? q2_writer_commit (w, io, err) : 0;
+}
+
 /* ---- The end -------------------------------------------------------- */
 
 /* Releasing changes refcounts, which makes another commit necessary. */
@@ -296,6 +303,8 @@ cut_file (struct q2_writer *w, const struct q2_io *io,
   r = q2_space_find_end (w->space, io, io->file_size, &end, err);
   if (r != 0)
     return r == -1 ? -1 : 0;
+  if (end >= q2_io_size (io))
+    return 0;                   /* what is in use goes on behind it */
   r = io->host->ops->cut (io->host->opaque, end);
   if (r != 0)
     return q2_fail_io (err, r, end, "giving back space at the end of the "
@@ -307,7 +316,7 @@ int
 q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
-  if (!w->active)
+  if (!w->active && !w->failed)
     return 0;
   if (check_usable (w, err) == -1 || commit_all (w, io, err) == -1)
     return -1;

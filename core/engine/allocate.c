@@ -22,6 +22,7 @@
 #include "base/plant.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,9 @@
 
 /* Larger writes are not copied to make one request of them. */
 #define MAX_BOUNCE (UINT64_C (256) << 10)
+
+/* More than a commit can leave to be tried. */
+#define MAX_TRIES 100
 
 /* How long to wait for others to let go of space, in total. */
 #define MAX_WAIT_MS 10000
@@ -43,7 +47,8 @@ may_get_space (struct q2_writer *w)
   pthread_mutex_lock (&w->link_lock);
   unlinked = w->unlinked.nr > 0;
   pthread_mutex_unlock (&w->link_lock);
-  return unlinked || atomic_load (&w->nr_pending) > 0;
+  return unlinked || atomic_load (&w->nr_committing) > 0 ||
+    atomic_load (&w->nr_pending) > 0;
 }
 
 /* Commit and release; if others still use what could be released, give them
@@ -72,13 +77,17 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
                  struct q2_space_run *ret, struct qcow2_error *err)
 {
   for (unsigned waited = 0;; ++waited) {
+    const uint64_t releases = atomic_load (&c->w->releases);
     struct qcow2_error why;
     int r = q2_space_alloc (c->w->space, c->io, stream, want, ret, &why);
 
     if (r == 0)
       return 0;
     if (r == -1 && (why.kind != QCOW2_ERR_NO_SPACE ||
-                    !may_get_space (c->w) || waited > MAX_WAIT_MS)) {
+                    waited > MAX_WAIT_MS ||
+                    (!may_get_space (c->w) &&
+                     /* nor has somebody just got it while we looked */
+                     atomic_load (&c->w->releases) == releases))) {
       *err = why;
       return -1;
     }
@@ -173,6 +182,28 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
   return true;
 }
 
+/* What is let go is no metadata: its refcount is going to be lowered, and its
+ * space used for something else.
+ */
+static int
+check_let_go (struct q2_writer *w, const struct q2_link *l,
+              struct qcow2_error *err)
+{
+  const unsigned bits = w->geo->cluster_bits;
+
+  for (uint64_t i = 0; i < l->nr; ++i) {
+    uint64_t first, nr;
+
+    if (!l->let_go[i])
+      continue;
+    nr = q2_entry_clusters (w->geo, &l->old[i], &first);
+    if (q2_overlap_check (w->overlap, first << bits, nr << bits,
+                          Q2_META_NONE, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 enum linked { LINKED, MISSING, NO_MEMORY };
 
 static enum linked
@@ -199,6 +230,10 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
   uint64_t nr;
   int r;
 
+  if (tries > MAX_TRIES)
+    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                       "a piece of an L2 table does not stay in memory; "
+                       "give the filter a larger qcow2-cache-size");
   /* It does not stay: its part of the cache is full of changed ones. */
   if (tries > 2) {
     q2_change_leave (c);
@@ -234,6 +269,8 @@ int
 q2_writer_link (struct q2_change *c, const struct q2_link *l,
                 struct qcow2_error *err)
 {
+  if (check_let_go (c->w, l, err) == -1)
+    return -1;
   for (unsigned tries = 0;; ++tries) {
     switch (try_link (c->w, l)) {
     case LINKED:
@@ -286,13 +323,27 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
   if (q2_overlap_add (c->w->overlap, host_off, geo->cluster_size, Q2_META_L2,
                       err) == -1)
     return -1;
-  q2_tables_forget (c->w->tables, host_off);
   if (old != 0)
     return copy_table (c, l1_index, host_off, err);
   if (run->zero)
     return 0;
   return q2_io_zero (c->io, geo->cluster_size, host_off, false, QCOW2_IO_L2,
                      err);
+}
+
+/* A table that is not ours to change is a snapshot's, if it is one. */
+static int
+check_shared_table (struct q2_writer *w, uint64_t table,
+                    struct qcow2_error *err)
+{
+  const enum q2_meta_class class =
+    table == 0 ? Q2_META_NONE : q2_overlap_class (w->overlap, table);
+
+  if (class == Q2_META_INACTIVE_L2)
+    return 0;
+  return table == 0 ? 0
+    : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
+                        Q2_META_NONE, err);
 }
 
 /* The caller holds the L1 entry, which is not ours to change. */
@@ -306,10 +357,15 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   struct q2_space_run run;
   bool room;
 
-  if (q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
+  if (check_shared_table (w, old, err) == -1 ||
+      q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
   if (fill_table (c, l1_index, old, &run, err) == -1)
     goto undo;
+  /* What is read from now on is the table; what was read of the cluster
+   * before, by whoever is late with it, is not kept.
+   */
+  q2_tables_forget (w->tables, run.cluster << bits);
   pthread_mutex_lock (&w->link_lock);
   room = q2_frees_reserve (&w->unlinked, 1);
   if (room) {
@@ -323,8 +379,6 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
     q2_fail_nomem (err, "a list of clusters");
     goto undo;
   }
-  if (old != 0)                 /* now it is only a snapshot's */
-    q2_overlap_remove (w->overlap, old, w->geo->cluster_size);
   return 0;
 
  undo:
@@ -521,22 +575,6 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
 
 /* ---- Writing -------------------------------------------------------- */
 
-/* The cluster has space of its own in the file. */
-static bool
-has_space (const struct q2_entry *e)
-{
-  return e->copied;
-}
-
-static bool
-is_in_place (const struct q2_geometry *geo, const struct q2_entry *e,
-             uint64_t guest_off, uint64_t len)
-{
-  const uint32_t touched = q2_entry_mask (geo, guest_off, len);
-
-  return has_space (e) && (e->alloc & touched) == touched;
-}
-
 /* One cluster that has space: it only has to count. */
 static int
 write_kept (struct q2_change *c, struct fill *f, const void *buf,
@@ -595,11 +633,12 @@ q2_writer_write_new (struct q2_change *c, const void *buf, uint64_t count,
       || q2_writer_load (c, f.guest_cluster, wanted, e, &nr, &owned, err)
       == -1)
     return -1;
-  if (is_in_place (geo, &e[0], guest_off,
-                   q2_min (count, geo->cluster_size -
-                           (guest_off & (geo->cluster_size - 1)))))
+  assert (nr > 0);
+  if (q2_entry_is_in_place (geo, &e[0], guest_off,
+                            q2_min (count, geo->cluster_size -
+                                    (guest_off & (geo->cluster_size - 1)))))
     return 0;
-  while (f.nr < nr && !has_space (&e[f.nr]))
+  while (f.nr < nr && !e[f.nr].copied)
     f.nr++;
   f.end = q2_min (f.end, (f.guest_cluster + q2_max (f.nr, 1))
                   << geo->cluster_bits);

@@ -63,6 +63,7 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
   r = q2_tables_gather (w->tables, &c->tables, err);
   if (r == 0) {
     c->frees = w->unlinked;
+    atomic_store (&w->nr_committing, c->frees.nr);
     w->unlinked = (struct q2_frees) { .nr = 0 };
   }
   pthread_mutex_unlock (&w->link_lock);
@@ -174,6 +175,7 @@ end_steps (struct q2_writer *w, struct commit *c, bool written)
     q2_frees_move (&c->frees, &w->unlinked);
   pthread_mutex_unlock (&w->link_lock);
   add_batch (w, &c->frees);
+  atomic_store (&w->nr_committing, 0);
 }
 
 static int
@@ -203,8 +205,8 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 
 /* ---- Commits -------------------------------------------------------- */
 
-static int
-fail_flushed (struct qcow2_error *err)
+int
+q2_writer_fail_flushed (struct qcow2_error *err)
 {
   return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
                      "a flush of the image file has failed, so it is not "
@@ -246,7 +248,7 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
     number--;
   while (r == 0 && w->finished < number) {
     if (w->failed)
-      r = fail_flushed (err);
+      r = q2_writer_fail_flushed (err);
     else if (w->committing)
       pthread_cond_wait (&w->committed, &w->commit_lock);
     else {
@@ -338,6 +340,8 @@ q2_writer_release (struct q2_writer *w, const struct q2_io *io,
 
     r = q2_space_release (w->space, io, &b->frees,
                           w->discard == QCOW2_DISCARD_UNMAP, err);
+    /* In this order: see q2_writer_alloc. */
+    atomic_fetch_add (&w->releases, 1);
     atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
     if (b->frees.nr > 0)
       put_back (w, b);

@@ -245,12 +245,8 @@ qcow2_flush (struct qcow2_image *image, const struct qcow2_io *host,
 {
   const struct q2_io io = q2_image_io (image, host);
 
-  /* Before the first change there is nothing to make durable. */
-  if (!image->writer.active)
-    return 0;
-  return end_change (image, &io,
-                     q2_writer_commit (&image->writer, &io, err), false,
-                     err);
+  return end_change (image, &io, q2_writer_flush (&image->writer, &io, err),
+                     false, err);
 }
 
 int

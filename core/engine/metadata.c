@@ -32,8 +32,29 @@ struct adding {
   uint64_t clusters;            /* of snapshots, so far */
 };
 
+/* A table that is going to be written to must be in the file, or a commit
+ * would have to make the file grow, and be no other entry's.
+ */
 static int
-add_l2_tables (struct q2_writer *w, struct qcow2_error *err)
+add_l2_table (struct q2_writer *w, const struct q2_io *io, uint64_t table,
+              struct qcow2_error *err)
+{
+  const uint64_t size = w->geo->cluster_size;
+
+  if (!q2_is_aligned (table, size) || table >= q2_io_size (io) ||
+      q2_overlap_class (w->overlap, table) == Q2_META_L2)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, table,
+                    "there is an L2 table at offset 0x%" PRIx64 " that is "
+                    "not aligned, not in the file, or used twice; repair the "
+                    "image with 'qemu-img check -r all'", table);
+  if (q2_overlap_add (w->overlap, table, size, Q2_META_L2, err) == -1)
+    return -1;
+  return q2_io_grow (io, table + size, err);
+}
+
+static int
+add_l2_tables (struct q2_writer *w, const struct q2_io *io,
+               struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = w->geo;
 
@@ -42,10 +63,8 @@ add_l2_tables (struct q2_writer *w, struct qcow2_error *err)
     const uint64_t table = q2_l1e_table (geo, l1e);
 
     /* One that is shared is not written to but copied. */
-    if (table != 0 && q2_is_aligned (table, geo->cluster_size) &&
-        (l1e & Q2_ENTRY_COPIED) &&
-        q2_overlap_add (w->overlap, table, geo->cluster_size, Q2_META_L2,
-                        err) == -1)
+    if (table != 0 && (l1e & Q2_ENTRY_COPIED) &&
+        add_l2_table (w, io, table, err) == -1)
       return -1;
   }
   return 0;
@@ -129,7 +148,7 @@ q2_writer_add_metadata (struct q2_writer *w, const struct q2_io *io,
                       (uint64_t) h->refcount_table_clusters <<
                       w->geo->cluster_bits, Q2_META_REFCOUNT_TABLE, err)
       == -1 ||
-      add_l2_tables (w, err) == -1)
+      add_l2_tables (w, io, err) == -1)
     return -1;
   return add_snapshots (w, io, err);
 }

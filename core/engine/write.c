@@ -15,8 +15,10 @@
 #include "engine/writer.h"
 
 #include "base/bits.h"
+#include "base/error.h"
 
 #include <assert.h>
+#include <inttypes.h>
 
 /* Entries looked at in one go: enough for 4 MiB of 64 KiB clusters. */
 #define MAX_LOOK 64
@@ -26,15 +28,6 @@ struct piece {
   uint64_t len;                 /* from the start of the request on */
   uint64_t host_off;            /* in_place */
 };
-
-static bool
-is_in_place (const struct q2_geometry *geo, const struct q2_entry *e,
-             uint64_t guest_off, uint64_t len)
-{
-  const uint32_t touched = q2_entry_mask (geo, guest_off, len);
-
-  return e->copied && (e->alloc & touched) == touched;
-}
 
 /* How much can be done in the same way as the first byte. */
 static void
@@ -51,7 +44,7 @@ choose_piece (const struct q2_writer *w, const struct q2_entry *e,
     const uint64_t len =
       q2_min (geo->cluster_size - (pos & (geo->cluster_size - 1)),
               count - p->len);
-    const bool in_place = owned && is_in_place (geo, &e[i], pos, len);
+    const bool in_place = owned && q2_entry_is_in_place (geo, &e[i], pos, len);
 
     if (i == 0)
       p->in_place = in_place;
@@ -62,6 +55,30 @@ choose_piece (const struct q2_writer *w, const struct q2_entry *e,
   }
 }
 
+/* A cluster behind the end of the file, which is legal, would make the file
+ * grow: an image that lies could have it anywhere.
+ */
+static int
+check_is_counted (struct q2_change *c, const struct piece *p,
+                  struct qcow2_error *err)
+{
+  const uint64_t last = p->host_off + p->len - 1;
+  bool counted;
+
+  if (last < q2_io_size (c->io))
+    return 0;
+  if (q2_space_is_counted (c->w->space, c->io,
+                           last >> c->w->geo->cluster_bits, &counted, err)
+      == -1)
+    return -1;
+  return counted ? 0
+    : q2_fail (err, QCOW2_ERR_CORRUPT, last,
+               "the cluster at offset 0x%" PRIx64 " is in use, but has no "
+               "refcount and lies behind the end of the file; repair the "
+               "image with 'qemu-img check -r all'",
+               q2_align_down (last, c->w->geo->cluster_size));
+}
+
 static int
 write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
                 struct qcow2_error *err)
@@ -69,6 +86,8 @@ write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
   if (c->w->overlap_check != QCOW2_OVERLAP_NONE &&
       q2_overlap_check (c->w->overlap, p->host_off, p->len, Q2_META_NONE,
                         err) == -1)
+    return -1;
+  if (check_is_counted (c, p, err) == -1)
     return -1;
   return q2_io_write (c->io, buf, p->len, p->host_off, QCOW2_IO_DATA, err);
 }

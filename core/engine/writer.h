@@ -72,7 +72,11 @@ struct q2_writer {
   struct q2_batch *first_batch, **last_batch;
 
   pthread_mutex_t release_lock; /* one thread at a time releases */
-  _Atomic uint64_t nr_pending;  /* runs of clusters in batches */
+  /* Runs of clusters: in the commit that is running, and in batches.  Each is
+   * counted in 'unlinked' or in one of these until its space is free.
+   */
+  _Atomic uint64_t nr_committing, nr_pending;
+  _Atomic uint64_t releases;    /* how often space became free */
   _Atomic uint64_t changes;     /* requests that changed something */
   _Atomic uint64_t idle_changes;        /* 'changes', when last looked */
   _Atomic uint64_t commits;
@@ -139,6 +143,11 @@ extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* See qcow2_flush. */
+extern int q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* See qcow2_end. */
 extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                           struct qcow2_error *err)
@@ -158,6 +167,10 @@ extern void q2_writer_note_error (struct q2_writer *w,
 extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The error of everything that comes after a failed flush. */
+extern int q2_writer_fail_flushed (struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
 
 /* Something waits for a commit, or for being released after one. */
 extern bool q2_writer_is_dirty (struct q2_writer *w)

@@ -116,4 +116,17 @@ q2_entry_mask (const struct q2_geometry *geo, uint64_t guest_off,
   return mask & (Q2_ALL_SUBCLUSTERS << first);
 }
 
+/* Whether the range, which must not leave its cluster, can be written where
+ * it is, without any change of the entry.
+ */
+static inline bool
+q2_entry_is_in_place (const struct q2_geometry *geo,
+                      const struct q2_entry *e, uint64_t guest_off,
+                      uint64_t len)
+{
+  const uint32_t touched = q2_entry_mask (geo, guest_off, len);
+
+  return e->copied && (e->alloc & touched) == touched;
+}
+
 #endif /* QCOW2_FORMAT_ENTRY_H */

@@ -319,6 +319,21 @@ end_load (struct q2_cache *c, struct q2_load *load)
   return !spoiled;
 }
 
+void
+q2_cache_begin_load (struct q2_cache *c, struct q2_load *load)
+{
+  load->spoiled = load->scan = false;
+  pthread_mutex_lock (&c->loads.lock);
+  begin_load_locked (c, load);
+  pthread_mutex_unlock (&c->loads.lock);
+}
+
+bool
+q2_cache_end_load (struct q2_cache *c, struct q2_load *load)
+{
+  return end_load (c, load);
+}
+
 /* Keep a slice that a load has brought, unless it is out of date. */
 static void
 keep (struct q2_cache *c, const struct q2_load *load, uint64_t host_off,
@@ -401,6 +416,8 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
     if (lookup (c, host_off, skip, buf, len, span.scan))
       return 0;
     r = read_missing (c, io, host_off, skip, buf, len, span, err);
+    span.behind = 0;
+    span.ahead = c->slice_size;
   } while (r == 1);
   return r;
 }

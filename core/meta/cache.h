@@ -85,6 +85,27 @@ extern void q2_cache_get_stats (struct q2_cache *cache,
 extern size_t q2_cache_slice_size (const struct q2_cache *cache)
   __attribute__ ((__nonnull__));
 
+/* A read in flight of [start, end) of the file, whole slices; lives on the
+ * reading thread's stack.
+ */
+struct q2_load {
+  uint64_t start, end;
+  /* The rest is the cache's. */
+  struct q2_load *next;
+  uint64_t id;                  /* never used again, unlike the address */
+  bool scan;
+  bool spoiled;                 /* what it reads may be out of date */
+};
+
+/* For callers that read slices themselves, to insert them: begin before the
+ * read, and insert only if the end, which must follow, returns true.
+ */
+extern void q2_cache_begin_load (struct q2_cache *cache,
+                                 struct q2_load *load)
+  __attribute__ ((__nonnull__));
+extern bool q2_cache_end_load (struct q2_cache *cache, struct q2_load *load)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- Changing slices ------------------------------------------------ */
 
 /* Slices that were changed stay until they have been written to the file:
@@ -130,6 +151,16 @@ struct q2_dirty {
   uint64_t *host_off;
   unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
 };
+
+/* Memory for 'nr' slices of 'unit' bytes, zeros; ret_dirty->nr counts those
+ * that are filled in and is 0.  On failure there is nothing to destroy.
+ */
+extern int q2_dirty_init (struct q2_dirty *ret_dirty, size_t nr, size_t unit,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_dirty_destroy (struct q2_dirty *dirty)
+  __attribute__ ((__nonnull__));
+
 extern int q2_cache_gather (struct q2_cache *cache,
                             struct q2_dirty *ret_dirty,
                             struct qcow2_error *err)

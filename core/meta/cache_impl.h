@@ -29,15 +29,6 @@ struct q2_shard {
   uint64_t hits;
 };
 
-/* A read in flight; lives on the reading thread's stack. */
-struct q2_load {
-  struct q2_load *next;
-  uint64_t id;                  /* never used again, unlike the address */
-  uint64_t start, end;          /* host range */
-  bool scan;
-  bool spoiled;                 /* what it reads may be out of date */
-};
-
 struct q2_cache {
   size_t slice_size;
   unsigned slice_bits;

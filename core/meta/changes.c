@@ -6,8 +6,10 @@
  *           until that has ended; neither is evicted.  A load that was in
  *           flight then may have read what the file held before, and slices
  *           it brings may have been changed, written and evicted meanwhile:
- *           so the end of a gathering spoils all loads in flight, which then
- *           keep nothing and start again.
+ *           so the end of a gathering spoils the loads in flight that touch
+ *           one of its slices.  They keep nothing, and who needs a slice of
+ *           them reads that alone: which is spoiled again only if it was all
+ *           of that in the meantime.
  * Locks     the list is guarded by a lock of those who change slices; slots
  *           and bytes by shard.lock, loads by loads.lock, as in cache.c.
  */
@@ -85,19 +87,27 @@ q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
   return i != Q2_NO_SLOT;
 }
 
+/* What is being read of [start, end) may be out of date. */
 static void
-spoil_loads (struct q2_cache *c)
+spoil_loads_locked (struct q2_cache *c, uint64_t start, uint64_t end)
+{
+  for (struct q2_load *l = c->loads.first; l != NULL; l = l->next)
+    if (l->start < end && start < l->end)
+      l->spoiled = true;
+}
+
+static void
+spoil_loads (struct q2_cache *c, uint64_t start, uint64_t end)
 {
   pthread_mutex_lock (&c->loads.lock);
-  for (struct q2_load *l = c->loads.first; l != NULL; l = l->next)
-    l->spoiled = true;
+  spoil_loads_locked (c, start, end);
   pthread_mutex_unlock (&c->loads.lock);
 }
 
 void
 q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
 {
-  spoil_loads (c);
+  spoil_loads (c, host_off, host_off + len);
   for (uint64_t off = host_off; off < host_off + len; off += c->slice_size) {
     const uint64_t h = q2_cache_hash (c, off);
     struct q2_shard *const shard = q2_cache_shard_of (c, h);
@@ -116,7 +126,7 @@ q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
 void
 q2_cache_clear (struct q2_cache *c)
 {
-  spoil_loads (c);
+  spoil_loads (c, 0, UINT64_MAX);
   for (uint32_t i = 0; i < c->nr_shards; ++i) {
     struct q2_shard *const shard = &c->shards[i];
 
@@ -144,6 +154,29 @@ q2_cache_room (const struct q2_cache *c)
   const size_t all = q2_cache_capacity (c);
 
   return busy < all ? all - busy : 0;
+}
+
+int
+q2_dirty_init (struct q2_dirty *d, size_t nr, size_t unit,
+               struct qcow2_error *err)
+{
+  *d = (struct q2_dirty) { .nr = 0 };
+  if (nr == 0)
+    return 0;
+  d->host_off = malloc (nr * sizeof *d->host_off);
+  d->bytes = calloc (nr, unit);
+  if (d->host_off != NULL && d->bytes != NULL)
+    return 0;
+  q2_dirty_destroy (d);
+  return q2_fail_nomem (err, "writing tables");
+}
+
+void
+q2_dirty_destroy (struct q2_dirty *d)
+{
+  free (d->host_off);
+  free (d->bytes);
+  *d = (struct q2_dirty) { .nr = 0 };
 }
 
 static int
@@ -174,17 +207,11 @@ int
 q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
                  struct qcow2_error *err)
 {
-  *d = (struct q2_dirty) { .nr = nr_dirty (c) };
+  if (q2_dirty_init (d, nr_dirty (c), c->slice_size, err) == -1)
+    return -1;
+  d->nr = nr_dirty (c);
   if (d->nr == 0)
     return 0;
-  d->host_off = malloc (d->nr * sizeof *d->host_off);
-  d->bytes = malloc (d->nr * c->slice_size);
-  if (d->host_off == NULL || d->bytes == NULL) {
-    free (d->host_off);
-    free (d->bytes);
-    *d = (struct q2_dirty) { .nr = 0 };
-    return q2_fail_nomem (err, "writing tables");
-  }
   memcpy (d->host_off, c->dirty.host_off, d->nr * sizeof *d->host_off);
   qsort (d->host_off, d->nr, sizeof *d->host_off, compare_offsets);
   for (size_t i = 0; i < d->nr; ++i)
@@ -233,11 +260,12 @@ void
 q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
 {
   /* Before any of them can be evicted. */
-  spoil_loads (c);
+  pthread_mutex_lock (&c->loads.lock);
+  for (size_t i = 0; c->loads.first != NULL && i < d->nr; ++i)
+    spoil_loads_locked (c, d->host_off[i], d->host_off[i] + c->slice_size);
+  pthread_mutex_unlock (&c->loads.lock);
   for (size_t i = 0; i < d->nr; ++i)
     end_slice (c, d->host_off[i], written);
   atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);
-  free (d->host_off);
-  free (d->bytes);
-  *d = (struct q2_dirty) { .nr = 0 };
+  q2_dirty_destroy (d);
 }

@@ -416,16 +416,10 @@ gather_l1 (struct q2_tables *t, struct q2_dirty *d, struct qcow2_error *err)
 {
   const size_t unit = L1_SECTOR * 8;
 
-  *d = (struct q2_dirty) { .nr = 0 };
+  if (q2_dirty_init (d, t->nr_l1_dirty, unit, err) == -1)
+    return -1;
   if (t->nr_l1_dirty == 0)
     return 0;
-  d->host_off = malloc (t->nr_l1_dirty * sizeof *d->host_off);
-  d->bytes = calloc (t->nr_l1_dirty, unit);
-  if (d->host_off == NULL || d->bytes == NULL) {
-    free (d->host_off);
-    free (d->bytes);
-    return q2_fail_nomem (err, "writing the L1 table");
-  }
   for (uint32_t s = 0; s * L1_SECTOR < t->l1_entries; ++s) {
     if (!t->l1_dirty[s])
       continue;
@@ -481,8 +475,6 @@ q2_tables_end_gather (struct q2_tables *t, struct q2_tables_dirty *d,
     t->nr_l1_dirty += !*dirty;
     *dirty = true;
   }
-  free (d->l1.host_off);
-  free (d->l1.bytes);
-  d->l1 = (struct q2_dirty) { .nr = 0 };
+  q2_dirty_destroy (&d->l1);
   q2_cache_end_gather (t->cache, &d->l2, written);
 }

@@ -58,6 +58,8 @@ nbd_tests = \
 	nbd/test-remote-serial.sh \
 	nbd/test-remote-stats.sh \
 	nbd/test-remote-web-server.sh \
+	nbd/test-repair-hostile.sh \
+	nbd/test-repair-qemu.sh \
 	nbd/test-requests.sh \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
@@ -90,6 +92,7 @@ EXTRA_DIST += \
 	nbd/remote.sh \
 	nbd/remote_client.py \
 	nbd/remote_images.py \
+	nbd/repair_check.py \
 	nbd/requests.sh \
 	nbd/services.sh \
 	nbd/valgrind.supp \

@@ -34,11 +34,12 @@ check_image
 
 echo "room that was there before is not cut off"
 new_image 1G
-truncate -s 300M "$tmp/disk.qcow2"
-start_nbdkit --filter="$filter" file "$tmp/disk.qcow2"
-writetool "$uri" --raw "$tmp/disk.raw" w:0:10M:1
+truncate -s 20M "$tmp/disk.qcow2"
+start_nbdkit -v --filter="$filter" file "$tmp/disk.qcow2"
+writetool "$uri" --raw "$tmp/disk.raw" w:0:40M:1 f t:0:40M f
 stop_nbdkit
-[ "$(size_of "$tmp/disk.qcow2")" -eq $((300 * M)) ] ||
+has_logged 'the file has grown to'
+[ "$(size_of "$tmp/disk.qcow2")" -eq $((20 * M)) ] ||
     fail "is now $(size_of "$tmp/disk.qcow2")"
 check_image
 

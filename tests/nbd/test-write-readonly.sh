@@ -84,6 +84,14 @@ cp "$image" "$tmp/corrupt.qcow2"
 printf '\002' | dd of="$tmp/corrupt.qcow2" bs=1 seek=79 conv=notrunc status=none
 read_only "$tmp/corrupt.qcow2" 'corrupt' file "$tmp/corrupt.qcow2"
 
+if [ "$(id -u)" -eq 0 ] && [ -z "$instrumented" ] &&
+        loop=$(losetup -f 2>/dev/null) && [ -b "$loop" ]; then
+    echo "on a device, which every client has opened again"
+    loop=$(losetup -f --show "$tmp/corrupt.qcow2")
+    cleanup_fn losetup -d "$loop"
+    read_only "$loop" 'corrupt' file "$loop"
+fi
+
 if "$NBDKIT" --dump-plugin --filter=blocksize-policy null >/dev/null 2>&1; then
     echo "clusters smaller than the smallest block"
     qemu-img create -q -f qcow2 -o cluster_size=512 "$tmp/small.qcow2" 16M

@@ -42,6 +42,8 @@ unit_libunit_la_SOURCES = \
 	unit/exercise.h \
 	unit/image_builder.c \
 	unit/image_builder.h \
+	unit/memory_disk.c \
+	unit/memory_disk.h \
 	unit/memory_io.c \
 	unit/memory_io.h \
 	unit/random_image.c \

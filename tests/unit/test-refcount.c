@@ -31,6 +31,33 @@ model (const unsigned char *block, unsigned width, size_t idx)
   return v;
 }
 
+/* Setting an entry changes it, and no other bit of the block or around it. */
+static void
+test_set (unsigned order)
+{
+  const unsigned width = 1u << order;
+  const uint64_t max = UINT64_MAX >> (64 - width);
+  struct rng rng = { order };
+  unsigned char before[1 + BLOCK + 1], block[1 + BLOCK + 1];
+
+  unit_context ("setting width %u", width);
+  for (size_t idx = 0; idx < BLOCK * 8 / width; ++idx) {
+    const uint64_t v = idx % 4 == 0 ? max : idx % 4 == 1 ? 0
+      : rng_next (&rng) & max;
+
+    rng_fill (&rng, before, sizeof before);
+    memcpy (block, before, sizeof block);
+    q2_refcount_set (block + 1, order, idx, v);
+    CHECK_EQ (model (block + 1, width, idx), v);
+    CHECK_EQ (block[0], before[0]);
+    CHECK_EQ (block[BLOCK + 1], before[BLOCK + 1]);
+    for (size_t i = 0; i < BLOCK * 8 / width; ++i)
+      if (i != idx && model (block + 1, width, i) !=
+          model (before + 1, width, i))
+        CHECK_EQ (i, idx);
+  }
+}
+
 int
 main (void)
 {
@@ -50,6 +77,9 @@ main (void)
                   model (block + shift, width, idx));
     }
   }
+
+  for (unsigned order = 0; order <= 6; ++order)
+    test_set (order);
 
   /* Known bytes, not only the model. */
   memcpy (block, "\x8d\x12\x34\x56\x78\x9a\xbc\xde", 8);

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* campaign.c - see campaign.h.
+ *
+ * Owns      the course of a campaign: an image, clients, a clean end; then
+ *           every state of the log is looked at; then from a few of the
+ *           states, as after a crash, the same again.
+ */
+#include "config.h"
+
+#include "campaign.h"
+
+#include "qemu.h"
+#include "tag.h"
+#include "unit.h"
+#include "verify.h"
+
+#define MAX_CRASHES 8
+
+/* A state that has been set aside. */
+struct crash {
+  unsigned char *bytes, *disk;
+  uint64_t size, tick;
+};
+
+struct course {
+  struct campaign *c;
+  const struct workload *w;
+  uint64_t seed;
+  struct guest guest;
+  struct verifier verifier;
+  struct rng rng;
+  unsigned long nr_looked;
+  struct crash crashes[MAX_CRASHES];
+  unsigned nr_crashes, max_crashes;
+};
+
+static void
+set_aside (struct crash *crash, const struct state *state,
+           const unsigned char *disk, uint64_t disk_size)
+{
+  free (crash->bytes);
+  free (crash->disk);
+  crash->bytes = malloc (state->size);
+  crash->disk = malloc (disk_size);
+  REQUIRE (crash->bytes != NULL && crash->disk != NULL);
+  memcpy (crash->bytes, state->bytes, state->size);
+  memcpy (crash->disk, disk, disk_size);
+  crash->size = state->size;
+  crash->tick = state->tick;
+}
+
+/* Each state has the same chance to be one of those that are kept. */
+static bool
+look (void *opaque, const struct state *state)
+{
+  struct course *const course = opaque;
+  const unsigned long states = course->verifier.states;
+  uint64_t slot;
+
+  if (!verifier_look (&course->verifier, state))
+    return false;
+  if (course->max_crashes == 0 || course->verifier.states == states)
+    return true;
+  slot = course->nr_crashes < course->max_crashes ? course->nr_crashes++ :
+    rng_below (&course->rng, ++course->nr_looked + course->max_crashes);
+  if (slot < course->max_crashes)
+    set_aside (&course->crashes[slot], state, course->verifier.disk,
+               course->w->recipe.disk_size);
+  return true;
+}
+
+/* 'fresh': the image has no leaks at the start, and may have none at the
+ * end.
+ */
+static void
+run_course (struct course *course, const void *image, uint64_t size,
+            const unsigned char *disk, bool fresh)
+{
+  struct campaign *const c = course->c;
+  struct guest *const g = &course->guest;
+  struct verifier *const v = &course->verifier;
+  const struct replay_spec spec = {
+    .seed = course->seed, .all_subsets = 5, .subsets = c->subsets,
+    .prefix_percent = 100,
+  };
+  struct state end;
+
+  guest_init (g, course->w, course->seed, image, size, disk);
+  host_record (&g->host);
+  guest_open (g);
+  guest_run (g);
+  guest_read_all (g);
+  guest_close (g, true);
+  verifier_init (v, &g->ledger, course->w->name);
+  v->qemu_percent = c->qemu_percent;
+  v->read_percent = c->read_percent;
+  v->quiet = c->quiet;
+  end = (struct state) {
+    .bytes = g->host.bytes, .size = g->host.size,
+    .tick = g->host.clock + 1, .how = "at the end",
+  };
+  if (replay (&g->host, &spec, look, course) && fresh && g->errors == 0)
+    verifier_look_at_end (v, &end);
+  c->states += v->states;
+  c->looks += v->looks;
+  if (v->failures > 0 && c->failures == 0)
+    memcpy (c->first, v->first, sizeof c->first);
+  c->failures += v->failures;
+  verifier_free (v);
+  guest_free (g);
+}
+
+/* The guest comes back after a crash. */
+static void
+run_after (struct campaign *c, const struct workload *w, uint64_t seed,
+           const struct crash *crash)
+{
+  struct course course = {
+    .c = c, .w = w, .seed = seed, .rng = { seed },
+  };
+
+  run_course (&course, crash->bytes, crash->size, crash->disk, false);
+}
+
+void
+campaign_run (struct campaign *c, const struct workload *w)
+{
+  struct workload scaled = *w;
+  struct course course = {
+    .c = c, .w = &scaled, .seed = c->seed, .rng = { c->seed },
+    .max_crashes = c->crashes < MAX_CRASHES ? c->crashes : MAX_CRASHES,
+  };
+  struct recipe_image image;
+
+  unit_context ("%s, seed %" PRIu64, w->name, c->seed);
+  if (c->requests_percent != 0)
+    scaled.requests = scaled.requests * c->requests_percent / 100 + 1;
+  recipe_make (&image, &w->recipe, c->seed);
+  run_course (&course, image.bytes, image.size, image.disk, true);
+  scaled.requests = scaled.requests / 4 + 1;
+  for (unsigned i = 0; i < course.nr_crashes; ++i) {
+    struct crash *const crash = &course.crashes[i];
+
+    if (c->failures == 0)
+      run_after (c, &scaled, c->seed + 1000 + i, crash);
+    free (crash->bytes);
+    free (crash->disk);
+  }
+  recipe_free (&image);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fsck.h - is this image sound?
+ *
+ * Counts all references of an image to its clusters and compares with the
+ * refcounts.  Written from the format's specification; shares no code with
+ * the engine, and agrees with 'qemu-img check' (test-fsck.c).  Fast enough
+ * to be run on each of a hundred thousand states.
+ *
+ * Knows versions 2 and 3, every width of refcounts, extended L2 tables,
+ * snapshots and compressed clusters; not bitmaps, encryption or data files.
+ */
+#ifndef CRASH_FSCK_H
+#define CRASH_FSCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fsck {
+  unsigned corruptions;
+  unsigned mixed;               /* ... of them: one cluster for two uses,
+                                   which QEMU accepts if it is counted twice */
+  unsigned leaks;               /* clusters with a refcount too high */
+  unsigned past_end;            /* clusters counted past the file's end */
+  bool dirty;                   /* marked: refcounts do not count */
+  uint64_t metadata;            /* a hash of all that was looked at */
+  char text[256];               /* the first corruption */
+  char leak_text[128];          /* the first leak */
+};
+
+extern void fsck_image (const unsigned char *bytes, uint64_t size,
+                        struct fsck *ret);
+
+#endif /* CRASH_FSCK_H */

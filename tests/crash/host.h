@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* host.h - a file in memory that can be written to, and remembers how.
+ *
+ * A struct qcow2_io that checks every call against the promises of struct
+ * qcow2_io_ops, grows up to a capacity or has a fixed one, fails on demand,
+ * and keeps a log of everything that was done to the file: begin and end of
+ * each operation, with its data, on a clock that guest requests use too.
+ *
+ * Threads: the ops may be called by any number of them.
+ */
+#ifndef CRASH_HOST_H
+#define CRASH_HOST_H
+
+#include "qcow2.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum host_op_kind {
+  HOST_READ,                    /* not in the log */
+  HOST_WRITE,
+  HOST_ZERO,
+  HOST_TRIM,
+  HOST_FLUSH,
+  HOST_GROW,
+  HOST_CUT,
+};
+#define HOST_NR_KINDS 7
+
+struct host_op {
+  enum host_op_kind kind;
+  enum qcow2_io_class io_class;
+  uint64_t host_off;            /* grow, cut: the new size */
+  uint64_t len;
+  unsigned char *data;          /* what is there afterwards; NULL: zeros */
+  uint64_t start, end;          /* ticks; end is TICK_NEVER while it runs */
+  bool failed;                  /* a flush: see replay.c */
+};
+
+/* What becomes of trimmed bytes. */
+enum host_trim { HOST_TRIM_GARBAGE, HOST_TRIM_ZEROS };
+
+/* What the host can do. */
+struct host_spec {
+  uint64_t capacity;            /* the file can never be larger */
+  bool grows;                   /* ops->grow and cut; else the file is as
+                                   large as the capacity from the start, and
+                                   what lies behind the image is garbage */
+  uint32_t min_block;           /* 0 counts as 1 */
+  uint32_t max_block;
+  bool in_turn;                 /* not concurrent, and that is checked */
+  bool no_zero, no_trim;        /* not supported */
+  bool holes;                   /* reports them: blocks of 4096 zeros */
+  enum host_trim trim;
+  unsigned delay_us;            /* of each operation, at most */
+};
+
+struct host {
+  struct qcow2_io io;           /* pass &h->io to the engine */
+  struct qcow2_io_ops ops;
+  struct host_spec spec;
+
+  pthread_mutex_t lock;         /* of all below */
+  unsigned char *bytes;         /* spec.capacity of them */
+  uint64_t size;
+  uint64_t clock;
+  uint64_t random;
+  unsigned inside;              /* operations running */
+
+  bool record;
+  unsigned char *initial;       /* the bytes when recording began */
+  uint64_t initial_size, recorded_from;
+  struct host_op **log;         /* in the order of their begin */
+  size_t nr_log, log_room;
+
+  /* The fail_at-th (1 = next) operation of a kind that is set in
+   * fail_kinds fails, and fail_more after it.  A failed write or zeroing
+   * is done in part.
+   */
+  unsigned fail_kinds;          /* 1 << kind */
+  unsigned long fail_at, fail_more;
+  int fail_errnum;
+  unsigned long failed;         /* so many have */
+  unsigned long nr[HOST_NR_KINDS];
+};
+
+/* 'image' is copied. */
+extern void host_init (struct host *h, const struct host_spec *spec,
+                       const void *image, uint64_t size);
+extern void host_free (struct host *h);
+
+/* A new way to the file: it is as large as it is now.  Before each opening. */
+extern void host_reopen (struct host *h);
+
+/* Log everything from now on; forgets what was in the log. */
+extern void host_record (struct host *h);
+
+/* The next tick. */
+extern uint64_t host_tick (struct host *h);
+
+/* From now on; 'at' = 0: nothing fails. */
+extern void host_fail (struct host *h, unsigned kinds, unsigned long at,
+                       unsigned long more, int errnum);
+
+/* Writes the file, as it is now, below 'path'. */
+extern void host_save (struct host *h, const char *path);
+
+#endif /* CRASH_HOST_H */

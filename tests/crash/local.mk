@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# crash/: what a crash at any moment leaves behind.
+
+CRASH_TESTS = \
+	crash/test-crash \
+	crash/test-fsck \
+	crash/test-planted \
+	unit/test-write-disasters \
+	unit/test-write-faults \
+	unit/test-write-model \
+	$(NULL)
+
+TESTS += $(CRASH_TESTS)
+check_PROGRAMS += $(CRASH_TESTS)
+EXTRA_DIST += crash/local.mk
+LONG_TESTS += crash/test-crash-long.sh crash/test-model-long.sh
+
+CRASH_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(srcdir)/crash
+
+# The host, the replayer, and those that judge; unit/ uses them too.
+check_LTLIBRARIES += crash/libcrash.la
+crash_libcrash_la_SOURCES = \
+	crash/campaign.c \
+	crash/campaign.h \
+	crash/fsck.c \
+	crash/fsck.h \
+	crash/guest.c \
+	crash/guest.h \
+	crash/host.c \
+	crash/host.h \
+	crash/ledger.c \
+	crash/ledger.h \
+	crash/qemu.c \
+	crash/qemu.h \
+	crash/recipe.c \
+	crash/recipe.h \
+	crash/replay.c \
+	crash/replay.h \
+	crash/tag.c \
+	crash/tag.h \
+	crash/verify.c \
+	crash/verify.h \
+	crash/workloads.c \
+	$(NULL)
+crash_libcrash_la_CPPFLAGS = $(CRASH_CPPFLAGS)
+crash_libcrash_la_CFLAGS = $(UNIT_CFLAGS)
+
+# The engine comes last, and from unit/libunit.la the other tests' one.
+crash_test_crash_CPPFLAGS = $(CRASH_CPPFLAGS)
+crash_test_crash_CFLAGS = $(UNIT_CFLAGS)
+crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
+
+crash_test_fsck_CPPFLAGS = $(CRASH_CPPFLAGS)
+crash_test_fsck_CFLAGS = $(UNIT_CFLAGS)
+crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_disasters_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_disasters_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_faults_LDADD = crash/libcrash.la unit/libunit.la
+unit_test_write_faults_LDFLAGS = \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
+unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_model_LDADD = crash/libcrash.la unit/libunit.la
+
+# Not with unit/libunit.la, which brings the engine without the bugs.
+crash_test_planted_SOURCES = \
+	crash/test-planted.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+$(top_builddir)/core/libqcow2planted.la: crash-always
+	cd $(top_builddir)/core && $(MAKE) $(AM_MAKEFLAGS) libqcow2planted.la
+crash-always:
+.PHONY: crash-always

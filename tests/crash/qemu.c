@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* qemu.c - see qemu.h.
+ *
+ * Owns      the folder, and threads that each take a job, write its files
+ *           and wait for the processes.
+ * Method    a queue of a few jobs: who submits waits while it is full, so
+ *           memory is bounded and states come no faster than QEMU can look
+ *           at them.
+ * Locks     'lock', of the queue and the counters.
+ */
+#include "config.h"
+
+#include "qemu.h"
+
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NR_THREADS 3
+#define QUEUE 8
+
+struct job {
+  unsigned char *bytes, *disk;
+  uint64_t size, disk_size;
+  enum qemu_want want;
+  char what[256];
+};
+
+static char folder[128];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static struct job *queue[QUEUE];
+static unsigned nr_queued, nr_running, nr_kept;
+static unsigned long nr_checks, nr_reads;
+static pthread_t threads[NR_THREADS];
+static bool started, stopping;
+
+extern char **environ;
+
+/* ---- Processes --------------------------------------------------------- */
+
+void
+qemu_path (char *buf, size_t len, const char *name)
+{
+  REQUIRE ((size_t) snprintf (buf, len, "%s/%s", folder, name) < len);
+}
+
+/* Output goes to 'log' (NULL: nowhere); returns the exit status. */
+static int
+spawn (const char *command, const char *log)
+{
+  char *const argv[] = { (char *) "sh", (char *) "-c", (char *) command,
+                         NULL };
+  posix_spawn_file_actions_t actions;
+  pid_t pid;
+  int status;
+
+  posix_spawn_file_actions_init (&actions);
+  posix_spawn_file_actions_addopen (&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen (&actions, 1, log ? log : "/dev/null",
+                                    O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_adddup2 (&actions, 1, 2);
+  REQUIRE (posix_spawn (&pid, "/bin/sh", &actions, NULL, argv, environ) == 0);
+  posix_spawn_file_actions_destroy (&actions);
+  while (waitpid (pid, &status, 0) == -1)
+    REQUIRE (errno == EINTR);
+  return WIFEXITED (status) ? WEXITSTATUS (status) : 128 + WTERMSIG (status);
+}
+
+static void
+show (const char *path)
+{
+  char line[256];
+  FILE *const f = fopen (path, "r");
+  unsigned n = 0;
+
+  if (f == NULL)
+    return;
+  while (n++ < 12 && fgets (line, sizeof line, f) != NULL)
+    fprintf (stderr, "    %s", line);
+  fclose (f);
+}
+
+static int
+run_in_folder (char *command, size_t len, const char *fmt, va_list args)
+{
+  const int n = snprintf (command, len, "cd '%s' && exec ", folder);
+
+  REQUIRE (n > 0 && (size_t) n < len);
+  REQUIRE ((size_t) vsnprintf (command + n, len - (size_t) n, fmt, args) <
+           len - (size_t) n);
+  return 0;
+}
+
+int
+qemu_status (const char *fmt, ...)
+{
+  char command[1024];
+  va_list args;
+
+  va_start (args, fmt);
+  run_in_folder (command, sizeof command, fmt, args);
+  va_end (args);
+  return spawn (command, NULL);
+}
+
+void
+qemu_run (int expect, const char *fmt, ...)
+{
+  char command[1024], log[160];
+  va_list args;
+  int status;
+
+  va_start (args, fmt);
+  run_in_folder (command, sizeof command, fmt, args);
+  va_end (args);
+  qemu_path (log, sizeof log, "log");
+  status = spawn (command, log);
+  if (!unit_check (status == expect, __FILE__, __LINE__,
+                   "exit status %d: %s", status, command))
+    show (log);
+}
+
+/* ---- Files ------------------------------------------------------------- */
+
+static void
+save (const char *path, const void *bytes, uint64_t size)
+{
+  FILE *const f = fopen (path, "wb");
+
+  REQUIRE (f != NULL);
+  REQUIRE (fwrite (bytes, 1, size, f) == size);
+  REQUIRE (fclose (f) == 0);
+}
+
+void
+qemu_save (const char *name, const void *bytes, uint64_t size)
+{
+  char path[256];
+
+  qemu_path (path, sizeof path, name);
+  save (path, bytes, size);
+}
+
+unsigned char *
+qemu_load (const char *name, uint64_t *ret_size)
+{
+  char path[256];
+  unsigned char *bytes;
+  struct stat st;
+  FILE *f;
+
+  qemu_path (path, sizeof path, name);
+  f = fopen (path, "rb");
+  REQUIRE (f != NULL && fstat (fileno (f), &st) == 0);
+  *ret_size = (uint64_t) st.st_size;
+  bytes = malloc (*ret_size + 1);
+  REQUIRE (bytes != NULL);
+  REQUIRE (fread (bytes, 1, *ret_size, f) == *ret_size);
+  fclose (f);
+  return bytes;
+}
+
+/* ---- Jobs -------------------------------------------------------------- */
+
+/* Keep what failed where it can be looked at. */
+static void
+failed (const struct job *job, const char *image, const char *log,
+        const char *problem, int status)
+{
+  const char *const dir = getenv ("CRASH_KEEP");
+  char kept[512] = "not kept, set CRASH_KEEP to a folder";
+
+  pthread_mutex_lock (&lock);
+  if (dir != NULL) {
+    snprintf (kept, sizeof kept, "%s/qemu-%d-%u.qcow2", dir, (int) getpid (),
+              nr_kept++);
+    save (kept, job->bytes, job->size);
+  }
+  pthread_mutex_unlock (&lock);
+  (void) image;
+  unit_check (false, __FILE__, __LINE__, "qemu-img %s (%d): %s; image: %s",
+              problem, status, job->what, kept);
+  show (log);
+}
+
+static void
+compare (const struct job *job, const char *image, const char *raw,
+         const char *log)
+{
+  char command[1024];
+  int status;
+
+  save (raw, job->disk, job->disk_size);
+  snprintf (command, sizeof command,
+            "exec qemu-img compare -f qcow2 -F raw '%s' '%s'", image, raw);
+  status = spawn (command, log);
+  if (!CHECK (status == 0))
+    failed (job, image, log, "compare", status);
+}
+
+static void
+run_job (const struct job *job, unsigned nr)
+{
+  char image[256], raw[256], log[256], command[1024];
+  int status;
+
+  snprintf (image, sizeof image, "%s/job-%u.qcow2", folder, nr);
+  snprintf (raw, sizeof raw, "%s/job-%u.raw", folder, nr);
+  snprintf (log, sizeof log, "%s/job-%u.log", folder, nr);
+  save (image, job->bytes, job->size);
+  if (job->disk != NULL)
+    compare (job, image, raw, log);
+  snprintf (command, sizeof command, "%sexec qemu-img check -f qcow2 '%s'",
+            "", image);
+  if (job->want == QEMU_REPAIRED)
+    snprintf (command, sizeof command,
+              "qemu-img check -r all -f qcow2 '%s'; "
+              "exec qemu-img check -f qcow2 '%s'", image, image);
+  status = spawn (command, log);
+  switch (job->want) {
+  case QEMU_SOUND:
+    status = status == 3 ? 0 : status;
+    break;
+  case QEMU_CORRUPT:
+    status = status == 1 || status == 2 ? 0 : status + 100;
+    break;
+  case QEMU_CLEAN:
+  case QEMU_REPAIRED:
+    break;
+  }
+  if (!CHECK (status == 0))
+    failed (job, image, log, "check", status);
+  /* What was repaired reads as before. */
+  else if (job->disk != NULL && job->want == QEMU_REPAIRED)
+    compare (job, image, raw, log);
+}
+
+static void *
+work (void *arg)
+{
+  const unsigned nr = (unsigned) (uintptr_t) arg;
+
+  pthread_mutex_lock (&lock);
+  for (;;) {
+    struct job *job;
+
+    while (nr_queued == 0 && !stopping)
+      pthread_cond_wait (&changed, &lock);
+    if (nr_queued == 0)
+      break;
+    job = queue[--nr_queued];
+    nr_running++;
+    nr_checks++;
+    nr_reads += job->disk != NULL;
+    pthread_cond_broadcast (&changed);
+    pthread_mutex_unlock (&lock);
+    run_job (job, nr);
+    free (job->bytes);
+    free (job->disk);
+    free (job);
+    pthread_mutex_lock (&lock);
+    nr_running--;
+    pthread_cond_broadcast (&changed);
+  }
+  pthread_mutex_unlock (&lock);
+  return NULL;
+}
+
+static void *
+copy_of (const void *bytes, uint64_t size)
+{
+  void *const p = malloc (size);
+
+  REQUIRE (p != NULL);
+  memcpy (p, bytes, size);
+  return p;
+}
+
+void
+qemu_submit (const void *bytes, uint64_t size, enum qemu_want want,
+             const void *disk, uint64_t disk_size, const char *what)
+{
+  struct job *const job = calloc (1, sizeof *job);
+
+  REQUIRE (job != NULL);
+  job->bytes = copy_of (bytes, size);
+  job->size = size;
+  job->want = want;
+  if (disk != NULL)
+    job->disk = copy_of (disk, disk_size);
+  job->disk_size = disk_size;
+  snprintf (job->what, sizeof job->what, "%s", what);
+  pthread_mutex_lock (&lock);
+  if (!started)
+    for (unsigned i = 0; i < NR_THREADS; ++i)
+      REQUIRE (pthread_create (&threads[i], NULL, work,
+                               (void *) (uintptr_t) i) == 0);
+  started = true;
+  while (nr_queued == QUEUE)
+    pthread_cond_wait (&changed, &lock);
+  queue[nr_queued++] = job;
+  pthread_cond_broadcast (&changed);
+  pthread_mutex_unlock (&lock);
+}
+
+void
+qemu_wait (void)
+{
+  pthread_mutex_lock (&lock);
+  while (nr_queued > 0 || nr_running > 0)
+    pthread_cond_wait (&changed, &lock);
+  pthread_mutex_unlock (&lock);
+}
+
+unsigned long
+qemu_checks (void)
+{
+  return nr_checks;
+}
+
+unsigned long
+qemu_reads (void)
+{
+  return nr_reads;
+}
+
+/* ---- Life -------------------------------------------------------------- */
+
+void
+qemu_init (void)
+{
+  const char *dir = getenv ("TMPDIR");
+
+  if (dir == NULL)
+    dir = access ("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  snprintf (folder, sizeof folder, "%s/crash-XXXXXX", dir);
+  REQUIRE (mkdtemp (folder) != NULL);
+  atexit (qemu_finish);
+  if (qemu_status ("qemu-img --version") != 0)
+    unit_skip ("needs qemu-img");
+}
+
+void
+qemu_finish (void)
+{
+  char command[256];
+
+  if (folder[0] == '\0')
+    return;
+  pthread_mutex_lock (&lock);
+  stopping = true;
+  pthread_cond_broadcast (&changed);
+  pthread_mutex_unlock (&lock);
+  for (unsigned i = 0; started && i < NR_THREADS; ++i)
+    pthread_join (threads[i], NULL);
+  started = false;
+  stopping = false;
+  snprintf (command, sizeof command, "exec rm -rf '%s'", folder);
+  folder[0] = '\0';
+  spawn (command, NULL);
+}

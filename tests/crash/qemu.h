@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* qemu.h - QEMU's opinion about an image.
+ *
+ * Runs qemu-img, several at a time, on images in a folder in memory (a
+ * tmpfs) that is removed at the end.
+ */
+#ifndef CRASH_QEMU_H
+#define CRASH_QEMU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Exits with UNIT_SKIP if qemu-img is not installed. */
+extern void qemu_init (void);
+extern void qemu_finish (void);
+
+/* A path for a file of that name in the folder. */
+extern void qemu_path (char *buf, size_t len, const char *name);
+
+/* Runs a command line (a format, "%s" is not escaped) in the folder; what
+ * it prints is shown if it does not exit with 'expect'.
+ */
+extern void qemu_run (int expect, const char *fmt, ...)
+  __attribute__ ((__format__ (printf, 2, 3)));
+/* The same; returns the exit status. */
+extern int qemu_status (const char *fmt, ...)
+  __attribute__ ((__format__ (printf, 1, 2)));
+
+/* The bytes of a file in the folder; to be freed. */
+extern unsigned char *qemu_load (const char *name, uint64_t *ret_size);
+extern void qemu_save (const char *name, const void *bytes, uint64_t size);
+
+/* ---- In the background -------------------------------------------------- */
+
+enum qemu_want {
+  QEMU_SOUND,                   /* check exits with 0, or 3 (leaks) */
+  QEMU_CLEAN,                   /* check exits with 0 */
+  QEMU_REPAIRED,                /* check -r all, then check exits with 0 */
+  QEMU_CORRUPT,                 /* check exits with 1 or 2 */
+};
+
+/* Check a copy of these bytes, and compare what QEMU reads as the disk with
+ * 'disk' if that is not NULL.  A failure is a failed CHECK with 'what' in
+ * it; the image is then kept.
+ */
+extern void qemu_submit (const void *bytes, uint64_t size,
+                         enum qemu_want want, const void *disk,
+                         uint64_t disk_size, const char *what);
+/* Until all have been done. */
+extern void qemu_wait (void);
+/* How many were. */
+extern unsigned long qemu_checks (void), qemu_reads (void);
+
+#endif /* CRASH_QEMU_H */

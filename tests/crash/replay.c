@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* replay.c - see replay.h.
+ *
+ * Owns      the rule of what a crash may leave behind:
+ *           - an operation that had ended before a flush began, which has
+ *             ended since, is there;
+ *           - any other that has begun may be there, or not, or some of its
+ *             sectors of 512 bytes: these are never torn;
+ *           - what a flush that failed should have made durable has been
+ *             forgotten by the host: no later flush will do it.
+ * Method    'base' is what is durable.  A state is made in 'scratch' by
+ *           adding operations in the order of their ends, and taken back by
+ *           copying the touched sectors from 'base'.  At each moment comes
+ *           the state with all that had ended ("prefix"), and that with an
+ *           operation that was under way, whole and torn.  Before a flush
+ *           ends come subsets of all that is not durable: all of them if
+ *           there are few operations; else by kind of metadata, without
+ *           one, with only one, and random ones.
+ *           The hash of a state is the sum of its sectors' hashes.
+ * Does not  look at what is in the states.
+ */
+#include "config.h"
+
+#include "replay.h"
+
+#include "ledger.h"
+#include "tag.h"
+#include "unit.h"
+
+struct event {
+  uint64_t tick;
+  struct host_op *op;
+  bool end;
+};
+
+struct replayer {
+  const struct host *h;
+  const struct replay_spec *spec;
+  state_fn fn;
+  void *opaque;
+  struct rng rng;
+  bool stopped;
+
+  struct event *events;
+  size_t nr_events;
+  struct host_op **pending;     /* begun, not durable; by end */
+  uint64_t doubtful;            /* never durable: what had ended before */
+  size_t nr_pending;
+  unsigned char *choice;        /* of each: what a state has of it */
+
+  unsigned char *base, *scratch;
+  uint64_t base_size, scratch_size, hash;
+  uint32_t *touched;            /* sectors in which they differ */
+  size_t nr_touched, touched_room;
+  char how[200];
+};
+
+/* ---- A state ----------------------------------------------------------- */
+
+enum choice { NOTHING, ALL, TORN };
+
+static uint64_t
+hash_sector (const unsigned char *bytes, uint64_t sector)
+{
+  uint64_t h = sector * UINT64_C (0x9e3779b97f4a7c15), any = 0;
+
+  for (unsigned i = 0; i < SECTOR; i += 8) {
+    uint64_t v;
+
+    memcpy (&v, bytes + sector * SECTOR + i, 8);
+    any |= v;
+    h = (h ^ v) * UINT64_C (0x9fb21c651e98df25);
+    h ^= h >> 29;
+  }
+  return any ? h : 0;
+}
+
+static void
+touch (struct replayer *r, uint64_t sector)
+{
+  if (r->nr_touched == r->touched_room) {
+    r->touched_room = r->touched_room ? 2 * r->touched_room : 1024;
+    r->touched = realloc (r->touched,
+                          r->touched_room * sizeof *r->touched);
+    REQUIRE (r->touched != NULL);
+  }
+  r->touched[r->nr_touched++] = (uint32_t) sector;
+}
+
+/* The part of [host_off, +len) that lies in one sector; data NULL: zeros. */
+static void
+put_sector (struct replayer *r, uint64_t host_off, uint64_t len,
+            const unsigned char *data)
+{
+  const uint64_t sector = host_off / SECTOR;
+
+  touch (r, sector);
+  r->hash -= hash_sector (r->scratch, sector);
+  if (data != NULL)
+    memcpy (r->scratch + host_off, data, len);
+  else
+    memset (r->scratch + host_off, 0, len);
+  r->hash += hash_sector (r->scratch, sector);
+}
+
+static void
+put_range (struct replayer *r, const struct host_op *op, enum choice choice)
+{
+  const uint64_t end = op->host_off + op->len;
+  /* Torn: a beginning, an end, or sectors here and there. */
+  const uint64_t how = choice == TORN ? rng_next (&r->rng) : 0;
+  const uint64_t edge = op->len ? how / 4 % op->len + op->host_off : 0;
+
+  for (uint64_t at = op->host_off, next; at < end; at = next) {
+    next = (at / SECTOR + 1) * SECTOR;
+    if (next > end)
+      next = end;
+    if (choice == TORN && (how % 4 == 0 ? at > edge :
+                           how % 4 == 1 ? at <= edge :
+                           rng_next (&r->rng) % 2))
+      continue;
+    put_sector (r, at, next - at,
+                op->data ? op->data + (at - op->host_off) : NULL);
+    if (r->scratch_size < next)
+      r->scratch_size = next;
+  }
+}
+
+static void
+put (struct replayer *r, const struct host_op *op, enum choice choice)
+{
+  if (choice == NOTHING)
+    return;
+  switch (op->kind) {
+  case HOST_WRITE:
+  case HOST_ZERO:
+  case HOST_TRIM:
+    put_range (r, op, choice);
+    break;
+  case HOST_GROW:
+    if (r->scratch_size < op->host_off)
+      r->scratch_size = op->host_off;
+    break;
+  case HOST_CUT:
+    if (r->scratch_size > op->host_off) {
+      const struct host_op rest = {
+        .kind = HOST_ZERO, .host_off = op->host_off,
+        .len = r->scratch_size - op->host_off,
+      };
+
+      put_range (r, &rest, ALL);
+      r->scratch_size = op->host_off;
+    }
+    break;
+  case HOST_READ:
+  case HOST_FLUSH:
+    break;
+  }
+}
+
+static void
+take_back (struct replayer *r)
+{
+  for (size_t i = 0; i < r->nr_touched; ++i) {
+    const uint64_t sector = r->touched[i];
+
+    r->hash -= hash_sector (r->scratch, sector);
+    memcpy (r->scratch + sector * SECTOR, r->base + sector * SECTOR, SECTOR);
+    r->hash += hash_sector (r->scratch, sector);
+  }
+  r->nr_touched = 0;
+  r->scratch_size = r->base_size;
+}
+
+/* The state that r->choice describes. */
+static void
+emit (struct replayer *r, uint64_t tick, const char *what)
+{
+  struct state state;
+  unsigned nr = 0;
+
+  if (r->stopped)
+    return;
+  for (size_t i = 0; i < r->nr_pending; ++i) {
+    put (r, r->pending[i], r->choice[i]);
+    nr += r->choice[i] != NOTHING;
+  }
+  snprintf (r->how, sizeof r->how, "before tick %" PRIu64 ": %s, %u of %zu "
+            "operations that are not durable", tick, what, nr,
+            r->nr_pending);
+  state = (struct state) {
+    .bytes = r->scratch, .size = r->scratch_size,
+    .hash = r->hash + r->scratch_size * UINT64_C (0x2545f4914f6cdd1d),
+    .tick = tick, .how = r->how,
+  };
+  if (!r->fn (r->opaque, &state))
+    r->stopped = true;
+  take_back (r);
+}
+
+/* ---- Which states ------------------------------------------------------ */
+
+static void
+choose_ended (struct replayer *r)
+{
+  for (size_t i = 0; i < r->nr_pending; ++i)
+    r->choice[i] = r->pending[i]->end != TICK_NEVER ? ALL : NOTHING;
+}
+
+/* Something of its own: a class of writes, zeroing, trimming, the size. */
+static unsigned
+group_of (const struct host_op *op)
+{
+  switch (op->kind) {
+  case HOST_WRITE:
+    return op->io_class;
+  case HOST_ZERO:
+    return QCOW2_IO_NR_CLASSES;
+  case HOST_TRIM:
+    return QCOW2_IO_NR_CLASSES + 1;
+  case HOST_GROW:
+  case HOST_CUT:
+  case HOST_READ:
+  case HOST_FLUSH:
+    break;
+  }
+  return QCOW2_IO_NR_CLASSES + 2;
+}
+
+static void
+emit_groups (struct replayer *r, uint64_t tick)
+{
+  unsigned present = 0;
+
+  for (size_t i = 0; i < r->nr_pending; ++i)
+    present |= 1u << group_of (r->pending[i]);
+  for (unsigned set = present;; set = (set - 1) & present) {
+    for (size_t i = 0; i < r->nr_pending; ++i)
+      r->choice[i] = set & 1u << group_of (r->pending[i]) ? ALL : NOTHING;
+    emit (r, tick, "some kinds of operations");
+    if (set == 0)
+      break;
+  }
+}
+
+static void
+emit_random (struct replayer *r, uint64_t tick)
+{
+  static const unsigned of_eight[] = { 1, 4, 7, 4 };
+  const uint64_t way = rng_below (&r->rng, 6);
+
+  if (way < 2) {
+    /* All but one; one alone. */
+    memset (r->choice, way == 0 ? ALL : NOTHING, r->nr_pending);
+    r->choice[rng_below (&r->rng, r->nr_pending)] ^= ALL;
+    emit (r, tick, way == 0 ? "all but one" : "only one");
+    return;
+  }
+  for (size_t i = 0; i < r->nr_pending; ++i)
+    r->choice[i] = rng_below (&r->rng, 8) < of_eight[way - 2] ?
+      (rng_below (&r->rng, 8) == 0 ? TORN : ALL) : NOTHING;
+  emit (r, tick, "random operations");
+}
+
+static void
+emit_subsets (struct replayer *r, uint64_t tick)
+{
+  const unsigned max = r->spec->all_subsets;
+
+  if (r->nr_pending == 0)
+    return;
+  if (r->nr_pending <= max) {
+    for (uint64_t set = 0; set < UINT64_C (1) << r->nr_pending; ++set) {
+      for (size_t i = 0; i < r->nr_pending; ++i)
+        r->choice[i] = set >> i & 1 ? ALL : NOTHING;
+      emit (r, tick, "a subset");
+    }
+    memset (r->choice, ALL, r->nr_pending);
+    r->choice[rng_below (&r->rng, r->nr_pending)] = TORN;
+    emit (r, tick, "one torn");
+    return;
+  }
+  emit_groups (r, tick);
+  for (unsigned i = 0; i < r->spec->subsets; ++i)
+    emit_random (r, tick);
+}
+
+/* ---- Through the log --------------------------------------------------- */
+
+static int
+by_tick (const void *a, const void *b)
+{
+  const struct event *const x = a, *const y = b;
+
+  return x->tick < y->tick ? -1 : x->tick > y->tick;
+}
+
+static void
+list_events (struct replayer *r)
+{
+  r->events = calloc (2 * r->h->nr_log + 1, sizeof *r->events);
+  r->pending = calloc (r->h->nr_log + 1, sizeof *r->pending);
+  r->choice = calloc (r->h->nr_log + 1, 1);
+  REQUIRE (r->events != NULL && r->pending != NULL && r->choice != NULL);
+  for (size_t i = 0; i < r->h->nr_log; ++i) {
+    struct host_op *const op = r->h->log[i];
+
+    REQUIRE (op->end != TICK_NEVER);
+    r->events[r->nr_events++] = (struct event) { op->start, op, false };
+    r->events[r->nr_events++] = (struct event) { op->end, op, true };
+  }
+  qsort (r->events, r->nr_events, sizeof *r->events, by_tick);
+}
+
+/* It has ended: its place is behind all that have, before all that run. */
+static void
+move_to_its_end (struct replayer *r, const struct host_op *op)
+{
+  size_t from = 0, to = 0;
+  struct host_op *moved;
+
+  while (r->pending[from] != op)
+    ++from;
+  moved = r->pending[from];
+  memmove (r->pending + from, r->pending + from + 1,
+           (r->nr_pending - from - 1) * sizeof *r->pending);
+  while (to < r->nr_pending - 1 && r->pending[to]->end < moved->end)
+    ++to;
+  memmove (r->pending + to + 1, r->pending + to,
+           (r->nr_pending - 1 - to) * sizeof *r->pending);
+  r->pending[to] = moved;
+}
+
+/* A flush that began at 'start' has ended. */
+static void
+make_durable (struct replayer *r, uint64_t start)
+{
+  size_t kept = 0;
+
+  for (size_t i = 0; i < r->nr_pending; ++i)
+    if (r->pending[i]->end < start && r->pending[i]->end > r->doubtful)
+      put (r, r->pending[i], ALL);
+    else
+      r->pending[kept++] = r->pending[i];
+  r->nr_pending = kept;
+  for (size_t i = 0; i < r->nr_touched; ++i)
+    memcpy (r->base + r->touched[i] * (size_t) SECTOR,
+            r->scratch + r->touched[i] * (size_t) SECTOR, SECTOR);
+  r->nr_touched = 0;
+  r->base_size = r->scratch_size;
+}
+
+static void
+step (struct replayer *r, const struct event *e, uint64_t next_tick)
+{
+  const bool often =
+    rng_below (&r->rng, 100) < r->spec->prefix_percent;
+
+  if (e->end)
+    e->op->end = e->tick;
+  if (e->op->kind == HOST_FLUSH) {
+    if (e->end) {
+      emit_subsets (r, e->tick);
+      if (e->op->failed)
+        r->doubtful = e->op->start;
+      else
+        make_durable (r, e->op->start);
+    }
+    return;
+  }
+  if (!e->end) {
+    r->pending[r->nr_pending++] = e->op;
+    if (!often)
+      return;
+    choose_ended (r);
+    r->choice[r->nr_pending - 1] = ALL;
+    emit (r, next_tick, "one under way, done");
+    if (e->op->len <= SECTOR)
+      return;
+    choose_ended (r);
+    r->choice[r->nr_pending - 1] = TORN;
+    emit (r, next_tick, "one under way, torn");
+    return;
+  }
+  move_to_its_end (r, e->op);
+  if (!often)
+    return;
+  choose_ended (r);
+  emit (r, next_tick, "prefix");
+}
+
+static void
+init (struct replayer *r)
+{
+  const uint64_t capacity = r->h->spec.capacity;
+
+  r->base = malloc (capacity);
+  r->scratch = malloc (capacity);
+  REQUIRE (r->base != NULL && r->scratch != NULL);
+  memcpy (r->base, r->h->initial, capacity);
+  memcpy (r->scratch, r->h->initial, capacity);
+  r->base_size = r->scratch_size = r->h->initial_size;
+  for (uint64_t i = 0; i < capacity / SECTOR; ++i)
+    r->hash += hash_sector (r->base, i);
+  list_events (r);
+}
+
+bool
+replay (const struct host *h, const struct replay_spec *spec, state_fn fn,
+        void *opaque)
+{
+  struct replayer r = {
+    .h = h, .spec = spec, .fn = fn, .opaque = opaque, .rng = { spec->seed },
+  };
+
+  init (&r);
+  /* An end is later than any tick until it comes. */
+  for (size_t i = 0; i < r.nr_events; ++i)
+    if (r.events[i].end)
+      r.events[i].op->end = TICK_NEVER;
+  for (size_t i = 0; i < r.nr_events; ++i)
+    step (&r, &r.events[i],
+          i + 1 < r.nr_events ? r.events[i + 1].tick : h->clock + 1);
+  emit_subsets (&r, h->clock + 1);
+  free (r.base);
+  free (r.scratch);
+  free (r.events);
+  free (r.pending);
+  free (r.choice);
+  free (r.touched);
+  return !r.stopped;
+}

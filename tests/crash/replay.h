@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* replay.h - the files that a crash could leave behind.
+ *
+ * From the log of a host: at every moment, what has been made durable by a
+ * flush is there; of the rest, any part may be.  See replay.c.
+ */
+#ifndef CRASH_REPLAY_H
+#define CRASH_REPLAY_H
+
+#include "host.h"
+
+struct state {
+  const unsigned char *bytes;   /* constant during the call */
+  uint64_t size;
+  uint64_t hash;                /* of bytes and size */
+  uint64_t tick;                /* the crash is just before this */
+  const char *how;              /* for messages */
+};
+
+/* Return false: no more, please. */
+typedef bool (*state_fn) (void *opaque, const struct state *state);
+
+struct replay_spec {
+  uint64_t seed;
+  unsigned all_subsets;         /* of up to so many operations */
+  unsigned subsets;             /* of more: so many, chosen at random */
+  unsigned prefix_percent;      /* of the moments */
+};
+
+/* Ticks never descend.  Returns false if 'fn' did. */
+extern bool replay (const struct host *h, const struct replay_spec *spec,
+                    state_fn fn, void *opaque);
+
+#endif /* CRASH_REPLAY_H */

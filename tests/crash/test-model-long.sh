@@ -1,0 +1,8 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# More seeds than make check has time for; part of make check-long.
+set -e
+
+: "${top_builddir:?}"
+exec "$top_builddir/tests/unit/test-write-model" "${MODEL_SEED:-100000}" \
+     "${MODEL_RUNS:-6000}"

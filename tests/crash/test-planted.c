@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-planted.c - the crash tests bite.
+ *
+ * Linked with a copy of the engine that has the bugs of base/plant.h built
+ * in; each is switched on in turn, and some state must show it.  With none
+ * of them the same campaigns find nothing.
+ *
+ * Owns      the switch, q2_planted.
+ * Method    a process for each bug, since an engine that is wrong may also
+ *           end in an assertion of its own.
+ */
+#include "config.h"
+
+#include "base/plant.h"
+#include "campaign.h"
+#include "qemu.h"
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int q2_planted;
+
+#define MAX_RUNS 6
+#define MAX_SECONDS 120
+#define CAUGHT 9                /* exit status of a child */
+
+static const struct plant {
+  int nr;
+  const char *name;
+  const char *workloads[4];     /* where to look, NULL: no more */
+} plants[] = {
+  { 0, "no bug",
+    { "storm-4k", "tiny-64-bit", "threads-4k", "snapshot-4k" } },
+  { Q2_PLANT_SKIP_FLUSH_2A, "no flush after step 2a",
+    { "storm-4k", "random-4k" } },
+  { Q2_PLANT_SKIP_FLUSH_2B, "no flush after step 2b",
+    { "tiny-64-bit", "refcount-table" } },
+  { Q2_PLANT_EARLY_RELEASE, "space is released before step 3 is flushed",
+    { "storm-4k", "fixed-tight" } },
+  { Q2_PLANT_EARLY_L1, "L1 entries are written in step 2a",
+    { "tiny-64-bit", "snapshot-512" } },
+  { Q2_PLANT_REUSE, "space is used again before the commit",
+    { "storm-4k", "fixed-tight" } },
+  { Q2_PLANT_RELEASE_GATHERING, "a commit releases what the next one lets go",
+    { "threads-4k", "threads-tight", "threads-hot" } },
+  { Q2_PLANT_JOIN_RUNNING, "a flush joins the commit that is running",
+    { "threads-4k", "threads-hot", "threads-growth" } },
+};
+
+#define NR_PLANTS (sizeof plants / sizeof plants[0])
+
+static const struct workload *
+find (const char *name)
+{
+  for (size_t i = 0; i < campaign_nr_workloads; ++i)
+    if (strcmp (campaign_workloads[i].name, name) == 0)
+      return &campaign_workloads[i];
+  abort ();
+}
+
+/* Run the campaigns until one finds something. */
+static int
+hunt (const struct plant *plant, unsigned runs)
+{
+  q2_planted = plant->nr;
+  qemu_init ();
+  for (unsigned run = 0; run < runs; ++run)
+    for (unsigned i = 0; i < 4 && plant->workloads[i] != NULL; ++i) {
+      struct campaign c = {
+        .seed = 100 + run, .requests_percent = 60, .subsets = 30,
+        .quiet = true,
+      };
+
+      campaign_run (&c, find (plant->workloads[i]));
+      if (c.failures > 0) {
+        printf ("%s: found after %u runs, %lu states: %s\n", plant->name,
+                run + 1, c.states, c.first);
+        fflush (stdout);
+        return CAUGHT;
+      }
+    }
+  return unit_failures () > 0 ? 1 : 0;
+}
+
+/* Its complaints are expected, and nobody wants to read them. */
+static int
+hunt_in_child (const struct plant *plant, unsigned runs)
+{
+  const pid_t pid = fork ();
+  int status;
+
+  REQUIRE (pid != -1);
+  if (pid == 0) {
+    alarm (MAX_SECONDS);
+    if (plant->nr != 0) {
+      const int null = open ("/dev/null", O_WRONLY);
+
+      dup2 (null, 2);
+    }
+    status = hunt (plant, runs);
+    qemu_finish ();
+    _exit (status);
+  }
+  while (waitpid (pid, &status, 0) == -1)
+    REQUIRE (errno == EINTR);
+  if (WIFSIGNALED (status))
+    printf ("%s: ended by signal %d\n", plant->name, WTERMSIG (status));
+  return WIFEXITED (status) ? WEXITSTATUS (status) : 128;
+}
+
+int
+main (int argc, char *argv[])
+{
+  for (size_t i = 0; i < NR_PLANTS; ++i) {
+    const struct plant *const plant = &plants[i];
+    int status;
+
+    if (argc > 1 && atoi (argv[1]) != plant->nr)
+      continue;
+    fflush (stdout);
+    status = hunt_in_child (plant, plant->nr ? MAX_RUNS : 2);
+    if (status == UNIT_SKIP)
+      return UNIT_SKIP;
+    unit_check (status == (plant->nr ? CAUGHT : 0), __FILE__, __LINE__,
+                "%s: exit status %d", plant->name, status);
+  }
+  return unit_finish ();
+}

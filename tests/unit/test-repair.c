@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-repair.c - repairing refcounts: what it makes of damaged images, and
+ * of a crash or a failure at any point of it.
+ *
+ * The image builder's refcounts are the truth; after a repair they must be
+ * as they were, but for clusters that the repair itself has taken or freed.
+ */
+#include "config.h"
+
+#include "alloc/recount.h"
+#include "alloc/repair.h"
+#include "format/refcount_bits.h"
+
+#include "base/be.h"
+
+#include "memory_disk.h"
+#include "random_image.h"
+#include "unit.h"
+
+#include <errno.h>
+
+#define COPIED (UINT64_C (1) << 63)
+
+struct image {
+  struct random_image r;
+  struct memory_disk d;
+  struct q2_header h;
+  struct q2_header undamaged;
+  struct q2_geometry geo;
+};
+
+static void
+decode (struct memory_disk *d, struct q2_header *h, struct q2_geometry *geo)
+{
+  const size_t len = UINT64_C (1) << 21;
+  unsigned char *const area = malloc (len);
+  struct qcow2_error err;
+
+  REQUIRE (area != NULL);
+  REQUIRE (q2_io_read (&d->io, area, len, 0, QCOW2_IO_HEADER, &err) == 0);
+  REQUIRE (q2_header_decode (area, len, h, geo, &err) == 0);
+  free (area);
+}
+
+/* ---- The truth --------------------------------------------------------- */
+
+/* The refcount of a cluster that the first 'size' bytes of a file store. */
+static uint64_t
+stored (const unsigned char *bytes, uint64_t size, const struct q2_header *h,
+        const struct q2_geometry *geo, uint64_t cluster)
+{
+  const uint64_t idx = cluster >> geo->refblock_bits;
+  const uint64_t at = h->refcount_table_offset + 8 * idx;
+  uint64_t block;
+
+  if (idx * 8 >= (uint64_t) h->refcount_table_clusters << geo->cluster_bits
+      || at + 8 > size)
+    return 0;
+  block = load_be64 (bytes + at);
+  if (block == 0 || block + geo->cluster_size > size)
+    return 0;
+  return q2_refcount_get (bytes + block, geo->refcount_order, cluster &
+                          ((UINT64_C (1) << geo->refblock_bits) - 1));
+}
+
+/* What the builder has in use, up to its refcounts, which come last. */
+static void
+check_content (const struct image *before, const struct memory_disk *d)
+{
+  const struct image_builder *const b = &before->r.b;
+  const uint64_t size = b->cluster_size;
+  const uint64_t end = before->undamaged.refcount_table_offset;
+
+  CHECK (d->stored >= end);
+  for (uint64_t off = 0; off < end; off += size) {
+    const uint64_t skip = off == 0 ? 512 : 0;
+
+    if (stored (b->bytes, b->size, &before->undamaged, &before->geo,
+                off / size) == 0)
+      continue;
+    if (!CHECK_BYTES (d->bytes + off + skip, b->bytes + off + skip,
+                      size - skip))
+      break;
+  }
+}
+
+/* Every refcount is what counting gives, no flag is wrong, and all data is
+ * where it was.
+ */
+static void
+check_sound (const struct image *before, struct memory_disk *d, bool dirty)
+{
+  struct q2_header h;
+  struct q2_geometry geo;
+  struct q2_recount rc;
+  struct qcow2_error err;
+  uint64_t clusters;
+
+  decode (d, &h, &geo);
+  CHECK_EQ (!!(h.incompatible & Q2_INCOMPAT_DIRTY), dirty);
+  if (!CHECK (q2_recount (&rc, &d->io, &h, &geo, NULL, NULL, &err) == 0)) {
+    fprintf (stderr, "%s\n", err.text);
+    return;
+  }
+  clusters = (d->size >> geo.cluster_bits) + 100;
+  for (uint64_t c = 0; c < clusters; ++c)
+    if (!CHECK_EQ (stored (d->bytes, d->stored, &h, &geo, c),
+                   q2_counts_get (rc.counts, c).count))
+      break;
+  CHECK (!rc.flags_are_wrong);
+  check_content (before, d);
+  q2_recount_free (&rc);
+}
+
+/* ---- Damage ------------------------------------------------------------ */
+
+enum damage {
+  NONE, FLIP, FILL, ZERO, LOSE_ONE, LOSE_ALL, FLAGS, NR_DAMAGES, SHORT_TABLE
+};
+
+static uint64_t
+table_entries (const struct image *i)
+{
+  return ((uint64_t) i->h.refcount_table_clusters << i->geo.cluster_bits) / 8;
+}
+
+/* Place of a random entry of the table that is in use. */
+static uint64_t
+pick_block (const struct image *i, struct rng *rng)
+{
+  for (;;) {
+    const uint64_t at = i->h.refcount_table_offset +
+      8 * rng_below (rng, table_entries (i));
+
+    if (load_be64 (i->r.b.bytes + at) != 0)
+      return at;
+  }
+}
+
+static void
+flip_flags (struct image *i, struct rng *rng, unsigned char *p)
+{
+  const struct image_builder *const b = &i->r.b;
+
+  for (uint64_t c = i->r.base / b->cluster_size;
+       c * b->cluster_size < i->r.base + i->r.len; ++c)
+    if (builder_entry_off (b, c) && rng_below (rng, 2))
+      p[builder_entry_off (b, c)] ^= 0x80;
+  for (uint64_t l1 = 0; l1 < b->l1_entries; ++l1)
+    if (rng_below (rng, 4) == 0)
+      p[b->l1_off + 8 * l1] ^= 0x80;
+}
+
+/* What the blocks were is free now, and may hold anything. */
+static void
+lose_all (const struct image *i, struct rng *rng, unsigned char *p)
+{
+  for (uint64_t n = 0; n < table_entries (i); ++n) {
+    unsigned char *const entry = p + i->h.refcount_table_offset + 8 * n;
+
+    if (load_be64 (entry) != 0)
+      rng_fill (rng, p + load_be64 (entry), i->geo.cluster_size);
+    memset (entry, 0, 8);
+  }
+}
+
+static void
+damage_bytes (struct image *i, struct rng *rng, enum damage damage,
+              unsigned char *p)
+{
+  const uint64_t at = pick_block (i, rng), size = i->geo.cluster_size;
+  unsigned char *const block = p + load_be64 (p + at);
+
+  switch (damage) {
+  case FLIP:
+    for (unsigned n = 0; n < 10; ++n)
+      block[rng_below (rng, size)] ^= (unsigned char) (1 + rng_below (rng,
+                                                                      255));
+    break;
+  case FILL: rng_fill (rng, block, size); break;
+  case ZERO: memset (block, 0, size); break;
+  case LOSE_ONE: memset (p + at, 0, 8); break;
+  case SHORT_TABLE:
+    store_be32 (p + 56, 1);
+    lose_all (i, rng, p);
+    rng_fill (rng, p + i->h.refcount_table_offset + size,
+              (i->h.refcount_table_clusters - 1) * size);
+    break;
+  case LOSE_ALL: lose_all (i, rng, p); break;
+  case FLAGS: flip_flags (i, rng, p); break;
+  case NONE:
+  case NR_DAMAGES: break;
+  }
+}
+
+/* Does the damage, sets the dirty bit, and decodes the header again. */
+static void
+damage_image (struct image *i, struct rng *rng, enum damage damage)
+{
+  unsigned char *const p = malloc (i->r.b.size);
+
+  REQUIRE (p != NULL);
+  memcpy (p, i->r.b.bytes, i->r.b.size);
+  damage_bytes (i, rng, damage, p);
+  p[79] |= 1;
+  memory_disk_init (&i->d, p, i->r.b.size);
+  decode (&i->d, &i->h, &i->geo);
+  free (p);
+}
+
+static void
+make_image (struct image *i, struct rng *rng, enum damage damage)
+{
+  struct image_spec spec = random_spec (rng);
+
+  spec.version = 3;
+  random_image_init (&i->r, rng, &spec, 64 << 10);
+  memory_disk_init (&i->d, i->r.b.bytes, i->r.b.size);
+  decode (&i->d, &i->undamaged, &i->geo);
+  i->h = i->undamaged;
+  memory_disk_free (&i->d);
+  damage_image (i, rng, damage);
+}
+
+static void
+free_image (struct image *i)
+{
+  memory_disk_free (&i->d);
+  random_image_free (&i->r);
+}
+
+/* ---- Repairing --------------------------------------------------------- */
+
+/* Scan and write; the header is read from the disk. */
+static int
+repair (struct memory_disk *d, struct q2_repair_info *ret_info,
+        struct qcow2_error *err)
+{
+  struct q2_header h, after;
+  struct q2_geometry geo;
+  struct q2_repair *r;
+  const unsigned long changes = d->changes;
+  bool was_dirty;
+  int result;
+
+  decode (d, &h, &geo);
+  r = q2_repair_scan (&d->io, &h, &geo, NULL, NULL, err);
+  CHECK_EQ (d->changes, changes); /* the scan only reads */
+  if (r == NULL)
+    return -1;
+  *ret_info = *q2_repair_get_info (r);
+  was_dirty = h.incompatible & Q2_INCOMPAT_DIRTY;
+  result = was_dirty
+    ? q2_repair_write (r, &d->io, &h, &geo, err) : 0;
+  q2_repair_free (r);
+  if (result == 0) {
+    decode (d, &after, &geo);   /* the struct says what the disk says */
+    CHECK_EQ (h.incompatible, after.incompatible);
+    CHECK_EQ (h.refcount_table_offset, after.refcount_table_offset);
+    CHECK_EQ (h.refcount_table_clusters, after.refcount_table_clusters);
+    /* Everything is durable; unless the last flush of another repair has
+     * failed, which is nothing that the image knows.
+     */
+    CHECK (d->nr_pending == 0 || !was_dirty);
+  }
+  return result;
+}
+
+static void
+check_info (enum damage damage, const struct q2_repair_info *info)
+{
+  const bool refcounts = info->too_high + info->too_low > 0;
+
+  switch (damage) {
+  case NONE:
+    CHECK (!refcounts && !info->missing_blocks && !info->wrong_flags);
+    break;
+  case FLIP:
+  case FILL:
+  case ZERO:
+    CHECK (refcounts && !info->missing_blocks && !info->wrong_flags);
+    break;
+  case LOSE_ONE:
+    CHECK_EQ (info->missing_blocks, 1);
+    break;
+  case LOSE_ALL:
+  case SHORT_TABLE:
+    CHECK (info->missing_blocks > 0);
+    break;
+  case FLAGS:
+    CHECK (!refcounts && !info->missing_blocks);
+    break;
+  case NR_DAMAGES: break;
+  }
+}
+
+static void
+test_repair (uint64_t seed, enum damage damage)
+{
+  struct rng rng = { seed * NR_DAMAGES + damage };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i;
+
+  make_image (&i, &rng, damage);
+  unit_context ("seed %" PRIu64 ", damage %d: %s", seed, (int) damage,
+                random_image_describe (&i.r));
+  if (CHECK (repair (&i.d, &info, &err) == 0)) {
+    check_info (damage, &info);
+    check_sound (&i, &i.d, false);
+    /* One flush for each step, and no write that nothing needs. */
+    CHECK (i.d.flushes <= 4);
+    if (damage == NONE)
+      CHECK (i.d.writes == 1 && i.d.flushes == 1);
+  }
+  else
+    fprintf (stderr, "%s\n", err.text);
+  free_image (&i);
+}
+
+/* ---- Crashes ----------------------------------------------------------- */
+
+struct crash {
+  const struct image *image;
+  struct rng rng;
+  uint64_t states, dirty;
+};
+
+/* Before each change: what if the power goes now. */
+static void
+crash_here (struct memory_disk *d, void *opaque)
+{
+  struct crash *const c = opaque;
+
+  for (unsigned n = 0; n < 5; ++n) {
+    struct q2_repair_info info;
+    struct qcow2_error err;
+    struct memory_disk after;
+
+    memory_disk_crash (d, n == 0 ? NULL : &c->rng, &after);
+    c->dirty += after.bytes[79] & 1;
+    c->states++;
+    /* A repair that has cleared the bit is complete. */
+    if (!(after.bytes[79] & 1))
+      check_sound (c->image, &after, false);
+    if (CHECK (repair (&after, &info, &err) == 0))
+      check_sound (c->image, &after, false);
+    else
+      fprintf (stderr, "%s\n", err.text);
+    memory_disk_free (&after);
+  }
+}
+
+static void
+test_crash (uint64_t seed, enum damage damage)
+{
+  struct rng rng = { seed * NR_DAMAGES + damage };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i;
+  struct crash crash = { &i, { seed }, 0, 0 };
+
+  make_image (&i, &rng, damage);
+  unit_context ("crash, seed %" PRIu64 ", damage %d: %s", seed, (int) damage,
+                random_image_describe (&i.r));
+  i.d.before_change = crash_here;
+  i.d.opaque = &crash;
+  CHECK (repair (&i.d, &info, &err) == 0);
+  CHECK (crash.states >= 6 && crash.dirty >= 3);
+  free_image (&i);
+}
+
+/* Each change failing in turn. */
+static void
+test_faults (uint64_t seed, enum damage damage)
+{
+  unsigned long n = 1;
+
+  for (;; ++n) {
+    struct rng rng = { seed * NR_DAMAGES + damage };
+    struct q2_repair_info info;
+    struct qcow2_error err;
+    struct image i;
+    bool failed;
+
+    make_image (&i, &rng, damage);
+    unit_context ("change %lu fails, seed %" PRIu64 ", damage %d: %s", n,
+                  seed, (int) damage, random_image_describe (&i.r));
+    i.d.fail_at = n;
+    i.d.fail_errnum = n % 2 ? EIO : ENOSPC;
+    failed = repair (&i.d, &info, &err) == -1;
+    if (failed) {
+      CHECK (err.kind == QCOW2_ERR_IO || err.kind == QCOW2_ERR_NO_SPACE);
+      CHECK (i.d.fail_at <= i.d.changes);
+      i.d.fail_at = 0;
+      CHECK (repair (&i.d, &info, &err) == 0);
+    }
+    check_sound (&i, &i.d, false);
+    free_image (&i);
+    if (!failed)
+      break;
+  }
+  CHECK (n > 2);
+}
+
+/* ---- Special cases ----------------------------------------------------- */
+
+static void
+test_lazy (void)
+{
+  struct rng rng = { 3 };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i;
+
+  unit_context ("%s", "lazy refcounts");
+  make_image (&i, &rng, FILL);
+  i.d.bytes[87] |= 1;
+  CHECK (repair (&i.d, &info, &err) == 0);
+  i.d.bytes[87] &= 0xfe;
+  check_sound (&i, &i.d, true);
+  i.d.bytes[87] |= 1;
+  i.d.changes = 0;
+  CHECK (repair (&i.d, &info, &err) == 0);
+  CHECK_EQ (i.d.changes, 0);
+  free_image (&i);
+}
+
+/* Every cluster of a device that cannot grow is in use, and the blocks are
+ * gone: an error, before anything has been written.
+ */
+static void
+test_no_space (void)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 12, .refcount_order = 4,
+    .virtual_size = 1 << 20,
+  };
+  unsigned char cluster[4096] = { 1 };
+  struct rng rng = { 1 };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i = { 0 };
+
+  unit_context ("%s", "no space");
+  builder_init (&i.r.b, &spec);
+  for (unsigned c = 0; c < 40; ++c)
+    builder_data (&i.r.b, c, cluster);
+  builder_finish (&i.r.b);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  damage_image (&i, &rng, LOSE_ALL);
+  i.d.capacity = i.d.size;
+  /* The block that was lost is free: the repair finds it. */
+  CHECK (repair (&i.d, &info, &err) == 0);
+  check_sound (&i, &i.d, false);
+  CHECK_EQ (i.d.size, i.r.b.size);
+  memory_disk_free (&i.d);
+
+  damage_image (&i, &rng, LOSE_ALL);
+  memory_disk_resize (&i.d, i.r.b.size - 4096); /* cut: no free cluster */
+  i.d.capacity = i.d.size;
+  CHECK (repair (&i.d, &info, &err) == -1);
+  CHECK_EQ (err.kind, QCOW2_ERR_NO_SPACE);
+  CHECK_EQ (i.d.writes, 0);
+  i.d.capacity = i.d.size + 4096;
+  CHECK (repair (&i.d, &info, &err) == 0);
+  check_sound (&i, &i.d, false);
+  builder_free (&i.r.b);
+  memory_disk_free (&i.d);
+}
+
+/* Data that a crash has cut off gets its place in the file back; for that
+ * the refcount table must move, to where the file has garbage.  What if the
+ * power goes then?
+ */
+static void
+test_past_end (uint64_t seed)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 9, .refcount_order = 4,
+    .virtual_size = 1 << 20,
+  };
+  unsigned char cluster[512] = { 1 };
+  struct rng rng = { seed };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i = { 0 };
+  struct crash crash = { &i, { seed }, 0, 0 };
+  uint64_t off, garbage;
+
+  unit_context ("past the end, seed %" PRIu64, seed);
+  builder_init (&i.r.b, &spec);
+  builder_data (&i.r.b, 0, cluster);
+  off = builder_entry_off (&i.r.b, 0) + 8;
+  builder_finish (&i.r.b);
+  garbage = builder_alloc (&i.r.b, 20);
+  rng_fill (&rng, i.r.b.bytes + garbage, 20 * 512);
+  store_be64 (i.r.b.bytes + off, COPIED | 30000 * 512);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  damage_image (&i, &rng, NONE);
+  i.d.before_change = crash_here;
+  i.d.opaque = &crash;
+  CHECK (repair (&i.d, &info, &err) == 0);
+  CHECK (crash.states > 20);
+  CHECK_EQ (info.missing_blocks, 1);
+  CHECK_EQ (info.too_low, 0);
+  CHECK_EQ (i.d.size, 30001 * 512);
+  decode (&i.d, &i.h, &i.geo);
+  CHECK_EQ (i.undamaged.refcount_table_clusters, 1);
+  CHECK_EQ (i.h.refcount_table_clusters, 2);
+  check_sound (&i, &i.d, false);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
+/* The table has room for every cluster in use, and there is no free one; so
+ * the blocks go to the end of the file, and the table has no room for those.
+ */
+static void
+test_table_just_full (void)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 9, .refcount_order = 6,
+    .virtual_size = 4 << 20,
+  };
+  unsigned char cluster[512] = { 1 };
+  struct rng rng = { 1 };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i = { 0 };
+
+  unit_context ("%s", "table just full");
+  builder_init (&i.r.b, &spec);
+  for (unsigned c = 0; i.r.b.size < 4095 * 512; ++c)
+    builder_data (&i.r.b, c, cluster);
+  builder_finish (&i.r.b);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  REQUIRE (i.h.refcount_table_offset == 4095 * 512);
+  damage_image (&i, &rng, SHORT_TABLE);
+  memory_disk_resize (&i.d, 4096 * 512);
+  CHECK (repair (&i.d, &info, &err) == 0);
+  CHECK_EQ (info.missing_blocks, 64);
+  check_sound (&i, &i.d, false);
+  CHECK (i.d.size > 4096 * 512 && i.d.size < 4170 * 512);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
+/* More users than one bit can tell. */
+static void
+test_width (void)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 12, .refcount_order = 0,
+    .virtual_size = 1 << 20,
+  };
+  unsigned char cluster[4096] = { 1 };
+  struct rng rng = { 1 };
+  struct q2_repair_info info;
+  struct qcow2_error err;
+  struct image i = { 0 };
+  uint64_t data, off;
+
+  unit_context ("%s", "width");
+  builder_init (&i.r.b, &spec);
+  data = builder_data (&i.r.b, 0, cluster);
+  off = builder_entry_off (&i.r.b, 0) + 8;
+  builder_finish (&i.r.b);
+  store_be64 (i.r.b.bytes + off, data);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  damage_image (&i, &rng, NONE);
+  CHECK (repair (&i.d, &info, &err) == -1);
+  CHECK_ERROR (&err, QCOW2_ERR_CORRUPT, data);
+  CHECK_EQ (i.d.changes, 0);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
+int
+main (void)
+{
+  for (int damage = NONE; damage < NR_DAMAGES; ++damage) {
+    for (uint64_t seed = 0; seed < unit_scaled (24); ++seed)
+      test_repair (seed, (enum damage) damage);
+    for (uint64_t seed = 0; seed < unit_scaled (8); ++seed) {
+      test_crash (seed, (enum damage) damage);
+      test_faults (seed, (enum damage) damage);
+    }
+  }
+  test_lazy ();
+  test_no_space ();
+  for (uint64_t seed = 0; seed < unit_scaled (4); ++seed)
+    test_past_end (seed);
+  test_table_just_full ();
+  test_width ();
+  return unit_finish ();
+}

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-write-model.c - the disk is an array of bytes.
+ *
+ * Usage: test-write-model [FIRST-SEED [RUNS]]
+ *
+ * Owns      the choice of images (every version, cluster size, refcount
+ *           width ...), hosts and requests, all from a seed; and the model.
+ * Method    one client, at any byte: the model is exact.  Several clients,
+ *           in whole sectors: the ledger of crash/ tells what may be read.
+ *           At the end the image is closed, opened again, compared, and
+ *           QEMU checks it for errors and leaks, and reads it.
+ */
+#include "config.h"
+
+#include "fsck.h"
+#include "guest.h"
+#include "qemu.h"
+#include "tag.h"
+
+#include <time.h>
+
+/* ---- A random image ------------------------------------------------------ */
+
+struct choice {
+  struct workload w;
+  char options[200], name[300];
+};
+
+static uint64_t
+choose_size (struct rng *rng, unsigned cluster_bits)
+{
+  const uint64_t cluster = UINT64_C (1) << cluster_bits;
+  const uint64_t most = cluster_bits > 18 ? 5 : cluster_bits > 14 ? 24 : 150;
+  uint64_t size = cluster * rng_below (rng, most);
+
+  size += rng_below (rng, 3) == 0 ? cluster :
+    512 * (1 + rng_below (rng, cluster / 512));
+  return size;
+}
+
+static void
+choose_format (struct choice *c, struct rng *rng)
+{
+  struct recipe *const r = &c->w.recipe;
+  const bool v2 = rng_below (rng, 5) == 0;
+  const unsigned order = v2 ? 4 : (unsigned) rng_below (rng, 7);
+  const bool extended = !v2 && rng_below (rng, 4) == 0;
+  const bool lazy = !v2 && rng_below (rng, 8) == 0;
+  bool prealloc;
+
+  r->cluster_bits = extended ? 14 + (unsigned) rng_below (rng, 4) :
+    9 + (unsigned) rng_below (rng, rng_below (rng, 6) == 0 ? 13 : 8);
+  r->disk_size = choose_size (rng, r->cluster_bits);
+  r->fill_percent = rng_below (rng, 3) == 0 ? 0 :
+    (unsigned) rng_below (rng, 100);
+  r->compressed = rng_below (rng, 4) == 0;
+  /* Clusters in which many compressed ones lie need room to count. */
+  if (order > (r->compressed ? 3 : 0) && rng_below (rng, 3) == 0)
+    r->snapshots = 1 + (unsigned) (order > 1 ? rng_below (rng, 2) : 0);
+  prealloc = r->fill_percent == 0 && rng_below (rng, 4) == 0;
+  snprintf (c->options, sizeof c->options,
+            "compat=%s,cluster_size=%" PRIu64 "%s%s%s", v2 ? "0.10" : "1.1",
+            UINT64_C (1) << r->cluster_bits,
+            extended ? ",extended_l2=on" : "",
+            lazy ? ",lazy_refcounts=on" : "",
+            prealloc ? ",preallocation=metadata" : "");
+  if (!v2)
+    snprintf (c->options + strlen (c->options),
+              sizeof c->options - strlen (c->options), ",refcount_bits=%u",
+              1u << order);
+  r->options = c->options;
+}
+
+static void
+choose_host (struct choice *c, struct rng *rng)
+{
+  static const uint32_t blocks[] = { 1, 1, 512, 4096 };
+  static const unsigned room[] = { 1, 6, 14, 40 }; /* tenths of the disk */
+  struct host_spec *const h = &c->w.host;
+
+  h->min_block = blocks[rng_below (rng, 4)];
+  if (h->min_block > 1u << c->w.recipe.cluster_bits)
+    h->min_block = 1;
+  h->grows = rng_below (rng, 2) == 0;
+  h->capacity = h->grows ? UINT64_C (128) << 20 :
+    c->w.recipe.disk_size * room[rng_below (rng, 4)] / 10 + (4 << 20) /
+    (1 + rng_below (rng, 8));
+  h->max_block = rng_below (rng, 4) == 0 ? 65536 : 0;
+  h->no_zero = rng_below (rng, 5) == 0;
+  h->no_trim = rng_below (rng, 5) == 0;
+  h->holes = rng_below (rng, 3) == 0;
+  h->trim = rng_below (rng, 2) == 0 ? HOST_TRIM_ZEROS : HOST_TRIM_GARBAGE;
+  c->w.may_fill = !h->grows;
+}
+
+static void
+choose (struct choice *c, struct rng *rng)
+{
+  memset (c, 0, sizeof *c);
+  choose_format (c, rng);
+  choose_host (c, rng);
+  c->w.discard = rng_below (rng, 6) == 0 ? QCOW2_DISCARD_IGNORE :
+    QCOW2_DISCARD_UNMAP;
+  c->w.cache_size = rng_below (rng, 4) == 0;
+  c->w.write = 40;
+  c->w.zero = 12;
+  c->w.trim = 12;
+  c->w.read = 20;
+  c->w.flush = 6;
+  c->w.idle = 1;
+  c->w.fua_percent = 3;
+  c->w.pattern = rng_below (rng, 3) == 0 ? PATTERN_HOT : PATTERN_RANDOM;
+  snprintf (c->name, sizeof c->name, "%s,size=%" PRIu64 ",fill=%u%s,"
+            "snapshots=%u,%s=%" PRIu64 ",block=%u,cache=%u", c->options,
+            c->w.recipe.disk_size, c->w.recipe.fill_percent,
+            c->w.recipe.compressed ? ",compressed" : "",
+            c->w.recipe.snapshots,
+            c->w.host.grows ? "grows" : "capacity", c->w.host.capacity,
+            c->w.host.min_block, (unsigned) c->w.cache_size);
+  c->w.name = c->name;
+}
+
+/* ---- One client, byte by byte --------------------------------------------- */
+
+struct model {
+  const struct workload *w;
+  struct host host;
+  struct qcow2_image *image;
+  struct rng rng;
+  uint64_t size;
+  unsigned char *disk, *buf;
+  bool broken;                  /* no use in going on */
+};
+
+static void
+open_model (struct model *m)
+{
+  const struct qcow2_options options = {
+    .writable = true, .discard = m->w->discard,
+    .cache_size = m->w->cache_size, .overlap_check = QCOW2_OVERLAP_CACHED,
+  };
+  struct qcow2_error err;
+
+  host_reopen (&m->host);
+  m->image = qcow2_open (&m->host.io, &options, &err);
+  if (!unit_check (m->image != NULL, __FILE__, __LINE__, "open: %s",
+                   m->image ? "" : err.text))
+    exit (unit_finish ());
+  if (!unit_check (qcow2_get_info (m->image)->writable, __FILE__, __LINE__,
+                   "read-only: %s",
+                   qcow2_get_info (m->image)->why_read_only))
+    exit (unit_finish ());
+}
+
+static bool
+read_model (struct model *m, uint64_t off, uint64_t len)
+{
+  struct qcow2_error err;
+
+  memset (m->buf, 0xa7, len);
+  if (qcow2_pread (m->image, &m->host.io, m->buf, (uint32_t) len, off, &err)
+      == 0)
+    return true;
+  m->broken = true;
+  return unit_check (false, __FILE__, __LINE__, "read: %s", err.text);
+}
+
+static void
+compare_range (struct model *m, uint64_t off, uint64_t len)
+{
+  if (read_model (m, off, len) &&
+      !CHECK_BYTES (m->buf, m->disk + off, len))
+    m->broken = true;
+}
+
+/* A request that failed may have been done in part: each byte is the old
+ * one or the new one, and stays so.
+ */
+static void
+failed_in_part (struct model *m, const struct qcow2_error *err, uint64_t off,
+                uint64_t len, const unsigned char *wanted)
+{
+  if (!unit_check (err->kind == QCOW2_ERR_NO_SPACE && m->w->may_fill,
+                   __FILE__, __LINE__, "%s", err->text)) {
+    m->broken = true;
+    return;
+  }
+  if (!read_model (m, off, len))
+    return;
+  for (uint64_t i = 0; i < len; ++i)
+    if (m->buf[i] != m->disk[off + i] &&
+        m->buf[i] != (wanted ? wanted[i] : 0)) {
+      m->broken = true;
+      CHECK (!"a failed request left other bytes");
+      return;
+    }
+  memcpy (m->disk + off, m->buf, len);
+}
+
+static void
+write_model (struct model *m, uint64_t off, uint64_t len)
+{
+  unsigned char *const data = malloc (len);
+  struct qcow2_error err;
+
+  REQUIRE (data != NULL);
+  rng_fill (&m->rng, data, len);
+  if (qcow2_pwrite (m->image, &m->host.io, data, (uint32_t) len, off,
+                    rng_below (&m->rng, 30) == 0, &err) == 0)
+    memcpy (m->disk + off, data, len);
+  else
+    failed_in_part (m, &err, off, len, data);
+  free (data);
+}
+
+static void
+zero_model (struct model *m, uint64_t off, uint64_t len)
+{
+  const unsigned flags = (unsigned) rng_below (&m->rng, 8);
+  struct qcow2_error err;
+
+  if (qcow2_zero (m->image, &m->host.io, len, off, flags, &err) == 0)
+    memset (m->disk + off, 0, len);
+  else if (err.kind == QCOW2_ERR_NOT_FAST && CHECK (flags & QCOW2_ZERO_FAST))
+    compare_range (m, off, len);
+  else
+    failed_in_part (m, &err, off, len, NULL);
+}
+
+static void
+trim_model (struct model *m, uint64_t off, uint64_t len)
+{
+  const uint64_t cluster = UINT64_C (1) << m->w->recipe.cluster_bits;
+  uint64_t from = (off + cluster - 1) / cluster * cluster, to = off + len;
+  struct qcow2_error err;
+
+  if (to < m->size)
+    to -= to % cluster;
+  if (m->w->discard == QCOW2_DISCARD_IGNORE || to < from)
+    to = from;
+  if (qcow2_trim (m->image, &m->host.io, len, off,
+                  rng_below (&m->rng, 30) == 0, &err) == 0) {
+    if (to > from)
+      memset (m->disk + from, 0, to - from);
+  }
+  else
+    failed_in_part (m, &err, off, len, NULL);
+}
+
+static int
+see_extent (void *opaque, uint64_t guest_off, uint64_t len,
+            enum qcow2_extent_type type)
+{
+  struct model *const m = opaque;
+
+  if (type != QCOW2_EXTENT_DATA)
+    for (uint64_t i = guest_off; i < guest_off + len; ++i)
+      if (m->disk[i] != 0) {
+        CHECK (!"an extent that reads as zeros has data");
+        m->broken = true;
+        return 1;
+      }
+  return 0;
+}
+
+static void
+request (struct model *m)
+{
+  const uint64_t cluster = UINT64_C (1) << m->w->recipe.cluster_bits;
+  const uint64_t hot = 4 * cluster;
+  const uint64_t among = m->w->pattern == PATTERN_HOT && hot < m->size ?
+    hot : m->size;
+  uint64_t off = rng_below (&m->rng, among), len;
+  struct qcow2_error err;
+
+  if (rng_below (&m->rng, 3) == 0)
+    off -= off % cluster;
+  else if (rng_below (&m->rng, 2) == 0)
+    off -= off % 512;
+  len = rng_below (&m->rng, 3) == 0 ? cluster :
+    1 + rng_below (&m->rng, rng_below (&m->rng, 2) ? cluster : 4 * cluster);
+  if (len > m->size - off)
+    len = m->size - off;
+  switch (rng_below (&m->rng, 24)) {
+  case 0 ... 9:
+    write_model (m, off, len);
+    break;
+  case 10 ... 12:
+    zero_model (m, off, len);
+    break;
+  case 13 ... 15:
+    trim_model (m, off, len);
+    break;
+  case 16 ... 19:
+    compare_range (m, off, len);
+    break;
+  case 20:
+    CHECK_EQ (qcow2_extents (m->image, &m->host.io, len, off, see_extent, m,
+                             &err), 0);
+    break;
+  case 21:
+    if (qcow2_idle_commit (m->image, &m->host.io, &err) == 0)
+      break;
+    CHECK (!"idle commit");
+    break;
+  default:
+    CHECK_EQ (qcow2_flush (m->image, &m->host.io, &err), 0);
+    break;
+  }
+}
+
+static void
+close_model (struct model *m)
+{
+  struct qcow2_error err;
+
+  if (qcow2_end (m->image, &m->host.io, &err) == -1) {
+    unit_check (false, __FILE__, __LINE__, "end: %s", err.text);
+    m->broken = true;
+  }
+  qcow2_close (m->image);
+}
+
+/* Snapshots are as they were. */
+static void
+check_snapshots (const struct host *host, const struct recipe_image *image,
+                 const struct workload *w)
+{
+  unsigned char *bytes;
+  uint64_t size;
+
+  if (w->recipe.snapshots == 0)
+    return;
+  qemu_save ("final.qcow2", host->bytes, host->size);
+  qemu_run (0, "qemu-img convert -f qcow2 -l snapshot.name=s0 -O raw "
+            "final.qcow2 snapshot.raw");
+  bytes = qemu_load ("snapshot.raw", &size);
+  if (CHECK_EQ (size, image->disk_size))
+    CHECK_BYTES (bytes, image->disk, size);
+  free (bytes);
+}
+
+static void
+check_file (const struct host *host, const unsigned char *disk, uint64_t size,
+            const char *what)
+{
+  struct fsck fsck;
+
+  fsck_image (host->bytes, host->size, &fsck);
+  unit_check (fsck.corruptions == 0 && fsck.leaks == 0 && !fsck.dirty &&
+              fsck.past_end == 0, __FILE__, __LINE__,
+              "%u corruptions, %u leaks, %u past the end, dirty %d: %s%s",
+              fsck.corruptions, fsck.leaks, fsck.past_end, fsck.dirty,
+              fsck.text, fsck.leak_text);
+  qemu_submit (host->bytes, host->size, QEMU_CLEAN, disk, size, what);
+}
+
+static void
+test_one_client (const struct workload *w, uint64_t seed, unsigned requests)
+{
+  struct model m = { .w = w, .rng = { seed }, .size = w->recipe.disk_size };
+  struct recipe_image image;
+
+  recipe_make (&image, &w->recipe, seed);
+  if (w->host.grows || image.size <= w->host.capacity) {
+    host_init (&m.host, &w->host, image.bytes, image.size);
+    m.disk = malloc (m.size);
+    m.buf = malloc (m.size);
+    REQUIRE (m.disk != NULL && m.buf != NULL);
+    memcpy (m.disk, image.disk, m.size);
+    for (unsigned round = 0; round < 3 && !m.broken; ++round) {
+      open_model (&m);
+      compare_range (&m, 0, m.size);
+      for (unsigned i = 0; i < requests && !m.broken; ++i)
+        request (&m);
+      if (!m.broken)
+        compare_range (&m, 0, m.size);
+      close_model (&m);
+    }
+    if (!m.broken) {
+      check_file (&m.host, m.disk, m.size, w->name);
+      check_snapshots (&m.host, &image, w);
+    }
+    free (m.disk);
+    free (m.buf);
+    host_free (&m.host);
+  }
+  recipe_free (&image);
+}
+
+/* ---- Several clients ------------------------------------------------------ */
+
+static void
+test_clients (struct workload *w, uint64_t seed, unsigned requests)
+{
+  struct recipe_image image;
+  unsigned char *disk;
+  struct guest g;
+
+  w->clients = 4;
+  w->requests = requests;
+  recipe_make (&image, &w->recipe, seed);
+  disk = malloc (image.disk_size);
+  REQUIRE (disk != NULL);
+  if (w->host.grows || image.size <= w->host.capacity) {
+    struct qcow2_error err;
+
+    guest_init (&g, w, seed, image.bytes, image.size, image.disk);
+    for (unsigned round = 0; round < 2; ++round) {
+      guest_open (&g);
+      guest_read_all (&g);
+      guest_run (&g);
+      guest_read_all (&g);
+      CHECK_EQ (qcow2_pread (g.image, &g.host.io, disk,
+                             (uint32_t) image.disk_size, 0, &err), 0);
+      CHECK (guest_close (&g, true));
+    }
+    check_file (&g.host, disk, image.disk_size, w->name);
+    check_snapshots (&g.host, &image, w);
+    guest_free (&g);
+  }
+  free (disk);
+  recipe_free (&image);
+}
+
+int
+main (int argc, char *argv[])
+{
+  const uint64_t first = argc > 1 ? strtoull (argv[1], NULL, 0) : 1;
+  const unsigned runs =
+    argc > 2 ? (unsigned) strtoul (argv[2], NULL, 0) : unit_scaled (120);
+  unsigned long failures = 0;
+
+  qemu_init ();
+  for (unsigned i = 0; i < runs && failures < 3; ++i) {
+    struct rng rng = { first + i };
+    struct choice c;
+
+    choose (&c, &rng);
+    unit_context ("seed %" PRIu64 ": %.200s", first + i, c.name);
+    if (i % 3 == 2)
+      test_clients (&c.w, first + i, 60);
+    else
+      test_one_client (&c.w, first + i, 80);
+    failures = unit_failures ();
+  }
+  qemu_wait ();
+  qemu_finish ();
+  return unit_finish ();
+}
