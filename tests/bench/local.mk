@@ -39,4 +39,5 @@ EXTRA_DIST += \
 	bench/stats.py \
 	bench/web.py \
 	bench/workloads.py \
+	bench/writes.py \
 	$(NULL)

@@ -16,8 +16,14 @@
  * each connection walks its own share of the blocks.
  *
  * With --verify a read must return the pattern --mode write stores (a
- * function of the offset only); with --verify-against FILE it must return
- * the bytes FILE has there.  Both cost client CPU: do not time such a run.
+ * function of the offset and of --salt), with --verify-zero zeros; with
+ * --verify-against FILE it must return the bytes FILE has there.  All cost
+ * client CPU: do not time such a run.  The same options and --seed touch the
+ * same blocks in the same order, whatever --mode and --depth.
+ *
+ * With --flush-every N each connection sends a flush behind every N commands
+ * of its own, as one more command in flight.  A flush is not counted as a
+ * command.
  *
  * It does not retry, reconnect or do TLS: any failed command ends the run
  * with exit status 1.
@@ -49,10 +55,15 @@
 
 struct options {
   const char *uri, *offsets_file, *against;
-  bool write, sequential, verify, flush;
-  uint64_t block, span, start, length, ops, seed;
+  enum { READ, WRITE, ZERO, TRIM, NR_MODES } mode;
+  bool sequential, verify, verify_zero, flush;
+  uint64_t block, span, start, length, ops, seed, salt, flush_every;
   unsigned depth, connections;
   double seconds;
+};
+
+static const char *const modes[NR_MODES] = {
+  [READ] = "read", [WRITE] = "write", [ZERO] = "zero", [TRIM] = "trim",
 };
 
 static struct options opt = {
@@ -68,6 +79,7 @@ struct worker;
 struct slot {
   struct worker *w;
   char *buf;
+  bool is_flush;
   uint64_t offset, issued_ns;
 };
 
@@ -84,7 +96,8 @@ struct worker {
   uint64_t next, end, first;    /* this worker's share when sequential */
   uint64_t rng;
   uint64_t budget;              /* commands this worker may issue */
-  uint64_t ops;
+  uint64_t ops, flushes;
+  uint64_t unflushed;           /* commands since the last flush */
   uint64_t begin_ns, end_ns, connect_ns, first_ns, max_ns, sum_ns;
   uint64_t histogram[NR_BUCKETS];
 };
@@ -168,7 +181,7 @@ percentile_us (const uint64_t *histogram, uint64_t total, double p)
 static uint64_t
 pattern_word (uint64_t offset)
 {
-  return (offset + 8) * UINT64_C (0x9e3779b97f4a7c15) | 1;
+  return ((offset + 8) ^ opt.salt << 48) * UINT64_C (0x9e3779b97f4a7c15) | 1;
 }
 
 static void
@@ -195,9 +208,9 @@ verify (struct slot *slot)
     if (memcmp (slot->w->check, slot->buf, opt.block) != 0)
       die ("wrong data in the block at %" PRIu64, slot->offset);
   }
-  for (i = 0; opt.verify && i < opt.block; i += 8) {
+  for (i = 0; (opt.verify || opt.verify_zero) && i < opt.block; i += 8) {
     memcpy (&word, slot->buf + i, 8);
-    if (word != pattern_word (slot->offset + i))
+    if (word != (opt.verify ? pattern_word (slot->offset + i) : 0))
       die ("wrong data at %" PRIu64, slot->offset + i);
   }
 }
@@ -243,40 +256,77 @@ completed (void *opaque, int *error)
   struct worker *w = slot->w;
   uint64_t now = now_ns (), ns = now - slot->issued_ns;
 
+  if (*error && slot->is_flush)
+    die ("flush: %s", strerror (*error));
   if (*error)
-    die ("%s of %" PRIu64 " at %" PRIu64 ": %s", opt.write ? "write" : "read",
+    die ("%s of %" PRIu64 " at %" PRIu64 ": %s", modes[opt.mode],
          opt.block, slot->offset, strerror (*error));
+  w->end_ns = now;
+  w->idle[w->nr_idle++] = slot;
+  if (slot->is_flush) {
+    w->flushes++;
+    return 1;
+  }
   w->histogram[bucket_of (ns)]++;
   w->sum_ns += ns;
   if (ns > w->max_ns)
     w->max_ns = ns;
   if (w->ops++ == 0)
     w->first_ns = ns;
-  w->end_ns = now;
-  if (!opt.write)
+  if (opt.mode == READ)
     verify (slot);
-  w->idle[w->nr_idle++] = slot;
   return 1;
+}
+
+static int64_t
+send_command (struct worker *w, struct slot *slot)
+{
+  nbd_completion_callback cb = { .callback = completed, .user_data = slot };
+
+  switch (opt.mode) {
+  case READ:
+    return nbd_aio_pread (w->nbd, slot->buf, opt.block, slot->offset, cb, 0);
+  case WRITE:
+    return nbd_aio_pwrite (w->nbd, slot->buf, opt.block, slot->offset, cb,
+                           0);
+  case ZERO:
+    return nbd_aio_zero (w->nbd, opt.block, slot->offset, cb, 0);
+  default:
+    return nbd_aio_trim (w->nbd, opt.block, slot->offset, cb, 0);
+  }
+}
+
+static bool
+is_time_to_flush (const struct worker *w)
+{
+  return opt.flush_every > 0 && w->unflushed == opt.flush_every;
+}
+
+static void
+issue_flush (struct worker *w)
+{
+  struct slot *slot = w->idle[--w->nr_idle];
+  nbd_completion_callback cb = { .callback = completed, .user_data = slot };
+
+  w->unflushed = 0;
+  slot->is_flush = true;
+  if (nbd_aio_flush (w->nbd, cb, 0) == -1)
+    die ("%s", nbd_get_error ());
 }
 
 static void
 issue (struct worker *w)
 {
   struct slot *slot = w->idle[--w->nr_idle];
-  nbd_completion_callback cb = { .callback = completed, .user_data = slot };
-  int64_t cookie;
 
+  w->budget--;
+  w->unflushed++;
+  slot->is_flush = false;
   slot->offset = pick_offset (w);
-  if (opt.write)
+  if (opt.mode == WRITE)
     fill_pattern (slot->buf, opt.block, slot->offset);
   slot->issued_ns = now_ns ();
-  if (opt.write)
-    cookie = nbd_aio_pwrite (w->nbd, slot->buf, opt.block, slot->offset,
-                             cb, 0);
-  else
-    cookie = nbd_aio_pread (w->nbd, slot->buf, opt.block, slot->offset,
-                            cb, 0);
-  if (cookie == -1)
+  if (send_command (w, slot) == -1)
     die ("%s", nbd_get_error ());
 }
 
@@ -327,12 +377,15 @@ allocate_slots (struct worker *w)
   w->idle = xcalloc (opt.depth, sizeof *w->idle);
   for (i = 0; i < opt.depth; i++) {
     w->slots[i].w = w;
-    w->slots[i].buf = xcalloc (1, opt.block);
-    /* calloc'd pages are not there yet: take the faults before the run. */
-    memset (w->slots[i].buf, 0xa5, opt.block);
+    if (opt.mode == READ || opt.mode == WRITE) {
+      w->slots[i].buf = xcalloc (1, opt.block);
+      /* calloc'd pages are not there yet: take the faults before the run. */
+      memset (w->slots[i].buf, 0xa5, opt.block);
+    }
     w->idle[w->nr_idle++] = &w->slots[i];
   }
-  w->check = xcalloc (1, opt.block);
+  if (opt.against)
+    w->check = xcalloc (1, opt.block);
 }
 
 static void *
@@ -351,18 +404,22 @@ work (void *opaque)
     bool more = now_ns () < deadline;
 
     while (more && w->nr_idle > 0 && w->budget > 0) {
-      w->budget--;
-      issue (w);
+      if (is_time_to_flush (w))
+        issue_flush (w);
+      else
+        issue (w);
     }
     if (w->nr_idle == opt.depth)
       break;
     if (nbd_poll (w->nbd, -1) == -1)
       die ("%s", nbd_get_error ());
   }
-  if (opt.flush && nbd_flush (w->nbd, 0) == -1)
-    die ("%s", nbd_get_error ());
-  if (opt.flush)
+  if (opt.flush) {
+    if (nbd_flush (w->nbd, 0) == -1)
+      die ("%s", nbd_get_error ());
+    w->flushes++;
     w->end_ns = now_ns ();
+  }
   return NULL;
 }
 
@@ -395,6 +452,7 @@ report (struct worker *workers)
 {
   static uint64_t histogram[NR_BUCKETS];
   uint64_t begin = UINT64_MAX, end = 0, ops = 0, sum = 0, max = 0, conn = 0;
+  uint64_t flushes = 0;
   double seconds;
   unsigned i, b;
 
@@ -408,20 +466,22 @@ report (struct worker *workers)
     max = w->max_ns > max ? w->max_ns : max;
     conn = w->connect_ns > conn ? w->connect_ns : conn;
     ops += w->ops;
+    flushes += w->flushes;
     sum += w->sum_ns;
   }
   seconds = (double) (end - begin) / 1e9;
   printf ("{\"ops\": %" PRIu64 ", \"seconds\": %.6f, \"iops\": %.1f, "
           "\"mib_s\": %.2f,\n \"mean_us\": %.2f, \"p50_us\": %.2f, "
           "\"p99_us\": %.2f, \"max_us\": %.2f,\n \"connect_us\": %.2f, "
-          "\"first_us\": %.2f, \"size\": %" PRIu64 "}\n", ops, seconds,
+          "\"first_us\": %.2f, \"size\": %" PRIu64 ", \"flushes\": %" PRIu64
+          "}\n", ops, seconds,
           (double) ops / seconds,
           (double) (ops * opt.block) / seconds / 1048576.0,
           ops ? (double) sum / (double) ops / 1e3 : 0.0,
           percentile_us (histogram, ops, 0.50),
           percentile_us (histogram, ops, 0.99), (double) max / 1e3,
           (double) conn / 1e3, (double) workers[0].first_ns / 1e3,
-          workers[0].size);
+          workers[0].size, flushes);
 }
 
 static void
@@ -452,7 +512,7 @@ run (void)
 
 static const char usage[] =
   "usage: nbdload --uri URI (--seconds T | --ops N) [options]\n"
-  "  --mode read|write          what to do (read)\n"
+  "  --mode read|write|zero|trim    what to do (read)\n"
   "  --pattern rand|seq         in which order (rand)\n"
   "  --block BYTES              size of each command (4096)\n"
   "  --depth N                  commands in flight per connection (1)\n"
@@ -462,9 +522,12 @@ static const char usage[] =
   "  --offsets FILE --span BYTES    only --span (65536) bytes at each of the\n"
   "                             offsets in FILE, one number per line\n"
   "  --seed N                   for --pattern rand (1)\n"
+  "  --salt N                   another pattern to write (0)\n"
   "  --verify                   reads must return what --mode write stores\n"
+  "  --verify-zero              reads must return zeros\n"
   "  --verify-against FILE      reads must return what this raw file has\n"
   "  --flush                    end with a flush, and count its time\n"
+  "  --flush-every N            a flush behind every N commands\n"
   "BYTES may end in k, M, G or T.\n";
 
 static uint64_t
@@ -487,6 +550,15 @@ parse_size (const char *s)
   return n;
 }
 
+static void
+parse_mode (const char *s)
+{
+  for (opt.mode = 0; opt.mode < NR_MODES; opt.mode++)
+    if (strcmp (s, modes[opt.mode]) == 0)
+      return;
+  die ("%s: must be read, write, zero or trim", s);
+}
+
 static bool
 parse_choice (const char *s, const char *no, const char *yes)
 {
@@ -506,6 +578,8 @@ static const struct option long_options[] = {
   { "offsets", 1, NULL, 'o' }, { "span", 1, NULL, 'S' },
   { "seed", 1, NULL, 'r' }, { "verify", 0, NULL, 'v' },
   { "verify-against", 1, NULL, 'a' }, { "flush", 0, NULL, 'f' },
+  { "verify-zero", 0, NULL, 'z' }, { "flush-every", 1, NULL, 'F' },
+  { "salt", 1, NULL, 'x' },
   { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 };
 
@@ -514,7 +588,7 @@ parse_option (int c, const char *arg)
 {
   switch (c) {
   case 'u': opt.uri = arg; break;
-  case 'm': opt.write = parse_choice (arg, "read", "write"); break;
+  case 'm': parse_mode (arg); break;
   case 'p': opt.sequential = parse_choice (arg, "rand", "seq"); break;
   case 'b': opt.block = parse_size (arg); break;
   case 'd': opt.depth = (unsigned) parse_size (arg); break;
@@ -529,6 +603,9 @@ parse_option (int c, const char *arg)
   case 'v': opt.verify = true; break;
   case 'a': opt.against = arg; break;
   case 'f': opt.flush = true; break;
+  case 'F': opt.flush_every = parse_size (arg); break;
+  case 'x': opt.salt = parse_size (arg); break;
+  case 'z': opt.verify_zero = true; break;
   case 'h': fputs (usage, stdout); exit (EXIT_SUCCESS);
   default: fputs (usage, stderr); exit (EXIT_FAILURE);
   }

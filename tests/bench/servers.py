@@ -99,6 +99,8 @@ RECIPES = {r.name: r for r in (
            qemu_args=()),
     Recipe("qemu-uring", "qcow2", "the same with --aio=io_uring",
            qemu_args=("--aio=io_uring",)),
+    Recipe("qemu-unmap", "qcow2", "qemu-nbd with --discard=unmap",
+           qemu_args=("--discard=unmap",)),
     Recipe("qcow2dec", "qcow2", "nbdkit --filter=qcow2dec file",
            ("qcow2dec",)),
 )}

@@ -69,6 +69,7 @@ class Context:
     images: Images
     load: Load
     seconds: float                      # how long a timed nbdload runs
+    places: dict[str, Path]             # where to write: tmpfs, disk
 
 
 @dataclass(kw_only=True)
@@ -88,6 +89,10 @@ class Workload:
 
     def disks(self) -> tuple[str, ...]:
         return (self.disk,)
+
+    def available(self, ctx: Context) -> bool:
+        """False: this machine does not have what it needs."""
+        return True
 
     def server(self, ctx: Context, recipe: Recipe, disk: Disk,
                below: Below | None = None) -> Server:
