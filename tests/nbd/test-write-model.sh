@@ -12,7 +12,6 @@ source "$(dirname "$0")/write_images.sh"
 
 : "${SEED:=1}" "${COUNT:=0}"
 operations=250
-[ -z "$instrumented" ] || operations=100
 
 # kind OPTIONS KIND PLUGIN...
 kind ()

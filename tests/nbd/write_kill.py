@@ -3,12 +3,14 @@
 """An NBD client that knows what must be on the disk after an unclean end.
 
 write_kill.py write STATE URI [--seed S] [--operations N] [--connections C]
-              [--no-flush] [--ready FILE] [--end leave|wait|die]
+              [--no-flush] [--flushes RATE] [--ready FILE]
+              [--end leave|wait|die]
     Writes, zeroes and trims 4 KiB blocks at random, with flushes and FUA,
     until N are done, or until the server is gone, which is fine.  STATE is
     what may be on the disk; a new one is made for a disk full of zeros.
     In the end it leaves, or waits until the server is gone, or is killed,
-    with requests in flight.  FILE is made when half of them, or 1000, are done.
+    with requests in flight.  FILE is made when half of them, or 1000, are
+    done.
 write_kill.py check STATE URI [--all]
     What is on the disk must be what had been flushed, or newer; with --all,
     nothing that was acknowledged may be missing.  STATE is updated.
@@ -18,6 +20,7 @@ a last write that was flushed, and a list of those after it.
 """
 
 import argparse
+import errno
 import json
 import os
 import random
@@ -99,7 +102,7 @@ class Writer(Stream):
     def start(self, index: int) -> int:
         rng, handle, blocks = self.rng, self.handles[index], self.blocks
         nr_blocks = blocks.size // BLOCK
-        if not self.args.no_flush and rng.random() < 0.03:
+        if not self.args.no_flush and rng.random() < self.args.flushes:
             what = blocks.acknowledged()
             handle.aio_flush(completion=self.done(
                 index, lambda _: blocks.flushed(what)))
@@ -118,9 +121,9 @@ class Writer(Stream):
 
     def send(self, handle, index: int, chosen: range) -> None:
         rng, blocks = self.rng, self.blocks
-        fua = not self.args.no_flush and rng.random() < 0.03
+        fua = not self.args.no_flush and rng.random() < self.args.flushes
         flags = nbd.CMD_FLAG_FUA if fua else 0
-        kind = rng.choices(("write", "zero", "trim"), (80, 12, 8))[0]
+        kind = rng.choices(("write", "zero", "trim"), (75, 12, 13))[0]
         if kind == "trim" and (chosen[0] * BLOCK % self.args.cluster or
                                len(chosen) * BLOCK % self.args.cluster):
             kind = "write"
@@ -142,7 +145,10 @@ class Writer(Stream):
     def done(self, index: int, then, kind: str = ""):
         def completed(error) -> int:
             self.running[index] -= 1
-            if error.value:
+            if error.value in (errno.EIO, errno.ENOSPC):
+                self.error = Wrong(f"a request fails: "
+                                   f"{errno.errorcode[error.value]}")
+            elif error.value:
                 self.gone = True
             else:
                 then(None)
@@ -164,6 +170,8 @@ class Writer(Stream):
                     self.blocks.save()
                     os.kill(os.getpid(), signal.SIGKILL)
                 self.wait()
+                if self.error:
+                    raise self.error
         except nbd.Error:
             self.gone = True
 
@@ -259,6 +267,7 @@ def main() -> int:
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--cluster", type=int, default=65536)
     parser.add_argument("--no-flush", action="store_true")
+    parser.add_argument("--flushes", type=float, default=0.03)
     parser.add_argument("--ready")
     parser.add_argument("--end", choices=("leave", "wait", "die"),
                         default="leave")
