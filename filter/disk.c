@@ -231,6 +231,19 @@ open_image (struct disk *d, const struct below *own, bool writing)
   return 0;
 }
 
+static void
+start_ticker (struct disk *d)
+{
+  const struct qcow2_io *const io = d->writer ? writer_io (d->writer) : NULL;
+
+  if (io == NULL)
+    d->ticker = ticker_start (d->image, members_borrow, &d->members,
+                              d->name);
+  else if (io->ops->borrow)
+    d->ticker = ticker_start (d->image, io->ops->borrow, io->opaque,
+                              d->name);
+}
+
 /* What is only needed for writing, or for reading. */
 static int
 settle (struct disk *d)
@@ -245,8 +258,7 @@ settle (struct disk *d)
   if (config.lock && d->fd != -1 &&
       lock_for_writing (d->fd, d->name) == -1)
     return -1;
-  if (d->writer)
-    d->ticker = ticker_start (d->image, writer_io (d->writer), d->name);
+  start_ticker (d);
   return 0;
 }
 
@@ -261,6 +273,7 @@ disk_new (const char *exportname, const struct file_id *id)
     goto fail;
   d->fd = -1;
   d->id = *id;
+  members_init (&d->members);
   d->exportname = strdup (exportname);
   if (config.dir && asprintf (&d->name, "%s/%s", config.dir, exportname)
       == -1)
@@ -336,9 +349,23 @@ disk_close (struct disk *d)
   writer_free (d->writer);
   if (d->fd != -1)
     close (d->fd);
+  members_destroy (&d->members);
   free (d->exportname);
   free (d->name);
   free (d);
+}
+
+void
+disk_join (struct disk *d, struct below *own)
+{
+  if (d->writable && d->writer == NULL)
+    members_add (&d->members, own);
+}
+
+void
+disk_leave (struct disk *d, struct below *own)
+{
+  members_remove (&d->members, own);
 }
 
 void

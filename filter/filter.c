@@ -98,6 +98,8 @@ static void
 let_go (struct handle *h, const struct qcow2_io *own)
 {
   /* Background work must not outlive the context it uses. */
+  if (h->state)
+    disk_leave (state_disk (h->state), &h->below);
   below_drain (&h->below);
   if (h->state)
     state_release (h->state, own);
@@ -230,6 +232,7 @@ qcow2_prepare (nbdkit_next *next, void *handle, int readonly)
   h->io = disk_io (h->disk, &h->below);
   if (h->disk->lanes)
     below_use_lanes (&h->below, h->disk->lanes);
+  disk_join (h->disk, &h->below);
   describe (h->description, sizeof h->description,
             qcow2_get_info (h->disk->image));
   return 0;

@@ -8,6 +8,7 @@
  * shared.c     contexts that belong to no connection
  * nbdkit_io.c  the layer below through a connection's context
  * lanes.c      contexts for background work
+ * members.c    connections that lend theirs to it
  * fileid.c     which local file an image is
  * locks.c      locks that QEMU understands
  * grow.c       making a local file larger
@@ -152,6 +153,8 @@ struct below {
   unsigned borrowed;
   _Atomic bool closing;         /* read without the lock, too */
   struct lanes *lanes;          /* constant; NULL: this context is lent */
+
+  struct below *next_member;    /* members.c */
 };
 
 /* To be called from .prepare, or on a manual context that is prepared.
@@ -182,6 +185,21 @@ extern int lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
 
 /* Whether the server and the plugin allow lanes. */
 extern bool lanes_possible (void);
+
+/* ---- members.c -------------------------------------------------------- */
+
+struct members {
+  pthread_mutex_t lock;
+  struct below *first;
+};
+
+extern void members_init (struct members *m);
+extern void members_destroy (struct members *m);
+extern void members_add (struct members *m, struct below *below);
+/* Does nothing if it is not there. */
+extern void members_remove (struct members *m, struct below *below);
+/* As in struct qcow2_io_ops; opaque is the struct members. */
+extern int members_borrow (void *opaque, struct qcow2_io *ret_io);
 
 /* ---- fileid.c --------------------------------------------------------- */
 
@@ -259,12 +277,13 @@ extern const struct abilities *writer_abilities (const struct writer *w);
 
 struct ticker;
 
-/* Writes out what is pending when the image is idle.  NULL if that is not
- * possible here.
+/* Writes out what is pending when the image is idle, through what is
+ * borrowed for that.  NULL if there are no threads to be had.
  */
-extern struct ticker *ticker_start (struct qcow2_image *image,
-                                    const struct qcow2_io *io,
-                                    const char *name);
+extern struct ticker *
+ticker_start (struct qcow2_image *image,
+              int (*borrow) (void *opaque, struct qcow2_io *ret_io),
+              void *opaque, const char *name);
 extern void ticker_stop (struct ticker *ticker);
 
 /* ---- disk.c ----------------------------------------------------------- */
@@ -279,6 +298,7 @@ struct disk {
   struct qcow2_image *image;
   struct lanes *lanes;          /* or NULL */
   struct writer *writer;        /* or NULL: connections use their own way */
+  struct members members;       /* if there is no writer */
   struct ticker *ticker;        /* or NULL */
   bool writable;
   bool unlocked;                /* asleep */
@@ -297,6 +317,9 @@ extern struct disk *disk_open (const char *exportname,
  */
 extern void disk_end (struct disk *d, const struct qcow2_io *own);
 extern void disk_close (struct disk *d);
+/* A connection comes, and goes, which may be used for writing. */
+extern void disk_join (struct disk *d, struct below *own);
+extern void disk_leave (struct disk *d, struct below *own);
 /* A connection goes that others may have written after; see disk.c. */
 extern void disk_flush (struct disk *d, const struct qcow2_io *own);
 /* Nobody uses the image for now.  It may be in use all the same. */

@@ -4,11 +4,9 @@
  *
  * Owns      one thread for each image that is open for writing.
  * Method    every TICK_SECONDS it asks the engine, which does something only
- *           if nothing was changed since it was asked last.  It uses the
- *           shared way to the file, which takes care of the thread model;
- *           but with the models that let only one request run in the whole
- *           server, the plugin may not expect a request while another
- *           connection comes or goes.  There is no ticker then.
+ *           if nothing was changed since it was asked last.  The way to the
+ *           file is borrowed each time, where the thread model lets
+ *           background work have one; else clients have to flush.
  * Locks     ticker.lock guards 'stop'; not held over I/O.
  */
 #include "config.h"
@@ -22,7 +20,8 @@
 
 struct ticker {
   struct qcow2_image *image;
-  const struct qcow2_io *io;
+  int (*borrow) (void *opaque, struct qcow2_io *ret_io);
+  void *opaque;
   const char *name;
   pthread_t thread;
   pthread_mutex_t lock;
@@ -58,11 +57,16 @@ run (void *opaque)
 {
   struct ticker *const t = opaque;
   struct qcow2_error error;
+  struct qcow2_io io;
   bool failed = false;
 
   while (wait_for_tick (t)) {
-    const int r = qcow2_idle_commit (t->image, t->io, &error);
+    int r;
 
+    if (t->borrow (t->opaque, &io) != 0)
+      continue;
+    r = qcow2_idle_commit (t->image, &io, &error);
+    io.ops->give_back (&io);
     /* Clients get their own errors; once is enough for the log. */
     if (r == -1 && !failed)
       report (t->name, &error);
@@ -72,17 +76,19 @@ run (void *opaque)
 }
 
 struct ticker *
-ticker_start (struct qcow2_image *image, const struct qcow2_io *io,
-              const char *name)
+ticker_start (struct qcow2_image *image,
+              int (*borrow) (void *opaque, struct qcow2_io *ret_io),
+              void *opaque, const char *name)
 {
   struct ticker *t;
   pthread_condattr_t attr;
 
-  if (config.thread_model < NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS ||
-      (t = calloc (1, sizeof *t)) == NULL)
+  t = calloc (1, sizeof *t);
+  if (t == NULL)
     return NULL;
   t->image = image;
-  t->io = io;
+  t->borrow = borrow;
+  t->opaque = opaque;
   t->name = name;
   pthread_mutex_init (&t->lock, NULL);
   pthread_condattr_init (&attr);

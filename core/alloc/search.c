@@ -3,7 +3,7 @@
  *
  * Owns      the cursor that passes over the file.
  * Method    the cursor moves on from claim to claim, so full parts of the
- *           file are looked at once; when it has come to the end of the file
+ *           file are looked at once; when it has come to what was never used
  *           it goes back to the lowest cluster that became free behind it,
  *           and only if there is none the file grows.
  * Locks     claim_lock is the caller's; space.lock for each look.
@@ -17,7 +17,7 @@
 
 #include <inttypes.h>
 
-#define MAX_WINDOW_BYTES (UINT64_C (16) << 20)
+#define MAX_WINDOW_BYTES (UINT64_C (4) << 20)
 
 /* Clusters from here on cannot be used: past 2^56, or not in a file that
  * cannot grow.
@@ -47,8 +47,10 @@ look_locked (struct q2_space *s, struct search *f)
 {
   uint64_t one = 1, next;
 
-  /* Before the file grows, what became free behind us. */
-  if (f->pos >= q2_min (f->file_end, f->limit) &&
+  /* Before what was never used, and before the file grows, what became free
+   * behind us.
+   */
+  if (f->pos >= q2_min (q2_min (f->file_end, f->limit), s->never_used) &&
       s->lowest_freed != Q2_SPACE_NONE) {
     f->pos = s->lowest_freed;
     s->lowest_freed = Q2_SPACE_NONE;

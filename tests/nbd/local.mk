@@ -64,8 +64,15 @@ nbd_tests = \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \
+	nbd/test-write-enospc.sh \
+	nbd/test-write-errors.sh \
+	nbd/test-write-fio.sh \
+	nbd/test-write-fs.sh \
 	nbd/test-write-growth.sh \
+	nbd/test-write-idle.sh \
+	nbd/test-write-kill.sh \
 	nbd/test-write-locks.sh \
+	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
 	nbd/test-write-probe.sh \
 	nbd/test-write-readonly.sh \
@@ -77,6 +84,11 @@ LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
+	nbd/test-write-errors-long.sh \
+	nbd/test-write-fio-long.sh \
+	nbd/test-write-fs-long.sh \
+	nbd/test-write-kill-long.sh \
+	nbd/test-write-model-long.sh \
 	nbd/test-remote-rbd-long.sh \
 	$(NULL)
 
@@ -96,6 +108,9 @@ EXTRA_DIST += \
 	nbd/requests.sh \
 	nbd/services.sh \
 	nbd/valgrind.supp \
+	nbd/write_images.sh \
+	nbd/write_kill.py \
+	nbd/write_model.py \
 	nbd/writetool.py \
 	nbd/writing.sh \
 	$(NULL)

@@ -20,7 +20,7 @@ make_image "$tmp/plain.qcow2" "$tmp/disk.raw" -S 0
 events=$tmp/events
 echo 0 >"$tmp/dead"
 echo 0 >"$tmp/opened"
-start_nbdkit -v -D qcow2.stats=1 -D nbdkit.backend.datapath=0 \
+start_nbdkit -r -v -D qcow2.stats=1 -D nbdkit.backend.datapath=0 \
     --filter="$filter" eval config="exit 0" path="$tmp/plain.qcow2" \
     qcow2-readahead=4M \
     thread_model="echo serialize_requests" \

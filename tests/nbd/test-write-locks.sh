@@ -115,7 +115,7 @@ nbdtool compare "$(export_uri "" nbdkit)" "$tmp/disk.raw"
 
 echo "we read: the same locks as QEMU's, and all can read, and none write"
 uri=$(export_uri "" reader)
-start_client
+start_client "touch:$tmp/connected"
 locks | diff "$tmp/qemu-ro" - >&2 || fail "other locks than QEMU's"
 qemu-img check -q "$image" || fail "QEMU cannot read what we read"
 locked_for '"write" lock' write_with_qemu
@@ -176,4 +176,4 @@ for name in a b c; do
     finish_client
 done
 stop_nbdkit dir
-check_image "$tmp/images/a"
+check_image_of "$tmp/images/a"

@@ -14,7 +14,7 @@ probe ()
     nbdinfo --map "$uri" >/dev/null
     nbdtool read "$uri" 0 65536 >/dev/null
     # Connected for longer than an idle image waits.
-    [ $# -eq 0 ] || { start_client; sleep 6; finish_client; }
+    [ $# -eq 0 ] || { start_client f; sleep 6; finish_client; }
     # Nothing to make durable.
     writetool "$uri" f
 }

@@ -25,16 +25,34 @@ new_image ()
     truncate -s "$size" "$tmp/disk.raw"
 }
 
-# check_image [IMAGE [RAW]]: as it has been left; no errors, no leaks, and the
-# content of the raw file.
+# check_image_of IMAGE: as it has been left; no errors, no leaks, and the content
+# of $tmp/disk.raw.
+check_image_of ()
+{
+    qemu-img check -q "$1" >"$tmp/check" 2>&1 ||
+        fail "qemu-img check $1: $(cat "$tmp/check")"
+    qemu-img compare -q -f qcow2 -F raw "$1" "$tmp/disk.raw" ||
+        fail "$1 does not hold what was written"
+}
+
 check_image ()
 {
-    local image=${1:-$tmp/disk.qcow2} raw=${2:-$tmp/disk.raw}
+    check_image_of "$tmp/disk.qcow2"
+}
 
-    qemu-img check -q "$image" >"$tmp/check" 2>&1 ||
-        fail "qemu-img check $image: $(cat "$tmp/check")"
-    qemu-img compare -q -f qcow2 -F raw "$image" "$raw" ||
-        fail "$image does not hold what was written"
+# kill_nbdkit: the last server, without warning.
+kill_nbdkit ()
+{
+    local name
+
+    kill -KILL "$pid"
+    wait "$pid" || true
+    for name in "${!server_pid[@]}"; do
+        if [ "${server_pid[$name]}" = "$pid" ]; then
+            unset "server_pid[$name]"
+            servers=("${!server_pid[@]}")
+        fi
+    done
 }
 
 # Before the servers: they do not end while somebody is connected.

@@ -1,0 +1,169 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Ends of all kinds.  What was flushed is there after all of them; what was
+# acknowledged, after all but the death of the server, and if clients have
+# been idle for some seconds, even then.  QEMU finds at most leaked clusters.
+#
+# Environment
+#   ROUNDS=N     how often the server is killed
+#   ALL=1        more kinds of images
+# shellcheck source=writing.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/writing.sh"
+
+: "${ROUNDS:=3}" "${ALL:=}"
+image=$tmp/disk.qcow2
+state=$tmp/state
+
+write_kill ()
+{
+    "$PYTHON" "$nbddir/write_kill.py" "$1" "$state" "$uri" "${@:2}"
+}
+
+new ()                  # OPTIONS
+{
+    rm -f "$state"
+    options=$1
+    new_image 32M -o "$1"
+    cluster=$((64 * 1024))
+    [ "${1/cluster_size=4k/}" = "$1" ] || cluster=4096
+}
+
+serve_image ()
+{
+    start_nbdkit "$@" --filter="$filter" file "$image"
+}
+
+# clean: no leak, no error, and the bit for lazy refcounts is not set.
+clean ()
+{
+    qemu-img check -q "$image" || fail "$options: not clean: $1"
+    ! qemu-img info "$image" | grep -q 'dirty flag: true' ||
+        fail "$options: dirty: $1"
+}
+
+# at_most_leaks: of a copy, as a repair of ours is still to come.
+at_most_leaks ()
+{
+    local status=0
+
+    cp "$image" "$tmp/copy"
+    if qemu-img info --output=json "$image" | grep -q '"dirty-flag": true'; then
+        qemu-img check -r all "$tmp/copy" >"$tmp/check" 2>&1 ||
+            fail "$options: cannot be repaired: $1"
+        return 0
+    fi
+    qemu-img check "$image" >"$tmp/check" 2>&1 || status=$?
+    [ "$status" -eq 0 ] || [ "$status" -eq 3 ] ||
+        fail "$options: qemu-img check: $status: $1: $(tail "$tmp/check")"
+}
+
+# In the background, until it has got somewhere.
+start_writing ()
+{
+    local i
+
+    rm -f "$tmp/ready"
+    write_kill write --cluster "$cluster" --ready "$tmp/ready" "$@" >"$tmp/client.log" 2>&1 &
+    client=$!
+    for ((i = 0; i < patience * 100; i++)); do
+        [ ! -e "$tmp/ready" ] || return 0
+        sleep 0.01
+    done
+    fail "$options: the client makes no progress"
+}
+
+end_of_client ()        # STATUS
+{
+    local status=0
+
+    wait "$client" || status=$?
+    client=
+    [ "$status" -eq "$1" ] || fail "$options: the client's status is $status"
+}
+
+kill_server ()
+{
+    kill -KILL "$pid"
+    if stop_nbdkit 2>/dev/null; then
+        fail "the server was not killed"
+    fi
+}
+
+# read_back [--all]: by a server that changes nothing.
+read_back ()
+{
+    serve_image -r
+    write_kill check "$@" || fail "$options: something is lost"
+    stop_nbdkit
+}
+
+kinds=(cluster_size=64k "cluster_size=4k,lazy_refcounts=on")
+[ -z "$ALL" ] ||
+    kinds+=("cluster_size=64k,extended_l2=on" "compat=0.10,cluster_size=4k"
+        "cluster_size=512" "cluster_size=2M")
+
+echo "killed -9 in the middle, again and again"
+for kind in "${kinds[@]}"; do
+    new "$kind"
+    for ((round = 1; round <= ROUNDS; round++)); do
+        serve_image
+        start_writing --seed "$round" --operations 100000
+        sleep "0.$((RANDOM % 30 + 10))"
+        kill_server
+        end_of_client 0
+        at_most_leaks "killed, round $round"
+        read_back
+    done
+    # It is no worse for QEMU, either, and in the end all is well.
+    serve_image
+    write_kill write --cluster "$cluster" --operations 200
+    stop_nbdkit
+    qemu-img check -r leaks "$image" >"$tmp/check" 2>&1 ||
+        fail "$options: errors in the end"
+    read_back --all
+done
+
+echo "the client is killed, or leaves without a flush"
+for kind in "${kinds[@]}"; do
+    new "$kind"
+    serve_image
+    for end in leave die leave; do
+        start_writing --operations 300 --no-flush --end "$end"
+        end_of_client "$([ $end = leave ] && echo 0 || echo 137)"
+    done
+    stop_nbdkit
+    clean "the client was killed"
+    read_back --all
+done
+
+echo "SIGTERM while clients are busy"
+for kind in "${kinds[@]}"; do
+    new "$kind"
+    serve_image
+    start_writing --operations 100000
+    stop_nbdkit || fail "$options: busy clients, SIGTERM"
+    end_of_client 0
+    at_most_leaks "busy clients"
+    read_back
+done
+
+echo "idle clients: all is there after a while, even if the server is killed"
+new cluster_size=64k
+serve_image
+start_writing --operations 300 --no-flush --end wait
+start_nbdkit -P reader -r --filter="$filter" file "$image" qcow2-lock=off
+for ((i = 0; i < 15; i++)); do
+    sleep 1
+    if write_kill check --all >"$tmp/reader.out" 2>&1 &&
+            qemu-img check -U "$image" >"$tmp/reader.out" 2>&1; then
+        break
+    fi
+done
+[ "$i" -lt 15 ] || fail "not committed: $(cat "$tmp/reader.out")"
+[ "$i" -gt 1 ] || fail "it is there at once, so this proves nothing"
+stop_nbdkit reader
+pid=${server_pid[nbdkit]}
+kill_server
+end_of_client 0
+clean "idle"
+read_back --all
