@@ -133,6 +133,8 @@ campaign_run (struct campaign *c, const struct workload *w)
   struct recipe_image image;
 
   unit_context ("%s, seed %" PRIu64, w->name, c->seed);
+  if (w->recipe.compressed && !qcow2_has_zlib ())
+    return;
   if (c->requests_percent != 0)
     scaled.requests = scaled.requests * c->requests_percent / 100 + 1;
   recipe_make (&image, &w->recipe, c->seed);

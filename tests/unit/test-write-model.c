@@ -19,7 +19,7 @@
 #include "qemu.h"
 #include "tag.h"
 
-/* ---- One client, byte by byte --------------------------------------------- */
+/* ---- One client, byte by byte ------------------------------------------ */
 
 struct model {
   const struct workload *w;
@@ -345,7 +345,7 @@ test_one_client (const struct workload *w, uint64_t seed, unsigned requests)
   recipe_free (&image);
 }
 
-/* ---- Several clients ------------------------------------------------------ */
+/* ---- Several clients --------------------------------------------------- */
 
 static void
 test_clients (struct workload *w, uint64_t seed, unsigned requests)
