@@ -98,6 +98,8 @@ choose_host (struct choice *c, struct rng *rng, bool small)
   h->no_trim = one_in (rng, 5);
   h->holes = one_in (rng, 3);
   h->trim = one_in (rng, 2) ? HOST_TRIM_ZEROS : HOST_TRIM_GARBAGE;
+  if (small && one_in (rng, 6))
+    h->flaky = 20;
   c->w.may_fill = !h->grows;
   /* QEMU calls it corrupt, so crash tests could not tell. */
   c->w.recipe.no_tail = h->grows && !small && one_in (rng, 3);
