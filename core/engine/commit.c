@@ -40,6 +40,8 @@ struct commit {
   struct q2_refcounts_dirty refcounts;
   struct q2_tables_dirty tables;
   struct q2_frees frees;
+  struct q2_batch *batch;       /* for them: afterwards it is too late to
+                                   find that there is no memory */
 };
 
 static bool
@@ -58,7 +60,9 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
 {
   int r;
 
-  *c = (struct commit) { .frees = { .nr = 0 } };
+  *c = (struct commit) { .batch = malloc (sizeof *c->batch) };
+  if (c->batch == NULL)
+    return q2_fail_nomem (err, "a commit");
   pthread_mutex_lock (&w->link_lock);
   r = q2_tables_gather (w->tables, &c->tables, err);
   if (r == 0) {
@@ -134,27 +138,24 @@ step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
   return flush (w, io, err);
 }
 
-/* Takes the list over. */
+/* What the commit has let go waits to be released. */
 static void
-add_batch (struct q2_writer *w, struct q2_frees *frees)
+add_batch (struct q2_writer *w, struct commit *c)
 {
-  struct q2_batch *b;
+  struct q2_batch *const b = c->batch;
 
-  if (frees->nr == 0) {
-    q2_frees_destroy (frees);
+  if (c->frees.nr == 0 || b == NULL) {
+    q2_frees_destroy (&c->frees);
+    free (b);
     return;
   }
-  q2_frees_sort (frees);        /* fewer and larger holes are punched */
-  b = malloc (sizeof *b);
-  if (b == NULL) {              /* then they are leaked */
-    q2_frees_destroy (frees);
-    return;
-  }
-  atomic_fetch_add (&w->nr_pending, frees->nr);
+  q2_frees_sort (&c->frees);    /* fewer and larger holes are punched */
+  atomic_fetch_add (&w->nr_pending, c->frees.nr);
   *b = (struct q2_batch) {
-    .frees = *frees, .stamp = q2_flight_stamp (&w->flight),
+    .frees = c->frees, .stamp = q2_flight_stamp (&w->flight),
   };
-  *frees = (struct q2_frees) { .nr = 0 };
+  c->frees = (struct q2_frees) { .nr = 0 };
+  c->batch = NULL;
   pthread_mutex_lock (&w->commit_lock);
   *w->last_batch = b;
   w->last_batch = &b->next;
@@ -175,7 +176,7 @@ end_steps (struct q2_writer *w, struct commit *c, bool written)
   else if (Q2_PLANTED (Q2_PLANT_RELEASE_GATHERING))
     q2_frees_move (&c->frees, &w->unlinked);
   pthread_mutex_unlock (&w->link_lock);
-  add_batch (w, &c->frees);
+  add_batch (w, c);
   atomic_store (&w->nr_committing, 0);
 }
 
@@ -189,7 +190,7 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   r = step_1 (w, &c, err);
   if (r == 0) {
     if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE))
-      add_batch (w, &c.frees);
+      add_batch (w, &c);
     if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE) &&
         q2_writer_release (w, io, err) == -1)
       r = -1;
