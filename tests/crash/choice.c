@@ -65,7 +65,8 @@ choose_image (struct choice *c, struct rng *rng, bool small)
     (unsigned) rng_below (rng, small ? 8 : one_in (rng, 6) ? 13 : 9);
   r->disk_size = choose_size (rng, r->cluster_bits, small);
   r->fill_percent = one_in (rng, 3) ? 0 : (unsigned) rng_below (rng, 101);
-  r->compressed = r->fill_percent > 0 && one_in (rng, 4);
+  r->compressed = r->fill_percent > 0 && one_in (rng, 4) &&
+    qcow2_has_zlib ();
   /* Clusters in which many compressed ones lie need room to count. */
   if (order > (r->compressed ? 3 : 0) && one_in (rng, 3))
     r->snapshots = 1 + (unsigned) (order > 1 ? rng_below (rng, 2) : 0);
@@ -97,6 +98,8 @@ choose_host (struct choice *c, struct rng *rng, bool small)
   h->no_trim = one_in (rng, 5);
   h->holes = one_in (rng, 3);
   h->trim = one_in (rng, 2) ? HOST_TRIM_ZEROS : HOST_TRIM_GARBAGE;
+  if (small && one_in (rng, 6))
+    h->flaky = 20;
   c->w.may_fill = !h->grows;
   /* QEMU calls it corrupt, so crash tests could not tell. */
   c->w.recipe.no_tail = h->grows && !small && one_in (rng, 3);

@@ -309,7 +309,9 @@ guest_init (struct guest *g, const struct workload *w, uint64_t seed,
   g->w = w;
   g->seed = seed;
   if (w->may_fill)
-    g->tolerated = 1u << QCOW2_ERR_NO_SPACE;
+    g->tolerated |= 1u << QCOW2_ERR_NO_SPACE;
+  if (w->host.flaky || w->host.bad_flush)
+    g->tolerated |= 1u << QCOW2_ERR_IO;
   host_init (&g->host, &w->host, image, size);
   ledger_init (&g->ledger, nr_sectors);
   for (uint64_t i = 0; i < nr_sectors; ++i) {

@@ -66,6 +66,11 @@ static int
 fault_locked (struct host *h, enum host_op_kind kind)
 {
   h->nr[kind]++;
+  if (kind == HOST_FLUSH ? h->nr[kind] == h->spec.bad_flush :
+      random_locked (h) % 1000 < h->spec.flaky) {
+    h->failed++;
+    return EIO;
+  }
   if (h->fail_at == 0 || !(h->fail_kinds & 1u << kind))
     return 0;
   if (h->fail_at > 1) {
@@ -445,6 +450,14 @@ host_fail (struct host *h, unsigned kinds, unsigned long at,
   h->fail_more = more;
   h->fail_errnum = errnum;
   h->failed = 0;
+  pthread_mutex_unlock (&h->lock);
+}
+
+void
+host_steady (struct host *h)
+{
+  pthread_mutex_lock (&h->lock);
+  h->spec.flaky = 0;
   pthread_mutex_unlock (&h->lock);
 }
 

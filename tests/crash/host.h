@@ -56,6 +56,9 @@ struct host_spec {
   bool holes;                   /* reports them: blocks of 4096 zeros */
   enum host_trim trim;
   unsigned delay_us;            /* of each operation, at most */
+  unsigned flaky;               /* so many of a thousand fail with EIO, but
+                                   for flushes; until host_steady */
+  unsigned long bad_flush;      /* that flush (1 = first) fails, 0: none */
 };
 
 struct host {
@@ -104,6 +107,9 @@ extern uint64_t host_tick (struct host *h);
 /* From now on; 'at' = 0: nothing fails. */
 extern void host_fail (struct host *h, unsigned kinds, unsigned long at,
                        unsigned long more, int errnum);
+
+/* What is flaky works from now on. */
+extern void host_steady (struct host *h);
 
 /* Writes the file, as it is now, below 'path'. */
 extern void host_save (struct host *h, const char *path);

@@ -102,7 +102,7 @@ run_in_folder (char *command, size_t len, const char *fmt, va_list args)
 int
 qemu_status (const char *fmt, ...)
 {
-  char command[1024];
+  char command[2048];
   va_list args;
 
   va_start (args, fmt);
@@ -114,7 +114,7 @@ qemu_status (const char *fmt, ...)
 void
 qemu_run (int expect, const char *fmt, ...)
 {
-  char command[1024], log[160];
+  char command[2048], log[160];
   va_list args;
   int status;
 

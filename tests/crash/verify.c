@@ -11,7 +11,6 @@
 
 #include "verify.h"
 
-#include "fsck.h"
 #include "memory_io.h"
 #include "qemu.h"
 #include "tag.h"
@@ -232,7 +231,8 @@ verifier_look (void *opaque, const struct state *state)
 }
 
 bool
-verifier_look_at_end (struct verifier *v, const struct state *state)
+verifier_look_at_end (struct verifier *v, const struct state *state,
+                      const struct fsck *before)
 {
   struct fsck fsck;
 
@@ -240,15 +240,17 @@ verifier_look_at_end (struct verifier *v, const struct state *state)
   v->looks++;
   if (!look_at_structure (v, state, &fsck))
     return false;
-  if (fsck.leaks > 0 || fsck.past_end > 0)
-    return failed (v, state, "%u clusters are leaked, %u past the end: %s",
-                   fsck.leaks, fsck.past_end, fsck.leak_text);
+  if (fsck.leaks + fsck.past_end > before->leaks + before->past_end)
+    return failed (v, state, "%u clusters are leaked, %u past the end (before "
+                   "%u and %u): %s", fsck.leaks, fsck.past_end, before->leaks,
+                   before->past_end, fsck.leak_text);
   if (fsck.dirty)
     return failed (v, state, "%s", "still dirty");
   if (!look_at_disk (v, state))
     return false;
   if (!v->quiet)
-    qemu_submit (state->bytes, state->size, QEMU_CLEAN, v->disk,
+    qemu_submit (state->bytes, state->size,
+                 fsck.leaks > 0 ? QEMU_SOUND : QEMU_CLEAN, v->disk,
                  v->cut.l->nr_sectors * SECTOR, v->name);
   return true;
 }

@@ -8,6 +8,7 @@
 #ifndef CRASH_VERIFY_H
 #define CRASH_VERIFY_H
 
+#include "fsck.h"
 #include "ledger.h"
 #include "replay.h"
 
@@ -35,10 +36,11 @@ extern void verifier_free (struct verifier *v);
 /* A state_fn: false after the first failure. */
 extern bool verifier_look (void *verifier, const struct state *state);
 
-/* The file after qcow2_end: clean, no leaks, by all accounts; the disk is in
- * v->disk afterwards.
+/* The file after qcow2_end: clean by all accounts, and no leaks but those
+ * that were there before; the disk is in v->disk afterwards.
  */
 extern bool verifier_look_at_end (struct verifier *v,
-                                  const struct state *state);
+                                  const struct state *state,
+                                  const struct fsck *before);
 
 #endif /* CRASH_VERIFY_H */

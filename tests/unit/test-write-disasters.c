@@ -208,7 +208,7 @@ clients_that_make_the_file_grow_at_once (void)
   run_clients (&w);
 }
 
-/* ---- Space -------------------------------------------------------------- */
+/* ---- Space ------------------------------------------------------------- */
 
 /* No data ever lands on the header, and nothing that was there is handed out
  * again after the image has been opened anew.
@@ -400,7 +400,7 @@ cut_and_grown_again (void)
   free_disk (&d);
 }
 
-/* ---- Damaged images ------------------------------------------------------ */
+/* ---- Damaged images ---------------------------------------------------- */
 
 /* COPIED, and no table: QEMU ends in an assertion. */
 static void
@@ -492,8 +492,6 @@ two_l2_entries_share_a_copied_cluster (void)
   }
   free_disk (&d);
 }
-
-/* ---- ---- */
 
 int
 main (void)

@@ -6,9 +6,9 @@
  *           between the engine and the C library.
  * Method    the same requests again and again, while the n-th operation of
  *           the host (or the n-th allocation) fails, for each n.  Nobody may
- *           lose what was flushed, whatever a crash leaves behind; the image
- *           has leaks at worst, no more than one request can explain; and
- *           the requests after the failure succeed, unless it was a flush.
+ *           lose what was flushed, whatever a crash leaves behind; the
+ *           requests after the failure succeed, and nothing is leaked in the
+ *           end, unless it was a flush that failed, or an allocation.
  * Locks     none; threads that only start qemu-img have counters of their own.
  */
 #include "config.h"
@@ -20,8 +20,9 @@
 #include "verify.h"
 
 #include <errno.h>
+#include <limits.h>
 
-/* ---- Allocations --------------------------------------------------------- */
+/* ---- Allocations ------------------------------------------------------- */
 
 static _Thread_local unsigned long allocs, fail_alloc_at; /* 0: none */
 static _Thread_local bool alloc_failed;
@@ -61,7 +62,7 @@ __wrap_realloc (void *p, size_t size)
   return alloc_fails () ? NULL : __real_realloc (p, size);
 }
 
-/* ---- Workloads ----------------------------------------------------------- */
+/* ---- Workloads --------------------------------------------------------- */
 
 #define KiB (UINT64_C (1) << 10)
 #define MIXTURE                                                               \
@@ -113,10 +114,7 @@ static const struct workload workloads[] = {
 
 #define NR_WORKLOADS (sizeof workloads / sizeof workloads[0])
 
-/* As many clusters as one request can have in hand, with its tables. */
-#define MAX_LEAKS 12
-
-/* ---- The host fails ------------------------------------------------------ */
+/* ---- The host fails ---------------------------------------------------- */
 
 static unsigned long nr_faults;
 
@@ -207,8 +205,7 @@ fail_nth (const struct workload *w, const struct recipe_image *image,
     CHECK_EQ (g.errors, 0);
   else if (kind == HOST_FLUSH)
     CHECK (g.errors > 0);
-  check_leaks (&g, !reached ? 0 : flush_failed ? 10000 :
-               (unsigned) (MAX_LEAKS * (more + 1)));
+  check_leaks (&g, flush_failed ? UINT_MAX : 0);
   check_crashes (&g, n);
   guest_free (&g);
   return reached;
@@ -280,7 +277,10 @@ test_reopen (const struct workload *w, const struct recipe_image *image)
   guest_free (&g);
 }
 
-/* ---- An allocation fails -------------------------------------------------- */
+/* ---- An allocation fails ----------------------------------------------- */
+
+/* What one commit can let go, of which nobody may remember. */
+#define MAX_LEAKS 12
 
 struct plain {
   const struct workload *w;
@@ -409,6 +409,8 @@ main (void)
     struct recipe_image image;
     unsigned long n;
 
+    if (w->recipe.compressed && !qcow2_has_zlib ())
+      continue;
     unit_context ("%s", w->name);
     recipe_make (&image, &w->recipe, i);
     fail_each (w, &image);
