@@ -19,6 +19,9 @@
 
 #define MAX_WINDOW_BYTES (UINT64_C (4) << 20)
 
+/* Windows of at least this are aligned to it. */
+#define ALIGN_BYTES (UINT64_C (1) << 20)
+
 /* Clusters from here on cannot be used: past 2^56, or not in a file that
  * cannot grow.
  */
@@ -36,11 +39,32 @@ enum look { FOUND, GO_ON, UNCOVERED, NEED, NOTHING };
 struct search {
   uint64_t pos;                 /* where to look next */
   uint64_t want;
+  uint64_t stream;              /* what the first is for */
+  uint64_t align;               /* see align_locked */
   uint64_t limit;
   uint64_t file_end;            /* clusters of the file as it is */
   uint64_t first, nr;           /* what was found */
   struct q2_need need;
 };
+
+/* Begin where the file is aligned in the same way as the disk, if the run
+ * reaches that far.  Clients write large pieces at multiples of their size,
+ * and filesystems whose page cache has large pages take several times as much
+ * CPU if they are not such multiples in the file.
+ */
+static void
+align_locked (struct q2_space *s, struct search *f)
+{
+  const uint64_t skip = (f->stream - f->first) & (f->align - 1);
+
+  if (skip > 0 && skip < f->nr) {
+    /* Not before there is need: it would be found again at once. */
+    s->lowest_skipped = q2_min (s->lowest_skipped, f->first);
+    f->first += skip;
+    f->nr -= skip;
+  }
+  f->nr = q2_min (f->nr, f->want);
+}
 
 static enum look
 look_locked (struct q2_space *s, struct search *f)
@@ -65,8 +89,8 @@ look_locked (struct q2_space *s, struct search *f)
   }
   if (q2_refcounts_is_uncovered_locked (&s->rc, f->pos))
     return UNCOVERED;
-  if (!q2_refcounts_find_locked (&s->rc, f->pos, f->want, &f->first, &f->nr,
-                                 &f->need))
+  if (!q2_refcounts_find_locked (&s->rc, f->pos, f->want + f->align - 1,
+                                 &f->first, &f->nr, &f->need))
     return NEED;
   f->pos = f->first;
   if (f->nr == 0 || f->first >= f->limit)
@@ -77,6 +101,7 @@ look_locked (struct q2_space *s, struct search *f)
     f->pos = next;
     return GO_ON;
   }
+  align_locked (s, f);
   return FOUND;
 }
 
@@ -159,54 +184,99 @@ find_run_somehow (struct q2_space *s, const struct q2_io *io,
       q2_space_note_freed_locked (s, f->first);
     pthread_mutex_unlock (&s->lock);
     f->want = least;
+    f->align = 1;
     r = find_run (s, io, f, err);
   }
   return r;
 }
 
-/* How much to reserve: what is asked for, and more and more for streams. */
-static uint64_t
-choose_size_locked (struct q2_space *s, uint64_t stream, uint64_t want)
-{
-  const struct q2_space_window *const w =
-    q2_space_find_window_locked (s, stream);
-  const uint64_t max = MAX_WINDOW_BYTES >> s->geo->cluster_bits;
+/* How far ahead of its window a stream may be: requests that run at once do
+ * not come in order.
+ */
+#define MAX_AHEAD 16
 
-  return w ? q2_max (want, q2_min (2 * w->size, max)) : want;
+/* The window that this cluster is behind, or nearly so. */
+static struct q2_space_window *
+find_previous_locked (struct q2_space *s, uint64_t stream)
+{
+  for (size_t i = 0; i < Q2_SPACE_WINDOWS; ++i) {
+    struct q2_space_window *const w = &s->windows[i];
+    const uint64_t end = w->stream + w->size;
+
+    if (w->size > 0 && (stream == Q2_SPACE_TABLES ? w->stream == stream
+                        : stream >= end && stream - end <= MAX_AHEAD))
+      return w;
+  }
+  return NULL;
+}
+
+/* What to reserve: what is asked for, and more and more for streams, without
+ * a gap.  Returns the cluster of the disk that the first is for.
+ */
+static uint64_t
+choose_size_locked (struct q2_space *s, uint64_t stream, uint64_t *want)
+{
+  const struct q2_space_window *const w = find_previous_locked (s, stream);
+  const uint64_t max =
+    q2_min (MAX_WINDOW_BYTES >> s->geo->cluster_bits, Q2_SPACE_MAX_WINDOW);
+  uint64_t first = stream;
+
+  if (w == NULL)
+    return stream;
+  if (stream != Q2_SPACE_TABLES)
+    first = w->stream + w->size;
+  *want = q2_min (q2_max (stream - first + *want, q2_min (2 * w->size, max)),
+                  Q2_SPACE_MAX_WINDOW);
+  return first;
+}
+
+/* It takes the place of the one before it, if that is used up. */
+static void
+add_window_locked (struct q2_space *s, const struct search *f, bool zero)
+{
+  struct q2_space_window *w = find_previous_locked (s, f->stream);
+
+  if (w == NULL || w->left > 0)
+    w = q2_space_oldest_window_locked (s);
+  q2_space_drop_window_locked (s, w);
+  *w = (struct q2_space_window) {
+    .stream = f->stream, .start = f->first, .size = f->nr, .left = f->nr,
+    .zero = zero, .last_use = ++s->clock,
+  };
+  s->never_used = q2_max (s->never_used, f->first + f->nr);
 }
 
 /* Reserve a window for the stream.  Called with claim_lock. */
 int
 q2_space_claim (struct q2_space *s, const struct q2_io *io, uint64_t stream,
-       uint64_t want, struct qcow2_error *err)
+                uint64_t want, struct qcow2_error *err)
 {
-  struct search f = { .nr = 0 };
-  struct q2_space_window *w;
+  const uint64_t align = ALIGN_BYTES >> s->geo->cluster_bits;
+  struct search f = {
+    .want = q2_min (want, Q2_SPACE_MAX_WINDOW), .align = 1,
+  };
+  uint64_t i;
+  bool claimed;
   int r;
 
   pthread_mutex_lock (&s->lock);
-  w = q2_space_find_window_locked (s, stream);
-  if (w && w->start < w->end) { /* somebody else has claimed it meanwhile */
-    pthread_mutex_unlock (&s->lock);
-    return 0;
-  }
-  f.want = choose_size_locked (s, stream, want);
+  /* Somebody else may have claimed it meanwhile. */
+  claimed = q2_space_find_window_locked (s, stream, &i) != NULL;
+  f.stream = choose_size_locked (s, stream, &f.want);
   pthread_mutex_unlock (&s->lock);
+  if (claimed)
+    return 0;
+  if (align > 1 && f.want >= align && stream != Q2_SPACE_TABLES)
+    f.align = align;
   r = find_run_somehow (s, io, &f, 1, err);
   if (r != 0)
     return r;
+  /* It may be too short to reach the cluster it is for. */
+  if (stream - f.stream >= f.nr)
+    f.stream = stream;
   pthread_mutex_lock (&s->lock);
-  w = q2_space_find_window_locked (s, stream);
-  if (w == NULL) {
-    w = q2_space_oldest_window_locked (s);
-    q2_space_drop_window_locked (s, w);
-  }
-  *w = (struct q2_space_window) {
-    .stream = stream, .start = f.first, .end = f.first + f.nr,
-    .size = f.nr, .last_use = ++s->clock,
-    .zero = io->host->ops->grow != NULL && f.first >= s->never_used,
-  };
-  s->never_used = q2_max (s->never_used, w->end);
+  add_window_locked (s, &f, io->host->ops->grow != NULL &&
+                     f.first >= s->never_used);
   pthread_mutex_unlock (&s->lock);
   return 0;
 }

@@ -3,10 +3,13 @@
  *
  * Owns      the refcounts of an image that is written to, what is reserved
  *           for streams, and handing it out.
- * Method    a stream is somebody who fills the disk cluster after cluster.
- *           When it comes back for more, a larger window of the file is
- *           reserved for it, so that several streams do not interleave.  A
- *           reservation is only a note here: its refcounts are still 0.
+ * Method    a stream is somebody who fills the disk cluster after cluster,
+ *           with several requests at once, so nearly in order.  When it
+ *           comes back for more, a larger window of the file is reserved
+ *           for it, so that several streams do not interleave, and each
+ *           cluster has its place there, so that it does not matter who
+ *           comes first.  A reservation is only a note here: its refcounts
+ *           are still 0.
  * Locks     see space_impl.h.
  */
 #include "config.h"
@@ -65,7 +68,7 @@ q2_space_new (const struct q2_geometry *geo, const struct q2_header *h,
   }
   s->geo = geo;
   s->overlap = overlap;
-  s->lowest_freed = Q2_SPACE_NONE;
+  s->lowest_freed = s->lowest_skipped = Q2_SPACE_NONE;
   s->never_used = q2_ceil_shift (q2_io_size (io), geo->cluster_bits);
   pthread_mutex_init (&s->claim_lock, NULL);
   pthread_mutex_init (&s->lock, NULL);
@@ -133,20 +136,44 @@ q2_space_note_freed_locked (struct q2_space *s, uint64_t cluster)
 
 /* ---- Windows -------------------------------------------------------- */
 
-struct q2_space_window *
-q2_space_find_window_locked (struct q2_space *s, uint64_t stream)
+static bool
+is_taken (const struct q2_space_window *w, uint64_t i)
 {
-  for (size_t i = 0; i < Q2_SPACE_WINDOWS && stream != Q2_SPACE_NO_STREAM; ++i)
-    if (s->windows[i].size > 0 && s->windows[i].stream == stream)
-      return &s->windows[i];
+  return w->taken[i / 64] >> i % 64 & 1;
+}
+
+/* The first from number i on that is taken, or is not. */
+static uint64_t
+next_taken (const struct q2_space_window *w, uint64_t i, bool taken)
+{
+  while (i < w->size && is_taken (w, i) != taken)
+    ++i;
+  return i;
+}
+
+struct q2_space_window *
+q2_space_find_window_locked (struct q2_space *s, uint64_t stream,
+                             uint64_t *ret_i)
+{
+  for (size_t n = 0; n < Q2_SPACE_WINDOWS; ++n) {
+    struct q2_space_window *const w = &s->windows[n];
+
+    if (w->left == 0 || stream < w->stream || stream - w->stream >= w->size)
+      continue;
+    /* Tables all have the number of the first. */
+    *ret_i = stream == Q2_SPACE_TABLES ? next_taken (w, 0, false)
+      : stream - w->stream;
+    if (!is_taken (w, *ret_i))
+      return w;
+  }
   return NULL;
 }
 
 void
 q2_space_drop_window_locked (struct q2_space *s, struct q2_space_window *w)
 {
-  if (w->start < w->end)
-    q2_space_note_freed_locked (s, w->start);
+  if (w->left > 0)
+    q2_space_note_freed_locked (s, w->start + next_taken (w, 0, false));
   *w = (struct q2_space_window) { .size = 0 };
 }
 
@@ -165,14 +192,18 @@ uint64_t
 q2_space_avoid_windows_locked (const struct q2_space *s, uint64_t first,
                                uint64_t *nr)
 {
-  for (size_t i = 0; i < Q2_SPACE_WINDOWS; ++i) {
-    const struct q2_space_window *const w = &s->windows[i];
+  for (size_t n = 0; n < Q2_SPACE_WINDOWS; ++n) {
+    const struct q2_space_window *const w = &s->windows[n];
+    uint64_t i;
 
-    if (w->start >= w->end || w->start >= first + *nr || w->end <= first)
+    if (w->left == 0 || w->start >= first + *nr ||
+        w->start + w->size <= first)
       continue;
-    if (w->start <= first)
-      return w->end;
-    *nr = w->start - first;
+    i = next_taken (w, first > w->start ? first - w->start : 0, false);
+    if (w->start + i == first)
+      return w->start + next_taken (w, i, true);
+    if (i < w->size)
+      *nr = q2_min (*nr, w->start + i - first);
   }
   return 0;
 }
@@ -180,11 +211,14 @@ q2_space_avoid_windows_locked (const struct q2_space *s, uint64_t first,
 bool
 q2_space_drop_windows (struct q2_space *s)
 {
-  bool any = false;
+  bool any;
 
   pthread_mutex_lock (&s->lock);
+  any = s->lowest_skipped != Q2_SPACE_NONE;
+  s->lowest_freed = q2_min (s->lowest_freed, s->lowest_skipped);
+  s->lowest_skipped = Q2_SPACE_NONE;
   for (size_t i = 0; i < Q2_SPACE_WINDOWS; ++i) {
-    any |= s->windows[i].start < s->windows[i].end;
+    any |= s->windows[i].left > 0;
     q2_space_drop_window_locked (s, &s->windows[i]);
   }
   pthread_mutex_unlock (&s->lock);
@@ -193,28 +227,26 @@ q2_space_drop_windows (struct q2_space *s)
 
 /* ---- Allocating ----------------------------------------------------- */
 
-/* Tables have a window of their own, under a number no cluster has. */
-#define TABLES (Q2_SPACE_NO_STREAM - 1)
-
 /* Take from the stream's window.  Returns 0 if it has nothing. */
 static uint64_t
 take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
              struct q2_space_run *ret, struct q2_need *need)
 {
-  struct q2_space_window *const w = q2_space_find_window_locked (s, stream);
+  uint64_t i, max;
+  struct q2_space_window *const w =
+    q2_space_find_window_locked (s, stream, &i);
 
   ret->nr = 0;
   need->slice_off = Q2_SPACE_NONE;
-  if (w == NULL || w->start >= w->end)
+  if (w == NULL)
     return 0;
-  ret->cluster = w->start;
+  ret->cluster = w->start + i;
   ret->zero = w->zero;
-  ret->nr =
-    q2_space_set_run_locked (s, w->start, q2_min (want, w->end - w->start),
-                             1, need);
-  w->start += ret->nr;
-  if (stream != TABLES)
-    w->stream += ret->nr;
+  max = q2_min (want, next_taken (w, i, true) - i);
+  ret->nr = q2_space_set_run_locked (s, ret->cluster, max, 1, need);
+  for (uint64_t n = 0; n < ret->nr; ++n)
+    w->taken[(i + n) / 64] |= UINT64_C (1) << (i + n) % 64;
+  w->left -= ret->nr;
   w->last_use = ++s->clock;
   return ret->nr;
 }
@@ -224,7 +256,7 @@ q2_space_alloc (struct q2_space *s, const struct q2_io *io, uint64_t stream,
                 uint64_t want, struct q2_space_run *ret,
                 struct qcow2_error *err)
 {
-  const uint64_t id = stream == Q2_SPACE_NO_STREAM ? TABLES : stream;
+  const uint64_t id = stream == Q2_SPACE_NO_STREAM ? Q2_SPACE_TABLES : stream;
   int r = 0;
 
   while (r == 0) {

@@ -19,13 +19,18 @@
 #include <pthread.h>
 
 #define Q2_SPACE_WINDOWS 16
+#define Q2_SPACE_MAX_WINDOW 1024
 #define Q2_SPACE_NONE UINT64_MAX
 
-/* Clusters reserved for a stream. */
+/* Clusters reserved for a stream: those of the disk from 'stream' on go to
+ * those of the file from 'start' on, in whichever order they are asked for.
+ */
 struct q2_space_window {
-  uint64_t stream;              /* what the next cluster will be for */
-  uint64_t start, end;          /* clusters, reserved */
-  uint64_t size;                /* as it was claimed; 0: no window */
+  uint64_t stream;              /* what the first cluster is for */
+  uint64_t start;               /* clusters of the file */
+  uint64_t size;                /* 0: no window */
+  uint64_t left;                /* how many were not handed out */
+  uint64_t taken[Q2_SPACE_MAX_WINDOW / 64];     /* bits: handed out */
   bool zero;                    /* see struct q2_space_run */
   uint64_t last_use;
 };
@@ -40,6 +45,7 @@ struct q2_space {
   uint64_t clock;               /* for last_use */
   uint64_t cursor;
   uint64_t lowest_freed;        /* behind the cursor; Q2_SPACE_NONE: nothing */
+  uint64_t lowest_skipped;      /* the same, left out for alignment */
   uint64_t never_used;          /* clusters from here on were never handed
                                    out, and are not in the file as it was */
 };
@@ -66,9 +72,15 @@ extern void q2_space_note_freed_locked (struct q2_space *space,
                                         uint64_t cluster)
   __attribute__ ((__nonnull__));
 
-/* The stream's window, which may be empty; NULL if it has none. */
+/* Tables have a window of their own, under a number no cluster has. */
+#define Q2_SPACE_TABLES (Q2_SPACE_NO_STREAM - 1)
+
+/* The window that has a cluster for this one of the disk, which is the one
+ * numbered *ret_i of the window; NULL if there is none.
+ */
 extern struct q2_space_window *
-q2_space_find_window_locked (struct q2_space *space, uint64_t stream)
+q2_space_find_window_locked (struct q2_space *space, uint64_t stream,
+                             uint64_t *ret_i)
   __attribute__ ((__nonnull__));
 extern void q2_space_drop_window_locked (struct q2_space *space,
                                          struct q2_space_window *window)
@@ -84,7 +96,7 @@ extern uint64_t q2_space_avoid_windows_locked (const struct q2_space *space,
                                                uint64_t first, uint64_t *nr)
   __attribute__ ((__nonnull__));
 
-/* Put what is reserved and not used yet back; true if there was anything. */
+/* Put what is reserved or skipped, and not used yet, back; true if there was anything. */
 extern bool q2_space_drop_windows (struct q2_space *space)
   __attribute__ ((__nonnull__));
 
