@@ -72,7 +72,7 @@ errors ()
 
 writes=(error-pwrite=EIO error-pwrite-rate=4%)
 zeroes=(error-zero=EIO error-zero-rate=20% error-trim=EIO error-trim-rate=20%)
-reads=(error-pread=EIO error-pread-rate=2%)
+reads=(error-pread=EIO error-pread-rate=6%)
 for ((; COUNT > 0; COUNT--)); do
     errors empty cluster_size=64k "${writes[@]}"
     errors full cluster_size=4k "${writes[@]}" "${zeroes[@]}" "${reads[@]}"
