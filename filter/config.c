@@ -85,6 +85,14 @@ is_naming_key (const char *key)
   return false;
 }
 
+/* 'nbdkit S3' runs itself again as the Python plugin, with this script. */
+static bool
+is_s3_plugin (const char *key, const char *value)
+{
+  return strcmp (key, "script") == 0 &&
+    strcmp (basename (value), "nbdkit-S3-plugin") == 0;
+}
+
 /* Absolute: a daemon changes its directory.  Keeps the path as it is if it
  * does not exist; the plugin will say so.
  */
@@ -214,7 +222,7 @@ look_at (const char *key, const char *value)
 {
   if (strcmp (key, "fd") == 0 || strcmp (key, "dirfd") == 0)
     config.descriptor = true;
-  if (is_naming_key (key))
+  if (is_naming_key (key) && !is_s3_plugin (key, value))
     seen_naming = true;
   if (is_ignoring_key (key))
     seen_ignoring = true;
