@@ -149,12 +149,39 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
                   "with 'qemu-img check -r all'");
 }
 
+/* What went wrong the last time may be gone, but it is not known how far it
+ * got then.  The fields that a repair changes are read again, and so is all
+ * that it looks at.
+ */
+static void
+scan_again (struct q2_writer *w, const struct q2_io *io)
+{
+  const enum qcow2_error_kind kind = w->repair_error.kind;
+  unsigned char bytes[FEATURES_OFFSET + 8];
+
+  if (kind != QCOW2_ERR_IO && kind != QCOW2_ERR_NOMEM &&
+      kind != QCOW2_ERR_NO_SPACE)
+    return;
+  if (q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER,
+                  &w->repair_error) == -1)
+    return;
+  w->header.refcount_table_offset = load_be64 (bytes + 48);
+  w->header.refcount_table_clusters = load_be32 (bytes + 56);
+  w->header.incompatible = load_be64 (bytes + FEATURES_OFFSET);
+  if (q2_tables_reload (w->tables, io, &w->repair_error) == -1)
+    return;
+  w->unrepairable = false;
+  q2_writer_scan (w, io);
+}
+
 /* The refcounts of an image that was not closed are made true. */
 static int
 repair (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 {
   int r;
 
+  if (w->unrepairable)
+    scan_again (w, io);
   if (w->unrepairable) {
     *err = w->repair_error;
     return -1;
@@ -166,7 +193,9 @@ repair (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   w->repair = NULL;
   if (r == 0)
     r = q2_tables_reload (w->tables, io, err);
-  if (r == -1) {                /* nobody knows what has been written */
+  if (io->shared->flush_failed)
+    w->failed = true;
+  if (r == -1) {                /* nobody knows how far that got */
     w->unrepairable = true;
     w->repair_error = *err;
   }

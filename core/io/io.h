@@ -34,6 +34,7 @@ struct q2_io_shared {
   struct q2_meter meter;
   /* Only used by images that are written to: */
   _Atomic bool written;         /* the windows are out of date */
+  _Atomic bool flush_failed;    /* once */
   _Atomic uint64_t grown_size;  /* of the file; 0: it has not grown */
   pthread_mutex_t grow_lock;    /* one at a time asks the host to grow */
   struct q2_ranges blocks;      /* minimum blocks being written to */

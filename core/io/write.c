@@ -303,8 +303,10 @@ q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
   if (io->shared)
     atomic_fetch_add_explicit (&io->shared->meter.flushes, 1,
                                memory_order_relaxed);
-  if (r != 0)
-    return q2_fail_io (err, r, QCOW2_NO_OFFSET,
-                       "flushing the image file failed: %s", strerror (r));
-  return 0;
+  if (r == 0)
+    return 0;
+  if (io->shared)
+    io->shared->flush_failed = true;
+  return q2_fail_io (err, r, QCOW2_NO_OFFSET,
+                     "flushing the image file failed: %s", strerror (r));
 }
