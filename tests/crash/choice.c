@@ -136,7 +136,7 @@ choose (struct choice *c, struct rng *rng, bool small)
   choose_host (c, rng, small);
   choose_requests (c, rng);
   snprintf (c->name, sizeof c->name, "%s,size=%" PRIu64 ",fill=%u%s,"
-            "snapshots=%u%s%s%s%s,%s=%" PRIu64 ",block=%u,cache=%u",
+            "snapshots=%u%s%s%s%s,%s=%" PRIu64 ",block=%u,cache=%u%s",
             c->options, w->recipe.disk_size, w->recipe.fill_percent,
             w->recipe.compressed ? ",compressed" : "", w->recipe.snapshots,
             w->recipe.vm_state ? ",vm-state" : "",
@@ -144,6 +144,7 @@ choose (struct choice *c, struct rng *rng, bool small)
             w->recipe.autoclear ? ",autoclear" : "",
             w->recipe.no_tail ? ",no-tail" : "",
             w->host.grows ? "grows" : "capacity", w->host.capacity,
-            w->host.min_block, (unsigned) w->cache_size);
+            w->host.min_block, (unsigned) w->cache_size,
+            w->host.flaky ? ",flaky" : "");
   c->w.name = c->name;
 }

@@ -244,12 +244,13 @@ verifier_look_at_end (struct verifier *v, const struct state *state,
     return failed (v, state, "%u clusters are leaked, %u past the end (before "
                    "%u and %u): %s", fsck.leaks, fsck.past_end, before->leaks,
                    before->past_end, fsck.leak_text);
-  if (fsck.dirty)
+  if (fsck.dirty && !before->dirty)
     return failed (v, state, "%s", "still dirty");
   if (!look_at_disk (v, state))
     return false;
   if (!v->quiet)
     qemu_submit (state->bytes, state->size,
+                 fsck.dirty ? QEMU_REPAIRED :
                  fsck.leaks > 0 ? QEMU_SOUND : QEMU_CLEAN, v->disk,
                  v->cut.l->nr_sectors * SECTOR, v->name);
   return true;
