@@ -144,6 +144,7 @@ add_batch (struct q2_writer *w, struct commit *c)
 {
   struct q2_batch *const b = c->batch;
 
+  c->batch = NULL;
   if (c->frees.nr == 0 || b == NULL) {
     q2_frees_destroy (&c->frees);
     free (b);
@@ -155,7 +156,6 @@ add_batch (struct q2_writer *w, struct commit *c)
     .frees = c->frees, .stamp = q2_flight_stamp (&w->flight),
   };
   c->frees = (struct q2_frees) { .nr = 0 };
-  c->batch = NULL;
   pthread_mutex_lock (&w->commit_lock);
   *w->last_batch = b;
   w->last_batch = &b->next;

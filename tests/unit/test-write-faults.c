@@ -279,9 +279,6 @@ test_reopen (const struct workload *w, const struct recipe_image *image)
 
 /* ---- An allocation fails ----------------------------------------------- */
 
-/* What one commit can let go, of which nobody may remember. */
-#define MAX_LEAKS 12
-
 struct plain {
   const struct workload *w;
   struct host host;
@@ -387,11 +384,10 @@ fail_alloc (const struct workload *w, const struct recipe_image *image,
   plain_run (&p);
   fsck_image (p.host.bytes, p.host.size, &fsck);
   CHECK_EQ (fsck.corruptions, 0);
-  unit_check (fsck.leaks <= (alloc_failed ? MAX_LEAKS : 0), __FILE__,
-              __LINE__, "%u leaks: %s", fsck.leaks, fsck.leak_text);
+  unit_check (fsck.leaks == 0, __FILE__, __LINE__, "%u leaks: %s",
+              fsck.leaks, fsck.leak_text);
   if (n % 50 == 1)
-    qemu_submit (p.host.bytes, p.host.size,
-                 fsck.leaks ? QEMU_SOUND : QEMU_CLEAN, p.disk, p.size,
+    qemu_submit (p.host.bytes, p.host.size, QEMU_CLEAN, p.disk, p.size,
                  w->name);
   host_free (&p.host);
   free (p.disk);
