@@ -206,7 +206,7 @@ set_nbdkit_command ()
         make_preload
         nbdkit_command=(env
             "LD_PRELOAD=$(gcc -print-file-name=libasan.so) $preload"
-            "ASAN_OPTIONS=detect_leaks=1"
+            "ASAN_OPTIONS=detect_leaks=${find_leaks-1}"
             "LSAN_OPTIONS=suppressions=$tmp/suppressions:print_suppressions=0"
             "UBSAN_OPTIONS=print_stacktrace=1"
             "${nbdkit_command[@]}")

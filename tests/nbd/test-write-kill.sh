@@ -156,6 +156,8 @@ for kind in "${kinds[@]}"; do
 done
 
 echo "SIGTERM while clients are busy"
+# nbdkit does not close the handles of connections that a signal ends.
+find_leaks=0
 for kind in "${kinds[@]}"; do
     new "$kind"
     serve_image
@@ -165,6 +167,7 @@ for kind in "${kinds[@]}"; do
     at_most_leaks "busy clients"
     read_back
 done
+find_leaks=1
 
 echo "idle clients: all is there after a while, even if the server is killed"
 new cluster_size=64k
