@@ -7,7 +7,9 @@ CRASH_TESTS = \
 	crash/test-planted \
 	unit/test-write-disasters \
 	unit/test-write-faults \
+	unit/test-write-hostile \
 	unit/test-write-model \
+	unit/test-write-races \
 	$(NULL)
 
 TESTS += $(CRASH_TESTS)
@@ -73,6 +75,21 @@ unit_test_write_faults_LDADD = crash/libcrash.la unit/libunit.la
 unit_test_write_faults_LDFLAGS = \
 	$(JITTER_WRAP) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
+# What these two share.
+HOOKED_DISK = unit/hooked_disk.c unit/hooked_disk.h
+
+unit_test_write_hostile_SOURCES = unit/test-write-hostile.c $(HOOKED_DISK)
+unit_test_write_hostile_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_hostile_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_hostile_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_hostile_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_races_SOURCES = unit/test-write-races.c $(HOOKED_DISK)
+unit_test_write_races_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_races_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_races_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_races_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)
