@@ -221,11 +221,17 @@ def check(args) -> None:
                     f"{describe(data[at:at + BLOCK])}, must be one of "
                     f"{blocks.may.get(block, [0])}, acknowledged "
                     f"{blocks.done.get(block, 0)}")
-            if block in blocks.may:
+            if found is TORN:   # and stays so, whatever is flushed now
+                blocks.done.pop(block, None)
+            elif block in blocks.may:
                 blocks.may[block] = [found]
                 blocks.done[block] = found
     blocks.save()
     handle.shutdown()
+
+
+# Pieces of several of the writes that may be, but of nothing else.
+TORN = -1000
 
 
 def which(blocks: Blocks, block: int, data: bytes,
@@ -238,12 +244,13 @@ def which(blocks: Blocks, block: int, data: bytes,
     for number in reversed(numbers):
         if zero if number <= 0 else data == tagged(number, block):
             return number
-    # Blocks may be torn, but not those that were flushed.
+    # What was not flushed may be torn: a block can be several clusters, of
+    # which some entries were committed and others not.
     if len(numbers) > 1 and all(
             any(not any(piece) if number <= 0 else
                 piece == tagged(number, block)[:512] for number in numbers)
             for piece in (data[at:at + 512] for at in range(0, BLOCK, 512))):
-        raise Wrong(f"block {block} is torn")
+        return TORN
     return None
 
 
