@@ -28,7 +28,10 @@ new ()                  # OPTIONS
     [ "${1/cluster_size=4k/}" = "$1" ] || cluster=4096
     # The disk, its tables, and next to nothing.
     room=34M
-    [ "${1/cluster_size=2M/}" = "$1" ] || room=44M
+    if [ "${1/cluster_size=2M/}" != "$1" ]; then
+        cluster=$((2 * 1024 * 1024))    # a smaller trim does nothing
+        room=44M
+    fi
 }
 
 serve_image ()
