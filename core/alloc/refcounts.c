@@ -422,13 +422,11 @@ q2_refcounts_write (const struct q2_refcounts *rc,
 }
 
 int
-q2_refcounts_write_links (const struct q2_refcounts *rc,
-                          const struct q2_refcounts_dirty *d,
+q2_refcounts_write_links (const struct q2_refcounts_dirty *d,
                           const struct q2_io *io, struct qcow2_error *err)
 {
   unsigned char field[12];
 
-  (void) rc;
   if (d->table == NULL)
     return q2_dirty_write (&d->sectors, SECTOR_ENTRIES * 8, UINT64_MAX, io,
                            QCOW2_IO_REFCOUNT, err);

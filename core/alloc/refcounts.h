@@ -151,8 +151,7 @@ extern int q2_refcounts_write (const struct q2_refcounts *rc,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 /* Step 2b: what makes new blocks, or the moved table, part of the image. */
-extern int q2_refcounts_write_links (const struct q2_refcounts *rc,
-                                     const struct q2_refcounts_dirty *dirty,
+extern int q2_refcounts_write_links (const struct q2_refcounts_dirty *dirty,
                                      const struct q2_io *io,
                                      struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

@@ -339,13 +339,6 @@ q2_space_write (struct q2_space *s, const struct q2_refcounts_dirty *d,
   return q2_refcounts_write (&s->rc, d, io, err);
 }
 
-int
-q2_space_write_links (struct q2_space *s, const struct q2_refcounts_dirty *d,
-                      const struct q2_io *io, struct qcow2_error *err)
-{
-  return q2_refcounts_write_links (&s->rc, d, io, err);
-}
-
 void
 q2_space_end_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
                      bool written, struct q2_frees *frees)

@@ -101,11 +101,6 @@ extern int q2_space_write (struct q2_space *space,
                            const struct q2_refcounts_dirty *dirty,
                            const struct q2_io *io, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-extern int q2_space_write_links (struct q2_space *space,
-                                 const struct q2_refcounts_dirty *dirty,
-                                 const struct q2_io *io,
-                                 struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
 /* If it was written, the clusters of refcount tables that are no longer in
  * use are added to 'frees'.
  */

@@ -22,10 +22,9 @@
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Where the feature bits are in the header of version 3. */
 #define FEATURES_OFFSET 72
@@ -141,8 +140,7 @@ prepare_features (struct q2_writer *w, const struct q2_io *io,
 static int
 check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
 {
-  if (q2_overlap_class (w->overlap, 0) == Q2_META_HEADER &&
-      !q2_space_is_uncovered (w->space, 0))
+  if (!q2_space_is_uncovered (w->space, 0))
     return 0;
   return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.refcount_table_offset,
                   "the image has no refcounts for its header; repair it "
@@ -291,7 +289,7 @@ void
 q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
                       const struct qcow2_error *err)
 {
-  struct qcow2_error ignored;
+  struct qcow2_error why;
 
   if (err->kind != QCOW2_ERR_CORRUPT)
     return;
@@ -303,8 +301,8 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
       w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image is corrupt: it is "
               "marked so and not written to any more");
     if (w->header.version >= 3 &&
-        write_features (w, io, &ignored) == -1 && w->log)
-      w->log (w->log_opaque, QCOW2_LOG_WARNING, ignored.text);
+        write_features (w, io, &why) == -1 && w->log)
+      w->log (w->log_opaque, QCOW2_LOG_WARNING, why.text);
   }
   pthread_mutex_unlock (&w->activate_lock);
 }
@@ -352,7 +350,7 @@ cut_file (struct q2_writer *w, const struct q2_io *io,
   r = io->host->ops->cut (io->host->opaque, end);
   if (r != 0)
     return q2_fail_io (err, r, end, "giving back space at the end of the "
-                       "image file failed");
+                       "image file failed: %s", strerror (r));
   return 0;
 }
 

@@ -18,7 +18,6 @@
 
 #include "alloc/recount.h"
 
-#include "base/be.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/plant.h"

@@ -29,7 +29,6 @@
 #include "base/error.h"
 #include "base/plant.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -106,7 +105,7 @@ step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
 {
   if (!q2_refcounts_dirty_links (&c->refcounts))
     return 0;
-  if (q2_space_write_links (w->space, &c->refcounts, io, err) == -1)
+  if (q2_refcounts_write_links (&c->refcounts, io, err) == -1)
     return -1;
   if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2B) && has_tables (c))
     return 0;

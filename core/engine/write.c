@@ -16,8 +16,6 @@
 
 #include "base/bits.h"
 
-#include <assert.h>
-
 /* Entries looked at in one go: enough for 4 MiB of 64 KiB clusters. */
 #define MAX_LOOK 64
 

@@ -212,7 +212,7 @@ extern int q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
 
 /* Replace the entries of 'nr' clusters from cluster number 'guest_cluster'
  * on, all in one slice of a table that may be changed, by the raw ones given;
- * of each old entry whose bit in let_go is set the clusters are let go.  May
+ * of each old entry for which let_go is true the clusters are let go.  May
  * leave and enter.  The caller holds the clusters.
  */
 struct q2_link {

@@ -16,7 +16,6 @@
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <inttypes.h>
 
 static const unsigned char zeros[65536];
@@ -105,7 +104,9 @@ change_entries (struct q2_change *c, const struct zeroing *z,
 
 /* ---- A piece of the range ------------------------------------------- */
 
-/* Part of the range: clusters under one slice of a table. */
+/* Part of the range: clusters under one slice of a table.  Large: only the
+ * first two fields are set before load_piece fills in the rest.
+ */
 struct piece {
   uint64_t guest_off, end;
   uint64_t cluster, nr;
@@ -213,24 +214,27 @@ fail_not_fast (uint64_t guest_off, struct qcow2_error *err)
                   guest_off);
 }
 
-/* Do the first part of the range; *pos moves behind it.  Every byte of it
- * may be zeroed by its entry, as far as alignment is concerned.
+/* Do the first part of the range, up to *ret_end, unless *ret_action says that
+ * zeros have to be written there.  Every byte of it may be zeroed by its
+ * entry, as far as alignment is concerned.
  */
 static int
-step (struct q2_change *c, const struct zeroing *z, uint64_t *pos,
+step (struct q2_change *c, const struct zeroing *z, uint64_t pos,
       uint64_t end, enum action *ret_action, uint64_t *ret_end,
       struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = c->w->geo;
-  struct piece p = { .guest_off = *pos, .end = end };
+  struct piece p;
   uint64_t n;
 
-  if (q2_tables_l1_is_empty (c->w->tables, q2_l1_index (geo, *pos))) {
+  if (q2_tables_l1_is_empty (c->w->tables, q2_l1_index (geo, pos))) {
     *ret_action = ACT_NONE;
     *ret_end =
-      q2_min (end, (q2_l1_index (geo, *pos) + 1) << geo->l1_shift);
+      q2_min (end, (q2_l1_index (geo, pos) + 1) << geo->l1_shift);
     return 0;
   }
+  p.guest_off = pos;
+  p.end = end;
   if (load_piece (c, &p, err) == -1)
     return -1;
   n = count_alike (c->w, z, &p, ret_action);
@@ -238,7 +242,7 @@ step (struct q2_change *c, const struct zeroing *z, uint64_t *pos,
     if (change_piece (c, z, &p, n, &n, err) == -1)
       return -1;
     if (n == 0) {
-      *ret_end = *pos;
+      *ret_end = pos;
       return 0;
     }
   }
@@ -263,7 +267,7 @@ zero_units (struct q2_writer *w, const struct q2_io *io,
         q2_writer_commit (w, io, err) == -1)
       return -1;
     q2_change_enter (&c);
-    r = step (&c, z, &guest_off, end, &action, &next, err);
+    r = step (&c, z, guest_off, end, &action, &next, err);
     q2_change_leave (&c);
     if (r == -1)
       return -1;
@@ -284,11 +288,13 @@ zero_part (struct q2_writer *w, const struct q2_io *io,
            struct qcow2_error *err)
 {
   struct q2_change c = { .w = w, .io = io };
-  struct piece p = { .guest_off = guest_off, .end = end };
+  struct piece p;
   int r;
 
   if (guest_off >= end)
     return 0;
+  p.guest_off = guest_off;
+  p.end = end;
   q2_change_enter (&c);
   r = load_piece (&c, &p, err);
   q2_change_leave (&c);

@@ -207,14 +207,14 @@ walk (struct walk *w, size_t *ret_nr, struct qcow2_error *err)
   return 0;
 }
 
-int
-q2_map_runs (struct q2_tables *tables, const struct q2_io *io,
-             uint64_t guest_off, uint64_t len, struct q2_run *ret_runs,
-             size_t max, size_t *ret_nr, struct qcow2_error *err)
+static int
+map (struct q2_tables *tables, const struct q2_io *io, uint64_t guest_off,
+     uint64_t len, bool scan, struct q2_run *ret_runs, size_t max,
+     size_t *ret_nr, struct qcow2_error *err)
 {
   struct walk w = {
     .tables = tables, .geo = q2_tables_geometry (tables), .io = io,
-    .guest_off = guest_off, .end = guest_off + len,
+    .guest_off = guest_off, .end = guest_off + len, .scan = scan,
     .runs = ret_runs, .max = max,
   };
 
@@ -222,15 +222,17 @@ q2_map_runs (struct q2_tables *tables, const struct q2_io *io,
 }
 
 int
+q2_map_runs (struct q2_tables *tables, const struct q2_io *io,
+             uint64_t guest_off, uint64_t len, struct q2_run *ret_runs,
+             size_t max, size_t *ret_nr, struct qcow2_error *err)
+{
+  return map (tables, io, guest_off, len, false, ret_runs, max, ret_nr, err);
+}
+
+int
 q2_map_scan (struct q2_tables *tables, const struct q2_io *io,
              uint64_t guest_off, uint64_t len, struct q2_run *ret_runs,
              size_t max, size_t *ret_nr, struct qcow2_error *err)
 {
-  struct walk w = {
-    .tables = tables, .geo = q2_tables_geometry (tables), .io = io,
-    .guest_off = guest_off, .end = guest_off + len, .scan = true,
-    .runs = ret_runs, .max = max,
-  };
-
-  return walk (&w, ret_nr, err);
+  return map (tables, io, guest_off, len, true, ret_runs, max, ret_nr, err);
 }

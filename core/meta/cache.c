@@ -139,14 +139,10 @@ static bool
 lookup (struct q2_cache *c, uint64_t host_off, size_t skip, void *buf,
         size_t len, bool scan)
 {
-  const uint64_t slice_off = host_off - skip;
-  const uint64_t h = q2_cache_hash (c, slice_off);
-  struct q2_shard *const shard = q2_cache_shard_of (c, h);
-  uint32_t i;
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
 
   assert (skip + len <= c->slice_size);
-  pthread_mutex_lock (&shard->lock);
-  i = q2_cache_find_locked (c, shard, h, slice_off);
   if (i != Q2_NO_SLOT) {
     if (!scan)
       shard->slots[i].used = true;
@@ -225,11 +221,12 @@ evict_locked (const struct q2_cache *c, struct q2_shard *shard, bool scan)
 }
 
 uint32_t
-q2_cache_insert_locked (struct q2_cache *c, struct q2_shard *shard,
-                        uint64_t h, uint64_t host_off, const void *slice,
-                        bool scan)
+q2_cache_lock_or_insert (struct q2_cache *c, uint64_t host_off,
+                         const void *slice, bool scan,
+                         struct q2_shard **ret_shard)
 {
-  uint32_t i = q2_cache_find_locked (c, shard, h, host_off);
+  uint32_t i = q2_cache_lock_slice (c, host_off, ret_shard);
+  struct q2_shard *const shard = *ret_shard;
   uint32_t *bucket;
 
   if (i != Q2_NO_SLOT)
@@ -237,23 +234,12 @@ q2_cache_insert_locked (struct q2_cache *c, struct q2_shard *shard,
   i = evict_locked (c, shard, scan);
   if (i == Q2_NO_SLOT)
     return i;
-  bucket = q2_cache_bucket_of (c, shard, h);
+  bucket = q2_cache_bucket_of (c, shard, q2_cache_hash (c, host_off));
   shard->slots[i] =
     (struct q2_slot) { .host_off = host_off, .next = *bucket, .used = !scan };
   *bucket = i;
   memcpy (shard->bytes + i * c->slice_size, slice, c->slice_size);
   return i;
-}
-
-static void
-insert (struct q2_cache *c, uint64_t host_off, const void *slice, bool scan)
-{
-  const uint64_t h = q2_cache_hash (c, host_off);
-  struct q2_shard *const shard = q2_cache_shard_of (c, h);
-
-  pthread_mutex_lock (&shard->lock);
-  q2_cache_insert_locked (c, shard, h, host_off, slice, scan);
-  pthread_mutex_unlock (&shard->lock);
 }
 
 /* ---- Loads ---------------------------------------------------------- */
@@ -340,8 +326,12 @@ keep (struct q2_cache *c, const struct q2_load *load, uint64_t host_off,
       const void *slice)
 {
   pthread_mutex_lock (&c->loads.lock);
-  if (!load->spoiled)
-    insert (c, host_off, slice, load->scan);
+  if (!load->spoiled) {
+    struct q2_shard *shard;
+
+    q2_cache_lock_or_insert (c, host_off, slice, load->scan, &shard);
+    pthread_mutex_unlock (&shard->lock);
+  }
   pthread_mutex_unlock (&c->loads.lock);
 }
 
@@ -451,12 +441,10 @@ q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
 bool
 q2_cache_contains (struct q2_cache *c, uint64_t host_off)
 {
-  const uint64_t h = q2_cache_hash (c, host_off);
-  struct q2_shard *const shard = q2_cache_shard_of (c, h);
-  bool found;
+  struct q2_shard *shard;
+  const bool found =
+    q2_cache_lock_slice (c, host_off, &shard) != Q2_NO_SLOT;
 
-  pthread_mutex_lock (&shard->lock);
-  found = q2_cache_find_locked (c, shard, h, host_off) != Q2_NO_SLOT;
   pthread_mutex_unlock (&shard->lock);
   return found;
 }

@@ -153,8 +153,8 @@ struct q2_dirty {
   size_t size;                  /* of bytes */
 };
 
-/* Memory for 'nr' slices of 'unit' bytes, zeros; ret_dirty->nr counts those
- * that are filled in and is 0.  On failure there is nothing to destroy.
+/* Memory for 'nr' slices of 'unit' bytes; ret_dirty->nr counts those that are
+ * filled in and is 0.  On failure there is nothing to destroy.
  */
 extern int q2_dirty_init (struct q2_dirty *ret_dirty, size_t nr, size_t unit,
                           struct qcow2_error *err)

@@ -85,6 +85,18 @@ q2_cache_find_locked (const struct q2_cache *c, struct q2_shard *shard,
   return i;
 }
 
+/* The slot of a slice, or Q2_NO_SLOT; its shard is locked. */
+static inline uint32_t
+q2_cache_lock_slice (struct q2_cache *c, uint64_t host_off,
+                     struct q2_shard **ret_shard)
+{
+  const uint64_t h = q2_cache_hash (c, host_off);
+
+  *ret_shard = q2_cache_shard_of (c, h);
+  pthread_mutex_lock (&(*ret_shard)->lock);
+  return q2_cache_find_locked (c, *ret_shard, h, host_off);
+}
+
 /* Neither changed nor being written. */
 static inline bool
 q2_cache_may_go (const struct q2_slot *slot)
@@ -97,13 +109,13 @@ extern void q2_cache_unlink_locked (const struct q2_cache *cache,
                                     struct q2_shard *shard, uint32_t slot)
   __attribute__ ((__nonnull__));
 
-/* The slot with the slice, which is put in if it is not there; Q2_NO_SLOT if
- * there is no room.
+/* The same, but the slice is put in if it is not there; Q2_NO_SLOT if there
+ * is no room.
  */
-extern uint32_t q2_cache_insert_locked (struct q2_cache *cache,
-                                        struct q2_shard *shard,
-                                        uint64_t hash, uint64_t host_off,
-                                        const void *slice, bool scan)
+extern uint32_t q2_cache_lock_or_insert (struct q2_cache *cache,
+                                         uint64_t host_off,
+                                         const void *slice, bool scan,
+                                         struct q2_shard **ret_shard)
   __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_META_CACHE_IMPL_H */

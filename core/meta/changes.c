@@ -55,14 +55,10 @@ bool
 q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
                  const void *bytes, size_t len)
 {
-  const uint64_t slice_off = host_off - skip;
-  const uint64_t h = q2_cache_hash (c, slice_off);
-  struct q2_shard *const shard = q2_cache_shard_of (c, h);
-  uint32_t i;
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
 
   assert (skip + len <= c->slice_size);
-  pthread_mutex_lock (&shard->lock);
-  i = q2_cache_find_locked (c, shard, h, slice_off);
   if (i != Q2_NO_SLOT) {
     memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
     shard->slots[i].used = true;
@@ -76,12 +72,10 @@ bool
 q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
                  bool dirty)
 {
-  const uint64_t h = q2_cache_hash (c, host_off);
-  struct q2_shard *const shard = q2_cache_shard_of (c, h);
-  uint32_t i;
+  struct q2_shard *shard;
+  const uint32_t i =
+    q2_cache_lock_or_insert (c, host_off, bytes, false, &shard);
 
-  pthread_mutex_lock (&shard->lock);
-  i = q2_cache_insert_locked (c, shard, h, host_off, bytes, false);
   if (i != Q2_NO_SLOT && dirty)
     make_dirty_locked (c, &shard->slots[i]);
   pthread_mutex_unlock (&shard->lock);
@@ -110,12 +104,9 @@ q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
 {
   spoil_loads (c, host_off, host_off + len);
   for (uint64_t off = host_off; off < host_off + len; off += c->slice_size) {
-    const uint64_t h = q2_cache_hash (c, off);
-    struct q2_shard *const shard = q2_cache_shard_of (c, h);
-    uint32_t i;
+    struct q2_shard *shard;
+    const uint32_t i = q2_cache_lock_slice (c, off, &shard);
 
-    pthread_mutex_lock (&shard->lock);
-    i = q2_cache_find_locked (c, shard, h, off);
     if (i != Q2_NO_SLOT) {
       assert (q2_cache_may_go (&shard->slots[i]));
       q2_cache_unlink_locked (c, shard, i);
@@ -167,10 +158,8 @@ q2_dirty_init (struct q2_dirty *d, size_t nr, size_t unit,
   d->size = nr * unit;
   d->host_off = malloc (nr * sizeof *d->host_off);
   d->bytes = q2_buffer_alloc (d->size);
-  if (d->host_off != NULL && d->bytes != NULL) {
-    memset (d->bytes, 0, d->size);
+  if (d->host_off != NULL && d->bytes != NULL)
     return 0;
-  }
   q2_dirty_destroy (d);
   return q2_fail_nomem (err, "writing tables");
 }
@@ -194,12 +183,9 @@ compare_offsets (const void *a, const void *b)
 static void
 gather_slice (struct q2_cache *c, uint64_t host_off, unsigned char *out)
 {
-  const uint64_t h = q2_cache_hash (c, host_off);
-  struct q2_shard *const shard = q2_cache_shard_of (c, h);
-  uint32_t i;
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, host_off, &shard);
 
-  pthread_mutex_lock (&shard->lock);
-  i = q2_cache_find_locked (c, shard, h, host_off);
   assert (i != Q2_NO_SLOT && shard->slots[i].dirty);
   memcpy (out, shard->bytes + i * c->slice_size, c->slice_size);
   shard->slots[i].dirty = false;
@@ -247,12 +233,9 @@ q2_dirty_write (const struct q2_dirty *d, size_t unit, uint64_t host_end,
 static void
 end_slice (struct q2_cache *c, uint64_t host_off, bool written)
 {
-  const uint64_t h = q2_cache_hash (c, host_off);
-  struct q2_shard *const shard = q2_cache_shard_of (c, h);
-  uint32_t i;
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, host_off, &shard);
 
-  pthread_mutex_lock (&shard->lock);
-  i = q2_cache_find_locked (c, shard, h, host_off);
   assert (i != Q2_NO_SLOT && shard->slots[i].writing);
   shard->slots[i].writing = false;
   if (!written)

@@ -420,6 +420,7 @@ gather_l1 (struct q2_tables *t, struct q2_dirty *d, struct qcow2_error *err)
     return -1;
   if (t->nr_l1_dirty == 0)
     return 0;
+  memset (d->bytes, 0, d->size);
   for (uint32_t s = 0; s * L1_SECTOR < t->l1_entries; ++s) {
     if (!t->l1_dirty[s])
       continue;
