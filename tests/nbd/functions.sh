@@ -407,3 +407,30 @@ export_uri ()           # NAME [SERVER]
 {
     echo "nbd+unix:///$1?socket=$tmp/${2:-nbdkit}.sock"
 }
+
+# check_read_only: the export at $uri says that it is, and a client that writes
+# all the same gets errors.
+check_read_only ()
+{
+    "$PYTHON" - "$uri" <<'END'
+import sys
+import nbd
+
+handle = nbd.NBD()
+handle.set_strict_mode(0)       # send what the server does not offer, too
+handle.connect_uri(sys.argv[1])
+assert handle.is_read_only()
+assert not (handle.can_flush() or handle.can_fua() or handle.can_trim()
+            or handle.can_zero() or handle.can_fast_zero())
+for request in (lambda: handle.pwrite(b"x" * 512, 0),
+                lambda: handle.zero(512, 0), lambda: handle.trim(512, 0)):
+    try:
+        request()
+    except nbd.Error as error:
+        assert error.errnum, error
+    else:
+        raise AssertionError("a write was accepted")
+assert len(handle.pread(512, 0)) == 512
+handle.shutdown()
+END
+}

@@ -81,3 +81,32 @@ remote_images ()
 {
     "$PYTHON" "$nbddir/remote_images.py" "$@"
 }
+
+# make_served_images: a disk of 16 MiB, and images of it in $tmp/www, plain.qcow2 and
+# packed.qcow2, for a server that the test starts.
+make_served_images ()
+{
+    make_real "$tmp/disk.raw" $((16 * M))
+    mkdir "$tmp/www"
+    make_image "$tmp/www/plain.qcow2" "$tmp/disk.raw" -S 0
+    make_image "$tmp/www/packed.qcow2" "$tmp/disk.raw" -c
+}
+
+# port NUMBER: one that is likely to be free; each number another one.
+port ()
+{
+    echo $((20000 + (RANDOM + $1) % 20000))
+}
+
+# check WHAT ARGUMENT...: serve one of them with these arguments, and copy.
+check ()
+{
+    local what=$1
+
+    shift
+    start_nbdkit --filter="$filter" "$@"
+    copy --connections=4
+    nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --only-random
+    stop_nbdkit
+    echo "$what: good"
+}

@@ -7,28 +7,7 @@ source "$(dirname "$0")/remote.sh"
 # shellcheck source=services.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/services.sh"
 
-make_real "$tmp/disk.raw" $((16 * M))
-mkdir "$tmp/www"
-make_image "$tmp/www/plain.qcow2" "$tmp/disk.raw" -S 0
-make_image "$tmp/www/packed.qcow2" "$tmp/disk.raw" -c
-
-port ()
-{
-    echo $((20000 + (RANDOM + $1) % 20000))
-}
-
-# check WHAT ARGUMENT...: serve and copy.
-check ()
-{
-    local what=$1
-
-    shift
-    start_nbdkit --filter="$filter" "$@"
-    copy --connections=4
-    nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --only-random
-    stop_nbdkit
-    echo "$what: good"
-}
+make_served_images
 
 # ---- ssh -------------------------------------------------------------------
 
