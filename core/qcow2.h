@@ -37,6 +37,10 @@ enum qcow2_error_kind {
   QCOW2_ERR_NO_SPACE,    /* the file has no room left and cannot grow */
   QCOW2_ERR_READ_ONLY,   /* the image cannot be written to */
   QCOW2_ERR_NOT_FAST,    /* QCOW2_ZERO_FAST: it would have to be written */
+  QCOW2_ERR_AUTH,        /* encrypted, and the passphrase is missing or
+                            wrong */
+  QCOW2_ERR_REFUSED,     /* the caller does not let another file be opened */
+  QCOW2_ERR_NOT_FOUND,   /* there is no such snapshot or bitmap */
 };
 
 /* Filled in by every function that fails, untouched by those that succeed.
@@ -167,6 +171,48 @@ struct qcow2_io {
 
 struct qcow2_image;
 
+/* ---- Other files ------------------------------------------------------ */
+
+/* A name in a header that leads to another file.  The engine never opens
+ * one: whoever opens the image decides what the name means, and whether that
+ * may be opened at all.
+ */
+enum qcow2_reference_kind { QCOW2_BACKING_FILE, QCOW2_DATA_FILE };
+
+struct qcow2_reference {
+  enum qcow2_reference_kind kind;
+  const char *name;             /* as it is in the header: any bytes, not
+                                   terminated */
+  size_t name_len;              /* at most 1023 for a backing file; may be 0
+                                   for a data file */
+  const char *format;           /* of a backing file, as the header says, not
+                                   terminated */
+  size_t format_len;            /* 0: the header does not say */
+  bool writing;                 /* a data file that is to be written to */
+  bool raw;                     /* a data file that must equal the disk */
+};
+
+/* What a reference led to.  It stays the caller's, who keeps it until the
+ * image that refers to it is closed.
+ */
+struct qcow2_file {
+  struct qcow2_image *image;    /* a backing file: an image opened with
+                                   qcow2_open, perhaps a raw one; a data
+                                   file: NULL */
+  const struct qcow2_io *io;    /* the way to its bytes, which any thread may
+                                   use at any time: concurrent is true */
+  const void *identity;         /* if not NULL: two files with the same one
+                                   are the same file */
+};
+
+/* Returns 0, or -1 with *err filled in: what could not be opened, why, and
+ * what to do about it.
+ */
+typedef int (*qcow2_open_file_fn) (void *opaque,
+                                   const struct qcow2_reference *reference,
+                                   struct qcow2_file *ret_file,
+                                   struct qcow2_error *err);
+
 enum qcow2_log_level { QCOW2_LOG_DEBUG, QCOW2_LOG_WARNING };
 
 /* What happens to the space of clusters that a trim, or a zero request that
@@ -187,6 +233,23 @@ enum qcow2_overlap_check {
 };
 
 struct qcow2_options {
+  /* The file is no qcow2 image but the disk itself, as a backing file may
+   * be.  Nothing is read to find out.
+   */
+  bool raw;
+
+  /* Opens backing files and data files; NULL: images that need one are
+   * refused with QCOW2_ERR_REFUSED.  Only called by qcow2_open.
+   */
+  qcow2_open_file_fn open_file;
+  void *open_file_opaque;
+
+  /* For an encrypted image, any bytes; NULL: it is refused with
+   * QCOW2_ERR_AUTH.  Not kept.
+   */
+  const char *passphrase;
+  size_t passphrase_len;
+
   /* Upper bound for cached mapping tables, in bytes.  0 = 32 MiB. */
   uint64_t cache_size;
 
@@ -221,8 +284,16 @@ struct qcow2_options {
 
 enum qcow2_compression { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD };
 
+enum qcow2_encryption {
+  QCOW2_ENCRYPTION_NONE,
+  QCOW2_ENCRYPTION_AES,         /* of old; only the passphrase's length
+                                   protects it, and a wrong one is noticed
+                                   by nobody */
+  QCOW2_ENCRYPTION_LUKS,
+};
+
 struct qcow2_info {
-  unsigned version;              /* 1, 2 or 3 */
+  unsigned version;              /* 1, 2 or 3; 0: raw */
   uint64_t virtual_size;         /* bytes of the disk, exact */
   uint64_t cluster_size;         /* bytes, a power of two, 512 .. 2 MiB */
   unsigned refcount_bits;        /* 1 .. 64; 0 for version 1 */
@@ -233,6 +304,9 @@ struct qcow2_info {
   bool lazy_refcounts;
   uint32_t nr_snapshots;
   uint32_t nr_bitmaps;
+  enum qcow2_encryption encryption;
+  bool has_backing_file;
+  bool has_data_file;
   bool writable;                 /* qcow2_pwrite and the like may be called */
   const char *why_read_only;     /* NULL if it is; else a constant string */
 };
@@ -360,6 +434,84 @@ extern int qcow2_idle_commit (struct qcow2_image *image,
  */
 extern int qcow2_end (struct qcow2_image *image, const struct qcow2_io *io,
                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- Views ------------------------------------------------------------- */
+
+/* A view is an image that shows something else that an image has inside.  It
+ * can be used for qcow2_pread, qcow2_extents, qcow2_cache, qcow2_get_info and
+ * qcow2_get_stats, with any io that reaches the image's file, while the image
+ * itself is being written to, and must be closed before the image is.
+ */
+
+/* Any bytes, not terminated. */
+struct qcow2_name {
+  const char *bytes;
+  size_t len;
+};
+
+struct qcow2_snapshot {
+  struct qcow2_name id, name;   /* valid during the call */
+  uint32_t date_sec, date_nsec; /* since 1970, when it was taken */
+  uint64_t disk_size;           /* bytes */
+  uint64_t vm_state_size;       /* bytes of saved memory, 0: none */
+  uint64_t vm_clock_ns;
+};
+
+/* Called for each in the order of the table.  Returns 0 to go on, 1 to stop,
+ * which is not an error.
+ */
+typedef int (*qcow2_snapshot_fn) (void *fn_opaque,
+                                  const struct qcow2_snapshot *snapshot);
+extern int qcow2_list_snapshots (struct qcow2_image *image,
+                                 const struct qcow2_io *io,
+                                 qcow2_snapshot_fn fn, void *fn_opaque,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
+
+struct qcow2_bitmap {
+  struct qcow2_name name;       /* valid during the call */
+  uint64_t granularity;         /* bytes of the disk per bit */
+  bool enabled;                 /* writers of QEMU keep it up */
+  const char *why_unusable;     /* NULL, or why no view of it can be opened:
+                                   a constant string */
+};
+typedef int (*qcow2_bitmap_fn) (void *fn_opaque,
+                                const struct qcow2_bitmap *bitmap);
+extern int qcow2_list_bitmaps (struct qcow2_image *image,
+                               const struct qcow2_io *io,
+                               qcow2_bitmap_fn fn, void *fn_opaque,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
+
+/* What a view shows. */
+enum qcow2_view_kind {
+  /* The disk as it was when the snapshot of that name, or id, was taken, with
+   * the size it had then.  If there are several of one name, the first.
+   */
+  QCOW2_VIEW_SNAPSHOT,
+  QCOW2_VIEW_SNAPSHOT_ID,
+
+  /* The active disk where the bitmap of that name is set: data, even where
+   * that reads as zeros.  All else is a hole.  From the first write to the
+   * image on, which the bitmap does not know of, requests fail with EIO.
+   */
+  QCOW2_VIEW_BITMAP,
+
+  /* "A..B": snapshot B, or the active disk if B is empty, where it differs,
+   * as far as tables tell, from snapshot A: data, even where that reads as
+   * zeros.  All else is a hole.  The size is B's.  Behind the end of A the
+   * disk A is taken to go on with zeros.  The text must fit only one pair of
+   * names.
+   */
+  QCOW2_VIEW_DIFF,
+};
+
+/* Returns NULL on error: QCOW2_ERR_NOT_FOUND if there is no such thing. */
+extern struct qcow2_image *
+qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *io,
+                 enum qcow2_view_kind kind, const struct qcow2_name *name,
+                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* What the image has done so far; every field only grows. */
