@@ -37,6 +37,7 @@ enum qcow2_error_kind {
   QCOW2_ERR_NO_SPACE,    /* the file has no room left and cannot grow */
   QCOW2_ERR_READ_ONLY,   /* the image cannot be written to */
   QCOW2_ERR_NOT_FAST,    /* QCOW2_ZERO_FAST: it would have to be written */
+  QCOW2_ERR_AUTH,        /* the passphrase does not open the image */
 };
 
 /* Filled in by every function that fails, untouched by those that succeed.
@@ -382,11 +383,12 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 
 /* ---- The library itself ---------------------------------------------- */
 
-/* Version of this package, and which decompressors were built in. */
+/* Version of this package, and which libraries were built in. */
 extern const char *qcow2_version (void);
 extern bool qcow2_has_zlib (void);
 extern bool qcow2_has_libdeflate (void);
 extern bool qcow2_has_zstd (void);
+extern bool qcow2_has_nettle (void);      /* encrypted images */
 
 #ifdef __cplusplus
 }
