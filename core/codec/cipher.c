@@ -45,10 +45,9 @@ q2_cipher_aes_legacy (const char *passphrase, size_t len,
 #ifdef HAVE_NETTLE
 #include <nettle/cbc.h>
 #include <nettle/ctr.h>
-#include <nettle/memxor.h>
 #include <nettle/nettle-meta.h>
 
-#define BATCH 8                 /* sectors */
+#define BATCH 16                /* sectors */
 #define BATCH_BYTES (BATCH * Q2_CRYPT_SECTOR)
 #define MAX_BLOCK 16            /* of a cipher */
 
@@ -167,31 +166,39 @@ make_ivs (const struct q2_cipher *c, unsigned char *ivs, unsigned n,
 
 /* ---- XTS --------------------------------------------------------------- */
 
-/* A block of 16 bytes, anywhere. */
+/* All the tweaks of a sector, of which 't' has the first: each is the one
+ * before it times x in GF(2^128), whose lowest bit is the first byte's.
+ */
+static void
+make_tweaks (uint64_t *t)
+{
+  uint64_t lo = le64toh (t[0]), hi = le64toh (t[1]);
+
+  for (unsigned i = 2; i < Q2_CRYPT_SECTOR / sizeof *t; i += 2) {
+    const uint64_t carry = -(hi >> 63) & 0x87;
+
+    hi = hi << 1 | lo >> 63;
+    lo = lo << 1 ^ carry;
+    t[i] = htole64 (lo);
+    t[i + 1] = htole64 (hi);
+  }
+}
+
+/* 16 bytes anywhere; compilers know how to XOR those at once. */
 typedef uint64_t block16
   __attribute__ ((__vector_size__ (16), __aligned__ (1), __may_alias__));
 
-static inline block16
-load16 (const unsigned char *p)
-{
-  return *(const block16 *) p;
-}
-
+/* dst = src ^ mask, for 'len' bytes, a multiple of 16 */
 static inline void
-store16 (unsigned char *p, block16 v)
+xor_blocks (unsigned char *dst, const unsigned char *src, const void *mask,
+            size_t len)
 {
-  *(block16 *) p = v;
-}
+  block16 *const d = (block16 *) dst;
+  const block16 *const s = (const block16 *) src;
+  const block16 *const m = mask;
 
-/* Multiply by x in GF(2^128), the first byte lowest. */
-static inline block16
-xts_double (block16 t)
-{
-  const uint64_t lo = le64toh (t[0]), hi = le64toh (t[1]);
-  const uint64_t carry = hi >> 63 ? 0x87 : 0;
-
-  return (block16) { htole64 (lo << 1 ^ carry),
-                     htole64 (hi << 1 | lo >> 63) };
+  for (size_t i = 0; i < len / sizeof *d; ++i)
+    d[i] = s[i] ^ m[i];
 }
 
 /* One batch: dst = crypt (src ^ tweaks) ^ tweaks. */
@@ -202,43 +209,63 @@ xts (const struct q2_cipher *c, nettle_cipher_func *crypt, const void *key,
 {
   const size_t len = (size_t) n * Q2_CRYPT_SECTOR;
   unsigned char first[BATCH * 16];
-  unsigned char tweaks[BATCH_BYTES] __attribute__ ((__aligned__ (16)));
+  uint64_t tweaks[BATCH_BYTES / sizeof (uint64_t)];
 
   make_ivs (c, first, n, sector);
   c->encrypt (c->iv_key, n * 16, first, first);
   for (unsigned i = 0; i < n; ++i) {
-    block16 t = load16 (first + 16 * i);
+    uint64_t *const t = tweaks + i * (Q2_CRYPT_SECTOR / sizeof *tweaks);
 
-    for (size_t j = i * Q2_CRYPT_SECTOR; j < (i + 1) * Q2_CRYPT_SECTOR;
-         j += 16) {
-      store16 (tweaks + j, t);
-      store16 (dst + j, load16 (src + j) ^ t);
-      t = xts_double (t);
-    }
+    memcpy (t, first + 16 * i, 16);
+    make_tweaks (t);
   }
+  xor_blocks (dst, src, tweaks, len);
   crypt (key, len, dst, dst);
-  for (size_t j = 0; j < len; j += 16)
-    store16 (dst + j, load16 (dst + j) ^ load16 (tweaks + j));
+  xor_blocks (dst, dst, tweaks, len);
 }
 
 /* ---- CBC, CTR ---------------------------------------------------------- */
 
-/* One batch: block j of all sectors at once. */
-static void
-cbc_encrypt_batch (const struct q2_cipher *c, unsigned char *dst,
-                   const unsigned char *src, unsigned n, uint64_t sector)
+static inline void
+xor_word (unsigned char *p, const unsigned char *mask)
+{
+  uint64_t a, b;
+
+  memcpy (&a, p, sizeof a);
+  memcpy (&b, mask, sizeof b);
+  a ^= b;
+  memcpy (p, &a, sizeof a);
+}
+
+/* One batch: block j of all sectors at once.  'size' is that of a block, a
+ * constant where this is inlined.
+ */
+static inline void
+cbc_encrypt_blocks (const struct q2_cipher *c, unsigned char *dst,
+                    const unsigned char *src, unsigned n, uint64_t sector,
+                    size_t size)
 {
   unsigned char blocks[BATCH * MAX_BLOCK];
-  const size_t size = c->block;
 
   make_ivs (c, blocks, n, sector);
   for (size_t j = 0; j < Q2_CRYPT_SECTOR; j += size) {
     for (unsigned i = 0; i < n; ++i)
-      memxor (blocks + i * size, src + i * Q2_CRYPT_SECTOR + j, size);
+      for (size_t k = 0; k < size; k += sizeof (uint64_t))
+        xor_word (blocks + i * size + k, src + i * Q2_CRYPT_SECTOR + j + k);
     c->encrypt (c->encrypt_key, n * size, blocks, blocks);
     for (unsigned i = 0; i < n; ++i)
       memcpy (dst + i * Q2_CRYPT_SECTOR + j, blocks + i * size, size);
   }
+}
+
+static void
+cbc_encrypt_batch (const struct q2_cipher *c, unsigned char *dst,
+                   const unsigned char *src, unsigned n, uint64_t sector)
+{
+  if (c->block == 16)
+    cbc_encrypt_blocks (c, dst, src, n, sector, 16);
+  else
+    cbc_encrypt_blocks (c, dst, src, n, sector, 8);
 }
 
 static void
