@@ -534,11 +534,12 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 
 /* ---- The library itself ---------------------------------------------- */
 
-/* Version of this package, and which decompressors were built in. */
+/* Version of this package, and which libraries were built in. */
 extern const char *qcow2_version (void);
 extern bool qcow2_has_zlib (void);
 extern bool qcow2_has_libdeflate (void);
 extern bool qcow2_has_zstd (void);
+extern bool qcow2_has_nettle (void);      /* encrypted images */
 
 #ifdef __cplusplus
 }

@@ -302,6 +302,16 @@ qcow2_has_libdeflate (void)
 }
 
 bool
+qcow2_has_nettle (void)
+{
+#ifdef HAVE_NETTLE
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool
 qcow2_has_zstd (void)
 {
 #ifdef HAVE_ZSTD
