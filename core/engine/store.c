@@ -11,9 +11,11 @@
  *           along.
  * Locks     'sectors', a range lock, is held over I/O by whoever writes
  *           encrypted sectors, so that nobody writes back a part of one that
- *           somebody else has just changed.  A read may meet a sector that is
- *           half written, which a client sees who reads what he writes at
- *           the same moment.
+ *           somebody else has just changed.  Reads take no lock: who reads
+ *           what is being written gets what he deserves.  But who writes a
+ *           part of a sector writes bytes that he was not asked to change,
+ *           so a read finds out by two counters whether somebody did that
+ *           meanwhile, and if so is done once more with the lock.
  *           buffers_lock guards the list of idle buffers.
  * Does not  know about compressed clusters, tables or entries.
  */
@@ -132,8 +134,41 @@ read_sectors (const struct q2_store *s, const struct q2_io *data, void *buf,
   return 0;
 }
 
+/* With the lock against who writes parts of sectors. */
 static int
-read_unaligned (const struct q2_store *s, const struct q2_io *data,
+read_locked (struct q2_store *s, const struct q2_io *data, void *buf,
+             uint64_t len, struct q2_place place, struct qcow2_error *err)
+{
+  struct q2_range range;
+  int r;
+
+  q2_ranges_lock (&s->sectors, &range, place.host_off, place.host_off + len);
+  r = read_sectors (s, data, buf, len, place, err);
+  q2_ranges_unlock (&s->sectors, &range);
+  return r;
+}
+
+static int
+read_whole (struct q2_store *s, const struct q2_io *data, void *buf,
+            uint64_t len, struct q2_place place, struct qcow2_error *err)
+{
+  uint64_t before;
+
+  if (s->cipher == NULL)
+    return read_sectors (s, data, buf, len, place, err);
+  /* Writers change the counters in the other order. */
+  before = atomic_load (&s->partial_writes);
+  if (atomic_load (&s->partial_writers) == 0) {
+    if (read_sectors (s, data, buf, len, place, err) == -1)
+      return -1;
+    if (atomic_load (&s->partial_writes) == before)
+      return 0;
+  }
+  return read_locked (s, data, buf, len, place, err);
+}
+
+static int
+read_unaligned (struct q2_store *s, const struct q2_io *data,
                 void *buf, uint64_t len, struct q2_place place,
                 struct qcow2_error *err)
 {
@@ -145,7 +180,7 @@ read_unaligned (const struct q2_store *s, const struct q2_io *data,
 
   if (bytes == NULL)
     return q2_fail_nomem (err, "encrypted sectors");
-  r = read_sectors (s, data, bytes, span, first, err);
+  r = read_whole (s, data, bytes, span, first, err);
   if (r == 0)
     memcpy (buf, bytes + skip, len);
   q2_buffer_free (bytes, span);
@@ -160,7 +195,7 @@ q2_store_read (struct q2_store *s, const struct q2_io *io, void *buf,
 
   return q2_store_is_unaligned (s, len, place)
     ? read_unaligned (s, &data, buf, len, place, err)
-    : read_sectors (s, &data, buf, len, place, err);
+    : read_whole (s, &data, buf, len, place, err);
 }
 
 /* ---- Writing -------------------------------------------------------- */
@@ -211,21 +246,18 @@ write_some (const struct q2_store *s, const struct q2_io *data,
 }
 
 static int
-write_encrypted (struct q2_store *s, const struct q2_io *data,
-                 const unsigned char *buf, uint64_t len,
-                 struct q2_place place, struct qcow2_error *err)
+write_pieces (struct q2_store *s, const struct q2_io *data,
+              unsigned char *sectors, uint64_t size,
+              const unsigned char *buf, uint64_t len, struct q2_place place,
+              struct qcow2_error *err)
 {
-  const uint64_t size = len > PIECE_BYTES && q2_io_is_slow (data)
-    ? SLOW_PIECE_BYTES : PIECE_BYTES;
-  unsigned char *const sectors = get_buffer (s, size);
-  struct q2_range range;
+  const bool partial = q2_store_is_unaligned (s, len, place);
   int r = 0;
 
-  if (sectors == NULL)
-    return q2_fail_nomem (err, "encrypting");
-  q2_ranges_lock (&s->sectors, &range,
-                  q2_align_down (place.host_off, Q2_CRYPT_SECTOR),
-                  q2_align_up (place.host_off + len, Q2_CRYPT_SECTOR));
+  if (partial) {
+    atomic_fetch_add (&s->partial_writers, 1);
+    atomic_fetch_add (&s->partial_writes, 1);
+  }
   while (len > 0 && r == 0) {
     uint64_t n = 0;
 
@@ -234,6 +266,28 @@ write_encrypted (struct q2_store *s, const struct q2_io *data,
     len -= n;
     place = advance (place, n);
   }
+  if (partial)
+    atomic_fetch_sub (&s->partial_writers, 1);
+  return r;
+}
+
+static int
+write_encrypted (struct q2_store *s, const struct q2_io *data,
+                 const unsigned char *buf, uint64_t len,
+                 struct q2_place place, struct qcow2_error *err)
+{
+  const uint64_t size = len > PIECE_BYTES && q2_io_is_slow (data)
+    ? SLOW_PIECE_BYTES : PIECE_BYTES;
+  unsigned char *const sectors = get_buffer (s, size);
+  struct q2_range range;
+  int r;
+
+  if (sectors == NULL)
+    return q2_fail_nomem (err, "encrypting");
+  q2_ranges_lock (&s->sectors, &range,
+                  q2_align_down (place.host_off, Q2_CRYPT_SECTOR),
+                  q2_align_up (place.host_off + len, Q2_CRYPT_SECTOR));
+  r = write_pieces (s, data, sectors, size, buf, len, place, err);
   q2_ranges_unlock (&s->sectors, &range);
   put_buffer (s, sectors, size);
   return r;

@@ -19,6 +19,8 @@
 #include "format/geometry.h"
 #include "io/io.h"
 
+#include <stdatomic.h>
+
 struct q2_reader;
 
 /* Idle buffers that are kept; as many requests of one client run at once. */
@@ -31,6 +33,8 @@ struct q2_store {
   bool guest_iv;                /* sectors are numbered as on the disk, not as
                                    in the file */
   struct q2_ranges sectors;     /* of the file, being written to: host bytes */
+  _Atomic unsigned partial_writers;     /* of parts of sectors, now */
+  _Atomic uint64_t partial_writes;      /* that have ever begun */
   pthread_mutex_t buffers_lock; /* guards the next two */
   unsigned nr_buffers;
   void *buffers[Q2_STORE_BUFFERS];
