@@ -201,8 +201,6 @@ struct qcow2_file {
                                    file: NULL */
   const struct qcow2_io *io;    /* the way to its bytes, which any thread may
                                    use at any time: concurrent is true */
-  const void *identity;         /* if not NULL: two files with the same one
-                                   are the same file */
 };
 
 /* Returns 0, or -1 with *err filled in: what could not be opened, why, and

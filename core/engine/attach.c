@@ -120,7 +120,7 @@ attach_backing (struct q2_store *s, const struct q2_io *io,
 {
   Q2_CLEANUP_FREE char *name = NULL, *format = NULL;
   struct qcow2_reference ref = { .kind = QCOW2_BACKING_FILE };
-  struct qcow2_file file = { NULL, NULL };
+  struct qcow2_file file = { .image = NULL };
 
   if (h->backing_file.len == 0)
     return 0;
@@ -153,7 +153,7 @@ attach_data (struct q2_store *s, const struct q2_io *io,
     .kind = QCOW2_DATA_FILE, .format = "", .writing = options->writable,
     .raw = h->autoclear & Q2_AUTOCLEAR_DATA_RAW,
   };
-  struct qcow2_file file = { NULL, NULL };
+  struct qcow2_file file = { .image = NULL };
 
   if (!(h->incompatible & Q2_INCOMPAT_DATA_FILE))
     return 0;
