@@ -202,8 +202,6 @@ struct qcow2_file {
                                    file: NULL */
   const struct qcow2_io *io;    /* the way to its bytes, which any thread may
                                    use at any time: concurrent is true */
-  const void *identity;         /* if not NULL: two files with the same one
-                                   are the same file */
 };
 
 /* Returns 0, or -1 with *err filled in: what could not be opened, why, and
@@ -535,11 +533,12 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 
 /* ---- The library itself ---------------------------------------------- */
 
-/* Version of this package, and which decompressors were built in. */
+/* Version of this package, and which libraries were built in. */
 extern const char *qcow2_version (void);
 extern bool qcow2_has_zlib (void);
 extern bool qcow2_has_libdeflate (void);
 extern bool qcow2_has_zstd (void);
+extern bool qcow2_has_nettle (void);      /* encrypted images */
 
 #ifdef __cplusplus
 }

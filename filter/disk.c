@@ -228,6 +228,14 @@ disk_options (const char *name)
   };
 }
 
+static void
+close_image (struct disk *d)
+{
+  qcow2_close (d->image);
+  layers_release (&d->layers);
+  d->image = NULL;
+}
+
 /* The image, and the files that it refers to. */
 static int
 open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
@@ -247,9 +255,14 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   options.passphrase_len = passphrase.len;
   d->image = qcow2_open (io, &options, err);
   d->layers = gate.layers;
-  if (d->image == NULL) {
-    gate_explain (err);
+  if (d->image == NULL)
     return -1;
+  /* Then nobody else needs to be kept from the data file. */
+  if (writing && d->layers.data_file &&
+      !qcow2_get_info (d->image)->writable) {
+    say_read_only (d, qcow2_get_info (d->image)->why_read_only);
+    close_image (d);
+    return open_with_layers (d, io, false, err);
   }
   return gate_check_unused (&gate, err);
 }
@@ -400,8 +413,7 @@ disk_close (struct disk *d)
   ticker_stop (d->ticker);
   /* The image first: its background work uses the rest. */
   disk_log_stats (d->name, d->image, d->writable);
-  qcow2_close (d->image);
-  layers_release (&d->layers);
+  close_image (d);
   lanes_free (d->lanes);
   writer_free (d->writer);
   if (d->fd != -1)

@@ -16,8 +16,6 @@
 #include "layers.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 static int
 fail_too_deep (struct qcow2_error *err)
@@ -105,16 +103,6 @@ gate_open_file (void *opaque, const struct qcow2_reference *reference,
     gate->layers.backing = layer;
   layer_get_file (layer, ret_file);
   return 0;
-}
-
-void
-gate_explain (struct qcow2_error *err)
-{
-  const size_t n = strlen (err->text);
-
-  if (err->kind == QCOW2_ERR_AUTH && places.nr_passphrases == 0)
-    snprintf (err->text + n, sizeof err->text - n,
-              "; give qcow2-passphrase");
 }
 
 int

@@ -251,7 +251,6 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
   l->image = qcow2_open (&l->other->io, &options, err);
   l->layers = own.layers;
   if (l->image == NULL) {
-    gate_explain (err);
     if (!own.blamed)
       fail_in (err, "backing file %s: ", l->name);
     return -1;

@@ -214,8 +214,6 @@ extern int gate_open_file (void *opaque,
 /* Whether the file is one of the image's, or of the chain that leads to it. */
 extern bool gate_contains (const struct gate *gate,
                            const struct identity *id);
-/* Add to an error of qcow2_open what our users can do about it. */
-extern void gate_explain (struct qcow2_error *err);
 /* The image was opened: were all parameters used?  Only for those of
  * exports.
  */
