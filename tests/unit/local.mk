@@ -143,7 +143,7 @@ unit_test_cipher_LDADD = unit/libunit.la $(NETTLE_LIBS)
 unit_test_luks_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_luks_CFLAGS = $(UNIT_CFLAGS) $(NETTLE_CFLAGS)
 unit_test_luks_LDADD = unit/libunit.la $(NETTLE_LIBS)
-unit_test_luks_LDFLAGS = -Wl,--wrap=mmap,--wrap=munmap
+unit_test_luks_LDFLAGS = -Wl,--wrap=mmap,--wrap=munmap,--wrap=q2_pbkdf2
 
 unit_test_clusters_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_clusters_CFLAGS = $(UNIT_CFLAGS)
