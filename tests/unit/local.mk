@@ -37,6 +37,13 @@ UNIT_TESTS = \
 TESTS += $(UNIT_TESTS)
 check_PROGRAMS += $(UNIT_TESTS)
 
+EXTRA_DIST += \
+	unit/cipher-vectors.py \
+	unit/cipher_vectors.h \
+	unit/luks-aes-128-cbc.bin \
+	unit/make-luks-fixture \
+	$(NULL)
+
 # What the tests share.
 check_LTLIBRARIES += unit/libunit.la
 unit_libunit_la_SOURCES = \

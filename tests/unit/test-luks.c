@@ -94,7 +94,8 @@ static struct memory_io m;
 static struct q2_io io = { .host = &m.io };
 
 static int
-unlock (const char *passphrase, struct q2_cipher **ret, struct qcow2_error *err)
+unlock (const char *passphrase, struct q2_cipher **ret,
+        struct qcow2_error *err)
 {
   work = 0;
   maps = 0;
@@ -309,7 +310,7 @@ test_kinds (void)
                    ciphers[i].key_bytes);
       make_slot (0, "open", 3, 1 + j * 15);
       expect_open ("open");
-      expect_fail ("opem", QCOW2_ERR_AUTH, LUKS_OFF);
+      expect_fail ("shut", QCOW2_ERR_AUTH, LUKS_OFF);
     }
   unit_context ("%s", "");
 }
