@@ -30,6 +30,7 @@ UNIT_TESTS = \
 	unit/test-snapshot-table \
 	unit/test-stream \
 	unit/test-view-diff \
+	unit/test-view-snapshots \
 	unit/test-workers \
 	$(NULL)
 
@@ -170,6 +171,10 @@ unit_test_stream_LDADD = unit/libunit.la
 unit_test_view_diff_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_view_diff_CFLAGS = $(UNIT_CFLAGS)
 unit_test_view_diff_LDADD = unit/libunit.la
+
+unit_test_view_snapshots_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_view_snapshots_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_snapshots_LDADD = unit/libunit.la
 
 unit_test_bitmap_dir_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_bitmap_dir_CFLAGS = $(UNIT_CFLAGS)
