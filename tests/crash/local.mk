@@ -36,6 +36,8 @@ crash_libcrash_la_SOURCES = \
 	crash/host.h \
 	crash/jitter.c \
 	crash/jitter.h \
+	crash/layers.c \
+	crash/layers.h \
 	crash/ledger.c \
 	crash/ledger.h \
 	crash/qemu.c \
