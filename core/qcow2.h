@@ -190,6 +190,7 @@ struct qcow2_reference {
   size_t format_len;            /* 0: the header does not say */
   bool writing;                 /* a data file that is to be written to */
   bool raw;                     /* a data file that must equal the disk */
+  bool encrypted;               /* the image that refers to it is */
 };
 
 /* What a reference led to.  It stays the caller's, who keeps it until the

@@ -17,7 +17,7 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "layers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -88,6 +88,7 @@ qcow2_dump_plugin (void)
   printf ("qcow2_zlib=%s\n", yes_no (qcow2_has_zlib ()));
   printf ("qcow2_libdeflate=%s\n", yes_no (qcow2_has_libdeflate ()));
   printf ("qcow2_zstd=%s\n", yes_no (qcow2_has_zstd ()));
+  printf ("qcow2_libnbd=%s\n", yes_no (nbdfile_supported ()));
   printf ("qcow2_luks=%s\n", yes_no (qcow2_has_nettle ()));
 }
 #endif

@@ -131,6 +131,7 @@ attach_backing (struct q2_store *s, const struct q2_io *io,
   ref.name_len = h->backing_file.len;
   ref.format = format;
   ref.format_len = h->backing_format.len;
+  ref.encrypted = h->crypt != Q2_CRYPT_NONE;
   if (open_file (options, &ref, &file, err) == -1)
     return -1;
   s->below = &file.image->reader;
@@ -152,6 +153,7 @@ attach_data (struct q2_store *s, const struct q2_io *io,
   struct qcow2_reference ref = {
     .kind = QCOW2_DATA_FILE, .format = "", .writing = options->writable,
     .raw = h->autoclear & Q2_AUTOCLEAR_DATA_RAW,
+    .encrypted = h->crypt != Q2_CRYPT_NONE,
   };
   struct qcow2_file file = { .image = NULL };
 

@@ -37,6 +37,13 @@ UNIT_TESTS = \
 TESTS += $(UNIT_TESTS)
 check_PROGRAMS += $(UNIT_TESTS)
 
+EXTRA_DIST += \
+	unit/cipher-vectors.py \
+	unit/cipher_vectors.h \
+	unit/luks-aes-128-cbc.bin \
+	unit/make-luks-fixture \
+	$(NULL)
+
 # What the tests share.
 check_LTLIBRARIES += unit/libunit.la
 unit_libunit_la_SOURCES = \
@@ -143,7 +150,7 @@ unit_test_cipher_LDADD = unit/libunit.la $(NETTLE_LIBS)
 unit_test_luks_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_luks_CFLAGS = $(UNIT_CFLAGS) $(NETTLE_CFLAGS)
 unit_test_luks_LDADD = unit/libunit.la $(NETTLE_LIBS)
-unit_test_luks_LDFLAGS = -Wl,--wrap=mmap,--wrap=munmap
+unit_test_luks_LDFLAGS = -Wl,--wrap=mmap,--wrap=munmap,--wrap=q2_pbkdf2
 
 unit_test_clusters_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_clusters_CFLAGS = $(UNIT_CFLAGS)
