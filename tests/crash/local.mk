@@ -48,6 +48,8 @@ crash_libcrash_la_SOURCES = \
 	crash/replay.h \
 	crash/tag.c \
 	crash/tag.h \
+	crash/variants.c \
+	crash/variants.h \
 	crash/verify.c \
 	crash/verify.h \
 	crash/workloads.c \
