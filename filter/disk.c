@@ -34,46 +34,6 @@
 
 /* ---- Log ------------------------------------------------------------------ */
 
-/* -D qcow2.stats=1: count, and log the counters when an image is closed. */
-NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
-
-static void
-log_io_stats (const struct disk *d, const struct qcow2_stats *st, size_t i)
-{
-  if (st->io[i].requests > 0)
-    nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
-                  " bytes=%" PRIu64, d->name, io_class_names[i],
-                  st->io[i].requests, st->io[i].bytes);
-  if (st->io[i].writes > 0)
-    nbdkit_debug ("qcow2: stats: %s: write %s: requests=%" PRIu64
-                  " bytes=%" PRIu64, d->name, io_class_names[i],
-                  st->io[i].writes, st->io[i].written);
-}
-
-static void
-log_stats (const struct disk *d)
-{
-  struct qcow2_stats st;
-
-  if (!qcow2_debug_stats || d->image == NULL)
-    return;
-  qcow2_get_stats (d->image, &st);
-  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
-    log_io_stats (d, &st, i);
-  if (d->writable)
-    nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " flushes=%" PRIu64,
-                  d->name, st.commits, st.host_flushes);
-  nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
-                d->name, st.table_hits, st.table_misses);
-  nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
-                " hits=%" PRIu64 " misses=%" PRIu64, d->name,
-                st.inflated_bytes, st.cluster_hits, st.cluster_misses);
-  nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
-                " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
-                d->name, st.ahead_requests, st.ahead_bytes,
-                st.ahead_used_bytes, st.latency_us);
-}
-
 static void
 log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
 {
@@ -205,7 +165,7 @@ open_image (struct disk *d, const struct below *own, bool writing)
   const struct qcow2_options options = {
     .cache_size = config.cache_size,
     .cluster_cache_size = config.cluster_cache_size,
-    .readahead = config.readahead, .count = qcow2_debug_stats,
+    .readahead = config.readahead, .count = stats_wanted (),
     .writable = writing, .discard = config.discard,
     .overlap_check = config.overlap_check,
     .log = log_from_engine, .log_opaque = d,
@@ -274,6 +234,7 @@ disk_new (const char *exportname, const struct file_id *id)
   d->fd = -1;
   d->id = *id;
   members_init (&d->members);
+  views_init (&d->views);
   d->exportname = strdup (exportname);
   if (config.dir && asprintf (&d->name, "%s/%s", config.dir, exportname)
       == -1)
@@ -332,6 +293,7 @@ disk_end (struct disk *d, const struct qcow2_io *own)
 
   ticker_stop (d->ticker);
   d->ticker = NULL;
+  views_close (&d->views);
   if (d->writable && io != NULL && qcow2_end (d->image, io, &error) == -1)
     report (d->name, &error);
 }
@@ -343,12 +305,15 @@ disk_close (struct disk *d)
     return;
   ticker_stop (d->ticker);
   /* The image first: its background work uses the rest. */
-  log_stats (d);
+  views_close (&d->views);
+  if (d->image)
+    stats_log (d->name, d->image);
   qcow2_close (d->image);
   lanes_free (d->lanes);
   writer_free (d->writer);
   if (d->fd != -1)
     close (d->fd);
+  views_destroy (&d->views);
   members_destroy (&d->members);
   free (d->exportname);
   free (d->name);
