@@ -22,6 +22,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,8 @@ open_locked (struct disk *d, const struct qcow2_io *io, struct view *view)
     unlink_locked (v, view);
     return NULL;
   }
+  nbdkit_debug ("qcow2: %s: opened: disk of %" PRIu64 " bytes", view->label,
+                qcow2_get_info (image)->virtual_size);
   view->image = image;
   view->ready = true;
   return view;
