@@ -28,6 +28,9 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_NO_SPACE:    return ENOSPC;
   case QCOW2_ERR_READ_ONLY:   return EROFS;
   case QCOW2_ERR_NOT_FAST:    return EOPNOTSUPP;
+  case QCOW2_ERR_AUTH:        return EACCES;
+  case QCOW2_ERR_REFUSED:     return EPERM;
+  case QCOW2_ERR_NOT_FOUND:   return ENOENT;
   }
   return EIO;
 }

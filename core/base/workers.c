@@ -15,7 +15,7 @@
  * Locks     workers.lock guards everything but the batches' counters, and
  *           is not held while work is done.  It is held while a thread is
  *           made, so that whoever sees threads > 0 may rely on one of them
- *           looking at the queues again.
+ *           looking at the queues again.  It also guards the groups of jobs.
  * Invariant while a job is queued, threads > 0.  A worker in the idle stack
  *           is only removed by whoever wakes it, or by itself to leave.
  */
@@ -57,6 +57,7 @@ struct q2_workers {
   unsigned max_threads;
   pthread_mutex_t lock;
   pthread_cond_t empty;         /* threads is 0 */
+  pthread_cond_t group_ended;   /* some group has no job any more */
   unsigned threads;             /* not counting those in gone */
   struct worker *idle, *gone;
   struct batch *batches;        /* oldest first */
@@ -78,6 +79,7 @@ q2_workers_new (unsigned max_threads, struct qcow2_error *err)
   pool->jobs_end = &pool->jobs;
   pthread_mutex_init (&pool->lock, NULL);
   pthread_cond_init (&pool->empty, NULL);
+  pthread_cond_init (&pool->group_ended, NULL);
   return pool;
 }
 
@@ -121,6 +123,7 @@ static void
 run_job_locked (struct q2_workers *pool)
 {
   struct q2_job *const job = pool->jobs;
+  struct q2_job_group *const group = job->group;
 
   pool->jobs = job->next;
   if (pool->jobs == NULL)
@@ -129,6 +132,8 @@ run_job_locked (struct q2_workers *pool)
   pthread_mutex_unlock (&pool->lock);
   job->fn (job);
   pthread_mutex_lock (&pool->lock);
+  if (group != NULL && --group->nr == 0)
+    pthread_cond_broadcast (&pool->group_ended);
 }
 
 /* Returns false if this thread should leave. */
@@ -289,9 +294,20 @@ q2_workers_submit (struct q2_workers *pool, struct q2_job *job)
     *pool->jobs_end = job;
     pool->jobs_end = &job->next;
     pool->nr_jobs++;
+    if (job->group != NULL)
+      job->group->nr++;
   }
   pthread_mutex_unlock (&pool->lock);
   return ok;
+}
+
+void
+q2_workers_wait (struct q2_workers *pool, const struct q2_job_group *group)
+{
+  pthread_mutex_lock (&pool->lock);
+  while (group->nr > 0)
+    pthread_cond_wait (&pool->group_ended, &pool->lock);
+  pthread_mutex_unlock (&pool->lock);
 }
 
 void
@@ -309,6 +325,7 @@ q2_workers_free (struct q2_workers *pool)
   pthread_mutex_unlock (&pool->lock);
 
   assert (pool->batches == NULL && pool->jobs == NULL);
+  pthread_cond_destroy (&pool->group_ended);
   pthread_cond_destroy (&pool->empty);
   pthread_mutex_destroy (&pool->lock);
   free (pool);

@@ -42,10 +42,25 @@ extern void q2_workers_batch (struct q2_workers *workers, q2_batch_fn fn,
  */
 struct q2_job {
   struct q2_job *next;          /* the pool's */
+  struct q2_job_group *group;   /* optional (NULL) */
   void (*fn) (struct q2_job *job);
 };
 extern bool q2_workers_submit (struct q2_workers *workers,
                                struct q2_job *job)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Jobs that use something which is freed before the pool is.  All zero is
+ * a good start.
+ */
+struct q2_job_group {
+  unsigned nr;                  /* not ended yet; the pool's */
+};
+
+/* Wait until all jobs of the group have ended.  Nobody submits one
+ * meanwhile.
+ */
+extern void q2_workers_wait (struct q2_workers *workers,
+                             const struct q2_job_group *group)
+  __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_BASE_WORKERS_H */

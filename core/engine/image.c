@@ -42,6 +42,10 @@ qcow2_close (struct qcow2_image *image)
 {
   if (image == NULL)
     return;
+  if (image->view != NULL) {
+    image->view->close (image);
+    return;
+  }
   /* First the threads, which use everything else. */
   q2_workers_free (image->reader.workers);
   q2_writer_destroy (&image->writer);
@@ -58,7 +62,11 @@ qcow2_close (struct qcow2_image *image)
 void
 qcow2_idle (struct qcow2_image *image)
 {
-  q2_ahead_clear (image->reader.ahead);
+  /* What others use too is not for a view to empty. */
+  if (image->base == NULL)
+    q2_ahead_clear (image->reader.ahead);
+  else if (image->base != image->parent)
+    qcow2_idle (image->base);
 }
 
 const struct qcow2_info *
@@ -70,8 +78,11 @@ qcow2_get_info (const struct qcow2_image *image)
 void
 qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
 {
-  const struct q2_meter *const meter = &image->shared.meter;
-  const struct q2_reader *const r = &image->reader;
+  const struct qcow2_image *const owner =
+    image->parent ? image->parent : image;
+  const struct q2_meter *const meter = &owner->shared.meter;
+  const struct q2_reader *const r =
+    image->base ? &image->base->reader : &image->reader;
 
   memset (ret, 0, sizeof *ret);
   for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i) {
@@ -80,7 +91,7 @@ qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
     ret->io[i].writes = atomic_load (&meter->io[i].writes);
     ret->io[i].written = atomic_load (&meter->io[i].written);
   }
-  ret->commits = atomic_load (&image->writer.commits);
+  ret->commits = atomic_load (&owner->writer.commits);
   ret->host_flushes = atomic_load (&meter->flushes);
   ret->latency_us = atomic_load (&meter->latency_us);
   ret->inflated_bytes = atomic_load (&r->inflated_bytes);
@@ -131,6 +142,8 @@ qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
 
   if (check_range (image, count, guest_off, err) == -1)
     return -1;
+  if (image->view != NULL)
+    return image->view->pread (image, host, buf, count, guest_off, err);
   token = enter (image);
   r = q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
   leave (image, token);
@@ -148,6 +161,9 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
 
   if (check_range (image, count, guest_off, err) == -1)
     return -1;
+  if (image->view != NULL)
+    return image->view->extents (image, host, count, guest_off, fn,
+                                 fn_opaque, err);
   token = enter (image);
   r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
                          fn_opaque, err);
@@ -165,6 +181,8 @@ qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
 
   if (check_range (image, count, guest_off, err) == -1)
     return -1;
+  if (image->view != NULL)
+    return image->view->cache (image, host, count, guest_off, err);
   token = enter (image);
   r = q2_reader_cache (&image->reader, &io, count, guest_off, err);
   leave (image, token);

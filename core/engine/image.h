@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* image.h - what an open image consists of.  Private to open.c and image.c.
+/* image.h - what an open image consists of, or a view of one.  For open.c,
+ * image.c and those who make views, in core/feature/.
  */
 #ifndef QCOW2_ENGINE_IMAGE_H
 #define QCOW2_ENGINE_IMAGE_H
@@ -7,20 +8,45 @@
 #include "engine/reader.h"
 #include "engine/writer.h"
 
+/* How requests of a view are done.  Ranges lie inside the view; the rest is
+ * as for the functions of the same names in qcow2.h.
+ */
+struct q2_view_ops {
+  int (*pread) (struct qcow2_image *view, const struct qcow2_io *host,
+                void *buf, uint32_t count, uint64_t guest_off,
+                struct qcow2_error *err);
+  int (*extents) (struct qcow2_image *view, const struct qcow2_io *host,
+                  uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
+                  void *fn_opaque, struct qcow2_error *err);
+  int (*cache) (struct qcow2_image *view, const struct qcow2_io *host,
+                uint32_t count, uint64_t guest_off, struct qcow2_error *err);
+  void (*close) (struct qcow2_image *view);
+};
+
 /* Everything is constant after q2_image_init, or guards itself. */
 struct qcow2_image {
   struct q2_geometry geo;
   struct qcow2_info info;
+  struct q2_header header;      /* as it was then; empty in a view */
+  uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
-  struct q2_io_shared shared;
+  struct q2_io_shared shared;   /* a view uses its parent's */
   struct q2_reader reader;
   struct q2_writer writer;      /* used if info.writable */
+
+  /* The rest is NULL in an image that is no view. */
+  const struct q2_view_ops *view;
+  struct qcow2_image *parent;   /* which outlives the view */
+  struct qcow2_image *base;     /* of a view without a reader of its own:
+                                   whose disk it shows parts of */
 };
 
 static inline struct q2_io
 q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)
 {
-  return (struct q2_io) { host, image->file_size, &image->shared };
+  struct qcow2_image *const owner = image->parent ? image->parent : image;
+
+  return (struct q2_io) { host, owner->file_size, &owner->shared };
 }
 
 /* Fill in an image, of which only file_size and counting are set, from the

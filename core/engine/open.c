@@ -40,9 +40,6 @@
 /* Threads that wait for a slow host. */
 #define MAX_WORKERS 256
 
-/* Memory for what is read ahead. */
-#define MAX_AHEAD_BYTES (UINT64_C (24) << 20)
-
 static void
 fill_info (struct qcow2_image *image, const struct q2_header *h)
 {
@@ -236,8 +233,7 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
   q2_streams_init (&r->streams, options->readahead);
   if ((r->tables =
        q2_tables_new (&image->geo, io, h->l1_offset, h->l1_entries,
-                      options->cache_size ? options->cache_size
-                      : DEFAULT_CACHE_SIZE, err)) == NULL ||
+                      image->cache_size, err)) == NULL ||
       (r->codecs =
        q2_codec_pool_new (h->compression,
                           q2_geometry_max_csize (&image->geo), err))
@@ -245,7 +241,7 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
       (r->clusters =
        q2_clusters_new (options->cluster_cache_size,
                         image->geo.cluster_size, err)) == NULL ||
-      (r->ahead = q2_ahead_new (MAX_AHEAD_BYTES, err)) == NULL ||
+      (r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, err)) == NULL ||
       (r->workers = q2_workers_new (MAX_WORKERS, err)) == NULL)
     return -1;
   return 0;
@@ -266,8 +262,12 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
       q2_header_decode (area, area_len, &h, &image->geo, err) == -1 ||
       q2_header_check_served (&h, area, area_len, err) == -1 ||
       check_codec (&h, err) == -1 ||
-      (head > 0 && keep_second_window (image, host, &h, err) == -1) ||
-      make_reader (image, &io, &h, options, err) == -1)
+      (head > 0 && keep_second_window (image, host, &h, err) == -1))
+    return -1;
+  image->header = h;
+  image->cache_size =
+    options->cache_size ? options->cache_size : DEFAULT_CACHE_SIZE;
+  if (make_reader (image, &io, &h, options, err) == -1)
     return -1;
   fill_info (image, &h);
   make_writer (image, host, &h, options);

@@ -16,6 +16,9 @@
 
 #include <stdatomic.h>
 
+/* Memory for what is read ahead. */
+#define Q2_MAX_AHEAD_BYTES (UINT64_C (24) << 20)
+
 /* The parts are the image's; constant pointers. */
 struct q2_reader {
   struct q2_tables *tables;
@@ -23,6 +26,7 @@ struct q2_reader {
   struct q2_clusters *clusters;
   struct q2_ahead *ahead;
   struct q2_workers *workers;
+  struct q2_job_group jobs;     /* that use this reader */
   struct q2_streams streams;
   unsigned cpus;                /* how many clusters to decompress at once */
   _Atomic unsigned active;      /* read requests running now */

@@ -52,7 +52,8 @@ decode_bitmaps (const struct ext *e, struct q2_header *h,
   /* A writer that does not know bitmaps has changed the image since: they
    * are meaningless now, and so is this extension.
    */
-  if (!(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
+  h->stale_bitmaps = !(h->autoclear & Q2_AUTOCLEAR_BITMAPS);
+  if (h->stale_bitmaps)
     return 0;
 
   count = load_be32 (e->data);

@@ -55,6 +55,7 @@ struct q2_header {
   struct q2_name data_file;
   uint32_t nr_bitmaps;              /* 0: none, or they are meaningless */
   uint64_t bitmap_dir_offset, bitmap_dir_bytes; /* if nr_bitmaps > 0 */
+  bool stale_bitmaps;               /* there are, but meaningless ones */
   uint64_t luks_offset, luks_bytes; /* 0: no encryption header */
 };
 

@@ -102,19 +102,19 @@ add_cluster (struct walk *w, const struct q2_mapping *m)
   return false;
 }
 
-static int
-fail_invalid (const struct walk *w, const struct q2_mapping *m,
-              struct qcow2_error *err)
+int
+q2_map_fail_invalid (const struct q2_tables *tables, uint64_t guest_off,
+                     const struct q2_mapping *m, struct qcow2_error *err)
 {
-  const uint64_t l1_index = q2_l1_index (w->geo, w->guest_off);
-  const uint64_t l2_index = q2_l2_index (w->geo, w->guest_off);
+  const struct q2_geometry *const geo = q2_tables_geometry (tables);
   const uint64_t host_off =
-    q2_tables_l2_entry_off (w->tables, l1_index, l2_index);
+    q2_tables_l2_entry_off (tables, q2_l1_index (geo, guest_off),
+                            q2_l2_index (geo, guest_off));
 
   return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
                   "the L2 entry at offset 0x%" PRIx64 " (disk offset 0x%"
                   PRIx64 ") is corrupt: %s; check the image with 'qemu-img "
-                  "check'", host_off, w->guest_off, m->problem);
+                  "check'", host_off, guest_off, m->problem);
 }
 
 /* Number of entries at the start of the batch that are all zero. */
@@ -157,7 +157,7 @@ add_entries (struct walk *w, const uint64_t *raw, uint64_t nr,
       q2_l2e_decode (w->geo, be64toh (raw[i * words]),
                      words == 2 ? be64toh (raw[i * words + 1]) : 0, &m);
       if (m.kind == Q2_CLUSTER_INVALID) {
-        fail_invalid (w, &m, err);
+        q2_map_fail_invalid (w->tables, w->guest_off, &m, err);
         return WALK_FAILED;
       }
       if (!add_cluster (w, &m))

@@ -8,6 +8,7 @@
 #ifndef QCOW2_MAP_MAP_H
 #define QCOW2_MAP_MAP_H
 
+#include "format/l2e.h"
 #include "meta/tables.h"
 
 enum q2_run_kind {
@@ -45,5 +46,12 @@ extern int q2_map_scan (struct q2_tables *tables, const struct q2_io *io,
                         struct q2_run *ret_runs, size_t max, size_t *ret_nr,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The error for the entry of a guest offset, which is INVALID; returns -1. */
+extern int q2_map_fail_invalid (const struct q2_tables *tables,
+                                uint64_t guest_off,
+                                const struct q2_mapping *mapping,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
 
 #endif /* QCOW2_MAP_MAP_H */

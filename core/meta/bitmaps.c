@@ -21,7 +21,8 @@
 
 #include <inttypes.h>
 
-/* Entries [p, p+len) at 'host_off'; fn may be NULL. */
+/* Entries [p, p+len) at 'host_off'; fn may be NULL.  Returns what ended it.
+ */
 static int
 walk_entries (const struct q2_geometry *geo, const struct q2_header *h,
               const unsigned char *p, q2_bitmap_fn fn, void *opaque,
@@ -33,11 +34,14 @@ walk_entries (const struct q2_geometry *geo, const struct q2_header *h,
   for (uint32_t i = 0; i < h->nr_bitmaps; ++i) {
     const uint64_t host_off = h->bitmap_dir_offset + pos;
     struct q2_bitmap b;
+    int r = 0;
 
     if (q2_bitmap_decode (geo, p + pos, len - pos, host_off, &b, err) == -1)
       return -1;
-    if (fn != NULL && fn (opaque, &b, host_off, err) == -1)
-      return -1;
+    if (fn != NULL)
+      r = fn (opaque, &b, host_off, err);
+    if (r != 0)
+      return r;
     pos += b.entry_len;
   }
   if (pos != len)
@@ -74,7 +78,7 @@ q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
   if (r == 0)
     r = walk_entries (geo, h, dir, fn, opaque, err);
   q2_buffer_free (dir, len ? len : 1);
-  return r;
+  return r == -1 ? -1 : 0;
 }
 
 static int

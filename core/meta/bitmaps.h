@@ -8,7 +8,8 @@
 #include "io/io.h"
 
 /* One bitmap, whose directory entry lies at 'host_off'.  Name and extra data
- * are only there during the call.  Returns 0, or -1 with *err filled in.
+ * are only there during the call.  Returns 0 to go on, 1 to stop, which is no
+ * error, or -1 with *err filled in.
  */
 typedef int (*q2_bitmap_fn) (void *opaque, const struct q2_bitmap *bitmap,
                              uint64_t host_off, struct qcow2_error *err);

@@ -2,9 +2,11 @@
 /* snapshots.c - walks the snapshot table of an image.
  *
  * Owns      the limit of the whole table, and reading it.
- * Method    an entry can be 130 KiB long and is mostly 70 bytes, so the table
- *           is read through a buffer that is filled up again when less than
- *           the longest entry is left in it.
+ * Method    nothing tells how long the table is: an entry can be 130 KiB long
+ *           and is mostly 80 bytes.  It is read through a buffer, as far as
+ *           so many entries usually reach, and further when one is not all
+ *           there; so a table takes one request to the host for each half
+ *           MiB of it.
  * Locks     none.
  */
 #include "config.h"
@@ -19,7 +21,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define BUFFER (2 * Q2_SNAPSHOT_MAX_ENTRY)
+#define BUFFER ((size_t) 512 << 10)
+
+/* More than most entries take, and what to read besides. */
+#define USUAL_ENTRY UINT64_C (128)
+#define SLACK (UINT64_C (16) << 10)
 
 struct walk {
   const struct q2_io *io;
@@ -27,44 +33,72 @@ struct walk {
   uint64_t host_off;            /* of buf[0] */
   uint64_t end;                 /* of what may belong to the table */
   size_t pos, len;              /* of buf: next entry, what is there */
+  uint32_t entries;             /* from the next one on */
 };
 
-/* Fill up the buffer if there may be too little in it for an entry. */
+/* Where to stop reading, given that 'need' bytes of the entry are wanted. */
+static uint64_t
+read_up_to (const struct walk *w, size_t need)
+{
+  const uint64_t here = w->host_off + w->pos;
+  const uint64_t guess = w->entries * USUAL_ENTRY + SLACK;
+  const uint64_t to =
+    q2_min (here + q2_min (guess, BUFFER), q2_io_end (w->io));
+
+  /* Whole blocks, and nothing that cannot be read, unless it is needed. */
+  return q2_min (q2_max (q2_align_down (to, w->io->host->min_block),
+                         here + need), w->end);
+}
+
+/* Have 'need' bytes of the next entry in the buffer, or all there are. */
 static int
-fill (struct walk *w, struct qcow2_error *err)
+fill (struct walk *w, size_t need, struct qcow2_error *err)
 {
   const size_t left = w->len - w->pos;
-  uint64_t from, n;
+  const uint64_t from = w->host_off + w->len;
+  const uint64_t to = read_up_to (w, need);
 
-  if (left >= Q2_SNAPSHOT_MAX_ENTRY)
+  if (left >= need || to <= from)
     return 0;
   memmove (w->buf, w->buf + w->pos, left);
   w->host_off += w->pos;
   w->pos = 0;
   w->len = left;
-  from = w->host_off + left;
-  n = from < w->end ? q2_min (BUFFER - left, w->end - from) : 0;
-  if (n > 0 && q2_io_read (w->io, w->buf + left, n, from, QCOW2_IO_HEADER,
-                           err) == -1)
+  if (q2_io_read (w->io, w->buf + left, to - from, from, QCOW2_IO_HEADER,
+                  err) == -1)
     return -1;
-  w->len += n;
+  w->len += to - from;
   return 0;
 }
 
+/* The next entry, whole unless the table ends in it. */
 static int
-walk_table (struct walk *w, const struct q2_header *h,
-            const struct q2_geometry *geo, q2_snapshot_fn fn, void *opaque,
-            struct qcow2_error *err)
+load_entry (struct walk *w, struct qcow2_error *err)
 {
-  for (uint32_t i = 0; i < h->nr_snapshots; ++i) {
-    struct q2_snapshot s;
+  if (fill (w, Q2_SNAPSHOT_FIXED, err) == -1)
+    return -1;
+  if (w->len - w->pos < Q2_SNAPSHOT_FIXED)
+    return 0;
+  return fill (w, q2_min (q2_snapshot_entry_len (w->buf + w->pos),
+                          Q2_SNAPSHOT_MAX_ENTRY), err);
+}
 
-    if (fill (w, err) == -1)
+/* Returns what ended it. */
+static int
+walk_table (struct walk *w, const struct q2_geometry *geo,
+            q2_snapshot_fn fn, void *opaque, struct qcow2_error *err)
+{
+  for (; w->entries > 0; --w->entries) {
+    struct q2_snapshot s;
+    int r;
+
+    if (load_entry (w, err) == -1 ||
+        q2_snapshot_decode (geo, w->buf + w->pos, w->len - w->pos,
+                            w->host_off + w->pos, &s, err) == -1)
       return -1;
-    if (q2_snapshot_decode (geo, w->buf + w->pos, w->len - w->pos,
-                            w->host_off + w->pos, &s, err) == -1 ||
-        fn (opaque, &s, w->host_off + w->pos, err) == -1)
-      return -1;
+    r = fn (opaque, &s, w->host_off + w->pos, err);
+    if (r != 0)
+      return r;
     w->pos += s.entry_len;
     assert (w->pos <= w->len);
   }
@@ -77,7 +111,9 @@ q2_snapshots_walk (const struct q2_io *io, const struct q2_header *h,
                    void *opaque, uint64_t *ret_bytes,
                    struct qcow2_error *err)
 {
-  struct walk w = { .io = io, .host_off = h->snapshots_offset };
+  struct walk w = {
+    .io = io, .host_off = h->snapshots_offset, .entries = h->nr_snapshots,
+  };
   int r;
 
   *ret_bytes = 0;
@@ -91,8 +127,8 @@ q2_snapshots_walk (const struct q2_io *io, const struct q2_header *h,
   w.buf = q2_buffer_alloc (BUFFER);
   if (w.buf == NULL)
     return q2_fail_nomem (err, "the snapshot table");
-  r = walk_table (&w, h, geo, fn, opaque, err);
+  r = walk_table (&w, geo, fn, opaque, err);
   q2_buffer_free (w.buf, BUFFER);
   *ret_bytes = w.host_off + w.pos - h->snapshots_offset;
-  return r;
+  return r == -1 ? -1 : 0;
 }

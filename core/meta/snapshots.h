@@ -8,14 +8,15 @@
 #include "io/io.h"
 
 /* One snapshot, whose entry lies at 'host_off'.  The id and the name are
- * only there during the call.  Returns 0, or -1 with *err filled in.
+ * only there during the call.  Returns 0 to go on, 1 to stop, which is no
+ * error, or -1 with *err filled in.
  */
 typedef int (*q2_snapshot_fn) (void *opaque,
                                const struct q2_snapshot *snapshot,
                                uint64_t host_off, struct qcow2_error *err);
 
 /* Call fn for each snapshot, in the order of the table; *ret_bytes is how
- * long the table is.
+ * long the table is, as far as it was walked.
  */
 extern int q2_snapshots_walk (const struct q2_io *io,
                               const struct q2_header *header,

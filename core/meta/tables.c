@@ -45,6 +45,7 @@ struct q2_tables {
   const struct q2_geometry *geo;
   uint64_t *l1;                 /* in CPU byte order; atomic */
   uint32_t l1_entries;
+  uint32_t l1_stored;           /* of these: are in the file */
   uint64_t l1_host_off;
   bool *l1_dirty;               /* by sector of the table */
   size_t nr_l1_dirty;
@@ -56,7 +57,7 @@ static int
 read_l1 (const struct q2_tables *t, const struct q2_io *io, uint64_t *l1,
          struct qcow2_error *err)
 {
-  const uint64_t bytes = (uint64_t) t->l1_entries * 8;
+  const uint64_t bytes = (uint64_t) t->l1_stored * 8;
   const uint64_t size = q2_io_size (io);
   uint64_t inside = 0;
 
@@ -98,7 +99,6 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
 {
   struct q2_tables *t = calloc (1, sizeof *t);
 
-  assert (l1_entries >= geo->l1_needed);
   assert ((uint64_t) l1_entries * 8 <= Q2_MAX_L1_BYTES);
   if (t == NULL) {
     q2_fail_nomem (err, "the L1 table");
@@ -107,6 +107,7 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
   t->geo = geo;
   /* Entries past the disk (saved VM state) are not ours to read. */
   t->l1_entries = (uint32_t) geo->l1_needed;
+  t->l1_stored = (uint32_t) q2_min (l1_entries, t->l1_entries);
   t->l1_host_off = l1_host_off;
   t->l1_dirty = calloc (t->l1_entries / L1_SECTOR + 1, sizeof (bool));
   if (t->l1_dirty == NULL) {

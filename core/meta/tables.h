@@ -17,7 +17,8 @@ struct q2_tables;
 
 /* Read the L1 table of 'l1_entries' entries (at most Q2_MAX_L1_BYTES) at
  * 'l1_host_off', and set up the cache of L2 tables.  'geo' must outlive the
- * result.
+ * result.  If the disk needs more entries, as that of a snapshot may, those
+ * map nothing, and nothing may be changed.
  */
 extern struct q2_tables *
 q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,

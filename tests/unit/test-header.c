@@ -508,12 +508,14 @@ test_bitmaps (void)
   bitmaps_extension (1);
   REQUIRE (decode (&h, &err) == 0);
   CHECK_EQ (h.nr_bitmaps, 3);
+  CHECK (!h.stale_bitmaps);
 
   /* Without the autoclear bit it says nothing. */
   data = bitmaps_extension (0);
   memset (area + data, 0xff, 24);
   REQUIRE (decode (&h, &err) == 0);
   CHECK_EQ (h.nr_bitmaps, 0);
+  CHECK (h.stale_bitmaps);
 
   for (uint32_t len = 0; len <= 48; ++len) {
     data = bitmaps_extension (1);

@@ -222,6 +222,64 @@ count_only (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
   return 0;
 }
 
+static int
+stop_after (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
+            struct qcow2_error *err)
+{
+  unsigned *const left = opaque;
+
+  (void) s;
+  (void) host_off;
+  (void) err;
+  return --*left == 0;
+}
+
+/* Entries as QEMU writes them: few requests, and none for what nobody asks
+ * for.  The file ends with the table, or goes on with something else, whose
+ * last block no request can reach.
+ */
+static void
+walk_usual (unsigned n, unsigned max_reads)
+{
+  const struct entry e = { 0x50000, 1, 0, 24, 4, 10 };
+  const size_t size = START + n * (size_t) 80;
+  unsigned char *const p = calloc (1, size);
+  const struct q2_header h = {
+    .nr_snapshots = n, .snapshots_offset = START
+  };
+  uint64_t bytes;
+
+  REQUIRE (p != NULL);
+  for (unsigned i = 0; i < n; ++i)
+    REQUIRE (put_entry (p + START + i * (size_t) 80, &e, i) == 80);
+  for (unsigned more = 0; more < 3; ++more) {
+    struct memory_disk d;
+    struct qcow2_error err;
+    unsigned seen = 0, left = (n + 1) / 2;
+
+    unit_context ("%u usual snapshots, variant %u", n, more);
+    memory_disk_init (&d, p, size);
+    if (more > 0)
+      memory_disk_resize (&d, size + (5 << 20) + 77);
+    if (more == 2)
+      d.host.min_block = 4096;
+    CHECK (q2_snapshots_walk (&d.io, &h, &geo, count_only, &seen, &bytes,
+                              &err) == 0);
+    CHECK_EQ (seen, n);
+    CHECK_EQ (bytes, size - START);
+    unit_check (d.reads <= max_reads, __FILE__, __LINE__, "%lu reads",
+                d.reads);
+
+    d.reads = 0;
+    CHECK (q2_snapshots_walk (&d.io, &h, &geo, stop_after, &left, &bytes,
+                              &err) == 0);
+    CHECK_EQ (left, 0);
+    CHECK (d.reads <= max_reads);
+    memory_disk_free (&d);
+  }
+  free (p);
+}
+
 /* Random bytes: whatever it is, it ends. */
 static void
 walk_noise (uint64_t seed)
@@ -290,6 +348,9 @@ main (void)
   test_limits ();
   for (uint64_t seed = 0; seed < 20; ++seed)
     walk ((unsigned) seed * 3, seed);
+  walk_usual (1, 1);
+  walk_usual (1000, 1);
+  walk_usual (65536, 11);       /* 5 MiB */
   for (uint64_t seed = 0; seed < unit_scaled (200); ++seed)
     walk_noise (seed);
   test_table_limit ();

@@ -552,6 +552,60 @@ test_free_with_jobs (void)
   CHECK_EQ (again.leaves, again.runs * 36);
 }
 
+/* Who waits for a group waits for its jobs, queued or running, and for no
+ * others.
+ */
+struct group_wait {
+  struct q2_workers *pool;
+  struct q2_job_group group;
+  atomic_uint done;
+  atomic_bool ended;
+};
+
+static void
+wait_for_group (void *arg, unsigned nr)
+{
+  struct group_wait *const w = arg;
+
+  (void) nr;
+  q2_workers_wait (w->pool, &w->group);
+  CHECK_EQ (w->done, 20);
+  w->ended = true;
+}
+
+static void
+test_groups (void)
+{
+  struct group_wait w = { .pool = new_pool (3) };
+  struct q2_job_group none = { 0 };
+  atomic_bool go = false, go_group = false;
+  atomic_uint others = 0;
+  struct threads threads;
+
+  q2_workers_wait (w.pool, &none);
+  submit_blocker (w.pool, &others, &go);
+  for (unsigned i = 0; i < 20; ++i)
+    CHECK (submit (w.pool, (struct job) {
+      .job.group = &w.group, .done = &w.done, .expected = UINT_MAX,
+      .go = &go_group }));
+  threads_start (&threads, 2, wait_for_group, &w);
+  sleep_ms (5);
+  CHECK (!w.ended);
+  go_group = true;
+  threads_join (&threads);
+  CHECK (w.ended);
+  CHECK_EQ (others, 0);
+  go = true;
+  free_pool (w.pool);
+
+  /* A job that was refused does not count. */
+  w.pool = new_pool (0);
+  CHECK (!submit (w.pool, (struct job) { .job.group = &w.group,
+                                         .done = &w.done }));
+  q2_workers_wait (w.pool, &w.group);
+  free_pool (w.pool);
+}
+
 /* Jobs are taken on while nobody is there to run them: the pool waits. */
 static void
 test_free_at_once (void)
@@ -685,6 +739,7 @@ main (void)
   test_batches_first ();
   test_parallel_limit ();
   test_free_with_jobs ();
+  test_groups ();
   test_free_at_once ();
   test_leaving ();
   test_leaving_by_itself ();

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* diff_name.c - the two snapshots that "A..B" names.
+ *
+ * Owns      taking the text apart.
+ * Method    names of snapshots may hold any bytes, two dots among them, so
+ *           every ".." of the text may be the one between A and B.  One walk
+ *           through the snapshot table finds out which of them have a
+ *           snapshot on their left, and one on their right or nothing: a name
+ *           that is as long as the text before or behind a ".." is compared
+ *           with that.  Two pairs that fit are an error, as a guess would be
+ *           a wrong backup.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "feature/diff.h"
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Two names as long as names can be. */
+#define MAX_TEXT (2 * 65535 + 2)
+
+/* What is on both sides of a ".." of the text. */
+struct split {
+  bool a_found, b_found;
+  struct q2_found_snapshot a, b;
+};
+
+struct search {
+  const char *text;
+  size_t len;
+  struct split *at;             /* by its position */
+};
+
+static bool
+is_split (const struct search *search, size_t at)
+{
+  return memcmp (search->text + at, "..", 2) == 0;
+}
+
+static void
+look_left (struct search *search, const struct q2_snapshot *s,
+           uint64_t host_off)
+{
+  struct split *const split = &search->at[s->name_len];
+
+  if (!split->a_found && is_split (search, s->name_len) &&
+      memcmp (search->text, s->name, s->name_len) == 0) {
+    split->a_found = true;
+    q2_snapshot_keep (s, host_off, &split->a);
+  }
+}
+
+static void
+look_right (struct search *search, const struct q2_snapshot *s,
+            uint64_t host_off)
+{
+  const size_t from = search->len - s->name_len;
+  struct split *const split = &search->at[from - 2];
+
+  if (!split->b_found && is_split (search, from - 2) &&
+      memcmp (search->text + from, s->name, s->name_len) == 0) {
+    split->b_found = true;
+    q2_snapshot_keep (s, host_off, &split->b);
+  }
+}
+
+static int
+look_at (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
+         struct qcow2_error *err)
+{
+  struct search *const search = opaque;
+
+  (void) err;
+  if (s->name_len + (size_t) 2 <= search->len) {
+    look_left (search, s, host_off);
+    if (s->name_len > 0)        /* nothing is the active disk */
+      look_right (search, s, host_off);
+  }
+  return 0;
+}
+
+static bool
+has_splits (const struct search *search)
+{
+  for (size_t i = 0; i + 2 <= search->len; ++i)
+    if (is_split (search, i))
+      return true;
+  return false;
+}
+
+static int
+fail (const struct qcow2_name *name, enum qcow2_error_kind kind,
+      const char *why, struct qcow2_error *err)
+{
+  char text[200];
+
+  return q2_fail (err, kind, QCOW2_NO_OFFSET, "'%s' %s",
+                  q2_printable (text, sizeof text, name->bytes, name->len),
+                  why);
+}
+
+static int
+choose (const struct search *search, const struct qcow2_name *name,
+        struct q2_diff_pair *ret, struct qcow2_error *err)
+{
+  size_t nr = 0;
+
+  for (size_t i = 0; i + 2 <= search->len; ++i) {
+    const struct split *const split = &search->at[i];
+    const bool active = i + 2 == search->len;
+
+    if (split->a_found && (split->b_found || active)) {
+      *ret = (struct q2_diff_pair) { split->a, split->b, active };
+      nr++;
+    }
+  }
+  if (nr == 0)
+    return fail (name, QCOW2_ERR_NOT_FOUND,
+                 "names no difference: it must be A..B with the names of two "
+                 "snapshots, or A.. for what has changed since A; 'qemu-img "
+                 "snapshot -l' lists the snapshots", err);
+  if (nr > 1)
+    return fail (name, QCOW2_ERR_NOT_FOUND,
+                 "can be taken apart in more than one way into names of "
+                 "snapshots, so nobody knows which difference is meant; take "
+                 "snapshots under names without '..'", err);
+  return 0;
+}
+
+int
+q2_diff_find_pair (struct qcow2_image *image, const struct qcow2_io *host,
+                   const struct qcow2_name *name, struct q2_diff_pair *ret,
+                   struct qcow2_error *err)
+{
+  struct search search = { .text = name->bytes, .len = name->len };
+  Q2_CLEANUP_FREE struct split *splits = NULL;
+
+  if (name->len > MAX_TEXT)
+    search.len = 0;
+  search.at = splits = calloc (search.len + 1, sizeof *splits);
+  if (splits == NULL)
+    return q2_fail_nomem (err, "the names of two snapshots");
+  if (has_splits (&search) &&
+      q2_snapshot_walk (image, host, look_at, &search, err) == -1)
+    return -1;
+  return choose (&search, name, ret, err);
+}
