@@ -34,6 +34,47 @@
 
 /* ---- Log ------------------------------------------------------------------ */
 
+/* -D qcow2.stats=1: count, and log the counters when an image is closed. */
+NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
+
+static void
+log_io_stats (const char *name, const struct qcow2_stats *st, size_t i)
+{
+  if (st->io[i].requests > 0)
+    nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
+                  " bytes=%" PRIu64, name, io_class_names[i],
+                  st->io[i].requests, st->io[i].bytes);
+  if (st->io[i].writes > 0)
+    nbdkit_debug ("qcow2: stats: %s: write %s: requests=%" PRIu64
+                  " bytes=%" PRIu64, name, io_class_names[i],
+                  st->io[i].writes, st->io[i].written);
+}
+
+void
+disk_log_stats (const char *name, const struct qcow2_image *image,
+                bool writing)
+{
+  struct qcow2_stats st;
+
+  if (!qcow2_debug_stats || image == NULL)
+    return;
+  qcow2_get_stats (image, &st);
+  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
+    log_io_stats (name, &st, i);
+  if (writing)
+    nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " flushes=%" PRIu64,
+                  name, st.commits, st.host_flushes);
+  nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
+                name, st.table_hits, st.table_misses);
+  nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
+                " hits=%" PRIu64 " misses=%" PRIu64, name,
+                st.inflated_bytes, st.cluster_hits, st.cluster_misses);
+  nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
+                " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
+                name, st.ahead_requests, st.ahead_bytes,
+                st.ahead_used_bytes, st.latency_us);
+}
+
 static void
 log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
 {
@@ -165,7 +206,7 @@ open_image (struct disk *d, const struct below *own, bool writing)
   const struct qcow2_options options = {
     .cache_size = config.cache_size,
     .cluster_cache_size = config.cluster_cache_size,
-    .readahead = config.readahead, .count = stats_wanted (),
+    .readahead = config.readahead, .count = qcow2_debug_stats,
     .writable = writing, .discard = config.discard,
     .overlap_check = config.overlap_check,
     .log = log_from_engine, .log_opaque = d,
@@ -304,10 +345,9 @@ disk_close (struct disk *d)
   if (d == NULL)
     return;
   ticker_stop (d->ticker);
-  /* The image first: its background work uses the rest. */
   views_close (&d->views);
-  if (d->image)
-    stats_log (d->name, d->image);
+  /* The image first: its background work uses the rest. */
+  disk_log_stats (d->name, d->image, d->writable);
   qcow2_close (d->image);
   lanes_free (d->lanes);
   writer_free (d->writer);

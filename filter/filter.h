@@ -15,11 +15,11 @@
  * grow.c       making a local file larger
  * writer.c     the one way to a file that is written to
  * ticker.c     the thread that writes out what is idle
- * stats.c      what an image has done, to the log
  * views.c      what an image has inside, opened as images
  * disk.c       one open image with all that belongs to it
  * state.c      which connections share one
  * access.c     how a connection gets at an image
+ * peek.c       an image that somebody only looks into
  * list.c       the list of exports
  * requests.c   what clients ask of an export
  * filter.c     the other callbacks; everything above is put together there
@@ -293,11 +293,6 @@ ticker_start (struct qcow2_image *image,
               void *opaque, const char *name);
 extern void ticker_stop (struct ticker *ticker);
 
-/* ---- stats.c ---------------------------------------------------------- */
-
-extern bool stats_wanted (void);
-extern void stats_log (const char *name, const struct qcow2_image *image);
-
 /* ---- views.c ---------------------------------------------------------- */
 
 /* The views of a disk, which is open. */
@@ -349,6 +344,9 @@ struct disk {
   _Atomic bool explained;       /* why there is no space */
 };
 
+/* -D qcow2.stats=1 */
+extern void disk_log_stats (const char *name,
+                            const struct qcow2_image *image, bool writing);
 /* Open the image.  With 'own' it is reached by a connection's way; without,
  * by a shared one, which is kept if the image can be written to, and which
  * must be possible.  Returns NULL and logs on error.
@@ -443,6 +441,21 @@ extern void access_drain (struct access *a);
 extern void access_end (struct access *a, const struct qcow2_io *own);
 /* At any time after access_init. */
 extern void access_destroy (struct access *a);
+
+/* ---- peek.c ----------------------------------------------------------- */
+
+/* An image that somebody looks into, without a connection to it. */
+struct peek {
+  struct access access;
+  nbdkit_next *next;            /* a context of our own, or NULL */
+  const char *name;             /* for messages */
+  struct qcow2_image *image;
+  const struct qcow2_io *io;
+};
+
+/* Returns -1 if the image cannot be opened. */
+extern int peek_open (struct peek *p, const char *exportname, bool readonly);
+extern void peek_close (struct peek *p);
 
 /* ---- list.c ----------------------------------------------------------- */
 

@@ -3,11 +3,7 @@
  *
  * Owns      what a client is told that there is: the plugin's own exports,
  *           which are active disks, each followed by what it has inside.
- * Method    each image is opened as a connection would open it, and given
- *           back, so that who connects to it next finds it open.  A client
- *           has no connection to an export yet when it asks for the list;
- *           where a context of the layer below is needed it is one of our
- *           own, one at a time.
+ * Method    peek.c opens the images, one after the other.
  *
  *           The list never fails over an image that cannot be opened, and
  *           says nothing of it, since that need not be an image.  Most
@@ -92,7 +88,7 @@ names_free (struct names *names)
 
 struct inside {
   struct list *list;
-  const struct disk *disk;
+  const char *image;            /* for messages */
   const char *base;             /* the image's name, in names of views */
   struct names names, ids;
 };
@@ -117,7 +113,7 @@ left_out (const struct inside *in, const char *what,
   char text[80];
 
   export_escape (text, sizeof text, name->bytes, name->len);
-  nbdkit_debug ("qcow2: %s: %s \"%s\" is not listed: %s", in->disk->name,
+  nbdkit_debug ("qcow2: %s: %s \"%s\" is not listed: %s", in->image,
                 what, text, why);
 }
 
@@ -170,82 +166,48 @@ add_bitmap (void *opaque, const struct qcow2_bitmap *b)
 }
 
 static void
-add_inside (struct list *list, const struct access *a, const char *base)
+add_inside (struct list *list, const struct peek *peek, const char *base)
 {
-  struct inside in = { .list = list, .disk = a->disk, .base = base };
+  struct inside in = { .list = list, .image = peek->name, .base = base };
   struct qcow2_error error;
 
   if (list->room > 0 &&
-      qcow2_list_snapshots (a->disk->image, a->io, add_snapshot, &in,
-                            &error) == -1)
-    report (a->disk->name, &error);
-  if (list->room > 0 &&
-      qcow2_list_bitmaps (a->disk->image, a->io, add_bitmap, &in, &error)
+      qcow2_list_snapshots (peek->image, peek->io, add_snapshot, &in, &error)
       == -1)
-    report (a->disk->name, &error);
+    report (peek->name, &error);
+  if (list->room > 0 &&
+      qcow2_list_bitmaps (peek->image, peek->io, add_bitmap, &in, &error)
+      == -1)
+    report (peek->name, &error);
   names_free (&in.names);
   names_free (&in.ids);
 }
 
 /* ---- Images --------------------------------------------------------------- */
 
-/* The plugin's own entry, with something to say about it if it says
- * nothing; a is NULL if the image could not be opened.
- */
+/* As the plugin has it. */
 static int
-add_disk (struct list *list, const struct nbdkit_export *own,
-          const struct access *a)
+add_plain (struct list *list, const struct nbdkit_export *own)
 {
+  return nbdkit_add_export (list->exports, own->name, own->description);
+}
+
+static int
+add_image (struct list *list, const struct nbdkit_export *own, bool readonly)
+{
+  const char *const base = config.names == NAMES_IGNORED ? "" : own->name;
   char description[EXPORT_DESCRIPTION_SIZE];
-
-  if (a == NULL || own->description != NULL)
-    return nbdkit_add_export (list->exports, own->name, own->description);
-  export_describe_disk (description, qcow2_get_info (a->disk->image));
-  return nbdkit_add_export (list->exports, own->name, description);
-}
-
-/* Returns -1 if the image is not what it should be, after which the access
- * is of no use; *next, if it is not NULL, must be closed all the same.
- */
-static int
-open_image (struct access *a, nbdkit_backend *backend, nbdkit_next **next)
-{
-  const enum access_needs needs = access_open (a);
-
-  *next = NULL;
-  if (needs == ACCESS_FAILED)
-    return -1;
-  if (needs != ACCESS_NEEDS_NOTHING) {
-    *next = nbdkit_next_context_open (backend, needs == ACCESS_NEEDS_READER,
-                                      a->exportname, 0 /* not shared */);
-    if (*next == NULL || (*next)->prepare (*next) == -1)
-      return -1;
-  }
-  return access_prepare (a, *next);
-}
-
-static int
-add_image (struct list *list, const struct nbdkit_export *own,
-           nbdkit_backend *backend, bool readonly)
-{
-  struct access a;
-  nbdkit_next *next;
+  struct peek peek;
   int r;
 
-  if (access_init (&a, own->name, strlen (own->name), readonly) == -1)
-    return -1;
-  if (open_image (&a, backend, &next) == 0) {
-    r = add_disk (list, own, &a);
-    add_inside (list, &a, config.names == NAMES_IGNORED ? "" : own->name);
-    access_end (&a, &a.below.io);
-  }
-  else
-    r = add_disk (list, own, NULL);
-  if (next != NULL)
-    next->finalize (next);
-  access_destroy (&a);
-  if (next != NULL)
-    nbdkit_next_context_close (next);
+  list->images++;
+  if (peek_open (&peek, own->name, readonly) == -1)
+    return add_plain (list, own);
+  export_describe_disk (description, qcow2_get_info (peek.image));
+  r = nbdkit_add_export (list->exports, own->name,
+                         own->description ? own->description : description);
+  add_inside (list, &peek, base);
+  peek_close (&peek);
   return r;
 }
 
@@ -283,8 +245,7 @@ is_hidden (const char *name)
 }
 
 static int
-add_all (struct list *list, const struct nbdkit_exports *own,
-         nbdkit_backend *backend, bool readonly)
+add_all (struct list *list, const struct nbdkit_exports *own, bool readonly)
 {
   const size_t count = nbdkit_exports_count (own);
   int r = 0;
@@ -295,12 +256,8 @@ add_all (struct list *list, const struct nbdkit_exports *own,
 
     if (is_hidden (export.name))
       continue;
-    if (is_worth_opening (list)) {
-      list->images++;
-      r = add_image (list, &export, backend, readonly);
-    }
-    else
-      r = add_disk (list, &export, NULL);
+    r = is_worth_opening (list) ? add_image (list, &export, readonly)
+      : add_plain (list, &export);
   }
   return r;
 }
@@ -318,7 +275,7 @@ list_exports (nbdkit_next_list_exports *next, nbdkit_backend *nxdata,
   r = next (nxdata, readonly, own);
   if (r == 0) {
     report_quietly (true);
-    r = add_all (&list, own, nxdata, readonly);
+    r = add_all (&list, own, readonly);
     report_quietly (false);
   }
   nbdkit_exports_free (own);

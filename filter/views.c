@@ -61,8 +61,7 @@ view_free (struct view *view)
 {
   if (view == NULL)
     return;
-  if (view->image)
-    stats_log (view->label, view->image);
+  disk_log_stats (view->label, view->image, false);
   qcow2_close (view->image);
   free (view->text);
   free (view->label);
