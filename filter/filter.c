@@ -17,7 +17,7 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "layers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +76,8 @@ qcow2_dump_plugin (void)
   printf ("qcow2_zlib=%s\n", yes_no (qcow2_has_zlib ()));
   printf ("qcow2_libdeflate=%s\n", yes_no (qcow2_has_libdeflate ()));
   printf ("qcow2_zstd=%s\n", yes_no (qcow2_has_zstd ()));
+  printf ("qcow2_libnbd=%s\n", yes_no (nbdfile_supported ()));
+  printf ("qcow2_luks=%s\n", yes_no (qcow2_has_nettle ()));
 }
 #endif
 

@@ -11,6 +11,7 @@
  * lanes.c      contexts for background work
  * members.c    connections that lend theirs to it
  * fileid.c     which local file an image is
+ * claims.c     which files this process reads, and which it writes
  * locks.c      locks that QEMU understands
  * grow.c       making a local file larger
  * writer.c     the one way to a file that is written to
@@ -23,6 +24,8 @@
  * list.c       the list of exports
  * requests.c   what clients ask of an export
  * filter.c     the other callbacks; everything above is put together there
+ *
+ * What is about the other files of an image is in layers.h.
  */
 #ifndef FILTER_H
 #define FILTER_H
@@ -59,6 +62,7 @@ struct config {
   enum export_names names;
   char *file;                   /* absolute, or NULL: a local file below */
   char *dir;                    /* absolute, or NULL */
+  char *folder;                 /* absolute, or NULL: that images are in */
   char *label;                  /* what to call the image, or NULL */
   bool descriptor;              /* the plugin has a file of ours open */
 };
@@ -238,6 +242,37 @@ extern bool file_id_same_file (const struct file_id *a,
 extern int file_id_open (const struct file_id *id, const char *exportname,
                          int flags);
 
+/* ---- claims.c --------------------------------------------------------- */
+
+/* Which file something is, wherever that can be told. */
+struct identity {
+  enum { ID_UNKNOWN, ID_FILE, ID_DEVICE, ID_URI, ID_EXPORT } kind;
+  dev_t dev;
+  ino_t ino;
+  const char *text;             /* whoever made it owns it */
+};
+extern bool identity_equal (const struct identity *a,
+                            const struct identity *b);
+/* What is below us under an export name. */
+extern struct identity identity_of_export (const struct file_id *id,
+                                           const char *exportname);
+
+/* Somebody in this process uses a file.  All can read it, or one can write
+ * to it.  All zeros: nobody does.
+ */
+struct claim {
+  struct claim *next;
+  struct identity id;
+  bool writing;
+};
+/* Returns false if somebody else's claim is in the way. */
+extern bool claim_take (struct claim *claim, const struct identity *id,
+                        bool writing);
+/* From reading to writing. */
+extern bool claim_upgrade (struct claim *claim);
+/* Nothing to do if it was not taken. */
+extern void claim_release (struct claim *claim);
+
 /* ---- locks.c ---------------------------------------------------------- */
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
@@ -266,6 +301,8 @@ extern int growth_extend (struct growth *g, const struct qcow2_io *io,
 /* The last extension is of no use; never extend it again. */
 extern void growth_undo (struct growth *g, const char *why);
 extern int growth_cut (struct growth *g, uint64_t size);
+/* ftruncate, without signals.  Returns 0 or an errno value. */
+extern int set_file_size (int fd, uint64_t size);
 
 /* ---- writer.c --------------------------------------------------------- */
 
@@ -326,6 +363,13 @@ extern const char *view_label (const struct view *view);
 
 /* ---- disk.c ----------------------------------------------------------- */
 
+/* What the references of an image led to; see layers.h. */
+struct layer;
+struct layers {
+  struct layer *backing;        /* or NULL */
+  struct layer *data_file;      /* or NULL */
+};
+
 /* An open image. */
 struct disk {
   char *exportname;             /* as it was when the image was opened */
@@ -333,6 +377,8 @@ struct disk {
   struct file_id id;
   uint64_t size;                /* of the file, when it was opened */
   int fd;                       /* the local file, or -1; holds our locks */
+  struct claim claim;
+  struct layers layers;
   struct qcow2_image *image;
   struct lanes *lanes;          /* or NULL */
   struct writer *writer;        /* or NULL: connections use their own way */
@@ -340,10 +386,13 @@ struct disk {
   struct ticker *ticker;        /* or NULL */
   struct views views;
   bool writable;
-  bool unlocked;                /* asleep */
+  bool unlocked;                /* asleep: nothing is claimed */
+  bool had_fd;                  /* and locked before */
   _Atomic bool explained;       /* why there is no space */
 };
 
+/* What all images are opened with; the name must stay. */
+extern struct qcow2_options disk_options (const char *name);
 /* -D qcow2.stats=1 */
 extern void disk_log_stats (const char *name,
                             const struct qcow2_image *image, bool writing);

@@ -94,7 +94,9 @@ extern int q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Hint that the range will be read; host->ops->cache must exist. */
+/* Hint that the range will be read; nothing happens where the host takes no
+ * hints.
+ */
 extern int q2_io_cache (const struct q2_io *io, uint64_t count,
                         uint64_t host_off, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
