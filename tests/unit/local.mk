@@ -11,6 +11,7 @@ UNIT_TESTS = \
 	unit/test-codec-pool \
 	unit/test-codec-zlib \
 	unit/test-codec-zstd \
+	unit/test-export-names \
 	unit/test-extents \
 	unit/test-faults \
 	unit/test-gather \
@@ -93,6 +94,12 @@ unit_test_codec_zlib_LDADD = unit/libunit.la
 unit_test_codec_zstd_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_codec_zstd_CFLAGS = $(UNIT_CFLAGS) $(ZSTD_CFLAGS)
 unit_test_codec_zstd_LDADD = unit/libunit.la
+
+# What the filter has without nbdkit.
+unit_test_export_names_SOURCES = unit/test-export-names.c ../filter/exports.c
+unit_test_export_names_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/filter
+unit_test_export_names_CFLAGS = $(UNIT_CFLAGS)
+unit_test_export_names_LDADD = unit/libunit.la
 
 unit_test_extents_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_extents_CFLAGS = $(UNIT_CFLAGS)
