@@ -270,6 +270,7 @@ disk_new (const char *exportname, const struct file_id *id)
   d->fd = -1;
   d->id = *id;
   members_init (&d->members);
+  views_init (&d->views);
   d->exportname = strdup (exportname);
   if (config.dir && asprintf (&d->name, "%s/%s", config.dir, exportname)
       == -1)
@@ -328,6 +329,7 @@ disk_end (struct disk *d, const struct qcow2_io *own)
 
   ticker_stop (d->ticker);
   d->ticker = NULL;
+  views_close (&d->views);
   if (d->writable && io != NULL && qcow2_end (d->image, io, &error) == -1)
     report (d->name, &error);
 }
@@ -338,6 +340,7 @@ disk_close (struct disk *d)
   if (d == NULL)
     return;
   ticker_stop (d->ticker);
+  views_close (&d->views);
   /* The image first: its background work uses the rest. */
   log_stats (d->name, d->image, d->writable);
   close_image (d);
@@ -345,6 +348,7 @@ disk_close (struct disk *d)
   writer_free (d->writer);
   if (d->fd != -1)
     close (d->fd);
+  views_destroy (&d->views);
   claim_release (&d->claim);
   members_destroy (&d->members);
   free (d->exportname);

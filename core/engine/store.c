@@ -333,7 +333,9 @@ q2_store_trim (struct q2_store *s, uint64_t len, uint64_t host_off)
     s->data, s->data->size, &s->data_shared
   };
 
-  q2_io_trim (&data, len, host_off);
+  /* Zeros in the file are noise on an encrypted disk. */
+  if (s->cipher == NULL)
+    q2_io_punch (&data, len, host_off);
 }
 
 int
