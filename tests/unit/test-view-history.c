@@ -137,9 +137,9 @@ request (struct history *h, struct qcow2_image *image,
 }
 
 static void
-epoch_name (char name[8], unsigned i)
+epoch_name (char name[16], unsigned i)
 {
-  snprintf (name, 8, "s%u", i);
+  snprintf (name, 16, "s%u", i);
 }
 
 static void
@@ -178,7 +178,7 @@ write_by_engine (struct history *h)
   image = qcow2_open (&host.io, &options, &err);
   REQUIRE (image != NULL && qcow2_get_info (image)->writable);
   for (unsigned i = 0; i < h->nr; ++i) {
-    char name[8];
+    char name[16];
 
     epoch_name (name, i);
     if (i % 2)                  /* these when it has been written to */
@@ -291,7 +291,7 @@ static void
 end_epoch (struct history *h, bool last)
 {
   struct epoch *const e = &h->epochs[h->nr];
-  char name[8];
+  char name[16];
 
   epoch_name (name, h->nr);
   record (h);
@@ -431,7 +431,7 @@ check_bitmaps (struct history *h, struct qcow2_image *image,
     struct bitmap b = { h, i, h->epochs[i].granularity_bits };
     const struct epoch *const last = &h->epochs[h->nr - 1];
     struct qcow2_image *view;
-    char name[8];
+    char name[16];
 
     if (b.granularity_bits == 0)
       continue;
@@ -464,7 +464,7 @@ check_history (struct history *h)
   CHECK_EQ (qcow2_get_info (image)->nr_snapshots, h->nr - 1);
   for (unsigned i = 0; i + 1 < h->nr; ++i) {
     struct qcow2_image *view;
-    char name[8];
+    char name[16];
 
     epoch_name (name, i);
     view = view_open (image, &m.io, QCOW2_VIEW_SNAPSHOT, name);

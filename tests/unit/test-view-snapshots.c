@@ -439,7 +439,7 @@ put_many (struct image_builder *b, unsigned nr, uint64_t l1_off,
   builder_put (b, 64, 8, table);
   for (unsigned i = 0; i < nr; ++i) {
     const uint64_t off = table + i * UINT64_C (80);
-    char text[20];
+    char text[32];
 
     builder_put (b, off, 8, l1_off);
     builder_put (b, off + 8, 4, entries);
