@@ -190,6 +190,7 @@ struct qcow2_reference {
   size_t format_len;            /* 0: the header does not say */
   bool writing;                 /* a data file that is to be written to */
   bool raw;                     /* a data file that must equal the disk */
+  bool encrypted;               /* the image that refers to it is */
 };
 
 /* What a reference led to.  It stays the caller's, who keeps it until the
@@ -201,8 +202,6 @@ struct qcow2_file {
                                    file: NULL */
   const struct qcow2_io *io;    /* the way to its bytes, which any thread may
                                    use at any time: concurrent is true */
-  const void *identity;         /* if not NULL: two files with the same one
-                                   are the same file */
 };
 
 /* Returns 0, or -1 with *err filled in: what could not be opened, why, and
@@ -534,11 +533,12 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 
 /* ---- The library itself ---------------------------------------------- */
 
-/* Version of this package, and which decompressors were built in. */
+/* Version of this package, and which libraries were built in. */
 extern const char *qcow2_version (void);
 extern bool qcow2_has_zlib (void);
 extern bool qcow2_has_libdeflate (void);
 extern bool qcow2_has_zstd (void);
+extern bool qcow2_has_nettle (void);      /* encrypted images */
 
 #ifdef __cplusplus
 }

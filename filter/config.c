@@ -9,7 +9,7 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "layers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,7 +44,18 @@ const char config_help[] =
   "                                 ignore, or no-unref.\n"
   "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
   "                                 land on: none, constant, cached (the\n"
-  "                                 default), or all.";
+  "                                 default), or all.\n"
+  "qcow2-backing=<FILE|URI>         The backing file of the image: a local\n"
+  "                                 file, an NBD URI, or export:NAME.\n"
+  "                                 Repeated: the one below that, and so on.\n"
+  "qcow2-backing-format=<FORMAT>    Its format, raw or qcow2, where the\n"
+  "                                 image does not say it.  May be repeated.\n"
+  "qcow2-data-file=<FILE|URI>       The external data file of the image.\n"
+  "qcow2-follow=<DIR>               Open the other files that images name,\n"
+  "                                 if they are beneath this folder.\n"
+  "qcow2-passphrase=<SECRET>        Of an encrypted image; +FILE reads it\n"
+  "                                 from a file, - asks for it, -FD reads\n"
+  "                                 it from a descriptor.  May be repeated.";
 
 /* What was seen go by. */
 static bool seen_ignoring;      /* a key of a plugin that ignores names */
@@ -108,6 +119,16 @@ keep_path (char **slot, const char *value)
   free (*slot);
   *slot = path;
   return 0;
+}
+
+/* Names in an image are relative to where it was said to be, and not to
+ * where a link there leads.
+ */
+static void
+keep_folder (const char *value)
+{
+  free (config.folder);
+  config.folder = folder_of (value);
 }
 
 /* What to call the image in messages.  Secrets hide in URLs: the user part
@@ -230,6 +251,7 @@ look_at (const char *key, const char *value)
     nr_file++;
     if (keep_path (&config.file, value) == -1)
       return -1;
+    keep_folder (value);
   }
   else if (strcmp (key, "dir") == 0 || strcmp (key, "directory") == 0) {
     nr_dir++;
@@ -260,6 +282,10 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
   if (strcmp (key, "qcow2-overlap-check") == 0)
     return parse_overlap_check (key, value);
 
+  switch (places_parse (key, value)) {
+  case -1: return -1;
+  case 1: return 0;
+  }
   if (look_at (key, value) == -1)
     return -1;
   return next (nxdata, key, value);
@@ -271,26 +297,31 @@ config_complete (nbdkit_next_config_complete *next, nbdkit_backend *nxdata)
   /* Several of a kind: some other plugin's idea of these keys. */
   if (nr_file != 1 || seen_naming) {
     free (config.file);
-    config.file = NULL;
+    free (config.folder);
+    config.file = config.folder = NULL;
   }
   if (nr_dir != 1 || nr_file != 0) {
     free (config.dir);
     config.dir = NULL;
   }
   if (config.dir)
+    config.folder = strdup (config.dir);
+  if (config.dir)
     config.names = NAMES_ARE_FILES;
   else if (seen_ignoring && !seen_naming)
     config.names = NAMES_IGNORED;
   else
     config.names = NAMES_UNKNOWN;
-  return next (nxdata);
+  return places_complete () == -1 ? -1 : next (nxdata);
 }
 
 void
 config_unload (void)
 {
+  places_unload ();
   free (config.file);
+  free (config.folder);
   free (config.dir);
   free (config.label);
-  config.file = config.dir = config.label = NULL;
+  config.file = config.folder = config.dir = config.label = NULL;
 }

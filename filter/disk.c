@@ -20,7 +20,7 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "layers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,51 +38,52 @@
 NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
 
 static void
-log_io_stats (const struct disk *d, const struct qcow2_stats *st, size_t i)
+log_io_stats (const char *name, const struct qcow2_stats *st, size_t i)
 {
   if (st->io[i].requests > 0)
     nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
-                  " bytes=%" PRIu64, d->name, io_class_names[i],
+                  " bytes=%" PRIu64, name, io_class_names[i],
                   st->io[i].requests, st->io[i].bytes);
   if (st->io[i].writes > 0)
     nbdkit_debug ("qcow2: stats: %s: write %s: requests=%" PRIu64
-                  " bytes=%" PRIu64, d->name, io_class_names[i],
+                  " bytes=%" PRIu64, name, io_class_names[i],
                   st->io[i].writes, st->io[i].written);
 }
 
-static void
-log_stats (const struct disk *d)
+void
+disk_log_stats (const char *name, const struct qcow2_image *image,
+                bool writing)
 {
   struct qcow2_stats st;
 
-  if (!qcow2_debug_stats || d->image == NULL)
+  if (!qcow2_debug_stats || image == NULL)
     return;
-  qcow2_get_stats (d->image, &st);
+  qcow2_get_stats (image, &st);
   for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
-    log_io_stats (d, &st, i);
-  if (d->writable)
+    log_io_stats (name, &st, i);
+  if (writing)
     nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " flushes=%" PRIu64,
-                  d->name, st.commits, st.host_flushes);
+                  name, st.commits, st.host_flushes);
   nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
-                d->name, st.table_hits, st.table_misses);
+                name, st.table_hits, st.table_misses);
   nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
-                " hits=%" PRIu64 " misses=%" PRIu64, d->name,
+                " hits=%" PRIu64 " misses=%" PRIu64, name,
                 st.inflated_bytes, st.cluster_hits, st.cluster_misses);
   nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
                 " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
-                d->name, st.ahead_requests, st.ahead_bytes,
+                name, st.ahead_requests, st.ahead_bytes,
                 st.ahead_used_bytes, st.latency_us);
 }
 
 static void
 log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
 {
-  const struct disk *const d = opaque;
+  const char *const name = opaque;
 
   if (level == QCOW2_LOG_WARNING)
-    warning (d->name, "warning: %s", text);
+    warning (name, "warning: %s", text);
   else
-    nbdkit_debug ("qcow2: %s%s%s", d->name, d->name[0] ? ": " : "", text);
+    nbdkit_debug ("qcow2: %s%s%s", name, name[0] ? ": " : "", text);
 }
 
 /* ---- The local file -------------------------------------------------------- */
@@ -110,11 +111,27 @@ open_file (const struct disk *d, int flags)
   return -1;
 }
 
+/* In this process. */
+static int
+claim_file (struct disk *d)
+{
+  const struct identity id = identity_of_export (&d->id, d->exportname);
+
+  if (claim_take (&d->claim, &id, false))
+    return 0;
+  warning (d->name, "is open for writing in this server, as the data file "
+           "of an image or as an image of its own");
+  errno = EBUSY;
+  return -1;
+}
+
 static int
 open_local (struct disk *d, bool writing)
 {
   struct file_id now;
 
+  if (claim_file (d) == -1)
+    return -1;
   if (!config.lock && !(config.grow && writing))
     return 0;
   if (writing)
@@ -199,26 +216,71 @@ open_writer (struct disk *d)
   return 0;
 }
 
-static int
-open_image (struct disk *d, const struct below *own, bool writing)
+struct qcow2_options
+disk_options (const char *name)
 {
-  const struct qcow2_options options = {
+  return (struct qcow2_options) {
     .cache_size = config.cache_size,
     .cluster_cache_size = config.cluster_cache_size,
     .readahead = config.readahead, .count = qcow2_debug_stats,
-    .writable = writing, .discard = config.discard,
-    .overlap_check = config.overlap_check,
-    .log = log_from_engine, .log_opaque = d,
+    .discard = config.discard, .overlap_check = config.overlap_check,
+    .log = log_from_engine, .log_opaque = (char *) name,
   };
+}
+
+static void
+close_image (struct disk *d)
+{
+  qcow2_close (d->image);
+  layers_release (&d->layers);
+  d->image = NULL;
+}
+
+/* The image, and the files that it refers to. */
+static int
+open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
+                  struct qcow2_error *err)
+{
+  struct gate gate = {
+    .id = identity_of_export (&d->id, d->exportname),
+    .folder = config.folder,
+  };
+  const struct passphrase passphrase = places_passphrase (0);
+  struct qcow2_options options = disk_options (d->name);
+
+  options.writable = writing;
+  options.open_file = gate_open_file;
+  options.open_file_opaque = &gate;
+  options.passphrase = passphrase.bytes;
+  options.passphrase_len = passphrase.len;
+  d->image = qcow2_open (io, &options, err);
+  d->layers = gate.layers;
+  if (d->image == NULL)
+    return -1;
+  /* Then nobody else needs to be kept from the data file. */
+  if (writing && d->layers.data_file &&
+      !qcow2_get_info (d->image)->writable) {
+    say_read_only (d, qcow2_get_info (d->image)->why_read_only);
+    close_image (d);
+    return open_with_layers (d, io, false, err);
+  }
+  return gate_check_unused (&gate, err);
+}
+
+static int
+open_image (struct disk *d, const struct below *own, bool writing)
+{
   struct qcow2_error error;
   const struct qcow2_info *info;
 
   d->size = disk_io (d, own)->size;
-  d->image = qcow2_open (disk_io (d, own), &options, &error);
-  if (d->image == NULL) {
+  if (open_with_layers (d, disk_io (d, own), writing, &error) == -1) {
     errno = report (d->name, &error);
     return -1;
   }
+  /* They could change while nobody looks. */
+  if (d->layers.backing || d->layers.data_file)
+    d->id.perishable = true;
   info = qcow2_get_info (d->image);
   d->writable = writing && info->writable;
   nbdkit_debug ("qcow2: %s: opened: version %u, disk of %llu bytes, clusters "
@@ -255,6 +317,13 @@ settle (struct disk *d)
       d->lanes = lanes_new (d->exportname, d->size);
     return 0;
   }
+  if (!claim_upgrade (&d->claim)) {
+    warning (d->name, "cannot be opened for writing, because an image that "
+             "is open in this server stands on it, or because it is open "
+             "read-only (use -r to serve it read-only)");
+    errno = EBUSY;
+    return -1;
+  }
   if (config.lock && d->fd != -1 &&
       lock_for_writing (d->fd, d->name) == -1)
     return -1;
@@ -274,6 +343,7 @@ disk_new (const char *exportname, const struct file_id *id)
   d->fd = -1;
   d->id = *id;
   members_init (&d->members);
+  views_init (&d->views);
   d->exportname = strdup (exportname);
   if (config.dir && asprintf (&d->name, "%s/%s", config.dir, exportname)
       == -1)
@@ -332,6 +402,7 @@ disk_end (struct disk *d, const struct qcow2_io *own)
 
   ticker_stop (d->ticker);
   d->ticker = NULL;
+  views_close (&d->views);
   if (d->writable && io != NULL && qcow2_end (d->image, io, &error) == -1)
     report (d->name, &error);
 }
@@ -342,13 +413,16 @@ disk_close (struct disk *d)
   if (d == NULL)
     return;
   ticker_stop (d->ticker);
+  views_close (&d->views);
   /* The image first: its background work uses the rest. */
-  log_stats (d);
-  qcow2_close (d->image);
+  disk_log_stats (d->name, d->image, d->writable);
+  close_image (d);
   lanes_free (d->lanes);
   writer_free (d->writer);
   if (d->fd != -1)
     close (d->fd);
+  views_destroy (&d->views);
+  claim_release (&d->claim);
   members_destroy (&d->members);
   free (d->exportname);
   free (d->name);
@@ -389,30 +463,44 @@ disk_idle (struct disk *d)
 void
 disk_unlock (struct disk *d)
 {
-  if (d->fd == -1)
-    return;
-  close (d->fd);
+  if (d->fd != -1) {
+    close (d->fd);
+    d->had_fd = true;
+  }
   d->fd = -1;
+  claim_release (&d->claim);
   d->unlocked = true;
+}
+
+static enum disk_relocked
+relock_file (struct disk *d)
+{
+  struct file_id now;
+
+  d->fd = file_id_open (&d->id, d->exportname, O_RDONLY);
+  if (d->fd == -1)
+    return DISK_CHANGED;
+  if (config.lock && lock_for_reading (d->fd, d->name) == -1)
+    return DISK_IN_USE;
+  file_id_get (&now, d->exportname);
+  return file_id_equal (&now, &d->id) ? DISK_UNCHANGED : DISK_CHANGED;
 }
 
 enum disk_relocked
 disk_relock (struct disk *d)
 {
-  struct file_id now;
+  enum disk_relocked r;
 
   if (!d->unlocked)
     return DISK_UNCHANGED;
-  d->fd = file_id_open (&d->id, d->exportname, O_RDONLY);
-  if (d->fd == -1)
-    return DISK_CHANGED;
-  if (config.lock && lock_for_reading (d->fd, d->name) == -1) {
-    disk_unlock (d);
+  if (claim_file (d) == -1)
     return DISK_IN_USE;
-  }
-  d->unlocked = false;
-  file_id_get (&now, d->exportname);
-  return file_id_equal (&now, &d->id) ? DISK_UNCHANGED : DISK_CHANGED;
+  r = d->had_fd ? relock_file (d) : DISK_UNCHANGED;
+  if (r == DISK_IN_USE)
+    disk_unlock (d);
+  else
+    d->unlocked = false;
+  return r;
 }
 
 /* ---- Requests ------------------------------------------------------------- */

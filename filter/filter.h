@@ -2,6 +2,7 @@
 /* filter.h - what the files of the filter share.
  *
  * From the bottom up:
+ * exports.h    the names of exports
  * config.c     the parameters of the command line
  * report.c     errors of the engine to nbdkit
  * next.c       calls to the layer below, checked
@@ -10,13 +11,21 @@
  * lanes.c      contexts for background work
  * members.c    connections that lend theirs to it
  * fileid.c     which local file an image is
+ * claims.c     which files this process reads, and which it writes
  * locks.c      locks that QEMU understands
  * grow.c       making a local file larger
  * writer.c     the one way to a file that is written to
  * ticker.c     the thread that writes out what is idle
+ * views.c      what an image has inside, opened as images
  * disk.c       one open image with all that belongs to it
  * state.c      which connections share one
- * filter.c     the callbacks; everything above is put together there
+ * access.c     how a connection gets at an image
+ * peek.c       an image that somebody only looks into
+ * list.c       the list of exports
+ * requests.c   what clients ask of an export
+ * filter.c     the other callbacks; everything above is put together there
+ *
+ * What is about the other files of an image is in layers.h.
  */
 #ifndef FILTER_H
 #define FILTER_H
@@ -27,6 +36,7 @@
 #define HAVE_VFPRINTF_PERCENT_M 1
 #include <nbdkit-filter.h>
 
+#include "exports.h"
 #include "qcow2.h"
 
 #include <pthread.h>
@@ -38,16 +48,6 @@
    (NBDKIT_VERSION_MAJOR == (major) && NBDKIT_VERSION_MINOR >= (minor)))
 
 /* ---- config.c --------------------------------------------------------- */
-
-/* What the export name means to the plugin below us.  A filter is not told
- * which plugin that is, so this is concluded from the plugin's parameters,
- * and UNKNOWN where they do not tell.
- */
-enum export_names {
-  NAMES_IGNORED,                /* every name is the same image */
-  NAMES_ARE_FILES,              /* a file of that name in config.dir */
-  NAMES_UNKNOWN,
-};
 
 /* Constant after get_ready. */
 struct config {
@@ -62,6 +62,7 @@ struct config {
   enum export_names names;
   char *file;                   /* absolute, or NULL: a local file below */
   char *dir;                    /* absolute, or NULL */
+  char *folder;                 /* absolute, or NULL: that images are in */
   char *label;                  /* what to call the image, or NULL */
   bool descriptor;              /* the plugin has a file of ours open */
 };
@@ -81,10 +82,20 @@ extern const char config_help[];
  */
 extern int report (const char *name, const struct qcow2_error *error);
 
+/* What this thread reports from now on is of no interest to most people. */
+extern void report_quietly (bool quietly);
+extern bool report_is_quiet (void);
+
 /* There is no nbdkit function for warnings; an error only logs. */
 #define warning(name, fmt, ...)                                               \
-  nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",             \
-                ## __VA_ARGS__)
+  do {                                                                        \
+    if (report_is_quiet ())                                                   \
+      nbdkit_debug ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
+                    ## __VA_ARGS__);                                          \
+    else                                                                      \
+      nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
+                    ## __VA_ARGS__);                                          \
+  } while (0)
 
 /* ---- next.c ----------------------------------------------------------- */
 
@@ -231,6 +242,37 @@ extern bool file_id_same_file (const struct file_id *a,
 extern int file_id_open (const struct file_id *id, const char *exportname,
                          int flags);
 
+/* ---- claims.c --------------------------------------------------------- */
+
+/* Which file something is, wherever that can be told. */
+struct identity {
+  enum { ID_UNKNOWN, ID_FILE, ID_DEVICE, ID_URI, ID_EXPORT } kind;
+  dev_t dev;
+  ino_t ino;
+  const char *text;             /* whoever made it owns it */
+};
+extern bool identity_equal (const struct identity *a,
+                            const struct identity *b);
+/* What is below us under an export name. */
+extern struct identity identity_of_export (const struct file_id *id,
+                                           const char *exportname);
+
+/* Somebody in this process uses a file.  All can read it, or one can write
+ * to it.  All zeros: nobody does.
+ */
+struct claim {
+  struct claim *next;
+  struct identity id;
+  bool writing;
+};
+/* Returns false if somebody else's claim is in the way. */
+extern bool claim_take (struct claim *claim, const struct identity *id,
+                        bool writing);
+/* From reading to writing. */
+extern bool claim_upgrade (struct claim *claim);
+/* Nothing to do if it was not taken. */
+extern void claim_release (struct claim *claim);
+
 /* ---- locks.c ---------------------------------------------------------- */
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
@@ -259,6 +301,8 @@ extern int growth_extend (struct growth *g, const struct qcow2_io *io,
 /* The last extension is of no use; never extend it again. */
 extern void growth_undo (struct growth *g, const char *why);
 extern int growth_cut (struct growth *g, uint64_t size);
+/* ftruncate, without signals.  Returns 0 or an errno value. */
+extern int set_file_size (int fd, uint64_t size);
 
 /* ---- writer.c --------------------------------------------------------- */
 
@@ -286,7 +330,45 @@ ticker_start (struct qcow2_image *image,
               void *opaque, const char *name);
 extern void ticker_stop (struct ticker *ticker);
 
+/* ---- views.c ---------------------------------------------------------- */
+
+/* The views of a disk, which is open. */
+struct views {
+  pthread_mutex_t lock;
+  pthread_cond_t changed;       /* one became ready, or is gone */
+  struct view *first;
+};
+struct disk;
+struct view;
+
+extern void views_init (struct views *v);
+extern void views_destroy (struct views *v);
+/* Nobody uses any of them any more. */
+extern void views_close (struct views *v);
+
+/* The view that the name means, opening it if nobody has it open.  'io' is
+ * the connection's way to the file.  Returns NULL and logs on error.  Must be
+ * released before the disk's state is.
+ */
+extern struct view *view_acquire (struct disk *d, const struct qcow2_io *io,
+                                  const struct export_name *name);
+extern void view_release (struct disk *d, struct view *view);
+extern struct qcow2_image *view_image (const struct view *view);
+/* For people; empty if that is not to be had. */
+extern void view_describe (const struct view *view, struct disk *d,
+                           const struct qcow2_io *io,
+                           char ret[EXPORT_DESCRIPTION_SIZE]);
+/* What to call it in messages. */
+extern const char *view_label (const struct view *view);
+
 /* ---- disk.c ----------------------------------------------------------- */
+
+/* What the references of an image led to; see layers.h. */
+struct layer;
+struct layers {
+  struct layer *backing;        /* or NULL */
+  struct layer *data_file;      /* or NULL */
+};
 
 /* An open image. */
 struct disk {
@@ -295,16 +377,25 @@ struct disk {
   struct file_id id;
   uint64_t size;                /* of the file, when it was opened */
   int fd;                       /* the local file, or -1; holds our locks */
+  struct claim claim;
+  struct layers layers;
   struct qcow2_image *image;
   struct lanes *lanes;          /* or NULL */
   struct writer *writer;        /* or NULL: connections use their own way */
   struct members members;       /* if there is no writer */
   struct ticker *ticker;        /* or NULL */
+  struct views views;
   bool writable;
-  bool unlocked;                /* asleep */
+  bool unlocked;                /* asleep: nothing is claimed */
+  bool had_fd;                  /* and locked before */
   _Atomic bool explained;       /* why there is no space */
 };
 
+/* What all images are opened with; the name must stay. */
+extern struct qcow2_options disk_options (const char *name);
+/* -D qcow2.stats=1 */
+extern void disk_log_stats (const char *name,
+                            const struct qcow2_image *image, bool writing);
 /* Open the image.  With 'own' it is reached by a connection's way; without,
  * by a shared one, which is kept if the image can be written to, and which
  * must be possible.  Returns NULL and logs on error.
@@ -364,5 +455,92 @@ extern void state_release (struct state *state, const struct qcow2_io *own);
 extern struct disk *state_disk (struct state *state);
 /* Write out and free what is left. */
 extern void state_cleanup (void);
+
+/* ---- access.c --------------------------------------------------------- */
+
+/* An image, and the way to its file, of a connection or of who only looks. */
+struct access {
+  char *exportname;             /* of the image */
+  struct file_id id;            /* of the file, before it was opened */
+  struct below below;
+  bool readonly;                /* whatever the image allows */
+  struct state *state;          /* NULL before access_prepare, which see, and
+                                   after access_end */
+  struct disk *disk;            /* the state's */
+  const struct qcow2_io *io;    /* the way to the file */
+};
+
+/* A context of the layer below, for access_prepare. */
+enum access_needs {
+  ACCESS_FAILED,                /* has been logged */
+  ACCESS_NEEDS_NOTHING,
+  ACCESS_NEEDS_READER,
+  ACCESS_NEEDS_WRITER,
+};
+
+/* 'exportname' has 'len' bytes.  Returns -1 and logs on error. */
+extern int access_init (struct access *a, const char *exportname, size_t len,
+                        bool readonly);
+extern enum access_needs access_open (struct access *a);
+/* 'next' is what was needed, or NULL.  Returns -1 and logs on error. */
+extern int access_prepare (struct access *a, nbdkit_next *next);
+/* Wait for background work that uses the context. */
+extern void access_drain (struct access *a);
+/* 'own' is &a->below.io, or NULL if the context cannot be used any more. */
+extern void access_end (struct access *a, const struct qcow2_io *own);
+/* At any time after access_init. */
+extern void access_destroy (struct access *a);
+
+/* ---- peek.c ----------------------------------------------------------- */
+
+/* An image that somebody looks into, without a connection to it. */
+struct peek {
+  struct access access;
+  nbdkit_next *next;            /* a context of our own, or NULL */
+  const char *name;             /* for messages */
+  struct qcow2_image *image;
+  const struct qcow2_io *io;
+};
+
+/* Returns -1 if the image cannot be opened. */
+extern int peek_open (struct peek *p, const char *exportname, bool readonly);
+extern void peek_close (struct peek *p);
+
+/* ---- list.c ----------------------------------------------------------- */
+
+extern int list_exports (nbdkit_next_list_exports *next,
+                         nbdkit_backend *nxdata, int readonly, int is_tls,
+                         struct nbdkit_exports *exports);
+
+/* ---- requests.c ------------------------------------------------------- */
+
+/* One per connection. */
+struct handle {
+  struct access access;
+  char *name;                   /* of the export */
+  struct export_name parsed;    /* points into it */
+  struct view *view;            /* or NULL: the active disk */
+  struct qcow2_image *image;    /* the disk's, or the view's */
+  char description[EXPORT_DESCRIPTION_SIZE];
+};
+
+/* nbdkit's callbacks. */
+extern int request_pread (nbdkit_next *next, void *handle, void *buf,
+                          uint32_t count, uint64_t offset, uint32_t flags,
+                          int *err);
+extern int request_extents (nbdkit_next *next, void *handle, uint32_t count,
+                            uint64_t offset, uint32_t flags,
+                            struct nbdkit_extents *extents, int *err);
+extern int request_cache (nbdkit_next *next, void *handle, uint32_t count,
+                          uint64_t offset, uint32_t flags, int *err);
+extern int request_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                           uint32_t count, uint64_t offset, uint32_t flags,
+                           int *err);
+extern int request_zero (nbdkit_next *next, void *handle, uint32_t count,
+                         uint64_t offset, uint32_t flags, int *err);
+extern int request_trim (nbdkit_next *next, void *handle, uint32_t count,
+                         uint64_t offset, uint32_t flags, int *err);
+extern int request_flush (nbdkit_next *next, void *handle, uint32_t flags,
+                          int *err);
 
 #endif /* FILTER_H */

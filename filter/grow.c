@@ -173,8 +173,8 @@ prove (struct growth *g, const struct qcow2_io *io)
 /* A limit on the size of files (ulimit -f) must be an error, not the end of
  * the server.
  */
-static int
-set_size (int fd, uint64_t size)
+int
+set_file_size (int fd, uint64_t size)
 {
   const struct timespec no_time = { 0, 0 };
   sigset_t xfsz, old, pending;
@@ -210,7 +210,7 @@ extend (struct growth *g, uint64_t min_size)
     size = round_up (g->size + step);
     if (size < min_size || step < STEP_ALIGN)
       size = min_size;
-    err = set_size (g->fd, size);
+    err = set_file_size (g->fd, size);
     step /= 2;
   } while (err != 0 && size > min_size);
   if (err == 0) {
@@ -249,7 +249,7 @@ growth_extend (struct growth *g, const struct qcow2_io *io,
 void
 growth_undo (struct growth *g, const char *why)
 {
-  if (has_size (g) && set_size (g->fd, g->previous_size) == 0)
+  if (has_size (g) && set_file_size (g->fd, g->previous_size) == 0)
     g->size = g->previous_size;
   refuse (g, why);
 }
@@ -268,7 +268,7 @@ growth_cut (struct growth *g, uint64_t size)
                   "file's size", g->name);
     return 0;
   }
-  err = set_size (g->fd, size);
+  err = set_file_size (g->fd, size);
   if (err != 0)
     return err;
   nbdkit_debug ("qcow2: %s: the file was cut back to %llu bytes", g->name,

@@ -328,6 +328,8 @@ use_l2_entry (struct walk *w, uint64_t entry, uint32_t times, bool active,
   };
   struct q2_mapping m;
 
+  if (w->geo->data_file)        /* it refers to nothing in this file */
+    return 0;
   q2_l2e_decode (w->geo, entry, 0, &m);
   if (m.kind == Q2_CLUSTER_COMPRESSED) {
     u.what = "a compressed cluster";
@@ -462,10 +464,10 @@ q2_recount (struct q2_recount *ret_recount, const struct q2_io *io,
     .buf_size = q2_max (PIECE, geo->cluster_size),
   };
 
-  if (geo->version < 2 || (h->incompatible & Q2_INCOMPAT_DATA_FILE))
+  if (geo->version < 2)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "references cannot be counted in an image without "
-                    "refcounts of its data");
+                    "refcounts");
   w.counts = q2_counts_new (MAX_BYTES, err);
   if (w.counts == NULL)
     return -1;

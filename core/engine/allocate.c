@@ -8,7 +8,9 @@
  *           larger than the write, then links them.  What surrounds the
  *           written range is what the disk reads as: zeros, or bytes that
  *           are read like any others, so that copying from compressed or
- *           shared clusters is no case of its own.
+ *           shared clusters, or from the layer below, is no case of its own.
+ *
+ *           In a data file a cluster needs no space: it has its place.
  * Locks     the caller holds the clusters; w->l1 is taken here for the L1
  *           entry, link_lock for the moment of linking.
  */
@@ -174,6 +176,8 @@ q2_writer_load (struct q2_change *c, uint64_t guest_cluster, uint64_t max,
     return -1;
   for (uint64_t i = 0; i < *ret_nr; ++i) {
     q2_entry_load (geo, raw + (i << geo->entry_bits), &e[i]);
+    q2_mapping_check_place (geo, (guest_cluster + i) << geo->cluster_bits,
+                            &e[i].m);
     if (e[i].m.kind == Q2_CLUSTER_INVALID) {
       if (i == 0)
         return fail_entry (c->w, guest_cluster, &e[0], err);
@@ -449,10 +453,15 @@ struct fill {
   const struct q2_entry *first, *last;
 };
 
+/* All of the cluster that the byte at guest_off is in. */
 static bool
-reads_as_zeros (const struct q2_entry *e)
+reads_as_zeros (const struct q2_writer *w, const struct q2_entry *e,
+                uint64_t guest_off)
 {
-  return e->alloc == 0;
+  return e->alloc == 0 &&
+    (e->zero == Q2_ALL_SUBCLUSTERS ||
+     !q2_store_has_below (w->store,
+                          q2_align_down (guest_off, w->geo->cluster_size)));
 }
 
 /* How much around the request has to be written: of a cluster that has data
@@ -469,6 +478,8 @@ choose_edges (const struct q2_geometry *geo, bool new_space, struct fill *f)
 
   f->from = q2_align_down (f->start, left);
   f->to = q2_align_up (f->end, right);
+  if (geo->data_file)           /* which need not be longer than the disk */
+    f->to = q2_min (f->to, geo->virtual_size);
   if (new_space)
     return;
   /* Subclusters that are data in this very place stay as they are. */
@@ -487,7 +498,9 @@ old_bytes (struct q2_change *c, const struct q2_entry *e, unsigned char *buf,
   const uint64_t inside =
     guest_off < size ? q2_min (len, size - guest_off) : 0;
 
-  if (reads_as_zeros (e)) {
+  if (len == 0)
+    return 0;
+  if (reads_as_zeros (c->w, e, guest_off)) {
     memset (buf, 0, len);
     return 0;
   }
@@ -497,11 +510,13 @@ old_bytes (struct q2_change *c, const struct q2_entry *e, unsigned char *buf,
   return q2_reader_pread (c->w->reader, c->io, buf, inside, guest_off, err);
 }
 
-static uint64_t
-host_of (const struct q2_writer *w, const struct fill *f, uint64_t guest_off)
+static struct q2_place
+place_of (const struct q2_writer *w, const struct fill *f, uint64_t guest_off)
 {
-  return f->host_off + guest_off -
-    (f->guest_cluster << w->geo->cluster_bits);
+  return (struct q2_place) {
+    f->host_off + guest_off - (f->guest_cluster << w->geo->cluster_bits),
+    guest_off
+  };
 }
 
 static int
@@ -513,16 +528,31 @@ write_edge (struct q2_change *c, const struct fill *f,
 
   if (from == to)
     return 0;
-  if (reads_as_zeros (e))
-    return q2_io_zero (c->io, to - from, host_of (c->w, f, from), false,
-                       QCOW2_IO_DATA, err);
+  if (reads_as_zeros (c->w, e, from))
+    return q2_store_zero (c->w->store, c->io, to - from,
+                          place_of (c->w, f, from), false, err);
   bytes = malloc (to - from);
   if (bytes == NULL)
     return q2_fail_nomem (err, "a copy of a cluster");
   if (old_bytes (c, e, bytes, to - from, from, err) == -1)
     return -1;
-  return q2_io_write (c->io, bytes, to - from, host_of (c->w, f, from),
-                      QCOW2_IO_DATA, err);
+  return q2_store_write (c->w->store, c->io, bytes, to - from,
+                         place_of (c->w, f, from), err);
+}
+
+/* What comes with the request on both sides of it; of one cluster, it is read
+ * in one go, which costs less than two requests.
+ */
+static int
+old_edges (struct q2_change *c, const struct fill *f, unsigned char *bytes,
+           struct qcow2_error *err)
+{
+  if (f->nr == 1 && f->from < f->start && f->end < f->to)
+    return old_bytes (c, f->first, bytes, f->to - f->from, f->from, err);
+  if (old_bytes (c, f->first, bytes, f->start - f->from, f->from, err) == -1)
+    return -1;
+  return old_bytes (c, f->last, bytes + (f->end - f->from), f->to - f->end,
+                    f->end, err);
 }
 
 static int
@@ -533,13 +563,11 @@ write_in_one (struct q2_change *c, const struct fill *f, const void *buf,
 
   if (bytes == NULL)
     return q2_fail_nomem (err, "a copy of a cluster");
-  if (old_bytes (c, f->first, bytes, f->start - f->from, f->from, err) == -1
-      || old_bytes (c, f->last, bytes + (f->end - f->from), f->to - f->end,
-                    f->end, err) == -1)
+  if (old_edges (c, f, bytes, err) == -1)
     return -1;
   memcpy (bytes + (f->start - f->from), buf, f->end - f->start);
-  return q2_io_write (c->io, bytes, f->to - f->from,
-                      host_of (c->w, f, f->from), QCOW2_IO_DATA, err);
+  return q2_store_write (c->w->store, c->io, bytes, f->to - f->from,
+                         place_of (c->w, f, f->from), err);
 }
 
 static int
@@ -547,15 +575,15 @@ write_fill (struct q2_change *c, struct fill *f, bool new_space, bool zero,
             const void *buf, struct qcow2_error *err)
 {
   choose_edges (c->w->geo, new_space, f);
-  if (zero && reads_as_zeros (f->first))
+  if (zero && reads_as_zeros (c->w, f->first, f->start))
     f->from = f->start;
-  if (zero && reads_as_zeros (f->last))
+  if (zero && reads_as_zeros (c->w, f->last, f->end - 1))
     f->to = f->end;
   if (f->to - f->from > f->end - f->start && f->to - f->from <= MAX_BOUNCE)
     return write_in_one (c, f, buf, err);
   if (write_edge (c, f, f->first, f->from, f->start, err) == -1 ||
-      q2_io_write (c->io, buf, f->end - f->start,
-                   host_of (c->w, f, f->start), QCOW2_IO_DATA, err) == -1)
+      q2_store_write (c->w->store, c->io, buf, f->end - f->start,
+                      place_of (c->w, f, f->start), err) == -1)
     return -1;
   return write_edge (c, f, f->last, f->end, f->to, err);
 }
@@ -598,6 +626,20 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
 
 /* ---- Writing -------------------------------------------------------- */
 
+static int
+check_kept (struct q2_change *c, const struct fill *f,
+            struct qcow2_error *err)
+{
+  const uint64_t size = c->w->geo->cluster_size;
+
+  if (c->w->geo->data_file)     /* nothing else lies there */
+    return 0;
+  if (q2_overlap_check (c->w->overlap, f->host_off, size, Q2_META_NONE, err)
+      == -1)
+    return -1;
+  return q2_writer_check_in_file (c, f->host_off, size, err);
+}
+
 /* One cluster that has space: it only has to count. */
 static int
 write_kept (struct q2_change *c, struct fill *f, const void *buf,
@@ -608,10 +650,7 @@ write_kept (struct q2_change *c, struct fill *f, const void *buf,
   f->end = q2_min (f->end, (f->guest_cluster + 1)
                    << c->w->geo->cluster_bits);
   f->host_off = f->first->m.host_off;
-  if (q2_overlap_check (c->w->overlap, f->host_off, c->w->geo->cluster_size,
-                        Q2_META_NONE, err) == -1 ||
-      q2_writer_check_in_file (c, f->host_off, c->w->geo->cluster_size, err)
-      == -1 ||
+  if (check_kept (c, f, err) == -1 ||
       write_fill (c, f, false, false, buf, err) == -1)
     return -1;
   return link_fill (c, f, false, err);
@@ -630,11 +669,35 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
   f->last = f->first + run.nr - 1;
   f->end = q2_min (f->end, (f->guest_cluster + run.nr) << bits);
   f->host_off = run.cluster << bits;
+  /* Zeros in the file are noise on an encrypted disk. */
+  run.zero &= c->w->store->cipher == NULL;
   if (write_fill (c, f, true, run.zero, buf, err) == 0 &&
       link_fill (c, f, true, err) == 0)
     return 0;
   q2_space_undo (c->w->space, c->io, run.cluster, run.nr);
   return -1;
+}
+
+/* In a data file each cluster has its place. */
+static int
+write_placed (struct q2_change *c, struct fill *f, const void *buf,
+              struct qcow2_error *err)
+{
+  f->last = f->first + f->nr - 1;
+  f->host_off = f->guest_cluster << c->w->geo->cluster_bits;
+  if (write_fill (c, f, true, false, buf, err) == -1)
+    return -1;
+  return link_fill (c, f, true, err);
+}
+
+static int
+write_clusters (struct q2_change *c, struct fill *f, const void *buf,
+                struct qcow2_error *err)
+{
+  if (f->nr == 0)
+    return write_kept (c, f, buf, err);
+  return c->w->geo->data_file ? write_placed (c, f, buf, err)
+    : write_allocated (c, f, buf, err);
 }
 
 int
@@ -667,8 +730,7 @@ q2_writer_write_new (struct q2_change *c, const void *buf, uint64_t count,
     f.nr++;
   f.end = q2_min (f.end, (f.guest_cluster + q2_max (f.nr, 1))
                   << geo->cluster_bits);
-  if ((f.nr == 0 ? write_kept (c, &f, buf, err)
-       : write_allocated (c, &f, buf, err)) == -1)
+  if (write_clusters (c, &f, buf, err) == -1)
     return -1;
   *ret_done = f.end - guest_off;
   return 0;

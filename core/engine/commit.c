@@ -76,9 +76,11 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
 }
 
 static int
-flush (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+flush (struct q2_writer *w, const struct q2_io *io, bool data,
+       struct qcow2_error *err)
 {
-  if (q2_io_flush (io, err) == 0)
+  if ((!data || q2_store_flush (w->store, err) == 0) &&
+      q2_io_flush (io, err) == 0)
     return 0;
   /* What was written may be lost although a later flush succeeds. */
   w->failed = true;
@@ -96,7 +98,8 @@ step_2a (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
     return -1;
   if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2A) && has_tables (c))
     return 0;
-  return flush (w, io, err);
+  /* Guest data is where the entries of step 3 will say (ORDER-3). */
+  return flush (w, io, true, err);
 }
 
 static int
@@ -109,7 +112,7 @@ step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
     return -1;
   if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2B) && has_tables (c))
     return 0;
-  return flush (w, io, err);
+  return flush (w, io, false, err);
 }
 
 /* No slice of a table is written to what is something else. */
@@ -134,7 +137,7 @@ step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
       q2_tables_write_l2 (w->tables, &c->tables, io, err) == -1 ||
       q2_tables_write_l1 (w->tables, &c->tables, io, err) == -1)
     return -1;
-  return flush (w, io, err);
+  return flush (w, io, false, err);
 }
 
 /* What the commit has let go waits to be released. */

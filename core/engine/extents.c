@@ -9,7 +9,8 @@
  *
  *           Asking the host costs a system call or a round trip each time,
  *           so only long runs are asked about.  Preallocation makes runs as
- *           long as an L2 table allows; a fragmented disk has none.
+ *           long as an L2 table allows; a fragmented disk has none.  Nor
+ *           is a hole of an encrypted file zeros.
  * Locks     none.
  */
 #include "config.h"
@@ -20,6 +21,7 @@
 #include "base/error.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 /* Runs mapped at a time; a fragmented disk has one per cluster. */
@@ -81,12 +83,12 @@ add_host_extent (void *opaque, uint64_t host_off, uint64_t len, bool hole)
 }
 
 static bool
-worth_asking (const struct q2_reader *r, const struct q2_io *io,
+worth_asking (const struct q2_reader *r, const struct q2_io *data,
               const struct q2_run *run)
 {
   const unsigned table_bits = q2_tables_geometry (r->tables)->l1_shift;
 
-  return io->host->ops->extents != NULL &&
+  return data->host->ops->extents != NULL &&
     run->len >= q2_min (MIN_ASK_HOST, UINT64_C (1) << table_bits);
 }
 
@@ -95,14 +97,19 @@ add_data (const struct q2_reader *r, const struct q2_io *io,
           struct pending *p, const struct q2_run *run,
           struct qcow2_error *err)
 {
-  const uint64_t size = q2_io_size (io);
+  const struct q2_io data = q2_store_io (r->store, io);
+  const uint64_t size = q2_io_size (&data);
   const uint64_t room = size > run->host_off ? size - run->host_off : 0;
   const uint64_t inside = q2_min (run->len, room);
 
-  if (worth_asking (r, io, run)) {
+  if (r->store->cipher) {
+    add (p, run->guest_off, run->len, QCOW2_EXTENT_DATA);
+    return 0;
+  }
+  if (worth_asking (r, &data, run)) {
     struct host_walk hw = { p, run->guest_off - run->host_off };
 
-    return q2_io_extents (io, run->len, run->host_off, add_host_extent, &hw,
+    return q2_io_extents (&data, run->len, run->host_off, add_host_extent, &hw,
                           err);
   }
   if (inside > 0)
@@ -113,12 +120,37 @@ add_data (const struct q2_reader *r, const struct q2_io *io,
   return 0;
 }
 
+/* ---- Runs that the layer below answers for ---------------------------- */
+
+static int
+add_extent_below (void *opaque, uint64_t guest_off, uint64_t len,
+                  enum qcow2_extent_type type)
+{
+  return add (opaque, guest_off, len, type);
+}
+
+/* Fails if the layer below cannot answer for all of it. */
+static int
+add_below (const struct q2_reader *r, struct pending *p,
+           const struct q2_run *run, struct qcow2_error *err)
+{
+  if (q2_store_extents_below (r->store, run->len, run->guest_off,
+                              add_extent_below, p, err) == -1)
+    return -1;
+  if (p->result == 0 && p->guest_off + p->len < run->guest_off + run->len)
+    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                       "the extents of the backing file are not known at "
+                       "disk offset 0x%" PRIx64, p->guest_off + p->len);
+  return 0;
+}
+
 static int
 add_run (const struct q2_reader *r, const struct q2_io *io,
          struct pending *p, const struct q2_run *run, struct qcow2_error *err)
 {
   switch (run->kind) {
   case Q2_RUN_UNALLOCATED:
+    return add_below (r, p, run, err);
   case Q2_RUN_ZERO:
     add (p, run->guest_off, run->len, QCOW2_EXTENT_ZERO);
     return 0;
@@ -178,7 +210,7 @@ q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
   struct pending p = { .fn = fn, .fn_opaque = fn_opaque };
   int ret;
 
-  if (q2_io_is_slow (io))
+  if (q2_io_is_slow (io) && q2_tables_geometry (r->tables)->version > 0)
     load_tables (r, io, count, guest_off);
   ret = walk (r, io, count, guest_off, &p, err);
 

@@ -28,6 +28,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   }
   image->file_size = host->size;
   q2_io_shared_init (&image->shared);
+  q2_store_init (&image->store);
   q2_writer_init (&image->writer);
   image->shared.meter.counting = options->count;
   if (q2_image_init (image, host, options, err) == -1) {
@@ -55,6 +56,7 @@ qcow2_close (struct qcow2_image *image)
   q2_tables_free (image->reader.tables);
   if (image->reader.cpus != 0)
     q2_streams_destroy (&image->reader.streams);
+  q2_store_destroy (&image->store);
   q2_io_shared_destroy (&image->shared);
   free (image);
 }
@@ -311,6 +313,16 @@ bool
 qcow2_has_libdeflate (void)
 {
 #ifdef HAVE_LIBDEFLATE
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool
+qcow2_has_nettle (void)
+{
+#ifdef HAVE_NETTLE
   return true;
 #else
   return false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* image.h - what an open image consists of, or a view of one.  For open.c,
- * image.c and those who make views, in core/feature/.
+ * attach.c, image.c, store.c, and those who make views, in core/feature/.
  */
 #ifndef QCOW2_ENGINE_IMAGE_H
 #define QCOW2_ENGINE_IMAGE_H
@@ -31,6 +31,7 @@ struct qcow2_image {
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
   struct q2_io_shared shared;   /* a view uses its parent's */
+  struct q2_store store;        /* and this */
   struct q2_reader reader;
   struct q2_writer writer;      /* used if info.writable */
 
@@ -48,6 +49,13 @@ q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)
 
   return (struct q2_io) { host, owner->file_size, &owner->shared };
 }
+
+/* attach.c: open what the header refers to, and unlock the image. */
+extern int q2_attach (struct q2_store *store, const struct q2_io *io,
+                      const struct q2_header *header,
+                      const struct qcow2_options *options,
+                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Fill in an image, of which only file_size and counting are set, from the
  * file.  On error what was made so far stays in it for qcow2_close.

@@ -148,6 +148,8 @@ q2_writer_add_metadata (struct q2_writer *w, const struct q2_io *io,
                       (uint64_t) h->refcount_table_clusters <<
                       w->geo->cluster_bits, Q2_META_REFCOUNT_TABLE, err)
       == -1 ||
+      q2_overlap_add (o, h->luks_offset, h->luks_bytes,
+                      Q2_META_ENCRYPTION_HEADER, err) == -1 ||
       add_l2_tables (w, io, err) == -1)
     return -1;
   return add_snapshots (w, io, err);

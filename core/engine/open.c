@@ -7,6 +7,8 @@
  *           mostly the L1 and first L2 table and first clusters too: it is
  *           kept, and answers whatever lies in it.  On a slow host a second
  *           request brings those tables if they lie elsewhere.
+ *           Other files are opened before the tables are read: an image that
+ *           is refused costs nothing more.
  * Locks     none: nobody else knows the image yet.
  */
 #include "config.h"
@@ -20,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -55,6 +58,11 @@ fill_info (struct qcow2_image *image, const struct q2_header *h)
     .lazy_refcounts = h->compatible & Q2_COMPAT_LAZY_REFCOUNTS,
     .nr_snapshots = h->nr_snapshots,
     .nr_bitmaps = h->nr_bitmaps,
+    .encryption = h->crypt == Q2_CRYPT_LUKS ? QCOW2_ENCRYPTION_LUKS
+      : h->crypt == Q2_CRYPT_AES ? QCOW2_ENCRYPTION_AES
+      : QCOW2_ENCRYPTION_NONE,
+    .has_backing_file = image->store.below != NULL,
+    .has_data_file = image->store.data != NULL,
   };
 }
 
@@ -146,6 +154,22 @@ keep_second_window (struct qcow2_image *image, const struct qcow2_io *host,
                       FIRST_DATA_BYTES, err);
 }
 
+static const char *
+why_data_read_only (const struct qcow2_image *image)
+{
+  const struct qcow2_io *const data = image->store.data;
+
+  if (data == NULL)
+    return NULL;
+  if (data->ops->pwrite == NULL || data->ops->flush == NULL)
+    return "its data file cannot be written and flushed";
+  if (data->min_block > image->geo.cluster_size)
+    return "the minimum block size of its data file is larger than a cluster";
+  if (image->info.nr_snapshots > 0)
+    return "it has both a data file and snapshots, which would change with it";
+  return NULL;
+}
+
 /* Why the image cannot be written to; NULL if it can. */
 static const char *
 why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
@@ -161,7 +185,7 @@ why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
     return "it is marked corrupt; repair it with 'qemu-img check -r all'";
   if (host->min_block > image->geo.cluster_size)
     return "the minimum block size of what holds it is larger than a cluster";
-  return NULL;
+  return why_data_read_only (image);
 }
 
 static void
@@ -176,6 +200,7 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->header = *h;
   w->reader = &image->reader;
   w->tables = image->reader.tables;
+  w->store = &image->store;
   w->discard = options->discard;
   w->overlap_check = options->overlap_check;
   w->log = options->log;
@@ -229,7 +254,10 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
 {
   struct q2_reader *const r = &image->reader;
 
+  image->cache_size =
+    options->cache_size ? options->cache_size : DEFAULT_CACHE_SIZE;
   r->cpus = count_cpus ();
+  r->store = &image->store;
   q2_streams_init (&r->streams, options->readahead);
   if ((r->tables =
        q2_tables_new (&image->geo, io, h->l1_offset, h->l1_entries,
@@ -247,6 +275,27 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
   return 0;
 }
 
+static int
+init_raw (struct qcow2_image *image, const struct q2_io *io,
+          const struct qcow2_options *options, struct qcow2_error *err)
+{
+  const struct q2_header none = { .version = 0 };
+
+  if (image->file_size > INT64_MAX)
+    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
+                    "the file is too large: %" PRIu64 " bytes",
+                    image->file_size);
+  q2_geometry_init_raw (&image->geo, image->file_size);
+  if (make_reader (image, io, &none, options, err) == -1)
+    return -1;
+  image->info = (struct qcow2_info) {
+    .virtual_size = image->file_size,
+    .cluster_size = image->geo.cluster_size,
+    .why_read_only = "raw files are only read",
+  };
+  return 0;
+}
+
 int
 q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
                const struct qcow2_options *options, struct qcow2_error *err)
@@ -257,16 +306,16 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
   struct q2_header h;
   size_t area_len;
 
+  if (options->raw)
+    return init_raw (image, &io, options, err);
   if (keep_window (image, host, 0, 0, head, err) == -1 ||
       (area = read_header_area (&io, &area_len, err)) == NULL ||
       q2_header_decode (area, area_len, &h, &image->geo, err) == -1 ||
-      q2_header_check_served (&h, area, area_len, err) == -1 ||
       check_codec (&h, err) == -1 ||
-      (head > 0 && keep_second_window (image, host, &h, err) == -1))
+      (head > 0 && keep_second_window (image, host, &h, err) == -1) ||
+      q2_attach (&image->store, &io, &h, options, err) == -1)
     return -1;
   image->header = h;
-  image->cache_size =
-    options->cache_size ? options->cache_size : DEFAULT_CACHE_SIZE;
   if (make_reader (image, &io, &h, options, err) == -1)
     return -1;
   fill_info (image, &h);

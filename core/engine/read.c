@@ -31,18 +31,24 @@
 
 /* ---- One run -------------------------------------------------------- */
 
+/* The ahead buffers have bytes as they are in the image file. */
 static int
 read_data (const struct q2_reader *r, const struct q2_io *io,
            const struct q2_run *run, void *buf, struct qcow2_error *err)
 {
-  uint64_t done = 0;
+  const struct q2_place place = { run->host_off, run->guest_off };
+  uint64_t done;
 
-  if (q2_ahead_any (r->ahead))
-    done = q2_ahead_copy (r->ahead, buf, run->len, run->host_off);
-  if (done == run->len)
-    return 0;
-  return q2_io_read (io, (unsigned char *) buf + done, run->len - done,
-                     run->host_off + done, QCOW2_IO_DATA, err);
+  if (!q2_ahead_any (r->ahead) || r->store->data != NULL ||
+      q2_store_is_unaligned (r->store, run->len, place))
+    return q2_store_read (r->store, io, buf, run->len, place, err);
+  done = q2_ahead_copy (r->ahead, buf, run->len, run->host_off);
+  if (done < run->len &&
+      q2_io_read (io, (unsigned char *) buf + done, run->len - done,
+                  run->host_off + done, QCOW2_IO_DATA, err) == -1)
+    return -1;
+  q2_store_decrypt (r->store, buf, run->len, place);
+  return 0;
 }
 
 static int
@@ -51,6 +57,8 @@ read_run (struct q2_reader *r, const struct q2_io *io,
 {
   switch (run->kind) {
   case Q2_RUN_UNALLOCATED:
+    return q2_store_read_below (r->store, buf, run->len, run->guest_off,
+                                err);
   case Q2_RUN_ZERO:
     memset (buf, 0, run->len);
     return 0;
@@ -221,7 +229,8 @@ read_ahead (struct q2_reader *r, const struct q2_io *io, uint64_t count,
 {
   struct q2_stream_advice advice;
 
-  if (r->streams.max_window == 0)
+  /* What is below reads ahead by itself; a data file is read as asked. */
+  if (r->streams.max_window == 0 || r->store->data != NULL)
     return false;
   advice = q2_streams_note (&r->streams, guest_off, count,
                             q2_tables_geometry (r->tables)->virtual_size,
@@ -241,8 +250,9 @@ static int
 read_range (struct q2_reader *r, const struct q2_io *io, unsigned char *buf,
             uint64_t count, uint64_t guest_off, struct qcow2_error *err)
 {
-  const bool slow = q2_io_is_slow (io);
-  const bool sequential = slow && read_ahead (r, io, count, guest_off);
+  const bool slow = q2_store_is_slow (r->store, io);
+  const bool sequential =
+    q2_io_is_slow (io) && read_ahead (r, io, count, guest_off);
 
   while (count > 0) {
     struct q2_run runs[MAX_RUNS];
@@ -281,6 +291,25 @@ q2_reader_pread (struct q2_reader *r, const struct q2_io *io, void *buf,
   return ret;
 }
 
+static int
+cache_run (struct q2_reader *r, const struct q2_io *io,
+           const struct q2_run *run, struct qcow2_error *err)
+{
+  const struct q2_io data = q2_store_io (r->store, io);
+
+  switch (run->kind) {
+  case Q2_RUN_UNALLOCATED:
+    return q2_store_cache_below (r->store, run->len, run->guest_off, err);
+  case Q2_RUN_ZERO:
+    return 0;
+  case Q2_RUN_DATA:
+    return q2_io_cache (&data, run->len, run->host_off, err);
+  case Q2_RUN_COMPRESSED:
+    return q2_io_cache (io, run->csize, run->host_off, err);
+  }
+  return 0;
+}
+
 int
 q2_reader_cache (struct q2_reader *r, const struct q2_io *io, uint64_t count,
                  uint64_t guest_off, struct qcow2_error *err)
@@ -295,13 +324,8 @@ q2_reader_cache (struct q2_reader *r, const struct q2_io *io, uint64_t count,
     for (size_t i = 0; i < nr; ++i) {
       const struct q2_run *const run = &runs[i];
 
-      if (run->kind == Q2_RUN_DATA || run->kind == Q2_RUN_COMPRESSED) {
-        const uint64_t len =
-          run->kind == Q2_RUN_DATA ? run->len : run->csize;
-
-        if (q2_io_cache (io, len, run->host_off, err) == -1)
-          return -1;
-      }
+      if (cache_run (r, io, run, err) == -1)
+        return -1;
       guest_off += run->len;
       count -= run->len;
     }

@@ -10,6 +10,7 @@
 #include "base/workers.h"
 #include "codec/pool.h"
 #include "engine/clusters.h"
+#include "engine/store.h"
 #include "engine/stream.h"
 #include "io/ahead.h"
 #include "map/map.h"
@@ -22,6 +23,7 @@
 /* The parts are the image's; constant pointers. */
 struct q2_reader {
   struct q2_tables *tables;
+  struct q2_store *store;
   struct q2_codec_pool *codecs;
   struct q2_clusters *clusters;
   struct q2_ahead *ahead;

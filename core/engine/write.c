@@ -53,15 +53,19 @@ choose_piece (const struct q2_writer *w, const struct q2_entry *e,
 
 static int
 write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
-                struct qcow2_error *err)
+                uint64_t guest_off, struct qcow2_error *err)
 {
+  const struct q2_place place = { p->host_off, guest_off };
+
+  if (c->w->geo->data_file)     /* nothing else lies there */
+    return q2_store_write (c->w->store, c->io, buf, p->len, place, err);
   if (c->w->overlap_check != QCOW2_OVERLAP_NONE &&
       q2_overlap_check (c->w->overlap, p->host_off, p->len, Q2_META_NONE,
                         err) == -1)
     return -1;
   if (q2_writer_check_in_file (c, p->host_off, p->len, err) == -1)
     return -1;
-  return q2_io_write (c->io, buf, p->len, p->host_off, QCOW2_IO_DATA, err);
+  return q2_store_write (c->w->store, c->io, buf, p->len, place, err);
 }
 
 /* With *ret_done 0 if somebody else was changing the clusters, or too much
@@ -116,7 +120,7 @@ write_some (struct q2_change *c, const void *buf, uint64_t count,
   if (!piece.in_place)
     return write_new (c, &piece, buf, guest_off, ret_done, err);
   *ret_done = piece.len;
-  return write_in_place (c, &piece, buf, err);
+  return write_in_place (c, &piece, buf, guest_off, err);
 }
 
 int

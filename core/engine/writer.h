@@ -40,6 +40,7 @@ struct q2_writer {
   struct q2_header header;      /* constant but for what activation changes */
   struct q2_reader *reader;
   struct q2_tables *tables;     /* the reader's */
+  struct q2_store *store;       /* the image's */
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
   void (*log) (void *log_opaque, enum qcow2_log_level level,

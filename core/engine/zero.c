@@ -6,7 +6,10 @@
  *           a time where there is no table.  Of the rest, whole clusters (of
  *           extended entries, subclusters) change their entries, a slice of
  *           the table at a time; what is left of the range at its ends, and
- *           what cannot be said in an entry, is written as zeros.
+ *           what cannot be said in an entry, is written as zeros.  With a
+ *           layer below, what is unallocated is not known to be zeros, and
+ *           entries must say so.  A data file that must equal the disk is
+ *           zeroed itself, and entries stay as they are.
  * Locks     w->clusters for the clusters of the slice that is being changed.
  */
 #include "config.h"
@@ -34,25 +37,44 @@ struct zeroing {
   bool fast;                    /* only look whether it would be written */
 };
 
+/* Whether they read as zeros now; 'below': unallocated ones may not. */
+static bool
+are_zeros (const struct q2_entry *e, uint32_t mask, bool below)
+{
+  return below ? (e->zero & mask) == mask : (e->alloc & mask) == 0;
+}
+
 /* What becomes of the subclusters 'mask' of a cluster. */
 static enum action
 choose (const struct q2_writer *w, const struct zeroing *z,
-        const struct q2_entry *e, uint32_t mask)
+        const struct q2_entry *e, uint32_t mask, bool below)
 {
   const bool whole = mask == Q2_ALL_SUBCLUSTERS;
   const bool kept = e->copied;
+  /* What no entry can say: that it does not read as what is below. */
+  const bool stuck = w->geo->version < 3 && below;
 
   if (e->m.kind == Q2_CLUSTER_COMPRESSED)
-    return whole ? ACT_LET_GO : ACT_WRITE;
-  if ((e->alloc & mask) == 0 &&
-      (!z->let_go || !whole || e->m.host_off == 0))
+    return whole && !stuck ? ACT_LET_GO : z->trim ? ACT_NONE : ACT_WRITE;
+  if (are_zeros (e, mask, below) &&
+      (!z->let_go || !whole || !e->m.placed || w->store->raw))
     return ACT_NONE;            /* reads as zeros, and has no more space
                                    than it may have */
+  if (w->store->raw)
+    return ACT_WRITE;
+  if (stuck)
+    return z->trim ? ACT_NONE : ACT_WRITE;
   if (whole && (z->let_go || !kept))
     return ACT_LET_GO;
   if (w->geo->version < 3)      /* no entry says "zeros, with space" */
     return z->trim ? ACT_NONE : ACT_WRITE;
   return ACT_KEEP;
+}
+
+static bool
+has_below (const struct q2_writer *w, uint64_t cluster)
+{
+  return q2_store_has_below (w->store, cluster << w->geo->cluster_bits);
 }
 
 /* ---- Entries -------------------------------------------------------- */
@@ -73,6 +95,25 @@ store (const struct q2_writer *w, enum action action,
                     zero);
 }
 
+/* Clusters of a data file have lost their entries, but are nobody else's, now
+ * or later: there is nothing to wait for.  The caller holds them.
+ */
+static void
+trim_data (struct q2_change *c, const struct q2_entry *e, uint64_t cluster,
+           const bool *let_go, uint64_t nr)
+{
+  const unsigned bits = c->w->geo->cluster_bits;
+
+  for (uint64_t i = 0, n; i < nr; i += n) {
+    for (n = 0; i + n < nr && let_go[i + n] && e[i + n].m.placed;)
+      ++n;
+    if (n > 0)
+      q2_store_trim (c->w->store, n << bits, (cluster + i) << bits);
+    else
+      n = 1;
+  }
+}
+
 /* Change the first entries of a slice that take the same way; the clusters
  * are held and the table may be changed.
  */
@@ -90,7 +131,9 @@ change_entries (struct q2_change *c, const struct zeroing *z,
   };
 
   for (; link.nr < nr; ++link.nr) {
-    const enum action action = choose (c->w, z, &e[link.nr], masks[link.nr]);
+    const enum action action =
+      choose (c->w, z, &e[link.nr], masks[link.nr],
+              has_below (c->w, cluster + link.nr));
 
     if (action == ACT_NONE || action == ACT_WRITE)
       break;
@@ -99,7 +142,13 @@ change_entries (struct q2_change *c, const struct zeroing *z,
            raw + (link.nr << geo->entry_bits));
   }
   *ret_nr = link.nr;
-  return link.nr == 0 ? 0 : q2_writer_link (c, &link, err);
+  if (link.nr == 0)
+    return 0;
+  if (q2_writer_link (c, &link, err) == -1)
+    return -1;
+  if (c->w->geo->data_file)
+    trim_data (c, e, cluster, let_go, link.nr);
+  return 0;
 }
 
 /* ---- A piece of the range ------------------------------------------- */
@@ -152,9 +201,11 @@ count_alike (const struct q2_writer *w, const struct zeroing *z,
 {
   uint64_t n;
 
-  *ret_action = choose (w, z, &p->e[0], p->masks[0]);
+  *ret_action =
+    choose (w, z, &p->e[0], p->masks[0], has_below (w, p->cluster));
   for (n = 1; n < p->nr; ++n) {
-    const enum action a = choose (w, z, &p->e[n], p->masks[n]);
+    const enum action a =
+      choose (w, z, &p->e[n], p->masks[n], has_below (w, p->cluster + n));
 
     /* Letting go and keeping are done together. */
     if ((a == ACT_NONE) != (*ret_action == ACT_NONE) ||
@@ -192,10 +243,25 @@ change_piece (struct q2_change *c, const struct zeroing *z, struct piece *p,
 
 /* ---- Ranges --------------------------------------------------------- */
 
-static int
-write_zeros (struct q2_writer *w, const struct q2_io *io, uint64_t guest_off,
-             uint64_t end, struct qcow2_error *err)
+/* The data file is the disk, and can zero a range as fast as an entry says
+ * that it is zeros.
+ */
+static bool
+zeroes_data (const struct q2_writer *w)
 {
+  return w->store->raw && w->store->data->ops->zero != NULL;
+}
+
+static int
+write_zeros (struct q2_writer *w, const struct q2_io *io,
+             const struct zeroing *z, uint64_t guest_off, uint64_t end,
+             struct qcow2_error *err)
+{
+  const struct q2_place place = { guest_off, guest_off };
+
+  if (w->store->raw)
+    return q2_store_zero (w->store, io, end - guest_off, place, z->let_go,
+                          err);
   while (guest_off < end) {
     const uint64_t n = q2_min (end - guest_off, sizeof zeros);
 
@@ -227,7 +293,8 @@ step (struct q2_change *c, const struct zeroing *z, uint64_t pos,
   struct piece p;
   uint64_t n;
 
-  if (q2_tables_l1_is_empty (c->w->tables, q2_l1_index (geo, pos))) {
+  if (q2_tables_l1_is_empty (c->w->tables, q2_l1_index (geo, pos)) &&
+      !q2_store_has_below (c->w->store, pos)) {
     *ret_action = ACT_NONE;
     *ret_end =
       q2_min (end, (q2_l1_index (geo, pos) + 1) << geo->l1_shift);
@@ -271,10 +338,10 @@ zero_units (struct q2_writer *w, const struct q2_io *io,
     q2_change_leave (&c);
     if (r == -1)
       return -1;
-    if (action == ACT_WRITE && z->fast)
+    if (action == ACT_WRITE && z->fast && !zeroes_data (w))
       return fail_not_fast (guest_off, err);
-    if (action == ACT_WRITE &&
-        write_zeros (w, io, guest_off, next, err) == -1)
+    if (action == ACT_WRITE && !z->fast &&
+        write_zeros (w, io, z, guest_off, next, err) == -1)
       return -1;
     guest_off = next;
   }
@@ -300,10 +367,11 @@ zero_part (struct q2_writer *w, const struct q2_io *io,
   q2_change_leave (&c);
   if (r == -1)
     return -1;
-  if ((p.e[0].alloc & p.masks[0]) == 0)
-    return 0;                   /* reads as zeros */
-  return z->fast ? fail_not_fast (guest_off, err)
-    : write_zeros (w, io, guest_off, end, err);
+  if (are_zeros (&p.e[0], p.masks[0], has_below (w, p.cluster)))
+    return 0;
+  if (z->fast)
+    return zeroes_data (w) ? 0 : fail_not_fast (guest_off, err);
+  return write_zeros (w, io, z, guest_off, end, err);
 }
 
 static int

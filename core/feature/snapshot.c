@@ -226,6 +226,7 @@ make_reader (struct qcow2_image *view, const struct qcow2_io *host,
   const struct q2_reader *const of = &view->parent->reader;
   struct q2_reader *const r = &view->reader;
 
+  r->store = of->store;
   r->codecs = of->codecs;
   r->clusters = of->clusters;
   r->workers = of->workers;

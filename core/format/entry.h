@@ -41,9 +41,10 @@ q2_entry_load (const struct q2_geometry *geo, const void *raw,
     geo->extended_l2 ? load_be64 ((const unsigned char *) raw + 8) : 0;
 
   q2_l2e_decode (geo, descriptor, bitmap, &e->m);
+  /* What lies in a data file is nobody else's, whatever the flag says. */
   e->copied = e->m.kind != Q2_CLUSTER_COMPRESSED &&
-    e->m.kind != Q2_CLUSTER_INVALID && (descriptor & Q2_ENTRY_COPIED) &&
-    e->m.host_off != 0;
+    e->m.kind != Q2_CLUSTER_INVALID && e->m.placed &&
+    ((descriptor & Q2_ENTRY_COPIED) || geo->data_file);
   e->alloc = e->zero = 0;
   switch (e->m.kind) {
   case Q2_CLUSTER_DATA:
@@ -64,7 +65,7 @@ q2_entry_load (const struct q2_geometry *geo, const void *raw,
 }
 
 /* Store an entry that is not compressed: 'host_off' with the COPIED flag if
- * 'copied', or 0 for none.  Without extended entries alloc and zero must each
+ * 'copied'; or 0 and not 'copied' for none.  Without extended entries alloc and zero must each
  * be none or all; zero needs version 3.
  */
 static inline void
@@ -73,7 +74,7 @@ q2_entry_store (const struct q2_geometry *geo, void *raw, uint64_t host_off,
 {
   uint64_t descriptor = host_off;
 
-  if (host_off != 0 && copied)
+  if (copied)
     descriptor |= Q2_ENTRY_COPIED;
   if (zero != 0)
     descriptor |= geo->zero_flag;
@@ -83,7 +84,7 @@ q2_entry_store (const struct q2_geometry *geo, void *raw, uint64_t host_off,
                 (uint64_t) zero << Q2_BITMAP_ZERO_SHIFT | alloc);
 }
 
-/* The clusters of the file that an entry refers to. */
+/* The clusters of the image file that an entry refers to. */
 static inline uint64_t
 q2_entry_clusters (const struct q2_geometry *geo, const struct q2_entry *e,
                    uint64_t *ret_first)
@@ -92,7 +93,8 @@ q2_entry_clusters (const struct q2_geometry *geo, const struct q2_entry *e,
     e->m.kind == Q2_CLUSTER_COMPRESSED ? e->m.csize : geo->cluster_size;
 
   *ret_first = e->m.host_off >> geo->cluster_bits;
-  if (e->m.host_off == 0 || e->m.kind == Q2_CLUSTER_INVALID)
+  if (e->m.host_off == 0 || e->m.kind == Q2_CLUSTER_INVALID ||
+      geo->data_file)
     return 0;
   return ((e->m.host_off + len - 1) >> geo->cluster_bits) - *ret_first + 1;
 }

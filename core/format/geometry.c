@@ -80,6 +80,7 @@ q2_geometry_init (struct q2_geometry *ret_geo,
     .virtual_size = p->virtual_size,
     .cluster_bits = p->cluster_bits,
     .extended_l2 = p->extended_l2,
+    .data_file = p->data_file,
     .entry_bits = p->extended_l2 ? 4 : 3,
   };
 
@@ -111,4 +112,20 @@ q2_geometry_init (struct q2_geometry *ret_geo,
                     "32 MiB", geo.virtual_size, geo.cluster_size);
   *ret_geo = geo;
   return 0;
+}
+
+/* What a raw file is read and cached in, for want of clusters. */
+#define RAW_CLUSTER_BITS 16
+
+void
+q2_geometry_init_raw (struct q2_geometry *ret_geo, uint64_t size)
+{
+  *ret_geo = (struct q2_geometry) {
+    .virtual_size = size, .cluster_bits = RAW_CLUSTER_BITS,
+    .cluster_size = UINT64_C (1) << RAW_CLUSTER_BITS,
+    .subcluster_bits = RAW_CLUSTER_BITS, .entry_bits = 3,
+    .l2_table_size = UINT64_C (1) << RAW_CLUSTER_BITS,
+    .table_align = UINT64_C (1) << RAW_CLUSTER_BITS,
+    .l1_shift = 63,             /* there is nothing to map */
+  };
 }

@@ -19,8 +19,10 @@
 #define Q2_SUBCLUSTERS 32
 
 struct q2_geometry {
-  unsigned version;            /* 1, 2 or 3 */
+  unsigned version;            /* 1, 2 or 3; 0: raw, the file is the disk */
   uint64_t virtual_size;       /* bytes */
+  bool data_file;              /* data clusters lie in another file, where
+                                  they lie on the disk, and have no refcounts */
 
   unsigned cluster_bits;
   uint64_t cluster_size;       /* 1 << cluster_bits */
@@ -57,6 +59,7 @@ struct q2_geometry_params {
   unsigned cluster_bits;
   unsigned l2_bits;            /* version 1 only */
   bool extended_l2;
+  bool data_file;
   unsigned refcount_order;
 };
 
@@ -67,6 +70,12 @@ extern int q2_geometry_init (struct q2_geometry *ret_geo,
                              const struct q2_geometry_params *params,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* For a file that is the disk itself: everything that follows from its
+ * size.  There are no tables and no entries.
+ */
+extern void q2_geometry_init_raw (struct q2_geometry *ret_geo, uint64_t size)
+  __attribute__ ((__nonnull__));
 
 /* Largest number of host bytes a compressed cluster can occupy. */
 static inline uint64_t

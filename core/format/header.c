@@ -288,6 +288,7 @@ decode_v2_v3 (const unsigned char *p, struct q2_header *h,
     .version = h->version, .virtual_size = h->virtual_size,
     .cluster_bits = h->cluster_bits,
     .extended_l2 = h->incompatible & Q2_INCOMPAT_EXTENDED_L2,
+    .data_file = h->incompatible & Q2_INCOMPAT_DATA_FILE,
     .refcount_order = h->refcount_order,
   };
   return q2_geometry_init (ret_geo, &params, err);
@@ -323,52 +324,5 @@ q2_header_decode (const void *bytes, size_t len,
   }
   *ret_header = h;
   *ret_geo = geo;
-  return 0;
-}
-
-/* ---- What we serve -------------------------------------------------- */
-
-/* The name as printable text; empty if it lies outside the header area. */
-static const char *
-name_text (char *out, size_t size, const struct q2_name *name,
-           const void *bytes, size_t len)
-{
-  if (name->offset > len || name->len > len - name->offset)
-    return q2_printable (out, size, "", 0);
-  return q2_printable (out, size,
-                       (const unsigned char *) bytes + name->offset,
-                       name->len);
-}
-
-int
-q2_header_check_served (const struct q2_header *h, const void *bytes,
-                        size_t len, struct qcow2_error *err)
-{
-  char name[200], format[40];
-
-  if (h->backing_file.len > 0)
-    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, 8,
-                    "the image is an overlay on backing file '%s'%s%s, and "
-                    "images with a backing file are not supported yet; "
-                    "'qemu-img convert' or 'qemu-img rebase -b \"\"' makes "
-                    "a standalone image",
-                    name_text (name, sizeof name, &h->backing_file,
-                               bytes, len),
-                    h->backing_format.len ? " of format " : "",
-                    name_text (format, sizeof format, &h->backing_format,
-                               bytes, len));
-  if (h->incompatible & Q2_INCOMPAT_DATA_FILE)
-    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, 72,
-                    "the image keeps its data in external data file '%s', "
-                    "and images with a data file are not supported yet; "
-                    "'qemu-img convert' makes a standalone image",
-                    name_text (name, sizeof name, &h->data_file,
-                               bytes, len));
-  if (h->crypt != Q2_CRYPT_NONE)
-    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, h->version == 1 ? 36 : 32,
-                    "the image is encrypted with %s, and encrypted images "
-                    "are not supported yet; 'qemu-img convert' with the key "
-                    "makes an unencrypted image",
-                    h->crypt == Q2_CRYPT_AES ? "AES" : "LUKS");
   return 0;
 }

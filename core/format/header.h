@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* header.h - the image header and its extensions, decoded and checked.
  *
- * Decoding accepts exactly what QEMU accepts; what this program cannot
- * serve (yet) is a separate question that q2_header_check_served answers.
+ * Decoding accepts exactly what QEMU accepts.
  *
  * Spec: "Header", "Header padding and extension", "Feature name table",
  * "Bitmaps extension", "Full disk encryption header pointer".
@@ -78,14 +77,6 @@ extern int q2_header_decode (const void *bytes, size_t len,
                              struct q2_header *ret_header,
                              struct q2_geometry *ret_geo,
                              struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* Fail if the image needs something this program does not do. 'bytes' and
- * 'len' as above: names in the message come from there.
- */
-extern int q2_header_check_served (const struct q2_header *header,
-                                   const void *bytes, size_t len,
-                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_FORMAT_HEADER_H */

@@ -42,7 +42,7 @@ decode_extended (uint64_t bitmap, struct q2_mapping *m)
 
   if (alloc & zero)
     invalid (m, "a subcluster is marked both allocated and zero");
-  else if (m->host_off == 0 && alloc)
+  else if (!m->placed && alloc)
     invalid (m, "a subcluster is marked allocated in a cluster without "
              "host offset");
   else if (zero == UINT32_MAX)
@@ -69,7 +69,7 @@ decode_standard (const struct q2_geometry *geo, uint64_t descriptor,
       m->kind = Q2_CLUSTER_ZERO;
   }
   else
-    m->kind = m->host_off ? Q2_CLUSTER_DATA : Q2_CLUSTER_UNALLOCATED;
+    m->kind = m->placed ? Q2_CLUSTER_DATA : Q2_CLUSTER_UNALLOCATED;
 }
 
 void
@@ -79,11 +79,18 @@ q2_l2e_decode (const struct q2_geometry *geo, uint64_t descriptor,
   *m = (struct q2_mapping) { .kind = Q2_CLUSTER_UNALLOCATED };
 
   if (descriptor & geo->compressed_flag) {
+    if (geo->data_file) {
+      invalid (m, "a compressed cluster in an image with a data file");
+      return;
+    }
     decode_compressed (geo, descriptor, m);
     return;
   }
 
   m->host_off = descriptor & geo->offset_mask;
+  /* At the start of a data file there is a cluster, not a header. */
+  m->placed = m->host_off != 0 ||
+    (geo->data_file && (descriptor & Q2_ENTRY_COPIED));
   /* Version 1 clusters may start at any sector: old writers put them at
    * the end of a file that ended in compressed data.
    */

@@ -15,7 +15,7 @@
 enum q2_cluster_kind {
   Q2_CLUSTER_UNALLOCATED, /* reads from the layer below, or as zeros */
   Q2_CLUSTER_DATA,        /* bytes at host_off */
-  Q2_CLUSTER_ZERO,        /* reads as zeros; host_off != 0: space is kept */
+  Q2_CLUSTER_ZERO,        /* reads as zeros; if placed, space is kept */
   Q2_CLUSTER_COMPRESSED,  /* a stream of at most csize bytes at host_off */
   Q2_CLUSTER_SUBCLUSTERS, /* extended L2: see alloc_bits and zero_bits */
   Q2_CLUSTER_INVALID,     /* breaks the format; 'problem' says how */
@@ -23,6 +23,8 @@ enum q2_cluster_kind {
 
 struct q2_mapping {
   enum q2_cluster_kind kind;
+  bool placed;            /* host_off says where the cluster lies; it can be
+                             0 only in a data file */
   uint64_t host_off;
   uint64_t csize;         /* COMPRESSED */
   uint32_t alloc_bits;    /* SUBCLUSTERS: bit i set: subcluster i is data, */
@@ -37,6 +39,21 @@ struct q2_mapping {
 extern void q2_l2e_decode (const struct q2_geometry *geo, uint64_t descriptor,
                            uint64_t bitmap, struct q2_mapping *ret_mapping)
   __attribute__ ((__nonnull__));
+
+/* In a data file every cluster lies where it lies on the disk; make the entry
+ * of the cluster at 'guest_off' invalid if it says something else.
+ */
+static inline void
+q2_mapping_check_place (const struct q2_geometry *geo, uint64_t guest_off,
+                        struct q2_mapping *m)
+{
+  if (geo->data_file && m->placed &&
+      m->host_off != (guest_off & ~(geo->cluster_size - 1))) {
+    m->kind = Q2_CLUSTER_INVALID;
+    m->problem = "a cluster does not lie in the data file where it lies on "
+      "the disk";
+  }
+}
 
 /* The L2 table an L1 entry points to: 0 if none.  The result may be
  * unaligned in a corrupt image; see q2_geometry.table_align.

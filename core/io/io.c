@@ -187,7 +187,7 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
   const uint64_t end_of_io = q2_io_end (io);
   uint64_t end;
 
-  if (host_off >= end_of_io)
+  if (host_off >= end_of_io || io->host->ops->cache == NULL)
     return 0;
   end = host_off + q2_min (count, end_of_io - host_off);
   end = q2_align_up (end, block);

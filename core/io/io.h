@@ -94,7 +94,9 @@ extern int q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Hint that the range will be read; host->ops->cache must exist. */
+/* Hint that the range will be read; nothing happens where the host takes no
+ * hints.
+ */
 extern int q2_io_cache (const struct q2_io *io, uint64_t count,
                         uint64_t host_off, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -131,6 +133,12 @@ extern int q2_io_zero (const struct q2_io *io, uint64_t count,
  */
 extern void q2_io_trim (const struct q2_io *io, uint64_t count,
                         uint64_t host_off) __attribute__ ((__nonnull__));
+
+/* The same, but they read as zeros afterwards, or as they did; nothing happens
+ * where the host cannot zero.
+ */
+extern void q2_io_punch (const struct q2_io *io, uint64_t count,
+                         uint64_t host_off) __attribute__ ((__nonnull__));
 
 /* Make durable what was written before. */
 extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)

@@ -156,6 +156,7 @@ add_entries (struct walk *w, const uint64_t *raw, uint64_t nr,
 
       q2_l2e_decode (w->geo, be64toh (raw[i * words]),
                      words == 2 ? be64toh (raw[i * words + 1]) : 0, &m);
+      q2_mapping_check_place (w->geo, w->guest_off, &m);
       if (m.kind == Q2_CLUSTER_INVALID) {
         q2_map_fail_invalid (w->tables, w->guest_off, &m, err);
         return WALK_FAILED;
@@ -199,6 +200,8 @@ walk (struct walk *w, size_t *ret_nr, struct qcow2_error *err)
 
   assert (w->max > 0 && w->guest_off < w->end);
   assert (w->end <= w->geo->virtual_size);
+  if (w->geo->version == 0)     /* raw */
+    add_run (w, Q2_RUN_DATA, w->end - w->guest_off, w->guest_off, 0);
   while (w->guest_off < w->end && walked == WALK_ON)
     walked = walk_l1_entry (w, err);
   if (walked == WALK_FAILED && w->nr == 0)

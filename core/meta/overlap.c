@@ -41,6 +41,7 @@ class_name (enum q2_meta_class class)
   case Q2_META_SNAPSHOT_TABLE:  return "the snapshot table";
   case Q2_META_INACTIVE_L1:     return "the L1 table of a snapshot";
   case Q2_META_INACTIVE_L2:     return "an L2 table of a snapshot";
+  case Q2_META_ENCRYPTION_HEADER: return "the encryption header";
   }
   return "something";
 }

@@ -26,6 +26,7 @@ enum q2_meta_class {
   Q2_META_SNAPSHOT_TABLE,
   Q2_META_INACTIVE_L1,
   Q2_META_INACTIVE_L2,
+  Q2_META_ENCRYPTION_HEADER,
 };
 
 extern struct q2_overlap *q2_overlap_new (unsigned cluster_bits,

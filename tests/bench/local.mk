@@ -22,7 +22,16 @@ bench bench-remote:
 	@false
 endif
 
-.PHONY: bench bench-remote
+# Ciphers alone, in one thread.
+EXTRA_PROGRAMS += bench/cipherbench
+bench_cipherbench_CPPFLAGS = $(UNIT_CPPFLAGS)
+bench_cipherbench_CFLAGS = $(UNIT_CFLAGS)
+bench_cipherbench_LDADD = $(UNIT_LIBS)
+
+bench-ciphers: bench/cipherbench
+	$(builddir)/bench/cipherbench
+
+.PHONY: bench bench-ciphers bench-remote
 
 EXTRA_DIST += \
 	bench/README.md \

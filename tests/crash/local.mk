@@ -38,6 +38,8 @@ crash_libcrash_la_SOURCES = \
 	crash/host.h \
 	crash/jitter.c \
 	crash/jitter.h \
+	crash/layers.c \
+	crash/layers.h \
 	crash/ledger.c \
 	crash/ledger.h \
 	crash/qemu.c \
@@ -48,6 +50,8 @@ crash_libcrash_la_SOURCES = \
 	crash/replay.h \
 	crash/tag.c \
 	crash/tag.h \
+	crash/variants.c \
+	crash/variants.h \
 	crash/verify.c \
 	crash/verify.h \
 	crash/workloads.c \

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* recipe.c - see recipe.h.
  *
- * Owns      nothing; files have fixed names in the folder of qemu.h.
+ * Owns      files in the folder of qemu.h, with a number in their names that
+ *           no other recipe has: QEMU may still look at those of the last.
  * Method    the disk is made in memory, converted by qemu-img, and changed
- *           by qemu-io afterwards where a conversion would not do.
+ *           by qemu-io afterwards where a conversion would not do.  Backing
+ *           files first.  An overlay is converted as if there were nothing
+ *           below it and then told so: what is zeros in the part of the disk
+ *           that it has itself becomes unallocated.
  */
 #include "config.h"
 
@@ -13,46 +17,134 @@
 #include "tag.h"
 #include "unit.h"
 
-static void
-fill (struct recipe_image *image, const struct recipe *r, struct rng *rng)
+/* An image, or a backing file, that is being made. */
+struct making {
+  const struct recipe *r;
+  struct rng *rng;
+  unsigned nr, depth;           /* of the recipe; 0: the image, 1 below it */
+  char name[64], data_name[64], below[64];
+  char image[QEMU_IMAGE];       /* how QEMU's programs are to open it */
+  unsigned char *disk;          /* what it reads as */
+};
+
+static unsigned nr_made;
+
+static bool
+has_option (const struct recipe *r, const char *option)
 {
+  return r->options != NULL && strstr (r->options, option) != NULL;
+}
+
+/* ---- The disk ---------------------------------------------------------- */
+
+/* In whole sectors. */
+static unsigned char *
+new_disk (const struct recipe *r)
+{
+  unsigned char *const disk = calloc (1, r->disk_size + SECTOR);
+
+  REQUIRE (disk != NULL);
+  return disk;
+}
+
+/* What the image has by itself. */
+static unsigned char *
+fill (struct making *m)
+{
+  const struct recipe *const r = m->r;
   const uint64_t cluster = UINT64_C (1) << r->cluster_bits;
+  unsigned char *const own = new_disk (r);
 
   for (uint64_t at = 0; at < r->disk_size; at += cluster) {
     const uint64_t left = r->disk_size - at;
+    const uint64_t len = left < cluster ? left : cluster;
 
-    if (rng_below (rng, 100) < r->fill_percent)
-      tag_fill (image->disk + at, at / SECTOR,
-                (left < cluster ? left : cluster) / SECTOR, RECIPE_ID);
+    if (rng_below (m->rng, 100) >= r->fill_percent)
+      continue;
+    tag_fill (own + at, at / SECTOR, (len + SECTOR - 1) / SECTOR,
+              RECIPE_ID + m->depth);
+    memset (own + at + len, 0, cluster < left ? 0 : SECTOR - 1);
+    memcpy (m->disk + at, own + at, len);
   }
+  return own;
 }
 
 static void
-make_zero_clusters (struct recipe_image *image, const struct recipe *r,
-                    struct rng *rng)
+make_zero_clusters (struct making *m)
 {
+  const struct recipe *const r = m->r;
   const uint64_t cluster = UINT64_C (1) << r->cluster_bits;
 
   for (uint64_t at = 0; at + cluster <= r->disk_size; at += cluster)
-    if (rng_below (rng, 100) < r->zero_percent) {
-      qemu_run (0, "qemu-io -f qcow2 -c 'write -z %s %" PRIu64 " %" PRIu64
-                "' made.qcow2", rng_next (rng) % 2 ? "-u" : "", at, cluster);
-      memset (image->disk + at, 0, cluster);
+    if (rng_below (m->rng, 100) < r->zero_percent) {
+      qemu_run (0, "qemu-io -c 'write -z %s %" PRIu64 " %" PRIu64 "' %s",
+                rng_next (m->rng) % 2 ? "-u" : "", at, cluster, m->image);
+      memset (m->disk + at, 0, cluster);
     }
 }
 
+/* ---- Files ------------------------------------------------------------- */
+
 static void
-take_snapshots (const struct recipe *r)
+add_encryption (char *buf, size_t len, const struct recipe *r)
 {
-  /* It lies behind the disk in the L1 table, and stays there. */
-  if (r->vm_state) {
-    qemu_run (0, "qemu-io -f qcow2 -c 'write -b -P 0x56 0 9216' made.qcow2");
-    qemu_run (0, "qemu-img snapshot -c vm made.qcow2");
+  const size_t n = strlen (buf);
+
+  if (r->encryption == QCOW2_ENCRYPTION_LUKS)
+    snprintf (buf + n, len - n, ",encrypt.format=luks,encrypt.iter-time=1,"
+              "encrypt.key-secret=" QEMU_SECRET);
+  else if (r->encryption == QCOW2_ENCRYPTION_AES)
+    snprintf (buf + n, len - n,
+              ",encrypt.format=aes,encrypt.key-secret=" QEMU_SECRET);
+}
+
+static void
+add_data_file (char *buf, size_t len, const struct making *m)
+{
+  const size_t n = strlen (buf);
+
+  if (m->r->data_file)
+    snprintf (buf + n, len - n, ",data_file=%s%s", m->data_name,
+              m->r->data_raw ? ",data_file_raw=on" : "");
+}
+
+static void
+make_file (struct making *m, const unsigned char *own)
+{
+  const struct recipe *const r = m->r;
+  char options[512];
+
+  snprintf (options, sizeof options, "%s", r->options);
+  add_encryption (options, sizeof options, r);
+  add_data_file (options, sizeof options, m);
+  if (r->fill_percent == 0) {
+    qemu_insist ("qemu-img create -q -f qcow2 " QEMU_OBJECT " -o '%s' %s %"
+                 PRIu64, options, m->name, r->disk_size);
+    return;
   }
-  for (unsigned i = 0; i < r->snapshots; ++i)
-    qemu_run (0, "qemu-img snapshot -c s%u made.qcow2", i);
-  if (r->bitmap)
-    qemu_run (0, "qemu-img bitmap --add -g 4096 made.qcow2 b0");
+  qemu_save ("made.raw", own, r->disk_size);
+  qemu_insist ("qemu-img convert -S 512 %s -f raw -O qcow2 " QEMU_OBJECT
+               " -o '%s' made.raw %s", r->compressed ? "-c" : "", options,
+               m->name);
+}
+
+/* It lies behind the disk in the L1 table, and stays there. */
+static void
+save_vm_state (const struct making *m)
+{
+  qemu_run (0, "qemu-io -c 'write -b -P 0x56 0 9216' %s", m->image);
+  qemu_run (0, "qemu-img snapshot -c vm %s", m->image);
+}
+
+static void
+take_snapshots (const struct making *m)
+{
+  if (m->r->vm_state)
+    save_vm_state (m);
+  for (unsigned i = 0; i < m->r->snapshots; ++i)
+    qemu_run (0, "qemu-img snapshot -c s%u %s", i, m->image);
+  if (m->r->bitmap)
+    qemu_run (0, "qemu-img bitmap --add -g 4096 %s b0", m->image);
 }
 
 static void
@@ -75,39 +167,152 @@ change_bytes (struct recipe_image *image, const struct recipe *r)
   }
 }
 
+static void
+load_data (struct recipe_image *image, const struct making *m)
+{
+  static const unsigned char zeros[512];
+
+  if (!m->r->data_file)
+    return;
+  image->data = qemu_load (m->data_name, &image->data_size);
+  while (m->r->data_short && image->data_size >= 512 &&
+         memcmp (image->data + image->data_size - 512, zeros, 512) == 0)
+    image->data_size -= 512;
+  qemu_run (0, "rm -f %s", m->data_name);
+}
+
+/* ---- Layers ------------------------------------------------------------ */
+
+/* What QEMU has to be told about the layers, from the top. */
+static void
+describe (const struct recipe *r, char *buf, size_t len)
+{
+  char prefix[16 * LAYERS_MAX] = "";
+  size_t n = 0;
+
+  buf[0] = '\0';
+  for (; r != NULL; r = r->below) {
+    if (r->encryption != QCOW2_ENCRYPTION_NONE)
+      n += (size_t) snprintf (buf + n, len - n, ",%sencrypt.key-secret="
+                              QEMU_SECRET, prefix);
+    strcat (prefix, "backing.");
+  }
+  REQUIRE (n < len);
+}
+
+static unsigned char *make_layer (struct recipe_image *image,
+                                  struct making *m);
+
+/* The disk of the backing file, as far as ours goes. */
+static void
+make_below (struct recipe_image *image, struct making *m)
+{
+  const struct recipe *const below = m->r->below;
+  struct making b = {
+    .r = below, .rng = m->rng, .nr = m->nr, .depth = m->depth + 1,
+  };
+  unsigned char *disk, *bytes;
+  uint64_t size;
+
+  snprintf (b.name, sizeof b.name, "base-%u-%u.%s", m->nr, b.depth,
+            below->raw ? "raw" : "qcow2");
+  snprintf (m->below, sizeof m->below, "%s", b.name);
+  disk = make_layer (image, &b);
+  memcpy (m->disk, disk, below->disk_size < m->r->disk_size ?
+          below->disk_size : m->r->disk_size);
+  free (disk);
+  bytes = qemu_load (b.name, &size);
+  layers_add (&image->layers, b.name, below->raw, bytes, size);
+}
+
+/* Returns the disk; the file is in the folder. */
+static unsigned char *
+make_layer (struct recipe_image *image, struct making *m)
+{
+  const struct recipe *const r = m->r;
+  char options[256];
+  unsigned char *own;
+
+  m->disk = new_disk (r);
+  if (r->below != NULL)
+    make_below (image, m);
+  describe (r, options, sizeof options);
+  qemu_image (m->image, sizeof m->image, m->name, options, NULL);
+  if (has_option (r, "preallocation") && !has_option (r, "extended_l2"))
+    memset (m->disk, 0, r->disk_size);
+  own = fill (m);
+  if (r->raw)
+    qemu_save (m->name, own, r->disk_size);
+  else {
+    make_file (m, own);
+    if (r->below != NULL)
+      qemu_run (0, "qemu-img rebase -u -b %s -F %s %s", m->below,
+                r->below->raw ? "raw" : "qcow2", m->image);
+  }
+  free (own);
+  return m->disk;
+}
+
 void
 recipe_make (struct recipe_image *image, const struct recipe *r,
              uint64_t seed)
 {
   struct rng rng = { seed };
+  struct making m = { .r = r, .rng = &rng, .nr = nr_made++ };
 
+  memset (image, 0, sizeof *image);
+  snprintf (m.name, sizeof m.name, "made-%u.qcow2", m.nr);
+  snprintf (m.data_name, sizeof m.data_name, "made-%u.data", m.nr);
+  describe (r, image->qemu_options, sizeof image->qemu_options);
+  if (image->qemu_options[0] != '\0')
+    image->layers.passphrase = QEMU_PASSPHRASE;
   image->disk_size = r->disk_size;
-  image->disk = calloc (1, r->disk_size);
-  REQUIRE (image->disk != NULL);
-  qemu_run (0, "rm -f made.qcow2");
-  if (r->fill_percent == 0)
-    qemu_run (0, "qemu-img create -q -f qcow2 -o '%s' made.qcow2 %" PRIu64,
-              r->options, r->disk_size);
-  else {
-    fill (image, r, &rng);
-    qemu_save ("made.raw", image->disk, r->disk_size);
-    qemu_run (0, "qemu-img convert %s -f raw -O qcow2 -o '%s' made.raw "
-              "made.qcow2", r->compressed ? "-c" : "", r->options);
-  }
-  take_snapshots (r);
+  image->disk = make_layer (image, &m);
+  take_snapshots (&m);
   image->snapshot = malloc (r->disk_size);
   REQUIRE (image->snapshot != NULL);
   memcpy (image->snapshot, image->disk, r->disk_size);
-  make_zero_clusters (image, r, &rng);
-  image->bytes = qemu_load ("made.qcow2", &image->size);
+  make_zero_clusters (&m);
+  image->bytes = qemu_load (m.name, &image->size);
   image->full_size = image->size;
+  qemu_run (0, "rm -f %s", m.name);
   change_bytes (image, r);
+  load_data (image, &m);
 }
 
 void
 recipe_free (struct recipe_image *image)
 {
+  if (image->layers.nr > 0)
+    qemu_wait ();
+  for (unsigned i = 0; i < image->layers.nr; ++i)
+    qemu_run (0, "rm -f %s", image->layers.layer[i].name);
+  layers_free (&image->layers);
   free (image->bytes);
   free (image->disk);
   free (image->snapshot);
+  free (image->data);
+}
+
+/* ---- What there is ------------------------------------------------------- */
+
+bool
+recipe_is_possible (const struct recipe *r)
+{
+  for (; r != NULL; r = r->below) {
+    const bool encrypted = r->encryption != QCOW2_ENCRYPTION_NONE;
+
+    if ((r->compressed && !qcow2_has_zlib ()) ||
+        (encrypted && !qcow2_has_nettle ()))
+      return false;
+    /* QEMU would not make them. */
+    if ((r->compressed && (encrypted || r->data_file)) ||
+        ((r->snapshots > 0 || r->vm_state) && r->data_file) ||
+        (r->data_raw && (encrypted || r->below != NULL)) ||
+        (r->data_file && has_option (r, "compat=0.10")) ||
+        /* What is preallocated there is noise. */
+        (encrypted && has_option (r, "preallocation")))
+      return false;
+  }
+  return true;
 }

@@ -18,6 +18,16 @@ nbd_tests = \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
 	nbd/test-hostile.sh \
+	nbd/test-layers-backing.sh \
+	nbd/test-layers-data-file.sh \
+	nbd/test-layers-deep.sh \
+	nbd/test-layers-follow.sh \
+	nbd/test-layers-hostile.sh \
+	nbd/test-layers-locks.sh \
+	nbd/test-layers-nbd.sh \
+	nbd/test-layers-passphrase.sh \
+	nbd/test-layers-refused.sh \
+	nbd/test-layers-shared.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -97,6 +107,7 @@ EXTRA_DIST += \
 	nbd/damage_check.py \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
+	nbd/layers.sh \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
@@ -107,6 +118,7 @@ EXTRA_DIST += \
 	nbd/repair_check.py \
 	nbd/requests.sh \
 	nbd/services.sh \
+	nbd/set_names.py \
 	nbd/valgrind.supp \
 	nbd/write_images.sh \
 	nbd/write_kill.py \

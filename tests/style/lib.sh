@@ -113,7 +113,7 @@ set_cflags ()
     requires_build
     requires pkg-config
     read -r -a cflags <<< "$(pkg-config --silence-errors --cflags nbdkit \
-        zlib libdeflate libzstd || :)"
+        zlib libdeflate libzstd nettle || :)"
     cflags+=(-std=gnu11 "-I$top_builddir" -Icore)
 }
 

@@ -40,4 +40,5 @@ try ()
 }
 
 try 1
-try 2 --without-zlib --without-libdeflate --without-zstd --without-libnbd
+try 2 --without-zlib --without-libdeflate --without-zstd \
+    --without-nettle --without-libnbd

@@ -17,7 +17,7 @@ done
 [ ${#compilers[@]} -gt 0 ] || skip "needs gcc or clang"
 
 mkdir "$tmp/none"
-grep -vE '^#define HAVE_(ZLIB|LIBDEFLATE|ZSTD) ' "$top_builddir/config.h" \
+grep -vE '^#define HAVE_(ZLIB|LIBDEFLATE|ZSTD|NETTLE) ' "$top_builddir/config.h" \
      > "$tmp/none/config.h"
 
 # check_warnings CC DIR-OF-CONFIG.H [OPTION...] < FILES

@@ -6,10 +6,12 @@ UNIT_TESTS = \
 	unit/test-base \
 	unit/test-bitmap-dir \
 	unit/test-cache \
+	unit/test-cipher \
 	unit/test-clusters \
 	unit/test-codec-pool \
 	unit/test-codec-zlib \
 	unit/test-codec-zstd \
+	unit/test-export-names \
 	unit/test-extents \
 	unit/test-faults \
 	unit/test-gather \
@@ -19,6 +21,7 @@ UNIT_TESTS = \
 	unit/test-io \
 	unit/test-l2e \
 	unit/test-limits \
+	unit/test-luks \
 	unit/test-map \
 	unit/test-meter \
 	unit/test-property \
@@ -38,6 +41,13 @@ UNIT_TESTS = \
 
 TESTS += $(UNIT_TESTS)
 check_PROGRAMS += $(UNIT_TESTS)
+
+EXTRA_DIST += \
+	unit/cipher-vectors.py \
+	unit/cipher_vectors.h \
+	unit/luks-aes-128-cbc.bin \
+	unit/make-luks-fixture \
+	$(NULL)
 
 # What the tests share.
 check_LTLIBRARIES += unit/libunit.la
@@ -85,6 +95,12 @@ unit_test_codec_zlib_LDADD = unit/libunit.la
 unit_test_codec_zstd_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_codec_zstd_CFLAGS = $(UNIT_CFLAGS) $(ZSTD_CFLAGS)
 unit_test_codec_zstd_LDADD = unit/libunit.la
+
+# What the filter has without nbdkit.
+unit_test_export_names_SOURCES = unit/test-export-names.c ../filter/exports.c
+unit_test_export_names_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/filter
+unit_test_export_names_CFLAGS = $(UNIT_CFLAGS)
+unit_test_export_names_LDADD = unit/libunit.la
 
 unit_test_extents_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_extents_CFLAGS = $(UNIT_CFLAGS)
@@ -144,6 +160,15 @@ unit_test_ahead_CFLAGS = $(UNIT_CFLAGS)
 unit_test_ahead_LDADD = unit/libunit.la
 unit_test_ahead_LDFLAGS = \
 	-Wl,--wrap=pthread_cond_wait,--wrap=clock_gettime,--wrap=malloc,--wrap=calloc
+
+unit_test_cipher_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_cipher_CFLAGS = $(UNIT_CFLAGS) $(NETTLE_CFLAGS)
+unit_test_cipher_LDADD = unit/libunit.la $(NETTLE_LIBS)
+
+unit_test_luks_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_luks_CFLAGS = $(UNIT_CFLAGS) $(NETTLE_CFLAGS)
+unit_test_luks_LDADD = unit/libunit.la $(NETTLE_LIBS)
+unit_test_luks_LDFLAGS = -Wl,--wrap=mmap,--wrap=munmap,--wrap=q2_pbkdf2
 
 unit_test_clusters_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_clusters_CFLAGS = $(UNIT_CFLAGS)
@@ -212,3 +237,9 @@ check_PROGRAMS += unit/repair-file
 unit_repair_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_repair_file_CFLAGS = $(UNIT_CFLAGS)
 unit_repair_file_LDADD = $(UNIT_LIBS)
+
+# The disk of an encrypted image, without the engine.
+check_PROGRAMS += unit/luks-file
+unit_luks_file_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_luks_file_CFLAGS = $(UNIT_CFLAGS)
+unit_luks_file_LDADD = $(UNIT_LIBS)

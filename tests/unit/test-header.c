@@ -620,63 +620,6 @@ test_feature_names (void)
   CHECK_ERROR (&err, UNSUPPORTED, 72);
 }
 
-/* ---- What is served ---------------------------------------------------- */
-
-static void
-expect_served (int kind, uint64_t off, int line)
-{
-  struct q2_header h;
-  struct qcow2_error err;
-  int r;
-
-  unit_context ("served case of line %d", line);
-  if (decode (&h, &err) == -1) {
-    unit_check (false, __FILE__, __LINE__, "%s", err.text);
-    return;
-  }
-  r = q2_header_check_served (&h, area,
-                              q2_header_area (area, sizeof area), &err);
-  CHECK_EQ (r, kind == OK ? 0 : -1);
-  if (r == -1 && kind != OK)
-    CHECK_ERROR (&err, (enum qcow2_error_kind) kind, off);
-  unit_context ("%s", "");
-}
-#define EXPECT_SERVED(kind, off) expect_served (kind, off, __LINE__)
-
-static void
-test_served (void)
-{
-  for (unsigned version = 1; version <= 3; ++version) {
-    const unsigned crypt_off = version == 1 ? 36 : 32;
-
-    base_header (version);
-    EXPECT_SERVED (OK, 0);
-    put (8, 8, 600);
-    EXPECT_SERVED (OK, 0);      /* an empty name is none */
-    put (16, 4, 10);
-    EXPECT_SERVED (UNSUPPORTED, 8);
-    if (version == 1) {         /* the name may be anywhere */
-      put (8, 8, UINT64_MAX - 5);
-      EXPECT_SERVED (UNSUPPORTED, 8);
-    }
-    base_header (version);
-    put (crypt_off, 4, 1);
-    EXPECT_SERVED (UNSUPPORTED, crypt_off);
-  }
-  base_header (3);
-  put (32, 4, 2);
-  EXPECT_SERVED (UNSUPPORTED, 32);
-
-  begin_extensions (3);
-  put (72, 8, 4);
-  EXPECT_SERVED (UNSUPPORTED, 72);
-  add_extension (EXT_DATA_FILE, 1000);
-  EXPECT_SERVED (UNSUPPORTED, 72);
-  /* A name without the bit is none. */
-  put (72, 8, 0);
-  EXPECT_SERVED (OK, 0);
-}
-
 /* ---- Random bytes ------------------------------------------------------ */
 
 static void
@@ -695,8 +638,6 @@ check_random (void)
     CHECK (h.l1_entries <= (32 << 20) / 8);
     CHECK (geo.virtual_size <= INT64_MAX);
     CHECK (geo.l2_table_size <= 2 << 20);
-    if (q2_header_check_served (&h, bytes, len, &err) == -1)
-      CHECK (err.kind == UNSUPPORTED);
   }
   else
     CHECK (err.kind == FORMAT || err.kind == UNSUPPORTED ||
@@ -748,7 +689,6 @@ main (void)
   test_bitmaps ();
   test_luks ();
   test_feature_names ();
-  test_served ();
   test_random ();
   return unit_finish ();
 }

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* afsplit.c - keys that were made so large that they can be destroyed.
+ *
+ * Method    all stripes are XORed, and what there is so far is put through a
+ *           hash before each but the first.  A key longer than a digest is
+ *           hashed in pieces of that length, each with its number before it;
+ *           of the last digest only as much is used as the key has left.
+ * Locks     none; pure.
+ */
+#include "config.h"
+
+#include "codec/afsplit.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+#include "codec/hash.h"
+
+#include <assert.h>
+#include <string.h>
+
+static void
+diffuse (enum q2_hash hash, unsigned char *key, size_t key_len)
+{
+  const size_t step = q2_hash_bytes (hash);
+  unsigned char digest[Q2_MAX_HASH_BYTES], nr[4];
+
+  for (size_t off = 0; off < key_len; off += step) {
+    const size_t n = q2_min (step, key_len - off);
+
+    store_be32 (nr, (uint32_t) (off / step));
+    q2_hash_digest (hash, nr, sizeof nr, key + off, n, digest);
+    memcpy (key + off, digest, n);
+  }
+  explicit_bzero (digest, sizeof digest);
+}
+
+void
+q2_af_merge (enum q2_hash hash, const void *split, size_t key_len,
+             uint32_t stripes, void *ret_key)
+{
+  const unsigned char *stripe = split;
+  unsigned char key[Q2_MAX_KEY_BYTES] = { 0 };
+
+  assert (key_len <= sizeof key && stripes > 0);
+  for (uint32_t i = 0; i < stripes; ++i) {
+    if (i > 0)
+      diffuse (hash, key, key_len);
+    for (size_t j = 0; j < key_len; ++j)
+      key[j] ^= *stripe++;
+  }
+  memcpy (ret_key, key, key_len);
+  explicit_bzero (key, sizeof key);
+}

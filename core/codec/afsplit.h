@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* afsplit.h - keys that were made so large that they can be destroyed.
+ *
+ * A key slot of LUKS has its key spread over thousands of stripes, all of
+ * which are needed to get it back, so that destroying any of them destroys
+ * the key.
+ *
+ * Spec: LUKS on-disk format 1.2.3, "Anti-forensic splitter".
+ */
+#ifndef QCOW2_CODEC_AFSPLIT_H
+#define QCOW2_CODEC_AFSPLIT_H
+
+#include "format/cipher_spec.h"
+
+/* Get the key of 'key_len' bytes, at most Q2_MAX_KEY_BYTES, back from
+ * 'stripes' > 0 times as many.
+ */
+extern void q2_af_merge (enum q2_hash hash, const void *split, size_t key_len,
+                         uint32_t stripes, void *ret_key)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_CODEC_AFSPLIT_H */

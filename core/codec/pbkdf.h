@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pbkdf.h - makes keys of passphrases.
+ *
+ * Spec: RFC 8018 (PBKDF2), with HMAC.
+ */
+#ifndef QCOW2_CODEC_PBKDF_H
+#define QCOW2_CODEC_PBKDF_H
+
+#include "format/cipher_spec.h"
+
+/* Fill 'ret_key' with 'key_len' > 0 bytes.  'iterations' > 0; the time is
+ * proportional to q2_pbkdf2_rounds of it.  Does nothing without nettle.
+ */
+extern void q2_pbkdf2 (enum q2_hash hash, const void *secret,
+                       size_t secret_len, const void *salt, size_t salt_len,
+                       uint32_t iterations, void *ret_key, size_t key_len)
+  __attribute__ ((__nonnull__));
+
+/* How many HMACs that is: at most 4 for each iteration and key. */
+static inline uint64_t
+q2_pbkdf2_rounds (enum q2_hash hash, uint32_t iterations, size_t key_len)
+{
+  const size_t digest = q2_hash_bytes (hash);
+
+  return (uint64_t) iterations * ((key_len + digest - 1) / digest);
+}
+
+#endif /* QCOW2_CODEC_PBKDF_H */

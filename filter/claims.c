@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* claims.c - which files this process reads, and which it writes.
+ *
+ * Owns      the list of claims.
+ * Method    images that are served and the files they stand on each claim
+ *           their file while they are in use: all may read it, or one may
+ *           write.  So what lies below an image does not change under it, and
+ *           no two images write to one data file.  Locks (locks.c) see to
+ *           the same between processes, but can be off or not there.
+ *
+ *           Within one image's connections state.c decides.
+ * Locks     claims.lock guards the list, and 'writing' of what is in it;
+ *           held for a few instructions.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <assert.h>
+#include <string.h>
+
+static struct {
+  pthread_mutex_t lock;
+  struct claim *first;
+} claims = { PTHREAD_MUTEX_INITIALIZER, NULL };
+
+bool
+identity_equal (const struct identity *a, const struct identity *b)
+{
+  if (a->kind != b->kind)
+    return false;
+  switch (a->kind) {
+  case ID_UNKNOWN:
+    return false;
+  case ID_FILE:
+    return a->dev == b->dev && a->ino == b->ino;
+  case ID_DEVICE:
+    return a->dev == b->dev;
+  case ID_URI:
+  case ID_EXPORT:
+    return strcmp (a->text, b->text) == 0;
+  }
+  return false;
+}
+
+struct identity
+identity_of_export (const struct file_id *id, const char *exportname)
+{
+  if (id->known)
+    return (struct identity) {
+      .kind = ID_FILE, .dev = id->dev, .ino = id->ino,
+    };
+  if (id->device)
+    return (struct identity) { .kind = ID_DEVICE, .dev = id->dev };
+  if (config.names == NAMES_IGNORED)
+    return (struct identity) { .kind = ID_UNKNOWN };
+  return (struct identity) { .kind = ID_EXPORT, .text = exportname };
+}
+
+static bool
+is_free_locked (const struct claim *claim, bool writing)
+{
+  for (const struct claim *c = claims.first; c; c = c->next)
+    if (c != claim && (writing || c->writing) &&
+        identity_equal (&c->id, &claim->id))
+      return false;
+  return true;
+}
+
+bool
+claim_take (struct claim *claim, const struct identity *id, bool writing)
+{
+  bool free;
+
+  assert (claim->id.kind == ID_UNKNOWN);
+  if (id->kind == ID_UNKNOWN)
+    return true;
+  pthread_mutex_lock (&claims.lock);
+  claim->id = *id;
+  free = is_free_locked (claim, writing);
+  if (free) {
+    claim->writing = writing;
+    claim->next = claims.first;
+    claims.first = claim;
+  }
+  else
+    claim->id.kind = ID_UNKNOWN;
+  pthread_mutex_unlock (&claims.lock);
+  return free;
+}
+
+bool
+claim_upgrade (struct claim *claim)
+{
+  bool free;
+
+  if (claim->id.kind == ID_UNKNOWN)
+    return true;
+  pthread_mutex_lock (&claims.lock);
+  free = is_free_locked (claim, true);
+  if (free)
+    claim->writing = true;
+  pthread_mutex_unlock (&claims.lock);
+  return free;
+}
+
+void
+claim_release (struct claim *claim)
+{
+  struct claim **link;
+
+  if (claim->id.kind == ID_UNKNOWN)
+    return;
+  pthread_mutex_lock (&claims.lock);
+  for (link = &claims.first; *link != claim; link = &(*link)->next)
+    assert (*link != NULL);
+  *link = claim->next;
+  pthread_mutex_unlock (&claims.lock);
+  claim->id.kind = ID_UNKNOWN;
+}

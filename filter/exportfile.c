@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* exportfile.c - the way to the bytes of another export of the same plugin.
+ *
+ * Owns      one shared context, for reading.
+ * Method    a shared context has an export name of its own from nbdkit 1.44
+ *           on; before that, parameters that would need one are refused.
+ *           Below the parallel thread model requests are made one at a
+ *           time, since the server does not see to that for shared contexts.
+ * Locks     serial is held over each request, below the parallel model.
+ */
+#include "config.h"
+
+#include "layers.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct exportfile {
+  struct other other;           /* first: it is the same pointer */
+  nbdkit_next *next;
+  struct abilities can;
+  bool one_at_a_time;
+  pthread_mutex_t serial;
+};
+
+bool
+exportfile_supported (void)
+{
+  return NBDKIT_AT_LEAST (1, 44);
+}
+
+static void
+enter (struct exportfile *f)
+{
+  if (f->one_at_a_time)
+    pthread_mutex_lock (&f->serial);
+}
+
+static void
+leave (struct exportfile *f)
+{
+  if (f->one_at_a_time)
+    pthread_mutex_unlock (&f->serial);
+}
+
+static int
+export_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+              enum qcow2_io_class class)
+{
+  struct exportfile *const f = opaque;
+  int r;
+
+  enter (f);
+  r = next_pread (f->next, buf, count, host_off, class);
+  leave (f);
+  return r;
+}
+
+static int
+export_extents (void *opaque, uint32_t count, uint64_t host_off,
+                qcow2_host_extent_fn fn, void *fn_opaque)
+{
+  struct exportfile *const f = opaque;
+  int r;
+
+  enter (f);
+  r = next_extents (f->next, count, host_off, fn, fn_opaque);
+  leave (f);
+  return r;
+}
+
+static int
+export_cache (void *opaque, uint32_t count, uint64_t host_off)
+{
+  struct exportfile *const f = opaque;
+  int r;
+
+  enter (f);
+  r = next_cache (f->next, count, host_off);
+  leave (f);
+  return r;
+}
+
+static int
+export_borrow (void *opaque, struct qcow2_io *ret_io)
+{
+  const struct exportfile *const f = opaque;
+
+  *ret_io = f->other.io;
+  return 0;
+}
+
+static void
+export_give_back (struct qcow2_io *io)
+{
+}
+
+static void
+export_close (struct other *other)
+{
+  struct exportfile *const f = (struct exportfile *) other;
+
+  shared_close (f->next);
+  pthread_mutex_destroy (&f->serial);
+  free (f);
+}
+
+static void
+set_io (struct exportfile *f)
+{
+  f->other.ops = (struct qcow2_io_ops) {
+    .pread = export_pread,
+    .extents = f->can.extents ? export_extents : NULL,
+    .cache = export_cache,
+  };
+  /* As in writer.c. */
+  if (config.thread_model >= NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS) {
+    f->other.ops.borrow = export_borrow;
+    f->other.ops.give_back = export_give_back;
+  }
+  f->other.io = (struct qcow2_io) {
+    .ops = &f->other.ops, .opaque = f, .size = f->can.size,
+    .min_block = f->can.min_block, .max_block = f->can.max_block,
+    .concurrent = true,
+  };
+}
+
+struct other *
+exportfile_open (const struct place *place, struct qcow2_error *err)
+{
+  struct exportfile *const f = calloc (1, sizeof *f);
+
+  if (f != NULL)
+    f->next = shared_open (place->text, true);
+  if (f == NULL || f->next == NULL ||
+      next_ask (f->next, false, &f->can) == -1) {
+    fail_with (err, QCOW2_ERR_IO, EIO, "%s cannot be opened", place->name);
+    if (f && f->next)
+      shared_close (f->next);
+    free (f);
+    return NULL;
+  }
+  pthread_mutex_init (&f->serial, NULL);
+  f->one_at_a_time = config.thread_model != NBDKIT_THREAD_MODEL_PARALLEL;
+  f->other.close = export_close;
+  set_io (f);
+  return &f->other;
+}

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* nbdfile.c - the way to the bytes of another file that is on an NBD server.
+ *
+ * Owns      the connections to the server.
+ * Method    a request takes a connection for itself.  If the server says that
+ *           several connections see the same, more are made as they are
+ *           needed, up to MAX_CONNECTIONS, else there is one.  One that is
+ *           broken is dropped, and all idle ones with it, since what ended
+ *           it has as a rule ended them, too; a read is then tried once more.
+ *
+ *           A write is not: after a connection has broken, nobody knows
+ *           whether what was acknowledged on it and not yet flushed is still
+ *           there, so from then on every write and flush fails.
+ * Locks     nbdfile.lock guards the list and number of connections; never held
+ *           over I/O.  A connection belongs to who has taken it.
+ */
+#include "config.h"
+
+#include "layers.h"
+
+bool
+nbdfile_supported (void)
+{
+#ifdef HAVE_LIBNBD
+  return true;
+#else
+  return false;
+#endif
+}
+
+#ifndef HAVE_LIBNBD
+
+#include <errno.h>
+
+struct other *
+nbdfile_open (const struct place *place, bool writing,
+              struct qcow2_error *err)
+{
+  fail_with (err, QCOW2_ERR_UNSUPPORTED, ENOTSUP,
+             "%s needs a filter that was built with libnbd", place->name);
+  return NULL;
+}
+
+#else /* HAVE_LIBNBD */
+
+#include <errno.h>
+#include <libnbd.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_CONNECTIONS 16
+
+/* Servers have their limits near this. */
+#define MAX_REQUEST (32u << 20)
+
+struct connection {
+  struct connection *next;
+  struct nbd_handle *nbd;
+};
+
+struct nbdfile {
+  struct other other;           /* first: it is the same pointer */
+  const struct place *place;
+  bool writing;                 /* constant once it is open, like other */
+  _Atomic bool lost;            /* what was written may be */
+  pthread_mutex_t lock;
+  pthread_cond_t returned;      /* a connection is idle, or one is gone */
+  struct connection *idle;
+  unsigned nr, max;
+};
+
+/* ---- Connections ---------------------------------------------------------------- */
+
+static void
+connection_free (struct connection *c)
+{
+  if (c == NULL)
+    return;
+  if (c->nbd)
+    nbd_close (c->nbd);
+  free (c);
+}
+
+/* It quotes what it could not parse, which is not for the log. */
+static const char *
+nbd_message (const struct place *place)
+{
+  const char *const text = nbd_get_error ();
+
+  if (text == NULL || strstr (text, place->text) != NULL)
+    return strerror (nbd_get_errno () > 0 ? nbd_get_errno () : EIO);
+  return text;
+}
+
+static int
+connection_start (struct connection *c, const char *uri)
+{
+  c->nbd = nbd_create ();
+  /* Which files and sockets the URI uses was decided by who started nbdkit:
+   * none comes from an image.
+   */
+  if (c->nbd == NULL ||
+      nbd_set_uri_allow_transports (c->nbd, LIBNBD_ALLOW_TRANSPORT_MASK)
+      == -1 ||
+      nbd_set_uri_allow_tls (c->nbd, LIBNBD_TLS_ALLOW) == -1 ||
+      nbd_set_uri_allow_local_file (c->nbd, true) == -1 ||
+      nbd_add_meta_context (c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
+    return -1;
+  return nbd_connect_uri (c->nbd, uri);
+}
+
+static struct connection *
+connection_new (const struct place *place, struct qcow2_error *err)
+{
+  struct connection *const c = calloc (1, sizeof *c);
+
+  if (c != NULL && connection_start (c, place->text) == 0)
+    return c;
+  fail_with (err, QCOW2_ERR_IO, EIO, "%s cannot be opened: %s", place->name,
+             c ? nbd_message (place) : strerror (ENOMEM));
+  connection_free (c);
+  return NULL;
+}
+
+/* One that was made later must reach the same.  NULL and logs on error. */
+static struct connection *
+connection_again (const struct nbdfile *f)
+{
+  struct qcow2_error err;
+  struct connection *const c = connection_new (f->place, &err);
+
+  if (c == NULL)
+    warning ("", "%s", err.text);
+  else if (nbd_get_size (c->nbd) == (int64_t) f->other.io.size)
+    return c;
+  else
+    warning (f->place->name, "has changed its size");
+  connection_free (c);
+  return NULL;
+}
+
+/* The lock is held on entry and on return, but not in between. */
+static struct connection *
+connect_locked (struct nbdfile *f)
+{
+  struct connection *c;
+
+  f->nr++;
+  pthread_mutex_unlock (&f->lock);
+  c = connection_again (f);
+  pthread_mutex_lock (&f->lock);
+  if (c != NULL)
+    return c;
+  /* The server may allow only so many; what there is will do. */
+  f->nr--;
+  f->max = f->nr > 0 ? f->nr : 1;
+  pthread_cond_broadcast (&f->returned);
+  return NULL;
+}
+
+/* NULL and logs if there is none to be had. */
+static struct connection *
+take (struct nbdfile *f)
+{
+  struct connection *c = NULL;
+  bool failed = false;
+
+  pthread_mutex_lock (&f->lock);
+  while (c == NULL && !(failed && f->nr == 0)) {
+    if (f->idle != NULL) {
+      c = f->idle;
+      f->idle = c->next;
+    }
+    else if (f->nr < f->max) {
+      c = connect_locked (f);
+      failed = c == NULL;
+    }
+    else
+      pthread_cond_wait (&f->returned, &f->lock);
+  }
+  pthread_mutex_unlock (&f->lock);
+  return c;
+}
+
+static void
+put_back (struct nbdfile *f, struct connection *c)
+{
+  pthread_mutex_lock (&f->lock);
+  c->next = f->idle;
+  f->idle = c;
+  pthread_cond_signal (&f->returned);
+  pthread_mutex_unlock (&f->lock);
+}
+
+static void
+drop (struct nbdfile *f, struct connection *broken)
+{
+  struct connection *c;
+
+  if (f->writing)
+    f->lost = true;
+  pthread_mutex_lock (&f->lock);
+  broken->next = f->idle;
+  f->idle = NULL;
+  for (c = broken; c; c = c->next)
+    f->nr--;
+  pthread_cond_broadcast (&f->returned);
+  pthread_mutex_unlock (&f->lock);
+  while ((c = broken) != NULL) {
+    broken = c->next;
+    connection_free (c);
+  }
+}
+
+/* ---- Requests --------------------------------------------------------------------- */
+
+struct request {
+  enum { REQ_READ, REQ_EXTENTS, REQ_CACHE, REQ_WRITE, REQ_FLUSH, REQ_ZERO,
+         REQ_TRIM } kind;
+  void *buf;
+  const void *data;
+  uint32_t count;
+  uint64_t host_off;
+  bool may_punch;
+  qcow2_host_extent_fn fn;
+  void *fn_opaque;
+  uint64_t reported;            /* extents: up to here */
+  bool stop;
+};
+
+static int
+on_extents (void *opaque, const char *context, uint64_t offset,
+            uint32_t *entries, size_t nr_entries, int *error)
+{
+  struct request *const r = opaque;
+  const uint64_t end = r->host_off + r->count;
+
+  if (strcmp (context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
+      offset != r->reported)
+    return 0;
+  for (size_t i = 0; i + 1 < nr_entries; i += 2) {
+    const uint64_t len = entries[i] < end - r->reported
+      ? entries[i] : end - r->reported;
+
+    if (r->stop || len == 0)
+      break;
+    r->stop = r->fn (r->fn_opaque, r->reported, len,
+                     entries[i + 1] & LIBNBD_STATE_ZERO) != 0;
+    r->reported += len;
+  }
+  return 0;
+}
+
+static int
+run_extents (struct nbd_handle *nbd, struct request *r)
+{
+  const uint64_t end = r->host_off + r->count;
+
+  while (!r->stop && r->reported < end) {
+    const uint64_t before = r->reported;
+    const nbd_extent_callback callback = {
+      .callback = on_extents, .user_data = r,
+    };
+
+    if (nbd_block_status (nbd, end - before, before, callback, 0) == -1)
+      return -1;
+    /* The server has nothing to say. */
+    if (r->reported == before) {
+      r->fn (r->fn_opaque, before, end - before, false);
+      break;
+    }
+  }
+  return 0;
+}
+
+static int
+run (struct nbd_handle *nbd, struct request *r)
+{
+  switch (r->kind) {
+  case REQ_READ:
+    return nbd_pread (nbd, r->buf, r->count, r->host_off, 0);
+  case REQ_EXTENTS:
+    return run_extents (nbd, r);
+  case REQ_CACHE:
+    return nbd_cache (nbd, r->count, r->host_off, 0);
+  case REQ_WRITE:
+    return nbd_pwrite (nbd, r->data, r->count, r->host_off, 0);
+  case REQ_FLUSH:
+    return nbd_flush (nbd, 0);
+  case REQ_ZERO:
+    return nbd_zero (nbd, r->count, r->host_off,
+                     r->may_punch ? 0 : LIBNBD_CMD_FLAG_NO_HOLE);
+  case REQ_TRIM:
+    return nbd_trim (nbd, r->count, r->host_off, 0);
+  }
+  return -1;
+}
+
+/* What went wrong, before libnbd is asked anything else. */
+static int
+note_error (const struct nbdfile *f, char *text, size_t size)
+{
+  const int err = nbd_get_errno ();
+
+  snprintf (text, size, "%s", nbd_message (f->place));
+  return err > 0 ? err : EIO;
+}
+
+/* Returns 0, or an errno value. */
+static int
+request (struct nbdfile *f, struct request *r)
+{
+  const bool reading = r->kind <= REQ_CACHE;
+
+  for (unsigned tries = 0; tries < 2; ++tries) {
+    struct connection *c;
+    char text[200];
+    int err;
+
+    if (!reading && f->lost)
+      break;
+    c = take (f);
+    if (c == NULL)
+      break;
+    if (run (c->nbd, r) == 0) {
+      put_back (f, c);
+      return 0;
+    }
+    err = note_error (f, text, sizeof text);
+    if (nbd_aio_is_ready (c->nbd) == 1) {
+      put_back (f, c);
+      return err;
+    }
+    warning (f->place->name, "%s", text);
+    drop (f, c);
+    if (!reading)
+      break;
+  }
+  return EIO;
+}
+
+static int
+nbd_file_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+                enum qcow2_io_class class)
+{
+  struct request r = {
+    .kind = REQ_READ, .buf = buf, .count = count, .host_off = host_off,
+  };
+
+  return request (opaque, &r);
+}
+
+static int
+nbd_file_extents (void *opaque, uint32_t count, uint64_t host_off,
+                  qcow2_host_extent_fn fn, void *fn_opaque)
+{
+  struct request r = {
+    .kind = REQ_EXTENTS, .count = count, .host_off = host_off, .fn = fn,
+    .fn_opaque = fn_opaque, .reported = host_off,
+  };
+
+  return request (opaque, &r);
+}
+
+static int
+nbd_file_cache (void *opaque, uint32_t count, uint64_t host_off)
+{
+  struct request r = {
+    .kind = REQ_CACHE, .count = count, .host_off = host_off,
+  };
+
+  return request (opaque, &r);
+}
+
+static int
+no_cache (void *opaque, uint32_t count, uint64_t host_off)
+{
+  return 0;
+}
+
+static int
+nbd_file_pwrite (void *opaque, const void *buf, uint32_t count,
+                 uint64_t host_off, enum qcow2_io_class class)
+{
+  struct request r = {
+    .kind = REQ_WRITE, .data = buf, .count = count, .host_off = host_off,
+  };
+
+  return request (opaque, &r);
+}
+
+static int
+nbd_file_flush (void *opaque)
+{
+  struct request r = { .kind = REQ_FLUSH };
+
+  return request (opaque, &r);
+}
+
+static int
+nbd_file_zero (void *opaque, uint32_t count, uint64_t host_off,
+               bool may_punch, enum qcow2_io_class class)
+{
+  struct request r = {
+    .kind = REQ_ZERO, .count = count, .host_off = host_off,
+    .may_punch = may_punch,
+  };
+
+  return request (opaque, &r);
+}
+
+static int
+nbd_file_trim (void *opaque, uint32_t count, uint64_t host_off)
+{
+  struct request r = {
+    .kind = REQ_TRIM, .count = count, .host_off = host_off,
+  };
+
+  return request (opaque, &r);
+}
+
+/* ---- Making one ---------------------------------------------------------------------- */
+
+static int
+nbd_file_borrow (void *opaque, struct qcow2_io *ret_io)
+{
+  const struct nbdfile *const f = opaque;
+
+  *ret_io = f->other.io;
+  return 0;
+}
+
+static void
+nbd_file_give_back (struct qcow2_io *io)
+{
+}
+
+static void
+nbd_file_close (struct other *other)
+{
+  struct nbdfile *const f = (struct nbdfile *) other;
+
+  for (struct connection *c; (c = f->idle) != NULL; ) {
+    f->idle = c->next;
+    nbd_shutdown (c->nbd, 0);
+    connection_free (c);
+  }
+  pthread_cond_destroy (&f->returned);
+  pthread_mutex_destroy (&f->lock);
+  free (f);
+}
+
+static void
+set_ops (struct nbdfile *f, struct nbd_handle *nbd)
+{
+  const bool writable = nbd_is_read_only (nbd) == 0 &&
+    nbd_can_flush (nbd) == 1;
+  struct qcow2_io_ops *const ops = &f->other.ops;
+
+  ops->pread = nbd_file_pread;
+  ops->cache = nbd_can_cache (nbd) == 1 ? nbd_file_cache : no_cache;
+  ops->borrow = nbd_file_borrow;
+  ops->give_back = nbd_file_give_back;
+  if (nbd_can_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1)
+    ops->extents = nbd_file_extents;
+  if (f->writing && !writable)
+    warning (f->place->name, "cannot be written to: the server %s",
+             nbd_is_read_only (nbd) == 1 ? "says that it is read-only"
+             : "cannot flush what is written");
+  f->writing = f->writing && writable;
+  if (!f->writing)
+    return;
+  ops->pwrite = nbd_file_pwrite;
+  ops->flush = nbd_file_flush;
+  ops->zero = nbd_can_zero (nbd) == 1 ? nbd_file_zero : NULL;
+  ops->trim = nbd_can_trim (nbd) == 1 ? nbd_file_trim : NULL;
+}
+
+/* The engine relies on sizes of blocks; a server may say anything. */
+static int
+set_io (struct nbdfile *f, struct nbd_handle *nbd, struct qcow2_error *err)
+{
+  const int64_t size = nbd_get_size (nbd);
+  int64_t min = nbd_get_block_size (nbd, LIBNBD_SIZE_MINIMUM);
+  int64_t max = nbd_get_block_size (nbd, LIBNBD_SIZE_MAXIMUM);
+
+  if (min <= 0)
+    min = 1;
+  if (max <= 0 || max > MAX_REQUEST)
+    max = MAX_REQUEST;
+  if (size < 0 || (min & (min - 1)) != 0 || max < min)
+    return fail_with (err, QCOW2_ERR_IO, EIO, "%s: the server's size of the "
+                      "export, or of blocks, makes no sense",
+                      f->place->name);
+  f->other.io = (struct qcow2_io) {
+    .ops = &f->other.ops, .opaque = f, .size = size, .min_block = min,
+    .max_block = max - max % min, .concurrent = true,
+  };
+  f->max = nbd_can_multi_conn (nbd) == 1 ? MAX_CONNECTIONS : 1;
+  set_ops (f, nbd);
+  return 0;
+}
+
+struct other *
+nbdfile_open (const struct place *place, bool writing,
+              struct qcow2_error *err)
+{
+  struct nbdfile *const f = calloc (1, sizeof *f);
+
+  if (f == NULL) {
+    fail_with (err, QCOW2_ERR_NOMEM, ENOMEM, "out of memory for a layer");
+    return NULL;
+  }
+  pthread_mutex_init (&f->lock, NULL);
+  pthread_cond_init (&f->returned, NULL);
+  f->place = place;
+  f->writing = writing;
+  f->other.close = nbd_file_close;
+  f->idle = connection_new (place, err);
+  f->nr = 1;
+  if (f->idle != NULL && set_io (f, f->idle->nbd, err) == 0)
+    return &f->other;
+  nbd_file_close (&f->other);
+  return NULL;
+}
+
+#endif /* HAVE_LIBNBD */
