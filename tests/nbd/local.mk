@@ -8,12 +8,20 @@ nbd_tests = \
 	nbd/test-cache.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
+	nbd/test-exports-apply.sh \
 	nbd/test-exports-device.sh \
 	nbd/test-exports-dir.sh \
 	nbd/test-exports-ignored.sh \
 	nbd/test-exports-links.sh \
+	nbd/test-exports-list.sh \
+	nbd/test-exports-many.sh \
+	nbd/test-exports-names.sh \
+	nbd/test-exports-orders.sh \
 	nbd/test-exports-replaced.sh \
 	nbd/test-exports-unknown.sh \
+	nbd/test-exports-views.sh \
+	nbd/test-exports-vmstate.sh \
+	nbd/test-exports-writing.sh \
 	nbd/test-extents.sh \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
@@ -105,6 +113,8 @@ LONG_TESTS += \
 EXTRA_DIST += \
 	$(nbd_tests) \
 	nbd/damage_check.py \
+	nbd/exports.sh \
+	nbd/exports_client.py \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
