@@ -218,8 +218,10 @@ luks ()
     passphrase=$("$PYTHON" "$lib/luks.py" "$1" "$disk_size" "$2")
 }
 
-encrypted_content ()
+# content: on an image that has nothing to show yet.
+content ()
 {
+    [ -z "${no_content:-}" ] || return 0
     with_qemu "write -q -P 17 1M 2M" "write -q -z 2M 100k" \
         "write -q -P 18 9M 777"
 }
@@ -231,7 +233,7 @@ make_luks ()
     secret top "$passphrase"
     qemu_options=,encrypt.key-secret=top
     parameters=(qcow2-passphrase="$passphrase")
-    encrypted_content
+    content
 }
 
 make_aes ()
@@ -243,7 +245,7 @@ make_aes ()
     qemu-img create -q -f qcow2 "${qemu_secrets[@]}" \
         -o "encrypt.format=aes,encrypt.key-secret=top,$1" "$image" \
         "$disk_size" 2>"$tmp/deprecated"
-    encrypted_content
+    content
 }
 
 # luks_over FILE FORMAT OPTIONS: the image becomes an empty encrypted overlay.
@@ -294,8 +296,7 @@ data_file ()
     rm "$image"
     qemu-img create -q -f qcow2 \
         -o "data_file=$data,data_file_raw=$1,$2" "$image" "$disk_size"
-    with_qemu "write -q -P 17 1M 2M" "write -q -z 2M 100k" \
-        "write -q -P 18 9M 777"
+    content
     parameters=(qcow2-data-file="$data")
 }
 
@@ -325,7 +326,7 @@ serve_remote ()
     local -a local_parameters=("${parameters[@]}") parameters=()
     local parameter i
 
-    start_nbdkit -P lower -r "$@" file dir="$tmp"
+    start_nbdkit -P lower -r file dir="$tmp" "$@"
     for parameter in "${local_parameters[@]}"; do
         [[ $parameter == qcow2-follow=* ]] || parameters+=("$parameter")
     done
@@ -336,12 +337,15 @@ serve_remote ()
     serve_file
 }
 
-# serve_remote_data [ARGUMENT...]: the same for a data file.
+# serve_remote_data [ARGUMENT...]: the same for a data file, which so cannot
+# grow.
 serve_remote_data ()
 {
     local -a parameters
 
-    start_nbdkit -P lower "$@" file "$data"
+    [ "$(stat -c %s "$data")" -ge "$disk_size" ] ||
+        truncate -s "$disk_size" "$data"
+    start_nbdkit -P lower file "$data" "$@"
     parameters=(qcow2-data-file="$uri")
     serve_file
 }

@@ -254,10 +254,10 @@ write_at_random ()
         stop_all
         check_kept "$flags"
         [ "$round" -eq 1 ] || break
-        with_qemu "write -q -P 1 $((RANDOM * 512)) 70000" \
-            "write -q -z -u $((RANDOM * 512)) 100k" \
-            "write -q -P 2 $((RANDOM * 512)) 1234" \
-            "write -q -z $((RANDOM * 512)) 99k" \
+        with_qemu "write -q -P 1 $((RANDOM * 500)) 70000" \
+            "write -q -z -u $((RANDOM * 500)) 100k" \
+            "write -q -P 2 $((RANDOM * 500)) 1234" \
+            "write -q -z $((RANDOM * 500)) 99k" \
             "write -q -P 3 $((RANDOM * 400)) 2M"
         check_kept "$flags"
     done
