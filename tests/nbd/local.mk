@@ -89,6 +89,7 @@ nbd_tests = \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
 	nbd/test-write-kill.sh \
+	nbd/test-write-layers.sh \
 	nbd/test-write-locks.sh \
 	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
@@ -106,6 +107,7 @@ LONG_TESTS += \
 	nbd/test-write-fio-long.sh \
 	nbd/test-write-fs-long.sh \
 	nbd/test-write-kill-long.sh \
+	nbd/test-write-layers-long.sh \
 	nbd/test-write-model-long.sh \
 	nbd/test-remote-rbd-long.sh \
 	$(NULL)
@@ -118,6 +120,7 @@ EXTRA_DIST += \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
+	nbd/layered.sh \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
@@ -139,3 +142,6 @@ EXTRA_DIST += \
 
 # What test-real-disk.sh keeps.
 DISTCLEANFILES += real-disk/*
+
+# Encrypted images that lib/luks.py keeps.
+DISTCLEANFILES += luks/*
