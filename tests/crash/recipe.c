@@ -236,6 +236,34 @@ make_file (struct making *m, const unsigned char *own)
               m->name);
 }
 
+/* What QEMU has to be told about the layers, from the top. */
+static void
+describe (const struct recipe *r, char *buf, size_t len)
+{
+  char prefix[16 * LAYERS_MAX] = "";
+  size_t n = 0;
+
+  buf[0] = '\0';
+  for (; r != NULL; r = r->below) {
+    if (r->encryption != QCOW2_ENCRYPTION_NONE)
+      n += (size_t) snprintf (buf + n, len - n, ",%sencrypt.key-secret="
+                              QEMU_SECRET, prefix);
+    strcat (prefix, "backing.");
+  }
+  REQUIRE (n < len);
+}
+
+/* Without what is below it. */
+static const char *
+alone (const struct making *m, char *buf, size_t len)
+{
+  const struct recipe r = { .encryption = m->r->encryption };
+  char options[256];
+
+  describe (&r, options, sizeof options);
+  return qemu_image (buf, len, m->name, options, NULL);
+}
+
 /* It lies behind the disk in the L1 table, and stays there. */
 static void
 save_vm_state (const struct making *m)
@@ -247,12 +275,15 @@ save_vm_state (const struct making *m)
 static void
 take_snapshots (const struct making *m)
 {
+  char image[QEMU_IMAGE];
+
   if (m->r->vm_state)
     save_vm_state (m);
   for (unsigned i = 0; i < m->r->snapshots; ++i)
     qemu_run (0, "qemu-img snapshot -c s%u %s", i, m->image);
   if (m->r->bitmap)
-    qemu_run (0, "qemu-img bitmap --add -g 4096 %s b0", m->image);
+    qemu_run (0, "qemu-img bitmap --add -g 4096 %s b0",
+              alone (m, image, sizeof image));
 }
 
 static void
@@ -291,23 +322,6 @@ load_data (struct recipe_image *image, const struct making *m)
 
 /* ---- Layers ------------------------------------------------------------ */
 
-/* What QEMU has to be told about the layers, from the top. */
-static void
-describe (const struct recipe *r, char *buf, size_t len)
-{
-  char prefix[16 * LAYERS_MAX] = "";
-  size_t n = 0;
-
-  buf[0] = '\0';
-  for (; r != NULL; r = r->below) {
-    if (r->encryption != QCOW2_ENCRYPTION_NONE)
-      n += (size_t) snprintf (buf + n, len - n, ",%sencrypt.key-secret="
-                              QEMU_SECRET, prefix);
-    strcat (prefix, "backing.");
-  }
-  REQUIRE (n < len);
-}
-
 static unsigned char *make_layer (struct recipe_image *image,
                                   struct making *m);
 
@@ -336,15 +350,12 @@ make_below (struct recipe_image *image, struct making *m)
 static void
 put_on_top (const struct making *m)
 {
-  const struct recipe alone = { .encryption = m->r->encryption };
-  char options[256], image[QEMU_IMAGE];
+  char image[QEMU_IMAGE];
 
-  if (m->r->below == NULL)
-    return;
-  describe (&alone, options, sizeof options);
-  qemu_run (0, "qemu-img rebase -u -b %s -F %s %s", m->below,
-            m->r->below->raw ? "raw" : "qcow2",
-            qemu_image (image, sizeof image, m->name, options, NULL));
+  if (m->r->below != NULL)
+    qemu_run (0, "qemu-img rebase -u -b %s -F %s %s", m->below,
+              m->r->below->raw ? "raw" : "qcow2",
+              alone (m, image, sizeof image));
 }
 
 /* Returns the disk; the file is in the folder. */
