@@ -2,8 +2,10 @@
 /* filter.h - what the files of the filter share.
  *
  * From the bottom up:
+ * exports.h    the names of exports
  * config.c     the parameters of the command line
  * report.c     errors of the engine to nbdkit
+ * logs.c       what images that are open have to say
  * next.c       calls to the layer below, checked
  * shared.c     contexts that belong to no connection
  * nbdkit_io.c  the layer below through a connection's context
@@ -15,9 +17,14 @@
  * grow.c       making a local file larger
  * writer.c     the one way to a file that is written to
  * ticker.c     the thread that writes out what is idle
+ * views.c      what an image has inside, opened as images
  * disk.c       one open image with all that belongs to it
  * state.c      which connections share one
- * filter.c     the callbacks; everything above is put together there
+ * access.c     how a connection gets at an image
+ * peek.c       an image that somebody only looks into
+ * list.c       the list of exports
+ * requests.c   what clients ask of an export
+ * filter.c     the other callbacks; everything above is put together there
  *
  * What is about the other files of an image is in layers.h.
  */
@@ -30,6 +37,7 @@
 #define HAVE_VFPRINTF_PERCENT_M 1
 #include <nbdkit-filter.h>
 
+#include "exports.h"
 #include "qcow2.h"
 
 #include <pthread.h>
@@ -41,16 +49,6 @@
    (NBDKIT_VERSION_MAJOR == (major) && NBDKIT_VERSION_MINOR >= (minor)))
 
 /* ---- config.c --------------------------------------------------------- */
-
-/* What the export name means to the plugin below us.  A filter is not told
- * which plugin that is, so this is concluded from the plugin's parameters,
- * and UNKNOWN where they do not tell.
- */
-enum export_names {
-  NAMES_IGNORED,                /* every name is the same image */
-  NAMES_ARE_FILES,              /* a file of that name in config.dir */
-  NAMES_UNKNOWN,
-};
 
 /* Constant after get_ready. */
 struct config {
@@ -85,10 +83,32 @@ extern const char config_help[];
  */
 extern int report (const char *name, const struct qcow2_error *error);
 
+/* What this thread reports from now on is of no interest to most people. */
+extern void report_quietly (bool quietly);
+extern bool report_is_quiet (void);
+
 /* There is no nbdkit function for warnings; an error only logs. */
 #define warning(name, fmt, ...)                                               \
-  nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",             \
-                ## __VA_ARGS__)
+  do {                                                                        \
+    if (report_is_quiet ())                                                   \
+      nbdkit_debug ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
+                    ## __VA_ARGS__);                                          \
+    else                                                                      \
+      nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
+                    ## __VA_ARGS__);                                          \
+  } while (0)
+
+/* ---- logs.c ----------------------------------------------------------- */
+
+/* For qcow2_options; opaque is the name. */
+extern void log_from_engine (void *opaque, enum qcow2_log_level level,
+                             const char *text);
+/* -D qcow2.stats=1, and what comes of it. */
+extern bool log_counts (void);
+extern void log_stats (const char *name, const struct qcow2_image *image,
+                       bool writing);
+/* Why clients cannot write to an image. */
+extern void log_read_only (const char *name, const char *why);
 
 /* ---- next.c ----------------------------------------------------------- */
 
@@ -323,6 +343,37 @@ ticker_start (struct qcow2_image *image,
               void *opaque, const char *name);
 extern void ticker_stop (struct ticker *ticker);
 
+/* ---- views.c ---------------------------------------------------------- */
+
+/* The views of a disk, which is open. */
+struct views {
+  pthread_mutex_t lock;
+  pthread_cond_t changed;       /* one became ready, or is gone */
+  struct view *first;
+};
+struct disk;
+struct view;
+
+extern void views_init (struct views *v);
+extern void views_destroy (struct views *v);
+/* Nobody uses any of them any more. */
+extern void views_close (struct views *v);
+
+/* The view that the name means, opening it if nobody has it open.  'io' is
+ * the connection's way to the file.  Returns NULL and logs on error.  Must be
+ * released before the disk's state is.
+ */
+extern struct view *view_acquire (struct disk *d, const struct qcow2_io *io,
+                                  const struct export_name *name);
+extern void view_release (struct disk *d, struct view *view);
+extern struct qcow2_image *view_image (const struct view *view);
+/* For people; empty if that is not to be had. */
+extern void view_describe (const struct view *view, struct disk *d,
+                           const struct qcow2_io *io,
+                           char ret[EXPORT_DESCRIPTION_SIZE]);
+/* What to call it in messages. */
+extern const char *view_label (const struct view *view);
+
 /* ---- disk.c ----------------------------------------------------------- */
 
 /* What the references of an image led to; see layers.h. */
@@ -346,6 +397,7 @@ struct disk {
   struct writer *writer;        /* or NULL: connections use their own way */
   struct members members;       /* if there is no writer */
   struct ticker *ticker;        /* or NULL */
+  struct views views;
   bool writable;
   bool unlocked;                /* asleep: nothing is claimed */
   bool had_fd;                  /* and locked before */
@@ -354,9 +406,6 @@ struct disk {
 
 /* What all images are opened with; the name must stay. */
 extern struct qcow2_options disk_options (const char *name);
-/* -D qcow2.stats=1 */
-extern void disk_log_stats (const char *name,
-                            const struct qcow2_image *image, bool writing);
 /* Open the image.  With 'own' it is reached by a connection's way; without,
  * by a shared one, which is kept if the image can be written to, and which
  * must be possible.  Returns NULL and logs on error.
@@ -416,5 +465,96 @@ extern void state_release (struct state *state, const struct qcow2_io *own);
 extern struct disk *state_disk (struct state *state);
 /* Write out and free what is left. */
 extern void state_cleanup (void);
+
+/* ---- access.c --------------------------------------------------------- */
+
+/* An image, and the way to its file, of a connection or of who only looks. */
+struct access {
+  char *exportname;             /* of the image */
+  struct file_id id;            /* of the file, before it was opened */
+  struct below below;
+  bool readonly;                /* whatever the image allows */
+  struct state *state;          /* NULL before access_prepare, which see, and
+                                   after access_end */
+  struct disk *disk;            /* the state's */
+  const struct qcow2_io *io;    /* the way to the file */
+};
+
+/* A context of the layer below, for access_prepare. */
+enum access_needs {
+  ACCESS_FAILED,                /* has been logged */
+  ACCESS_NEEDS_NOTHING,
+  ACCESS_NEEDS_READER,
+  ACCESS_NEEDS_WRITER,
+};
+
+/* 'exportname' has 'len' bytes.  Returns -1 and logs on error. */
+extern int access_init (struct access *a, const char *exportname, size_t len,
+                        bool readonly);
+extern enum access_needs access_open (struct access *a);
+/* 'next' is what was needed, or NULL.  Returns -1 and logs on error. */
+extern int access_prepare (struct access *a, nbdkit_next *next);
+/* Wait for background work that uses the context. */
+extern void access_drain (struct access *a);
+/* 'own' is &a->below.io, or NULL if the context cannot be used any more. */
+extern void access_end (struct access *a, const struct qcow2_io *own);
+/* At any time after access_init. */
+extern void access_destroy (struct access *a);
+
+/* ---- peek.c ----------------------------------------------------------- */
+
+/* An image that somebody looks into, without a connection to it. */
+struct other;
+struct peek {
+  struct access access;
+  nbdkit_next *next;            /* a context of our own, or NULL */
+  struct other *file;           /* the file itself, or NULL; see layers.h */
+  struct layers layers;
+  char *path;                   /* of that file */
+  const char *name;             /* for messages */
+  struct qcow2_image *image;
+  const struct qcow2_io *io;
+};
+
+/* Returns -1 if the image cannot be opened. */
+extern int peek_open (struct peek *p, const char *exportname, bool readonly);
+extern void peek_close (struct peek *p);
+
+/* ---- list.c ----------------------------------------------------------- */
+
+extern int list_exports (nbdkit_next_list_exports *next,
+                         nbdkit_backend *nxdata, int readonly, int is_tls,
+                         struct nbdkit_exports *exports);
+
+/* ---- requests.c ------------------------------------------------------- */
+
+/* One per connection. */
+struct handle {
+  struct access access;
+  char *name;                   /* of the export */
+  struct export_name parsed;    /* points into it */
+  struct view *view;            /* or NULL: the active disk */
+  struct qcow2_image *image;    /* the disk's, or the view's */
+  char description[EXPORT_DESCRIPTION_SIZE];
+};
+
+/* nbdkit's callbacks. */
+extern int request_pread (nbdkit_next *next, void *handle, void *buf,
+                          uint32_t count, uint64_t offset, uint32_t flags,
+                          int *err);
+extern int request_extents (nbdkit_next *next, void *handle, uint32_t count,
+                            uint64_t offset, uint32_t flags,
+                            struct nbdkit_extents *extents, int *err);
+extern int request_cache (nbdkit_next *next, void *handle, uint32_t count,
+                          uint64_t offset, uint32_t flags, int *err);
+extern int request_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                           uint32_t count, uint64_t offset, uint32_t flags,
+                           int *err);
+extern int request_zero (nbdkit_next *next, void *handle, uint32_t count,
+                         uint64_t offset, uint32_t flags, int *err);
+extern int request_trim (nbdkit_next *next, void *handle, uint32_t count,
+                         uint64_t offset, uint32_t flags, int *err);
+extern int request_flush (nbdkit_next *next, void *handle, uint32_t flags,
+                          int *err);
 
 #endif /* FILTER_H */

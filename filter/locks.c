@@ -23,7 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-enum access {
+enum lock_access {
   ACCESS_CONSISTENT_READ,
   ACCESS_WRITE,
   ACCESS_WRITE_UNCHANGED,

@@ -2,6 +2,10 @@
 /* report.c - errors of the engine to nbdkit's log.
  *
  * Owns      the form of our messages: "qcow2: FILE: what happened".
+ * Method    who only looks whether something is there (list.c) has the
+ *           reports of his thread go where only -v shows them.  Others who
+ *           wait for what he opens try it themselves if he fails, and report
+ *           as usual.
  * Locks     none.
  */
 #include "config.h"
@@ -9,6 +13,20 @@
 #include "filter.h"
 
 #include <errno.h>
+
+static _Thread_local bool quiet;
+
+void
+report_quietly (bool quietly)
+{
+  quiet = quietly;
+}
+
+bool
+report_is_quiet (void)
+{
+  return quiet;
+}
 
 static int
 errnum_of (const struct qcow2_error *error)
@@ -28,9 +46,6 @@ errnum_of (const struct qcow2_error *error)
 int
 report (const char *name, const struct qcow2_error *error)
 {
-  if (name[0] != '\0')
-    nbdkit_error ("qcow2: %s: %s", name, error->text);
-  else
-    nbdkit_error ("qcow2: %s", error->text);
+  warning (name, "%s", error->text);
   return errnum_of (error);
 }

@@ -36,6 +36,7 @@ PYTHON_LIB = \
 	lib/qgen.py \
 	lib/qgen_selftest.py \
 	lib/qpack.py \
+	lib/qsnap.py \
 	lib/qwrite.py \
 	$(NULL)
 

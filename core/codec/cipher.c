@@ -190,15 +190,12 @@ typedef uint64_t block16
 
 /* dst = src ^ mask, for 'len' bytes, a multiple of 16 */
 static inline void
-xor_blocks (unsigned char *dst, const unsigned char *src, const void *mask,
-            size_t len)
+xor_blocks (unsigned char *dst, const unsigned char *src,
+            const unsigned char *mask, size_t len)
 {
-  block16 *const d = (block16 *) dst;
-  const block16 *const s = (const block16 *) src;
-  const block16 *const m = mask;
-
-  for (size_t i = 0; i < len / sizeof *d; ++i)
-    d[i] = s[i] ^ m[i];
+  for (size_t i = 0; i < len; i += sizeof (block16))
+    *(block16 *) (dst + i) =
+      *(const block16 *) (src + i) ^ *(const block16 *) (mask + i);
 }
 
 /* One batch: dst = crypt (src ^ tweaks) ^ tweaks. */
@@ -219,9 +216,9 @@ xts (const struct q2_cipher *c, nettle_cipher_func *crypt, const void *key,
     memcpy (t, first + 16 * i, 16);
     make_tweaks (t);
   }
-  xor_blocks (dst, src, tweaks, len);
+  xor_blocks (dst, src, (const unsigned char *) tweaks, len);
   crypt (key, len, dst, dst);
-  xor_blocks (dst, dst, tweaks, len);
+  xor_blocks (dst, dst, (const unsigned char *) tweaks, len);
 }
 
 /* ---- CBC, CTR ---------------------------------------------------------- */

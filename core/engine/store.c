@@ -28,6 +28,7 @@
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <string.h>
 
@@ -333,7 +334,11 @@ q2_store_trim (struct q2_store *s, uint64_t len, uint64_t host_off)
     s->data, s->data->size, &s->data_shared
   };
 
-  q2_io_trim (&data, len, host_off);
+  /* Zeros in the file are noise on an encrypted disk. */
+  if (Q2_PLANTED (Q2_PLANT_TRIM_DATA))
+    q2_io_trim (&data, len, host_off);
+  else if (s->cipher == NULL)
+    q2_io_punch (&data, len, host_off);
 }
 
 int

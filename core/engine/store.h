@@ -123,7 +123,10 @@ extern int q2_store_zero (struct q2_store *store, const struct q2_io *io,
                           bool may_punch, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Nobody needs the bytes of the data file, of which there must be one. */
+/* Give back the space of bytes of the data file, of which there must be one.
+ * Until the entries that have let them go are durable a crash brings back the
+ * old ones, so what is there must read as zeros, or as it did.
+ */
 extern void q2_store_trim (struct q2_store *store, uint64_t len,
                            uint64_t host_off) __attribute__ ((__nonnull__));
 

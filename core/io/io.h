@@ -134,6 +134,12 @@ extern int q2_io_zero (const struct q2_io *io, uint64_t count,
 extern void q2_io_trim (const struct q2_io *io, uint64_t count,
                         uint64_t host_off) __attribute__ ((__nonnull__));
 
+/* The same, but they read as zeros afterwards, or as they did; nothing happens
+ * where the host cannot zero.
+ */
+extern void q2_io_punch (const struct q2_io *io, uint64_t count,
+                         uint64_t host_off) __attribute__ ((__nonnull__));
+
 /* Make durable what was written before. */
 extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

@@ -295,6 +295,21 @@ q2_io_trim (const struct q2_io *io, uint64_t count, uint64_t host_off)
   }
 }
 
+void
+q2_io_punch (const struct q2_io *io, uint64_t count, uint64_t host_off)
+{
+  const uint64_t block = io->host->min_block;
+  const uint64_t end =
+    q2_align_down (q2_min (host_off + count, q2_io_end (io)), block);
+  struct qcow2_error ignored;
+
+  host_off = q2_align_up (host_off, block);
+  if (io->host->ops->zero != NULL && host_off < end &&
+      zero_aligned (io, end - host_off, host_off, true, QCOW2_IO_DATA,
+                    &ignored) == -1)
+    return;
+}
+
 int
 q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
 {

@@ -12,8 +12,8 @@
  * Spec      LUKS on-disk format 1.2.3, "Master key recovery".
  *
  * Everything that depends on the passphrase or the key is in one piece of
- * memory, which is wiped whatever happens; but not what nettle's functions
- * leave behind on the stack.
+ * memory, which is wiped whatever happens.  What nettle's functions leave
+ * behind on the stack is not.
  */
 #include "config.h"
 

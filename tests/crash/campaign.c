@@ -18,13 +18,14 @@
 
 /* A state that has been set aside. */
 struct crash {
-  unsigned char *bytes, *disk;
-  uint64_t size, tick;
+  unsigned char *bytes, *data, *disk;
+  uint64_t size, data_size;
 };
 
 struct course {
   struct campaign *c;
   const struct workload *w;
+  struct recipe_image *image;   /* what it all began with */
   uint64_t seed;
   struct guest guest;
   struct verifier verifier;
@@ -34,19 +35,34 @@ struct course {
   unsigned nr_crashes, max_crashes;
 };
 
+static void *
+copy_of (const void *bytes, uint64_t size)
+{
+  void *const p = malloc (size);
+
+  REQUIRE (p != NULL);
+  memcpy (p, bytes, size);
+  return p;
+}
+
+static void
+crash_free (struct crash *crash)
+{
+  free (crash->bytes);
+  free (crash->data);
+  free (crash->disk);
+}
+
 static void
 set_aside (struct crash *crash, const struct state *state,
            const unsigned char *disk, uint64_t disk_size)
 {
-  free (crash->bytes);
-  free (crash->disk);
-  crash->bytes = malloc (state->size);
-  crash->disk = malloc (disk_size);
-  REQUIRE (crash->bytes != NULL && crash->disk != NULL);
-  memcpy (crash->bytes, state->bytes, state->size);
-  memcpy (crash->disk, disk, disk_size);
-  crash->size = state->size;
-  crash->tick = state->tick;
+  crash_free (crash);
+  *crash = (struct crash) {
+    .bytes = copy_of (state->bytes, state->size), .size = state->size,
+    .data = state->data ? copy_of (state->data, state->data_size) : NULL,
+    .data_size = state->data_size, .disk = copy_of (disk, disk_size),
+  };
 }
 
 /* Each state has the same chance to be one of those that are kept. */
@@ -70,8 +86,7 @@ look (void *opaque, const struct state *state)
 }
 
 static void
-run_course (struct course *course, const void *image, uint64_t size,
-            const unsigned char *disk)
+run_course (struct course *course, const struct guest_files *files)
 {
   struct campaign *const c = course->c;
   struct guest *const g = &course->guest;
@@ -85,10 +100,10 @@ run_course (struct course *course, const void *image, uint64_t size,
   struct fsck before;
   bool ended;
 
-  fsck_image (image, size, &before);
+  fsck_image (files->image, files->size, &before);
   /* It could not be repaired then, and not be written to. */
   before.dirty = before.dirty && w->host.flaky > 0;
-  guest_init (g, w, course->seed, image, size, disk);
+  guest_init (g, w, course->seed, files);
   host_record (&g->host);
   guest_open (g);
   guest_run (g);
@@ -96,13 +111,14 @@ run_course (struct course *course, const void *image, uint64_t size,
   guest_read_all (g);
   ended = guest_close (g, true);
   CHECK (ended || w->host.bad_flush);
-  verifier_init (v, &g->ledger, w->name);
+  verifier_init (v, &g->ledger, w->name, course->image, &w->recipe);
   v->qemu_percent = c->qemu_percent;
   v->read_percent = c->read_percent;
   v->quiet = c->quiet;
   end = (struct state) {
     .bytes = g->host.bytes, .size = g->host.size,
-    .tick = g->host.clock + 1, .how = "at the end",
+    .data = g->data.bytes, .data_size = g->data.size,
+    .tick = host_now (&g->host), .how = "at the end",
   };
   if (replay (&g->host, &spec, look, course) && ended)
     verifier_look_at_end (v, &end, &before);
@@ -118,13 +134,18 @@ run_course (struct course *course, const void *image, uint64_t size,
 /* The guest comes back after a crash. */
 static void
 run_after (struct campaign *c, const struct workload *w, uint64_t seed,
-           const struct crash *crash)
+           const struct crash *crash, struct recipe_image *image)
 {
+  const struct guest_files files = {
+    .image = crash->bytes, .size = crash->size, .data = crash->data,
+    .data_size = crash->data_size, .disk = crash->disk,
+    .layers = &image->layers,
+  };
   struct course course = {
-    .c = c, .w = w, .seed = seed, .rng = { seed },
+    .c = c, .w = w, .image = image, .seed = seed, .rng = { seed },
   };
 
-  run_course (&course, crash->bytes, crash->size, crash->disk);
+  run_course (&course, &files);
 }
 
 void
@@ -136,9 +157,10 @@ campaign_run (struct campaign *c, const struct workload *w)
     .max_crashes = c->crashes < MAX_CRASHES ? c->crashes : MAX_CRASHES,
   };
   struct recipe_image image;
+  struct guest_files files;
 
   unit_context ("%s, seed %" PRIu64, w->name, c->seed);
-  if (w->recipe.compressed && !qcow2_has_zlib ())
+  if (!recipe_is_possible (&w->recipe))
     return;
   if (c->requests_percent != 0)
     scaled.requests = scaled.requests * c->requests_percent / 100 + 1;
@@ -147,15 +169,16 @@ campaign_run (struct campaign *c, const struct workload *w)
     recipe_free (&image);
     return;
   }
-  run_course (&course, image.bytes, image.size, image.disk);
+  files = guest_files_of (&image);
+  course.image = &image;
+  run_course (&course, &files);
   scaled.requests = scaled.requests / 4 + 1;
   for (unsigned i = 0; i < course.nr_crashes; ++i) {
     struct crash *const crash = &course.crashes[i];
 
     if (c->failures == 0)
-      run_after (c, &scaled, c->seed + 1000 + i, crash);
-    free (crash->bytes);
-    free (crash->disk);
+      run_after (c, &scaled, c->seed + 1000 + i, crash, &image);
+    crash_free (crash);
   }
   recipe_free (&image);
 }

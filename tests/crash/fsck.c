@@ -27,7 +27,7 @@
 #define REFTABLE_RESERVED UINT64_C (0x1ff)
 
 enum use {
-  FREE, HEADER, REFTABLE, REFBLOCK, L1, L2, SNAPSHOTS, BITMAPS, DATA,
+  FREE, HEADER, REFTABLE, REFBLOCK, L1, L2, SNAPSHOTS, BITMAPS, CRYPT, DATA,
 };
 
 struct walk {
@@ -35,7 +35,7 @@ struct walk {
   uint64_t size;
   struct fsck *ret;
   unsigned version, cluster_bits, refcount_bits;
-  bool extended;
+  bool extended, data_file;
   uint64_t cluster_size, nr_clusters;
   uint64_t l1_off, l1_size, reftable_off, reftable_clusters, disk_size;
   uint64_t incompatible;
@@ -166,17 +166,41 @@ check_bitmap (struct walk *w, uint64_t entry, uint64_t bitmap)
   if (entry & COMPRESSED ? bitmap != 0 : (alloc & zero) != 0)
     corrupt (w, "subclusters 0x%016" PRIx64 " of 0x%016" PRIx64, bitmap,
              entry);
-  if (!(entry & COMPRESSED) && (entry & OFFSET_MASK) == 0 && alloc != 0)
+  if (!(entry & COMPRESSED) && (entry & OFFSET_MASK) == 0 && alloc != 0 &&
+      !(w->data_file && (entry & COPIED)))
     corrupt (w, "subclusters 0x%016" PRIx64 " without a cluster", bitmap);
 }
 
+/* Where it lies on the disk; nothing of this file is referred to.  QEMU says
+ * COPIED always, and knows a cluster at offset 0 by it.
+ */
 static void
-walk_l2_entry (struct walk *w, uint64_t entry, uint64_t bitmap, bool active)
+check_data_entry (struct walk *w, uint64_t entry, uint64_t guest_off)
+{
+  const uint64_t off = entry & OFFSET_MASK;
+
+  if (entry & COMPRESSED)
+    corrupt (w, "L2 entry 0x%016" PRIx64 ": compressed, with a data file",
+             entry);
+  else if (off != guest_off && (off != 0 || (entry & COPIED)))
+    corrupt (w, "L2 entry 0x%016" PRIx64 " of 0x%" PRIx64 ": in another place "
+             "of the data file", entry, guest_off);
+  else if (off != 0 && !(entry & COPIED))
+    corrupt (w, "L2 entry 0x%016" PRIx64 ": not COPIED", entry);
+}
+
+static void
+walk_l2_entry (struct walk *w, uint64_t entry, uint64_t bitmap, bool active,
+               uint64_t guest_off)
 {
   const uint64_t off = entry & OFFSET_MASK;
 
   if (w->extended)
     check_bitmap (w, entry, bitmap);
+  if (w->data_file) {
+    check_data_entry (w, entry, guest_off);
+    return;
+  }
   if (entry & COMPRESSED) {
     walk_compressed (w, entry);
     return;
@@ -197,7 +221,7 @@ walk_l2_entry (struct walk *w, uint64_t entry, uint64_t bitmap, bool active)
 }
 
 static void
-walk_l2 (struct walk *w, uint64_t off, bool active)
+walk_l2 (struct walk *w, uint64_t off, bool active, uint64_t guest_off)
 {
   const unsigned step = w->extended ? 16 : 8;
 
@@ -207,7 +231,8 @@ walk_l2 (struct walk *w, uint64_t off, bool active)
     const uint64_t bitmap = w->extended ? load (w, off + i + 8, 8) : 0;
 
     if ((entry | bitmap) != 0)
-      walk_l2_entry (w, entry, bitmap, active);
+      walk_l2_entry (w, entry, bitmap, active,
+                     guest_off + (i / step << w->cluster_bits));
   }
 }
 
@@ -234,7 +259,9 @@ walk_l1 (struct walk *w, uint64_t l1_off, uint64_t l1_size, bool active)
     else if (refer (w, off, w->cluster_size, L2, "L2 table")) {
       if (active)
         check_copied (w, entry, off, "L1");
-      walk_l2 (w, off, active);
+      walk_l2 (w, off, active,
+               i * (w->cluster_size / (w->extended ? 16 : 8)) <<
+               w->cluster_bits);
     }
   }
 }
@@ -316,6 +343,10 @@ walk_extensions (struct walk *w)
       break;
     if (type == 0x23852875 && (autoclear & 1))
       walk_bitmaps (w, at + 8);
+    /* What is in there is not looked at, since it never changes. */
+    if (type == 0x0537be77)
+      refer (w, load (w, at + 8, 8), load (w, at + 16, 8), CRYPT,
+             "encryption header");
     at += 8 + ((len + 7) & ~UINT64_C (7));
   }
 }
@@ -418,6 +449,7 @@ read_header (struct walk *w)
     w->incompatible = load (w, 72, 8);
     w->refcount_bits = load (w, 96, 4) <= 6 ? 1u << load (w, 96, 4) : 0;
     w->extended = w->incompatible & 16;
+    w->data_file = w->incompatible & 4;
     w->ret->dirty = w->incompatible & 1;
   }
   if (w->refcount_bits == 0 || w->reftable_clusters > w->nr_clusters) {

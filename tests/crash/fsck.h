@@ -7,7 +7,8 @@
  * to be run on each of a hundred thousand states.
  *
  * Knows versions 2 and 3, every width of refcounts, extended L2 tables,
- * snapshots, bitmaps and compressed clusters; not encryption or data files.
+ * snapshots, bitmaps, compressed clusters, the header of encryption, and
+ * entries that lead to a data file.
  */
 #ifndef CRASH_FSCK_H
 #define CRASH_FSCK_H

@@ -151,7 +151,9 @@ do_zero (struct guest *g, struct range range, bool fua, unsigned flags)
               succeeded (g, r, &err));
 }
 
-/* Whole clusters of the range, where the last one ends with the disk. */
+/* Whole clusters of the range, where the last one ends with the disk, as far
+ * as they can be trimmed.
+ */
 static struct range
 whole_clusters (const struct guest *g, struct range range)
 {
@@ -161,6 +163,8 @@ whole_clusters (const struct guest *g, struct range range)
   if (end < g->ledger.nr_sectors)
     end -= end % cluster;
   range.sector = (range.sector + cluster - 1) / cluster * cluster;
+  if (range.sector < g->stuck)
+    range.sector = g->stuck;
   range.count = end > range.sector ? end - range.sector : 0;
   return range;
 }
@@ -299,12 +303,73 @@ guest_read_all (struct guest *g)
 
 /* ---- Life -------------------------------------------------------------- */
 
+struct guest_files
+guest_files_of (struct recipe_image *image)
+{
+  return (struct guest_files) {
+    .image = image->bytes, .size = image->size, .data = image->data,
+    .data_size = image->data_size, .disk = image->disk,
+    .layers = &image->layers,
+  };
+}
+
+void
+guest_init_data (struct host *h, const struct workload *w, const void *data,
+                 uint64_t size)
+{
+  const uint64_t unit = UINT64_C (64) << 10;
+  struct host_spec spec = w->host;
+  unsigned char *bytes;
+
+  /* Any thread may use it at any time; it grows further than the disk does,
+   * or there is something else behind that.
+   */
+  spec.in_turn = false;
+  spec.capacity = (w->recipe.disk_size + 2 * unit - 1) / unit * unit;
+  if (spec.capacity < size)
+    spec.capacity = size;
+  bytes = calloc (1, spec.capacity);
+  REQUIRE (bytes != NULL);
+  memcpy (bytes, data, size);
+  host_init (h, &spec, bytes, spec.grows || size > w->recipe.disk_size ?
+             size : w->recipe.disk_size);
+  h->random = 4711;
+  free (bytes);
+}
+
+static void
+note_initial (struct guest *g, uint64_t sector, uint32_t id)
+{
+  REQUIRE (id != TAG_FOREIGN);
+  ledger_initial (&g->ledger, sector, id);
+  if (id >= g->ledger.next_id)
+    g->ledger.next_id = id + 1;
+}
+
+static void
+init_ledger (struct guest *g, const unsigned char *disk, uint64_t nr_sectors)
+{
+  ledger_init (&g->ledger, nr_sectors);
+  for (uint64_t i = 0; i < nr_sectors; ++i) {
+    const uint32_t id = tag_read (disk + i * SECTOR, i);
+
+    note_initial (g, i, id);
+    /* After a crash there may be a write whose entry, which comes later, says
+     * that there are zeros.
+     */
+    if (g->w->recipe.data_raw) {
+      const uint32_t raw = tag_read (g->data.bytes + i * SECTOR, i);
+
+      if (raw != id && CHECK_EQ (id, TAG_ZERO))
+        note_initial (g, i, raw);
+    }
+  }
+}
+
 void
 guest_init (struct guest *g, const struct workload *w, uint64_t seed,
-            const void *image, uint64_t size, const unsigned char *disk)
+            const struct guest_files *files)
 {
-  const uint64_t nr_sectors = w->recipe.disk_size / SECTOR;
-
   memset (g, 0, sizeof *g);
   g->w = w;
   g->seed = seed;
@@ -312,35 +377,55 @@ guest_init (struct guest *g, const struct workload *w, uint64_t seed,
     g->tolerated |= 1u << QCOW2_ERR_NO_SPACE;
   if (w->host.flaky || w->host.bad_flush)
     g->tolerated |= 1u << QCOW2_ERR_IO;
-  host_init (&g->host, &w->host, image, size);
-  ledger_init (&g->ledger, nr_sectors);
-  for (uint64_t i = 0; i < nr_sectors; ++i) {
-    const uint32_t id = tag_read (disk + i * SECTOR, i);
-
-    REQUIRE (id != TAG_FOREIGN);
-    ledger_initial (&g->ledger, i, id);
-    if (id >= g->ledger.next_id)
-      g->ledger.next_id = id + 1;
+  host_init (&g->host, &w->host, files->image, files->size);
+  g->attach.layers = files->layers;
+  if (files->data != NULL) {
+    guest_init_data (&g->data, w, files->data, files->data_size);
+    host_join (&g->host, &g->data);
+    g->attach.data = &g->data.io;
+    /* One of the two. */
+    if (seed % 2)
+      g->host.spec.bad_flush = 0;
+    else
+      g->data.spec.bad_flush = 0;
   }
+  init_ledger (g, files->disk, w->recipe.disk_size / SECTOR);
 }
 
 void
 guest_free (struct guest *g)
 {
+  if (g->host.data != NULL)
+    host_free (&g->data);
   host_free (&g->host);
   ledger_free (&g->ledger);
+}
+
+/* An entry of version 2 cannot say that a cluster does not read as what is
+ * below, which it does up to this sector.
+ */
+static uint64_t
+stuck_until (const struct guest *g)
+{
+  const struct recipe *const below = g->w->recipe.below;
+  const uint64_t cluster = UINT64_C (1) << g->w->recipe.cluster_bits;
+
+  if (below == NULL || qcow2_get_info (g->image)->version > 2)
+    return 0;
+  return (below->disk_size + cluster - 1) / cluster * cluster / SECTOR;
 }
 
 void
 guest_open (struct guest *g)
 {
-  const struct qcow2_options options = {
+  struct qcow2_options options = {
     .writable = true, .discard = g->w->discard,
     .cache_size = g->w->cache_size,
     .overlap_check = QCOW2_OVERLAP_ALL,
   };
   struct qcow2_error err;
 
+  attach_options (&g->attach, &options);
   host_reopen (&g->host);
   g->image = qcow2_open (&g->host.io, &options, &err);
   if (!unit_check (g->image != NULL, __FILE__, __LINE__, "%s: %s",
@@ -350,6 +435,7 @@ guest_open (struct guest *g)
                    "%s: read-only: %s", g->w->name,
                    qcow2_get_info (g->image)->why_read_only))
     exit (unit_finish ());
+  g->stuck = stuck_until (g);
 }
 
 bool

@@ -34,10 +34,23 @@ struct workload {
   bool may_fill;                /* that there is no space is no failure */
 };
 
+/* What a guest begins with. */
+struct guest_files {
+  const void *image;
+  uint64_t size;
+  const void *data;             /* the data file; NULL: there is none */
+  uint64_t data_size;
+  const unsigned char *disk;    /* what they hold, sector by sector */
+  struct layers *layers;        /* below; not the guest's */
+};
+
 struct guest {
   const struct workload *w;
   uint64_t seed;
   struct host host;
+  struct host data;             /* joined to it, if there is a data file */
+  struct attach attach;
+  uint64_t stuck;               /* sectors before this cannot be trimmed */
   struct ledger ledger;
   struct qcow2_image *image;
   /* Errors of these kinds (1 << kind) are no failures of the test. */
@@ -46,10 +59,13 @@ struct guest {
   uint64_t next_sequential;
 };
 
-/* The disk holds, sector by sector, what 'disk' holds. */
+/* The files are copied, but not the layers. */
 extern void guest_init (struct guest *g, const struct workload *w,
-                        uint64_t seed, const void *image, uint64_t size,
-                        const unsigned char *disk);
+                        uint64_t seed, const struct guest_files *files);
+extern struct guest_files guest_files_of (struct recipe_image *image);
+/* Where a data file lies beside such an image; it is copied. */
+extern void guest_init_data (struct host *h, const struct workload *w,
+                             const void *data, uint64_t size);
 extern void guest_free (struct guest *g);
 
 /* Opens the image for writing. */

@@ -6,6 +6,9 @@
  *           happens to the bytes at the moment in which its end is written
  *           down: so the order of the ends is the order in which the file
  *           has changed.  In between the lock is free, others begin and end.
+ *           Two files have one clock, which moves for each begin and end of
+ *           either: so it is known what had ended in one of them before
+ *           something in the other began.
  * Locks     host.lock, a leaf.
  */
 #include "config.h"
@@ -26,12 +29,13 @@
 uint64_t
 host_tick (struct host *h)
 {
-  uint64_t tick;
+  return atomic_fetch_add (h->clock, 1) + 1;
+}
 
-  pthread_mutex_lock (&h->lock);
-  tick = ++h->clock;
-  pthread_mutex_unlock (&h->lock);
-  return tick;
+uint64_t
+host_now (const struct host *h)
+{
+  return atomic_load (h->clock) + 1;
 }
 
 static uint64_t
@@ -94,7 +98,8 @@ log_begin_locked (struct host *h, const struct host_op *op)
 
   REQUIRE (entry != NULL);
   *entry = *op;
-  entry->start = ++h->clock;
+  entry->file = h->file;
+  entry->start = host_tick (h);
   entry->end = TICK_NEVER;
   if (h->nr_log == h->log_room) {
     h->log_room = h->log_room ? 2 * h->log_room : 256;
@@ -125,7 +130,8 @@ host_record (struct host *h)
   REQUIRE (h->initial != NULL);
   memcpy (h->initial, h->bytes, h->spec.capacity);
   h->initial_size = h->size;
-  h->recorded_from = h->clock;
+  if (h->data != NULL)
+    host_record (h->data);
 }
 
 /* ---- Operations -------------------------------------------------------- */
@@ -188,7 +194,7 @@ static void
 leave_locked (struct host *h, struct host_op *entry)
 {
   if (entry != NULL)
-    entry->end = ++h->clock;
+    entry->end = host_tick (h);
   h->inside--;
 }
 
@@ -403,7 +409,8 @@ host_init (struct host *h, const struct host_spec *spec, const void *image,
     size = h->spec.capacity;
   }
   h->size = h->initial_size = size;
-  h->clock = 1;
+  h->own_clock = 1;
+  h->clock = &h->own_clock;
   h->ops = (struct qcow2_io_ops) {
     .pread = host_pread,
     .extents = spec->holes ? host_extents : NULL,
@@ -428,6 +435,16 @@ void
 host_reopen (struct host *h)
 {
   h->io.size = h->size;
+  if (h->data != NULL)
+    host_reopen (h->data);
+}
+
+void
+host_join (struct host *h, struct host *data)
+{
+  data->clock = &h->own_clock;
+  data->file = 1;
+  h->data = data;
 }
 
 void
@@ -459,6 +476,8 @@ host_steady (struct host *h)
   pthread_mutex_lock (&h->lock);
   h->spec.flaky = 0;
   pthread_mutex_unlock (&h->lock);
+  if (h->data != NULL)
+    host_steady (h->data);
 }
 
 void

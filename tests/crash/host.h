@@ -38,6 +38,7 @@ struct host_op {
   unsigned char *data;          /* what is there afterwards; NULL: zeros */
   uint64_t start, end;          /* ticks; end is TICK_NEVER while it runs */
   bool failed;                  /* a flush: see replay.c */
+  unsigned file;                /* 1: of a data file, see host_join */
 };
 
 /* What becomes of trimmed bytes. */
@@ -66,16 +67,19 @@ struct host {
   struct qcow2_io_ops ops;
   struct host_spec spec;
 
+  _Atomic uint64_t own_clock, *clock;   /* that, or the image file's */
+  struct host *data;            /* of an image file: see host_join */
+
   pthread_mutex_t lock;         /* of all below */
   unsigned char *bytes;         /* spec.capacity of them */
   uint64_t size;
-  uint64_t clock;
+  unsigned file;
   uint64_t random;
   unsigned inside;              /* operations running */
 
   bool record;
   unsigned char *initial;       /* the bytes when recording began */
-  uint64_t initial_size, recorded_from;
+  uint64_t initial_size;
   struct host_op **log;         /* in the order of their begin */
   size_t nr_log, log_room;
 
@@ -95,14 +99,21 @@ extern void host_init (struct host *h, const struct host_spec *spec,
                        const void *image, uint64_t size);
 extern void host_free (struct host *h);
 
+/* They are one image's file and its data file, with one clock for both logs,
+ * and are recorded, opened again and made steady together.  Before any of
+ * that; 'data' must stay where it is.
+ */
+extern void host_join (struct host *h, struct host *data);
+
 /* A new way to the file: it is as large as it is now.  Before each opening. */
 extern void host_reopen (struct host *h);
 
 /* Log everything from now on; forgets what was in the log. */
 extern void host_record (struct host *h);
 
-/* The next tick. */
+/* The next tick; and one that is later than all so far. */
 extern uint64_t host_tick (struct host *h);
+extern uint64_t host_now (const struct host *h);
 
 /* From now on; 'at' = 0: nothing fails. */
 extern void host_fail (struct host *h, unsigned kinds, unsigned long at,

@@ -25,10 +25,12 @@
 
 #define NR_THREADS 3
 #define QUEUE 8
+#define MAX_TRIES 200
 
 struct job {
-  unsigned char *bytes, *disk;
-  uint64_t size, disk_size;
+  unsigned char *bytes, *data, *disk;
+  uint64_t size, data_size, disk_size;
+  char options[256];
   enum qemu_want want;
   char what[256];
 };
@@ -128,6 +130,42 @@ qemu_run (int expect, const char *fmt, ...)
     show (log);
 }
 
+void
+qemu_insist (const char *fmt, ...)
+{
+  char command[2048], log[160];
+  va_list args;
+  int status = 0;
+
+  va_start (args, fmt);
+  run_in_folder (command, sizeof command, fmt, args);
+  va_end (args);
+  qemu_path (log, sizeof log, "log");
+  for (unsigned i = 0; i < MAX_TRIES; ++i) {
+    status = spawn (command, log);
+    if (status == 0)
+      return;
+    usleep (1000);
+  }
+  show (log);
+  unit_check (false, __FILE__, __LINE__, "exit status %d: %s", status,
+              command);
+}
+
+const char *
+qemu_image (char *buf, size_t len, const char *name, const char *options,
+            const char *data)
+{
+  const int n =
+    snprintf (buf, len, QEMU_OBJECT " --image-opts driver=qcow2,"
+              "file.filename=%s%s%s%s", name, options,
+              data ? ",data-file.driver=file,data-file.filename=" : "",
+              data ? data : "");
+
+  REQUIRE ((size_t) n < len);
+  return buf;
+}
+
 /* ---- Files ------------------------------------------------------------- */
 
 static void
@@ -183,6 +221,12 @@ failed (const struct job *job, const char *image, const char *log,
     snprintf (kept, sizeof kept, "%s/qemu-%d-%u.qcow2", dir, (int) getpid (),
               nr_kept++);
     save (kept, job->bytes, job->size);
+    if (job->data != NULL) {
+      char data[600];
+
+      snprintf (data, sizeof data, "%s.data", kept);
+      save (data, job->data, job->data_size);
+    }
   }
   pthread_mutex_unlock (&lock);
   (void) image;
@@ -191,40 +235,57 @@ failed (const struct job *job, const char *image, const char *log,
   show (log);
 }
 
+/* Where a job's files are. */
+struct paths {
+  char image[160], data[160], raw[160], log[160];
+  char target[QEMU_IMAGE];
+};
+
 static void
-compare (const struct job *job, const char *image, const char *raw,
-         const char *log)
+save_files (const struct job *job, struct paths *p, unsigned nr)
+{
+  snprintf (p->image, sizeof p->image, "%s/job-%u.qcow2", folder, nr);
+  snprintf (p->data, sizeof p->data, "%s/job-%u.data", folder, nr);
+  snprintf (p->raw, sizeof p->raw, "%s/job-%u.raw", folder, nr);
+  snprintf (p->log, sizeof p->log, "%s/job-%u.log", folder, nr);
+  qemu_image (p->target, sizeof p->target, p->image, job->options,
+              job->data ? p->data : NULL);
+  save (p->image, job->bytes, job->size);
+  if (job->data != NULL)
+    save (p->data, job->data, job->data_size);
+}
+
+static void
+compare (const struct job *job, const struct paths *p)
 {
   char command[1024];
   int status;
 
-  save (raw, job->disk, job->disk_size);
+  save (p->raw, job->disk, job->disk_size);
   snprintf (command, sizeof command,
-            "exec qemu-img compare -f qcow2 -F raw '%s' '%s'", image, raw);
-  status = spawn (command, log);
+            "exec qemu-img compare %s driver=raw,file.filename=%s",
+            p->target, p->raw);
+  status = spawn (command, p->log);
   if (!CHECK (status == 0))
-    failed (job, image, log, "compare", status);
+    failed (job, p->image, p->log, "compare", status);
 }
 
 static void
 run_job (const struct job *job, unsigned nr)
 {
-  char image[256], raw[256], log[256], command[1024];
+  char command[2048];
+  struct paths p;
   int status;
 
-  snprintf (image, sizeof image, "%s/job-%u.qcow2", folder, nr);
-  snprintf (raw, sizeof raw, "%s/job-%u.raw", folder, nr);
-  snprintf (log, sizeof log, "%s/job-%u.log", folder, nr);
-  save (image, job->bytes, job->size);
+  save_files (job, &p, nr);
   if (job->disk != NULL)
-    compare (job, image, raw, log);
-  snprintf (command, sizeof command, "%sexec qemu-img check -f qcow2 '%s'",
-            "", image);
+    compare (job, &p);
+  snprintf (command, sizeof command, "exec qemu-img check %s", p.target);
   if (job->want == QEMU_REPAIRED)
     snprintf (command, sizeof command,
-              "qemu-img check -r all -f qcow2 '%s'; "
-              "exec qemu-img check -f qcow2 '%s'", image, image);
-  status = spawn (command, log);
+              "qemu-img check -r all %s; exec qemu-img check %s", p.target,
+              p.target);
+  status = spawn (command, p.log);
   switch (job->want) {
   case QEMU_SOUND:
     status = status == 3 ? 0 : status;
@@ -237,10 +298,10 @@ run_job (const struct job *job, unsigned nr)
     break;
   }
   if (!CHECK (status == 0))
-    failed (job, image, log, "check", status);
+    failed (job, p.image, p.log, "check", status);
   /* What was repaired reads as before. */
   else if (job->disk != NULL && job->want == QEMU_REPAIRED)
-    compare (job, image, raw, log);
+    compare (job, &p);
 }
 
 static void *
@@ -264,6 +325,7 @@ work (void *arg)
     pthread_mutex_unlock (&lock);
     run_job (job, nr);
     free (job->bytes);
+    free (job->data);
     free (job->disk);
     free (job);
     pthread_mutex_lock (&lock);
@@ -285,7 +347,8 @@ copy_of (const void *bytes, uint64_t size)
 }
 
 void
-qemu_submit (const void *bytes, uint64_t size, enum qemu_want want,
+qemu_submit (const void *bytes, uint64_t size,
+             const struct qemu_files *files, enum qemu_want want,
              const void *disk, uint64_t disk_size, const char *what)
 {
   struct job *const job = calloc (1, sizeof *job);
@@ -293,6 +356,12 @@ qemu_submit (const void *bytes, uint64_t size, enum qemu_want want,
   REQUIRE (job != NULL);
   job->bytes = copy_of (bytes, size);
   job->size = size;
+  if (files != NULL) {
+    snprintf (job->options, sizeof job->options, "%s", files->options);
+    if (files->data != NULL)
+      job->data = copy_of (files->data, files->data_size);
+    job->data_size = files->data_size;
+  }
   job->want = want;
   if (disk != NULL)
     job->disk = copy_of (disk, disk_size);

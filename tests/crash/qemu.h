@@ -23,6 +23,11 @@ extern void qemu_path (char *buf, size_t len, const char *name);
  */
 extern void qemu_run (int expect, const char *fmt, ...)
   __attribute__ ((__format__ (printf, 2, 3)));
+/* The same until it does; some commands of QEMU fail now and then on a busy
+ * machine.
+ */
+extern void qemu_insist (const char *fmt, ...)
+  __attribute__ ((__format__ (printf, 1, 2)));
 /* The same; returns the exit status. */
 extern int qemu_status (const char *fmt, ...)
   __attribute__ ((__format__ (printf, 1, 2)));
@@ -30,6 +35,30 @@ extern int qemu_status (const char *fmt, ...)
 /* The bytes of a file in the folder; to be freed. */
 extern unsigned char *qemu_load (const char *name, uint64_t *ret_size);
 extern void qemu_save (const char *name, const void *bytes, uint64_t size);
+
+/* ---- Other files ---------------------------------------------------------- */
+
+/* What QEMU needs beside the image; backing files it finds in the folder. */
+struct qemu_files {
+  const char *options;          /* ",NAME=VALUE..." of --image-opts */
+  const void *data;             /* the data file, NULL: there is none */
+  uint64_t data_size;
+};
+
+/* The passphrase of all that is encrypted, and the name of the object that
+ * tells it to QEMU.
+ */
+#define QEMU_PASSPHRASE "crash"
+#define QEMU_SECRET "secret0"
+#define QEMU_OBJECT                                                           \
+  "--object secret,id=" QEMU_SECRET ",data=" QEMU_PASSPHRASE
+
+/* Arguments of any of QEMU's programs: the image of that name in the folder,
+ * with those options, and that data file if it is not NULL.
+ */
+extern const char *qemu_image (char *buf, size_t len, const char *name,
+                               const char *options, const char *data);
+#define QEMU_IMAGE 640          /* bytes that are enough for it */
 
 /* ---- In the background -------------------------------------------------- */
 
@@ -40,11 +69,13 @@ enum qemu_want {
   QEMU_CORRUPT,                 /* check exits with 1 or 2 */
 };
 
-/* Check a copy of these bytes, and compare what QEMU reads as the disk with
- * 'disk' if that is not NULL.  A failure is a failed CHECK with 'what' in
+/* Check a copy of these bytes, with a copy of files->data if 'files' is not
+ * NULL, and compare what QEMU reads as the disk with 'disk' if that is not
+ * NULL.  A failure is a failed CHECK with 'what' in
  * it; the image is then kept.
  */
 extern void qemu_submit (const void *bytes, uint64_t size,
+                         const struct qemu_files *files,
                          enum qemu_want want, const void *disk,
                          uint64_t disk_size, const char *what);
 /* Until all have been done. */

@@ -4,10 +4,16 @@
 #ifndef CRASH_RECIPE_H
 #define CRASH_RECIPE_H
 
+#include "layers.h"
+
+#include "qcow2.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What sectors hold that are filled: this write (tag.h). */
+/* What sectors hold that are filled: this write (tag.h); of the backing file
+ * the next, and so on.
+ */
 #define RECIPE_ID 1u
 
 struct recipe {
@@ -22,6 +28,15 @@ struct recipe {
   bool bitmap;                  /* a persistent one */
   bool autoclear;               /* a feature bit that nobody knows */
   bool no_tail;                 /* no clusters of zeros at the file's end */
+  enum qcow2_encryption encryption;
+  bool data_file;
+  bool data_raw;                /* it must equal the disk */
+  bool data_short;              /* and ends where the last filled cluster
+                                   does */
+  const struct recipe *below;   /* the backing file; NULL: there is none */
+  bool raw;                     /* of a backing file: it is no image; of the
+                                   above disk_size, which need not be a
+                                   multiple of 512, and fill_percent count */
 };
 
 struct recipe_image {
@@ -31,11 +46,22 @@ struct recipe_image {
   unsigned char *disk;
   unsigned char *snapshot;      /* what the disk was when they were taken */
   uint64_t disk_size;
+  unsigned char *data;          /* the data file; NULL: there is none */
+  uint64_t data_size;
+  struct layers layers;         /* below it, also in the folder of qemu.h */
+  char qemu_options[256];       /* for QEMU to open a copy of the image: see
+                                   struct qemu_files */
 };
 
-/* qemu_init first.  The same bytes each time, but for dates. */
+/* qemu_init first.  The same bytes each time, but for dates and what is
+ * encrypted.  The struct must stay where it is.
+ */
 extern void recipe_make (struct recipe_image *image, const struct recipe *r,
                          uint64_t seed);
+/* Waits until QEMU has looked at what needs the layers. */
 extern void recipe_free (struct recipe_image *image);
+
+/* Whether there is all that it needs to be made and opened. */
+extern bool recipe_is_possible (const struct recipe *r);
 
 #endif /* CRASH_RECIPE_H */

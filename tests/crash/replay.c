@@ -3,7 +3,7 @@
  *
  * Owns      the rule of what a crash may leave behind:
  *           - an operation that had ended before a flush began, which has
- *             ended since, is there;
+ *             ended since, is there, if it was a flush of the same file;
  *           - any other that has begun may be there, or not, or some of its
  *             sectors of 512 bytes: these are never torn;
  *           - what a flush that failed should have made durable has been
@@ -15,7 +15,9 @@
  *           operation that was under way, whole and torn.  Before a flush
  *           ends come subsets of all that is not durable: all of them if
  *           there are few operations; else by kind of metadata, without
- *           one, with only one, and random ones.
+ *           one, with only one, and random ones.  A state is a pair of files
+ *           if there is a data file: each has its own 'base', and what is not
+ *           durable of both is one list.
  *           The hash of a state is the sum of its sectors' hashes.
  * Does not  look at what is in the states.
  */
@@ -33,8 +35,20 @@ struct event {
   bool end;
 };
 
+/* What the two files have each. */
+struct file {
+  const struct host *h;         /* NULL: there is no such file */
+  unsigned char *base, *scratch;
+  uint64_t base_size, scratch_size;
+  uint64_t doubtful;            /* never durable: what had ended before */
+  uint32_t *touched;            /* sectors in which they differ */
+  size_t nr_touched, touched_room;
+};
+
+#define NR_FILES 2
+
 struct replayer {
-  const struct host *h;
+  const struct host *h;         /* the image's */
   const struct replay_spec *spec;
   state_fn fn;
   void *opaque;
@@ -44,14 +58,11 @@ struct replayer {
   struct event *events;
   size_t nr_events;
   struct host_op **pending;     /* begun, not durable; by end */
-  uint64_t doubtful;            /* never durable: what had ended before */
   size_t nr_pending;
   unsigned char *choice;        /* of each: what a state has of it */
 
-  unsigned char *base, *scratch;
-  uint64_t base_size, scratch_size, hash;
-  uint32_t *touched;            /* sectors in which they differ */
-  size_t nr_touched, touched_room;
+  struct file files[NR_FILES];
+  uint64_t hash;
   char how[200];
 };
 
@@ -60,9 +71,12 @@ struct replayer {
 enum choice { NOTHING, ALL, TORN };
 
 static uint64_t
-hash_sector (const unsigned char *bytes, uint64_t sector)
+hash_sector (const struct file *f, const unsigned char *bytes,
+             uint64_t sector)
 {
-  uint64_t h = sector * UINT64_C (0x9e3779b97f4a7c15), any = 0;
+  uint64_t h =
+    (sector + ((uint64_t) f->h->file << 40)) * UINT64_C (0x9e3779b97f4a7c15);
+  uint64_t any = 0;
 
   for (unsigned i = 0; i < SECTOR; i += 8) {
     uint64_t v;
@@ -76,35 +90,35 @@ hash_sector (const unsigned char *bytes, uint64_t sector)
 }
 
 static void
-touch (struct replayer *r, uint64_t sector)
+touch (struct file *f, uint64_t sector)
 {
-  if (r->nr_touched == r->touched_room) {
-    r->touched_room = r->touched_room ? 2 * r->touched_room : 1024;
-    r->touched = realloc (r->touched,
-                          r->touched_room * sizeof *r->touched);
-    REQUIRE (r->touched != NULL);
+  if (f->nr_touched == f->touched_room) {
+    f->touched_room = f->touched_room ? 2 * f->touched_room : 1024;
+    f->touched = realloc (f->touched, f->touched_room * sizeof *f->touched);
+    REQUIRE (f->touched != NULL);
   }
-  r->touched[r->nr_touched++] = (uint32_t) sector;
+  f->touched[f->nr_touched++] = (uint32_t) sector;
 }
 
 /* The part of [host_off, +len) that lies in one sector; data NULL: zeros. */
 static void
-put_sector (struct replayer *r, uint64_t host_off, uint64_t len,
-            const unsigned char *data)
+put_sector (struct replayer *r, struct file *f, uint64_t host_off,
+            uint64_t len, const unsigned char *data)
 {
   const uint64_t sector = host_off / SECTOR;
 
-  touch (r, sector);
-  r->hash -= hash_sector (r->scratch, sector);
+  touch (f, sector);
+  r->hash -= hash_sector (f, f->scratch, sector);
   if (data != NULL)
-    memcpy (r->scratch + host_off, data, len);
+    memcpy (f->scratch + host_off, data, len);
   else
-    memset (r->scratch + host_off, 0, len);
-  r->hash += hash_sector (r->scratch, sector);
+    memset (f->scratch + host_off, 0, len);
+  r->hash += hash_sector (f, f->scratch, sector);
 }
 
 static void
-put_range (struct replayer *r, const struct host_op *op, enum choice choice)
+put_range (struct replayer *r, struct file *f, const struct host_op *op,
+           enum choice choice)
 {
   const uint64_t end = op->host_off + op->len;
   /* Torn: a beginning, an end, or sectors here and there. */
@@ -119,37 +133,39 @@ put_range (struct replayer *r, const struct host_op *op, enum choice choice)
                            how % 4 == 1 ? at <= edge :
                            rng_next (&r->rng) % 2))
       continue;
-    put_sector (r, at, next - at,
+    put_sector (r, f, at, next - at,
                 op->data ? op->data + (at - op->host_off) : NULL);
-    if (r->scratch_size < next)
-      r->scratch_size = next;
+    if (f->scratch_size < next)
+      f->scratch_size = next;
   }
 }
 
 static void
 put (struct replayer *r, const struct host_op *op, enum choice choice)
 {
+  struct file *const f = &r->files[op->file];
+
   if (choice == NOTHING)
     return;
   switch (op->kind) {
   case HOST_WRITE:
   case HOST_ZERO:
   case HOST_TRIM:
-    put_range (r, op, choice);
+    put_range (r, f, op, choice);
     break;
   case HOST_GROW:
-    if (r->scratch_size < op->host_off)
-      r->scratch_size = op->host_off;
+    if (f->scratch_size < op->host_off)
+      f->scratch_size = op->host_off;
     break;
   case HOST_CUT:
-    if (r->scratch_size > op->host_off) {
+    if (f->scratch_size > op->host_off) {
       const struct host_op rest = {
         .kind = HOST_ZERO, .host_off = op->host_off,
-        .len = r->scratch_size - op->host_off,
+        .len = f->scratch_size - op->host_off,
       };
 
-      put_range (r, &rest, ALL);
-      r->scratch_size = op->host_off;
+      put_range (r, f, &rest, ALL);
+      f->scratch_size = op->host_off;
     }
     break;
   case HOST_READ:
@@ -159,23 +175,24 @@ put (struct replayer *r, const struct host_op *op, enum choice choice)
 }
 
 static void
-take_back (struct replayer *r)
+take_back (struct replayer *r, struct file *f)
 {
-  for (size_t i = 0; i < r->nr_touched; ++i) {
-    const uint64_t sector = r->touched[i];
+  for (size_t i = 0; i < f->nr_touched; ++i) {
+    const uint64_t sector = f->touched[i];
 
-    r->hash -= hash_sector (r->scratch, sector);
-    memcpy (r->scratch + sector * SECTOR, r->base + sector * SECTOR, SECTOR);
-    r->hash += hash_sector (r->scratch, sector);
+    r->hash -= hash_sector (f, f->scratch, sector);
+    memcpy (f->scratch + sector * SECTOR, f->base + sector * SECTOR, SECTOR);
+    r->hash += hash_sector (f, f->scratch, sector);
   }
-  r->nr_touched = 0;
-  r->scratch_size = r->base_size;
+  f->nr_touched = 0;
+  f->scratch_size = f->base_size;
 }
 
 /* The state that r->choice describes. */
 static void
 emit (struct replayer *r, uint64_t tick, const char *what)
 {
+  const struct file *const image = &r->files[0], *const data = &r->files[1];
   struct state state;
   unsigned nr = 0;
 
@@ -189,13 +206,16 @@ emit (struct replayer *r, uint64_t tick, const char *what)
             "operations that are not durable", tick, what, nr,
             r->nr_pending);
   state = (struct state) {
-    .bytes = r->scratch, .size = r->scratch_size,
-    .hash = r->hash + r->scratch_size * UINT64_C (0x2545f4914f6cdd1d),
+    .bytes = image->scratch, .size = image->scratch_size,
+    .data = data->scratch, .data_size = data->scratch_size,
+    .hash = r->hash + image->scratch_size * UINT64_C (0x2545f4914f6cdd1d) +
+      data->scratch_size * UINT64_C (0xd6e8feb86659fd93),
     .tick = tick, .how = r->how,
   };
   if (!r->fn (r->opaque, &state))
     r->stopped = true;
-  take_back (r);
+  for (unsigned i = 0; i < NR_FILES; ++i)
+    take_back (r, &r->files[i]);
 }
 
 /* ---- Which states ------------------------------------------------------ */
@@ -207,10 +227,14 @@ choose_ended (struct replayer *r)
     r->choice[i] = r->pending[i]->end != TICK_NEVER ? ALL : NOTHING;
 }
 
-/* Something of its own: a class of writes, zeroing, trimming, the size. */
+/* Something of its own: a class of writes, zeroing, trimming, the size; and
+ * whatever is done to the data file.
+ */
 static unsigned
 group_of (const struct host_op *op)
 {
+  if (op->file != 0)
+    return QCOW2_IO_NR_CLASSES + 3;
   switch (op->kind) {
   case HOST_WRITE:
     return op->io_class;
@@ -296,19 +320,30 @@ by_tick (const void *a, const void *b)
 }
 
 static void
-list_events (struct replayer *r)
+list_file (struct replayer *r, const struct host *h)
 {
-  r->events = calloc (2 * r->h->nr_log + 1, sizeof *r->events);
-  r->pending = calloc (r->h->nr_log + 1, sizeof *r->pending);
-  r->choice = calloc (r->h->nr_log + 1, 1);
-  REQUIRE (r->events != NULL && r->pending != NULL && r->choice != NULL);
-  for (size_t i = 0; i < r->h->nr_log; ++i) {
-    struct host_op *const op = r->h->log[i];
+  for (size_t i = 0; i < h->nr_log; ++i) {
+    struct host_op *const op = h->log[i];
 
     REQUIRE (op->end != TICK_NEVER);
     r->events[r->nr_events++] = (struct event) { op->start, op, false };
     r->events[r->nr_events++] = (struct event) { op->end, op, true };
   }
+}
+
+static void
+list_events (struct replayer *r)
+{
+  size_t nr = 1;
+
+  for (unsigned i = 0; i < NR_FILES && r->files[i].h != NULL; ++i)
+    nr += r->files[i].h->nr_log;
+  r->events = calloc (2 * nr, sizeof *r->events);
+  r->pending = calloc (nr, sizeof *r->pending);
+  r->choice = calloc (nr, 1);
+  REQUIRE (r->events != NULL && r->pending != NULL && r->choice != NULL);
+  for (unsigned i = 0; i < NR_FILES && r->files[i].h != NULL; ++i)
+    list_file (r, r->files[i].h);
   qsort (r->events, r->nr_events, sizeof *r->events, by_tick);
 }
 
@@ -331,23 +366,26 @@ move_to_its_end (struct replayer *r, const struct host_op *op)
   r->pending[to] = moved;
 }
 
-/* A flush that began at 'start' has ended. */
+/* A flush of the file that began at 'start' has ended. */
 static void
-make_durable (struct replayer *r, uint64_t start)
+make_durable (struct replayer *r, struct file *f, uint64_t start)
 {
   size_t kept = 0;
 
-  for (size_t i = 0; i < r->nr_pending; ++i)
-    if (r->pending[i]->end < start && r->pending[i]->end > r->doubtful)
-      put (r, r->pending[i], ALL);
+  for (size_t i = 0; i < r->nr_pending; ++i) {
+    const struct host_op *const op = r->pending[i];
+
+    if (&r->files[op->file] == f && op->end < start && op->end > f->doubtful)
+      put (r, op, ALL);
     else
       r->pending[kept++] = r->pending[i];
+  }
   r->nr_pending = kept;
-  for (size_t i = 0; i < r->nr_touched; ++i)
-    memcpy (r->base + r->touched[i] * (size_t) SECTOR,
-            r->scratch + r->touched[i] * (size_t) SECTOR, SECTOR);
-  r->nr_touched = 0;
-  r->base_size = r->scratch_size;
+  for (size_t i = 0; i < f->nr_touched; ++i)
+    memcpy (f->base + f->touched[i] * (size_t) SECTOR,
+            f->scratch + f->touched[i] * (size_t) SECTOR, SECTOR);
+  f->nr_touched = 0;
+  f->base_size = f->scratch_size;
 }
 
 static void
@@ -362,9 +400,9 @@ step (struct replayer *r, const struct event *e, uint64_t next_tick)
     if (e->end) {
       emit_subsets (r, e->tick);
       if (e->op->failed)
-        r->doubtful = e->op->start;
+        r->files[e->op->file].doubtful = e->op->start;
       else
-        make_durable (r, e->op->start);
+        make_durable (r, &r->files[e->op->file], e->op->start);
     }
     return;
   }
@@ -390,19 +428,19 @@ step (struct replayer *r, const struct event *e, uint64_t next_tick)
 }
 
 static void
-init (struct replayer *r)
+init_file (struct replayer *r, struct file *f, const struct host *h)
 {
-  const uint64_t capacity = r->h->spec.capacity;
+  const uint64_t capacity = h->spec.capacity;
 
-  r->base = malloc (capacity);
-  r->scratch = malloc (capacity);
-  REQUIRE (r->base != NULL && r->scratch != NULL);
-  memcpy (r->base, r->h->initial, capacity);
-  memcpy (r->scratch, r->h->initial, capacity);
-  r->base_size = r->scratch_size = r->h->initial_size;
+  f->h = h;
+  f->base = malloc (capacity);
+  f->scratch = malloc (capacity);
+  REQUIRE (f->base != NULL && f->scratch != NULL);
+  memcpy (f->base, h->initial, capacity);
+  memcpy (f->scratch, h->initial, capacity);
+  f->base_size = f->scratch_size = h->initial_size;
   for (uint64_t i = 0; i < capacity / SECTOR; ++i)
-    r->hash += hash_sector (r->base, i);
-  list_events (r);
+    r->hash += hash_sector (f, f->base, i);
 }
 
 bool
@@ -413,20 +451,25 @@ replay (const struct host *h, const struct replay_spec *spec, state_fn fn,
     .h = h, .spec = spec, .fn = fn, .opaque = opaque, .rng = { spec->seed },
   };
 
-  init (&r);
+  init_file (&r, &r.files[0], h);
+  if (h->data != NULL)
+    init_file (&r, &r.files[1], h->data);
+  list_events (&r);
   /* An end is later than any tick until it comes. */
   for (size_t i = 0; i < r.nr_events; ++i)
     if (r.events[i].end)
       r.events[i].op->end = TICK_NEVER;
   for (size_t i = 0; i < r.nr_events; ++i)
     step (&r, &r.events[i],
-          i + 1 < r.nr_events ? r.events[i + 1].tick : h->clock + 1);
-  emit_subsets (&r, h->clock + 1);
-  free (r.base);
-  free (r.scratch);
+          i + 1 < r.nr_events ? r.events[i + 1].tick : host_now (h));
+  emit_subsets (&r, host_now (h));
+  for (unsigned i = 0; i < NR_FILES; ++i) {
+    free (r.files[i].base);
+    free (r.files[i].scratch);
+    free (r.files[i].touched);
+  }
   free (r.events);
   free (r.pending);
   free (r.choice);
-  free (r.touched);
   return !r.stopped;
 }

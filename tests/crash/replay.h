@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* replay.h - the files that a crash could leave behind.
  *
- * From the log of a host: at every moment, what has been made durable by a
- * flush is there; of the rest, any part may be.  See replay.c.
+ * From the log of a host, and that of a data file's host if one is joined to
+ * it: at every moment, what has been made durable by a flush of its file is
+ * there; of the rest, any part may be.  See replay.c.
  */
 #ifndef CRASH_REPLAY_H
 #define CRASH_REPLAY_H
@@ -12,7 +13,9 @@
 struct state {
   const unsigned char *bytes;   /* constant during the call */
   uint64_t size;
-  uint64_t hash;                /* of bytes and size */
+  const unsigned char *data;    /* the data file, NULL: there is none */
+  uint64_t data_size;
+  uint64_t hash;                /* of all of these */
   uint64_t tick;                /* the crash is just before this */
   const char *how;              /* for messages */
 };

@@ -2,12 +2,12 @@
 /* test-crash.c - cuts the power at every moment.
  *
  * Usage: test-crash [--long] [--seed N] [--runs N] [--random N]
- *                   [WORKLOAD...]
+ *                   [--variant NAME|all|none] [WORKLOAD...]
  *
- * Runs each workload once (--runs: so often, with other seeds), then some
- * that follow from a seed (--random: so many), and looks at all that a crash
- * could have left behind; CRASH_KEEP=FOLDER keeps images in which something
- * is wrong.
+ * Runs each workload once (--runs: so often, with other seeds), and one
+ * variant of it (--variant: that one, all, or none), then some that follow
+ * from a seed (--random: so many), and looks at all that a crash could have
+ * left behind; CRASH_KEEP=FOLDER keeps images in which something is wrong.
  */
 #include "config.h"
 
@@ -15,6 +15,7 @@
 #include "choice.h"
 #include "qemu.h"
 #include "unit.h"
+#include "variants.h"
 
 #include <getopt.h>
 #include <time.h>
@@ -56,11 +57,47 @@ run (const struct campaign *options, const struct workload *w,
   const double start = seconds ();
 
   campaign_run (&c, w);
-  printf ("%-22s seed %-6" PRIu64 " %7lu states %7lu looks %7.2f s%s\n",
+  printf ("%-35s seed %-6" PRIu64 " %7lu states %7lu looks %7.2f s%s\n",
           w->name, c.seed, c.states, c.looks, seconds () - start,
           c.failures ? "  FAILED" : "");
   fflush (stdout);
   *ret_states += c.states;
+}
+
+/* LUKS makes each state cost some milliseconds of key derivation. */
+static bool
+is_expensive (const struct workload *w)
+{
+  return w->recipe.encryption == QCOW2_ENCRYPTION_LUKS;
+}
+
+static void
+run_variant (const struct campaign *options, const struct workload *w,
+             size_t which, unsigned long *ret_states)
+{
+  struct campaign c = *options;
+  struct variant v;
+
+  if (!variant_make (&v, w, which))
+    return;
+  if (is_expensive (&v.w)) {
+    c.requests_percent = c.requests_percent / 2 + 1;
+    c.subsets = c.subsets / 2 + 1;
+  }
+  run (&c, &v.w, ret_states);
+}
+
+/* The one of that name, all, or one that is another with each seed. */
+static void
+run_variants (const struct campaign *options, size_t workload,
+              const char *wanted, unsigned long *ret_states)
+{
+  const struct workload *const w = &campaign_workloads[workload];
+
+  for (size_t i = 0; i < nr_variants; ++i)
+    if (wanted == NULL ? (workload + options->seed) % nr_variants == i :
+        strcmp (wanted, "all") == 0 || strcmp (wanted, variant_names[i]) == 0)
+      run_variant (options, w, i, ret_states);
 }
 
 static void
@@ -85,12 +122,14 @@ main (int argc, char *argv[])
     { "seed", required_argument, NULL, 's' },
     { "runs", required_argument, NULL, 'r' },
     { "random", required_argument, NULL, 'n' },
+    { "variant", required_argument, NULL, 'v' },
     { NULL, 0, NULL, 0 },
   };
   struct campaign c = {
     .seed = 1, .requests_percent = 40, .subsets = 12, .qemu_percent = 100,
     .read_percent = 5, .crashes = 1,
   };
+  const char *variant = NULL;
   unsigned long states = 0;
   uint64_t first;
   unsigned runs = 1, randoms = 40;
@@ -119,6 +158,9 @@ main (int argc, char *argv[])
     case 'n':
       randoms = (unsigned) strtoul (optarg, NULL, 0);
       break;
+    case 'v':
+      variant = optarg;
+      break;
     default:
       return 2;
     }
@@ -129,7 +171,9 @@ main (int argc, char *argv[])
       if (is_wanted (campaign_workloads[j].name, argc - optind,
                      argv + optind)) {
         c.seed = first + i;
-        run (&c, &campaign_workloads[j], &states);
+        if (variant == NULL || strcmp (variant, "none") == 0)
+          run (&c, &campaign_workloads[j], &states);
+        run_variants (&c, j, variant, &states);
       }
   for (unsigned i = 0; i < randoms && unit_failures () == 0; ++i) {
     c.seed = first + i;

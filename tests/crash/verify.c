@@ -82,6 +82,17 @@ seen_add (struct seen *s, uint64_t hash)
 
 /* ---- Failures ---------------------------------------------------------- */
 
+static void
+keep (const char *path, const void *bytes, uint64_t size)
+{
+  FILE *const f = fopen (path, "wb");
+
+  REQUIRE (f != NULL);
+  fwrite (bytes, 1, size, f);
+  fclose (f);
+  fprintf (stderr, "    it is in %s\n", path);
+}
+
 __attribute__ ((__format__ (printf, 3, 4)))
 static bool
 failed (struct verifier *v, const struct state *state, const char *fmt, ...)
@@ -101,15 +112,12 @@ failed (struct verifier *v, const struct state *state, const char *fmt, ...)
     return false;
   unit_check (false, __FILE__, __LINE__, "%s", v->first);
   if (dir != NULL) {
-    FILE *f;
-
-    snprintf (path, sizeof path, "%s/%s-%016" PRIx64 ".qcow2", dir, v->name,
+    snprintf (path, sizeof path - 5, "%s/%s-%016" PRIx64 ".qcow2", dir, v->name,
               state->hash);
-    f = fopen (path, "wb");
-    REQUIRE (f != NULL);
-    fwrite (state->bytes, 1, state->size, f);
-    fclose (f);
-    fprintf (stderr, "    the image is in %s\n", path);
+    keep (path, state->bytes, state->size);
+    strcat (path, ".data");
+    if (state->data != NULL)
+      keep (path, state->data, state->data_size);
   }
   return false;
 }
@@ -131,14 +139,21 @@ look_at_structure (struct verifier *v, const struct state *state,
 static bool
 read_disk (struct verifier *v, const struct state *state)
 {
-  const struct qcow2_options options = { .cache_size = 1 << 20 };
+  struct qcow2_options options = { .cache_size = 1 << 20 };
   const uint64_t len = v->cut.l->nr_sectors * SECTOR;
+  struct attach attach = { .layers = v->layers };
   struct qcow2_error err;
   struct qcow2_image *image;
-  struct memory_io m;
+  struct memory_io m, data;
   bool ok;
 
   memory_io_init (&m, state->bytes, state->size);
+  if (state->data != NULL) {
+    memory_io_init (&data, state->data, state->data_size);
+    data.io.concurrent = true;
+    attach.data = &data.io;
+  }
+  attach_options (&attach, &options);
   image = qcow2_open (&m.io, &options, &err);
   if (image == NULL)
     return failed (v, state, "cannot be opened: %s", err.text);
@@ -155,22 +170,65 @@ read_disk (struct verifier *v, const struct state *state)
 }
 
 static bool
+look_at_sector (struct verifier *v, const struct state *state, uint64_t i,
+                uint32_t id, const char *where)
+{
+  char text[300];
+
+  if (id != TAG_FOREIGN && ledger_cut_allows (&v->cut, i, id))
+    return true;
+  ledger_cut_explain (&v->cut, i, text, sizeof text);
+  return failed (v, state, "sector %" PRIu64 " %sholds %s%" PRIu32 "; %s", i,
+                 where, id == TAG_FOREIGN ? "FOREIGN BYTES " :
+                 id == TAG_ZERO ? "zeros " : "write ", id, text);
+}
+
+static bool
 look_at_disk (struct verifier *v, const struct state *state)
 {
   if (!read_disk (v, state))
     return false;
-  for (uint64_t i = 0; i < v->cut.l->nr_sectors; ++i) {
-    const uint32_t id = tag_read (v->disk + i * SECTOR, i);
-    char text[300];
-
-    if (id != TAG_FOREIGN && ledger_cut_allows (&v->cut, i, id))
-      continue;
-    ledger_cut_explain (&v->cut, i, text, sizeof text);
-    return failed (v, state, "sector %" PRIu64 " holds %s%" PRIu32 "; %s", i,
-                   id == TAG_FOREIGN ? "FOREIGN BYTES " :
-                   id == TAG_ZERO ? "zeros " : "write ", id, text);
-  }
+  for (uint64_t i = 0; i < v->cut.l->nr_sectors; ++i)
+    if (!look_at_sector (v, state, i, tag_read (v->disk + i * SECTOR, i), ""))
+      return false;
+  /* Somebody may use it without the image. */
+  for (uint64_t i = 0; v->data_raw && i < v->cut.l->nr_sectors; ++i)
+    if (!look_at_sector (v, state, i, (i + 1) * SECTOR <= state->data_size ?
+                         tag_read (state->data + i * SECTOR, i) : TAG_ZERO,
+                         "of the data file "))
+      return false;
   return true;
+}
+
+/* At the end a raw data file is the disk, which is in v->disk.  Where it was
+ * not at the beginning, after a crash, it is where the guest has been.
+ */
+static bool
+look_at_data (struct verifier *v, const struct state *state)
+{
+  const uint64_t len = v->cut.l->nr_sectors * SECTOR;
+
+  for (uint64_t i = 0; v->data_raw && i < len; ++i)
+    if (v->disk[i] != (i < state->data_size ? state->data[i] : 0) &&
+        !ledger_is_open (v->cut.l, i / SECTOR))
+      return failed (v, state, "the data file differs from the disk at %"
+                     PRIu64, i);
+  return true;
+}
+
+/* ---- Asking QEMU ------------------------------------------------------- */
+
+static void
+submit (struct verifier *v, const struct state *state, enum qemu_want want,
+        bool read, const char *what)
+{
+  const struct qemu_files files = {
+    .options = v->qemu_options, .data = state->data,
+    .data_size = state->data_size,
+  };
+
+  qemu_submit (state->bytes, state->size, &files, want,
+               read ? v->disk : NULL, v->cut.l->nr_sectors * SECTOR, what);
 }
 
 /* A bitmap that is not marked as in use, or a feature bit that we do not
@@ -200,9 +258,7 @@ ask_qemu (struct verifier *v, const struct state *state,
   if (!check || v->quiet)
     return;
   snprintf (what, sizeof what, "%s: %s", v->name, state->how);
-  qemu_submit (state->bytes, state->size,
-               fsck->dirty ? QEMU_REPAIRED : QEMU_SOUND,
-               read ? v->disk : NULL, v->cut.l->nr_sectors * SECTOR, what);
+  submit (v, state, fsck->dirty ? QEMU_REPAIRED : QEMU_SOUND, read, what);
 }
 
 bool
@@ -246,22 +302,24 @@ verifier_look_at_end (struct verifier *v, const struct state *state,
                    before->past_end, fsck.leak_text);
   if (fsck.dirty && !before->dirty)
     return failed (v, state, "%s", "still dirty");
-  if (!look_at_disk (v, state))
+  if (!look_at_disk (v, state) || !look_at_data (v, state))
     return false;
   if (!v->quiet)
-    qemu_submit (state->bytes, state->size,
-                 fsck.dirty ? QEMU_REPAIRED :
-                 fsck.leaks > 0 ? QEMU_SOUND : QEMU_CLEAN, v->disk,
-                 v->cut.l->nr_sectors * SECTOR, v->name);
+    submit (v, state, fsck.dirty ? QEMU_REPAIRED :
+            fsck.leaks > 0 ? QEMU_SOUND : QEMU_CLEAN, true, v->name);
   return true;
 }
 
 /* ---- Life -------------------------------------------------------------- */
 
 void
-verifier_init (struct verifier *v, const struct ledger *l, const char *name)
+verifier_init (struct verifier *v, const struct ledger *l, const char *name,
+               struct recipe_image *image, const struct recipe *r)
 {
   memset (v, 0, sizeof *v);
+  v->layers = &image->layers;
+  v->qemu_options = image->qemu_options;
+  v->data_raw = r->data_raw;
   ledger_cut_init (&v->cut, l);
   v->name = name;
   v->qemu_percent = 100;

@@ -3,13 +3,14 @@
  *
  * Looks at one state after the other: the structure of the image by fsck.h
  * and by QEMU, the disk as the engine reads it, and for some states as QEMU
- * does, against the ledger.
+ * does, against the ledger; and a data file that must be the disk, too.
  */
 #ifndef CRASH_VERIFY_H
 #define CRASH_VERIFY_H
 
 #include "fsck.h"
 #include "ledger.h"
+#include "recipe.h"
 #include "replay.h"
 
 struct verifier {
@@ -18,6 +19,9 @@ struct verifier {
   unsigned qemu_percent;        /* of the states with new metadata */
   unsigned read_percent;        /* of those: the disk too */
   bool quiet;                   /* count failures, say nothing */
+  struct layers *layers;        /* what the image needs besides; NULL: nothing */
+  const char *qemu_options;     /* see struct qemu_files */
+  bool data_raw;                /* the data file is the disk */
 
   unsigned long states;         /* that differ */
   unsigned long looks;          /* the same again, with more promised, too */
@@ -30,7 +34,8 @@ struct verifier {
 };
 
 extern void verifier_init (struct verifier *v, const struct ledger *l,
-                           const char *name);
+                           const char *name, struct recipe_image *image,
+                           const struct recipe *r);
 extern void verifier_free (struct verifier *v);
 
 /* A state_fn: false after the first failure. */

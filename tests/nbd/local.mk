@@ -8,16 +8,34 @@ nbd_tests = \
 	nbd/test-cache.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
+	nbd/test-exports-apply.sh \
 	nbd/test-exports-device.sh \
 	nbd/test-exports-dir.sh \
 	nbd/test-exports-ignored.sh \
 	nbd/test-exports-links.sh \
+	nbd/test-exports-list.sh \
+	nbd/test-exports-many.sh \
+	nbd/test-exports-names.sh \
+	nbd/test-exports-orders.sh \
 	nbd/test-exports-replaced.sh \
 	nbd/test-exports-unknown.sh \
+	nbd/test-exports-views.sh \
+	nbd/test-exports-vmstate.sh \
+	nbd/test-exports-writing.sh \
 	nbd/test-extents.sh \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
 	nbd/test-hostile.sh \
+	nbd/test-layers-backing.sh \
+	nbd/test-layers-data-file.sh \
+	nbd/test-layers-deep.sh \
+	nbd/test-layers-follow.sh \
+	nbd/test-layers-hostile.sh \
+	nbd/test-layers-locks.sh \
+	nbd/test-layers-nbd.sh \
+	nbd/test-layers-passphrase.sh \
+	nbd/test-layers-refused.sh \
+	nbd/test-layers-shared.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -97,8 +115,11 @@ LONG_TESTS += \
 EXTRA_DIST += \
 	$(nbd_tests) \
 	nbd/damage_check.py \
+	nbd/exports.sh \
+	nbd/exports_client.py \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
+	nbd/layers.sh \
 	nbd/layered.sh \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
@@ -110,6 +131,7 @@ EXTRA_DIST += \
 	nbd/repair_check.py \
 	nbd/requests.sh \
 	nbd/services.sh \
+	nbd/set_names.py \
 	nbd/valgrind.supp \
 	nbd/write_images.sh \
 	nbd/write_kill.py \

@@ -56,6 +56,19 @@ get (const struct image_builder *b, uint64_t off, unsigned len)
   return v;
 }
 
+void
+builder_put (struct image_builder *b, uint64_t host_off, unsigned len,
+             uint64_t value)
+{
+  put (b, host_off, len, value);
+}
+
+uint64_t
+builder_get (const struct image_builder *b, uint64_t host_off, unsigned len)
+{
+  return get (b, host_off, len);
+}
+
 uint64_t
 builder_alloc (struct image_builder *b, uint64_t n)
 {
@@ -173,20 +186,30 @@ builder_entry_off (const struct image_builder *b, uint64_t guest_cluster)
     : table + guest_cluster % b->nr_l2_entries * b->l2_entry_size;
 }
 
+/* A table that may be changed: new, or a copy. */
+static void
+own_table (struct image_builder *b, uint64_t guest_cluster)
+{
+  const uint64_t old = table_of (b, guest_cluster);
+  const uint64_t bytes = b->nr_l2_entries * b->l2_entry_size;
+  uint64_t table;
+
+  if (old != 0 && old >= b->frozen)
+    return;
+  table = builder_alloc (b, div_up (bytes, b->cluster_size));
+  if (old != 0)
+    memcpy (b->bytes + table, b->bytes + old, bytes);
+  put (b, b->l1_off + 8 * (guest_cluster / b->nr_l2_entries), 8,
+       b->spec.version == 1 ? table : table | COPIED);
+}
+
 void
 builder_set_entry (struct image_builder *b, uint64_t guest_cluster,
                    uint64_t descriptor, uint64_t bitmap)
 {
   uint64_t off;
 
-  if (table_of (b, guest_cluster) == 0) {
-    const uint64_t table =
-      builder_alloc (b, div_up (b->nr_l2_entries * b->l2_entry_size,
-                                b->cluster_size));
-
-    put (b, b->l1_off + 8 * (guest_cluster / b->nr_l2_entries), 8,
-         b->spec.version == 1 ? table : table | COPIED);
-  }
+  own_table (b, guest_cluster);
   off = builder_entry_off (b, guest_cluster);
   put (b, off, 8, descriptor);
   if (b->spec.extended_l2)
@@ -376,6 +399,53 @@ count_table (const struct image_builder *b, uint64_t *counts, uint64_t table)
 }
 
 static void
+count_l1 (const struct image_builder *b, uint64_t *counts, uint64_t l1_off,
+          uint64_t entries)
+{
+  for (uint64_t i = 0; i < entries; ++i) {
+    const uint64_t l2 = get (b, l1_off + 8 * i, 8) & OFFSET;
+
+    if (l2)
+      count_table (b, counts, l2);
+  }
+}
+
+static void
+count_extra (const struct image_builder *b, uint64_t *counts)
+{
+  for (size_t i = 0; i < b->nr_extra; ++i) {
+    const struct builder_extra *const e = &b->extra[i];
+
+    if (e->len > 0)
+      count_range (b, counts, e->host_off, e->len);
+    count_l1 (b, counts, e->host_off, e->l1_entries);
+  }
+}
+
+/* What is shared must not be written in place. */
+static void
+clear_copied (struct image_builder *b, const uint64_t *counts, uint64_t off)
+{
+  const uint64_t e = get (b, off, 8);
+
+  if (!(e & COMPRESSED) && (e & OFFSET) &&
+      counts[(e & OFFSET) / b->cluster_size] > 1)
+    put (b, off, 8, e & ~COPIED);
+}
+
+static void
+clear_all_copied (struct image_builder *b, const uint64_t *counts)
+{
+  for (uint64_t i = 0; i < b->l1_entries; ++i) {
+    const uint64_t l2 = get (b, b->l1_off + 8 * i, 8) & OFFSET;
+
+    clear_copied (b, counts, b->l1_off + 8 * i);
+    for (uint64_t j = 0; l2 != 0 && j < b->nr_l2_entries; ++j)
+      clear_copied (b, counts, l2 + j * b->l2_entry_size);
+  }
+}
+
+static void
 put_refcount (struct image_builder *b, uint64_t blocks, uint64_t idx,
               uint64_t v)
 {
@@ -416,12 +486,10 @@ builder_finish (struct image_builder *b)
   if (b->l1_entries > 0)
     count_range (b, counts, b->l1_off, 8 * b->l1_entries);
   count_range (b, counts, table, (nr_table + nr_blocks) * b->cluster_size);
-  for (uint64_t i = 0; i < b->l1_entries; ++i) {
-    const uint64_t l2 = get (b, b->l1_off + 8 * i, 8) & OFFSET;
-
-    if (l2)
-      count_table (b, counts, l2);
-  }
+  count_l1 (b, counts, b->l1_off, b->l1_entries);
+  count_extra (b, counts);
+  if (b->frozen > 0)
+    clear_all_copied (b, counts);
   for (uint64_t i = 0; i < total; ++i)
     if (counts[i])
       put_refcount (b, blocks, i, counts[i]);

@@ -20,6 +20,13 @@ struct image_spec {
   uint64_t virtual_size;
 };
 
+/* Something that takes clusters and is not the active disk's. */
+struct builder_extra {
+  uint64_t host_off, len;
+  uint64_t l1_entries;          /* of an L1 table; else 0 */
+};
+#define BUILDER_MAX_EXTRA 256
+
 struct image_builder {
   struct image_spec spec;
   uint64_t cluster_size, nr_l2_entries, l2_entry_size, l1_entries, l1_off;
@@ -28,7 +35,17 @@ struct image_builder {
   uint64_t size;                /* a multiple of the cluster size */
   uint64_t room;
   uint64_t packed_off, packed_end; /* where the next stream goes */
+
+  uint64_t frozen;              /* tables before this are snapshots' */
+  struct builder_extra extra[BUILDER_MAX_EXTRA];
+  size_t nr_extra;
 };
+
+/* Big-endian integers of 'len' bytes. */
+extern void builder_put (struct image_builder *b, uint64_t host_off,
+                         unsigned len, uint64_t value);
+extern uint64_t builder_get (const struct image_builder *b,
+                             uint64_t host_off, unsigned len);
 
 extern void builder_init (struct image_builder *b,
                           const struct image_spec *spec);

@@ -11,6 +11,7 @@ UNIT_TESTS = \
 	unit/test-codec-pool \
 	unit/test-codec-zlib \
 	unit/test-codec-zstd \
+	unit/test-export-names \
 	unit/test-extents \
 	unit/test-faults \
 	unit/test-gather \
@@ -31,6 +32,10 @@ UNIT_TESTS = \
 	unit/test-slow-faults \
 	unit/test-snapshot-table \
 	unit/test-stream \
+	unit/test-view-bitmaps \
+	unit/test-view-diff \
+	unit/test-view-faults \
+	unit/test-view-snapshots \
 	unit/test-workers \
 	$(NULL)
 
@@ -51,6 +56,8 @@ unit_libunit_la_SOURCES = \
 	unit/exercise.h \
 	unit/image_builder.c \
 	unit/image_builder.h \
+	unit/image_inside.c \
+	unit/image_inside.h \
 	unit/memory_disk.c \
 	unit/memory_disk.h \
 	unit/memory_io.c \
@@ -62,6 +69,8 @@ unit_libunit_la_SOURCES = \
 	unit/threads.h \
 	unit/unit.c \
 	unit/unit.h \
+	unit/views.c \
+	unit/views.h \
 	$(NULL)
 unit_libunit_la_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_libunit_la_CFLAGS = $(UNIT_CFLAGS) $(ZLIB_CFLAGS) $(ZSTD_CFLAGS)
@@ -87,15 +96,24 @@ unit_test_codec_zstd_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_codec_zstd_CFLAGS = $(UNIT_CFLAGS) $(ZSTD_CFLAGS)
 unit_test_codec_zstd_LDADD = unit/libunit.la
 
+# What the filter has without nbdkit.
+unit_test_export_names_SOURCES = unit/test-export-names.c ../filter/exports.c
+unit_test_export_names_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/filter
+unit_test_export_names_CFLAGS = $(UNIT_CFLAGS)
+unit_test_export_names_LDADD = unit/libunit.la
+
 unit_test_extents_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_extents_CFLAGS = $(UNIT_CFLAGS)
 unit_test_extents_LDADD = unit/libunit.la
 
+ALLOC_WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+ALLOC_FAULTS = unit/alloc_faults.c unit/alloc_faults.h
+
+unit_test_faults_SOURCES = unit/test-faults.c $(ALLOC_FAULTS)
 unit_test_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_test_faults_LDADD = unit/libunit.la
-unit_test_faults_LDFLAGS = \
-	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+unit_test_faults_LDFLAGS = $(ALLOC_WRAP)
 
 unit_test_geometry_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_geometry_CFLAGS = $(UNIT_CFLAGS)
@@ -179,6 +197,24 @@ unit_test_slow_faults_LDADD = unit/libunit.la
 unit_test_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_stream_CFLAGS = $(UNIT_CFLAGS)
 unit_test_stream_LDADD = unit/libunit.la
+
+unit_test_view_bitmaps_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_view_bitmaps_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_bitmaps_LDADD = unit/libunit.la
+
+unit_test_view_faults_SOURCES = unit/test-view-faults.c $(ALLOC_FAULTS)
+unit_test_view_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_view_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_faults_LDADD = unit/libunit.la
+unit_test_view_faults_LDFLAGS = $(ALLOC_WRAP)
+
+unit_test_view_diff_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_view_diff_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_diff_LDADD = unit/libunit.la
+
+unit_test_view_snapshots_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_view_snapshots_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_snapshots_LDADD = unit/libunit.la
 
 unit_test_bitmap_dir_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_bitmap_dir_CFLAGS = $(UNIT_CFLAGS)

@@ -115,7 +115,7 @@ check_clean (struct disk *d, const char *what)
   unit_check (fsck.corruptions == 0 && fsck.leaks == 0, __FILE__, __LINE__,
               "%u corruptions, %u leaks: %s%s", fsck.corruptions, fsck.leaks,
               fsck.text, fsck.leak_text);
-  qemu_submit (d->host.bytes, d->host.size, QEMU_CLEAN, d->made.disk,
+  qemu_submit (d->host.bytes, d->host.size, NULL, QEMU_CLEAN, d->made.disk,
                d->made.disk_size, what);
 }
 
@@ -147,9 +147,10 @@ run_clients (const struct workload *w)
   unit_context ("%s", w->name);
   recipe_make (&made, &w->recipe, 1);
   for (unsigned i = 0; i < unit_scaled (4); ++i) {
+    const struct guest_files files = guest_files_of (&made);
     struct fsck fsck;
 
-    guest_init (&g, w, i, made.bytes, made.size, made.disk);
+    guest_init (&g, w, i, &files);
     guest_open (&g);
     guest_run (&g);
     guest_read_all (&g);
@@ -157,7 +158,8 @@ run_clients (const struct workload *w)
     fsck_image (g.host.bytes, g.host.size, &fsck);
     unit_check (fsck.corruptions == 0 && fsck.leaks == 0, __FILE__,
                 __LINE__, "%s%s", fsck.text, fsck.leak_text);
-    qemu_submit (g.host.bytes, g.host.size, QEMU_CLEAN, NULL, 0, w->name);
+    qemu_submit (g.host.bytes, g.host.size, NULL, QEMU_CLEAN, NULL, 0,
+                 w->name);
     guest_free (&g);
   }
   recipe_free (&made);
@@ -419,7 +421,7 @@ l1_entry_copied_without_a_table (void)
       CHECK_EQ (d.err.kind, QCOW2_ERR_CORRUPT);
     compare (&d);
     if (d.image != NULL && qcow2_end (d.image, &d.host.io, &d.err) == 0)
-      qemu_submit (d.host.bytes, d.host.size, QEMU_SOUND, d.made.disk,
+      qemu_submit (d.host.bytes, d.host.size, NULL, QEMU_SOUND, d.made.disk,
                    d.made.disk_size, __func__);
   }
   free_disk (&d);

@@ -146,18 +146,19 @@ go_on (struct guest *g)
 }
 
 static void
-check_crashes (struct guest *g, uint64_t seed)
+check_crashes (struct guest *g, struct recipe_image *image, uint64_t seed)
 {
   const struct replay_spec spec = {
     .seed = seed, .all_subsets = 2, .subsets = 2, .prefix_percent = 5,
   };
   struct verifier v;
   struct state end = {
-    .bytes = g->host.bytes, .size = g->host.size, .how = "at the end",
-    .tick = g->host.clock + 1,
+    .bytes = g->host.bytes, .size = g->host.size, .data = g->data.bytes,
+    .data_size = g->data.size, .how = "at the end",
+    .tick = host_now (&g->host),
   };
 
-  verifier_init (&v, &g->ledger, g->w->name);
+  verifier_init (&v, &g->ledger, g->w->name, image, &g->w->recipe);
   v.qemu_percent = 2;
   if (replay (&g->host, &spec, verifier_look, &v))
     verifier_look (&v, &end);
@@ -177,14 +178,15 @@ check_leaks (const struct guest *g, unsigned max)
 
 /* Returns false if there is no n-th operation of that kind. */
 static bool
-fail_nth (const struct workload *w, const struct recipe_image *image,
+fail_nth (const struct workload *w, struct recipe_image *image,
           enum host_op_kind kind, unsigned long n, unsigned long more,
           int errnum)
 {
+  const struct guest_files files = guest_files_of (image);
   struct guest g;
   bool reached, ok, flush_failed;
 
-  guest_init (&g, w, 5, image->bytes, image->size, image->disk);
+  guest_init (&g, w, 5, &files);
   g.tolerated |= 1u << QCOW2_ERR_IO | 1u << QCOW2_ERR_NO_SPACE;
   host_record (&g.host);
   guest_open (&g);
@@ -206,13 +208,13 @@ fail_nth (const struct workload *w, const struct recipe_image *image,
   else if (kind == HOST_FLUSH)
     CHECK (g.errors > 0);
   check_leaks (&g, flush_failed ? UINT_MAX : 0);
-  check_crashes (&g, n);
+  check_crashes (&g, image, n);
   guest_free (&g);
   return reached;
 }
 
 static void
-fail_each (const struct workload *w, const struct recipe_image *image)
+fail_each (const struct workload *w, struct recipe_image *image)
 {
   static const struct {
     enum host_op_kind kind;
@@ -247,13 +249,14 @@ fail_each (const struct workload *w, const struct recipe_image *image)
  * anew: it is then as after a crash.
  */
 static void
-test_reopen (const struct workload *w, const struct recipe_image *image)
+test_reopen (const struct workload *w, struct recipe_image *image)
 {
+  struct guest_files files = guest_files_of (image);
   struct verifier v;
   struct guest g, again;
 
   unit_context ("%s: opened again after a failed flush", w->name);
-  guest_init (&g, w, 6, image->bytes, image->size, image->disk);
+  guest_init (&g, w, 6, &files);
   g.tolerated |= 1u << QCOW2_ERR_IO;
   guest_open (&g);
   host_fail (&g.host, 1u << HOST_FLUSH, 4, 0, EIO);
@@ -262,11 +265,17 @@ test_reopen (const struct workload *w, const struct recipe_image *image)
   host_fail (&g.host, 0, 0, 0, 0);
   check_flush_failed (&g);
   CHECK (!guest_close (&g, true));
-  verifier_init (&v, &g.ledger, w->name);
+  verifier_init (&v, &g.ledger, w->name, image, &w->recipe);
   if (CHECK (verifier_look (&v, &(struct state) {
-          .bytes = g.host.bytes, .size = g.host.size, .how = "closed",
-          .tick = g.host.clock + 1 }))) {
-    guest_init (&again, w, 7, g.host.bytes, g.host.size, v.disk);
+          .bytes = g.host.bytes, .size = g.host.size,
+          .data = g.data.bytes, .data_size = g.data.size, .how = "closed",
+          .tick = host_now (&g.host) }))) {
+    files.image = g.host.bytes;
+    files.size = g.host.size;
+    files.data = g.data.bytes;
+    files.data_size = g.data.size;
+    files.disk = v.disk;
+    guest_init (&again, w, 7, &files);
     guest_open (&again);
     guest_read_all (&again);
     go_on (&again);
@@ -366,7 +375,7 @@ plain_run (struct plain *p)
 }
 
 static bool
-fail_alloc (const struct workload *w, const struct recipe_image *image,
+fail_alloc (const struct workload *w, struct recipe_image *image,
             unsigned long n)
 {
   struct plain p = { .w = w, .size = image->disk_size };
@@ -387,7 +396,7 @@ fail_alloc (const struct workload *w, const struct recipe_image *image,
   unit_check (fsck.leaks == 0, __FILE__, __LINE__, "%u leaks: %s",
               fsck.leaks, fsck.leak_text);
   if (n % 50 == 1)
-    qemu_submit (p.host.bytes, p.host.size, QEMU_CLEAN, p.disk, p.size,
+    qemu_submit (p.host.bytes, p.host.size, NULL, QEMU_CLEAN, p.disk, p.size,
                  w->name);
   host_free (&p.host);
   free (p.disk);

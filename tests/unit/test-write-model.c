@@ -222,7 +222,7 @@ close_model (struct model *m)
 
 /* Snapshots and saved machines are as they were. */
 static void
-check_snapshots (const struct host *host, const struct recipe_image *image,
+check_snapshots (const struct host *host, struct recipe_image *image,
                  const struct workload *w)
 {
   unsigned char *bytes;
@@ -244,7 +244,7 @@ check_snapshots (const struct host *host, const struct recipe_image *image,
 
 /* QEMU wants to see the zeros at the end of the file. */
 static void
-check_file (const struct host *host, const struct recipe_image *image,
+check_file (const struct host *host, struct recipe_image *image,
             const unsigned char *disk, const char *what)
 {
   const uint64_t size =
@@ -257,7 +257,8 @@ check_file (const struct host *host, const struct recipe_image *image,
               "%u corruptions, %u leaks, %u past the end, dirty %d: %s%s",
               fsck.corruptions, fsck.leaks, fsck.past_end, fsck.dirty,
               fsck.text, fsck.leak_text);
-  qemu_submit (host->bytes, size, QEMU_CLEAN, disk, image->disk_size, what);
+  qemu_submit (host->bytes, size, NULL, QEMU_CLEAN, disk, image->disk_size,
+               what);
 }
 
 /* QEMU writes to what we have written.  Returns false if the file has
@@ -360,9 +361,10 @@ test_clients (struct workload *w, uint64_t seed, unsigned requests)
   disk = malloc (image.disk_size);
   REQUIRE (disk != NULL);
   if (w->host.grows || image.size <= w->host.capacity) {
+    const struct guest_files files = guest_files_of (&image);
     struct qcow2_error err;
 
-    guest_init (&g, w, seed, image.bytes, image.size, image.disk);
+    guest_init (&g, w, seed, &files);
     for (unsigned round = 0; round < 2; ++round) {
       guest_open (&g);
       guest_read_all (&g);

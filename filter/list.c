@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* list.c - the list of exports.
+ *
+ * Owns      what a client is told that there is: the plugin's own exports,
+ *           which are active disks, each followed by what it has inside.
+ * Method    peek.c opens the images, one after the other.
+ *
+ *           The list never fails over an image that cannot be opened, and
+ *           says nothing of it, since that need not be an image.  Most
+ *           clients give up over an export that is listed and cannot be
+ *           opened, so bitmaps of no use are left out.  Snapshots whose name
+ *           cannot be used are listed by their id.
+ *
+ *           The list is bounded, since clients do not accept any number of
+ *           exports, and the work is: an image may have 65536 snapshots, and
+ *           a directory any number of images.
+ * Locks     none: all belongs to the thread of the connection.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <inttypes.h>
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Some clients take 10000 exports for an attack, and so does nbdkit. */
+#define MAX_EXPORTS 9000
+
+/* Images that are not opened any more are listed as the plugin does. */
+#define MAX_IMAGES 1000
+#define MAX_SECONDS 5
+
+struct list {
+  struct nbdkit_exports *exports;       /* what the client gets */
+  size_t room;                          /* for more than the plugin's own */
+  unsigned images;                      /* that have been opened */
+  time_t until;
+};
+
+/* ---- A set of names ---------------------------------------------------- */
+
+/* A balanced tree: names from an image may have been chosen to collide. */
+struct names {
+  void *root;
+};
+
+static int
+compare_names (const void *x, const void *y)
+{
+  const struct qcow2_name *const a = x, *const b = y;
+  const size_t len = a->len < b->len ? a->len : b->len;
+  const int r = memcmp (a->bytes, b->bytes, len);
+
+  return r != 0 ? r : (a->len > b->len) - (a->len < b->len);
+}
+
+/* Returns 1 if it is new, 0 if it is not, -1 if there is no memory. */
+static int
+names_add (struct names *names, const struct qcow2_name *name)
+{
+  struct qcow2_name *node, **found;
+  char *bytes;
+
+  if (tfind (name, &names->root, compare_names) != NULL)
+    return 0;
+  node = malloc (sizeof *node + name->len);
+  if (node == NULL)
+    return -1;
+  bytes = (char *) (node + 1);
+  memcpy (bytes, name->bytes, name->len);
+  *node = (struct qcow2_name) { bytes, name->len };
+  found = tsearch (node, &names->root, compare_names);
+  if (found != NULL)
+    return 1;
+  free (node);
+  return -1;
+}
+
+static void
+names_free (struct names *names)
+{
+  tdestroy (names->root, free);
+}
+
+/* ---- What an image has inside --------------------------------------------- */
+
+struct inside {
+  struct list *list;
+  const char *image;            /* for messages */
+  const char *base;             /* the image's name, in names of views */
+  struct names names, ids;
+};
+
+/* Returns 1 if no more can be added. */
+static int
+add_view (struct inside *in, const char *name, const char *description)
+{
+  struct list *const list = in->list;
+
+  if (nbdkit_add_export (list->exports, name, description) == -1)
+    list->room = 0;
+  else
+    list->room--;
+  return list->room == 0;
+}
+
+static void
+left_out (const struct inside *in, const char *what,
+          const struct qcow2_name *name, const char *why)
+{
+  char text[80];
+
+  export_escape (text, sizeof text, name->bytes, name->len);
+  nbdkit_debug ("qcow2: %s: %s \"%s\" is not listed: %s", in->image,
+                what, text, why);
+}
+
+/* A name means the first snapshot that has it. */
+static int
+add_snapshot (void *opaque, const struct qcow2_snapshot *s)
+{
+  struct inside *const in = opaque;
+  const int new_name = names_add (&in->names, &s->name);
+  const int new_id = names_add (&in->ids, &s->id);
+  char export[EXPORT_NAME_MAX + 1];
+  char description[EXPORT_DESCRIPTION_SIZE];
+  bool by_name;
+
+  if (new_name == -1 || new_id == -1)
+    return 1;
+  by_name = new_name &&
+    export_name_format (export, in->base, QCOW2_VIEW_SNAPSHOT, &s->name,
+                        config.names);
+  if (!by_name &&
+      !(new_id && export_name_format (export, in->base,
+                                      QCOW2_VIEW_SNAPSHOT_ID, &s->id,
+                                      config.names))) {
+    left_out (in, "snapshot", &s->name, "its name cannot be used, and "
+              "neither can its id");
+    return 0;
+  }
+  export_describe_snapshot (description, s, !by_name);
+  return add_view (in, export, description);
+}
+
+static int
+add_bitmap (void *opaque, const struct qcow2_bitmap *b)
+{
+  struct inside *const in = opaque;
+  char export[EXPORT_NAME_MAX + 1];
+  char description[EXPORT_DESCRIPTION_SIZE];
+  const char *why = b->why_unusable;
+
+  if (why == NULL && !export_name_format (export, in->base,
+                                          QCOW2_VIEW_BITMAP, &b->name,
+                                          config.names))
+    why = "its name cannot be used";
+  if (why != NULL) {
+    left_out (in, "bitmap", &b->name, why);
+    return 0;
+  }
+  export_describe_bitmap (description, b);
+  return add_view (in, export, description);
+}
+
+static void
+add_inside (struct list *list, const struct peek *peek, const char *base)
+{
+  struct inside in = { .list = list, .image = peek->name, .base = base };
+  struct qcow2_error error;
+
+  if (list->room > 0 &&
+      qcow2_list_snapshots (peek->image, peek->io, add_snapshot, &in, &error)
+      == -1)
+    report (peek->name, &error);
+  if (list->room > 0 &&
+      qcow2_list_bitmaps (peek->image, peek->io, add_bitmap, &in, &error)
+      == -1)
+    report (peek->name, &error);
+  names_free (&in.names);
+  names_free (&in.ids);
+}
+
+/* ---- Images --------------------------------------------------------------- */
+
+/* As the plugin has it. */
+static int
+add_plain (struct list *list, const struct nbdkit_export *own)
+{
+  return nbdkit_add_export (list->exports, own->name, own->description);
+}
+
+static int
+add_image (struct list *list, const struct nbdkit_export *own, bool readonly)
+{
+  const char *const base = config.names == NAMES_IGNORED ? "" : own->name;
+  char description[EXPORT_DESCRIPTION_SIZE];
+  struct peek peek;
+  int r;
+
+  list->images++;
+  if (peek_open (&peek, own->name, readonly) == -1)
+    return add_plain (list, own);
+  export_describe_disk (description, qcow2_get_info (peek.image));
+  r = nbdkit_add_export (list->exports, own->name,
+                         own->description ? own->description : description);
+  add_inside (list, &peek, base);
+  peek_close (&peek);
+  return r;
+}
+
+static time_t
+now (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return ts.tv_sec;
+}
+
+/* Where names mean nothing the first stands for all. */
+static bool
+is_worth_opening (struct list *list)
+{
+  if (list->room == 0 || (config.names == NAMES_IGNORED && list->images > 0))
+    return false;
+  if (list->images < MAX_IMAGES && now () < list->until)
+    return true;
+  nbdkit_debug ("qcow2: only %u images were looked into for the list of "
+                "exports", list->images);
+  list->room = 0;
+  return false;
+}
+
+/* A name of the plugin's own that leads elsewhere. */
+static bool
+is_hidden (const char *name)
+{
+  struct export_name parsed;
+
+  export_name_parse (&parsed, name, config.names);
+  return parsed.view != NULL;
+}
+
+static int
+add_all (struct list *list, const struct nbdkit_exports *own, bool readonly)
+{
+  const size_t count = nbdkit_exports_count (own);
+  int r = 0;
+
+  list->room = count < MAX_EXPORTS ? MAX_EXPORTS - count : 0;
+  for (size_t i = 0; i < count && r == 0; ++i) {
+    const struct nbdkit_export export = nbdkit_get_export (own, i);
+
+    if (is_hidden (export.name))
+      continue;
+    r = is_worth_opening (list) ? add_image (list, &export, readonly)
+      : add_plain (list, &export);
+  }
+  return r;
+}
+
+int
+list_exports (nbdkit_next_list_exports *next, nbdkit_backend *nxdata,
+              int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+  struct list list = { .exports = exports, .until = now () + MAX_SECONDS };
+  struct nbdkit_exports *const own = nbdkit_exports_new ();
+  int r;
+
+  if (own == NULL)
+    return -1;
+  r = next (nxdata, readonly, own);
+  if (r == 0) {
+    report_quietly (true);
+    r = add_all (&list, own, readonly);
+    report_quietly (false);
+  }
+  nbdkit_exports_free (own);
+  return r;
+}

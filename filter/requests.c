@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* requests.c - what clients ask of an export.
+ *
+ * Owns      the callbacks for data; each is one call of the engine.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <errno.h>
+
+static int
+fail (const struct handle *h, const struct qcow2_error *error, int *err)
+{
+  *err = h->view ? report (view_label (h->view), error)
+    : disk_report (h->access.disk, error);
+  return -1;
+}
+
+int
+request_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_pread (h->image, h->access.io, buf, count, offset,
+                   &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+struct add_extents {
+  struct nbdkit_extents *extents;
+  bool one;                     /* the client wants only the first */
+};
+
+static uint32_t
+nbdkit_type (enum qcow2_extent_type type)
+{
+  switch (type) {
+  case QCOW2_EXTENT_DATA:
+    return 0;
+  case QCOW2_EXTENT_ZERO:
+    return NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
+  case QCOW2_EXTENT_ZERO_ALLOCATED:
+    return NBDKIT_EXTENT_ZERO;
+  }
+  return 0;
+}
+
+static int
+add_extent (void *opaque, uint64_t guest_off, uint64_t len,
+            enum qcow2_extent_type type)
+{
+  const struct add_extents *a = opaque;
+
+  if (nbdkit_add_extent (a->extents, guest_off, len, nbdkit_type (type))
+      == -1)
+    return -1;
+  return a->one;
+}
+
+int
+request_extents (nbdkit_next *next, void *handle, uint32_t count,
+                 uint64_t offset, uint32_t flags,
+                 struct nbdkit_extents *extents, int *err)
+{
+  struct handle *h = handle;
+  struct add_extents add = { extents, flags & NBDKIT_FLAG_REQ_ONE };
+  struct qcow2_error error;
+
+  if (qcow2_extents (h->image, h->access.io, count, offset,
+                     add_extent, &add, &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+int
+request_cache (nbdkit_next *next, void *handle, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_cache (h->image, h->access.io, count, offset,
+                   &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+int
+request_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                uint32_t count, uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_pwrite (h->image, h->access.io, buf, count, offset,
+                    flags & NBDKIT_FLAG_FUA, &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+int
+request_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+              uint32_t flags, int *err)
+{
+  const unsigned how =
+    (flags & NBDKIT_FLAG_MAY_TRIM ? QCOW2_ZERO_MAY_TRIM : 0) |
+    (flags & NBDKIT_FLAG_FAST_ZERO ? QCOW2_ZERO_FAST : 0) |
+    (flags & NBDKIT_FLAG_FUA ? QCOW2_ZERO_FUA : 0);
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_zero (h->image, h->access.io, count, offset, how, &error) == 0)
+    return 0;
+  /* That is an answer, and no error. */
+  if ((flags & NBDKIT_FLAG_FAST_ZERO) && error.kind == QCOW2_ERR_NOT_FAST) {
+    *err = EOPNOTSUPP;
+    return -1;
+  }
+  return fail (h, &error, err);
+}
+
+int
+request_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
+              uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_trim (h->image, h->access.io, count, offset,
+                  flags & NBDKIT_FLAG_FUA, &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}
+
+int
+request_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  struct qcow2_error error;
+
+  if (qcow2_flush (h->image, h->access.io, &error) == -1)
+    return fail (h, &error, err);
+  return 0;
+}

@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Passphrases: all ways to give one, one for each encrypted image of a chain,
+# and none in the log.
+# shellcheck source=layers.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/layers.sh"
+
+run_nbdkit --dump-plugin --filter="$filter" null >"$tmp/dump"
+! grep -q '^qcow2_luks=no' "$tmp/dump" || skip "built without nettle"
+cd "$images"
+make_disk "$tmp/truth.raw" 2000000 65536
+
+# encrypted NAME SECRET [qemu-img create's options...]: now and then QEMU
+# cannot tell the time that the key derivation takes.
+encrypted ()
+{
+    local name=$1 secret=$2 i
+
+    shift 2
+    for ((i = 0; i < 30; i++)); do
+        if qemu-img create -q -f qcow2 --object "secret,id=s,data=$secret" \
+            -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 \
+            "$@" "$name" 3M 2>"$tmp/create"; then
+            return 0
+        fi
+    done
+    broken "$(cat "$tmp/create")"
+}
+
+# write IMAGE SECRET OPERATION...: by QEMU.
+write ()
+{
+    local image=$1 secret=$2
+
+    shift 2
+    qemu-io --object "secret,id=s,data=$secret" "$@" --image-opts \
+        "driver=qcow2,encrypt.key-secret=s,file.filename=$image" >/dev/null
+}
+
+qemu-img create -q -f qcow2 -b "$tmp/truth.raw" -F raw plain.qcow2 3M
+encrypted disk.qcow2 first-secret
+write disk.qcow2 first-secret -c 'write -P 9 100k 300k'
+{
+    head -c 102400 /dev/zero
+    head -c 307200 /dev/zero | tr '\0' '\11'
+    head -c $((3 * 1024 * 1024 - 409600)) /dev/zero
+} >"$tmp/truth.raw"
+printf 'first-secret\nrest is ignored\n' >secret
+printf 'wrong' >wrong
+
+echo "in a file, inline, and from a descriptor"
+serves file disk.qcow2 qcow2-passphrase=+secret
+! grep -q first-secret "$tmp/last.log" || fail "the secret was logged"
+serves file disk.qcow2 qcow2-passphrase=first-secret
+serves file disk.qcow2 qcow2-passphrase=-7 7<secret
+! grep -q first-secret "$tmp/last.log" || fail "the secret was logged"
+name=disk.qcow2
+serves file dir=. qcow2-passphrase=+secret
+name=
+
+echo "missing, wrong, or not to be read"
+says 'encrypted with LUKS; give its passphrase with qcow2-passphrase' \
+    file disk.qcow2
+says '[pP]assphrase' file disk.qcow2 qcow2-passphrase=+wrong
+! grep -E -i -e 'first-secret|: wrong' "$tmp/says.log" | grep -v 'config key' ||
+    fail "a secret was logged"
+refused 'none' --filter="$filter" file disk.qcow2 qcow2-passphrase=+none
+refused 'stdin is not a tty|file descriptor|tty' --filter="$filter" \
+    file disk.qcow2 qcow2-passphrase=-
+
+echo "chains: one for each encrypted image, the last for all that follow"
+encrypted base.qcow2 base-secret
+write base.qcow2 base-secret -c 'write -P 1 0 3M'
+qemu-img create -q -u -f qcow2 -b base.qcow2 -F qcow2 middle.qcow2 3M
+encrypted top.qcow2 top-secret
+write top.qcow2 top-secret -c 'write -P 2 1M 1M'
+set_names top.qcow2 --backing middle.qcow2 --format qcow2
+{
+    head -c 1M /dev/zero | tr '\0' '\1'
+    head -c 1M /dev/zero | tr '\0' '\2'
+    head -c 1M /dev/zero | tr '\0' '\1'
+} >"$tmp/truth.raw"
+serves file top.qcow2 qcow2-follow=. qcow2-passphrase=top-secret \
+    qcow2-passphrase=base-secret
+serves file top.qcow2 qcow2-follow=. qcow2-passphrase=top-secret \
+    qcow2-passphrase=base-secret qcow2-passphrase=unused
+says 'base\.qcow2: .*[pP]assphrase' file top.qcow2 qcow2-follow=. \
+    qcow2-passphrase=top-secret
+says 'top\.qcow2: .*[pP]assphrase' file top.qcow2 qcow2-follow=. \
+    qcow2-passphrase=base-secret qcow2-passphrase=top-secret
+head -c 3M /dev/zero | tr '\0' '\1' >"$tmp/truth.raw"
+serves file middle.qcow2 qcow2-follow=. qcow2-passphrase=base-secret
+encrypted same.qcow2 base-secret -u -b base.qcow2 -F qcow2
+serves file same.qcow2 qcow2-follow=. qcow2-passphrase=base-secret
+
+echo "in one server, a layer for each way to open it"
+start_nbdkit -r -v --filter="$filter" file dir=. qcow2-follow=. \
+    qcow2-passphrase=base-secret qcow2-passphrase=base-secret
+for export in middle.qcow2 same.qcow2; do
+    nbdtool compare "$(export_uri $export)" "$tmp/truth.raw" --reads 10
+done
+stop_nbdkit
