@@ -509,10 +509,10 @@ struct peek {
   struct access access;
   nbdkit_next *next;            /* a context of our own, or NULL */
   struct other *file;           /* the file itself, or NULL; see layers.h */
-  struct layers layers;
   char *path;                   /* of that file */
   const char *name;             /* for messages */
-  struct qcow2_image *image;
+  struct qcow2_image *inspected; /* ours, or NULL */
+  struct qcow2_image *image;    /* only for what options.inspect allows */
   const struct qcow2_io *io;
 };
 
