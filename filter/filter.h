@@ -286,6 +286,9 @@ extern bool claim_upgrade (struct claim *claim);
 /* Nothing to do if it was not taken. */
 extern void claim_release (struct claim *claim);
 
+/* Whether the file begins as images do. */
+extern bool file_is_image (int fd);
+
 /* ---- locks.c ---------------------------------------------------------- */
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
