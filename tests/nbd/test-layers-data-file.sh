@@ -114,3 +114,11 @@ nbdtool compare "$(export_uri twin.qcow2)" "$tmp/disk.raw" --reads 10
     fail "the data file is open more than once"
 finish_client
 stop_nbdkit
+
+echo "another image is no data file because an image says so"
+cp disk.qcow2 victim.qcow2
+sum=$(sha256sum < victim.qcow2)
+set_names disk.qcow2 --data-file victim.qcow2
+says 'victim\.qcow2, is a qcow2 image itself' file disk.qcow2 qcow2-follow=.
+[ "$(sha256sum < victim.qcow2)" = "$sum" ] ||
+    fail "the other image was written to"
