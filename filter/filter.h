@@ -504,9 +504,13 @@ extern void access_destroy (struct access *a);
 /* ---- peek.c ----------------------------------------------------------- */
 
 /* An image that somebody looks into, without a connection to it. */
+struct other;
 struct peek {
   struct access access;
   nbdkit_next *next;            /* a context of our own, or NULL */
+  struct other *file;           /* the file itself, or NULL; see layers.h */
+  struct layers layers;
+  char *path;                   /* of that file */
   const char *name;             /* for messages */
   struct qcow2_image *image;
   const struct qcow2_io *io;

@@ -19,8 +19,8 @@ All blocks of a document run in one shell, in an empty folder with
   disk.qcow2.xz    the same, compressed again
   images/          a folder with a.qcow2 and b.qcow2
 
-"nbdkit --filter=qcow2" is the filter that was built, and what is written as
-https://example.com/ is that folder.
+"nbdkit --filter=qcow2" is the filter that was built, programs of tools/ are
+found, and what is written as https://example.com/ is that folder.
 
 usage: examples.py FILTER DOCUMENT...
 """
@@ -138,12 +138,14 @@ class Shell:
         with open(wrapper, "w", encoding="utf-8") as out:
             out.write(WRAPPER)
         os.chmod(wrapper, 0o755)
+        programs = os.path.join(os.path.dirname(__file__), "../../tools")
         environment = dict(
             os.environ, EXAMPLES_PIDS=self.pids, LC_ALL="C",
             EXAMPLES_FILTER=os.path.abspath(filter_path),
             EXAMPLES_DIR=self.directory,
             EXAMPLES_NBDKIT=shutil.which("nbdkit") or "nbdkit",
-            PATH=f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin")
+            PATH=":".join([tools, os.path.abspath(programs),
+                           os.environ["PATH"], "/usr/sbin", "/sbin"]))
         # pylint: disable=consider-using-with
         self.process = subprocess.Popen(
             ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

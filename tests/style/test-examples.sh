@@ -18,6 +18,7 @@ check_examples ()
 }
 
 clean check_examples "$top_srcdir/README.md" "$top_srcdir/docs/REMOTE.md" \
+      "$top_srcdir/docs/LAYERS.md" \
       "$top_srcdir/docs/nbdkit-qcow2-filter.pod"
 
 sed 's/hole,zero/hole/' "$top_srcdir/README.md" > "$tmp/bad.md"
