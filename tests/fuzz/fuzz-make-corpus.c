@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "image_inside.h"
 #include "random_image.h"
 #include "unit.h"
 
@@ -97,6 +98,43 @@ make_extensions (void)
   }
 }
 
+/* Snapshots and bitmaps, all of them short. */
+static void
+make_inside (void)
+{
+  for (unsigned i = 0; i < 4; ++i) {
+    const struct image_spec spec = {
+      .version = i == 0 ? 2 : 3, .cluster_bits = 9, .refcount_order = 4,
+      .virtual_size = 2048,
+    };
+    const unsigned char bits = 0x05;
+    struct inside_snapshot s = {
+      .id = "1", .id_len = 1, .name = "a", .name_len = 1,
+      .extra_len = i == 0 ? 0 : 24, .disk_size = i == 2 ? 3000 : 2048,
+    };
+    unsigned char cluster[512] = "data";
+    struct inside in = { .nr_snapshots = 0 };
+    struct image_builder b;
+
+    builder_init (&b, &spec);
+    builder_data (&b, 0, cluster);
+    inside_snapshot (&in, &b, &s);
+    s.name = i == 3 ? "..a" : "b";
+    s.name_len = (size_t) (i == 3 ? 3 : 1);
+    builder_data (&b, 1, cluster);
+    inside_snapshot (&in, &b, &s);
+    builder_data (&b, 0, cluster);
+    if (i > 0)
+      inside_bitmap (&in, &b, &(struct inside_bitmap) {
+        .name = "b", .granularity_bits = 9, .flags = 2, .bits = &bits,
+        .nr_bits = 4 });
+    inside_finish (&in, &b);
+    builder_finish (&b);
+    write_image (&b, "inside", i);
+    builder_free (&b);
+  }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -115,5 +153,6 @@ main (int argc, char **argv)
       .version = 3, .cluster_bits = 9, .refcount_order = 0 }, 2);
   make_extended ();
   make_extensions ();
+  make_inside ();
   return unit_finish ();
 }

@@ -5,7 +5,7 @@
  * Method    memory_io checks every request the engine makes; this file
  *           checks every error and extent it returns.  Work is bounded:
  *           at most MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB
- *           as NBD has.
+ *           as NBD has; of snapshots and bitmaps the first MAX_NAMES.
  * Locks     none.
  */
 #include "config.h"
@@ -16,6 +16,8 @@
 
 #define MAX_READ (256 << 10)
 #define MAX_EXTENTS 2000
+#define MAX_NAMES 2
+#define MAX_NAME 80
 
 static void
 check_error (const struct qcow2_error *err)
@@ -114,19 +116,13 @@ read_in_order (struct qcow2_image *image, struct memory_io *m)
   }
 }
 
-static bool
-exercise (struct memory_io *m, const struct qcow2_options *options)
+static void
+use_disk (struct qcow2_image *image, struct memory_io *m, bool in_order)
 {
+  const uint64_t disk = qcow2_get_info (image)->virtual_size;
   struct qcow2_error err;
-  struct qcow2_image *const image = qcow2_open (&m->io, options, &err);
-  uint64_t disk;
 
-  if (image == NULL) {
-    check_error (&err);
-    return false;
-  }
-  disk = qcow2_get_info (image)->virtual_size;
-  if (options->readahead > 0)
+  if (in_order)
     read_in_order (image, m);
   read_at (image, m, 0);
   read_at (image, m, disk / 2);
@@ -139,6 +135,114 @@ exercise (struct memory_io *m, const struct qcow2_options *options)
       qcow2_cache (image, &m->io, disk < 1 << 20 ? (uint32_t) disk : 1 << 20,
                    0, &err) == -1)
     check_error (&err);
+}
+
+/* ---- What is inside ---------------------------------------------------- */
+
+/* Names that are not too long. */
+struct names {
+  unsigned nr, seen;
+  char text[MAX_NAMES][MAX_NAME];
+  size_t len[MAX_NAMES];
+};
+
+static void
+keep_name (struct names *names, const struct qcow2_name *name)
+{
+  names->seen++;
+  if (names->nr == MAX_NAMES || name->len > MAX_NAME)
+    return;
+  memcpy (names->text[names->nr], name->bytes, name->len);
+  names->len[names->nr++] = name->len;
+}
+
+static int
+see_snapshot (void *opaque, const struct qcow2_snapshot *s)
+{
+  keep_name (opaque, &s->name);
+  return 0;
+}
+
+static int
+see_bitmap (void *opaque, const struct qcow2_bitmap *b)
+{
+  CHECK (b->granularity >= 512 && b->granularity <= UINT32_C (1) << 31);
+  keep_name (opaque, &b->name);
+  return 0;
+}
+
+static void
+use_view (struct qcow2_image *image, struct memory_io *m, bool in_order,
+          enum qcow2_view_kind kind, const char *text, size_t len)
+{
+  const struct qcow2_name name = { text, len };
+  struct qcow2_error err;
+  struct qcow2_image *const view =
+    qcow2_open_view (image, &m->io, kind, &name, &err);
+
+  if (view == NULL) {
+    check_error (&err);
+    return;
+  }
+  use_disk (view, m, in_order);
+  qcow2_close (view);
+}
+
+static void
+use_snapshots (struct qcow2_image *image, struct memory_io *m, bool in_order)
+{
+  struct names names = { 0 };
+  struct qcow2_error err;
+  char pair[2 * MAX_NAME + 2];
+  size_t len;
+
+  if (qcow2_list_snapshots (image, &m->io, see_snapshot, &names, &err) == -1)
+    check_error (&err);
+  else
+    CHECK_EQ (names.seen, qcow2_get_info (image)->nr_snapshots);
+  if (names.nr == 0)
+    return;
+  for (unsigned i = 0; i < names.nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT, names.text[i],
+              names.len[i]);
+  len = names.len[0];
+  memcpy (pair, names.text[0], len);
+  memcpy (pair + len, "..", 2);
+  use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair, len + 2);
+  memcpy (pair + len + 2, names.text[names.nr - 1], names.len[names.nr - 1]);
+  use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair,
+            len + 2 + names.len[names.nr - 1]);
+}
+
+static void
+use_bitmaps (struct qcow2_image *image, struct memory_io *m, bool in_order)
+{
+  struct names names = { 0 };
+  struct qcow2_error err;
+
+  if (qcow2_list_bitmaps (image, &m->io, see_bitmap, &names, &err) == -1)
+    check_error (&err);
+  else
+    CHECK_EQ (names.seen, qcow2_get_info (image)->nr_bitmaps);
+  for (unsigned i = 0; i < names.nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_BITMAP, names.text[i],
+              names.len[i]);
+}
+
+static bool
+exercise (struct memory_io *m, const struct qcow2_options *options)
+{
+  const bool in_order = options->readahead > 0;
+  struct qcow2_error err;
+  struct qcow2_image *const image = qcow2_open (&m->io, options, &err);
+
+  if (image == NULL) {
+    check_error (&err);
+    return false;
+  }
+  use_disk (image, m, in_order);
+  use_snapshots (image, m, in_order);
+  use_bitmaps (image, m, in_order);
   qcow2_close (image);
   CHECK_EQ (m->borrowed, 0);
   return true;
