@@ -158,6 +158,7 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                void *fn_opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  uint64_t ignored;
   unsigned token;
   int r;
 
@@ -168,7 +169,7 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                                  fn_opaque, err);
   token = enter (image);
   r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
-                         fn_opaque, err);
+                         fn_opaque, &ignored, err);
   leave (image, token);
   return r;
 }

@@ -165,6 +165,9 @@ why_data_read_only (const struct qcow2_image *image)
     return "its data file cannot be written and flushed";
   if (data->min_block > image->geo.cluster_size)
     return "the minimum block size of its data file is larger than a cluster";
+  if (image->store.raw && image->store.below != NULL)
+    return "it has both a data file that must equal the disk and a backing "
+      "file, which cannot be";
   if (image->info.nr_snapshots > 0)
     return "it has both a data file and snapshots, which would change with it";
   return NULL;

@@ -184,9 +184,9 @@ killed ()
 
 layered=(over:cluster_size=4k over_luks:cluster_size=64k data_raw:cluster_size=64k)
 [ -z "$ALL" ] ||
-    layered+=(over:cluster_size=64k,extended_l2=on,lazy_refcounts=on
+    layered+=("over:cluster_size=64k,extended_l2=on,lazy_refcounts=on"
         over:compat=0.10 luks:cluster_size=4k aes:cluster_size=64k
-        data:cluster_size=64k,extended_l2=on)
+        "data:cluster_size=64k,extended_l2=on")
 
 echo "killed -9 in the middle, again and again"
 for kind in "${kinds[@]}" "${layered[@]}"; do
