@@ -6,6 +6,7 @@ nbd_tests = \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
 	nbd/test-cache.sh \
+	nbd/test-chains.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \
@@ -67,6 +68,7 @@ nbd_tests = \
 	nbd/test-remote-failures.sh \
 	nbd/test-remote-http.sh \
 	nbd/test-remote-lanes.sh \
+	nbd/test-remote-layers.sh \
 	nbd/test-remote-map.sh \
 	nbd/test-remote-memory.sh \
 	nbd/test-remote-open.sh \
@@ -101,6 +103,7 @@ TESTS += $(nbd_tests)
 
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
+	nbd/test-chains-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
@@ -114,6 +117,7 @@ LONG_TESTS += \
 
 EXTRA_DIST += \
 	$(nbd_tests) \
+	nbd/chain_check.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
