@@ -28,6 +28,7 @@ nbd_tests = \
 	nbd/test-layers-passphrase.sh \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
+	nbd/test-luks-matrix.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -92,6 +93,7 @@ TESTS += $(nbd_tests)
 
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
+	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
@@ -108,9 +110,12 @@ EXTRA_DIST += \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
+	nbd/luks.sh \
+	nbd/luks_matrix.sh \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
+	nbd/plaintext.py \
 	nbd/random_check.py \
 	nbd/remote.sh \
 	nbd/remote_client.py \
