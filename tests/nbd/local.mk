@@ -28,6 +28,7 @@ nbd_tests = \
 	nbd/test-layers-passphrase.sh \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
+	nbd/test-luks-keys.sh \
 	nbd/test-luks-matrix.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
@@ -111,6 +112,7 @@ EXTRA_DIST += \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
 	nbd/luks.sh \
+	nbd/luks_headers.py \
 	nbd/luks_matrix.sh \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
