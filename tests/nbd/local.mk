@@ -30,6 +30,7 @@ nbd_tests = \
 	nbd/test-layers-shared.sh \
 	nbd/test-luks-keys.sh \
 	nbd/test-luks-matrix.sh \
+	nbd/test-luks-openssl.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -94,6 +95,7 @@ TESTS += $(nbd_tests)
 
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
+	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
@@ -114,6 +116,7 @@ EXTRA_DIST += \
 	nbd/luks.sh \
 	nbd/luks_headers.py \
 	nbd/luks_matrix.sh \
+	nbd/luks_openssl.py \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
