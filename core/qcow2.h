@@ -127,8 +127,8 @@ struct qcow2_io_ops {
    */
   int (*trim) (void *opaque, uint32_t count, uint64_t host_off);
 
-  /* Optional (NULL, both or none): make the file at least min_size bytes
-   * long; what is added reads as zeros.  On success *ret_size is the new
+  /* Optional (NULL; no cut without grow): make the file at least min_size
+   * bytes long; what is added reads as zeros.  On success *ret_size is the new
    * size, and every way to the file that has this function reaches all of
    * it from now on.  Not called by two threads at once.  cut gives back
    * space at the end that grow has added, down to 'size' and no further
