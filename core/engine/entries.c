@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/plant.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
