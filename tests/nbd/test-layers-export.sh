@@ -31,21 +31,28 @@ says "named 'base\.raw', .*give qcow2-follow" file dir=. \
 name=
 
 echo "locked, and not to be written to"
+qemu-img convert -f raw -O qcow2 base.raw solo.qcow2
+overlay a.qcow2 solo.qcow2 qcow2 4M
+overlay b.qcow2 solo.qcow2 qcow2 4M
 for lock in on off; do
     start_nbdkit -v --filter="$filter" file dir=. qcow2-lock=$lock \
-        qcow2-backing=export:mid.qcow2 qcow2-backing=export:base.raw
-    uri=$(export_uri top.qcow2)
+        qcow2-backing=export:solo.qcow2
+    uri=$(export_uri a.qcow2)
     connect_client
     if [ $lock = on ] &&
-            qemu-io -f qcow2 -c 'write -q 0 4k' mid.qcow2 >/dev/null 2>&1; then
+            qemu-io -f qcow2 -c 'write -q 0 4k' solo.qcow2 >/dev/null 2>&1; then
         fail "QEMU could write to it"
     fi
-    nbdtool fails "$(export_uri mid.qcow2)" >/dev/null
-    has_logged 'mid\.qcow2: cannot be opened for writing, because an image'
-    nbdtool size "$(export_uri twin.qcow2)" >/dev/null ||
-        fail "it is not shared"
-    [ "$(grep -c 'export:mid.qcow2: opened' "$log")" = 1 ] ||
+    nbdtool fails "$(export_uri solo.qcow2)" >/dev/null
+    has_logged 'solo\.qcow2: cannot be opened for writing, because an image'
+    nbdtool size "$(export_uri b.qcow2)" >/dev/null || fail "it is not shared"
+    [ "$(grep -c 'export:solo.qcow2: opened' "$log")" = 1 ] ||
         fail "it was opened more than once"
+    finish_client
+    uri=$(export_uri solo.qcow2)
+    connect_client
+    nbdtool fails "$(export_uri a.qcow2)" >/dev/null
+    has_logged 'export:solo\.qcow2 is open for writing in this server'
     finish_client
     stop_nbdkit
 done
