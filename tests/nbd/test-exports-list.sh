@@ -30,7 +30,7 @@ for options in "-r" ""; do
     has_export "" '^qcow2 version 3, cluster size 65536$'
     check_history ""
     # While somebody is connected, too.
-    start_client
+    start_client "touch:$tmp/there"
     list
     counts 6
     finish_client
