@@ -6,6 +6,12 @@
  *           checks every error and extent it returns.  Work is bounded:
  *           at most MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB
  *           as NBD has.
+ *
+ *           Where the image has a backing file or a data file, these are the
+ *           very same bytes: so whoever makes the image up makes up all of
+ *           the chain, which ends in a raw layer.  What it has inside is
+ *           listed, and views of the first of each kind are read and mapped
+ *           as the image itself is.
  * Locks     none.
  */
 #include "config.h"
@@ -14,8 +20,17 @@
 #include "memory_io.h"
 #include "unit.h"
 
+#include <errno.h>
+
 #define MAX_READ (256 << 10)
 #define MAX_EXTENTS 2000
+#define MAX_FILES 6             /* besides the image's own */
+#define MAX_LAYERS 3            /* below each other */
+#define MAX_NAMES 3             /* of a kind */
+#define MAX_NAME 300
+
+/* Encrypted images of the corpus have it. */
+#define PASSPHRASE "fuzz"
 
 static void
 check_error (const struct qcow2_error *err)
@@ -114,19 +129,15 @@ read_in_order (struct qcow2_image *image, struct memory_io *m)
   }
 }
 
-static bool
-exercise (struct memory_io *m, const struct qcow2_options *options)
+/* Everything that is asked of the image itself, and of a view. */
+static void
+exercise_disk (struct qcow2_image *image, struct memory_io *m,
+               bool in_order)
 {
+  const uint64_t disk = qcow2_get_info (image)->virtual_size;
   struct qcow2_error err;
-  struct qcow2_image *const image = qcow2_open (&m->io, options, &err);
-  uint64_t disk;
 
-  if (image == NULL) {
-    check_error (&err);
-    return false;
-  }
-  disk = qcow2_get_info (image)->virtual_size;
-  if (options->readahead > 0)
+  if (in_order)
     read_in_order (image, m);
   read_at (image, m, 0);
   read_at (image, m, disk / 2);
@@ -139,9 +150,179 @@ exercise (struct memory_io *m, const struct qcow2_options *options)
       qcow2_cache (image, &m->io, disk < 1 << 20 ? (uint32_t) disk : 1 << 20,
                    0, &err) == -1)
     check_error (&err);
-  qcow2_close (image);
+}
+
+/* ---- What is inside ------------------------------------------------------ */
+
+struct names {
+  unsigned nr;
+  struct qcow2_name name[MAX_NAMES], id[MAX_NAMES];
+  char bytes[2 * MAX_NAMES][MAX_NAME];
+};
+
+static struct qcow2_name
+copy_name (char bytes[MAX_NAME], const struct qcow2_name *name)
+{
+  const size_t len = name->len < MAX_NAME ? name->len : MAX_NAME;
+
+  if (len > 0)
+    memcpy (bytes, name->bytes, len);
+  return (struct qcow2_name) { bytes, len };
+}
+
+static int
+see_snapshot (void *opaque, const struct qcow2_snapshot *snapshot)
+{
+  struct names *const names = opaque;
+  const unsigned i = names->nr++;
+
+  names->name[i] = copy_name (names->bytes[2 * i], &snapshot->name);
+  names->id[i] = copy_name (names->bytes[2 * i + 1], &snapshot->id);
+  return names->nr == MAX_NAMES;
+}
+
+static int
+see_bitmap (void *opaque, const struct qcow2_bitmap *bitmap)
+{
+  struct names *const names = opaque;
+  const unsigned i = names->nr++;
+
+  CHECK (bitmap->why_unusable == NULL || bitmap->why_unusable[0] != '\0');
+  names->name[i] = copy_name (names->bytes[2 * i], &bitmap->name);
+  return names->nr == MAX_NAMES;
+}
+
+static void
+exercise_view (struct qcow2_image *image, struct memory_io *m,
+               enum qcow2_view_kind kind, const struct qcow2_name *name)
+{
+  struct qcow2_error err;
+  struct qcow2_image *const view =
+    qcow2_open_view (image, &m->io, kind, name, &err);
+
+  if (view == NULL) {
+    check_error (&err);
+    return;
+  }
+  exercise_disk (view, m, false);
+  qcow2_close (view);
+}
+
+static void
+exercise_diff (struct qcow2_image *image, struct memory_io *m,
+               const struct qcow2_name *a, const struct qcow2_name *b)
+{
+  char text[2 * MAX_NAME + 2];
+  struct qcow2_name name = { text, a->len + 2 + b->len };
+
+  memcpy (text, a->bytes, a->len);
+  memcpy (text + a->len, "..", 2);
+  memcpy (text + a->len + 2, b->bytes, b->len);
+  exercise_view (image, m, QCOW2_VIEW_DIFF, &name);
+}
+
+static void
+exercise_inside (struct qcow2_image *image, struct memory_io *m)
+{
+  const struct qcow2_name active = { "", 0 };
+  struct names snapshots = { 0 }, bitmaps = { 0 };
+  struct qcow2_error err;
+
+  if (qcow2_list_snapshots (image, &m->io, see_snapshot, &snapshots, &err)
+      == -1)
+    check_error (&err);
+  for (unsigned i = 0; i < snapshots.nr; ++i) {
+    exercise_view (image, m, QCOW2_VIEW_SNAPSHOT, &snapshots.name[i]);
+    exercise_view (image, m, QCOW2_VIEW_SNAPSHOT_ID, &snapshots.id[i]);
+    exercise_diff (image, m, &snapshots.name[i],
+                   i + 1 < snapshots.nr ? &snapshots.name[i + 1] : &active);
+  }
+  if (qcow2_list_bitmaps (image, &m->io, see_bitmap, &bitmaps, &err) == -1)
+    check_error (&err);
+  for (unsigned i = 0; i < bitmaps.nr; ++i)
+    exercise_view (image, m, QCOW2_VIEW_BITMAP, &bitmaps.name[i]);
+}
+
+/* ---- Other files ------------------------------------------------------------ */
+
+struct file {
+  struct memory_io m;
+  struct qcow2_image *image;
+};
+
+struct files {
+  const struct memory_io *top;
+  struct qcow2_options options;
+  unsigned depth, nr;
+  struct file file[MAX_FILES];  /* who refers to one comes before it */
+};
+
+static int
+open_file (void *opaque, const struct qcow2_reference *reference,
+           struct qcow2_file *ret_file, struct qcow2_error *err)
+{
+  struct files *const files = opaque;
+  struct file *const f = &files->file[files->nr];
+  struct qcow2_options options = files->options;
+
+  CHECK (reference->name_len <= 1023 || reference->kind == QCOW2_DATA_FILE);
+  CHECK (!reference->writing);
+  if (files->nr == MAX_FILES) {
+    *err = (struct qcow2_error) {
+      QCOW2_ERR_REFUSED, EPERM, QCOW2_NO_OFFSET, "too many files"
+    };
+    return -1;
+  }
+  files->nr++;
+  memory_io_init (&f->m, files->top->bytes, files->top->io.size);
+  f->m.io.max_block = files->top->io.max_block;
+  f->m.io.concurrent = true;
+  f->m.delay_us = files->top->delay_us;
+  f->image = NULL;
+  if (files->top->io.ops->borrow)
+    memory_io_lend (&f->m, 0);
+  *ret_file = (struct qcow2_file) { .io = &f->m.io };
+  if (reference->kind == QCOW2_DATA_FILE)
+    return 0;
+  options.raw = files->depth + 1 == MAX_LAYERS;
+  files->depth++;
+  f->image = qcow2_open (&f->m.io, &options, err);
+  files->depth--;
+  ret_file->image = f->image;
+  return f->image ? 0 : -1;
+}
+
+static void
+close_files (struct files *files)
+{
+  for (unsigned i = 0; i < files->nr; ++i)
+    qcow2_close (files->file[i].image);
+  for (unsigned i = 0; i < files->nr; ++i)
+    CHECK_EQ (files->file[i].m.borrowed, 0);
+}
+
+static bool
+exercise (struct memory_io *m, const struct qcow2_options *options)
+{
+  struct files files = { .top = m, .options = *options };
+  struct qcow2_image *image;
+  struct qcow2_error err;
+
+  files.options.open_file = open_file;
+  files.options.open_file_opaque = &files;
+  files.options.passphrase = PASSPHRASE;
+  files.options.passphrase_len = sizeof PASSPHRASE - 1;
+  image = qcow2_open (&m->io, &files.options, &err);
+  if (image == NULL)
+    check_error (&err);
+  else {
+    exercise_disk (image, m, options->readahead > 0);
+    exercise_inside (image, m);
+    qcow2_close (image);
+  }
+  close_files (&files);
   CHECK_EQ (m->borrowed, 0);
-  return true;
+  return image != NULL;
 }
 
 bool
