@@ -182,6 +182,22 @@ lock_file (int fd, const char *name, bool writing, struct qcow2_error *err)
                     "%s is in use by another process", name);
 }
 
+/* An image that names another image as its data file is after that one's
+ * header, however much is allowed to be followed.
+ */
+static int
+check_writable (int fd, const struct found *found, bool writing,
+                struct qcow2_error *err)
+{
+  if (!writing || found->place != NULL || !file_is_image (fd))
+    return 0;
+  return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
+                    "the data file that the image names, %s, is a qcow2 "
+                    "image itself, and is not written to because an image "
+                    "says so; give qcow2-data-file if it is meant, or serve "
+                    "the image with -r", found->name);
+}
+
 static struct other *
 open_local (struct layer *l, const struct found *found,
             struct qcow2_error *err)
@@ -200,7 +216,8 @@ open_local (struct layer *l, const struct found *found,
                strerror (errno));
     return NULL;
   }
-  if (lock_file (fd, l->name, writing, err) == -1) {
+  if (check_writable (fd, found, writing, err) == -1 ||
+      lock_file (fd, l->name, writing, err) == -1) {
     close (fd);
     return NULL;
   }

@@ -691,14 +691,43 @@ write_placed (struct q2_change *c, struct fill *f, const void *buf,
   return link_fill (c, f, true, err);
 }
 
+/* A data file that must equal the disk has bytes of a write that failed, and
+ * the entries still say zeros.
+ */
+static void
+zero_again (struct q2_change *c, const struct fill *f)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+  const uint64_t sub = UINT64_C (1) << geo->subcluster_bits;
+  struct qcow2_error ignored;
+  uint64_t next;
+
+  for (uint64_t at = f->from; at < f->to; at = next) {
+    const uint64_t i = (at >> geo->cluster_bits) - f->guest_cluster;
+
+    next = q2_min (q2_align_down (at, sub) + sub, f->to);
+    if (!(f->first[i].alloc & q2_entry_mask (geo, at, 1)) &&
+        q2_store_zero (c->w->store, c->io, next - at, place_of (c->w, f, at),
+                       false, &ignored) == -1)
+      return;
+  }
+}
+
 static int
 write_clusters (struct q2_change *c, struct fill *f, const void *buf,
                 struct qcow2_error *err)
 {
+  int r;
+
   if (f->nr == 0)
-    return write_kept (c, f, buf, err);
-  return c->w->geo->data_file ? write_placed (c, f, buf, err)
-    : write_allocated (c, f, buf, err);
+    r = write_kept (c, f, buf, err);
+  else if (c->w->geo->data_file)
+    r = write_placed (c, f, buf, err);
+  else
+    return write_allocated (c, f, buf, err);
+  if (r == -1 && c->w->store->raw)
+    zero_again (c, f);
+  return r;
 }
 
 int

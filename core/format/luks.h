@@ -20,6 +20,12 @@
 /* All that is known to exist has 4000; this bounds memory. */
 #define Q2_LUKS_MAX_STRIPES 16000
 
+/* The longest header that is accepted.  Eight slots of the most stripes and the
+ * longest key take 8 MB; QEMU's headers have 2.  Whoever writes to the image
+ * keeps a list of these clusters.
+ */
+#define Q2_LUKS_MAX_BYTES (UINT64_C (16) << 20)
+
 /* Bound for the work of opening one image, in rounds of q2_pbkdf2_rounds.
  * LUKS has no upper limit of its own, so a header could ask for years.  The
  * fastest processors make about ten million rounds a second, and slots are

@@ -172,9 +172,8 @@ name_luks_header (unsigned char *bytes, uint64_t offset, uint64_t len)
   put (bytes + 32, 2, 4);
 }
 
-/* An image that has no data yet. */
-static void
-encrypt (const char *name)
+void
+recipe_encrypt (const char *name)
 {
   char image[QEMU_IMAGE];
   uint64_t len, size, cluster, offset;
@@ -225,7 +224,7 @@ make_file (struct making *m, const unsigned char *own)
     qemu_run (0, "qemu-img create -q -f qcow2 " QEMU_OBJECT " -o '%s' %s %"
               PRIu64, options, m->name, r->disk_size);
   if (luks)
-    encrypt (m->name);
+    recipe_encrypt (m->name);
   if (r->fill_percent > 0 && luks)
     qemu_run (0, "qemu-img convert -n --target-is-zero -S 512 -f raw "
               QEMU_OBJECT " --target-image-opts made.raw driver=qcow2,"
@@ -234,6 +233,34 @@ make_file (struct making *m, const unsigned char *own)
     qemu_run (0, "qemu-img convert -S 512 %s -f raw -O qcow2 " QEMU_OBJECT
               " -o '%s' made.raw %s", r->compressed ? "-c" : "", options,
               m->name);
+}
+
+/* What QEMU has to be told about the layers, from the top. */
+static void
+describe (const struct recipe *r, char *buf, size_t len)
+{
+  char prefix[16 * LAYERS_MAX] = "";
+  size_t n = 0;
+
+  buf[0] = '\0';
+  for (; r != NULL; r = r->below) {
+    if (r->encryption != QCOW2_ENCRYPTION_NONE)
+      n += (size_t) snprintf (buf + n, len - n, ",%sencrypt.key-secret="
+                              QEMU_SECRET, prefix);
+    strcat (prefix, "backing.");
+  }
+  REQUIRE (n < len);
+}
+
+/* Without what is below it. */
+static const char *
+alone (const struct making *m, char *buf, size_t len)
+{
+  const struct recipe r = { .encryption = m->r->encryption };
+  char options[256];
+
+  describe (&r, options, sizeof options);
+  return qemu_image (buf, len, m->name, options, NULL);
 }
 
 /* It lies behind the disk in the L1 table, and stays there. */
@@ -247,12 +274,15 @@ save_vm_state (const struct making *m)
 static void
 take_snapshots (const struct making *m)
 {
+  char image[QEMU_IMAGE];
+
   if (m->r->vm_state)
     save_vm_state (m);
   for (unsigned i = 0; i < m->r->snapshots; ++i)
     qemu_run (0, "qemu-img snapshot -c s%u %s", i, m->image);
   if (m->r->bitmap)
-    qemu_run (0, "qemu-img bitmap --add -g 4096 %s b0", m->image);
+    qemu_run (0, "qemu-img bitmap --add -g 4096 %s b0",
+              alone (m, image, sizeof image));
 }
 
 static void
@@ -291,23 +321,6 @@ load_data (struct recipe_image *image, const struct making *m)
 
 /* ---- Layers ------------------------------------------------------------ */
 
-/* What QEMU has to be told about the layers, from the top. */
-static void
-describe (const struct recipe *r, char *buf, size_t len)
-{
-  char prefix[16 * LAYERS_MAX] = "";
-  size_t n = 0;
-
-  buf[0] = '\0';
-  for (; r != NULL; r = r->below) {
-    if (r->encryption != QCOW2_ENCRYPTION_NONE)
-      n += (size_t) snprintf (buf + n, len - n, ",%sencrypt.key-secret="
-                              QEMU_SECRET, prefix);
-    strcat (prefix, "backing.");
-  }
-  REQUIRE (n < len);
-}
-
 static unsigned char *make_layer (struct recipe_image *image,
                                   struct making *m);
 
@@ -336,15 +349,12 @@ make_below (struct recipe_image *image, struct making *m)
 static void
 put_on_top (const struct making *m)
 {
-  const struct recipe alone = { .encryption = m->r->encryption };
-  char options[256], image[QEMU_IMAGE];
+  char image[QEMU_IMAGE];
 
-  if (m->r->below == NULL)
-    return;
-  describe (&alone, options, sizeof options);
-  qemu_run (0, "qemu-img rebase -u -b %s -F %s %s", m->below,
-            m->r->below->raw ? "raw" : "qcow2",
-            qemu_image (image, sizeof image, m->name, options, NULL));
+  if (m->r->below != NULL)
+    qemu_run (0, "qemu-img rebase -u -b %s -F %s %s", m->below,
+              m->r->below->raw ? "raw" : "qcow2",
+              alone (m, image, sizeof image));
 }
 
 /* Returns the disk; the file is in the folder. */
@@ -414,7 +424,7 @@ recipe_free (struct recipe_image *image)
   free (image->data);
 }
 
-/* ---- What there is ------------------------------------------------------- */
+/* ---- What there is ----------------------------------------------------- */
 
 bool
 recipe_is_possible (const struct recipe *r)

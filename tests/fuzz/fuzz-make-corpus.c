@@ -103,6 +103,43 @@ make_extensions (void)
   }
 }
 
+/* Snapshots and bitmaps, all of them short. */
+static void
+make_inside (void)
+{
+  for (unsigned i = 0; i < 4; ++i) {
+    const struct image_spec spec = {
+      .version = i == 0 ? 2 : 3, .cluster_bits = 9, .refcount_order = 4,
+      .virtual_size = 2048,
+    };
+    const unsigned char bits = 0x05;
+    struct inside_snapshot s = {
+      .id = "1", .id_len = 1, .name = "a", .name_len = 1,
+      .extra_len = i == 0 ? 0 : 24, .disk_size = i == 2 ? 3000 : 2048,
+    };
+    unsigned char cluster[512] = "data";
+    struct inside in = { .nr_snapshots = 0 };
+    struct image_builder b;
+
+    builder_init (&b, &spec);
+    builder_data (&b, 0, cluster);
+    inside_snapshot (&in, &b, &s);
+    s.name = i == 3 ? "..a" : "b";
+    s.name_len = (size_t) (i == 3 ? 3 : 1);
+    builder_data (&b, 1, cluster);
+    inside_snapshot (&in, &b, &s);
+    builder_data (&b, 0, cluster);
+    if (i > 0)
+      inside_bitmap (&in, &b, &(struct inside_bitmap) {
+        .name = "b", .granularity_bits = 9, .flags = 2, .bits = &bits,
+        .nr_bits = 4 });
+    inside_finish (&in, &b);
+    builder_finish (&b);
+    write_image (&b, "inside", i);
+    builder_free (&b);
+  }
+}
+
 /* A small image of version 3, with some clusters of each kind. */
 static void
 begin (struct image_builder *b, bool compressed)
@@ -137,7 +174,7 @@ end (struct image_builder *b, const char *name, unsigned nr)
 
 /* Three snapshots, of which two have one name, and bitmaps. */
 static void
-make_inside (void)
+make_views (void)
 {
   static const unsigned char bits[64] = { 0xff, 0x00, 0xa5 };
   static const unsigned char ones[64] = { 0xff, 0xff, 0xff };
@@ -171,7 +208,7 @@ make_inside (void)
       inside_bitmap (&in, &b, &bitmaps[i]);
     inside_finish (&in, &b);
     builder_finish (&b);
-    end (&b, "inside", nr);
+    end (&b, "views", nr);
   }
 }
 
@@ -291,6 +328,7 @@ main (int argc, char **argv)
   make_extended ();
   make_extensions ();
   make_inside ();
+  make_views ();
   make_references ();
   make_encrypted ();
   return unit_finish ();

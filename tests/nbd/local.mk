@@ -37,6 +37,9 @@ nbd_tests = \
 	nbd/test-layers-passphrase.sh \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
+	nbd/test-luks-keys.sh \
+	nbd/test-luks-matrix.sh \
+	nbd/test-luks-openssl.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -104,6 +107,8 @@ TESTS += $(nbd_tests)
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-chains-long.sh \
+	nbd/test-luks-cost-long.sh \
+	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
@@ -125,9 +130,14 @@ EXTRA_DIST += \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
 	nbd/layered.sh \
+	nbd/luks.sh \
+	nbd/luks_headers.py \
+	nbd/luks_matrix.sh \
+	nbd/luks_openssl.py \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
+	nbd/plaintext.py \
 	nbd/random_check.py \
 	nbd/remote.sh \
 	nbd/remote_client.py \

@@ -126,9 +126,10 @@ export PYTHONPATH=$PYTHONPATH:$tmp
 start_nbdkit -r -v --filter="$filter" file "$tmp/images/disk.qcow2"
 "$PYTHON" "$tmp/check.py" "$sock" "" "$tmp/other.qcow2"
 stop_nbdkit
-has_logged 'debug: .*snapshot "unreachable.x0a" is not listed'
+# (Later releases of nbdkit escape backslashes.)
+has_logged 'debug: .*snapshot "unreachable.+x0a" is not listed'
 # A name in the log is one line, and not the terminal's business.
-has_logged 'snapshot/.x1b.31mred: opened'
+has_logged 'snapshot/.+x1b.31mred: opened'
 start_nbdkit -r --filter="$filter" file dir="$tmp/images"
 "$PYTHON" "$tmp/check.py" "$sock" disk.qcow2 "$tmp/other.qcow2"
 stop_nbdkit

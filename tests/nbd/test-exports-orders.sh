@@ -133,7 +133,12 @@ is_free
 stop_nbdkit
 
 echo "who writes leaves while another one is told that there is no such thing"
-for where in file dir; do
+# From 1.36 on the delay filter fails what a connection writes as it ends; from
+# 1.44 on nothing is written through a connection any more.
+version=$("$NBDKIT" --dump-config | sed -n 's/^version=1\.\([0-9]*\).*/\1/p')
+wheres="file dir"
+[ "$version" -lt 36 ] || [ "$version" -ge 44 ] || wheres=file
+for where in $wheres; do
     cp "$tmp/first.qcow2" "$image"
     history_content "$image" "" "$tmp/disk.raw"
     if [ $where = file ]; then

@@ -5,13 +5,11 @@
  * Method    memory_io checks every request the engine makes; this file
  *           checks every error and extent it returns.  Work is bounded:
  *           at most MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB
- *           as NBD has.
+ *           as NBD has; of snapshots and bitmaps the first MAX_NAMES.
  *
  *           Where the image has a backing file or a data file, these are the
  *           very same bytes: so whoever makes the image up makes up all of
- *           the chain, which ends in a raw layer.  What it has inside is
- *           listed, and views of the first of each kind are read and mapped
- *           as the image itself is.
+ *           the chain, which ends in a raw layer.
  * Locks     none.
  */
 #include "config.h"
@@ -24,10 +22,10 @@
 
 #define MAX_READ (256 << 10)
 #define MAX_EXTENTS 2000
+#define MAX_NAMES 2
+#define MAX_NAME 80
 #define MAX_FILES 6             /* besides the image's own */
 #define MAX_LAYERS 3            /* below each other */
-#define MAX_NAMES 3             /* of a kind */
-#define MAX_NAME 300
 
 /* Encrypted images of the corpus have it. */
 #define PASSPHRASE "fuzz"
@@ -129,10 +127,8 @@ read_in_order (struct qcow2_image *image, struct memory_io *m)
   }
 }
 
-/* Everything that is asked of the image itself, and of a view. */
 static void
-exercise_disk (struct qcow2_image *image, struct memory_io *m,
-               bool in_order)
+use_disk (struct qcow2_image *image, struct memory_io *m, bool in_order)
 {
   const uint64_t disk = qcow2_get_info (image)->virtual_size;
   struct qcow2_error err;
@@ -152,98 +148,110 @@ exercise_disk (struct qcow2_image *image, struct memory_io *m,
     check_error (&err);
 }
 
-/* ---- What is inside ------------------------------------------------------ */
+/* ---- What is inside ---------------------------------------------------- */
 
+/* Names that are not too long. */
 struct names {
-  unsigned nr;
-  struct qcow2_name name[MAX_NAMES], id[MAX_NAMES];
-  char bytes[2 * MAX_NAMES][MAX_NAME];
+  unsigned nr, seen;
+  char text[MAX_NAMES][MAX_NAME];
+  size_t len[MAX_NAMES];
 };
 
-static struct qcow2_name
-copy_name (char bytes[MAX_NAME], const struct qcow2_name *name)
+static void
+keep_name (struct names *names, const struct qcow2_name *name)
 {
-  const size_t len = name->len < MAX_NAME ? name->len : MAX_NAME;
+  names->seen++;
+  if (names->nr == MAX_NAMES || name->len > MAX_NAME)
+    return;
+  memcpy (names->text[names->nr], name->bytes, name->len);
+  names->len[names->nr++] = name->len;
+}
 
-  if (len > 0)
-    memcpy (bytes, name->bytes, len);
-  return (struct qcow2_name) { bytes, len };
+struct snapshots {
+  struct names names, ids;
+};
+
+static int
+see_snapshot (void *opaque, const struct qcow2_snapshot *s)
+{
+  struct snapshots *const all = opaque;
+
+  keep_name (&all->names, &s->name);
+  keep_name (&all->ids, &s->id);
+  return 0;
 }
 
 static int
-see_snapshot (void *opaque, const struct qcow2_snapshot *snapshot)
+see_bitmap (void *opaque, const struct qcow2_bitmap *b)
 {
-  struct names *const names = opaque;
-  const unsigned i = names->nr++;
-
-  names->name[i] = copy_name (names->bytes[2 * i], &snapshot->name);
-  names->id[i] = copy_name (names->bytes[2 * i + 1], &snapshot->id);
-  return names->nr == MAX_NAMES;
-}
-
-static int
-see_bitmap (void *opaque, const struct qcow2_bitmap *bitmap)
-{
-  struct names *const names = opaque;
-  const unsigned i = names->nr++;
-
-  CHECK (bitmap->why_unusable == NULL || bitmap->why_unusable[0] != '\0');
-  names->name[i] = copy_name (names->bytes[2 * i], &bitmap->name);
-  return names->nr == MAX_NAMES;
+  CHECK (b->granularity >= 512 && b->granularity <= UINT32_C (1) << 31);
+  keep_name (opaque, &b->name);
+  return 0;
 }
 
 static void
-exercise_view (struct qcow2_image *image, struct memory_io *m,
-               enum qcow2_view_kind kind, const struct qcow2_name *name)
+use_view (struct qcow2_image *image, struct memory_io *m, bool in_order,
+          enum qcow2_view_kind kind, const char *text, size_t len)
 {
+  const struct qcow2_name name = { text, len };
   struct qcow2_error err;
   struct qcow2_image *const view =
-    qcow2_open_view (image, &m->io, kind, name, &err);
+    qcow2_open_view (image, &m->io, kind, &name, &err);
 
   if (view == NULL) {
     check_error (&err);
     return;
   }
-  exercise_disk (view, m, false);
+  use_disk (view, m, in_order);
   qcow2_close (view);
 }
 
 static void
-exercise_diff (struct qcow2_image *image, struct memory_io *m,
-               const struct qcow2_name *a, const struct qcow2_name *b)
+use_snapshots (struct qcow2_image *image, struct memory_io *m, bool in_order)
 {
-  char text[2 * MAX_NAME + 2];
-  struct qcow2_name name = { text, a->len + 2 + b->len };
+  struct snapshots all = { { 0 }, { 0 } };
+  const struct names *const names = &all.names;
+  struct qcow2_error err;
+  char pair[2 * MAX_NAME + 2];
+  size_t len;
 
-  memcpy (text, a->bytes, a->len);
-  memcpy (text + a->len, "..", 2);
-  memcpy (text + a->len + 2, b->bytes, b->len);
-  exercise_view (image, m, QCOW2_VIEW_DIFF, &name);
+  if (qcow2_list_snapshots (image, &m->io, see_snapshot, &all, &err) == -1)
+    check_error (&err);
+  else
+    CHECK_EQ (names->seen, qcow2_get_info (image)->nr_snapshots);
+  for (unsigned i = 0; i < all.ids.nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT_ID, all.ids.text[i],
+              all.ids.len[i]);
+  if (names->nr == 0)
+    return;
+  for (unsigned i = 0; i < names->nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT, names->text[i],
+              names->len[i]);
+  len = names->len[0];
+  memcpy (pair, names->text[0], len);
+  memcpy (pair + len, "..", 2);
+  use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair, len + 2);
+  memcpy (pair + len + 2, names->text[names->nr - 1], names->len[names->nr - 1]);
+  use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair,
+            len + 2 + names->len[names->nr - 1]);
 }
 
 static void
-exercise_inside (struct qcow2_image *image, struct memory_io *m)
+use_bitmaps (struct qcow2_image *image, struct memory_io *m, bool in_order)
 {
-  const struct qcow2_name active = { "", 0 };
-  struct names snapshots = { 0 }, bitmaps = { 0 };
+  struct names names = { 0 };
   struct qcow2_error err;
 
-  if (qcow2_list_snapshots (image, &m->io, see_snapshot, &snapshots, &err)
-      == -1)
+  if (qcow2_list_bitmaps (image, &m->io, see_bitmap, &names, &err) == -1)
     check_error (&err);
-  for (unsigned i = 0; i < snapshots.nr; ++i) {
-    exercise_view (image, m, QCOW2_VIEW_SNAPSHOT, &snapshots.name[i]);
-    exercise_view (image, m, QCOW2_VIEW_SNAPSHOT_ID, &snapshots.id[i]);
-    exercise_diff (image, m, &snapshots.name[i],
-                   i + 1 < snapshots.nr ? &snapshots.name[i + 1] : &active);
-  }
-  if (qcow2_list_bitmaps (image, &m->io, see_bitmap, &bitmaps, &err) == -1)
-    check_error (&err);
-  for (unsigned i = 0; i < bitmaps.nr; ++i)
-    exercise_view (image, m, QCOW2_VIEW_BITMAP, &bitmaps.name[i]);
+  else
+    CHECK_EQ (names.seen, qcow2_get_info (image)->nr_bitmaps);
+  for (unsigned i = 0; i < names.nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_BITMAP, names.text[i],
+              names.len[i]);
 }
 
-/* ---- Other files ------------------------------------------------------------ */
+/* ---- Other files ------------------------------------------------------- */
 
 struct file {
   struct memory_io m;
@@ -316,8 +324,9 @@ exercise (struct memory_io *m, const struct qcow2_options *options)
   if (image == NULL)
     check_error (&err);
   else {
-    exercise_disk (image, m, options->readahead > 0);
-    exercise_inside (image, m);
+    use_disk (image, m, options->readahead > 0);
+    use_snapshots (image, m, options->readahead > 0);
+    use_bitmaps (image, m, options->readahead > 0);
     qcow2_close (image);
   }
   close_files (&files);

@@ -31,6 +31,11 @@
   .read = 5, .flush = 14, .idle = 1, .fua_percent = 3
 #define GROWS { .capacity = 16 * MiB, .grows = true }
 
+static const struct recipe lower = {
+  .options = "cluster_size=8k", .cluster_bits = 13,
+  .disk_size = 300 * KiB, .fill_percent = 70,
+};
+
 static const struct workload workloads[] = {
   { .name = "4k",
     .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
@@ -53,6 +58,16 @@ static const struct workload workloads[] = {
                 .compressed = true, .snapshots = 1, .bitmap = true },
     .host = { .capacity = 16 * MiB, .grows = true, .delay_us = 400 },
     REQUESTS },
+  { .name = "overlay",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 30, .snapshots = 1,
+                .bitmap = true, .below = &lower },
+    .host = GROWS, REQUESTS },
+  { .name = "encrypted",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 50, .snapshots = 1,
+                .bitmap = true, .encryption = QCOW2_ENCRYPTION_LUKS },
+    .host = GROWS, REQUESTS },
 };
 #define NR_WORKLOADS (sizeof workloads / sizeof workloads[0])
 
@@ -205,22 +220,25 @@ read_disk (struct guest *g, uint64_t size)
  */
 static unsigned char *
 make_second (const struct workload *w, uint64_t seed,
-             const struct recipe_image *made, uint64_t *ret_size,
+             struct recipe_image *made, uint64_t *ret_size,
              unsigned char **ret_disk)
 {
+  const struct guest_files files = guest_files_of (made);
+  char image[QEMU_IMAGE];
   struct guest g;
 
-  guest_init (&g, w, seed, made->bytes, made->size, made->disk);
+  guest_init (&g, w, seed, &files);
   guest_open (&g);
   guest_run (&g);
   *ret_disk = read_disk (&g, made->disk_size);
   CHECK (guest_close (&g, true));
   qemu_save ("second.qcow2", g.host.bytes, g.host.size);
   guest_free (&g);
-  qemu_run (0, "qemu-img snapshot -c mid second.qcow2");
+  qemu_image (image, sizeof image, "second.qcow2", made->qemu_options, NULL);
+  qemu_run (0, "qemu-img snapshot -c mid %s", image);
   if (w->recipe.bitmap) {
-    qemu_run (0, "qemu-img bitmap --remove second.qcow2 b0");
-    qemu_run (0, "qemu-img bitmap --add -g 512 second.qcow2 b0");
+    qemu_run (0, "qemu-img bitmap --remove %s b0", image);
+    qemu_run (0, "qemu-img bitmap --add -g 512 %s b0", image);
   }
   return qemu_load ("second.qcow2", ret_size);
 }
@@ -249,19 +267,27 @@ run (const struct workload *w, uint64_t seed)
 {
   struct viewing v = { .seed = seed, .bitmap = w->recipe.bitmap };
   struct recipe_image made;
+  struct guest_files files;
+  struct qemu_files qemu;
   struct threads threads;
   struct guest g;
   unsigned char *bytes;
   uint64_t size;
   struct rng rng = { seed };
 
+  if (w->recipe.encryption != QCOW2_ENCRYPTION_NONE && !qcow2_has_nettle ())
+    return;
   unit_context ("%s, seed %" PRIu64, w->name, seed);
   recipe_make (&made, &w->recipe, seed);
   v.g = &g;
   v.size = made.disk_size;
   v.first = made.snapshot;
   bytes = make_second (w, seed, &made, &size, &v.second);
-  guest_init (&g, w, seed + 1000, bytes, size, v.second);
+  files = guest_files_of (&made);
+  files.image = bytes;
+  files.size = size;
+  files.disk = v.second;
+  guest_init (&g, w, seed + 1000, &files);
   guest_open (&g);
   threads_start (&threads, VIEWERS, viewer, &v);
   WAIT_UNTIL (v.views > VIEWERS || unit_failures () > 0);
@@ -274,7 +300,10 @@ run (const struct workload *w, uint64_t seed)
   threads_join (&threads);
   check_changes (&v);
   CHECK (guest_close (&g, true));
-  qemu_submit (g.host.bytes, g.host.size, QEMU_CLEAN, NULL, 0, w->name);
+  qemu = (struct qemu_files) { .options = made.qemu_options };
+  qemu_submit (g.host.bytes, g.host.size, &qemu, QEMU_CLEAN, NULL, 0,
+               w->name);
+  qemu_wait ();                 /* the layers below are removed next */
   guest_free (&g);
   free (bytes);
   free (v.second);
@@ -286,7 +315,7 @@ main (int argc, char *argv[])
 {
   const uint64_t first = argc > 1 ? strtoull (argv[1], NULL, 0) : 1;
   const unsigned runs =
-    argc > 2 ? (unsigned) strtoul (argv[2], NULL, 0) : unit_scaled (8);
+    argc > 2 ? (unsigned) strtoul (argv[2], NULL, 0) : unit_scaled (12);
 
   threads_watchdog ();
   qemu_init ();
