@@ -6,6 +6,10 @@
  *           checks every error and extent it returns.  Work is bounded:
  *           at most MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB
  *           as NBD has; of snapshots and bitmaps the first MAX_NAMES.
+ *
+ *           Where the image has a backing file or a data file, these are the
+ *           very same bytes: so whoever makes the image up makes up all of
+ *           the chain, which ends in a raw layer.
  * Locks     none.
  */
 #include "config.h"
@@ -14,10 +18,17 @@
 #include "memory_io.h"
 #include "unit.h"
 
+#include <errno.h>
+
 #define MAX_READ (256 << 10)
 #define MAX_EXTENTS 2000
 #define MAX_NAMES 2
 #define MAX_NAME 80
+#define MAX_FILES 6             /* besides the image's own */
+#define MAX_LAYERS 3            /* below each other */
+
+/* Encrypted images of the corpus have it. */
+#define PASSPHRASE "fuzz"
 
 static void
 check_error (const struct qcow2_error *err)
@@ -156,10 +167,17 @@ keep_name (struct names *names, const struct qcow2_name *name)
   names->len[names->nr++] = name->len;
 }
 
+struct snapshots {
+  struct names names, ids;
+};
+
 static int
 see_snapshot (void *opaque, const struct qcow2_snapshot *s)
 {
-  keep_name (opaque, &s->name);
+  struct snapshots *const all = opaque;
+
+  keep_name (&all->names, &s->name);
+  keep_name (&all->ids, &s->id);
   return 0;
 }
 
@@ -191,27 +209,31 @@ use_view (struct qcow2_image *image, struct memory_io *m, bool in_order,
 static void
 use_snapshots (struct qcow2_image *image, struct memory_io *m, bool in_order)
 {
-  struct names names = { 0 };
+  struct snapshots all = { { 0 }, { 0 } };
+  const struct names *const names = &all.names;
   struct qcow2_error err;
   char pair[2 * MAX_NAME + 2];
   size_t len;
 
-  if (qcow2_list_snapshots (image, &m->io, see_snapshot, &names, &err) == -1)
+  if (qcow2_list_snapshots (image, &m->io, see_snapshot, &all, &err) == -1)
     check_error (&err);
   else
-    CHECK_EQ (names.seen, qcow2_get_info (image)->nr_snapshots);
-  if (names.nr == 0)
+    CHECK_EQ (names->seen, qcow2_get_info (image)->nr_snapshots);
+  for (unsigned i = 0; i < all.ids.nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT_ID, all.ids.text[i],
+              all.ids.len[i]);
+  if (names->nr == 0)
     return;
-  for (unsigned i = 0; i < names.nr; ++i)
-    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT, names.text[i],
-              names.len[i]);
-  len = names.len[0];
-  memcpy (pair, names.text[0], len);
+  for (unsigned i = 0; i < names->nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT, names->text[i],
+              names->len[i]);
+  len = names->len[0];
+  memcpy (pair, names->text[0], len);
   memcpy (pair + len, "..", 2);
   use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair, len + 2);
-  memcpy (pair + len + 2, names.text[names.nr - 1], names.len[names.nr - 1]);
+  memcpy (pair + len + 2, names->text[names->nr - 1], names->len[names->nr - 1]);
   use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair,
-            len + 2 + names.len[names.nr - 1]);
+            len + 2 + names->len[names->nr - 1]);
 }
 
 static void
@@ -229,23 +251,87 @@ use_bitmaps (struct qcow2_image *image, struct memory_io *m, bool in_order)
               names.len[i]);
 }
 
+/* ---- Other files ------------------------------------------------------- */
+
+struct file {
+  struct memory_io m;
+  struct qcow2_image *image;
+};
+
+struct files {
+  const struct memory_io *top;
+  struct qcow2_options options;
+  unsigned depth, nr;
+  struct file file[MAX_FILES];  /* who refers to one comes before it */
+};
+
+static int
+open_file (void *opaque, const struct qcow2_reference *reference,
+           struct qcow2_file *ret_file, struct qcow2_error *err)
+{
+  struct files *const files = opaque;
+  struct file *const f = &files->file[files->nr];
+  struct qcow2_options options = files->options;
+
+  CHECK (reference->name_len <= 1023 || reference->kind == QCOW2_DATA_FILE);
+  CHECK (!reference->writing);
+  if (files->nr == MAX_FILES) {
+    *err = (struct qcow2_error) {
+      QCOW2_ERR_REFUSED, EPERM, QCOW2_NO_OFFSET, "too many files"
+    };
+    return -1;
+  }
+  files->nr++;
+  memory_io_init (&f->m, files->top->bytes, files->top->io.size);
+  f->m.io.max_block = files->top->io.max_block;
+  f->m.io.concurrent = true;
+  f->m.delay_us = files->top->delay_us;
+  f->image = NULL;
+  if (files->top->io.ops->borrow)
+    memory_io_lend (&f->m, 0);
+  *ret_file = (struct qcow2_file) { .io = &f->m.io };
+  if (reference->kind == QCOW2_DATA_FILE)
+    return 0;
+  options.raw = files->depth + 1 == MAX_LAYERS;
+  files->depth++;
+  f->image = qcow2_open (&f->m.io, &options, err);
+  files->depth--;
+  ret_file->image = f->image;
+  return f->image ? 0 : -1;
+}
+
+static void
+close_files (struct files *files)
+{
+  for (unsigned i = 0; i < files->nr; ++i)
+    qcow2_close (files->file[i].image);
+  for (unsigned i = 0; i < files->nr; ++i)
+    CHECK_EQ (files->file[i].m.borrowed, 0);
+}
+
 static bool
 exercise (struct memory_io *m, const struct qcow2_options *options)
 {
-  const bool in_order = options->readahead > 0;
+  struct files files = { .top = m, .options = *options };
+  struct qcow2_image *image;
   struct qcow2_error err;
-  struct qcow2_image *const image = qcow2_open (&m->io, options, &err);
 
-  if (image == NULL) {
+  files.options.open_file = open_file;
+  files.options.open_file_opaque = &files;
+  files.options.passphrase = PASSPHRASE;
+  files.options.passphrase_len = sizeof PASSPHRASE - 1;
+  image = qcow2_open (&m->io, &files.options, &err);
+  if (image == NULL)
     check_error (&err);
-    return false;
+  else {
+    use_disk (image, m, options->readahead > 0);
+    use_snapshots (image, m, options->readahead > 0);
+    use_bitmaps (image, m, options->readahead > 0);
+    qcow2_close (image);
   }
-  use_disk (image, m, in_order);
-  use_snapshots (image, m, in_order);
-  use_bitmaps (image, m, in_order);
-  qcow2_close (image);
+  close_files (&files);
   CHECK_EQ (m->borrowed, 0);
-  return true;
+  return image != NULL;
 }
 
 bool
