@@ -34,7 +34,7 @@ broken ()
     writetool "$uri" --raw "$raw" w:5M:1M:1 "!EIO:w:2100k:512:2" \
         "!EIO:w:2000k:64k:3" f w:6M:100:4 w:4M:70000:5
     nbdtool fails "$uri" $((2100 * 1024)) 512 >/dev/null
-    has_logged "error: .*in the backing file.*0x50200"
+    has_logged "error: .*: in the backing file: .*is corrupt"
     has_not_logged 'the image is corrupt|marked'
     writetool "$uri" --raw "$raw" w:2M:64k:6 w:2100k:512:7 f
     nbdtool read "$uri" $((2 * 1024 * 1024)) 65536 |
