@@ -119,6 +119,7 @@ saw ()                  # CIPHER MODE IV[:HASH] HASH
     local value
 
     for value in "$1" "$2" "${3%:*}" "$4"; do
+        # shellcheck disable=SC2034     # By who sources this.
         seen[$value]=1
     done
 }
