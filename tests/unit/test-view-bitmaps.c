@@ -452,9 +452,12 @@ see_nothing (void *opaque, uint64_t guest_off, uint64_t len,
   return 0;
 }
 
+/* And nothing is read to find that out. */
 static void
-expect_stale (struct qcow2_image *view, const struct qcow2_io *io)
+expect_stale (struct qcow2_image *view, const struct memory_disk *d)
 {
+  const struct qcow2_io *const io = &d->host;
+  const unsigned long reads = d->reads;
   struct qcow2_error err = { .text = "" };
   unsigned n = 0;
   char c;
@@ -469,6 +472,7 @@ expect_stale (struct qcow2_image *view, const struct qcow2_io *io)
   CHECK_EQ (err.errnum, EIO);
   CHECK (strstr (err.text, "written") != NULL);
   CHECK_EQ (n, 0);
+  CHECK_EQ (d->reads, reads);
 }
 
 /* A write that comes while a request reads: that may have read what the bitmap
@@ -572,13 +576,13 @@ test_written (void)
   CHECK (qcow2_pread (view, &d.host, &c, 1, 0, &err) == 0);
 
   CHECK (qcow2_pwrite (image, &d.host, "x", 1, SIZE / 2, false, &err) == 0);
-  expect_stale (view, &d.host);
+  expect_stale (view, &d);
   CHECK (qcow2_list_bitmaps (image, &d.host, see_bitmap, &l, &err) == 0);
   CHECK_EQ (l.n, 2);
   view_refuse (image, &d.host, QCOW2_VIEW_BITMAP, "good", QCOW2_ERR_REFUSED,
                "written");
   CHECK (qcow2_end (image, &d.host, &err) == 0);
-  expect_stale (view, &d.host);
+  expect_stale (view, &d);
   qcow2_close (view);
   qcow2_close (image);
 
