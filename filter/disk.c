@@ -36,21 +36,12 @@
 /* The plugin may serve a part of the file, or make something else of it.
  * Then the file is no image to anybody else, and its locks are not ours.
  */
-static bool
-is_image (int fd)
-{
-  static const char magic[] = "QFI\xfb";
-  char bytes[4];
-
-  return pread (fd, bytes, 4, 0) == 4 && memcmp (bytes, magic, 4) == 0;
-}
-
 static int
 open_file (const struct disk *d, int flags)
 {
   const int fd = file_id_open (&d->id, d->exportname, flags);
 
-  if (fd == -1 || is_image (fd))
+  if (fd == -1 || file_is_image (fd))
     return fd;
   close (fd);
   return -1;

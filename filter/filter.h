@@ -286,6 +286,9 @@ extern bool claim_upgrade (struct claim *claim);
 /* Nothing to do if it was not taken. */
 extern void claim_release (struct claim *claim);
 
+/* Whether the file begins as images do. */
+extern bool file_is_image (int fd);
+
 /* ---- locks.c ---------------------------------------------------------- */
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
@@ -515,10 +518,10 @@ struct peek {
   struct access access;
   nbdkit_next *next;            /* a context of our own, or NULL */
   struct other *file;           /* the file itself, or NULL; see layers.h */
-  struct layers layers;
   char *path;                   /* of that file */
   const char *name;             /* for messages */
-  struct qcow2_image *image;
+  struct qcow2_image *inspected; /* ours, or NULL */
+  struct qcow2_image *image;    /* only for what options.inspect allows */
   const struct qcow2_io *io;
 };
 

@@ -77,7 +77,7 @@ choose_image (struct choice *c, struct rng *rng, bool small)
   choose_options (r, c->options, sizeof c->options, rng, v2, order);
 }
 
-/* ---- More than one file -------------------------------------------------- */
+/* ---- More than one file ------------------------------------------------ */
 
 static enum qcow2_encryption
 choose_encryption (struct rng *rng, unsigned n)
@@ -196,7 +196,7 @@ choose_requests (struct choice *c, struct rng *rng)
     w->max_sectors = 1 + (unsigned) rng_below (rng, 40);
 }
 
-/* ---- The whole ----------------------------------------------------------- */
+/* ---- The whole --------------------------------------------------------- */
 
 static void
 name_files (struct choice *c)

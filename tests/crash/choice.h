@@ -17,7 +17,7 @@ struct choice {
 
 /* Any version, cluster size, refcount width, encryption ..., any host, with
  * backing files and a data file or without; 'small': for a crash test, which
- * looks at all of the image again and again.  The struct must stay where it is.
+ * looks at all of the image again and again.  'c' must stay where it is.
  */
 extern void choose (struct choice *c, struct rng *rng, bool small);
 

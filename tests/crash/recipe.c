@@ -172,9 +172,8 @@ name_luks_header (unsigned char *bytes, uint64_t offset, uint64_t len)
   put (bytes + 32, 2, 4);
 }
 
-/* An image that has no data yet. */
-static void
-encrypt (const char *name)
+void
+recipe_encrypt (const char *name)
 {
   char image[QEMU_IMAGE];
   uint64_t len, size, cluster, offset;
@@ -225,7 +224,7 @@ make_file (struct making *m, const unsigned char *own)
     qemu_run (0, "qemu-img create -q -f qcow2 " QEMU_OBJECT " -o '%s' %s %"
               PRIu64, options, m->name, r->disk_size);
   if (luks)
-    encrypt (m->name);
+    recipe_encrypt (m->name);
   if (r->fill_percent > 0 && luks)
     qemu_run (0, "qemu-img convert -n --target-is-zero -S 512 -f raw "
               QEMU_OBJECT " --target-image-opts made.raw driver=qcow2,"
@@ -425,7 +424,7 @@ recipe_free (struct recipe_image *image)
   free (image->data);
 }
 
-/* ---- What there is ------------------------------------------------------- */
+/* ---- What there is ----------------------------------------------------- */
 
 bool
 recipe_is_possible (const struct recipe *r)

@@ -112,8 +112,8 @@ failed (struct verifier *v, const struct state *state, const char *fmt, ...)
     return false;
   unit_check (false, __FILE__, __LINE__, "%s", v->first);
   if (dir != NULL) {
-    snprintf (path, sizeof path - 5, "%s/%s-%016" PRIx64 ".qcow2", dir, v->name,
-              state->hash);
+    snprintf (path, sizeof path - 5, "%s/%.80s-%016" PRIx64 ".qcow2", dir,
+              v->name, state->hash);
     keep (path, state->bytes, state->size);
     strcat (path, ".data");
     if (state->data != NULL)

@@ -4,6 +4,7 @@
 UNIT_TESTS = \
 	unit/test-ahead \
 	unit/test-base \
+	unit/test-below-faults \
 	unit/test-bitmap-dir \
 	unit/test-cache \
 	unit/test-cipher \
@@ -216,6 +217,9 @@ unit_test_view_snapshots_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_view_snapshots_CFLAGS = $(UNIT_CFLAGS)
 unit_test_view_snapshots_LDADD = unit/libunit.la
 
+unit_test_below_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_below_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_below_faults_LDADD = unit/libunit.la
 unit_test_bitmap_dir_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_bitmap_dir_CFLAGS = $(UNIT_CFLAGS)
 unit_test_bitmap_dir_LDADD = unit/libunit.la
