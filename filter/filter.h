@@ -404,6 +404,8 @@ struct disk {
   bool writable;
   bool unlocked;                /* asleep: nothing is claimed */
   bool had_fd;                  /* and locked before */
+  const char *why_read_only;    /* or NULL; constant once it is open */
+  _Atomic bool said_read_only;
   _Atomic bool explained;       /* why there is no space */
 };
 
@@ -421,6 +423,10 @@ extern struct disk *disk_open (const char *exportname,
  */
 extern void disk_end (struct disk *d, const struct qcow2_io *own);
 extern void disk_close (struct disk *d);
+/* To be called for each connection that would like to write: log why it cannot,
+ * once for each time that the image is opened.
+ */
+extern void disk_say_read_only (struct disk *d);
 /* A connection comes, and goes, which may be used for writing. */
 extern void disk_join (struct disk *d, struct below *own);
 extern void disk_leave (struct disk *d, struct below *own);

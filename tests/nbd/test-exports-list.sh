@@ -124,3 +124,13 @@ wait "$qemu_io_PID" || true
 list
 has_export snapshot/one
 stop_nbdkit
+
+echo "why an image is read-only is said to who could have written, once"
+start_nbdkit --filter="$filter" file "$tmp/v1.qcow"
+list
+has_not_logged 'read-only'
+nbdtool size "$uri" >/dev/null
+nbdtool size "$uri" >/dev/null
+[ "$(grep -c 'is served read-only: .*version 1' "$log")" -eq 1 ] ||
+    fail "it was not said once"
+stop_nbdkit
