@@ -36,21 +36,12 @@
 /* The plugin may serve a part of the file, or make something else of it.
  * Then the file is no image to anybody else, and its locks are not ours.
  */
-static bool
-is_image (int fd)
-{
-  static const char magic[] = "QFI\xfb";
-  char bytes[4];
-
-  return pread (fd, bytes, 4, 0) == 4 && memcmp (bytes, magic, 4) == 0;
-}
-
 static int
 open_file (const struct disk *d, int flags)
 {
   const int fd = file_id_open (&d->id, d->exportname, flags);
 
-  if (fd == -1 || is_image (fd))
+  if (fd == -1 || file_is_image (fd))
     return fd;
   close (fd);
   return -1;
@@ -187,7 +178,7 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   /* Then nobody else needs to be kept from the data file. */
   if (writing && d->layers.data_file &&
       !qcow2_get_info (d->image)->writable) {
-    log_read_only (d->name, qcow2_get_info (d->image)->why_read_only);
+    d->why_read_only = qcow2_get_info (d->image)->why_read_only;
     close_image (d);
     return open_with_layers (d, io, false, err);
   }
@@ -215,8 +206,8 @@ open_image (struct disk *d, const struct below *own, bool writing)
                 (unsigned long long) info->virtual_size,
                 (unsigned long long) info->cluster_size,
                 d->writable ? ", for writing" : "");
-  if (writing && !info->writable)
-    log_read_only (d->name, info->why_read_only);
+  if (writing && !info->writable && d->why_read_only == NULL)
+    d->why_read_only = info->why_read_only;
   return 0;
 }
 
@@ -292,15 +283,13 @@ open_all (struct disk *d, const struct below *own, bool readonly)
   const bool shared = !readonly && own == NULL;
   /* Where it is possible to have one, a shared way has been tried. */
   bool writing = !readonly && (shared || !writer_possible ());
-  const char *why;
 
   if (open_local (d, writing) == -1 || (shared && open_writer (d) == -1))
     return -1;
-  why = writing ? why_not_writable (disk_abilities (d, own)) : NULL;
-  if (why) {
-    log_read_only (d->name, why);
+  if (writing)
+    d->why_read_only = why_not_writable (disk_abilities (d, own));
+  if (d->why_read_only != NULL)
     writing = false;
-  }
   if (open_image (d, own, writing) == -1)
     return -1;
   return settle (d);
@@ -354,6 +343,14 @@ disk_close (struct disk *d)
   free (d->exportname);
   free (d->name);
   free (d);
+}
+
+void
+disk_say_read_only (struct disk *d)
+{
+  if (d->why_read_only != NULL && !report_is_quiet () &&
+      !atomic_exchange (&d->said_read_only, true))
+    log_read_only (d->name, d->why_read_only);
 }
 
 void

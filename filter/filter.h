@@ -286,6 +286,9 @@ extern bool claim_upgrade (struct claim *claim);
 /* Nothing to do if it was not taken. */
 extern void claim_release (struct claim *claim);
 
+/* Whether the file begins as images do. */
+extern bool file_is_image (int fd);
+
 /* ---- locks.c ---------------------------------------------------------- */
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
@@ -401,6 +404,8 @@ struct disk {
   bool writable;
   bool unlocked;                /* asleep: nothing is claimed */
   bool had_fd;                  /* and locked before */
+  const char *why_read_only;    /* or NULL; constant once it is open */
+  _Atomic bool said_read_only;
   _Atomic bool explained;       /* why there is no space */
 };
 
@@ -418,6 +423,10 @@ extern struct disk *disk_open (const char *exportname,
  */
 extern void disk_end (struct disk *d, const struct qcow2_io *own);
 extern void disk_close (struct disk *d);
+/* To be called for each connection that would like to write: log why it cannot,
+ * once for each time that the image is opened.
+ */
+extern void disk_say_read_only (struct disk *d);
 /* A connection comes, and goes, which may be used for writing. */
 extern void disk_join (struct disk *d, struct below *own);
 extern void disk_leave (struct disk *d, struct below *own);
@@ -509,10 +518,10 @@ struct peek {
   struct access access;
   nbdkit_next *next;            /* a context of our own, or NULL */
   struct other *file;           /* the file itself, or NULL; see layers.h */
-  struct layers layers;
   char *path;                   /* of that file */
   const char *name;             /* for messages */
-  struct qcow2_image *image;
+  struct qcow2_image *inspected; /* ours, or NULL */
+  struct qcow2_image *image;    /* only for what options.inspect allows */
   const struct qcow2_io *io;
 };
 

@@ -357,8 +357,11 @@ nbdfile_open (const struct place *place, bool writing,
   f->writing = writing;
   f->other.close = nbd_file_close;
   f->pool = nbdpool_new (place, err);
-  if (f->pool != NULL && set_io (f, nbdpool_first (f->pool), err) == 0)
+  if (f->pool != NULL && set_io (f, nbdpool_first (f->pool), err) == 0) {
+    if (f->writing)
+      nbdpool_seal (f->pool);
     return &f->other;
+  }
   nbd_file_close (&f->other);
   return NULL;
 }

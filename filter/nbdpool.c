@@ -8,6 +8,14 @@
  *           one; fewer if the server does not accept as many.  One that is
  *           broken is dropped, and all idle ones with it, since what ended
  *           it has as a rule ended them, too.
+ *
+ *           What is written to has its connections from the start, and
+ *           never another: a flush through a new one could reach a server
+ *           that has been started again meanwhile, succeed there, and say
+ *           nothing of what was written before.
+ *
+ *           A server that does not answer, or an address that leads back to
+ *           ourselves, must not keep whoever opens an image waiting for ever.
  * Locks     nbdpool.lock guards the list and number of connections; never
  *           held over I/O.  A connection belongs to who has taken it.
  */
@@ -20,8 +28,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_CONNECTIONS 16
+#define MAX_WRITERS 8
+
+#define CONNECT_SECONDS 30
 
 struct nbdpool {
   const struct place *place;
@@ -30,6 +42,7 @@ struct nbdpool {
   pthread_cond_t returned;      /* a connection is idle, or one is gone */
   struct connection *idle;
   unsigned nr, max;
+  bool sealed;                  /* no more are made */
 };
 
 /* ---- One connection --------------------------------------------------- */
@@ -56,6 +69,25 @@ nbdpool_message (const struct place *place)
 }
 
 static int
+connect_in_time (struct nbd_handle *nbd, const char *uri)
+{
+  struct timespec start, now;
+
+  clock_gettime (CLOCK_MONOTONIC, &start);
+  if (nbd_aio_connect_uri (nbd, uri) == -1)
+    return -1;
+  while (nbd_aio_is_connecting (nbd) == 1) {
+    if (nbd_poll (nbd, 1000) == -1)
+      return -1;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    if (now.tv_sec - start.tv_sec >= CONNECT_SECONDS)
+      return 1;
+  }
+  return nbd_aio_is_ready (nbd) == 1 ? 0 : -1;
+}
+
+/* Returns 1 if the server does not answer. */
+static int
 connection_start (struct connection *c, const char *uri)
 {
   c->nbd = nbd_create ();
@@ -69,18 +101,20 @@ connection_start (struct connection *c, const char *uri)
       nbd_set_uri_allow_local_file (c->nbd, true) == -1 ||
       nbd_add_meta_context (c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
     return -1;
-  return nbd_connect_uri (c->nbd, uri);
+  return connect_in_time (c->nbd, uri);
 }
 
 static struct connection *
 connection_new (const struct place *place, struct qcow2_error *err)
 {
   struct connection *const c = calloc (1, sizeof *c);
+  const int r = c ? connection_start (c, place->text) : -1;
 
-  if (c != NULL && connection_start (c, place->text) == 0)
+  if (r == 0)
     return c;
   fail_with (err, QCOW2_ERR_IO, EIO, "%s cannot be opened: %s", place->name,
-             c ? nbdpool_message (place) : strerror (ENOMEM));
+             r == 1 ? "the server does not answer"
+             : c ? nbdpool_message (place) : strerror (ENOMEM));
   connection_free (c);
   return NULL;
 }
@@ -131,7 +165,7 @@ nbdpool_take (struct nbdpool *p)
   bool failed = false;
 
   pthread_mutex_lock (&p->lock);
-  while (c == NULL && !(failed && p->nr == 0)) {
+  while (c == NULL && !((failed || p->sealed) && p->nr == 0)) {
     if (p->idle != NULL) {
       c = p->idle;
       p->idle = c->next;
@@ -167,6 +201,8 @@ nbdpool_drop (struct nbdpool *p, struct connection *broken)
   p->idle = NULL;
   for (c = broken; c; c = c->next)
     p->nr--;
+  if (p->sealed)
+    p->max = p->nr;
   pthread_cond_broadcast (&p->returned);
   pthread_mutex_unlock (&p->lock);
   while ((c = broken) != NULL) {
@@ -196,6 +232,21 @@ nbdpool_new (const struct place *place, struct qcow2_error *err)
   p->size = nbd_get_size (p->idle->nbd);
   p->max = nbd_can_multi_conn (p->idle->nbd) == 1 ? MAX_CONNECTIONS : 1;
   return p;
+}
+
+void
+nbdpool_seal (struct nbdpool *p)
+{
+  struct connection *c;
+
+  while (p->nr < p->max && p->nr < MAX_WRITERS &&
+         (c = connection_again (p)) != NULL) {
+    c->next = p->idle;
+    p->idle = c;
+    p->nr++;
+  }
+  p->max = p->nr;
+  p->sealed = true;
 }
 
 struct nbd_handle *

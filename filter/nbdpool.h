@@ -17,6 +17,10 @@ struct nbdpool;
 /* With one connection.  Returns NULL with *err filled in. */
 extern struct nbdpool *nbdpool_new (const struct place *place,
                                     struct qcow2_error *err);
+/* Make what connections there are going to be, for writing; while nobody has
+ * taken any.
+ */
+extern void nbdpool_seal (struct nbdpool *p);
 /* The first connection, while nobody has taken any. */
 extern struct nbd_handle *nbdpool_first (const struct nbdpool *p);
 /* All must have been put back, or dropped.  NULL is allowed. */

@@ -3,17 +3,19 @@
  *
  * Owns      struct peek.
  * Method    a client that asks for the list of exports has no connection to
- *           one yet, and then nbdkit gives us only shared contexts.  Where
- *           these are good for anything the image is opened as a connection
- *           would open it, and given back, so that who connects to it next
- *           finds it open.
+ *           one yet, and then nbdkit gives us only shared contexts.  Where the
+ *           server has one image it is opened as a connection would open it,
+ *           and given back, so that who connects to it next finds it open.
  *
- *           Before nbdkit 1.44 they have no export name.  In a directory we
- *           look at the file itself then, without locks: nothing is done with
- *           what is found but to list it, so it does no harm if the file
- *           changes meanwhile, or if there is a filter below that makes
- *           something else of it.  With plugins of which we do not know what
- *           names mean nothing can be done.
+ *           Where there are many, who asks for the list has no use for most of
+ *           them.  Then nothing but an image's header is looked at, in the
+ *           file itself in a directory, else through a shared context, which
+ *           has an export name from nbdkit 1.44 on; without, nothing can be
+ *           done.  No locks are taken, and no other file is opened: nothing is
+ *           done with what is found but to list it, so it does no harm if the
+ *           file changes meanwhile, or if there is a filter below that makes
+ *           something else of it; and a list must not be in the way of
+ *           anybody.
  * Locks     none: a peek belongs to one thread.
  */
 #include "config.h"
@@ -29,7 +31,7 @@
 /* ---- As a connection would -------------------------------------------------- */
 
 static int
-open_shared (struct peek *p)
+open_access (struct peek *p)
 {
   const enum access_needs needs = access_open (&p->access);
 
@@ -49,35 +51,34 @@ open_shared (struct peek *p)
   return 0;
 }
 
-static void
-close_shared (struct peek *p)
+/* ---- The header alone ---------------------------------------------------------- */
+
+static int
+inspect (struct peek *p)
 {
-  access_end (&p->access, p->image ? &p->access.below.io : NULL);
-  if (p->next)
-    shared_close (p->next);
+  struct qcow2_options options = disk_options (p->name);
+  struct qcow2_error error;
+
+  options.inspect = true;
+  p->inspected = qcow2_open (p->io, &options, &error);
+  if (p->inspected == NULL) {
+    report (p->name, &error);
+    return -1;
+  }
+  p->image = p->inspected;
+  return 0;
 }
 
-/* ---- The file itself ---------------------------------------------------------- */
-
-static struct qcow2_image *
-open_image (struct peek *p, const char *name, struct qcow2_error *err)
+static int
+open_context (struct peek *p)
 {
-  const struct passphrase passphrase = places_passphrase (0);
-  struct qcow2_options options = disk_options (name);
-  struct gate gate = {
-    .id = identity_of_export (&p->access.id, p->access.exportname),
-    .folder = config.folder,
-  };
-  struct qcow2_image *image;
-
-  options.readahead = 0;
-  options.open_file = gate_open_file;
-  options.open_file_opaque = &gate;
-  options.passphrase = passphrase.bytes;
-  options.passphrase_len = passphrase.len;
-  image = qcow2_open (p->io, &options, err);
-  p->layers = gate.layers;
-  return image;
+  p->next = shared_open (p->access.exportname, true);
+  if (p->next == NULL ||
+      below_prepare (&p->access.below, p->next, false) == -1)
+    return -1;
+  p->name = p->access.exportname;
+  p->io = &p->access.below.io;
+  return inspect (p);
 }
 
 static int
@@ -88,49 +89,47 @@ open_local (struct peek *p)
 
   file_id_get (&p->access.id, p->access.exportname);
   fd = file_id_open (&p->access.id, p->access.exportname, O_RDONLY);
-  if (fd == -1 || asprintf (&p->path, "%s/%s", config.dir,
-                            p->access.exportname) == -1) {
+  if (fd == -1)
+    return -1;
+  if (asprintf (&p->path, "%s/%s", config.dir, p->access.exportname) == -1) {
     p->path = NULL;
-    if (fd != -1)
-      close (fd);
+    close (fd);
     return -1;
   }
   p->name = p->path;
   p->file = localfile_new (fd, p->path, false, &error);
-  if (p->file != NULL) {
-    p->io = &p->file->io;
-    p->image = open_image (p, p->path, &error);
+  if (p->file == NULL) {
+    report (p->path, &error);
+    return -1;
   }
-  if (p->image != NULL)
-    return 0;
-  report (p->path, &error);
+  p->io = &p->file->io;
+  return inspect (p);
+}
+
+/* ---- Any of these ---------------------------------------------------------------- */
+
+static int
+open_somehow (struct peek *p)
+{
+  switch (config.names) {
+  case NAMES_IGNORED:
+    return open_access (p);
+  case NAMES_ARE_FILES:
+    return open_local (p);
+  case NAMES_UNKNOWN:
+    return writer_possible () ? open_context (p) : -1;
+  }
   return -1;
 }
-
-static void
-close_local (struct peek *p)
-{
-  qcow2_close (p->image);
-  layers_release (&p->layers);
-  if (p->file)
-    p->file->close (p->file);
-  free (p->path);
-}
-
-/* ---- Either --------------------------------------------------------------------- */
 
 int
 peek_open (struct peek *p, const char *exportname, bool readonly)
 {
-  const bool shared = writer_possible ();
-
   *p = (struct peek) { .image = NULL };
-  if (!shared && config.names != NAMES_ARE_FILES)
-    return -1;
   if (access_init (&p->access, exportname, strlen (exportname), readonly)
       == -1)
     return -1;
-  if ((shared ? open_shared (p) : open_local (p)) == 0)
+  if (open_somehow (p) == 0)
     return 0;
   peek_close (p);
   return -1;
@@ -139,9 +138,12 @@ peek_open (struct peek *p, const char *exportname, bool readonly)
 void
 peek_close (struct peek *p)
 {
-  if (writer_possible ())
-    close_shared (p);
-  else
-    close_local (p);
+  qcow2_close (p->inspected);
+  access_end (&p->access, p->access.disk ? &p->access.below.io : NULL);
+  if (p->next)
+    shared_close (p->next);
+  if (p->file)
+    p->file->close (p->file);
+  free (p->path);
   access_destroy (&p->access);
 }

@@ -26,6 +26,7 @@ EXTRA_DIST = \
 
 PYTHON_LIB = \
 	lib/build.py \
+	lib/chains.py \
 	lib/hostile.py \
 	lib/hostile_images.py \
 	lib/luks.py \

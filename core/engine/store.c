@@ -30,6 +30,7 @@
 #include "base/error.h"
 #include "base/plant.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What is encrypted at a time, where a host request costs little: it stays
@@ -369,6 +370,23 @@ inside_below (const struct q2_store *s, uint64_t len, uint64_t guest_off)
     ? q2_min (len, s->below_size - guest_off) : 0;
 }
 
+/* What is broken there says nothing about this image, and its offsets mean
+ * nothing in this file.
+ */
+static int
+fail_below (struct qcow2_error *err)
+{
+  char text[sizeof err->text];
+
+  memcpy (text, err->text, sizeof text);
+  snprintf (err->text, sizeof err->text, "in the backing file: %.*s",
+            (int) (sizeof text - sizeof "in the backing file: "), text);
+  if (err->kind == QCOW2_ERR_CORRUPT)
+    err->kind = QCOW2_ERR_IO;
+  err->offset = QCOW2_NO_OFFSET;
+  return -1;
+}
+
 int
 q2_store_read_below (const struct q2_store *s, void *buf, uint64_t len,
                      uint64_t guest_off, struct qcow2_error *err)
@@ -379,7 +397,8 @@ q2_store_read_below (const struct q2_store *s, void *buf, uint64_t len,
   if (inside > 0) {
     const struct q2_io io = below_io (s);
 
-    return q2_reader_pread (s->below, &io, buf, inside, guest_off, err);
+    if (q2_reader_pread (s->below, &io, buf, inside, guest_off, err) == -1)
+      return fail_below (err);
   }
   return 0;
 }
@@ -397,7 +416,7 @@ q2_store_extents_below (const struct q2_store *s, uint64_t len,
 
     if (q2_reader_extents (s->below, &io, inside, guest_off, fn, fn_opaque,
                            &end, err) == -1)
-      return -1;
+      return fail_below (err);
   }
   /* What is behind a part that could not be found out is not reported. */
   if (inside < len && end == guest_off + inside)
@@ -412,7 +431,8 @@ q2_store_cache_below (const struct q2_store *s, uint64_t len,
   const uint64_t inside = inside_below (s, len, guest_off);
   const struct q2_io io = below_io (s);
 
-  if (inside == 0)
-    return 0;
-  return q2_reader_cache (s->below, &io, inside, guest_off, err);
+  if (inside > 0 &&
+      q2_reader_cache (s->below, &io, inside, guest_off, err) == -1)
+    return fail_below (err);
+  return 0;
 }

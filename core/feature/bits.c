@@ -162,7 +162,7 @@ bit_at (const unsigned char *bytes, size_t i)
   return bytes[i / 8] >> i % 8 & 1;
 }
 
-/* The first bit from 'i' on, below 'end', that is not like bit i. */
+/* The first bit behind 'i' that is not like it, or 'end', a multiple of 8. */
 static size_t
 end_of_run (const unsigned char *bytes, size_t i, size_t end)
 {
@@ -171,7 +171,7 @@ end_of_run (const unsigned char *bytes, size_t i, size_t end)
 
   while (i < end && bit_at (bytes, i) == set)
     i += i % 8 == 0 && bytes[i / 8] == all ? 8 : 1;
-  return i < end ? i : end;
+  return i;
 }
 
 /* A part of the disk that is being turned into runs. */

@@ -64,12 +64,11 @@ static const struct q2_entry reads_as_zeros = {
   .zero = Q2_ALL_SUBCLUSTERS
 };
 
+/* csize is 0 in what is not compressed, and in nothing else. */
 static bool
 same_place (const struct q2_mapping *a, const struct q2_mapping *b)
 {
-  return (a->kind == Q2_CLUSTER_COMPRESSED) ==
-    (b->kind == Q2_CLUSTER_COMPRESSED) &&
-    a->host_off == b->host_off && a->csize == b->csize;
+  return a->host_off == b->host_off && a->csize == b->csize;
 }
 
 /* The subclusters that differ. */

@@ -20,14 +20,23 @@
 /* All that is known to exist has 4000; this bounds memory. */
 #define Q2_LUKS_MAX_STRIPES 16000
 
+/* The longest header that is accepted.  Eight slots of the most stripes and the
+ * longest key take 8 MB; QEMU's headers have 2.  Whoever writes to the image
+ * keeps a list of these clusters.
+ */
+#define Q2_LUKS_MAX_BYTES (UINT64_C (16) << 20)
+
 /* Bound for the work of opening one image, in rounds of q2_pbkdf2_rounds.
  * LUKS has no upper limit of its own, so a header could ask for years.  The
  * fastest processors make about ten million rounds a second, and slots are
  * made to take one to two seconds: eight slots of 20 million are well
  * within.  The slowest, or SHA-512, make about a million; so nothing takes
- * more than some five minutes of one processor.
+ * more than some five minutes of one processor.  The fuzzer, which takes
+ * that for a hang, is built with less.
  */
+#ifndef Q2_LUKS_MAX_ROUNDS
 #define Q2_LUKS_MAX_ROUNDS (UINT64_C (1) << 28)
+#endif
 
 struct q2_luks_slot {
   bool active;                  /* if not, the rest is 0 */

@@ -379,7 +379,7 @@ def _encrypted_copy(connections: int) -> Workload:
         about="nbdcopy of 2 GiB, LUKS with AES-256-XTS, "
               f"--connections={connections}",
         targets=(Target("mib_s", ">=", 3, base="qemu"),
-                 Target("cpu_gib", "<=", 1 / 3, base="qemu")))
+                 Target("cpu_gib", "<=", 0.333, base="qemu")))
 
 
 LAYERED: list[Workload] = [

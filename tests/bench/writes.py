@@ -477,7 +477,7 @@ def _encrypted(key: str, about: str, **kwargs: Any) -> Workload:
         about=f"sequential 1 MiB writes into {about}, LUKS, depth 4",
         metrics=(Metric("mib_s", "MiB/s"), *WRITE_METRICS[1:]),
         targets=(Target("mib_s", ">=", 3, base="qemu"),
-                 Target("cpu_op", "<=", 1 / 3, base="qemu")), **kwargs)
+                 Target("cpu_op", "<=", 0.333, base="qemu")), **kwargs)
 
 
 WRITE_WORKLOADS: list[Workload] = [

@@ -6,6 +6,7 @@ nbd_tests = \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
 	nbd/test-cache.sh \
+	nbd/test-chains.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \
@@ -29,6 +30,7 @@ nbd_tests = \
 	nbd/test-layers-backing.sh \
 	nbd/test-layers-data-file.sh \
 	nbd/test-layers-deep.sh \
+	nbd/test-layers-export.sh \
 	nbd/test-layers-follow.sh \
 	nbd/test-layers-hostile.sh \
 	nbd/test-layers-locks.sh \
@@ -36,6 +38,9 @@ nbd_tests = \
 	nbd/test-layers-passphrase.sh \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
+	nbd/test-luks-keys.sh \
+	nbd/test-luks-matrix.sh \
+	nbd/test-luks-openssl.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
 	nbd/test-matrix-extl2.sh \
@@ -67,6 +72,7 @@ nbd_tests = \
 	nbd/test-remote-failures.sh \
 	nbd/test-remote-http.sh \
 	nbd/test-remote-lanes.sh \
+	nbd/test-remote-layers.sh \
 	nbd/test-remote-map.sh \
 	nbd/test-remote-memory.sh \
 	nbd/test-remote-open.sh \
@@ -82,6 +88,7 @@ nbd_tests = \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \
+	nbd/test-write-broken-base.sh \
 	nbd/test-write-enospc.sh \
 	nbd/test-write-errors.sh \
 	nbd/test-write-fio.sh \
@@ -101,6 +108,9 @@ TESTS += $(nbd_tests)
 
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
+	nbd/test-chains-long.sh \
+	nbd/test-luks-cost-long.sh \
+	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
@@ -114,6 +124,7 @@ LONG_TESTS += \
 
 EXTRA_DIST += \
 	$(nbd_tests) \
+	nbd/chain_check.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
@@ -121,9 +132,14 @@ EXTRA_DIST += \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
 	nbd/layered.sh \
+	nbd/luks.sh \
+	nbd/luks_headers.py \
+	nbd/luks_matrix.sh \
+	nbd/luks_openssl.py \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
+	nbd/plaintext.py \
 	nbd/random_check.py \
 	nbd/remote.sh \
 	nbd/remote_client.py \

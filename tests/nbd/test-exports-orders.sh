@@ -35,7 +35,7 @@ is_free ()
 for options in "-r" ""; do
     for where in file dir; do
         echo "$where= $options: every order"
-        if [ $where = file ]; then
+        if [ "$where" = file ]; then
             p=
             set -- "$image"
         else
@@ -73,7 +73,7 @@ qemu-img snapshot -c one "$tmp/images/new"
 history_content "$tmp/images/new" one "$tmp/newone.raw"
 for where in file dir; do
     cp "$tmp/first.qcow2" "$image"
-    if [ $where = file ]; then
+    if [ "$where" = file ]; then
         set -- "" "$image"
     else
         set -- disk.qcow2/ dir="$tmp/images"
@@ -137,11 +137,11 @@ echo "who writes leaves while another one is told that there is no such thing"
 # 1.44 on nothing is written through a connection any more.
 version=$("$NBDKIT" --dump-config | sed -n 's/^version=1\.\([0-9]*\).*/\1/p')
 wheres="file dir"
-[ "$version" -lt 36 ] || [ "$version" -ge 44 ] || wheres=file
+[ "$version" -lt 36 ] || [ "$version" -ge 44 ] || wheres="file"
 for where in $wheres; do
     cp "$tmp/first.qcow2" "$image"
     history_content "$image" "" "$tmp/disk.raw"
-    if [ $where = file ]; then
+    if [ "$where" = file ]; then
         p=
         set -- "$image"
     else

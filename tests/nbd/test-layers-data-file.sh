@@ -78,7 +78,11 @@ cp disk.qcow2 corrupt.qcow2
 printf '\6' | dd of=corrupt.qcow2 bs=1 seek=79 conv=notrunc status=none
 start_nbdkit -v --filter="$filter" file corrupt.qcow2 qcow2-follow=.
 connect_client
-qemu-io -r -f raw -c 'read -q 0 4k' disk.data || fail "it is locked"
+start_nbdkit -P reader -r --filter="$filter" file disk.qcow2 qcow2-follow=.
+nbdtool size "$uri" >/dev/null || fail "it is locked"
+uri=$(export_uri "")
+stop_nbdkit reader
+log=$tmp/nbdkit.log
 check_read_only
 finish_client
 has_logged 'served read-only: .*corrupt'
@@ -114,3 +118,11 @@ nbdtool compare "$(export_uri twin.qcow2)" "$tmp/disk.raw" --reads 10
     fail "the data file is open more than once"
 finish_client
 stop_nbdkit
+
+echo "another image is no data file because an image says so"
+cp disk.qcow2 victim.qcow2
+sum=$(sha256sum < victim.qcow2)
+set_names disk.qcow2 --data-file victim.qcow2
+says 'victim\.qcow2, is a qcow2 image itself' file disk.qcow2 qcow2-follow=.
+[ "$(sha256sum < victim.qcow2)" = "$sum" ] ||
+    fail "the other image was written to"

@@ -45,6 +45,19 @@ kind cluster_size=64k data remote_data
 kind cluster_size=4k data_raw file
 kind cluster_size=64k,extended_l2=on data_short file
 
+if [ "$COUNT" -eq 0 ] && "$NBDKIT" --dump-plugin --filter=log null \
+        >/dev/null 2>&1; then
+    echo "a flush reaches the data file"
+    make_data cluster_size=64k
+    serve_remote_data --filter=log logfile="$tmp/requests"
+    # Connected all the time, so that it is not the end that does it.
+    start_client w:6M:64k:2 f
+    grep -q ' Flush id=' "$tmp/requests" || fail "it was not flushed"
+    finish_client
+    stop_all
+    check_kept "$(bitmaps)"
+fi
+
 # Kinds at random.
 operations=250
 for ((; COUNT > 0; COUNT--)); do

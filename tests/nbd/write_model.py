@@ -188,6 +188,8 @@ class Model:
         if (sector in self.open and len(piece) == SECTOR and
                 all(c[0].end is not None and c[0].end < start
                     for c in candidates)):
+            # A read that began earlier may have found another one.
+            self.forget(sector, [c for c in candidates if c[1] != piece])
             self.settle(sector, piece)
 
 

@@ -86,12 +86,35 @@ make_data (struct history *h, uint64_t at, uint64_t guest_cluster)
   set_bytes (h, at, size, 0, SECTOR_DATA);
 }
 
+/* Of one that is compressed, that its stream has a sector more: no writer does
+ * that, and it counts as another stream.
+ */
+static bool
+make_longer (struct history *h, uint64_t at, uint64_t guest_cluster)
+{
+  const uint64_t size = h->b.cluster_size;
+  const struct sector old = h->now.sectors[at / SECTOR];
+  uint64_t descriptor, bitmap;
+
+  if (old.kind != SECTOR_COMPRESSED || old.csize + 512 > size)
+    return false;
+  builder_get_entry (&h->b, guest_cluster, &descriptor, &bitmap);
+  builder_set_entry (&h->b, guest_cluster, descriptor +
+                     (UINT64_C (1) << (70 - h->b.spec.cluster_bits)),
+                     bitmap);
+  set_sectors (h, at, at + size, SECTOR_COMPRESSED, old.host_off,
+               old.csize + 512);
+  return true;
+}
+
 static void
 make_compressed (struct history *h, uint64_t at, uint64_t guest_cluster)
 {
   const uint64_t size = h->b.cluster_size;
   uint64_t host_off, csize;
 
+  if (make_longer (h, at, guest_cluster))
+    return;
   rng_fill (&h->rng, h->cluster, 40);
   for (uint64_t i = 40; i < size; ++i)
     h->cluster[i] = h->cluster[i - 40];

@@ -165,6 +165,7 @@ list (struct workload *w)
 
 struct sum {
   uint64_t next, data;
+  int last;                     /* type, of this call */
 };
 
 static int
@@ -174,6 +175,8 @@ see_extent (void *opaque, uint64_t guest_off, uint64_t len,
   struct sum *const s = opaque;
 
   CHECK_EQ (guest_off, s->next);
+  CHECK ((int) type != s->last);
+  s->last = (int) type;
   s->next += len;
   s->data += type == QCOW2_EXTENT_DATA ? len : 0;
   return 0;
@@ -184,12 +187,13 @@ static uint64_t
 sum_extents (struct workload *w, struct qcow2_image *view)
 {
   const uint64_t size = qcow2_get_info (view)->virtual_size;
-  struct sum s = { 0, 0 };
+  struct sum s = { 0, 0, -1 };
 
   while (s.next < size) {
     const uint64_t from = s.next;
     struct qcow2_error err;
 
+    s.last = -1;
     if (qcow2_extents (view, &w->m.io, size - from, from, see_extent, &s,
                        &err) == -1) {
       CHECK_EQ (s.next, from);
