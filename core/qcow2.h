@@ -127,8 +127,8 @@ struct qcow2_io_ops {
    */
   int (*trim) (void *opaque, uint32_t count, uint64_t host_off);
 
-  /* Optional (NULL, both or none): make the file at least min_size bytes
-   * long; what is added reads as zeros.  On success *ret_size is the new
+  /* Optional (NULL; no cut without grow): make the file at least min_size
+   * bytes long; what is added reads as zeros.  On success *ret_size is the new
    * size, and every way to the file that has this function reaches all of
    * it from now on.  Not called by two threads at once.  cut gives back
    * space at the end that grow has added, down to 'size' and no further
@@ -236,6 +236,12 @@ struct qcow2_options {
    * be.  Nothing is read to find out.
    */
   bool raw;
+
+  /* Only to see what is inside: nothing is read but the header, nothing is
+   * unlocked, and no other file is opened.  Then only qcow2_get_info,
+   * qcow2_list_snapshots and qcow2_list_bitmaps can be used.
+   */
+  bool inspect;
 
   /* Opens backing files and data files; NULL: images that need one are
    * refused with QCOW2_ERR_REFUSED.  Only called by qcow2_open.

@@ -104,6 +104,8 @@ access_prepare (struct access *a, nbdkit_next *next)
   if (a->disk->lanes)
     below_use_lanes (&a->below, a->disk->lanes);
   disk_join (a->disk, &a->below);
+  if (!a->readonly)
+    disk_say_read_only (a->disk);
   return 0;
 }
 

@@ -105,3 +105,12 @@ file_id_open (const struct file_id *id, const char *exportname, int flags)
   close (fd);
   return -1;
 }
+
+bool
+file_is_image (int fd)
+{
+  static const char magic[] = "QFI\xfb";
+  char bytes[4];
+
+  return pread (fd, bytes, 4, 0) == 4 && memcmp (bytes, magic, 4) == 0;
+}

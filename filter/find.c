@@ -98,6 +98,7 @@ find_place (struct found *found, struct qcow2_error *err)
   case PLACE_EXPORT:
     file_id_get (&id, place->text);
     found->id = identity_of_export (&id, place->text);
+    found->folder = config.dir ? strdup (config.dir) : NULL;
     return 0;
   }
   return -1;

@@ -7,10 +7,11 @@
  * names.c       what a name and a format in a header mean
  * follow.c      files beneath the folder of qcow2-follow
  * localfile.c   the way to the bytes of another file: a local one,
- * nbdfile.c     one on an NBD server,
+ * nbdfile.c     one on an NBD server, over the connections of nbdpool.c,
  * exportfile.c  another export of the plugin
  * find.c        from a name in a header to the file that it may open
- * layers.c      open layers, shared by all images that stand on them
+ * layer.c       one backing file or data file: opening it, closing it
+ * layers.c      those that are open, shared by all images that stand on them
  * gate.c        every reference of an image comes through here
  */
 #ifndef LAYERS_H
@@ -162,24 +163,43 @@ extern int find_file (const struct gate *gate,
                       struct found *found, struct qcow2_error *err);
 extern void found_free (struct found *found);
 
-/* ---- layers.c --------------------------------------------------------- */
+/* ---- layer.c ---------------------------------------------------------- */
 
 /* Backing files below one image. */
 #define MAX_LAYERS 64
 
-/* To be called after the image was closed. */
-extern void layers_release (struct layers *layers);
-/* How many backing files are below each other. */
-extern unsigned layers_depth (const struct layers *layers);
+/* What must be the same for a layer to be shared. */
+struct layer_key {
+  struct identity id;
+  const char *folder;           /* or NULL */
+  enum layer_format format;     /* FORMAT_UNKNOWN: a data file */
+  bool writing;
+  size_t depth;                 /* 0 where it makes no difference */
+  size_t passphrase;            /* likewise */
+};
 
-/* The layer for a file that a gate has found; it must be released.  Returns
- * NULL with *err filled in.
- */
-extern struct layer *layer_acquire (struct gate *gate,
-                                    const struct found *found,
-                                    const struct qcow2_reference *reference,
-                                    struct qcow2_error *err);
-extern void layer_release (struct layer *layer);
+/* (L): guarded by layers.lock. */
+struct layer {
+  struct layer *next;           /* (L) */
+  unsigned users;               /* (L) */
+  bool ready;                   /* (L) false: being opened */
+  const struct layer *needs;    /* (L) what its opening waits for */
+  struct layer_key key;               /* constant, as all else once it is ready */
+  char *name, *folder;
+  struct claim claim;
+  int lock_fd;                  /* of another export's local file, or -1 */
+  struct other *other;
+  struct qcow2_image *image;    /* NULL: a data file */
+  struct layers layers;
+};
+
+/* Open one that layers.c has made.  On error it must be closed, too. */
+extern int layer_open (struct layer *l, struct gate *gate,
+                       const struct found *found,
+                       const struct qcow2_reference *reference,
+                       struct qcow2_error *err);
+extern void layer_close (struct layer *l);
+
 extern void layer_get_file (const struct layer *layer,
                             struct qcow2_file *ret_file);
 /* Whether it is that file, or stands on it. */
@@ -191,6 +211,21 @@ extern bool layer_contains (const struct layer *layer,
 extern bool layer_clashes (const struct layer *layer,
                            const struct gate *gate);
 extern unsigned layer_depth (const struct layer *layer);
+/* How many backing files are below each other. */
+extern unsigned layers_depth (const struct layers *layers);
+
+/* ---- layers.c --------------------------------------------------------- */
+
+/* To be called after the image was closed. */
+extern void layers_release (struct layers *layers);
+/* The layer for a file that a gate has found; it must be released.  Returns
+ * NULL with *err filled in.
+ */
+extern struct layer *layer_acquire (struct gate *gate,
+                                    const struct found *found,
+                                    const struct qcow2_reference *reference,
+                                    struct qcow2_error *err);
+extern void layer_release (struct layer *layer);
 
 /* ---- gate.c ----------------------------------------------------------- */
 

@@ -8,8 +8,7 @@
  *
  *           Zeroing is done by the file system where that can be, and by
  *           writing otherwise.  A data file may be shorter than the disk, and
- *           is made longer as it is written to; it is never cut shorter than
- *           it was.
+ *           is made longer as it is written to.
  * Locks     none.  The engine does not grow a file on two threads at once.
  */
 #include "config.h"
@@ -31,7 +30,6 @@
 struct localfile {
   struct other other;           /* first: it is the same pointer */
   int fd;
-  uint64_t start_size;
 };
 
 static int
@@ -215,19 +213,6 @@ local_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
   return 0;
 }
 
-static int
-local_cut (void *opaque, uint64_t size)
-{
-  struct localfile *const f = opaque;
-  struct stat st;
-
-  if (size < f->start_size)
-    size = f->start_size;
-  if (fstat (f->fd, &st) == -1)
-    return errno;
-  return (uint64_t) st.st_size > size ? set_file_size (f->fd, size) : 0;
-}
-
 /* ---- Making one ------------------------------------------------------------------ */
 
 static int
@@ -281,10 +266,8 @@ set_ops (struct qcow2_io_ops *ops, bool writing, bool regular)
     ops->zero = local_zero;
     ops->trim = local_trim;
   }
-  if (writing && regular) {
+  if (writing && regular)
     ops->grow = local_grow;
-    ops->cut = local_cut;
-  }
 }
 
 struct other *
@@ -292,9 +275,10 @@ localfile_new (int fd, const char *name, bool writing,
                struct qcow2_error *err)
 {
   struct localfile *const f = calloc (1, sizeof *f);
+  uint64_t size;
   bool regular;
 
-  if (f == NULL || size_of (fd, &regular, &f->start_size) == -1) {
+  if (f == NULL || size_of (fd, &regular, &size) == -1) {
     fail_with (err, QCOW2_ERR_IO, errno, "%s: %s", name, strerror (errno));
     close (fd);
     free (f);
@@ -304,7 +288,7 @@ localfile_new (int fd, const char *name, bool writing,
   f->other.close = local_close;
   set_ops (&f->other.ops, writing, regular);
   f->other.io = (struct qcow2_io) {
-    .ops = &f->other.ops, .opaque = f, .size = f->start_size,
+    .ops = &f->other.ops, .opaque = f, .size = size,
     .min_block = 1, .concurrent = true,
   };
   return &f->other;

@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct places places = { .follow_fd = -1 };
@@ -250,6 +251,8 @@ parse_passphrase (const char *value)
   if (p == NULL || nbdkit_read_password (value, &p->bytes) == -1)
     return -1;
   p->len = strlen (p->bytes);
+  /* Not for the swap; where there is a limit on that, as nbdkit had it. */
+  (void) mlock (p->bytes, p->len + 1);
   return 0;
 }
 

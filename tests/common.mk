@@ -26,8 +26,10 @@ EXTRA_DIST = \
 
 PYTHON_LIB = \
 	lib/build.py \
+	lib/chains.py \
 	lib/hostile.py \
 	lib/hostile_images.py \
+	lib/luks.py \
 	lib/matrix.py \
 	lib/matrix_images.py \
 	lib/oracle.py \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* allocate.c - what writing needs when entries have to change.
+/* allocate.c - writing where entries have to change.
  *
- * Owns      finding space for a request, L2 tables that may be changed, new
- *           entries, and the bytes around a write that come with a cluster.
+ * Owns      finding space for a request, and the bytes around a write that
+ *           come with a cluster.
  * Method    a write that changes entries first puts all bytes of its
  *           clusters into the file, in one request where that is not much
  *           larger than the write, then links them.  What surrounds the
@@ -11,8 +11,7 @@
  *           shared clusters, or from the layer below, is no case of its own.
  *
  *           In a data file a cluster needs no space: it has its place.
- * Locks     the caller holds the clusters; w->l1 is taken here for the L1
- *           entry, link_lock for the moment of linking.
+ * Locks     the caller holds the clusters.
  */
 #include "config.h"
 
@@ -25,7 +24,6 @@
 #include "base/plant.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,9 +31,6 @@
 
 /* Larger writes are not copied to make one request of them. */
 #define MAX_BOUNCE (UINT64_C (256) << 10)
-
-/* More than a commit can leave to be tried. */
-#define MAX_TRIES 100
 
 /* How long to wait for others to let go of space, in total. */
 #define MAX_WAIT_MS 10000
@@ -125,321 +120,6 @@ q2_writer_check_in_file (struct q2_change *c, uint64_t host_off,
                "image with 'qemu-img check -r all'", last << bits);
 }
 
-/* ---- Entries -------------------------------------------------------- */
-
-static uint64_t
-l1_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
-{
-  return guest_cluster >> geo->l2_bits;
-}
-
-static uint64_t
-l2_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
-{
-  return guest_cluster & ((UINT64_C (1) << geo->l2_bits) - 1);
-}
-
-static int
-fail_entry (const struct q2_writer *w, uint64_t guest_cluster,
-            const struct q2_entry *e, struct qcow2_error *err)
-{
-  const uint64_t host_off =
-    q2_tables_l2_entry_off (w->tables, l1_index_of (w->geo, guest_cluster),
-                            l2_index_of (w->geo, guest_cluster));
-
-  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                  "the L2 entry at offset 0x%" PRIx64 " is corrupt: %s; "
-                  "repair the image with 'qemu-img check -r all'", host_off,
-                  e->m.problem);
-}
-
-int
-q2_writer_load (struct q2_change *c, uint64_t guest_cluster, uint64_t max,
-                struct q2_entry *e, uint64_t *ret_nr, bool *ret_owned,
-                struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = c->w->geo;
-  const uint64_t l1_index = l1_index_of (geo, guest_cluster);
-  const uint64_t l2_index = l2_index_of (geo, guest_cluster);
-  const uint64_t per_slice = q2_tables_slice_entries (c->w->tables);
-  const uint64_t l1e = q2_tables_l1_entry (c->w->tables, l1_index);
-  unsigned char raw[Q2_MAX_ENTRIES * 8];
-
-  max = q2_min (q2_min (max, sizeof raw >> geo->entry_bits),
-                per_slice - (l2_index & (per_slice - 1)));
-  *ret_nr = max;
-  *ret_owned = q2_l1e_table (geo, l1e) != 0 && (l1e & Q2_ENTRY_COPIED);
-  if (q2_l1e_table (geo, l1e) == 0)
-    memset (raw, 0, max << geo->entry_bits);
-  else if (q2_tables_read_l2 (c->w->tables, c->io, l1_index, l2_index, max,
-                              false, raw, sizeof raw, ret_nr, err) == -1)
-    return -1;
-  for (uint64_t i = 0; i < *ret_nr; ++i) {
-    q2_entry_load (geo, raw + (i << geo->entry_bits), &e[i]);
-    q2_mapping_check_place (geo, (guest_cluster + i) << geo->cluster_bits,
-                            &e[i].m);
-    if (e[i].m.kind == Q2_CLUSTER_INVALID) {
-      if (i == 0)
-        return fail_entry (c->w, guest_cluster, &e[0], err);
-      *ret_nr = i;
-    }
-  }
-  return 0;
-}
-
-/* Under link_lock: change the entries and note what they let go. */
-static bool
-try_link_locked (struct q2_writer *w, const struct q2_link *l)
-{
-  const struct q2_geometry *const geo = w->geo;
-
-  if (!q2_tables_update_l2 (w->tables, l1_index_of (geo, l->guest_cluster),
-                            l2_index_of (geo, l->guest_cluster), l->raw,
-                            l->nr))
-    return false;
-  for (uint64_t i = 0; i < l->nr; ++i) {
-    uint64_t first, nr;
-
-    if (!l->let_go[i])
-      continue;
-    nr = q2_entry_clusters (geo, &l->old[i], &first);
-    if (nr > 0)
-      q2_frees_add (&w->unlinked, first, nr);
-  }
-  return true;
-}
-
-/* What is let go is no metadata: its refcount is going to be lowered, and its
- * space used for something else.
- */
-static int
-check_let_go (struct q2_writer *w, const struct q2_link *l,
-              struct qcow2_error *err)
-{
-  const unsigned bits = w->geo->cluster_bits;
-
-  for (uint64_t i = 0; i < l->nr; ++i) {
-    uint64_t first, nr;
-
-    if (!l->let_go[i])
-      continue;
-    nr = q2_entry_clusters (w->geo, &l->old[i], &first);
-    if (q2_overlap_check (w->overlap, first << bits, nr << bits,
-                          Q2_META_NONE, err) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-enum linked { LINKED, MISSING, NO_MEMORY };
-
-static enum linked
-try_link (struct q2_writer *w, const struct q2_link *l)
-{
-  enum linked linked;
-
-  pthread_mutex_lock (&w->link_lock);
-  if (!q2_frees_reserve (&w->unlinked, l->nr))
-    linked = NO_MEMORY;
-  else
-    linked = try_link_locked (w, l) ? LINKED : MISSING;
-  pthread_mutex_unlock (&w->link_lock);
-  return linked;
-}
-
-/* The slice that is to be changed is not in the cache. */
-static int
-fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
-             struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = c->w->geo;
-  unsigned char raw[16];
-  uint64_t nr;
-  int r;
-
-  if (tries > MAX_TRIES)
-    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                       "a piece of an L2 table does not stay in memory; "
-                       "give the filter a larger qcow2-cache-size");
-  /* It does not stay: its part of the cache is full of changed ones. */
-  if (tries > 2) {
-    q2_change_leave (c);
-    r = q2_writer_commit (c->w, c->io, err);
-    q2_change_enter (c);
-    if (r == -1)
-      return -1;
-  }
-  return q2_tables_read_l2 (c->w->tables, c->io,
-                            l1_index_of (geo, l->guest_cluster),
-                            l2_index_of (geo, l->guest_cluster), 1, false,
-                            raw, sizeof raw, &nr, err);
-}
-
-#ifdef Q2_PLANTS
-static void
-plant_reuse (struct q2_change *c)
-{
-  struct q2_frees frees;
-  struct qcow2_error ignored;
-
-  pthread_mutex_lock (&c->w->link_lock);
-  frees = c->w->unlinked;
-  c->w->unlinked = (struct q2_frees) { .nr = 0 };
-  pthread_mutex_unlock (&c->w->link_lock);
-  if (q2_space_release (c->w->space, c->io, &frees, true, &ignored) != 0)
-    abort ();
-  q2_frees_destroy (&frees);
-}
-#endif
-
-int
-q2_writer_link (struct q2_change *c, const struct q2_link *l,
-                struct qcow2_error *err)
-{
-  if (check_let_go (c->w, l, err) == -1)
-    return -1;
-  for (unsigned tries = 0;; ++tries) {
-    switch (try_link (c->w, l)) {
-    case LINKED:
-#ifdef Q2_PLANTS
-      if (Q2_PLANTED (Q2_PLANT_REUSE))
-        plant_reuse (c);
-#endif
-      return 0;
-    case NO_MEMORY:
-      return q2_fail_nomem (err, "a list of clusters");
-    case MISSING:
-      if (fetch_slice (c, l, tries, err) == -1)
-        return -1;
-    }
-  }
-}
-
-/* ---- Tables --------------------------------------------------------- */
-
-static int
-copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
-            struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = c->w->geo;
-  const uint64_t entries = UINT64_C (1) << geo->l2_bits;
-  Q2_CLEANUP_FREE unsigned char *table = malloc (geo->l2_table_size);
-  uint64_t nr;
-
-  if (table == NULL)
-    return q2_fail_nomem (err, "an L2 table");
-  for (uint64_t i = 0; i < entries; i += nr)
-    if (q2_tables_read_l2 (c->w->tables, c->io, l1_index, i, entries - i,
-                           false, table + (i << geo->entry_bits),
-                           (entries - i) << geo->entry_bits, &nr, err) == -1)
-      return -1;
-  return q2_io_write (c->io, table, geo->l2_table_size, host_off,
-                      QCOW2_IO_L2, err);
-}
-
-/* Write the new table: nothing points to it yet, and the commit that links
- * it makes it durable before (ORDER-3).
- */
-static int
-fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
-            const struct q2_space_run *run, struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = c->w->geo;
-  const uint64_t host_off = run->cluster << geo->cluster_bits;
-
-  if (q2_overlap_add (c->w->overlap, host_off, geo->cluster_size, Q2_META_L2,
-                      err) == -1)
-    return -1;
-  if (old != 0)
-    return copy_table (c, l1_index, host_off, err);
-  if (run->zero)
-    return 0;
-  return q2_io_zero (c->io, geo->cluster_size, host_off, false, QCOW2_IO_L2,
-                     err);
-}
-
-/* A table that is not ours to change is a snapshot's, if it is one. */
-static int
-check_shared_table (struct q2_writer *w, uint64_t table,
-                    struct qcow2_error *err)
-{
-  const enum q2_meta_class class =
-    table == 0 ? Q2_META_NONE : q2_overlap_class (w->overlap, table);
-
-  if (class == Q2_META_INACTIVE_L2)
-    return 0;
-  return table == 0 ? 0
-    : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
-                        Q2_META_NONE, err);
-}
-
-/* The caller holds the L1 entry, which is not ours to change. */
-static int
-make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
-{
-  struct q2_writer *const w = c->w;
-  const unsigned bits = w->geo->cluster_bits;
-  const uint64_t old =
-    q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, l1_index));
-  struct q2_space_run run;
-  bool room;
-
-  if (check_shared_table (w, old, err) == -1 ||
-      q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
-    return -1;
-  if (fill_table (c, l1_index, old, &run, err) == -1)
-    goto undo;
-  /* What is read from now on is the table; what was read of the cluster
-   * before, by whoever is late with it, is not kept.
-   */
-  q2_tables_forget (w->tables, run.cluster << bits);
-  pthread_mutex_lock (&w->link_lock);
-  room = q2_frees_reserve (&w->unlinked, 1);
-  if (room) {
-    q2_tables_set_l1 (w->tables, l1_index,
-                      run.cluster << bits | Q2_ENTRY_COPIED);
-    if (old != 0)
-      q2_frees_add (&w->unlinked, old >> bits, 1);
-  }
-  pthread_mutex_unlock (&w->link_lock);
-  if (!room) {
-    q2_fail_nomem (err, "a list of clusters");
-    goto undo;
-  }
-  return 0;
-
- undo:
-  q2_overlap_remove (w->overlap, run.cluster << bits, w->geo->cluster_size);
-  q2_space_undo (w->space, c->io, run.cluster, run.nr);
-  return -1;
-}
-
-static bool
-is_owned (const struct q2_writer *w, uint64_t l1_index)
-{
-  const uint64_t l1e = q2_tables_l1_entry (w->tables, l1_index);
-
-  return q2_l1e_table (w->geo, l1e) != 0 && (l1e & Q2_ENTRY_COPIED);
-}
-
-int
-q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
-                     struct qcow2_error *err)
-{
-  struct q2_writer *const w = c->w;
-  struct q2_range range;
-  int r;
-
-  if (is_owned (w, l1_index))
-    return 0;
-  q2_change_leave (c);
-  q2_ranges_lock (&w->l1, &range, l1_index, l1_index + 1);
-  q2_change_enter (c);
-  r = is_owned (w, l1_index) ? 0 : make_table (c, l1_index, err);
-  q2_ranges_unlock (&w->l1, &range);
-  return r;
-}
-
 /* ---- New clusters --------------------------------------------------- */
 
 /* A write into clusters that get new space, or into space that the cluster
@@ -459,7 +139,7 @@ reads_as_zeros (const struct q2_writer *w, const struct q2_entry *e,
                 uint64_t guest_off)
 {
   return e->alloc == 0 &&
-    (e->zero == Q2_ALL_SUBCLUSTERS ||
+    (e->zero == Q2_ALL_SUBCLUSTERS || Q2_PLANTED (Q2_PLANT_FORGET_BELOW) ||
      !q2_store_has_below (w->store,
                           q2_align_down (guest_off, w->geo->cluster_size)));
 }
@@ -670,7 +350,8 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
   f->end = q2_min (f->end, (f->guest_cluster + run.nr) << bits);
   f->host_off = run.cluster << bits;
   /* Zeros in the file are noise on an encrypted disk. */
-  run.zero &= c->w->store->cipher == NULL;
+  run.zero &= c->w->store->cipher == NULL ||
+    Q2_PLANTED (Q2_PLANT_ZEROS_ARE_ZEROS);
   if (write_fill (c, f, true, run.zero, buf, err) == 0 &&
       link_fill (c, f, true, err) == 0)
     return 0;
@@ -690,14 +371,43 @@ write_placed (struct q2_change *c, struct fill *f, const void *buf,
   return link_fill (c, f, true, err);
 }
 
+/* A data file that must equal the disk has bytes of a write that failed, and
+ * the entries still say zeros.
+ */
+static void
+zero_again (struct q2_change *c, const struct fill *f)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+  const uint64_t sub = UINT64_C (1) << geo->subcluster_bits;
+  struct qcow2_error ignored;
+  uint64_t next;
+
+  for (uint64_t at = f->from; at < f->to; at = next) {
+    const uint64_t i = (at >> geo->cluster_bits) - f->guest_cluster;
+
+    next = q2_min (q2_align_down (at, sub) + sub, f->to);
+    if (!(f->first[i].alloc & q2_entry_mask (geo, at, 1)) &&
+        q2_store_zero (c->w->store, c->io, next - at, place_of (c->w, f, at),
+                       false, &ignored) == -1)
+      return;
+  }
+}
+
 static int
 write_clusters (struct q2_change *c, struct fill *f, const void *buf,
                 struct qcow2_error *err)
 {
+  int r;
+
   if (f->nr == 0)
-    return write_kept (c, f, buf, err);
-  return c->w->geo->data_file ? write_placed (c, f, buf, err)
-    : write_allocated (c, f, buf, err);
+    r = write_kept (c, f, buf, err);
+  else if (c->w->geo->data_file)
+    r = write_placed (c, f, buf, err);
+  else
+    return write_allocated (c, f, buf, err);
+  if (r == -1 && c->w->store->raw)
+    zero_again (c, f);
+  return r;
 }
 
 int
@@ -717,7 +427,7 @@ q2_writer_write_new (struct q2_change *c, const void *buf, uint64_t count,
   bool owned;
 
   *ret_done = 0;
-  if (q2_writer_own_table (c, l1_index_of (geo, f.guest_cluster), err) == -1
+  if (q2_writer_own_table (c, q2_l1_index (geo, guest_off), err) == -1
       || q2_writer_load (c, f.guest_cluster, wanted, e, &nr, &owned, err)
       == -1)
     return -1;

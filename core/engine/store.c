@@ -28,7 +28,9 @@
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/plant.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What is encrypted at a time, where a host request costs little: it stays
@@ -334,7 +336,9 @@ q2_store_trim (struct q2_store *s, uint64_t len, uint64_t host_off)
   };
 
   /* Zeros in the file are noise on an encrypted disk. */
-  if (s->cipher == NULL)
+  if (Q2_PLANTED (Q2_PLANT_TRIM_DATA))
+    q2_io_trim (&data, len, host_off);
+  else if (s->cipher == NULL)
     q2_io_punch (&data, len, host_off);
 }
 
@@ -345,7 +349,7 @@ q2_store_flush (struct q2_store *s, struct qcow2_error *err)
     s->data, s->data ? s->data->size : 0, &s->data_shared
   };
 
-  return s->data ? q2_io_flush (&data, err) : 0;
+  return s->data ? q2_io_flush (&data, "the data file", err) : 0;
 }
 
 /* ---- The layer below -------------------------------------------------- */
@@ -366,6 +370,23 @@ inside_below (const struct q2_store *s, uint64_t len, uint64_t guest_off)
     ? q2_min (len, s->below_size - guest_off) : 0;
 }
 
+/* What is broken there says nothing about this image, and its offsets mean
+ * nothing in this file.
+ */
+static int
+fail_below (struct qcow2_error *err)
+{
+  char text[sizeof err->text];
+
+  memcpy (text, err->text, sizeof text);
+  snprintf (err->text, sizeof err->text, "in the backing file: %.*s",
+            (int) (sizeof text - sizeof "in the backing file: "), text);
+  if (err->kind == QCOW2_ERR_CORRUPT)
+    err->kind = QCOW2_ERR_IO;
+  err->offset = QCOW2_NO_OFFSET;
+  return -1;
+}
+
 int
 q2_store_read_below (const struct q2_store *s, void *buf, uint64_t len,
                      uint64_t guest_off, struct qcow2_error *err)
@@ -376,7 +397,8 @@ q2_store_read_below (const struct q2_store *s, void *buf, uint64_t len,
   if (inside > 0) {
     const struct q2_io io = below_io (s);
 
-    return q2_reader_pread (s->below, &io, buf, inside, guest_off, err);
+    if (q2_reader_pread (s->below, &io, buf, inside, guest_off, err) == -1)
+      return fail_below (err);
   }
   return 0;
 }
@@ -387,15 +409,17 @@ q2_store_extents_below (const struct q2_store *s, uint64_t len,
                         void *fn_opaque, struct qcow2_error *err)
 {
   const uint64_t inside = inside_below (s, len, guest_off);
+  uint64_t end = guest_off;
 
   if (inside > 0) {
     const struct q2_io io = below_io (s);
 
     if (q2_reader_extents (s->below, &io, inside, guest_off, fn, fn_opaque,
-                           err) == -1)
-      return -1;
+                           &end, err) == -1)
+      return fail_below (err);
   }
-  if (inside < len)
+  /* What is behind a part that could not be found out is not reported. */
+  if (inside < len && end == guest_off + inside)
     fn (fn_opaque, guest_off + inside, len - inside, QCOW2_EXTENT_ZERO);
   return 0;
 }
@@ -407,7 +431,8 @@ q2_store_cache_below (const struct q2_store *s, uint64_t len,
   const uint64_t inside = inside_below (s, len, guest_off);
   const struct q2_io io = below_io (s);
 
-  if (inside == 0)
-    return 0;
-  return q2_reader_cache (s->below, &io, inside, guest_off, err);
+  if (inside > 0 &&
+      q2_reader_cache (s->below, &io, inside, guest_off, err) == -1)
+    return fail_below (err);
+  return 0;
 }

@@ -2,8 +2,9 @@
 /* writer.h - the write side of an image.
  *
  * write.c     guest writes: in place, or into new clusters
- * allocate.c  what writing needs when an entry has to change: new clusters,
- *             copy on write, L2 tables of our own
+ * allocate.c  writing where an entry has to change: new clusters, copy on
+ *             write
+ * entries.c   entries that are changed, and L2 tables of our own
  * zero.c      zeroing and trimming
  * commit.c    making it durable, in the order of docs/ORDERING.md
  * metadata.c  where metadata is, which must not be overwritten
@@ -204,6 +205,18 @@ extern int q2_writer_alloc (struct q2_change *c, uint64_t stream,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Write guest bytes to clusters whose entries have to change for that: as
+ * much as can be done in one go.  The caller holds the clusters of the range
+ * and is in flight.  *ret_done may be 0: the entries are not as the caller
+ * thought.
+ */
+extern int q2_writer_write_new (struct q2_change *c, const void *buf,
+                                uint64_t count, uint64_t guest_off,
+                                uint64_t *ret_done, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- entries.c ------------------------------------------------------ */
+
 /* The table of the L1 entry may be changed: make one, or a copy of one that
  * is shared.  May leave and enter.
  */
@@ -234,16 +247,6 @@ extern int q2_writer_load (struct q2_change *c, uint64_t guest_cluster,
                            uint64_t max, struct q2_entry *ret_entries,
                            uint64_t *ret_nr, bool *ret_table_owned,
                            struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* Write guest bytes to clusters whose entries have to change for that: as
- * much as can be done in one go.  The caller holds the clusters of the range
- * and is in flight.  *ret_done may be 0: the entries are not as the caller
- * thought.
- */
-extern int q2_writer_write_new (struct q2_change *c, const void *buf,
-                                uint64_t count, uint64_t guest_off,
-                                uint64_t *ret_done, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_ENGINE_WRITER_H */

@@ -6,8 +6,8 @@
  *           every ".." of the text may be the one between A and B.  One walk
  *           through the snapshot table finds out which of them have a
  *           snapshot on their left, and one on their right or nothing: a name
- *           that is as long as the text before or behind a ".." is compared
- *           with that.  Two pairs that fit are an error, as a guess would be
+ *           is compared with as much of the text as it is long, from the
+ *           start and before the end.  Two pairs that fit are an error, as a guess would be
  *           a wrong backup.
  * Locks     none.
  */
@@ -26,7 +26,8 @@
 
 /* What is on both sides of a ".." of the text. */
 struct split {
-  bool a_found, b_found;
+  bool a_found;                 /* and there is a ".." */
+  bool b_found;
   struct q2_found_snapshot a, b;
 };
 
@@ -62,7 +63,7 @@ look_right (struct search *search, const struct q2_snapshot *s,
   const size_t from = search->len - s->name_len;
   struct split *const split = &search->at[from - 2];
 
-  if (!split->b_found && is_split (search, from - 2) &&
+  if (!split->b_found &&
       memcmp (search->text + from, s->name, s->name_len) == 0) {
     split->b_found = true;
     q2_snapshot_keep (s, host_off, &split->b);
@@ -78,8 +79,7 @@ look_at (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
   (void) err;
   if (s->name_len + (size_t) 2 <= search->len) {
     look_left (search, s, host_off);
-    if (s->name_len > 0)        /* nothing is the active disk */
-      look_right (search, s, host_off);
+    look_right (search, s, host_off);
   }
   return 0;
 }
@@ -112,7 +112,7 @@ choose (const struct search *search, const struct qcow2_name *name,
 
   for (size_t i = 0; i + 2 <= search->len; ++i) {
     const struct split *const split = &search->at[i];
-    const bool active = i + 2 == search->len;
+    const bool active = i + 2 == search->len; /* whatever is called "" */
 
     if (split->a_found && (split->b_found || active)) {
       *ret = (struct q2_diff_pair) { split->a, split->b, active };

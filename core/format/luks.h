@@ -31,9 +31,12 @@
  * fastest processors make about ten million rounds a second, and slots are
  * made to take one to two seconds: eight slots of 20 million are well
  * within.  The slowest, or SHA-512, make about a million; so nothing takes
- * more than some five minutes of one processor.
+ * more than some five minutes of one processor.  The fuzzer, which takes
+ * that for a hang, is built with less.
  */
+#ifndef Q2_LUKS_MAX_ROUNDS
 #define Q2_LUKS_MAX_ROUNDS (UINT64_C (1) << 28)
+#endif
 
 struct q2_luks_slot {
   bool active;                  /* if not, the rest is 0 */

@@ -14,13 +14,13 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import scatter
 from clients import Load
-from servers import RECIPES, Server, Tools
+from servers import NOTHING, RECIPES, Needs, Server, Tools
 
 LAYOUT = 1
 CLUSTER = 64 << 10
@@ -32,6 +32,13 @@ SPARSE_SPAN = 2 * CLUSTER           # with the holes between, as many extents
 SPARSE_SLOT = TIB // SPARSE_RUNS
 
 
+# Of every encrypted image here: nothing in them is secret.
+SECRET = Needs(passphrase="bench")
+
+SNAPSHOTS = 1000
+LAYERS = 8                          # of the chain, with the one at the bottom
+
+
 @dataclass(frozen=True)
 class Disk:
     """A disk in its forms; what a disk does not have is None."""
@@ -41,12 +48,39 @@ class Disk:
     raw: Path | None = None
     offsets: Path | None = None         # where it has data, for nbdload
     span: int = 0                       # how much at each of them
+    needs: Needs = NOTHING              # of the qcow2 form
+    flat: Path | None = None            # of a chain: the layer with the data
 
     def form(self, form: str) -> Path | None:
-        return self.raw if form == "raw" else self.qcow2
+        return {"raw": self.raw, "qcow2": self.qcow2, "flat": self.flat}[form]
+
+    def needed(self, form: str) -> Needs:
+        return self.needs if form == "qcow2" else NOTHING
 
     def files(self) -> list[Path]:
-        return [p for p in (self.qcow2, self.raw) if p is not None]
+        return [p for p in (self.qcow2, self.raw, *self.needs.backing)
+                if p is not None]
+
+
+def luks_options(needs: Needs) -> list[str]:
+    """Of qemu-img, for a new encrypted image: AES-256-XTS, which is the
+    default, and as few rounds as it allows for the key, which is needed once
+    only."""
+    return [*needs.qemu_secret(), "-o", "encrypt.format=luks,"
+            "encrypt.key-secret=s0,encrypt.iter-time=10"]
+
+
+def make_luks(argv: Sequence[str]) -> None:
+    """qemu-img now and then fails to find out how fast this CPU is ("Unable
+    to get accurate CPU usage")."""
+    for tries in range(20):
+        run = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, text=True)
+        if run.returncode == 0:
+            return
+        if "CPU usage" not in run.stderr or tries == 19:
+            raise RuntimeError(run.stderr.strip())
 
 
 def _tool(*argv: object) -> None:
@@ -99,6 +133,8 @@ class Images:
             "plain256": self._quarter, "zlib256": self._quarter,
             "zstd256": self._quarter, "scattered256": self._scattered,
             "zscattered256": self._scattered,
+            "luks": self._encrypted, "chain": self._chain,
+            "snapshots": self._snapshots,
         }
 
     def get(self, name: str) -> Disk:
@@ -172,6 +208,53 @@ class Images:
         return Disk(name, self._file(f"{name}.qcow2", lambda p: scatter.write(
             p, raw, compress=name.startswith("z"))), raw)
 
+    def _encrypted(self, name: str) -> Disk:
+        """The same as "full", encrypted."""
+        raw = self.get("full").raw
+        assert raw
+
+        def make(path: Path) -> None:
+            make_luks(["qemu-img", "convert", "-f", "raw", "-O", "qcow2",
+                       *luks_options(SECRET), str(raw), str(path)])
+            self._compare(path, raw, SECRET)
+        return Disk(name, self._file("luks.qcow2", make, SECRET), raw,
+                    needs=SECRET)
+
+    def _chain(self, name: str) -> Disk:
+        """The image of "full" with seven layers on top of it, each of which
+        has a cluster of its own in each 128 MiB, with the same bytes: so
+        it has tables to look into."""
+        full = self.get("full")
+        layers = [full.qcow2]
+        for i in range(1, LAYERS):
+            def make(path: Path, number: int = i) -> None:
+                _tool("qemu-img", "create", "-q", "-f", "qcow2", "-b",
+                      layers[-1].name, "-F", "qcow2", path)
+                offsets = path.with_suffix(".offsets")
+                offsets.write_text("".join(
+                    f"{n + number * CLUSTER}\n"
+                    for n in range(0, 2 * GIB, GIB // 8)))
+                self._write(path, "qemu", "--offsets", offsets, "--block",
+                            CLUSTER, "--ops", 16)
+                offsets.unlink()
+                self._compare(path, full.raw)
+            layers.append(self._file(f"chain{i}.qcow2", make))
+        layers.reverse()
+        return Disk(name, layers[0], full.raw, flat=full.qcow2,
+                    needs=Needs(backing=tuple(layers[1:])))
+
+    def _snapshots(self, name: str) -> Disk:
+        """1 GiB with 1000 snapshots, the names as long as virsh's."""
+        def make(path: Path) -> None:
+            _tool("qemu-img", "create", "-q", "-f", "qcow2", path, GIB)
+            for i in range(SNAPSHOTS):
+                if i % 100 == 0:
+                    self._write(path, "qemu", "--start", i * CLUSTER,
+                                "--block", CLUSTER, "--ops", 1)
+                _tool("qemu-img", "snapshot", "-c",
+                      f"nightly-backup-{i:04}", path)
+        return Disk(name, self._file("snapshots.qcow2", make))
+
     def _empty(self, name: str) -> Disk:
         size = {"empty1g": "1G", "empty64t": "64T"}[name]
         return Disk(name, self._file(f"{name}.qcow2", lambda p: _tool(
@@ -179,7 +262,8 @@ class Images:
 
     # How they are made.
 
-    def _file(self, name: str, make: Callable[[Path], object]) -> Path:
+    def _file(self, name: str, make: Callable[[Path], object],
+              needs: Needs = NOTHING) -> Path:
         path = self._dir / f"v{LAYOUT}-{name}"
         if not path.exists():
             self._say(f"making {path}")
@@ -188,7 +272,7 @@ class Images:
             make(part)
             _sync(part)
             if path.suffix == ".qcow2":
-                _tool("qemu-img", "check", "-q", "-f", "qcow2", part)
+                _tool("qemu-img", "check", "-q", *needs.qemu_image(part))
             part.rename(path)
         return path
 
@@ -199,9 +283,14 @@ class Images:
             self._compare(path, raw)
         return self._file(name, make)
 
-    def _compare(self, qcow2: Path, raw: Path) -> None:
-        _tool("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw",
-              qcow2, raw)
+    def _compare(self, qcow2: Path, raw: Path | None,
+                 needs: Needs = NOTHING) -> None:
+        if needs is NOTHING:
+            _tool("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw",
+                  qcow2, raw)
+        else:
+            _tool("qemu-img", "compare", "-q", *needs.qemu_image(qcow2),
+                  f"driver=raw,file.filename={raw}")
 
     def _write_raw(self, path: Path, size: int, *args: object) -> None:
         path.touch()

@@ -25,6 +25,9 @@
  * of its own, as one more command in flight.  A flush is not counted as a
  * command.
  *
+ * With --list it loads nothing, but asks for the list of exports, and with
+ * --open connects to each of them, one after the other, for its first block.
+ *
  * It does not retry, reconnect or do TLS: any failed command ends the run
  * with exit status 1.
  *
@@ -56,7 +59,7 @@
 struct options {
   const char *uri, *offsets_file, *against;
   enum { READ, WRITE, ZERO, TRIM, NR_MODES } mode;
-  bool sequential, verify, verify_zero, flush;
+  bool sequential, verify, verify_zero, flush, list, open;
   uint64_t block, span, start, length, ops, seed, salt, flush_every;
   unsigned depth, connections;
   double seconds;
@@ -508,10 +511,76 @@ run (void)
   }
 }
 
+/*---- exports ----*/
+
+static char **exports;
+static unsigned nr_exports;
+
+static int
+note_export (void *opaque, const char *name, const char *description)
+{
+  (void) opaque;
+  (void) description;
+  exports = realloc (exports, (nr_exports + 1) * sizeof *exports);
+  if (exports == NULL || (exports[nr_exports++] = strdup (name)) == NULL)
+    die ("out of memory");
+  return 0;
+}
+
+static void
+list_exports (void)
+{
+  nbd_list_callback cb = { .callback = note_export };
+  struct nbd_handle *nbd = nbd_create ();
+
+  if (nbd == NULL || nbd_set_opt_mode (nbd, true) == -1 ||
+      nbd_connect_uri (nbd, opt.uri) == -1 ||
+      nbd_opt_list (nbd, cb) == -1 || nbd_opt_abort (nbd) == -1)
+    die ("%s", nbd_get_error ());
+  nbd_close (nbd);
+}
+
+static void
+open_export (const char *name, char *buf)
+{
+  struct nbd_handle *nbd = nbd_create ();
+
+  if (nbd == NULL || nbd_set_opt_mode (nbd, true) == -1 ||
+      nbd_connect_uri (nbd, opt.uri) == -1 ||
+      nbd_set_export_name (nbd, name) == -1 || nbd_opt_go (nbd) == -1 ||
+      nbd_pread (nbd, buf, opt.block, 0, 0) == -1 ||
+      nbd_shutdown (nbd, 0) == -1)
+    die ("export '%s': %s", name, nbd_get_error ());
+  nbd_close (nbd);
+}
+
+static void
+run_list (void)
+{
+  const uint64_t begin = now_ns ();
+  char *buf = xcalloc (1, opt.block);
+  uint64_t listed, end;
+  unsigned i;
+
+  list_exports ();
+  listed = now_ns ();
+  for (i = 0; opt.open && i < nr_exports; i++)
+    open_export (exports[i], buf);
+  end = now_ns ();
+  printf ("{\"exports\": %u, \"list_s\": %.6f, \"open_s\": %.6f}\n",
+          nr_exports, (double) (listed - begin) / 1e9,
+          (double) (end - listed) / 1e9);
+  for (i = 0; i < nr_exports; i++)
+    free (exports[i]);
+  free (exports);
+  free (buf);
+}
+
 /*---- options ----*/
 
 static const char usage[] =
   "usage: nbdload --uri URI (--seconds T | --ops N) [options]\n"
+  "       nbdload --uri URI --list [--open]\n"
   "  --mode read|write|zero|trim    what to do (read)\n"
   "  --pattern rand|seq         in which order (rand)\n"
   "  --block BYTES              size of each command (4096)\n"
@@ -579,7 +648,8 @@ static const struct option long_options[] = {
   { "seed", 1, NULL, 'r' }, { "verify", 0, NULL, 'v' },
   { "verify-against", 1, NULL, 'a' }, { "flush", 0, NULL, 'f' },
   { "verify-zero", 0, NULL, 'z' }, { "flush-every", 1, NULL, 'F' },
-  { "salt", 1, NULL, 'x' },
+  { "salt", 1, NULL, 'x' }, { "list", 0, NULL, 'L' },
+  { "open", 0, NULL, 'O' },
   { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
 };
 
@@ -605,6 +675,8 @@ parse_option (int c, const char *arg)
   case 'f': opt.flush = true; break;
   case 'F': opt.flush_every = parse_size (arg); break;
   case 'x': opt.salt = parse_size (arg); break;
+  case 'L': opt.list = true; break;
+  case 'O': opt.open = true; break;
   case 'z': opt.verify_zero = true; break;
   case 'h': fputs (usage, stdout); exit (EXIT_SUCCESS);
   default: fputs (usage, stderr); exit (EXIT_FAILURE);
@@ -614,7 +686,7 @@ parse_option (int c, const char *arg)
 static void
 check_options (void)
 {
-  if (opt.uri == NULL || (opt.ops == 0) == (opt.seconds <= 0))
+  if (opt.uri == NULL || (!opt.list && (opt.ops == 0) == (opt.seconds <= 0)))
     die ("--uri and one of --seconds and --ops are needed, see --help");
   if (opt.block == 0 || opt.block % 8 || opt.start % 8)
     die ("--block and --start must be multiples of 8");
@@ -636,6 +708,9 @@ main (int argc, char *argv[])
     read_offsets ();
   if (opt.against && (against_fd = open (opt.against, O_RDONLY)) == -1)
     die ("%s: %s", opt.against, strerror (errno));
-  run ();
+  if (opt.list)
+    run_list ();
+  else
+    run ();
   return EXIT_SUCCESS;
 }

@@ -62,9 +62,37 @@ class Below:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What an image needs besides its own file."""
+
+    passphrase: str = ""
+    backing: tuple[Path, ...] = ()      # from the top down
+
+    def filter_params(self) -> list[str]:
+        secret = [f"qcow2-passphrase={self.passphrase}"] \
+            if self.passphrase else []
+        return secret + [f"qcow2-backing={path}" for path in self.backing]
+
+    def qemu_image(self, image: object) -> list[str]:
+        """The image as QEMU's programs take it.  They follow the names of
+        backing files by themselves."""
+        if not self.passphrase:
+            return ["-f", "qcow2", str(image)]
+        return [*self.qemu_secret(), "--image-opts",
+                f"driver=qcow2,encrypt.key-secret=s0,file.filename={image}"]
+
+    def qemu_secret(self) -> list[str]:
+        return ["--object", f"secret,id=s0,data={self.passphrase}"] \
+            if self.passphrase else []
+
+
+NOTHING = Needs()
+
+
+@dataclass(frozen=True)
 class Recipe:
     name: str
-    form: str                           # which file it serves: raw or qcow2
+    form: str                           # which file it serves, see Disk
     about: str
     filters: tuple[str, ...] = ()       # see OURS
     qemu_args: tuple[str, ...] | None = None
@@ -91,6 +119,8 @@ RECIPES = {r.name: r for r in (
     Recipe("ours", "qcow2", "nbdkit --filter=qcow2 file", (OURS,)),
     Recipe("ours-zlib", "qcow2", "the same, built without libdeflate",
            (OURS_ZLIB,)),
+    Recipe("ours-flat", "flat", "ours, on the layer that has the data",
+           (OURS,)),
     Recipe("curl", "qcow2", "nbdkit --filter=qcow2 curl, from nginx",
            (OURS,), web=True),
     Recipe("curl-retry", "qcow2", "nbdkit --filter=qcow2 --filter=retry "
@@ -118,22 +148,24 @@ def _nbdkit_argv(tools: Tools, sock: str, source: Sequence[str],
     return tools.command(argv + [*source, *params])
 
 
-def _qemu_argv(tools: Tools, sock: str, image: str, args: Sequence[str],
-               readonly: bool, local: bool) -> list[str]:
-    argv = [tools.qemu_nbd, "-t", "-e", "16", "-f", "qcow2", "-k", sock]
+def _qemu_argv(tools: Tools, sock: str, image: Sequence[str],
+               args: Sequence[str], readonly: bool, local: bool) \
+        -> list[str]:
+    argv = [tools.qemu_nbd, "-t", "-e", "16", "-k", sock]
     if readonly:
         argv.append("-r")
     if local:
         # Both are about files; an NBD source knows neither.
         argv += ["--cache=writeback", *args]
-    return tools.command(argv + [image])
+    return tools.command([*argv, *image])
 
 
 class Server:
     """One server process on a Unix socket of its own."""
 
     def __init__(self, tools: Tools, recipe: Recipe, image: Path, *,
-                 readonly: bool = True, below: Below = Below()) -> None:
+                 readonly: bool = True, below: Below = Below(),
+                 needs: Needs = NOTHING) -> None:
         self.recipe = recipe
         self._dir = tempfile.TemporaryDirectory(prefix="bench")
         self.socket = os.path.join(self._dir.name, "s")
@@ -146,17 +178,21 @@ class Server:
                 self._inner = WebServer(image.parent)
                 source = ["curl", f"http://localhost/{image.name}",
                           f"unix-socket-path={self._inner.socket}"]
+            if OURS in recipe.filters:
+                source += needs.filter_params()
             self._argv = _nbdkit_argv(
                 tools, self.socket, source, recipe.filters + below.filters,
                 below.params, readonly)
         elif not below.filters:
-            self._argv = _qemu_argv(tools, self.socket, str(image),
+            self._argv = _qemu_argv(tools, self.socket,
+                                    needs.qemu_image(image),
                                     recipe.qemu_args, readonly, True)
         else:
             inner = Recipe("below", "qcow2", "", below.filters)
             self._inner = Server(tools, inner, image, readonly=readonly,
                                  below=Below(params=below.params))
-            self._argv = _qemu_argv(tools, self.socket, self._inner.uri,
+            self._argv = _qemu_argv(tools, self.socket,
+                                    ["-f", "qcow2", self._inner.uri],
                                     recipe.qemu_args, readonly, False)
         self._process: subprocess.Popen[bytes] | None = None
         self.start_seconds = 0.0        # from exec to a listening socket

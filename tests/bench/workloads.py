@@ -19,7 +19,7 @@ from pathlib import Path
 
 from clients import (Load, WrongData, check_copy, copy_to_null,
                      map_extents)
-from images import Disk, Images
+from images import SNAPSHOTS, Disk, Images
 from servers import RECIPES, Below, Meter, Recipe, Server, Tools
 
 GIB = 1 << 30
@@ -98,7 +98,8 @@ class Workload:
                below: Below | None = None) -> Server:
         image = disk.form(recipe.form)
         assert image is not None, (self.name, recipe.name)
-        return Server(ctx.tools, recipe, image, below=below or self.below)
+        return Server(ctx.tools, recipe, image, below=below or self.below,
+                      needs=disk.needed(recipe.form))
 
 
 @dataclass(kw_only=True)
@@ -219,8 +220,7 @@ class Requests(Workload):
                 ctx.load(server.uri, "--block", "2M", "--ops", ops,
                          "--pattern", "seq", "--start", "256M",
                          "--length", "8M", "--verify-against", disk.raw)
-            return len(re.findall(r"(?m) Read id=\d+ offset=",
-                                  log.read_text()))
+            return _reads(log)
 
 
 @dataclass(kw_only=True)
@@ -260,6 +260,50 @@ class Open(Workload):
             ms = server.start_seconds * 1e3 \
                 + (run["connect_us"] + run["first_us"]) / 1e3
             return ms, server.peak_mib()
+
+
+@dataclass(kw_only=True)
+class Snapshots(Workload):
+    """From exec of the server to the list of its exports, with all that had
+    to be read of the file for that; then each export is opened and its first
+    block read, over a connection of its own."""
+
+    exact: bool = True
+    count: int = SNAPSHOTS
+    recipes: tuple[str, ...] = ("ours",)
+    metrics: tuple[Metric, ...] = (
+        Metric("list_reads", "reads of the file for the list", "lower"),
+        Metric("list_s", "start to list, seconds", "lower", 3),
+        Metric("open_s", "open all, seconds", "lower", 1),
+        Metric("open_reads", "reads of the file for that", "lower"),
+        Metric("peak", "server peak MiB", "lower", 1))
+
+    def sample(self, ctx, recipe, round_nr):
+        disk = ctx.images.get(self.disk)
+        with tempfile.TemporaryDirectory(prefix="bench") as folder:
+            log = Path(folder) / "log"
+            below = Below(("log", "delay"),
+                          (f"logfile={log}", "delay-read=20ms"))
+            with self.server(ctx, recipe, disk, below) as server:
+                listed = self._run(ctx, server, "--list")
+                list_reads = _reads(log)
+                opened = self._run(ctx, server, "--list", "--open")
+                return {"list_s": server.start_seconds + listed["list_s"],
+                        "list_reads": list_reads,
+                        "open_s": opened["open_s"],
+                        "open_reads": _reads(log) - list_reads,
+                        "peak": server.peak_mib()}
+
+    def _run(self, ctx: Context, server: Server, *args: str) \
+            -> dict[str, float]:
+        run = ctx.load(server.uri, *args)
+        if run["exports"] != self.count + 1:
+            raise WrongData(f"{run['exports']} exports")
+        return run
+
+
+def _reads(log: Path) -> int:
+    return len(re.findall(r"(?m) Read id=\d+ offset=", log.read_text()))
 
 
 def _sequential(connections: int) -> Workload:
@@ -328,6 +372,36 @@ def _compressed(kind: str) -> list[Workload]:
     return rows
 
 
+def _encrypted_copy(connections: int) -> Workload:
+    return Copy(
+        name=f"luks-seq-c{connections}", disk="luks",
+        connections=connections, recipes=("raw", "ours", "qemu"),
+        about="nbdcopy of 2 GiB, LUKS with AES-256-XTS, "
+              f"--connections={connections}",
+        targets=(Target("mib_s", ">=", 3, base="qemu"),
+                 Target("cpu_gib", "<=", 0.333, base="qemu")))
+
+
+LAYERED: list[Workload] = [
+    _encrypted_copy(1),
+    _encrypted_copy(4),
+    Reads(name="luks-rand4k", disk="luks", depth=16,
+          recipes=("raw", "ours", "qemu"),
+          about="random 4 KiB reads of 2 GiB, LUKS, depth 16",
+          targets=(Target("iops", ">=", 0.75),)),
+    Reads(name="chain8-rand4k", disk="chain", depth=16, warm_ops=40000,
+          recipes=("raw", "ours-flat", "ours", "qemu", "qemu-uring"),
+          about="random 4 KiB reads of 2 GiB through eight layers, all data "
+                "at the bottom, depth 16",
+          targets=(Target("iops", ">=", 2, base="qemu"),
+                   Target("iops", ">=", 0.8, base="ours-flat"),
+                   Target("cpu_op", "<=", 1.2, base="ours-flat"))),
+    Snapshots(name="snapshots-1000", disk="snapshots",
+              about="1000 snapshots listed, then opened one after the other; "
+                    "20 ms per read",
+              targets=(Target("list_reads", "<=", 4, "value"),)),
+]
+
 WORKLOADS: list[Workload] = [
     _sequential(1),
     _sequential(4),
@@ -360,6 +434,7 @@ WORKLOADS: list[Workload] = [
                   Target("extra_mib", "<=", 4, "value"))),
     *_compressed("zlib"),
     *_compressed("zstd"),
+    *LAYERED,
 ]
 
 assert all(r in RECIPES for w in WORKLOADS for r in w.recipes)

@@ -13,17 +13,22 @@ wins by not writing.
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clients import WrongData
-from servers import RECIPES, Below, Meter, Recipe, Server
+from images import CLUSTER, SECRET, luks_options, make_luks
+from servers import NOTHING, RECIPES, Below, Meter, Needs, Recipe, Server
 from workloads import GIB, Context, Metric, Target, Workload
 
 WRITERS = ("raw", "nofilter", "ours", "qemu")
@@ -51,9 +56,9 @@ def _sync_all(path: Path) -> None:
     subprocess.run(["sync", "-f", str(path)], check=True)
 
 
-def _check_image(path: Path) -> None:
+def _check_image(path: Path, needs: Needs) -> None:
     run = subprocess.run(
-        ["qemu-img", "check", "-f", "qcow2", str(path)], check=False,
+        ["qemu-img", "check", *needs.qemu_image(path)], check=False,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True)
     if run.returncode != 0:
@@ -63,39 +68,61 @@ def _check_image(path: Path) -> None:
 @dataclass(kw_only=True)
 class Fresh(Workload):
     """Something done to a new file.  disk: what it is a copy of; none if it
-    starts empty, with size bytes."""
+    starts empty, with size bytes.  base: a disk whose raw file it stands on;
+    the raw recipe then gets a copy of that."""
 
     disk: str = ""
     size: int = 0
+    base: str = ""
+    encrypted: bool = False
     place: str = "tmpfs"                # or disk
     recipes: tuple[str, ...] = WRITERS
     params: tuple[str, ...] = ()        # of the filter
 
     def disks(self):
-        return (self.disk,) if self.disk else ()
+        return tuple(name for name in (self.disk, self.base) if name)
 
     def available(self, ctx):
         return self.place in ctx.places
+
+    def needs(self, ctx: Context, recipe: Recipe) -> Needs:
+        if recipe.form == "raw":
+            return NOTHING
+        raw = ctx.images.get(self.base).raw if self.base else None
+        return Needs(passphrase=SECRET.passphrase if self.encrypted else "",
+                     backing=(raw,) if raw else ())
 
     @contextmanager
     def file(self, ctx: Context, recipe: Recipe) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(
                 prefix="bench-write", dir=ctx.places[self.place]) as folder:
             path = Path(folder) / f"disk.{recipe.form}"
-            if self.disk:
-                source = ctx.images.get(self.disk).form(recipe.form)
+            copied = self.disk or (recipe.form == "raw" and self.base)
+            if copied:
+                source = ctx.images.get(copied).form(recipe.form)
                 assert source
                 shutil.copyfile(source, path)
             elif recipe.form == "raw":
                 path.touch()
                 os.truncate(path, self.size)
             else:
-                subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2",
-                                str(path), str(self.size)], check=True)
+                self.create(ctx, path)
             _warm_memory(Path(folder), self.memory(ctx))
             if self.place == "disk":
                 _sync_all(path)
             yield path
+
+    def create(self, ctx: Context, path: Path) -> None:
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2"]
+        if self.encrypted:
+            make_luks([*argv, *luks_options(SECRET), str(path),
+                       str(self.size)])
+        elif self.base:
+            subprocess.run(
+                [*argv, "-b", str(ctx.images.get(self.base).raw), "-F", "raw",
+                 str(path)], check=True)
+        else:
+            subprocess.run([*argv, str(path), str(self.size)], check=True)
 
     def memory(self, ctx: Context) -> int:
         """How many bytes a sample is going to add to the page cache."""
@@ -105,15 +132,17 @@ class Fresh(Workload):
                below: Below = Below()) -> Server:
         if recipe.name == "ours" and self.params:
             below = Below(below.filters, below.params + self.params)
-        return Server(ctx.tools, recipe, path, readonly=False, below=below)
+        return Server(ctx.tools, recipe, path, readonly=False, below=below,
+                      needs=self.needs(ctx, recipe))
 
     def verify(self, ctx: Context, recipe: Recipe, path: Path,
                *args: object) -> None:
         """The file is good, and nbdload reads what it should."""
+        needs = self.needs(ctx, recipe)
         if recipe.form == "qcow2":
-            _check_image(path)
+            _check_image(path, needs)
         reader = RECIPES["raw" if recipe.form == "raw" else "qemu"]
-        with Server(ctx.tools, reader, path) as server:
+        with Server(ctx.tools, reader, path, needs=needs) as server:
             ctx.load(server.uri, "--mode", "read", *args)
 
 
@@ -199,6 +228,136 @@ class Flushes(Fresh):
                         self.connections, "--ops", ops, "--verify")
             return len(re.findall(r"(?m) Flush id=", log.read_text())), \
                 run["flushes"]
+
+
+@dataclass(kw_only=True)
+class CopyOnWrite(Fresh):
+    """Random 4 KiB writes into an overlay, each into a cluster that nobody
+    has written to: the order is random, and every cluster comes once."""
+
+    ops: int
+    depth: int = 16
+    recipes: tuple[str, ...] = ("raw", "ours", "qemu", "qemu-uring")
+    metrics: tuple[Metric, ...] = WRITE_METRICS
+
+    def memory(self, ctx):
+        return self.count(ctx) * CLUSTER
+
+    def count(self, ctx: Context) -> int:
+        base = ctx.images.get(self.base).raw
+        assert base
+        return min(max(64, int(self.ops * ctx.seconds)),
+                   base.stat().st_size // CLUSTER)
+
+    def write(self, ctx: Context, server: Server, folder: Path, seed: int,
+              ops: int) -> dict[str, float]:
+        return ctx.load(server.uri, "--mode", "write", "--salt", 1,
+                        *self.places(ctx, folder, seed), "--depth",
+                        self.depth, "--ops", ops, "--flush")
+
+    def places(self, ctx: Context, folder: Path, seed: int,
+               inside: int = 2) -> list[object]:
+        """One block of each cluster, the same of all."""
+        base = ctx.images.get(self.base).raw
+        assert base
+        offsets = [n + inside * 4096
+                   for n in range(0, base.stat().st_size, CLUSTER)]
+        random.Random(seed).shuffle(offsets)
+        path = folder / f"offsets{inside}"
+        path.write_text("".join(f"{n}\n" for n in offsets))
+        return ["--pattern", "seq", "--offsets", path, "--span", 4096,
+                "--block", 4096]
+
+    def sample(self, ctx, recipe, round_nr):
+        ops = self.count(ctx)
+        with self.file(ctx, recipe) as path:
+            with self.writer(ctx, recipe, path) as server:
+                meter = Meter(server)
+                run = self.write(ctx, server, path.parent, round_nr, ops)
+                found = {"iops": run["iops"],
+                         "cpu_op": meter.cpu() / run["ops"] * 1e6,
+                         "p50": run["p50_us"], "p99": run["p99_us"],
+                         **meter.common()}
+            self.verify_around(ctx, recipe, path, round_nr, ops)
+            return found
+
+    def verify_around(self, ctx: Context, recipe: Recipe, path: Path,
+                      seed: int, ops: int) -> None:
+        """What was written, and what is before and behind it."""
+        read = ("--verify", "--depth", 16, "--ops", min(ops, READ_BACK))
+        self.verify(ctx, recipe, path, *read, "--salt", 1,
+                    *self.places(ctx, path.parent, seed))
+        for inside in (1, 3, 15):
+            self.verify(ctx, recipe, path, *read,
+                        *self.places(ctx, path.parent, seed, inside))
+
+
+@dataclass(kw_only=True)
+class CopyRequests(CopyOnWrite):
+    """What a copy-on-write costs in requests: strace counts reads of the
+    base and writes of the image.  Opening, tables and flushing are taken out
+    by comparing two runs of different lengths; both change the same
+    tables."""
+
+    ops: int = 0
+    exact: bool = True
+    recipes: tuple[str, ...] = ("ours",)
+    metrics: tuple[Metric, ...] = (
+        Metric("reads", "reads of the base / write", "lower", 2),
+        Metric("writes", "writes of the image / write", "lower", 2))
+
+    def available(self, ctx):
+        return super().available(ctx) and bool(shutil.which("strace"))
+
+    def memory(self, ctx):
+        return 0
+
+    def sample(self, ctx, recipe, round_nr):
+        few, many = 1000, 5000
+        begin, end = self._count(ctx, recipe, few), \
+            self._count(ctx, recipe, many)
+        return {key: (end[key] - begin[key]) / (many - few) for key in end}
+
+    def _count(self, ctx: Context, recipe: Recipe, ops: int) \
+            -> dict[str, int]:
+        base = ctx.images.get(self.base).raw
+        with self.file(ctx, recipe) as path:
+            with self.writer(ctx, recipe, path) as server:
+                reads = _strace(server, path.parent / "reads", base,
+                                "pread64,preadv,preadv2",
+                                lambda: self.write(ctx, server, path.parent,
+                                                   1, ops))
+            self.verify_around(ctx, recipe, path, 1, ops)
+        with self.file(ctx, recipe) as path:
+            with self.writer(ctx, recipe, path) as server:
+                writes = _strace(server, path.parent / "writes", path,
+                                 "pwrite64,pwritev,pwritev2",
+                                 lambda: self.write(ctx, server, path.parent,
+                                                    1, ops))
+        return {"reads": reads, "writes": writes}
+
+
+def _strace(server: Server, log: Path, path: Path | None, calls: str,
+            run: Callable[[], object]) -> int:
+    """How many of these system calls the server makes on a file."""
+    with subprocess.Popen(
+            ["strace", "-qq", "-f", "-e", f"trace={calls}", "-P", str(path),
+             "-o", str(log), "-p", str(server.pid)],
+            stdin=subprocess.DEVNULL) as strace:
+        try:
+            while _tracer(server.pid) != strace.pid:
+                if strace.poll() is not None:
+                    raise RuntimeError("strace cannot trace the server")
+                time.sleep(0.01)
+            run()
+        finally:
+            strace.send_signal(signal.SIGINT)
+    return len(re.findall(r"(?m)^\d+ +\w+\(", log.read_text()))
+
+
+def _tracer(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.split("TracerPid:")[1].split()[0])
 
 
 DISCARD_METRICS = (
@@ -311,6 +470,16 @@ def _discards(mode: str, key: str, block: int, limit: float) -> Workload:
         targets=(Target("seconds", "<=", limit, base="qemu-unmap"),))
 
 
+def _encrypted(key: str, about: str, **kwargs: Any) -> Workload:
+    return Writes(
+        name=f"luks-seq1m-{key}", block=1 << 20, depth=4, pattern="seq",
+        ops=1024, encrypted=True, recipes=("raw", "ours", "qemu"),
+        about=f"sequential 1 MiB writes into {about}, LUKS, depth 4",
+        metrics=(Metric("mib_s", "MiB/s"), *WRITE_METRICS[1:]),
+        targets=(Target("mib_s", ">=", 3, base="qemu"),
+                 Target("cpu_op", "<=", 0.333, base="qemu")), **kwargs)
+
+
 WRITE_WORKLOADS: list[Workload] = [
     _in_place(16),
     _in_place(64),
@@ -325,6 +494,19 @@ WRITE_WORKLOADS: list[Workload] = [
     _allocating(64),
     *(_flushing(depth, place) for place in ("tmpfs", "disk")
       for depth in (16, 64)),
+    _encrypted("new", "an empty image", size=4 * GIB),
+    _encrypted("old", "allocated clusters", disk="luks"),
+    CopyOnWrite(
+        name="cow4k-qd16", base="full", ops=16384,
+        about="random 4 KiB writes into an empty overlay, each of which "
+              "copies a cluster of a raw disk, depth 16",
+        targets=(Target("iops", ">=", 1.8, base="qemu"),
+                 Target("cpu_op", "<=", 0.6, base="qemu"))),
+    CopyRequests(
+        name="cow4k-requests", base="full",
+        about="the same: requests for one write",
+        targets=(Target("reads", "=", 1, "value"),
+                 Target("writes", "=", 1, "value"))),
     Flushes(name="flushes", size=16 * GIB,
             about="random 4 KiB writes into an empty image, a flush after "
                   "every 8",

@@ -30,7 +30,7 @@
 struct job {
   unsigned char *bytes, *data, *disk;
   uint64_t size, data_size, disk_size;
-  char options[256];
+  char options[512];
   enum qemu_want want;
   char what[256];
 };
@@ -104,7 +104,7 @@ run_in_folder (char *command, size_t len, const char *fmt, va_list args)
 int
 qemu_status (const char *fmt, ...)
 {
-  char command[2048];
+  char command[4096];
   va_list args;
 
   va_start (args, fmt);
@@ -116,7 +116,7 @@ qemu_status (const char *fmt, ...)
 void
 qemu_run (int expect, const char *fmt, ...)
 {
-  char command[2048], log[160];
+  char command[4096], log[160];
   va_list args;
   int status;
 
@@ -133,7 +133,7 @@ qemu_run (int expect, const char *fmt, ...)
 void
 qemu_insist (const char *fmt, ...)
 {
-  char command[2048], log[160];
+  char command[4096], log[160];
   va_list args;
   int status = 0;
 
@@ -258,7 +258,7 @@ save_files (const struct job *job, struct paths *p, unsigned nr)
 static void
 compare (const struct job *job, const struct paths *p)
 {
-  char command[1024];
+  char command[1536];
   int status;
 
   save (p->raw, job->disk, job->disk_size);
@@ -273,7 +273,7 @@ compare (const struct job *job, const struct paths *p)
 static void
 run_job (const struct job *job, unsigned nr)
 {
-  char command[2048];
+  char command[4096];
   struct paths p;
   int status;
 

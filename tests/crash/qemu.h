@@ -36,7 +36,7 @@ extern int qemu_status (const char *fmt, ...)
 extern unsigned char *qemu_load (const char *name, uint64_t *ret_size);
 extern void qemu_save (const char *name, const void *bytes, uint64_t size);
 
-/* ---- Other files ---------------------------------------------------------- */
+/* ---- Other files ------------------------------------------------------- */
 
 /* What QEMU needs beside the image; backing files it finds in the folder. */
 struct qemu_files {
@@ -58,7 +58,7 @@ struct qemu_files {
  */
 extern const char *qemu_image (char *buf, size_t len, const char *name,
                                const char *options, const char *data);
-#define QEMU_IMAGE 640          /* bytes that are enough for it */
+#define QEMU_IMAGE 960          /* bytes that are enough for it */
 
 /* ---- In the background -------------------------------------------------- */
 

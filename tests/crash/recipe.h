@@ -61,6 +61,11 @@ extern void recipe_make (struct recipe_image *image, const struct recipe *r,
 /* Waits until QEMU has looked at what needs the layers. */
 extern void recipe_free (struct recipe_image *image);
 
+/* Make an image in the folder, which has no data yet, one that is encrypted
+ * with LUKS.
+ */
+extern void recipe_encrypt (const char *name);
+
 /* Whether there is all that it needs to be made and opened. */
 extern bool recipe_is_possible (const struct recipe *r);
 

@@ -27,7 +27,7 @@ longer (uint64_t size)
   return size + 40 * KiB + SECTOR;
 }
 
-/* ---- Backing files ------------------------------------------------------- */
+/* ---- Backing files ----------------------------------------------------- */
 
 static void
 over (struct variant *v, unsigned nr)
@@ -108,7 +108,7 @@ over_chain (struct variant *v)
   over (v, 3);
 }
 
-/* ---- Encryption ---------------------------------------------------------- */
+/* ---- Encryption -------------------------------------------------------- */
 
 static void
 aes (struct variant *v)
@@ -132,7 +132,7 @@ aes_over_image (struct variant *v)
   v->below[0].encryption = QCOW2_ENCRYPTION_AES;
 }
 
-/* ---- A data file --------------------------------------------------------- */
+/* ---- A data file ------------------------------------------------------- */
 
 static void
 data (struct variant *v)
@@ -162,7 +162,7 @@ data_aes (struct variant *v)
   aes (v);
 }
 
-/* ---- The table ----------------------------------------------------------- */
+/* ---- The table --------------------------------------------------------- */
 
 const char *const variant_names[] = {
   "raw", "data-raw", "image", "aes", "data", "chain", "long-raw",

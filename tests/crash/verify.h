@@ -19,7 +19,7 @@ struct verifier {
   unsigned qemu_percent;        /* of the states with new metadata */
   unsigned read_percent;        /* of those: the disk too */
   bool quiet;                   /* count failures, say nothing */
-  struct layers *layers;        /* what the image needs besides; NULL: nothing */
+  struct layers *layers;        /* below the image */
   const char *qemu_options;     /* see struct qemu_files */
   bool data_raw;                /* the data file is the disk */
 

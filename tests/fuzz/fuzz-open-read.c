@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fuzz-open-read.c - libFuzzer target: the input is an image file.
  *
- * It is used twice: as on a local file, and as on one of several kinds of
+ * Its backing file and data file are the same bytes, and what it has inside is
+ * looked at as well: see exercise.c.  It is used twice: as on a local file, and as on one of several kinds of
  * slow hosts, with reading ahead and background threads.
  *
  * Beyond what sanitizers see, an input is bad if the engine breaks a

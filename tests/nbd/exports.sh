@@ -55,10 +55,10 @@ has_no_export ()
         >/dev/null || fail "the list has '$1'"
 }
 
-# list [SOCKET]: into $tmp/list.
+# list: what the last server has, into $tmp/list.
 list ()
 {
-    exports_client list "${1:-$sock}" >"$tmp/list"
+    exports_client list "$sock" >"$tmp/list"
 }
 
 # counts NUMBER: so many exports are in the last list.

@@ -6,14 +6,23 @@ nbd_tests = \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
 	nbd/test-cache.sh \
+	nbd/test-chains.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
+	nbd/test-exports-apply.sh \
 	nbd/test-exports-device.sh \
 	nbd/test-exports-dir.sh \
 	nbd/test-exports-ignored.sh \
 	nbd/test-exports-links.sh \
+	nbd/test-exports-list.sh \
+	nbd/test-exports-many.sh \
+	nbd/test-exports-names.sh \
+	nbd/test-exports-orders.sh \
 	nbd/test-exports-replaced.sh \
 	nbd/test-exports-unknown.sh \
+	nbd/test-exports-views.sh \
+	nbd/test-exports-vmstate.sh \
+	nbd/test-exports-writing.sh \
 	nbd/test-extents.sh \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
@@ -21,6 +30,7 @@ nbd_tests = \
 	nbd/test-layers-backing.sh \
 	nbd/test-layers-data-file.sh \
 	nbd/test-layers-deep.sh \
+	nbd/test-layers-export.sh \
 	nbd/test-layers-follow.sh \
 	nbd/test-layers-hostile.sh \
 	nbd/test-layers-locks.sh \
@@ -62,6 +72,7 @@ nbd_tests = \
 	nbd/test-remote-failures.sh \
 	nbd/test-remote-http.sh \
 	nbd/test-remote-lanes.sh \
+	nbd/test-remote-layers.sh \
 	nbd/test-remote-map.sh \
 	nbd/test-remote-memory.sh \
 	nbd/test-remote-open.sh \
@@ -77,6 +88,7 @@ nbd_tests = \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \
+	nbd/test-write-broken-base.sh \
 	nbd/test-write-enospc.sh \
 	nbd/test-write-errors.sh \
 	nbd/test-write-fio.sh \
@@ -84,6 +96,7 @@ nbd_tests = \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
 	nbd/test-write-kill.sh \
+	nbd/test-write-layers.sh \
 	nbd/test-write-locks.sh \
 	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
@@ -95,6 +108,7 @@ TESTS += $(nbd_tests)
 
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
+	nbd/test-chains-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
@@ -103,16 +117,21 @@ LONG_TESTS += \
 	nbd/test-write-fio-long.sh \
 	nbd/test-write-fs-long.sh \
 	nbd/test-write-kill-long.sh \
+	nbd/test-write-layers-long.sh \
 	nbd/test-write-model-long.sh \
 	nbd/test-remote-rbd-long.sh \
 	$(NULL)
 
 EXTRA_DIST += \
 	$(nbd_tests) \
+	nbd/chain_check.py \
 	nbd/damage_check.py \
+	nbd/exports.sh \
+	nbd/exports_client.py \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
+	nbd/layered.sh \
 	nbd/luks.sh \
 	nbd/luks_headers.py \
 	nbd/luks_matrix.sh \
@@ -140,3 +159,6 @@ EXTRA_DIST += \
 
 # What test-real-disk.sh keeps.
 DISTCLEANFILES += real-disk/*
+
+# Encrypted images that lib/luks.py keeps.
+DISTCLEANFILES += luks/*

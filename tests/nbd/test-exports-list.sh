@@ -30,7 +30,7 @@ for options in "-r" ""; do
     has_export "" '^qcow2 version 3, cluster size 65536$'
     check_history ""
     # While somebody is connected, too.
-    start_client
+    start_client "touch:$tmp/there"
     list
     counts 6
     finish_client
@@ -123,4 +123,14 @@ echo quit >&"${qemu_io[1]}"
 wait "$qemu_io_PID" || true
 list
 has_export snapshot/one
+stop_nbdkit
+
+echo "why an image is read-only is said to who could have written, once"
+start_nbdkit --filter="$filter" file "$tmp/v1.qcow"
+list
+has_not_logged 'read-only'
+nbdtool size "$uri" >/dev/null
+nbdtool size "$uri" >/dev/null
+[ "$(grep -c 'is served read-only: .*version 1' "$log")" -eq 1 ] ||
+    fail "it was not said once"
 stop_nbdkit

@@ -77,8 +77,12 @@ echo "an image that cannot be written leaves the data file to others"
 cp disk.qcow2 corrupt.qcow2
 printf '\6' | dd of=corrupt.qcow2 bs=1 seek=79 conv=notrunc status=none
 start_nbdkit -v --filter="$filter" file corrupt.qcow2 qcow2-follow=.
-start_client
-qemu-io -r -f raw -c 'read -q 0 4k' disk.data || fail "it is locked"
+connect_client
+start_nbdkit -P reader -r --filter="$filter" file disk.qcow2 qcow2-follow=.
+nbdtool size "$uri" >/dev/null || fail "it is locked"
+uri=$(export_uri "")
+stop_nbdkit reader
+log=$tmp/nbdkit.log
 check_read_only
 finish_client
 has_logged 'served read-only: .*corrupt'
@@ -88,7 +92,7 @@ echo "two images, one data file"
 cp disk.qcow2 twin.qcow2
 start_nbdkit -v --filter="$filter" file dir=. qcow2-follow=.
 uri=$(export_uri disk.qcow2)
-start_client
+connect_client
 for export in twin.qcow2 disk.data; do
     nbdtool fails "$(export_uri $export)" >/dev/null
 done
@@ -107,10 +111,18 @@ both twin.qcow2
 echo "both can be read"
 start_nbdkit -r -v --filter="$filter" file dir=. qcow2-follow=.
 uri=$(export_uri disk.qcow2)
-start_client
+connect_client
 nbdtool compare "$(export_uri twin.qcow2)" "$tmp/disk.raw" --reads 10
 [ "$(grep -c 'opened: version' "$log")" = 2 ] || fail "two images"
 [ "$(find "/proc/$pid/fd" -lname "$images/disk.data" | wc -l)" = 1 ] ||
     fail "the data file is open more than once"
 finish_client
 stop_nbdkit
+
+echo "another image is no data file because an image says so"
+cp disk.qcow2 victim.qcow2
+sum=$(sha256sum < victim.qcow2)
+set_names disk.qcow2 --data-file victim.qcow2
+says 'victim\.qcow2, is a qcow2 image itself' file disk.qcow2 qcow2-follow=.
+[ "$(sha256sum < victim.qcow2)" = "$sum" ] ||
+    fail "the other image was written to"

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Do these tests bite?  Each mutant is a server that is wrong in one way, and
 # each test named with it must fail: neither pass nor be skipped.
+#
+# Environment
+#   ONLY=REGEX   of descriptions: try only these
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -20,6 +23,7 @@ mutant ()
     local what=$1 body=$2 test status
 
     shift 2
+    [[ $what =~ ${ONLY:-} ]] || return 0
     # shellcheck disable=SC2016     # Expanded in the wrapper.
     printf '%s\n' '#!/bin/bash' "nbdkit='$real'" \
         '[ "$1" = -f ] || exec "$nbdkit" "$@"' "$body" >"$tmp/wrapper"
@@ -50,6 +54,47 @@ above ()
     fi
     mutant "$2" "exec \"\$nbdkit\" --filter=$name \"\$@\" ${parameters//,/ }" \
         "${@:3}"
+}
+
+# planted FILE SED-SCRIPT DESCRIPTION TEST...: a mutant that is built from the
+# sources, of which one file of core/ has been changed.
+planted ()
+{
+    local file=$1 object dir=$tmp/planted
+
+    [[ $3 =~ ${ONLY:-} ]] || return 0
+    object=libqcow2core_la-$(basename "$file" .c).o
+    rm -rf "$dir"
+    mkdir "$dir"
+    sed "$2" "$top_srcdir/core/$file" >"$dir/mutant.c"
+    ! cmp -s "$top_srcdir/core/$file" "$dir/mutant.c" ||
+        broken "nothing to be changed in $file: $2"
+    gcc -O1 -g -fPIC -fvisibility=hidden -I"$top_builddir" \
+        -I"$top_srcdir/core" -c "$dir/mutant.c" -o "$dir/$object" ||
+        broken "cannot be built: $3"
+    # Members of one name have prefixes; those here have none.
+    cp "$top_builddir/core/.libs/libqcow2core.a" "$dir/core.a"
+    ar t "$dir/core.a" | grep -q -x -F "$object" ||
+        broken "core has no $object"
+    ar r "$dir/core.a" "$dir/$object"
+    # shellcheck disable=SC2046     # Split on purpose.
+    gcc -shared -o "$dir/nbdkit-qcow2-filter.so" \
+        "$top_builddir"/filter/.libs/*.o \
+        -Wl,--version-script="$top_srcdir/filter/filter.syms" \
+        "$dir/core.a" $(sed -n "s/^dependency_libs='\(.*\)'/\1/p" \
+            "$top_builddir/core/libqcow2core.la") \
+        $(pkg-config --libs libnbd 2>/dev/null) -lpthread ||
+        broken "cannot be linked: $3"
+    # shellcheck disable=SC2016     # Expanded in the wrapper.
+    mutant "$3" 'for arg; do
+             shift
+             case $arg in
+             --filter=*nbdkit-qcow2-filter.so)
+                 set -- "$@" "--filter='"$dir"'/nbdkit-qcow2-filter.so" ;;
+             *) set -- "$@" "$arg" ;;
+             esac
+         done
+         exec "$nbdkit" "$@"' "${@:4}"
 }
 
 # The wrapper itself does no harm.
@@ -107,5 +152,40 @@ mutant "the cache of tables has no limit" \
      done
      exec "$nbdkit" "$@"' \
     memory
+
+# What a server does with images that do not stand alone.  First that one that
+# is built here is as good as another.
+expected=0
+planted engine/store.c '$ a /* the same */' "nothing is wrong, built here" \
+    chains write-layers
+expected=1
+planted engine/store.c \
+    's/^  const uint64_t inside = inside_below (s, len, guest_off);/  const uint64_t inside = 0;/' \
+    "what is below reads as zeros" \
+    chains write-layers remote-layers write-kill
+planted engine/store.c \
+    's/if (inside < len)/if (0)/; s/memset (.*inside.*;/;/' \
+    "behind the end of what is below there is anything" chains write-layers
+planted engine/store.c \
+    's/^  q2_cipher_encrypt (.*/  memcpy (sectors, plain, span);/' \
+    "writes are not encrypted" write-layers
+planted engine/store.c \
+    's/^    (s->guest_iv ? first.guest_off : first.host_off)/    (first.guest_off)/' \
+    "sectors that are written have the wrong number" write-layers
+planted engine/store.c \
+    's/^  if (len == 0)$/  if (len == 0 || s->data)/' \
+    "writes to the data file are dropped" write-layers write-kill
+planted engine/store.c \
+    's/^  return s->data ? q2_io_flush.*/  return 0;/' \
+    "the data file is not flushed" write-layers
+planted engine/allocate.c \
+    's/ !q2_store_has_below (w->store,/ true || !q2_store_has_below (w->store,/' \
+    "what surrounds a write is not copied from below" write-layers write-fs
+planted engine/zero.c \
+    's/^  return q2_store_has_below (w->store, cluster.*/  return false;/' \
+    "zeroed and trimmed clusters show what is below" write-layers
+planted engine/zero.c \
+    's/^  if (w->store->raw)$/  if (0)/' \
+    "zeroes do not reach a data file that is the disk" write-layers
 
 [ "$wrong" -eq 0 ] || fail "$wrong tests did not see what they must"

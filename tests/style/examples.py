@@ -17,6 +17,7 @@ All blocks of a document run in one shell, in an empty folder with
   disk.qcow2       1 GiB, of which 64 KiB at 0 and 128 KiB at 512 MiB are
                    data; there is a partition table in it with one partition
   disk.qcow2.xz    the same, compressed again
+  overlay.qcow2    an overlay over it, with 64 KiB at 1 MiB of its own
   images/          a folder with a.qcow2 and b.qcow2
 
 "nbdkit --filter=qcow2" is the filter that was built, programs of tools/ are
@@ -55,6 +56,8 @@ qemu-io -f qcow2 -c 'write -s start 0 64k' -c 'write -P 66 512M 128k' \\
         disk.qcow2 > /dev/null
 rm entry start
 xz -k disk.qcow2
+qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 overlay.qcow2
+qemu-io -f qcow2 -c 'write -P 67 1M 64k' overlay.qcow2 > /dev/null
 mkdir images
 cp disk.qcow2 images/a.qcow2
 qemu-img create -q -f qcow2 images/b.qcow2 1M

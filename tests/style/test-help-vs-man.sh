@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # The parser, --help and the man page know the same parameters; the filter
-# and the man page the same debug flags and lines of --dump-plugin.
+# and the man page the same debug flags and lines of --dump-plugin; and each
+# program of tools/ and its man page the same options.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -87,6 +88,38 @@ check_real_help ()
     diff --label "nbdkit --help" --label keys_in_help -u "$tmp/a" "$tmp/b"
 }
 
+tool_help ()
+{
+    "${PYTHON:-/usr/bin/python3}" "$1/tools/$2" --help |
+        grep -oE '^  (-h, )?--[a-z-]+' | grep -oE -e '--[a-z-]+' | sort -u
+}
+
+tool_man ()
+{
+    grep -oE '^=item B<--[a-z-]+>' "$1/docs/$2.pod" |
+        grep -oE -e '--[a-z-]+' | sort -u
+}
+
+tool_synopsis ()
+{
+    { sed -n '/^=head1 SYNOPSIS/,/^=head1 DESC/p' "$1/docs/$2.pod" |
+          grep -oE -e '\[--[a-z-]+' | tr -d '['
+      echo --help; } | sort -u
+}
+
+check_tool ()
+{
+    local list
+
+    tool_man "$1" "$2" > "$tmp/man"
+    [ -s "$tmp/man" ] || { echo "tool_man: nothing found"; return 1; }
+    for list in tool_help tool_synopsis; do
+        "$list" "$1" "$2" > "$tmp/a"
+        diff --label "$list" --label tool_man -u "$tmp/a" "$tmp/man" ||
+            return 1
+    done
+}
+
 # break_it FILE SED-PROGRAM TEXT
 break_it ()
 {
@@ -111,6 +144,17 @@ break_it filter/config.c 's/"qcow2-cache-size=</"cache-size=</' \
 break_it filter/config.c \
          's/strcmp (key, "qcow2-cache-size")/& || strcmp (key, "qcow2-x")/' \
          '-qcow2-x'
+
+if "${PYTHON:-/usr/bin/python3}" -c 'import nbd' 2> /dev/null; then
+    tool=nbd-apply-extents
+    clean check_tool "$top_srcdir" $tool
+    mkdir -p "$tmp/tools/tools" "$tmp/tools/docs"
+    cp "$top_srcdir/tools/$tool" "$tmp/tools/tools/"
+    sed 's/^=item B<--resize>/=item B<--size>/' \
+        "$top_srcdir/docs/$tool.pod" > "$tmp/tools/docs/$tool.pod"
+    planted "another option in $tool.pod" '-resize' check_tool "$tmp/tools" \
+            $tool
+fi
 
 so=$top_builddir/filter/.libs/nbdkit-qcow2-filter.so
 if [ -f "$so" ] && command -v nbdkit > /dev/null; then

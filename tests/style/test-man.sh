@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# The man page is well-formed and has the sections of nbdkit's own filters,
-# in their order.
+# The man pages are well-formed, and the filter's has the sections of nbdkit's
+# own filters, in their order.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -11,7 +11,9 @@ requires podchecker pod2man
 sections='NAME
 SYNOPSIS
 DESCRIPTION
+EXPORTS
 WRITING
+OTHER FILES
 EXAMPLES
 PARAMETERS
 DEBUG FLAGS
@@ -23,17 +25,23 @@ SEE ALSO
 AUTHORS
 COPYRIGHT'
 
-check_man ()
+check_pod ()
 {
     podchecker -warnings "$1" > "$tmp/out" 2>&1 ||
         { cat "$tmp/out"; return 1; }
     if grep -E 'WARNING|ERROR' "$tmp/out"; then return 1; fi
-    pod2man --errors=die "$1" > "$tmp/page.1" || return 1
+    pod2man --errors=die "$1" > "$tmp/page.1"
+}
+
+check_man ()
+{
+    check_pod "$1" || return 1
     diff -u <(echo "$sections") <(sed -n 's/^=head1 //p' "$1" | tr -d '"')
 }
 
 page=$top_srcdir/docs/nbdkit-qcow2-filter.pod
 clean check_man "$page"
+clean check_pod "$top_srcdir/docs/nbd-apply-extents.pod"
 
 sed 's/^=over 4$//' "$page" > "$tmp/bad.pod"
 planted "an item outside a list" "=over" check_man "$tmp/bad.pod"

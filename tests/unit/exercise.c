@@ -5,7 +5,11 @@
  * Method    memory_io checks every request the engine makes; this file
  *           checks every error and extent it returns.  Work is bounded:
  *           at most MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB
- *           as NBD has.
+ *           as NBD has; of snapshots and bitmaps the first MAX_NAMES.
+ *
+ *           Where the image has a backing file or a data file, these are the
+ *           very same bytes: so whoever makes the image up makes up all of
+ *           the chain, which ends in a raw layer.
  * Locks     none.
  */
 #include "config.h"
@@ -14,8 +18,17 @@
 #include "memory_io.h"
 #include "unit.h"
 
+#include <errno.h>
+
 #define MAX_READ (256 << 10)
 #define MAX_EXTENTS 2000
+#define MAX_NAMES 2
+#define MAX_NAME 80
+#define MAX_FILES 6             /* besides the image's own */
+#define MAX_LAYERS 3            /* below each other */
+
+/* Encrypted images of the corpus have it. */
+#define PASSPHRASE "fuzz"
 
 static void
 check_error (const struct qcow2_error *err)
@@ -114,19 +127,13 @@ read_in_order (struct qcow2_image *image, struct memory_io *m)
   }
 }
 
-static bool
-exercise (struct memory_io *m, const struct qcow2_options *options)
+static void
+use_disk (struct qcow2_image *image, struct memory_io *m, bool in_order)
 {
+  const uint64_t disk = qcow2_get_info (image)->virtual_size;
   struct qcow2_error err;
-  struct qcow2_image *const image = qcow2_open (&m->io, options, &err);
-  uint64_t disk;
 
-  if (image == NULL) {
-    check_error (&err);
-    return false;
-  }
-  disk = qcow2_get_info (image)->virtual_size;
-  if (options->readahead > 0)
+  if (in_order)
     read_in_order (image, m);
   read_at (image, m, 0);
   read_at (image, m, disk / 2);
@@ -139,9 +146,192 @@ exercise (struct memory_io *m, const struct qcow2_options *options)
       qcow2_cache (image, &m->io, disk < 1 << 20 ? (uint32_t) disk : 1 << 20,
                    0, &err) == -1)
     check_error (&err);
-  qcow2_close (image);
+}
+
+/* ---- What is inside ---------------------------------------------------- */
+
+/* Names that are not too long. */
+struct names {
+  unsigned nr, seen;
+  char text[MAX_NAMES][MAX_NAME];
+  size_t len[MAX_NAMES];
+};
+
+static void
+keep_name (struct names *names, const struct qcow2_name *name)
+{
+  names->seen++;
+  if (names->nr == MAX_NAMES || name->len > MAX_NAME)
+    return;
+  memcpy (names->text[names->nr], name->bytes, name->len);
+  names->len[names->nr++] = name->len;
+}
+
+struct snapshots {
+  struct names names, ids;
+};
+
+static int
+see_snapshot (void *opaque, const struct qcow2_snapshot *s)
+{
+  struct snapshots *const all = opaque;
+
+  keep_name (&all->names, &s->name);
+  keep_name (&all->ids, &s->id);
+  return 0;
+}
+
+static int
+see_bitmap (void *opaque, const struct qcow2_bitmap *b)
+{
+  CHECK (b->granularity >= 512 && b->granularity <= UINT32_C (1) << 31);
+  keep_name (opaque, &b->name);
+  return 0;
+}
+
+static void
+use_view (struct qcow2_image *image, struct memory_io *m, bool in_order,
+          enum qcow2_view_kind kind, const char *text, size_t len)
+{
+  const struct qcow2_name name = { text, len };
+  struct qcow2_error err;
+  struct qcow2_image *const view =
+    qcow2_open_view (image, &m->io, kind, &name, &err);
+
+  if (view == NULL) {
+    check_error (&err);
+    return;
+  }
+  use_disk (view, m, in_order);
+  qcow2_close (view);
+}
+
+static void
+use_snapshots (struct qcow2_image *image, struct memory_io *m, bool in_order)
+{
+  struct snapshots all = { { 0 }, { 0 } };
+  const struct names *const names = &all.names;
+  struct qcow2_error err;
+  char pair[2 * MAX_NAME + 2];
+  size_t len;
+
+  if (qcow2_list_snapshots (image, &m->io, see_snapshot, &all, &err) == -1)
+    check_error (&err);
+  else
+    CHECK_EQ (names->seen, qcow2_get_info (image)->nr_snapshots);
+  for (unsigned i = 0; i < all.ids.nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT_ID, all.ids.text[i],
+              all.ids.len[i]);
+  if (names->nr == 0)
+    return;
+  for (unsigned i = 0; i < names->nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT, names->text[i],
+              names->len[i]);
+  len = names->len[0];
+  memcpy (pair, names->text[0], len);
+  memcpy (pair + len, "..", 2);
+  use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair, len + 2);
+  memcpy (pair + len + 2, names->text[names->nr - 1], names->len[names->nr - 1]);
+  use_view (image, m, in_order, QCOW2_VIEW_DIFF, pair,
+            len + 2 + names->len[names->nr - 1]);
+}
+
+static void
+use_bitmaps (struct qcow2_image *image, struct memory_io *m, bool in_order)
+{
+  struct names names = { 0 };
+  struct qcow2_error err;
+
+  if (qcow2_list_bitmaps (image, &m->io, see_bitmap, &names, &err) == -1)
+    check_error (&err);
+  else
+    CHECK_EQ (names.seen, qcow2_get_info (image)->nr_bitmaps);
+  for (unsigned i = 0; i < names.nr; ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_BITMAP, names.text[i],
+              names.len[i]);
+}
+
+/* ---- Other files ------------------------------------------------------- */
+
+struct file {
+  struct memory_io m;
+  struct qcow2_image *image;
+};
+
+struct files {
+  const struct memory_io *top;
+  struct qcow2_options options;
+  unsigned depth, nr;
+  struct file file[MAX_FILES];  /* who refers to one comes before it */
+};
+
+static int
+open_file (void *opaque, const struct qcow2_reference *reference,
+           struct qcow2_file *ret_file, struct qcow2_error *err)
+{
+  struct files *const files = opaque;
+  struct file *const f = &files->file[files->nr];
+  struct qcow2_options options = files->options;
+
+  CHECK (reference->name_len <= 1023 || reference->kind == QCOW2_DATA_FILE);
+  CHECK (!reference->writing);
+  if (files->nr == MAX_FILES) {
+    *err = (struct qcow2_error) {
+      QCOW2_ERR_REFUSED, EPERM, QCOW2_NO_OFFSET, "too many files"
+    };
+    return -1;
+  }
+  files->nr++;
+  memory_io_init (&f->m, files->top->bytes, files->top->io.size);
+  f->m.io.max_block = files->top->io.max_block;
+  f->m.io.concurrent = true;
+  f->m.delay_us = files->top->delay_us;
+  f->image = NULL;
+  if (files->top->io.ops->borrow)
+    memory_io_lend (&f->m, 0);
+  *ret_file = (struct qcow2_file) { .io = &f->m.io };
+  if (reference->kind == QCOW2_DATA_FILE)
+    return 0;
+  options.raw = files->depth + 1 == MAX_LAYERS;
+  files->depth++;
+  f->image = qcow2_open (&f->m.io, &options, err);
+  files->depth--;
+  ret_file->image = f->image;
+  return f->image ? 0 : -1;
+}
+
+static void
+close_files (struct files *files)
+{
+  for (unsigned i = 0; i < files->nr; ++i)
+    qcow2_close (files->file[i].image);
+  for (unsigned i = 0; i < files->nr; ++i)
+    CHECK_EQ (files->file[i].m.borrowed, 0);
+}
+
+static bool
+exercise (struct memory_io *m, const struct qcow2_options *options)
+{
+  struct files files = { .top = m, .options = *options };
+  struct qcow2_image *image;
+  struct qcow2_error err;
+
+  files.options.open_file = open_file;
+  files.options.open_file_opaque = &files;
+  files.options.passphrase = PASSPHRASE;
+  files.options.passphrase_len = sizeof PASSPHRASE - 1;
+  image = qcow2_open (&m->io, &files.options, &err);
+  if (image == NULL)
+    check_error (&err);
+  else {
+    use_disk (image, m, options->readahead > 0);
+    use_snapshots (image, m, options->readahead > 0);
+    use_bitmaps (image, m, options->readahead > 0);
+    qcow2_close (image);
+  }
+  close_files (&files);
   CHECK_EQ (m->borrowed, 0);
-  return true;
+  return image != NULL;
 }
 
 bool

@@ -7,7 +7,9 @@
 #include <stddef.h>
 
 /* Open the bytes as an image, read in many places, ask for extents and
- * cache hints.  All errors are fine, as long as they are well-formed.
+ * cache hints; then the same with what it has inside.  Its backing file and
+ * its data file are the same bytes once more, and its passphrase is "fuzz".
+ * All errors are fine, as long as they are well-formed.
  * Returns whether the image could be opened.
  */
 extern bool exercise_image (const void *bytes, size_t size);

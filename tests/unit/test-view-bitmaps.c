@@ -452,14 +452,19 @@ see_nothing (void *opaque, uint64_t guest_off, uint64_t len,
   return 0;
 }
 
+/* And nothing is read to find that out. */
 static void
-expect_stale (struct qcow2_image *view, const struct qcow2_io *io)
+expect_stale (struct qcow2_image *view, const struct memory_disk *d)
 {
+  const struct qcow2_io *const io = &d->host;
+  const unsigned long reads = d->reads;
   struct qcow2_error err = { .text = "" };
   unsigned n = 0;
   char c;
 
   CHECK (qcow2_pread (view, io, &c, 1, 3 * CLUSTER, &err) == -1);
+  CHECK_EQ (err.errnum, EIO);
+  CHECK (qcow2_cache (view, io, 1, 3 * CLUSTER, &err) == -1);
   CHECK_EQ (err.errnum, EIO);
   CHECK (strstr (err.text, "written") != NULL);
   err = (struct qcow2_error) { .text = "" };
@@ -467,6 +472,72 @@ expect_stale (struct qcow2_image *view, const struct qcow2_io *io)
   CHECK_EQ (err.errnum, EIO);
   CHECK (strstr (err.text, "written") != NULL);
   CHECK_EQ (n, 0);
+  CHECK_EQ (d->reads, reads);
+}
+
+/* A write that comes while a request reads: that may have read what the bitmap
+ * does not know, so it fails.
+ */
+struct interrupted {
+  struct memory_disk d;
+  struct qcow2_io_ops ops;
+  struct qcow2_io io;
+  struct qcow2_image *image;
+  enum qcow2_io_class class;    /* of the read that is interrupted */
+  bool armed;
+};
+
+static int
+interrupted_pread (void *opaque, void *buf, uint32_t count,
+                   uint64_t host_off, enum qcow2_io_class class)
+{
+  struct interrupted *const in = opaque;
+  struct qcow2_error err;
+
+  if (in->armed && class == in->class) {
+    in->armed = false;
+    CHECK_EQ (qcow2_pwrite (in->image, &in->d.host, "x", 1, SIZE / 2, false,
+                            &err), 0);
+  }
+  return in->d.host.ops->pread (&in->d, buf, count, host_off, class);
+}
+
+static void
+test_interrupted (enum qcow2_io_class class, bool extents)
+{
+  const struct qcow2_options options = { .writable = true };
+  struct interrupted in = { .class = class };
+  struct one o;
+  struct qcow2_image *view;
+  struct qcow2_error err;
+  unsigned n = 0;
+  char c;
+
+  unit_context ("a write while class %d is read", (int) class);
+  build (&o);
+  add (&o, listed[0].bitmap);
+  finish (&o);
+  memory_disk_init (&in.d, o.b.bytes, o.b.size);
+  in.ops = (struct qcow2_io_ops) { .pread = interrupted_pread };
+  in.io = in.d.host;
+  in.io.ops = &in.ops;
+  in.io.opaque = &in;
+  in.image = qcow2_open (&in.d.host, &options, &err);
+  REQUIRE (in.image != NULL);
+  view = view_open (in.image, &in.d.host, QCOW2_VIEW_BITMAP, "good");
+  in.armed = true;
+  if (extents)
+    CHECK (qcow2_extents (view, &in.io, SIZE, 0, see_nothing, &n, &err)
+           == -1);
+  else
+    CHECK (qcow2_pread (view, &in.io, &c, 1, 3 * CLUSTER, &err) == -1);
+  CHECK (!in.armed);
+  CHECK_EQ (err.errnum, EIO);
+  qcow2_close (view);
+  CHECK_EQ (qcow2_end (in.image, &in.d.host, &err), 0);
+  qcow2_close (in.image);
+  memory_disk_free (&in.d);
+  close_one (&o);
 }
 
 static void
@@ -490,6 +561,9 @@ test_written (void)
   image = qcow2_open (&d.host, &options, &err);
   REQUIRE (image != NULL && qcow2_get_info (image)->writable);
   view = view_open (image, &d.host, QCOW2_VIEW_BITMAP, "good");
+  CHECK (!qcow2_get_info (view)->writable);
+  CHECK (qcow2_pwrite (view, &d.host, "x", 1, 0, false, &err) == -1);
+  CHECK_EQ (err.kind, QCOW2_ERR_READ_ONLY);
   CHECK (qcow2_pread (view, &d.host, &c, 1, 3 * CLUSTER + 512 * 7, &err)
          == 0);
   CHECK_EQ (c, 'd');
@@ -502,13 +576,13 @@ test_written (void)
   CHECK (qcow2_pread (view, &d.host, &c, 1, 0, &err) == 0);
 
   CHECK (qcow2_pwrite (image, &d.host, "x", 1, SIZE / 2, false, &err) == 0);
-  expect_stale (view, &d.host);
+  expect_stale (view, &d);
   CHECK (qcow2_list_bitmaps (image, &d.host, see_bitmap, &l, &err) == 0);
   CHECK_EQ (l.n, 2);
   view_refuse (image, &d.host, QCOW2_VIEW_BITMAP, "good", QCOW2_ERR_REFUSED,
                "written");
   CHECK (qcow2_end (image, &d.host, &err) == 0);
-  expect_stale (view, &d.host);
+  expect_stale (view, &d);
   qcow2_close (view);
   qcow2_close (image);
 
@@ -533,5 +607,8 @@ main (void)
   test_cut_file ();
   test_large ();
   test_written ();
+  test_interrupted (QCOW2_IO_DATA, false);
+  test_interrupted (QCOW2_IO_L2, false);
+  test_interrupted (QCOW2_IO_L2, true);
   return unit_finish ();
 }

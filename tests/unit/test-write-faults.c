@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-write-faults.c - every write, flush, zeroing, growth and allocation
- * fails once.
+/* test-write-faults.c - every read, write, flush, zeroing, growth and
+ * allocation fails once, in each of the files that an image needs.
  *
  * Owns      the wrappers of malloc and friends, which the linker puts
  *           between the engine and the C library.
@@ -69,6 +69,15 @@ __wrap_realloc (void *p, size_t size)
   .write = 50, .zero = 12, .trim = 12, .read = 4, .flush = 14, .idle = 2,     \
   .fua_percent = 4
 
+static const struct recipe longer_image = {
+  .options = "cluster_size=2k", .cluster_bits = 11, .disk_size = 150 * KiB,
+  .fill_percent = 70,
+};
+static const struct recipe shorter_file = {
+  .raw = true, .cluster_bits = 12, .disk_size = 90 * KiB + 512,
+  .fill_percent = 90,
+};
+
 static const struct workload workloads[] = {
   { .name = "grows",
     .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
@@ -110,6 +119,54 @@ static const struct workload workloads[] = {
     .host = { .capacity = 1024 * KiB, .grows = true,
               .trim = HOST_TRIM_ZEROS },
     .requests = 30, MIXTURE },
+  { .name = "overlay",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 128 * KiB, .fill_percent = 20,
+                .below = &longer_image },
+    .host = { .capacity = 1024 * KiB, .grows = true,
+              .trim = HOST_TRIM_ZEROS },
+    .requests = 40, MIXTURE },
+  { .name = "overlay-extended",
+    .recipe = { .options = "cluster_size=16k,extended_l2=on",
+                .cluster_bits = 14, .disk_size = 256 * KiB,
+                .fill_percent = 20, .below = &shorter_file },
+    .host = { .capacity = 1024 * KiB, .trim = HOST_TRIM_ZEROS },
+    .requests = 40, .max_sectors = 80, MIXTURE },
+  { .name = "overlay-2",
+    .recipe = { .options = "cluster_size=4k,compat=0.10",
+                .cluster_bits = 12, .disk_size = 128 * KiB,
+                .fill_percent = 20, .below = &shorter_file },
+    .host = { .capacity = 1024 * KiB, .grows = true,
+              .trim = HOST_TRIM_ZEROS },
+    .requests = 40, MIXTURE },
+  { .name = "aes",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 128 * KiB, .fill_percent = 30,
+                .snapshots = 1, .encryption = QCOW2_ENCRYPTION_AES },
+    .host = { .capacity = 1024 * KiB, .grows = true,
+              .trim = HOST_TRIM_ZEROS },
+    .requests = 40, MIXTURE },
+  { .name = "luks",
+    .recipe = { .options = "cluster_size=16k,extended_l2=on",
+                .cluster_bits = 14, .disk_size = 128 * KiB,
+                .fill_percent = 30, .encryption = QCOW2_ENCRYPTION_LUKS },
+    .host = { .capacity = 4096 * KiB, .grows = true,
+              .trim = HOST_TRIM_ZEROS },
+    .requests = 30, .max_sectors = 80, MIXTURE },
+  { .name = "data",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 128 * KiB, .fill_percent = 30,
+                .data_file = true, .data_short = true,
+                .below = &shorter_file },
+    .host = { .capacity = 1024 * KiB, .grows = true },
+    .requests = 40, MIXTURE },
+  { .name = "data-raw",
+    .recipe = { .options = "cluster_size=16k,extended_l2=on",
+                .cluster_bits = 14, .disk_size = 256 * KiB,
+                .fill_percent = 30, .zero_percent = 20, .data_file = true,
+                .data_raw = true, .data_short = true },
+    .host = { .capacity = 1024 * KiB, .grows = true },
+    .requests = 40, .max_sectors = 80, MIXTURE },
 };
 
 #define NR_WORKLOADS (sizeof workloads / sizeof workloads[0])
@@ -117,6 +174,37 @@ static const struct workload workloads[] = {
 /* ---- The host fails ---------------------------------------------------- */
 
 static unsigned long nr_faults;
+
+/* Which of the files fails. */
+enum file { IMAGE_FILE, DATA_FILE, LAYER_BELOW };
+
+/* From now on. */
+static void
+fail_file (struct guest *g, enum file file, unsigned kinds, unsigned long at,
+           unsigned long more, int errnum)
+{
+  if (file == IMAGE_FILE)
+    host_fail (&g->host, kinds, at, more, errnum);
+  else if (file == DATA_FILE)
+    host_fail (&g->data, kinds, at, more, errnum);
+  else {
+    struct memory_io *const m = &g->attach.layers->layer[0].m;
+
+    m->fail_at = at ? atomic_load (&m->calls) + at : 0;
+    m->fail_errnum = errnum;
+  }
+}
+
+static bool
+has_failed (const struct guest *g, enum file file)
+{
+  if (file == LAYER_BELOW) {
+    const struct memory_io *const m = &g->attach.layers->layer[0].m;
+
+    return atomic_load (&m->calls) >= m->fail_at;
+  }
+  return (file == IMAGE_FILE ? g->host.failed : g->data.failed) > 0;
+}
 
 static void
 check_flush_failed (struct guest *g)
@@ -143,6 +231,13 @@ go_on (struct guest *g)
   for (unsigned i = 0; i < 12; ++i)
     guest_request (g, &rng);
   guest_read_all (g);
+}
+
+/* Each opening costs some milliseconds. */
+static bool
+is_expensive (const struct workload *w)
+{
+  return w->recipe.encryption == QCOW2_ENCRYPTION_LUKS;
 }
 
 static void
@@ -176,11 +271,24 @@ check_leaks (const struct guest *g, unsigned max)
               fsck.leaks, fsck.leak_text);
 }
 
+static void
+describe (const struct workload *w, enum file file, enum host_op_kind kind,
+          unsigned long n, unsigned long more, int errnum)
+{
+  static const char *const files[] = { "image", "data file", "layer below" };
+  static const char *const kinds[HOST_NR_KINDS] = {
+    "read", "write", "zero", "trim", "flush", "grow", "cut",
+  };
+
+  unit_context ("%s: %s %lu of the %s fails (errno %d), and %lu after it",
+                w->name, kinds[kind], n, files[file], errnum, more);
+}
+
 /* Returns false if there is no n-th operation of that kind. */
 static bool
 fail_nth (const struct workload *w, struct recipe_image *image,
-          enum host_op_kind kind, unsigned long n, unsigned long more,
-          int errnum)
+          enum file file, enum host_op_kind kind, unsigned long n,
+          unsigned long more, int errnum)
 {
   const struct guest_files files = guest_files_of (image);
   struct guest g;
@@ -190,11 +298,12 @@ fail_nth (const struct workload *w, struct recipe_image *image,
   g.tolerated |= 1u << QCOW2_ERR_IO | 1u << QCOW2_ERR_NO_SPACE;
   host_record (&g.host);
   guest_open (&g);
-  host_fail (&g.host, 1u << kind, n, more, errnum);
+  fail_file (&g, file, 1u << kind, n, more, errnum);
   guest_run (&g);
-  reached = g.host.failed > 0;
+  describe (w, file, kind, n, more, errnum);
+  reached = has_failed (&g, file);
   flush_failed = kind == HOST_FLUSH && reached;
-  host_fail (&g.host, 0, 0, 0, 0);
+  fail_file (&g, file, 0, 0, 0, 0);
   nr_faults += reached;
   if (flush_failed)
     check_flush_failed (&g);
@@ -208,38 +317,53 @@ fail_nth (const struct workload *w, struct recipe_image *image,
   else if (kind == HOST_FLUSH)
     CHECK (g.errors > 0);
   check_leaks (&g, flush_failed ? UINT_MAX : 0);
-  check_crashes (&g, image, n);
+  if (!is_expensive (w) || n % 16 == 1)
+    check_crashes (&g, image, n);
   guest_free (&g);
+  layers_close (&image->layers);
   return reached;
 }
 
+static bool
+can_fail (const struct workload *w, enum file file, enum host_op_kind kind)
+{
+  switch (file) {
+  case IMAGE_FILE:
+    return true;
+  case DATA_FILE:
+    return w->recipe.data_file;
+  case LAYER_BELOW:             /* which is only read */
+    return w->recipe.below != NULL && kind == HOST_READ;
+  }
+  return false;
+}
+
 static void
-fail_each (const struct workload *w, struct recipe_image *image)
+fail_each (const struct workload *w, struct recipe_image *image,
+           enum file file)
 {
   static const struct {
     enum host_op_kind kind;
-    const char *name;
     int errnum;
     unsigned long more;
   } faults[] = {
-    { HOST_READ, "read", EIO, 0 },
-    { HOST_WRITE, "write", EIO, 0 },
-    { HOST_WRITE, "write", ENOSPC, 5 },
-    { HOST_FLUSH, "flush", EIO, 0 },
-    { HOST_ZERO, "zero", EIO, 0 },
-    { HOST_ZERO, "zero", ENOSPC, 3 },
-    { HOST_TRIM, "trim", EIO, 2 },
-    { HOST_GROW, "grow", ENOSPC, 0 },
-    { HOST_GROW, "grow", EIO, 2 },
+    { HOST_READ, EIO, 0 },
+    { HOST_WRITE, EIO, 0 },
+    { HOST_WRITE, ENOSPC, 5 },
+    { HOST_FLUSH, EIO, 0 },
+    { HOST_ZERO, EIO, 0 },
+    { HOST_ZERO, ENOSPC, 3 },
+    { HOST_TRIM, EIO, 2 },
+    { HOST_GROW, ENOSPC, 0 },
+    { HOST_GROW, EIO, 2 },
   };
   const unsigned step = 100 / (unit_scaled (100) < 100 ?
                                unit_scaled (100) : 100);
 
   for (size_t i = 0; i < sizeof faults / sizeof faults[0]; ++i)
-    for (unsigned long n = 1;; n += step) {
-      unit_context ("%s: %s %lu fails (errno %d), and %lu after it", w->name,
-                    faults[i].name, n, faults[i].errnum, faults[i].more);
-      if (!fail_nth (w, image, faults[i].kind, n, faults[i].more,
+    for (unsigned long n = 1; can_fail (w, file, faults[i].kind);
+         n += step) {
+      if (!fail_nth (w, image, file, faults[i].kind, n, faults[i].more,
                      faults[i].errnum))
         break;
     }
@@ -284,13 +408,15 @@ test_reopen (const struct workload *w, struct recipe_image *image)
   }
   verifier_free (&v);
   guest_free (&g);
+  layers_close (&image->layers);
 }
 
 /* ---- An allocation fails ----------------------------------------------- */
 
 struct plain {
   const struct workload *w;
-  struct host host;
+  struct host host, data;       /* the latter if there is a data file */
+  struct attach attach;
   struct qcow2_image *image;
   unsigned char *disk, *buf, *read;
   uint64_t size;
@@ -348,12 +474,13 @@ plain_request (struct plain *p, struct rng *rng)
 static void
 plain_run (struct plain *p)
 {
-  const struct qcow2_options options = {
+  struct qcow2_options options = {
     .writable = true, .cache_size = p->w->cache_size,
   };
   struct rng rng = { 31 };
   struct qcow2_error err;
 
+  attach_options (&p->attach, &options);
   p->image = qcow2_open (&p->host.io, &options, &err);
   if (p->image == NULL) {
     CHECK (alloc_failed);
@@ -382,6 +509,12 @@ fail_alloc (const struct workload *w, struct recipe_image *image,
   struct fsck fsck;
 
   host_init (&p.host, &w->host, image->bytes, image->size);
+  p.attach.layers = &image->layers;
+  if (image->data != NULL) {
+    guest_init_data (&p.data, w, image->data, image->data_size);
+    host_join (&p.host, &p.data);
+    p.attach.data = &p.data.io;
+  }
   p.disk = malloc (p.size);
   p.buf = malloc (p.size);
   p.read = malloc (p.size);
@@ -396,9 +529,16 @@ fail_alloc (const struct workload *w, struct recipe_image *image,
   unit_check (fsck.leaks == 0, __FILE__, __LINE__, "%u leaks: %s",
               fsck.leaks, fsck.leak_text);
   if (n % 50 == 1)
-    qemu_submit (p.host.bytes, p.host.size, NULL, QEMU_CLEAN, p.disk, p.size,
-                 w->name);
+    qemu_submit (p.host.bytes, p.host.size,
+                 &(struct qemu_files) { image->qemu_options, p.data.bytes,
+                                        p.data.size },
+                 QEMU_CLEAN, p.disk, p.size, w->name);
+  if (w->recipe.data_raw)
+    CHECK_BYTES (p.data.bytes, p.disk, p.size);
+  if (image->data != NULL)
+    host_free (&p.data);
   host_free (&p.host);
+  layers_close (&image->layers);
   free (p.disk);
   free (p.buf);
   free (p.read);
@@ -414,11 +554,12 @@ main (void)
     struct recipe_image image;
     unsigned long n;
 
-    if (w->recipe.compressed && !qcow2_has_zlib ())
+    if (!recipe_is_possible (&w->recipe))
       continue;
     unit_context ("%s", w->name);
     recipe_make (&image, &w->recipe, i);
-    fail_each (w, &image);
+    for (enum file file = IMAGE_FILE; file <= LAYER_BELOW; ++file)
+      fail_each (w, &image, file);
     test_reopen (w, &image);
     for (n = 1;; ++n) {
       unit_context ("%s: allocation %lu fails", w->name, n);
