@@ -139,6 +139,7 @@ EXTRA_DIST += \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
+	nbd/parts.py \
 	nbd/plaintext.py \
 	nbd/random_check.py \
 	nbd/remote.sh \
