@@ -167,18 +167,15 @@ local_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
             enum qcow2_io_class class)
 {
   struct localfile *const f = opaque;
+  bool done;
 
-  if (may_punch) {
-    if (allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0)
-      return 0;
-  }
-  else if (allocate (f, FALLOC_FL_ZERO_RANGE, count, host_off) == 0)
-    return 0;
-  /* Some file systems can punch, but not zero. */
-  else if (allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0 &&
-           allocate (f, 0, count, host_off) == 0)
-    return 0;
-  return write_zeros (f, count, host_off);
+  if (may_punch)
+    done = allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0;
+  else                          /* some file systems can punch, but not zero */
+    done = allocate (f, FALLOC_FL_ZERO_RANGE, count, host_off) == 0 ||
+      (allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0 &&
+       allocate (f, 0, count, host_off) == 0);
+  return done ? 0 : write_zeros (f, count, host_off);
 }
 
 static int
