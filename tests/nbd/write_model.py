@@ -166,7 +166,7 @@ class Model:
         if len(self.past) > 1000:
             oldest = min(self.reading, default=self.now)
             self.past = {s: p for s, p in self.past.items()
-                         if p[-1][1] >= oldest}
+                         if any(until >= oldest for _, until in p)}
 
     def check_sector(self, start: int, sector: int, skip: int,
                      piece: bytes) -> None:
@@ -188,6 +188,12 @@ class Model:
         if (sector in self.open and len(piece) == SECTOR and
                 all(c[0].end is not None and c[0].end < start
                     for c in candidates)):
+            # Whoever began to read before the last of them ended may have
+            # found another one.
+            if self.reading:
+                self.past.setdefault(sector, []).extend(
+                    (data, max(request.end for request, _ in candidates))
+                    for _, data in candidates if data != piece)
             self.settle(sector, piece)
 
 
