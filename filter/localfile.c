@@ -162,29 +162,20 @@ write_zeros (struct localfile *f, uint32_t count, uint64_t host_off)
   return 0;
 }
 
-/* By the file system; false if it cannot, or not for this. */
-static bool
-zero_fast (const struct localfile *f, uint32_t count, uint64_t host_off,
-           bool may_punch)
-{
-  const int mode = may_punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-
-  if (allocate (f, mode, count, host_off) == 0)
-    return true;
-  /* Some can punch, but not zero. */
-  return !may_punch &&
-    allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0 &&
-    allocate (f, 0, count, host_off) == 0;
-}
-
 static int
 local_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
             enum qcow2_io_class class)
 {
   struct localfile *const f = opaque;
+  bool done;
 
-  return zero_fast (f, count, host_off, may_punch) ? 0
-    : write_zeros (f, count, host_off);
+  if (may_punch)
+    done = allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0;
+  else                          /* some file systems can punch, but not zero */
+    done = allocate (f, FALLOC_FL_ZERO_RANGE, count, host_off) == 0 ||
+      (allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0 &&
+       allocate (f, 0, count, host_off) == 0);
+  return done ? 0 : write_zeros (f, count, host_off);
 }
 
 static int

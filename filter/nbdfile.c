@@ -340,6 +340,8 @@ set_io (struct nbdfile *f, struct nbd_handle *nbd, struct qcow2_error *err)
     .max_block = max - max % min, .concurrent = true,
   };
   set_ops (f, nbd);
+  if (f->writing)
+    nbdpool_seal (f->pool);
   return 0;
 }
 
@@ -357,11 +359,8 @@ nbdfile_open (const struct place *place, bool writing,
   f->writing = writing;
   f->other.close = nbd_file_close;
   f->pool = nbdpool_new (place, err);
-  if (f->pool != NULL && set_io (f, nbdpool_first (f->pool), err) == 0) {
-    if (f->writing)
-      nbdpool_seal (f->pool);
-    return &f->other;
-  }
+  if (f->pool != NULL && set_io (f, nbdpool_first (f->pool), err) == 0)
+    return (struct other *) f;  /* its first member */
   nbd_file_close (&f->other);
   return NULL;
 }

@@ -15,7 +15,6 @@
 
 #include "feature/diff.h"
 
-#include "base/cleanup.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -138,15 +137,17 @@ q2_diff_find_pair (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
   struct search search = { .text = name->bytes, .len = name->len };
-  Q2_CLEANUP_FREE struct split *splits = NULL;
+  int r = 0;
 
   if (name->len > MAX_TEXT)
     search.len = 0;
-  search.at = splits = calloc (search.len + 1, sizeof *splits);
-  if (splits == NULL)
+  search.at = calloc (search.len + 1, sizeof *search.at);
+  if (search.at == NULL)
     return q2_fail_nomem (err, "the names of two snapshots");
-  if (has_splits (&search) &&
-      q2_snapshot_walk (image, host, look_at, &search, err) == -1)
-    return -1;
-  return choose (&search, name, ret, err);
+  if (has_splits (&search))
+    r = q2_snapshot_walk (image, host, look_at, &search, err);
+  if (r == 0)
+    r = choose (&search, name, ret, err);
+  free (search.at);
+  return r;
 }

@@ -238,5 +238,5 @@ q2_mask_open (struct qcow2_image *parent, struct qcow2_image *base,
   v->image.parent = parent;
   v->image.base = base;
   q2_view_fill_info (&v->image, base->info.virtual_size, why_read_only);
-  return &v->image;
+  return (struct qcow2_image *) v; /* its first member */
 }

@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "format/ext.h"
+#include "format/luks.h"
 
 #include "base/be.h"
 #include "base/bits.h"
@@ -98,11 +99,12 @@ decode_luks (const struct ext *e, struct q2_header *h,
                     "multiple of the cluster size", load_be64 (e->data));
   h->luks_offset = load_be64 (e->data);
   h->luks_bytes = load_be64 (e->data + 8);
-  if (h->luks_bytes > Q2_MAX_LUKS_BYTES ||
+  if (h->luks_bytes > Q2_LUKS_MAX_BYTES ||
       h->luks_offset > INT64_MAX - h->luks_bytes)
     return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
-                    "the encryption header cannot have %" PRIu64 " bytes at "
-                    "offset 0x%" PRIx64, h->luks_bytes, h->luks_offset);
+                    "the LUKS header at offset 0x%" PRIx64 " is said to have "
+                    "%" PRIu64 " bytes, more than any can need",
+                    h->luks_offset, h->luks_bytes);
   return 0;
 }
 

@@ -65,11 +65,6 @@ check_start (const unsigned char *p, uint64_t host_off, uint64_t luks_bytes,
                     "the LUKS header at offset 0x%" PRIx64 " has only "
                     "%" PRIu64 " bytes, less than the %d of any such header",
                     host_off, luks_bytes, Q2_LUKS_HEADER);
-  if (luks_bytes > Q2_LUKS_MAX_BYTES)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                    "the LUKS header at offset 0x%" PRIx64 " is said to have "
-                    "%" PRIu64 " bytes, more than the %" PRIu64 " that any "
-                    "can need", host_off, luks_bytes, Q2_LUKS_MAX_BYTES);
   if (memcmp (p, MAGIC, VERSION) != 0)
     return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
                     "there is no LUKS header at offset 0x%" PRIx64 ", where "

@@ -334,6 +334,9 @@ guest_init_data (struct host *h, const struct workload *w, const void *data,
   host_init (h, &spec, bytes, spec.grows || size > w->recipe.disk_size ?
              size : w->recipe.disk_size);
   h->random = 4711;
+  /* A raw one must not become longer than the disk. */
+  h->most = (w->recipe.disk_size + h->io.min_block - 1) / h->io.min_block *
+    h->io.min_block;
   free (bytes);
 }
 

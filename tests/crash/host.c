@@ -326,6 +326,7 @@ host_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
   uint64_t size = size_of (h);
   int fault;
 
+  CHECK (h->most == 0 || min_size <= h->most);
   if (min_size > h->spec.capacity)
     return ENOSPC;
   if (min_size > size) {

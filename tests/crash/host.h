@@ -74,6 +74,7 @@ struct host {
   unsigned char *bytes;         /* spec.capacity of them */
   uint64_t size;
   unsigned file;
+  uint64_t most;                /* nobody asks for more; 0: no such limit */
   uint64_t random;
   unsigned inside;              /* operations running */
 

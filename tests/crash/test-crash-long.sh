@@ -4,5 +4,7 @@
 set -e
 
 : "${top_builddir:?}"
-exec "$top_builddir/tests/crash/test-crash" --long --seed "${CRASH_SEED:-1000}" \
-     --runs "${CRASH_RUNS:-4}"
+crash=$top_builddir/tests/crash/test-crash
+seed=${CRASH_SEED:-1000}
+"$crash" --long --seed "$seed" --runs "${CRASH_RUNS:-4}"
+"$crash" --seed "$seed" --random 0 --variant all

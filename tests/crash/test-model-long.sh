@@ -4,5 +4,6 @@
 set -e
 
 : "${top_builddir:?}"
-exec "$top_builddir/tests/unit/test-write-model" "${MODEL_SEED:-100000}" \
-     "${MODEL_RUNS:-6000}"
+unit=$top_builddir/tests/unit
+"$unit/test-write-model" "${MODEL_SEED:-100000}" "${MODEL_RUNS:-6000}"
+"$unit/test-chain" "${MODEL_SEED:-100000}" "$((${MODEL_RUNS:-6000} / 4))"

@@ -131,7 +131,6 @@ EXTRA_DIST += \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
-	nbd/layered.sh \
 	nbd/luks.sh \
 	nbd/luks_headers.py \
 	nbd/luks_matrix.sh \
@@ -139,6 +138,7 @@ EXTRA_DIST += \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
+	nbd/parts.py \
 	nbd/plaintext.py \
 	nbd/random_check.py \
 	nbd/remote.sh \
@@ -151,6 +151,7 @@ EXTRA_DIST += \
 	nbd/valgrind.supp \
 	nbd/write_images.sh \
 	nbd/write_kill.py \
+	nbd/write_layers.sh \
 	nbd/write_model.py \
 	nbd/writetool.py \
 	nbd/writing.sh \

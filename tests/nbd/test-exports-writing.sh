@@ -131,7 +131,14 @@ for request in (lambda: bitmap.pread(512, 0),
         assert error.errnum == errno.EIO, error
 # What does not show the active disk goes on.
 assert disk_map(diff) == before
-for handle in bitmap, writer, diff:
+# Who comes now is told at once.
+bitmap.shutdown()
+try:
+    connect(sys.argv[1])
+    raise AssertionError("it was accepted")
+except nbd.Error:
+    pass
+for handle in writer, diff:
     handle.shutdown()
 END
     qemu-io -f raw -c 'write -q -P 120 0 1' "$tmp/disk.raw"

@@ -122,7 +122,8 @@ others[data-self-link]='its own data file'
 refers data-backing base.raw --data-file
 set_names data-backing --backing base.raw --format raw
 others[data-backing]='already in use in the chain'
-refers data-below data.qcow2 --data-file
+truncate -s 1M below.data
+refers data-below below.data --data-file
 set_names data-below --backing data-of-above --format qcow2
 refers data-of-above data-below --data-file
 others[data-below]='already in use in the chain'

@@ -38,6 +38,16 @@ legacy compressed compat=0.10
 legacy data cluster_size=64k
 legacy_v1
 
+echo "several clients write to parts of the same sectors"
+for options in cluster_size=512 cluster_size=64k; do
+    encrypt 1M "$luks,$options"
+    serve_encrypted
+    "$PYTHON" "$nbddir/parts.py" "$uri" "$raw" 20
+    same_over_nbd
+    stop_nbdkit
+    judged
+done
+
 for value in {aes,serpent,twofish}-{128,192,256} cast5-128 \
         ecb cbc ctr xts plain plain64 essiv \
         md5 sha1 sha224 sha256 sha384 sha512 ripemd160; do

@@ -5,8 +5,8 @@
 #
 # Owns      $image, and $raw, what must be on its disk.
 # shellcheck shell=bash
-# shellcheck source=layered.sh source-path=SCRIPTDIR
-source "$(dirname "${BASH_SOURCE[0]}")/layered.sh"
+# shellcheck source=write_layers.sh source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/write_layers.sh"
 
 # ---- Images --------------------------------------------------------------
 

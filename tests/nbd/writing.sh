@@ -26,7 +26,7 @@ new_image ()
 }
 
 # What QEMU's programs need to open an image that is encrypted, and what the
-# filter needs for one that does not stand alone: see layered.sh.
+# filter needs for one that does not stand alone: see write_layers.sh.
 qemu_secrets=()
 qemu_options=
 # shellcheck disable=SC2034     # By who sources this.

@@ -275,7 +275,8 @@ run (const struct workload *w, uint64_t seed)
   uint64_t size;
   struct rng rng = { seed };
 
-  if (w->recipe.encryption != QCOW2_ENCRYPTION_NONE && !qcow2_has_nettle ())
+  if ((w->recipe.encryption != QCOW2_ENCRYPTION_NONE && !qcow2_has_nettle ())
+      || (w->recipe.compressed && !qcow2_has_zlib ()))
     return;
   unit_context ("%s, seed %" PRIu64, w->name, seed);
   recipe_make (&made, &w->recipe, seed);

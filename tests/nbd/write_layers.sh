@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# layered.sh - kinds of images that do not stand alone: overlays and chains of
+# write_layers.sh - kinds of images that do not stand alone: overlays and chains of
 # them, encrypted ones, ones with a data file; sourced by write_images.sh.
 #
 # Owns      the array 'lower', files that nobody may change; $data, the data
