@@ -222,6 +222,16 @@ read_shared (struct q2_reader *r, const struct q2_io *io,
   return end_work (&w, err);
 }
 
+/* Whether runs are better read together.  Of one alone only what its own file
+ * has read ahead matters; layers below see to theirs, and are not asked, since
+ * each would ask all those below itself.
+ */
+static bool
+is_slow (const struct q2_reader *r, const struct q2_io *io, size_t nr)
+{
+  return nr == 1 ? q2_io_is_slow (io) : q2_store_is_slow (r->store, io);
+}
+
 /* Returns whether the request is one of a sequential reader's. */
 static bool
 read_ahead (struct q2_reader *r, const struct q2_io *io, uint64_t count,
@@ -250,7 +260,6 @@ static int
 read_range (struct q2_reader *r, const struct q2_io *io, unsigned char *buf,
             uint64_t count, uint64_t guest_off, struct qcow2_error *err)
 {
-  const bool slow = q2_store_is_slow (r->store, io);
   const bool sequential =
     q2_io_is_slow (io) && read_ahead (r, io, count, guest_off);
 
@@ -264,7 +273,7 @@ read_range (struct q2_reader *r, const struct q2_io *io, unsigned char *buf,
                      err) == -1)
       return -1;
     len = runs[nr - 1].guest_off + runs[nr - 1].len - guest_off;
-    if (slow)
+    if (is_slow (r, io, nr))
       ret = read_slow (r, io, runs, nr, sequential, buf, err);
     else if (is_worth_sharing (r, io, runs, nr))
       ret = read_shared (r, io, runs, nr, buf, err);
