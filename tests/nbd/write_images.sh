@@ -250,7 +250,7 @@ write_at_random ()
         "serve_$plugin"
         "$PYTHON" "$nbddir/write_model.py" "$raw" "${uris[@]}" \
             --seed "$((seed * 2 + round))" --operations "$operations" \
-            --cluster "$cluster" "${more[@]}" "${trims[@]}"
+            --cluster "$cluster" "${more[@]}" "${model_options[@]}"
         stop_all
         check_kept "$flags"
         [ "$round" -eq 1 ] || break

@@ -18,7 +18,7 @@ lower=()
 data=
 data_is_disk=           # data_file_raw
 # shellcheck disable=SC2034     # By who sources this.
-trims=()                # for write_model.py
+model_options=()        # for write_model.py
 
 # alone: the next image is.
 alone ()
@@ -27,7 +27,7 @@ alone ()
     lower=()
     data=
     data_is_disk=
-    trims=()
+    model_options=()
     qemu_secrets=()
     qemu_options=
     parameters=()
@@ -98,7 +98,7 @@ over ()
     # What version 2 cannot say a trim leaves as it is.
     # shellcheck disable=SC2034
     case $3 in
-    *compat=0.10*) trims=(--trims-may-not) ;;
+    *compat=0.10*) model_options=(--trims-may-not) ;;
     esac
 }
 
@@ -246,6 +246,7 @@ make_aes ()
         -o "encrypt.format=aes,encrypt.key-secret=top,$1" "$image" \
         "$disk_size" 2>"$tmp/deprecated"
     content
+    model_options=(--torn)
 }
 
 # luks_over FILE FORMAT OPTIONS: the image becomes an empty encrypted overlay.

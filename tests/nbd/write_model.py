@@ -59,8 +59,9 @@ Candidates = List[Tuple[Request, bytes]]
 class Model:
     """What may be on the disk."""
 
-    def __init__(self, content: bytearray):
+    def __init__(self, content: bytearray, torn: bool = False):
         self.content = content
+        self.torn = torn
         self.size = len(content)
         self.open: Dict[int, Candidates] = {}
         self.past: Dict[int, List[Tuple[bytes, int]]] = {}
@@ -175,11 +176,12 @@ class Model:
         allowed += [data for data, until in self.past.get(sector, ())
                     if until >= start]
         allowed = [data[skip:skip + len(piece)] for data in allowed]
+        still = (all(c[0].end is not None and c[0].end < start
+                     for c in candidates) and len(allowed) == len(candidates))
         if piece not in allowed and (
-                all(c[0].end is not None and c[0].end < start
-                    for c in candidates) and len(allowed) == len(candidates)
-                or not all(byte in [a[i] for a in allowed]
-                           for i, byte in enumerate(piece))):
+                still or not self.torn and
+                not all(byte in [a[i] for a in allowed]
+                        for i, byte in enumerate(piece))):
             raise Wrong(
                 f"sector {sector} (byte {sector * SECTOR + skip}) is "
                 f"{describe(piece)}, must be " +
@@ -417,11 +419,15 @@ def main() -> int:
                         help="there are errors: EIO")
     parser.add_argument("--trims-may-not", action="store_true",
                         help="nothing may come of a trim")
+    parser.add_argument("--torn", action="store_true",
+                        help="a sector that is read while it is written may "
+                        "be anything: where blocks are chained half of the "
+                        "old one and half of the new one is noise")
     parser.add_argument("--remove", action="append", default=[],
                         help="a file, before everything is read")
     args = parser.parse_args()
     with open(args.raw, "rb") as file:
-        model = Model(bytearray(file.read()))
+        model = Model(bytearray(file.read()), args.torn)
     try:
         stream = Stream(model, args.uris, args)
         stream.run()
