@@ -31,7 +31,8 @@ make_preallocated ()
     noise=$(head -c 1M "$raw" | tr -d '\0' | wc -c)
     case $1 in
     *extended_l2=on*) [ "$noise" -eq 0 ] ;;
-    *) [ "$noise" -gt 1000000 ] ;;
+    # In ECB it is one block over and over, some bytes of which may be 0.
+    *) [ "$noise" -gt 250000 ] ;;
     esac || broken "of the first 1M QEMU reads $noise bytes that are not 0"
 }
 
