@@ -237,6 +237,12 @@ struct qcow2_options {
    */
   bool raw;
 
+  /* Only to see what is inside: nothing is read but the header, nothing is
+   * unlocked, and no other file is opened.  Then only qcow2_get_info,
+   * qcow2_list_snapshots and qcow2_list_bitmaps can be used.
+   */
+  bool inspect;
+
   /* Opens backing files and data files; NULL: images that need one are
    * refused with QCOW2_ERR_REFUSED.  Only called by qcow2_open.
    */

@@ -24,67 +24,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* ---- Log ------------------------------------------------------------------ */
-
-/* -D qcow2.stats=1: count, and log the counters when an image is closed. */
-NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
-
-static void
-log_io_stats (const char *name, const struct qcow2_stats *st, size_t i)
-{
-  if (st->io[i].requests > 0)
-    nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
-                  " bytes=%" PRIu64, name, io_class_names[i],
-                  st->io[i].requests, st->io[i].bytes);
-  if (st->io[i].writes > 0)
-    nbdkit_debug ("qcow2: stats: %s: write %s: requests=%" PRIu64
-                  " bytes=%" PRIu64, name, io_class_names[i],
-                  st->io[i].writes, st->io[i].written);
-}
-
-void
-disk_log_stats (const char *name, const struct qcow2_image *image,
-                bool writing)
-{
-  struct qcow2_stats st;
-
-  if (!qcow2_debug_stats || image == NULL)
-    return;
-  qcow2_get_stats (image, &st);
-  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
-    log_io_stats (name, &st, i);
-  if (writing)
-    nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " flushes=%" PRIu64,
-                  name, st.commits, st.host_flushes);
-  nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
-                name, st.table_hits, st.table_misses);
-  nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
-                " hits=%" PRIu64 " misses=%" PRIu64, name,
-                st.inflated_bytes, st.cluster_hits, st.cluster_misses);
-  nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
-                " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
-                name, st.ahead_requests, st.ahead_bytes,
-                st.ahead_used_bytes, st.latency_us);
-}
-
-static void
-log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
-{
-  const char *const name = opaque;
-
-  if (level == QCOW2_LOG_WARNING)
-    warning (name, "warning: %s", text);
-  else
-    nbdkit_debug ("qcow2: %s%s%s", name, name[0] ? ": " : "", text);
-}
 
 /* ---- The local file -------------------------------------------------------- */
 
@@ -180,24 +125,6 @@ why_not_writable (const struct abilities *can)
   return NULL;
 }
 
-/* Only once in a row, since every probe of a client opens the image. */
-static void
-say_read_only (const struct disk *d, const char *why)
-{
-  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  static char said[256];
-  char text[sizeof said];
-  bool news;
-
-  snprintf (text, sizeof text, "%s: %s", d->name, why);
-  pthread_mutex_lock (&lock);
-  news = strcmp (text, said) != 0;
-  memcpy (said, text, sizeof said);
-  pthread_mutex_unlock (&lock);
-  if (news)
-    warning (d->name, "is served read-only: %s", why);
-}
-
 static int
 open_writer (struct disk *d)
 {
@@ -222,7 +149,7 @@ disk_options (const char *name)
   return (struct qcow2_options) {
     .cache_size = config.cache_size,
     .cluster_cache_size = config.cluster_cache_size,
-    .readahead = config.readahead, .count = qcow2_debug_stats,
+    .readahead = config.readahead, .count = log_counts (),
     .discard = config.discard, .overlap_check = config.overlap_check,
     .log = log_from_engine, .log_opaque = (char *) name,
   };
@@ -260,7 +187,7 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   /* Then nobody else needs to be kept from the data file. */
   if (writing && d->layers.data_file &&
       !qcow2_get_info (d->image)->writable) {
-    say_read_only (d, qcow2_get_info (d->image)->why_read_only);
+    log_read_only (d->name, qcow2_get_info (d->image)->why_read_only);
     close_image (d);
     return open_with_layers (d, io, false, err);
   }
@@ -289,7 +216,7 @@ open_image (struct disk *d, const struct below *own, bool writing)
                 (unsigned long long) info->cluster_size,
                 d->writable ? ", for writing" : "");
   if (writing && !info->writable)
-    say_read_only (d, info->why_read_only);
+    log_read_only (d->name, info->why_read_only);
   return 0;
 }
 
@@ -371,7 +298,7 @@ open_all (struct disk *d, const struct below *own, bool readonly)
     return -1;
   why = writing ? why_not_writable (disk_abilities (d, own)) : NULL;
   if (why) {
-    say_read_only (d, why);
+    log_read_only (d->name, why);
     writing = false;
   }
   if (open_image (d, own, writing) == -1)
@@ -415,7 +342,7 @@ disk_close (struct disk *d)
   ticker_stop (d->ticker);
   views_close (&d->views);
   /* The image first: its background work uses the rest. */
-  disk_log_stats (d->name, d->image, d->writable);
+  log_stats (d->name, d->image, d->writable);
   close_image (d);
   lanes_free (d->lanes);
   writer_free (d->writer);

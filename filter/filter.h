@@ -5,6 +5,7 @@
  * exports.h    the names of exports
  * config.c     the parameters of the command line
  * report.c     errors of the engine to nbdkit
+ * logs.c       what images that are open have to say
  * next.c       calls to the layer below, checked
  * shared.c     contexts that belong to no connection
  * nbdkit_io.c  the layer below through a connection's context
@@ -96,6 +97,18 @@ extern bool report_is_quiet (void);
       nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
                     ## __VA_ARGS__);                                          \
   } while (0)
+
+/* ---- logs.c ----------------------------------------------------------- */
+
+/* For qcow2_options; opaque is the name. */
+extern void log_from_engine (void *opaque, enum qcow2_log_level level,
+                             const char *text);
+/* -D qcow2.stats=1, and what comes of it. */
+extern bool log_counts (void);
+extern void log_stats (const char *name, const struct qcow2_image *image,
+                       bool writing);
+/* Why clients cannot write to an image. */
+extern void log_read_only (const char *name, const char *why);
 
 /* ---- next.c ----------------------------------------------------------- */
 
@@ -393,9 +406,6 @@ struct disk {
 
 /* What all images are opened with; the name must stay. */
 extern struct qcow2_options disk_options (const char *name);
-/* -D qcow2.stats=1 */
-extern void disk_log_stats (const char *name,
-                            const struct qcow2_image *image, bool writing);
 /* Open the image.  With 'own' it is reached by a connection's way; without,
  * by a shared one, which is kept if the image can be written to, and which
  * must be possible.  Returns NULL and logs on error.
@@ -494,11 +504,15 @@ extern void access_destroy (struct access *a);
 /* ---- peek.c ----------------------------------------------------------- */
 
 /* An image that somebody looks into, without a connection to it. */
+struct other;
 struct peek {
   struct access access;
   nbdkit_next *next;            /* a context of our own, or NULL */
+  struct other *file;           /* the file itself, or NULL; see layers.h */
+  char *path;                   /* of that file */
   const char *name;             /* for messages */
-  struct qcow2_image *image;
+  struct qcow2_image *inspected; /* ours, or NULL */
+  struct qcow2_image *image;    /* only for what options.inspect allows */
   const struct qcow2_io *io;
 };
 

@@ -284,7 +284,7 @@ static void
 layer_close (struct layer *l)
 {
   if (l->image) {
-    disk_log_stats (l->name, l->image, false);
+    log_stats (l->name, l->image, false);
     qcow2_close (l->image);
   }
   layers_release (&l->layers);

@@ -7,7 +7,7 @@
  * names.c       what a name and a format in a header mean
  * follow.c      files beneath the folder of qcow2-follow
  * localfile.c   the way to the bytes of another file: a local one,
- * nbdfile.c     one on an NBD server,
+ * nbdfile.c     one on an NBD server, over the connections of nbdpool.c,
  * exportfile.c  another export of the plugin
  * find.c        from a name in a header to the file that it may open
  * layers.c      open layers, shared by all images that stand on them

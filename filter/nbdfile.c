@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nbdfile.c - the way to the bytes of another file that is on an NBD server.
  *
- * Owns      the connections to the server.
- * Method    a request takes a connection for itself.  If the server says that
- *           several connections see the same, more are made as they are
- *           needed, up to MAX_CONNECTIONS, else there is one.  One that is
- *           broken is dropped, and all idle ones with it, since what ended
- *           it has as a rule ended them, too; a read is then tried once more.
+ * Owns      struct nbdfile, and what a request does when its connection
+ *           breaks.
+ * Method    a request takes a connection for itself (nbdpool.c).  A read whose
+ *           connection has broken is tried once more with another one.
  *
  *           A write is not: after a connection has broken, nobody knows
  *           whether what was acknowledged on it and not yet flushed is still
  *           there, so from then on every write and flush fails.
- * Locks     nbdfile.lock guards the list and number of connections; never held
- *           over I/O.  A connection belongs to who has taken it.
+ * Locks     none: a connection belongs to who has taken it.
  */
 #include "config.h"
 
@@ -43,176 +40,24 @@ nbdfile_open (const struct place *place, bool writing,
 
 #else /* HAVE_LIBNBD */
 
+#include "nbdpool.h"
+
 #include <errno.h>
-#include <libnbd.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_CONNECTIONS 16
-
 /* Servers have their limits near this. */
 #define MAX_REQUEST (32u << 20)
-
-struct connection {
-  struct connection *next;
-  struct nbd_handle *nbd;
-};
 
 struct nbdfile {
   struct other other;           /* first: it is the same pointer */
   const struct place *place;
+  struct nbdpool *pool;
   bool writing;                 /* constant once it is open, like other */
   _Atomic bool lost;            /* what was written may be */
-  pthread_mutex_t lock;
-  pthread_cond_t returned;      /* a connection is idle, or one is gone */
-  struct connection *idle;
-  unsigned nr, max;
 };
-
-/* ---- Connections ---------------------------------------------------------------- */
-
-static void
-connection_free (struct connection *c)
-{
-  if (c == NULL)
-    return;
-  if (c->nbd)
-    nbd_close (c->nbd);
-  free (c);
-}
-
-/* It quotes what it could not parse, which is not for the log. */
-static const char *
-nbd_message (const struct place *place)
-{
-  const char *const text = nbd_get_error ();
-
-  if (text == NULL || strstr (text, place->text) != NULL)
-    return strerror (nbd_get_errno () > 0 ? nbd_get_errno () : EIO);
-  return text;
-}
-
-static int
-connection_start (struct connection *c, const char *uri)
-{
-  c->nbd = nbd_create ();
-  /* Which files and sockets the URI uses was decided by who started nbdkit:
-   * none comes from an image.
-   */
-  if (c->nbd == NULL ||
-      nbd_set_uri_allow_transports (c->nbd, LIBNBD_ALLOW_TRANSPORT_MASK)
-      == -1 ||
-      nbd_set_uri_allow_tls (c->nbd, LIBNBD_TLS_ALLOW) == -1 ||
-      nbd_set_uri_allow_local_file (c->nbd, true) == -1 ||
-      nbd_add_meta_context (c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1)
-    return -1;
-  return nbd_connect_uri (c->nbd, uri);
-}
-
-static struct connection *
-connection_new (const struct place *place, struct qcow2_error *err)
-{
-  struct connection *const c = calloc (1, sizeof *c);
-
-  if (c != NULL && connection_start (c, place->text) == 0)
-    return c;
-  fail_with (err, QCOW2_ERR_IO, EIO, "%s cannot be opened: %s", place->name,
-             c ? nbd_message (place) : strerror (ENOMEM));
-  connection_free (c);
-  return NULL;
-}
-
-/* One that was made later must reach the same.  NULL and logs on error. */
-static struct connection *
-connection_again (const struct nbdfile *f)
-{
-  struct qcow2_error err;
-  struct connection *const c = connection_new (f->place, &err);
-
-  if (c == NULL)
-    warning ("", "%s", err.text);
-  else if (nbd_get_size (c->nbd) == (int64_t) f->other.io.size)
-    return c;
-  else
-    warning (f->place->name, "has changed its size");
-  connection_free (c);
-  return NULL;
-}
-
-/* The lock is held on entry and on return, but not in between. */
-static struct connection *
-connect_locked (struct nbdfile *f)
-{
-  struct connection *c;
-
-  f->nr++;
-  pthread_mutex_unlock (&f->lock);
-  c = connection_again (f);
-  pthread_mutex_lock (&f->lock);
-  if (c != NULL)
-    return c;
-  /* The server may allow only so many; what there is will do. */
-  f->nr--;
-  f->max = f->nr > 0 ? f->nr : 1;
-  pthread_cond_broadcast (&f->returned);
-  return NULL;
-}
-
-/* NULL and logs if there is none to be had. */
-static struct connection *
-take (struct nbdfile *f)
-{
-  struct connection *c = NULL;
-  bool failed = false;
-
-  pthread_mutex_lock (&f->lock);
-  while (c == NULL && !(failed && f->nr == 0)) {
-    if (f->idle != NULL) {
-      c = f->idle;
-      f->idle = c->next;
-    }
-    else if (f->nr < f->max) {
-      c = connect_locked (f);
-      failed = c == NULL;
-    }
-    else
-      pthread_cond_wait (&f->returned, &f->lock);
-  }
-  pthread_mutex_unlock (&f->lock);
-  return c;
-}
-
-static void
-put_back (struct nbdfile *f, struct connection *c)
-{
-  pthread_mutex_lock (&f->lock);
-  c->next = f->idle;
-  f->idle = c;
-  pthread_cond_signal (&f->returned);
-  pthread_mutex_unlock (&f->lock);
-}
-
-static void
-drop (struct nbdfile *f, struct connection *broken)
-{
-  struct connection *c;
-
-  if (f->writing)
-    f->lost = true;
-  pthread_mutex_lock (&f->lock);
-  broken->next = f->idle;
-  f->idle = NULL;
-  for (c = broken; c; c = c->next)
-    f->nr--;
-  pthread_cond_broadcast (&f->returned);
-  pthread_mutex_unlock (&f->lock);
-  while ((c = broken) != NULL) {
-    broken = c->next;
-    connection_free (c);
-  }
-}
 
 /* ---- Requests --------------------------------------------------------------------- */
 
@@ -304,7 +149,7 @@ note_error (const struct nbdfile *f, char *text, size_t size)
 {
   const int err = nbd_get_errno ();
 
-  snprintf (text, size, "%s", nbd_message (f->place));
+  snprintf (text, size, "%s", nbdpool_message (f->place));
   return err > 0 ? err : EIO;
 }
 
@@ -321,20 +166,22 @@ request (struct nbdfile *f, struct request *r)
 
     if (!reading && f->lost)
       break;
-    c = take (f);
+    c = nbdpool_take (f->pool);
     if (c == NULL)
       break;
     if (run (c->nbd, r) == 0) {
-      put_back (f, c);
+      nbdpool_put_back (f->pool, c);
       return 0;
     }
     err = note_error (f, text, sizeof text);
     if (nbd_aio_is_ready (c->nbd) == 1) {
-      put_back (f, c);
+      nbdpool_put_back (f->pool, c);
       return err;
     }
     warning (f->place->name, "%s", text);
-    drop (f, c);
+    if (f->writing)
+      f->lost = true;
+    nbdpool_drop (f->pool, c);
     if (!reading)
       break;
   }
@@ -442,13 +289,7 @@ nbd_file_close (struct other *other)
 {
   struct nbdfile *const f = (struct nbdfile *) other;
 
-  for (struct connection *c; (c = f->idle) != NULL; ) {
-    f->idle = c->next;
-    nbd_shutdown (c->nbd, 0);
-    connection_free (c);
-  }
-  pthread_cond_destroy (&f->returned);
-  pthread_mutex_destroy (&f->lock);
+  nbdpool_free (f->pool);
   free (f);
 }
 
@@ -498,7 +339,6 @@ set_io (struct nbdfile *f, struct nbd_handle *nbd, struct qcow2_error *err)
     .ops = &f->other.ops, .opaque = f, .size = size, .min_block = min,
     .max_block = max - max % min, .concurrent = true,
   };
-  f->max = nbd_can_multi_conn (nbd) == 1 ? MAX_CONNECTIONS : 1;
   set_ops (f, nbd);
   return 0;
 }
@@ -513,14 +353,11 @@ nbdfile_open (const struct place *place, bool writing,
     fail_with (err, QCOW2_ERR_NOMEM, ENOMEM, "out of memory for a layer");
     return NULL;
   }
-  pthread_mutex_init (&f->lock, NULL);
-  pthread_cond_init (&f->returned, NULL);
   f->place = place;
   f->writing = writing;
   f->other.close = nbd_file_close;
-  f->idle = connection_new (place, err);
-  f->nr = 1;
-  if (f->idle != NULL && set_io (f, f->idle->nbd, err) == 0)
+  f->pool = nbdpool_new (place, err);
+  if (f->pool != NULL && set_io (f, nbdpool_first (f->pool), err) == 0)
     return &f->other;
   nbd_file_close (&f->other);
   return NULL;

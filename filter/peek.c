@@ -3,19 +3,35 @@
  *
  * Owns      struct peek.
  * Method    a client that asks for the list of exports has no connection to
- *           one yet, and then there are only shared contexts to be had.  The
- *           image is opened as a connection would open it, and given back,
- *           so that who connects to it next finds it open.
+ *           one yet, and then nbdkit gives us only shared contexts.  Where the
+ *           server has one image it is opened as a connection would open it,
+ *           and given back, so that who connects to it next finds it open.
+ *
+ *           Where there are many, who asks for the list has no use for most of
+ *           them.  Then nothing but an image's header is looked at, in the
+ *           file itself in a directory, else through a shared context, which
+ *           has an export name from nbdkit 1.44 on; without, nothing can be
+ *           done.  No locks are taken, and no other file is opened: nothing is
+ *           done with what is found but to list it, so it does no harm if the
+ *           file changes meanwhile, or if there is a filter below that makes
+ *           something else of it; and a list must not be in the way of
+ *           anybody.
  * Locks     none: a peek belongs to one thread.
  */
 #include "config.h"
 
-#include "filter.h"
+#include "layers.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* ---- As a connection would -------------------------------------------------- */
 
 static int
-open_shared (struct peek *p)
+open_access (struct peek *p)
 {
   const enum access_needs needs = access_open (&p->access);
 
@@ -35,16 +51,85 @@ open_shared (struct peek *p)
   return 0;
 }
 
+/* ---- The header alone ---------------------------------------------------------- */
+
+static int
+inspect (struct peek *p)
+{
+  struct qcow2_options options = disk_options (p->name);
+  struct qcow2_error error;
+
+  options.inspect = true;
+  p->inspected = qcow2_open (p->io, &options, &error);
+  if (p->inspected == NULL) {
+    report (p->name, &error);
+    return -1;
+  }
+  p->image = p->inspected;
+  return 0;
+}
+
+static int
+open_context (struct peek *p)
+{
+  p->next = shared_open (p->access.exportname, true);
+  if (p->next == NULL ||
+      below_prepare (&p->access.below, p->next, false) == -1)
+    return -1;
+  p->name = p->access.exportname;
+  p->io = &p->access.below.io;
+  return inspect (p);
+}
+
+static int
+open_local (struct peek *p)
+{
+  struct qcow2_error error;
+  int fd;
+
+  file_id_get (&p->access.id, p->access.exportname);
+  fd = file_id_open (&p->access.id, p->access.exportname, O_RDONLY);
+  if (fd == -1)
+    return -1;
+  if (asprintf (&p->path, "%s/%s", config.dir, p->access.exportname) == -1) {
+    p->path = NULL;
+    close (fd);
+    return -1;
+  }
+  p->name = p->path;
+  p->file = localfile_new (fd, p->path, false, &error);
+  if (p->file == NULL) {
+    report (p->path, &error);
+    return -1;
+  }
+  p->io = &p->file->io;
+  return inspect (p);
+}
+
+/* ---- Any of these ---------------------------------------------------------------- */
+
+static int
+open_somehow (struct peek *p)
+{
+  switch (config.names) {
+  case NAMES_IGNORED:
+    return open_access (p);
+  case NAMES_ARE_FILES:
+    return open_local (p);
+  case NAMES_UNKNOWN:
+    return writer_possible () ? open_context (p) : -1;
+  }
+  return -1;
+}
+
 int
 peek_open (struct peek *p, const char *exportname, bool readonly)
 {
   *p = (struct peek) { .image = NULL };
-  if (!writer_possible ())
-    return -1;
   if (access_init (&p->access, exportname, strlen (exportname), readonly)
       == -1)
     return -1;
-  if (open_shared (p) == 0)
+  if (open_somehow (p) == 0)
     return 0;
   peek_close (p);
   return -1;
@@ -53,8 +138,12 @@ peek_open (struct peek *p, const char *exportname, bool readonly)
 void
 peek_close (struct peek *p)
 {
-  access_end (&p->access, p->image ? &p->access.below.io : NULL);
+  qcow2_close (p->inspected);
+  access_end (&p->access, p->access.disk ? &p->access.below.io : NULL);
   if (p->next)
     shared_close (p->next);
+  if (p->file)
+    p->file->close (p->file);
+  free (p->path);
   access_destroy (&p->access);
 }

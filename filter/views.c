@@ -61,7 +61,7 @@ view_free (struct view *view)
 {
   if (view == NULL)
     return;
-  disk_log_stats (view->label, view->image, false);
+  log_stats (view->label, view->image, false);
   qcow2_close (view->image);
   free (view->text);
   free (view->label);

@@ -28,6 +28,7 @@ PYTHON_LIB = \
 	lib/build.py \
 	lib/hostile.py \
 	lib/hostile_images.py \
+	lib/luks.py \
 	lib/matrix.py \
 	lib/matrix_images.py \
 	lib/oracle.py \

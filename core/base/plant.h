@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* plant.h - places where a test can plant an ordering bug.
+/* plant.h - places where a test can plant a bug, mostly one of ordering.
  *
  * The crash tests must be able to show that they would notice.  In a core
  * compiled with -DQ2_PLANTS (the tests' own copy) the global q2_planted names
@@ -18,6 +18,12 @@ enum q2_plant {
   Q2_PLANT_REUSE,               /* free space at once, without any commit */
   Q2_PLANT_RELEASE_GATHERING,   /* release what the next commit unlinks */
   Q2_PLANT_JOIN_RUNNING,        /* a flush is content with a running commit */
+  Q2_PLANT_SKIP_DATA_FLUSH,     /* 2a flushes the image, not its data file */
+  Q2_PLANT_TRIM_DATA,           /* a data file's clusters are trimmed before
+                                   their entries are durable */
+  Q2_PLANT_FORGET_BELOW,        /* what comes with a write is zeros, not what
+                                   the layer below has */
+  Q2_PLANT_ZEROS_ARE_ZEROS,     /* on an encrypted disk, too */
 };
 
 #ifdef Q2_PLANTS

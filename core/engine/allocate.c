@@ -459,7 +459,7 @@ reads_as_zeros (const struct q2_writer *w, const struct q2_entry *e,
                 uint64_t guest_off)
 {
   return e->alloc == 0 &&
-    (e->zero == Q2_ALL_SUBCLUSTERS ||
+    (e->zero == Q2_ALL_SUBCLUSTERS || Q2_PLANTED (Q2_PLANT_FORGET_BELOW) ||
      !q2_store_has_below (w->store,
                           q2_align_down (guest_off, w->geo->cluster_size)));
 }
@@ -670,7 +670,8 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
   f->end = q2_min (f->end, (f->guest_cluster + run.nr) << bits);
   f->host_off = run.cluster << bits;
   /* Zeros in the file are noise on an encrypted disk. */
-  run.zero &= c->w->store->cipher == NULL;
+  run.zero &= c->w->store->cipher == NULL ||
+    Q2_PLANTED (Q2_PLANT_ZEROS_ARE_ZEROS);
   if (write_fill (c, f, true, run.zero, buf, err) == 0 &&
       link_fill (c, f, true, err) == 0)
     return 0;

@@ -20,6 +20,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -55,6 +56,7 @@ static int
 add (struct pending *p, uint64_t guest_off, uint64_t len,
      enum qcow2_extent_type type)
 {
+  assert (p->guest_off + p->len == guest_off);
   if (p->len > 0 && p->type == type) {
     p->len += len;
     return 0;
@@ -205,9 +207,12 @@ load_tables (struct q2_reader *r, const struct q2_io *io, uint64_t count,
 int
 q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
                    uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
-                   void *fn_opaque, struct qcow2_error *err)
+                   void *fn_opaque, uint64_t *ret_end,
+                   struct qcow2_error *err)
 {
-  struct pending p = { .fn = fn, .fn_opaque = fn_opaque };
+  struct pending p = {
+    .fn = fn, .fn_opaque = fn_opaque, .guest_off = guest_off,
+  };
   int ret;
 
   if (q2_io_is_slow (io) && q2_tables_geometry (r->tables)->version > 0)
@@ -221,5 +226,8 @@ q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
   if (p.result == -1)
     return q2_fail_io (err, errno, QCOW2_NO_OFFSET,
                        "reporting an extent failed: %s", strerror (errno));
-  return ret == -1 && !p.reported ? -1 : 0;
+  if (ret == -1 && !p.reported)
+    return -1;
+  *ret_end = p.guest_off + p.len;
+  return 0;
 }

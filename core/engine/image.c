@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   q2_store_init (&image->store);
   q2_writer_init (&image->writer);
   image->shared.meter.counting = options->count;
+  image->inspect = options->inspect;
   if (q2_image_init (image, host, options, err) == -1) {
     qcow2_close (image);
     return NULL;
@@ -112,6 +114,7 @@ check_range (const struct qcow2_image *image, uint64_t count,
 {
   const uint64_t size = image->info.virtual_size;
 
+  assert (!image->inspect);
   if (guest_off > size || count > size - guest_off)
     return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
                     "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64
@@ -158,6 +161,7 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                void *fn_opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  uint64_t ignored;
   unsigned token;
   int r;
 
@@ -168,7 +172,7 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                                  fn_opaque, err);
   token = enter (image);
   r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
-                         fn_opaque, err);
+                         fn_opaque, &ignored, err);
   leave (image, token);
   return r;
 }

@@ -28,6 +28,7 @@ struct qcow2_image {
   struct q2_geometry geo;
   struct qcow2_info info;
   struct q2_header header;      /* as it was then; empty in a view */
+  bool inspect;                 /* there is nothing but info and header */
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
   struct q2_io_shared shared;   /* a view uses its parent's */

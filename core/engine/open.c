@@ -61,8 +61,8 @@ fill_info (struct qcow2_image *image, const struct q2_header *h)
     .encryption = h->crypt == Q2_CRYPT_LUKS ? QCOW2_ENCRYPTION_LUKS
       : h->crypt == Q2_CRYPT_AES ? QCOW2_ENCRYPTION_AES
       : QCOW2_ENCRYPTION_NONE,
-    .has_backing_file = image->store.below != NULL,
-    .has_data_file = image->store.data != NULL,
+    .has_backing_file = h->backing_file.len > 0,
+    .has_data_file = h->incompatible & Q2_INCOMPAT_DATA_FILE,
   };
 }
 
@@ -165,6 +165,9 @@ why_data_read_only (const struct qcow2_image *image)
     return "its data file cannot be written and flushed";
   if (data->min_block > image->geo.cluster_size)
     return "the minimum block size of its data file is larger than a cluster";
+  if (image->store.raw && image->store.below != NULL)
+    return "it has both a data file that must equal the disk and a backing "
+      "file, which cannot be";
   if (image->info.nr_snapshots > 0)
     return "it has both a data file and snapshots, which would change with it";
   return NULL;
@@ -301,7 +304,8 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
                const struct qcow2_options *options, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
-  const uint64_t head = options->readahead > 0 ? HEAD_BYTES : 0;
+  const uint64_t head =
+    options->readahead > 0 && !options->inspect ? HEAD_BYTES : 0;
   Q2_CLEANUP_FREE unsigned char *area = NULL;
   struct q2_header h;
   size_t area_len;
@@ -312,11 +316,16 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
       (area = read_header_area (&io, &area_len, err)) == NULL ||
       q2_header_decode (area, area_len, &h, &image->geo, err) == -1 ||
       check_codec (&h, err) == -1 ||
-      (head > 0 && keep_second_window (image, host, &h, err) == -1) ||
-      q2_attach (&image->store, &io, &h, options, err) == -1)
+      (head > 0 && keep_second_window (image, host, &h, err) == -1))
     return -1;
   image->header = h;
-  if (make_reader (image, &io, &h, options, err) == -1)
+  if (options->inspect) {
+    fill_info (image, &h);
+    image->info.why_read_only = "it was opened only to see what is inside";
+    return 0;
+  }
+  if (q2_attach (&image->store, &io, &h, options, err) == -1 ||
+      make_reader (image, &io, &h, options, err) == -1)
     return -1;
   fill_info (image, &h);
   make_writer (image, host, &h, options);

@@ -44,11 +44,15 @@ extern int q2_reader_pread (struct q2_reader *reader, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* *ret_end, set on success, is where what was reported ends: before the end
+ * of the range if fn stopped it, or if the rest could not be found out.
+ */
 extern int q2_reader_extents (struct q2_reader *reader,
                               const struct q2_io *io, uint64_t count,
                               uint64_t guest_off, qcow2_extent_fn fn,
-                              void *fn_opaque, struct qcow2_error *err)
-  __attribute__ ((__nonnull__ (1, 2, 5, 7), __warn_unused_result__));
+                              void *fn_opaque, uint64_t *ret_end,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5, 7, 8), __warn_unused_result__));
 
 extern int q2_reader_cache (struct q2_reader *reader, const struct q2_io *io,
                             uint64_t count, uint64_t guest_off,

@@ -28,6 +28,7 @@
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <string.h>
 
@@ -334,7 +335,9 @@ q2_store_trim (struct q2_store *s, uint64_t len, uint64_t host_off)
   };
 
   /* Zeros in the file are noise on an encrypted disk. */
-  if (s->cipher == NULL)
+  if (Q2_PLANTED (Q2_PLANT_TRIM_DATA))
+    q2_io_trim (&data, len, host_off);
+  else if (s->cipher == NULL)
     q2_io_punch (&data, len, host_off);
 }
 
@@ -345,7 +348,7 @@ q2_store_flush (struct q2_store *s, struct qcow2_error *err)
     s->data, s->data ? s->data->size : 0, &s->data_shared
   };
 
-  return s->data ? q2_io_flush (&data, err) : 0;
+  return s->data ? q2_io_flush (&data, "the data file", err) : 0;
 }
 
 /* ---- The layer below -------------------------------------------------- */
@@ -387,15 +390,17 @@ q2_store_extents_below (const struct q2_store *s, uint64_t len,
                         void *fn_opaque, struct qcow2_error *err)
 {
   const uint64_t inside = inside_below (s, len, guest_off);
+  uint64_t end = guest_off;
 
   if (inside > 0) {
     const struct q2_io io = below_io (s);
 
     if (q2_reader_extents (s->below, &io, inside, guest_off, fn, fn_opaque,
-                           err) == -1)
+                           &end, err) == -1)
       return -1;
   }
-  if (inside < len)
+  /* What is behind a part that could not be found out is not reported. */
+  if (inside < len && end == guest_off + inside)
     fn (fn_opaque, guest_off + inside, len - inside, QCOW2_EXTENT_ZERO);
   return 0;
 }

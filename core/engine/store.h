@@ -149,7 +149,9 @@ extern int q2_store_read_below (const struct q2_store *store, void *buf,
                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Report what unallocated bytes read as; see qcow2_extents. */
+/* Report what unallocated bytes read as; see qcow2_extents.  Succeeds, too, if
+ * only the first part of it is known and was reported.
+ */
 extern int q2_store_extents_below (const struct q2_store *store,
                                    uint64_t len, uint64_t guest_off,
                                    qcow2_extent_fn fn, void *fn_opaque,

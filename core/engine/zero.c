@@ -9,7 +9,9 @@
  *           what cannot be said in an entry, is written as zeros.  With a
  *           layer below, what is unallocated is not known to be zeros, and
  *           entries must say so.  A data file that must equal the disk is
- *           zeroed itself, and entries stay as they are.
+ *           zeroed itself, whatever entries say, and they stay as they are:
+ *           after a crash it may hold what was written under an entry that
+ *           says zeros, since the entry comes last.
  * Locks     w->clusters for the clusters of the slice that is being changed.
  */
 #include "config.h"
@@ -57,11 +59,9 @@ choose (const struct q2_writer *w, const struct zeroing *z,
   if (e->m.kind == Q2_CLUSTER_COMPRESSED)
     return whole && !stuck ? ACT_LET_GO : z->trim ? ACT_NONE : ACT_WRITE;
   if (are_zeros (e, mask, below) &&
-      (!z->let_go || !whole || !e->m.placed || w->store->raw))
+      (!z->let_go || !whole || !e->m.placed))
     return ACT_NONE;            /* reads as zeros, and has no more space
                                    than it may have */
-  if (w->store->raw)
-    return ACT_WRITE;
   if (stuck)
     return z->trim ? ACT_NONE : ACT_WRITE;
   if (whole && (z->let_go || !kept))
@@ -243,25 +243,10 @@ change_piece (struct q2_change *c, const struct zeroing *z, struct piece *p,
 
 /* ---- Ranges --------------------------------------------------------- */
 
-/* The data file is the disk, and can zero a range as fast as an entry says
- * that it is zeros.
- */
-static bool
-zeroes_data (const struct q2_writer *w)
-{
-  return w->store->raw && w->store->data->ops->zero != NULL;
-}
-
 static int
 write_zeros (struct q2_writer *w, const struct q2_io *io,
-             const struct zeroing *z, uint64_t guest_off, uint64_t end,
-             struct qcow2_error *err)
+             uint64_t guest_off, uint64_t end, struct qcow2_error *err)
 {
-  const struct q2_place place = { guest_off, guest_off };
-
-  if (w->store->raw)
-    return q2_store_zero (w->store, io, end - guest_off, place, z->let_go,
-                          err);
   while (guest_off < end) {
     const uint64_t n = q2_min (end - guest_off, sizeof zeros);
 
@@ -338,10 +323,10 @@ zero_units (struct q2_writer *w, const struct q2_io *io,
     q2_change_leave (&c);
     if (r == -1)
       return -1;
-    if (action == ACT_WRITE && z->fast && !zeroes_data (w))
+    if (action == ACT_WRITE && z->fast)
       return fail_not_fast (guest_off, err);
-    if (action == ACT_WRITE && !z->fast &&
-        write_zeros (w, io, z, guest_off, next, err) == -1)
+    if (action == ACT_WRITE &&
+        write_zeros (w, io, guest_off, next, err) == -1)
       return -1;
     guest_off = next;
   }
@@ -350,9 +335,8 @@ zero_units (struct q2_writer *w, const struct q2_io *io,
 
 /* Part of a cluster or subcluster. */
 static int
-zero_part (struct q2_writer *w, const struct q2_io *io,
-           const struct zeroing *z, uint64_t guest_off, uint64_t end,
-           struct qcow2_error *err)
+zero_part (struct q2_writer *w, const struct q2_io *io, bool fast,
+           uint64_t guest_off, uint64_t end, struct qcow2_error *err)
 {
   struct q2_change c = { .w = w, .io = io };
   struct piece p;
@@ -369,9 +353,8 @@ zero_part (struct q2_writer *w, const struct q2_io *io,
     return -1;
   if (are_zeros (&p.e[0], p.masks[0], has_below (w, p.cluster)))
     return 0;
-  if (z->fast)
-    return zeroes_data (w) ? 0 : fail_not_fast (guest_off, err);
-  return write_zeros (w, io, z, guest_off, end, err);
+  return fast ? fail_not_fast (guest_off, err)
+    : write_zeros (w, io, guest_off, end, err);
 }
 
 static int
@@ -386,10 +369,23 @@ zero_range (struct q2_writer *w, const struct q2_io *io,
   const uint64_t body_end = end == w->geo->virtual_size ? end
     : q2_max (body, q2_align_down (end, unit));
 
-  if (zero_part (w, io, z, guest_off, body, err) == -1 ||
-      zero_part (w, io, z, body_end, end, err) == -1)
+  if (zero_part (w, io, z->fast, guest_off, body, err) == -1 ||
+      zero_part (w, io, z->fast, body_end, end, err) == -1)
     return -1;
   return body < body_end ? zero_units (w, io, z, body, body_end, err) : 0;
+}
+
+/* Of a data file that must equal the disk; behind its end it does. */
+static int
+zero_data (struct q2_writer *w, const struct q2_io *io, uint64_t guest_off,
+           uint64_t end, bool may_punch, struct qcow2_error *err)
+{
+  const struct q2_io data = q2_store_io (w->store, io);
+  const struct q2_place place = { guest_off, guest_off };
+
+  end = q2_min (end, q2_io_size (&data));
+  return guest_off >= end ? 0
+    : q2_store_zero (w->store, io, end - guest_off, place, may_punch, err);
 }
 
 int
@@ -402,6 +398,10 @@ q2_writer_zero (struct q2_writer *w, const struct q2_io *io, uint64_t count,
     .fast = flags & QCOW2_ZERO_FAST,
   };
 
+  if (w->store->raw && z.fast && w->store->data->ops->zero == NULL)
+    return fail_not_fast (guest_off, err);
+  if (w->store->raw)
+    return zero_data (w, io, guest_off, guest_off + count, z.let_go, err);
   /* First a look: nothing may have changed if it fails. */
   if (z.fast && zero_range (w, io, &z, guest_off, count, err) == -1)
     return -1;
@@ -424,5 +424,7 @@ q2_writer_trim (struct q2_writer *w, const struct q2_io *io, uint64_t count,
 
   if (w->discard == QCOW2_DISCARD_IGNORE || body >= body_end)
     return 0;
+  if (w->store->raw)
+    return zero_data (w, io, body, body_end, z.let_go, err);
   return zero_units (w, io, &z, body, body_end, err);
 }

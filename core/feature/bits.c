@@ -112,6 +112,25 @@ fail_entry (const struct bits_mask *m, uint64_t index, uint64_t entry,
                   entry, why);
 }
 
+/* All bits that the disk has in this cluster: what the file does not have
+ * would read as "not changed".
+ */
+static bool
+is_in_file (const struct bits_mask *m, const struct q2_io *io,
+            uint64_t index, uint64_t host_off)
+{
+  const struct q2_geometry *const geo = &m->image->geo;
+  const uint64_t bytes =
+    q2_ceil_shift (q2_ceil_shift (geo->virtual_size,
+                                  m->bitmap.granularity_bits), 3);
+  const uint64_t before = index << geo->cluster_bits;
+  const uint64_t size = q2_io_size (io);
+
+  return host_off < size &&
+    q2_min (bytes - q2_min (bytes, before), geo->cluster_size)
+    <= size - host_off;
+}
+
 static int
 load_entry (struct bits_mask *m, const struct q2_io *io, uint64_t index,
             struct bits *ret, struct qcow2_error *err)
@@ -130,7 +149,7 @@ load_entry (struct bits_mask *m, const struct q2_io *io, uint64_t index,
   if ((entry & RESERVED) || (ret->host_off != 0 && ret->set))
     return fail_entry (m, index, entry, "has bits set that must not be", err);
   if (!q2_is_aligned (ret->host_off, m->image->geo.cluster_size) ||
-      ret->host_off >= q2_io_size (io))
+      (ret->host_off != 0 && !is_in_file (m, io, index, ret->host_off)))
     return fail_entry (m, index, entry, "is not the place of a cluster", err);
   return 0;
 }

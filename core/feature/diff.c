@@ -12,10 +12,10 @@
  *           Two entries are compared by subclusters; where there are none all
  *           of a cluster's are alike.  A subcluster reads as zeros, reads from
  *           the backing file, or has its bytes at some place in the file, and
- *           is unchanged if both sides do the same.  Without a backing file
- *           what is not allocated reads as zeros.  Behind its end A reads as
- *           zeros, in the middle of a cluster too, whatever the cluster holds
- *           there and whatever the backing file has.
+ *           is unchanged if both sides do the same.  Without a backing file,
+ *           and behind its end, what is not allocated reads as zeros.  Behind
+ *           its own end A reads as zeros, in the middle of a cluster too,
+ *           whatever the cluster holds there and the backing file has.
  *           An entry that is no entry is an error on either side.
  * Locks     none: tables guard themselves.  Looking at the active disk is a
  *           request in flight, as reading it is.
@@ -45,13 +45,16 @@ struct diff_mask {
   bool b_is_active;
 };
 
-/* A piece of the disk under one L1 entry, on one side of A's end. */
+/* A piece of the disk under one L1 entry, on one side of A's end, and of that
+ * of the backing file.
+ */
 struct piece {
   const struct diff_mask *d;
   const struct q2_io *io;
   bool scan;
   uint64_t guest_off, end;
   bool inside;                  /* A */
+  bool backed;                  /* what is not allocated is in there */
 };
 
 /* ---- Two entries ---------------------------------------------------- */
@@ -71,12 +74,12 @@ same_place (const struct q2_mapping *a, const struct q2_mapping *b)
 
 /* The subclusters that differ. */
 static uint32_t
-compare (const struct q2_entry *a, const struct q2_entry *b, bool backing)
+compare (const struct q2_entry *a, const struct q2_entry *b, bool backed)
 {
   const uint32_t a_none = ~(a->alloc | a->zero);
   const uint32_t b_none = ~(b->alloc | b->zero);
   const uint32_t both_zero =
-    (a->zero | (backing ? 0 : a_none)) & (b->zero | (backing ? 0 : b_none));
+    (a->zero | (backed ? 0 : a_none)) & (b->zero | (backed ? 0 : b_none));
   const uint32_t both_data =
     same_place (&a->m, &b->m) ? a->alloc & b->alloc : 0;
 
@@ -94,21 +97,22 @@ table_of (const struct q2_tables *t, uint64_t guest_off)
                                                                 guest_off)));
 }
 
-/* The rest of the disk from guest_off on, up to where another L1 entry maps
- * it, or A ends.
- */
+/* The disk from guest_off on, as far as it is one piece. */
 static struct piece
 next_piece (const struct diff_mask *d, uint64_t guest_off, uint64_t end)
 {
   const uint64_t span = UINT64_C (1) << d->a_geo.l1_shift;
   const uint64_t a_size = d->a_geo.virtual_size;
   struct piece p = {
-    .d = d, .guest_off = guest_off, .inside = guest_off < a_size
+    .d = d, .guest_off = guest_off, .inside = guest_off < a_size,
+    .backed = q2_store_has_below (&d->image->store, guest_off),
   };
 
   p.end = q2_min (end, q2_align_down (guest_off, span) + span);
   if (p.inside)
     p.end = q2_min (p.end, a_size);
+  if (p.backed)
+    p.end = q2_min (p.end, d->image->store.below_size);
   return p;
 }
 
@@ -122,8 +126,8 @@ tables_tell (const struct piece *p, bool *ret_set)
     *ret_set = false;
     return table_of (p->d->a, p->guest_off) == b;
   }
-  /* Zeros, where B reads from its backing file, if it has one. */
-  *ret_set = p->d->image->info.has_backing_file;
+  /* A reads as zeros there, and B from its backing file if it has one. */
+  *ret_set = p->backed;
   return b == 0;
 }
 
@@ -192,8 +196,7 @@ compare_one (struct piece *p, const uint64_t *raw_a, const uint64_t *raw_b,
   if ((p->inside && decode (p, d->a, raw_a, &a, err) == -1) ||
       decode (p, d->b, raw_b, &b, err) == -1)
     return -1;
-  return !add_cluster (p, compare (&a, &b, d->image->info.has_backing_file),
-                       runs);
+  return !add_cluster (p, compare (&a, &b, p->backed), runs);
 }
 
 /* As far as one slice of a table goes. */

@@ -98,6 +98,11 @@ decode_luks (const struct ext *e, struct q2_header *h,
                     "multiple of the cluster size", load_be64 (e->data));
   h->luks_offset = load_be64 (e->data);
   h->luks_bytes = load_be64 (e->data + 8);
+  if (h->luks_bytes > Q2_MAX_LUKS_BYTES ||
+      h->luks_offset > INT64_MAX - h->luks_bytes)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
+                    "the encryption header cannot have %" PRIu64 " bytes at "
+                    "offset 0x%" PRIx64, h->luks_bytes, h->luks_offset);
   return 0;
 }
 

@@ -23,6 +23,11 @@
 #define Q2_AUTOCLEAR_BITMAPS      (UINT64_C (1) << 0)
 #define Q2_AUTOCLEAR_DATA_RAW     (UINT64_C (1) << 1)
 
+/* Of the encryption header with all that is behind it: more than the largest
+ * keys in eight slots take.
+ */
+#define Q2_MAX_LUKS_BYTES (UINT64_C (16) << 20)
+
 enum q2_crypt { Q2_CRYPT_NONE, Q2_CRYPT_AES, Q2_CRYPT_LUKS };
 
 /* A name stored in the header area: bytes [offset, offset+len) of the

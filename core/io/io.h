@@ -140,8 +140,9 @@ extern void q2_io_trim (const struct q2_io *io, uint64_t count,
 extern void q2_io_punch (const struct q2_io *io, uint64_t count,
                          uint64_t host_off) __attribute__ ((__nonnull__));
 
-/* Make durable what was written before. */
-extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
+/* Make durable what was written before; 'file' is what to call it. */
+extern int q2_io_flush (const struct q2_io *io, const char *file,
+                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Make the file at least that large; nothing to do if it is. */

@@ -311,7 +311,8 @@ q2_io_punch (const struct q2_io *io, uint64_t count, uint64_t host_off)
 }
 
 int
-q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
+q2_io_flush (const struct q2_io *io, const char *file,
+             struct qcow2_error *err)
 {
   const int r = io->host->ops->flush (io->host->opaque);
 
@@ -323,5 +324,5 @@ q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
   if (io->shared)
     io->shared->flush_failed = true;
   return q2_fail_io (err, r, QCOW2_NO_OFFSET,
-                     "flushing the image file failed: %s", strerror (r));
+                     "flushing %s failed: %s", file, strerror (r));
 }

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -156,6 +157,7 @@ q2_overlap_add (struct q2_overlap *o, uint64_t host_off, uint64_t len,
 
   if (len == 0)
     return 0;
+  assert (len <= UINT64_MAX - host_off);
   pthread_rwlock_wrlock (&o->lock);
   for (uint64_t c = host_off >> o->cluster_bits;
        r == 0 && c < end_of (o, host_off, len); ++c)

@@ -32,16 +32,16 @@ choose_size (struct rng *rng, unsigned cluster_bits, bool small)
 
 /* What qemu-img can make. */
 static void
-choose_options (struct choice *c, struct rng *rng, bool v2, unsigned order)
+choose_options (struct recipe *r, char *options, size_t len, struct rng *rng,
+                bool v2, unsigned order)
 {
-  struct recipe *const r = &c->w.recipe;
   const bool extended = r->cluster_bits >= 14 && !v2 && one_in (rng, 3);
   const bool lazy = !v2 && one_in (rng, 8);
   const bool prealloc = r->fill_percent == 0 && one_in (rng, 2);
   const bool zstd = !v2 && one_in (rng, 4) && qcow2_has_zstd ();
   int n;
 
-  n = snprintf (c->options, sizeof c->options,
+  n = snprintf (options, len,
                 "compat=%s,cluster_size=%" PRIu64 "%s%s%s%s",
                 v2 ? "0.10" : "1.1", UINT64_C (1) << r->cluster_bits,
                 extended ? ",extended_l2=on" : "",
@@ -49,9 +49,9 @@ choose_options (struct choice *c, struct rng *rng, bool v2, unsigned order)
                 prealloc ? ",preallocation=metadata" : "",
                 zstd ? ",compression_type=zstd" : "");
   if (!v2)
-    snprintf (c->options + n, sizeof c->options - (size_t) n,
-              ",refcount_bits=%u", 1u << order);
-  r->options = c->options;
+    snprintf (options + n, len - (size_t) n, ",refcount_bits=%u",
+              1u << order);
+  r->options = options;
 }
 
 static void
@@ -74,7 +74,75 @@ choose_image (struct choice *c, struct rng *rng, bool small)
   r->bitmap = !v2 && one_in (rng, 8);
   r->autoclear = !v2 && one_in (rng, 8);
   r->zero_percent = !v2 && one_in (rng, 6) ? 5 : 0;
-  choose_options (c, rng, v2, order);
+  choose_options (r, c->options, sizeof c->options, rng, v2, order);
+}
+
+/* ---- More than one file -------------------------------------------------- */
+
+static enum qcow2_encryption
+choose_encryption (struct rng *rng, unsigned n)
+{
+  if (!one_in (rng, n))
+    return QCOW2_ENCRYPTION_NONE;
+  return one_in (rng, 2) ? QCOW2_ENCRYPTION_LUKS : QCOW2_ENCRYPTION_AES;
+}
+
+/* Under a disk of that size: anything from nothing to twice as much. */
+static void
+choose_backing (struct recipe *r, char *options, size_t len, struct rng *rng,
+                uint64_t above)
+{
+  const bool v2 = one_in (rng, 4);
+
+  r->disk_size = rng_below (rng, 2 * above / 512 + 1) * 512;
+  r->fill_percent = 30 + (unsigned) rng_below (rng, 71);
+  r->cluster_bits = 9 + (unsigned) rng_below (rng, 8);
+  r->raw = one_in (rng, 3);
+  if (r->raw)
+    return;
+  r->compressed = one_in (rng, 3) && qcow2_has_zlib ();
+  if (!r->compressed && qcow2_has_nettle ())
+    r->encryption = choose_encryption (rng, 4);
+  r->zero_percent = !v2 && one_in (rng, 4) ? 5 : 0;
+  choose_options (r, options, len, rng, v2, v2 ? 4 : 3);
+}
+
+static void
+choose_chain (struct choice *c, struct rng *rng)
+{
+  struct recipe *above = &c->w.recipe;
+
+  for (unsigned i = 0; i < CHOICE_LAYERS && !above->raw; ++i) {
+    struct recipe *const r = &c->below[i];
+
+    if (i > 0 && one_in (rng, 2))
+      return;
+    choose_backing (r, c->below_options[i], sizeof c->below_options[i], rng,
+                    c->w.recipe.disk_size);
+    above->below = r;
+    above = r;
+  }
+}
+
+/* What cannot be made is left as it was. */
+static void
+choose_files (struct choice *c, struct rng *rng)
+{
+  struct recipe *const r = &c->w.recipe;
+  struct recipe before = *r;
+
+  if (qcow2_has_nettle ())
+    r->encryption = choose_encryption (rng, 3);
+  if (!recipe_is_possible (r))
+    *r = before;
+  before = *r;
+  r->data_file = one_in (rng, 4);
+  r->data_raw = r->data_file && one_in (rng, 2);
+  r->data_short = one_in (rng, 2);
+  if (!recipe_is_possible (r))
+    *r = before;
+  if (!r->data_raw && one_in (rng, 2))
+    choose_chain (c, rng);
 }
 
 static void
@@ -91,6 +159,8 @@ choose_host (struct choice *c, struct rng *rng, bool small)
   h->capacity = h->grows ? UINT64_C (128) << 20 :
     c->w.recipe.disk_size * room[rng_below (rng, 4)] / 10 +
     (UINT64_C (4) << (small ? 17 : 20)) / (1 + rng_below (rng, 8));
+  if (!h->grows && c->w.recipe.encryption == QCOW2_ENCRYPTION_LUKS)
+    h->capacity += UINT64_C (2) << 20;
   if (h->grows && small)
     h->capacity = 4 * c->w.recipe.disk_size + (UINT64_C (4) << 20);
   h->max_block = one_in (rng, 4) ? 65536 : 0;
@@ -126,6 +196,27 @@ choose_requests (struct choice *c, struct rng *rng)
     w->max_sectors = 1 + (unsigned) rng_below (rng, 40);
 }
 
+/* ---- The whole ----------------------------------------------------------- */
+
+static void
+name_files (struct choice *c)
+{
+  static const char *const encryptions[] = { "", ",aes", ",luks" };
+  const struct recipe *r = &c->w.recipe;
+  size_t n = strlen (c->name);
+
+  n += (size_t) snprintf (c->name + n, sizeof c->name - n, "%s%s",
+                          encryptions[r->encryption],
+                          r->data_raw ? ",data-raw" :
+                          r->data_file ? ",data" : "");
+  while ((r = r->below) != NULL && n < sizeof c->name)
+    n += (size_t) snprintf (c->name + n, sizeof c->name - n,
+                            " over %s,size=%" PRIu64 "%s%s",
+                            r->raw ? "raw" : r->options, r->disk_size,
+                            r->compressed ? ",compressed" : "",
+                            encryptions[r->encryption]);
+}
+
 void
 choose (struct choice *c, struct rng *rng, bool small)
 {
@@ -133,6 +224,8 @@ choose (struct choice *c, struct rng *rng, bool small)
 
   memset (c, 0, sizeof *c);
   choose_image (c, rng, small);
+  if (one_in (rng, 2))
+    choose_files (c, rng);
   choose_host (c, rng, small);
   choose_requests (c, rng);
   snprintf (c->name, sizeof c->name, "%s,size=%" PRIu64 ",fill=%u%s,"
@@ -146,5 +239,6 @@ choose (struct choice *c, struct rng *rng, bool small)
             w->host.grows ? "grows" : "capacity", w->host.capacity,
             w->host.min_block, (unsigned) w->cache_size,
             w->host.flaky ? ",flaky" : "");
+  name_files (c);
   c->w.name = c->name;
 }

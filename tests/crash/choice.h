@@ -6,13 +6,18 @@
 
 #include "guest.h"
 
+#define CHOICE_LAYERS 3
+
 struct choice {
   struct workload w;            /* points to what follows */
-  char options[200], name[480];
+  char options[200], name[800];
+  struct recipe below[CHOICE_LAYERS];   /* the uppermost first */
+  char below_options[CHOICE_LAYERS][200];
 };
 
-/* Any version, cluster size, refcount width ..., any host; 'small': for a
- * crash test, which looks at all of the image again and again.
+/* Any version, cluster size, refcount width, encryption ..., any host, with
+ * backing files and a data file or without; 'small': for a crash test, which
+ * looks at all of the image again and again.  The struct must stay where it is.
  */
 extern void choose (struct choice *c, struct rng *rng, bool small);
 

@@ -338,16 +338,31 @@ guest_init_data (struct host *h, const struct workload *w, const void *data,
 }
 
 static void
+note_initial (struct guest *g, uint64_t sector, uint32_t id)
+{
+  REQUIRE (id != TAG_FOREIGN);
+  ledger_initial (&g->ledger, sector, id);
+  if (id >= g->ledger.next_id)
+    g->ledger.next_id = id + 1;
+}
+
+static void
 init_ledger (struct guest *g, const unsigned char *disk, uint64_t nr_sectors)
 {
   ledger_init (&g->ledger, nr_sectors);
   for (uint64_t i = 0; i < nr_sectors; ++i) {
     const uint32_t id = tag_read (disk + i * SECTOR, i);
 
-    REQUIRE (id != TAG_FOREIGN);
-    ledger_initial (&g->ledger, i, id);
-    if (id >= g->ledger.next_id)
-      g->ledger.next_id = id + 1;
+    note_initial (g, i, id);
+    /* After a crash there may be a write whose entry, which comes later, says
+     * that there are zeros.
+     */
+    if (g->w->recipe.data_raw) {
+      const uint32_t raw = tag_read (g->data.bytes + i * SECTOR, i);
+
+      if (raw != id && CHECK_EQ (id, TAG_ZERO))
+        note_initial (g, i, raw);
+    }
   }
 }
 

@@ -84,6 +84,14 @@ ledger_initial (struct ledger *l, uint64_t sector, uint32_t id)
   pthread_mutex_unlock (&l->lock);
 }
 
+bool
+ledger_is_open (const struct ledger *l, uint64_t sector)
+{
+  const struct sector_ops *const s = &l->sectors[sector];
+
+  return s->nr > 1 && l->ops[s->op[s->nr - 1]].end == 1;
+}
+
 uint32_t
 ledger_first (const struct ledger *l, uint64_t sector)
 {

@@ -44,8 +44,15 @@ struct ledger {
 extern void ledger_init (struct ledger *l, uint64_t nr_sectors);
 extern void ledger_free (struct ledger *l);
 
-/* Before the guest begins: what the sector holds. */
+/* Before the guest begins: what the sector holds; any of these, if it is
+ * called again.
+ */
 extern void ledger_initial (struct ledger *l, uint64_t sector, uint32_t id);
+
+/* Has the guest never been asked to change the sector, which may hold any of
+ * several?
+ */
+extern bool ledger_is_open (const struct ledger *l, uint64_t sector);
 
 extern uint32_t ledger_first (const struct ledger *l, uint64_t sector);
 

@@ -5,6 +5,8 @@ CRASH_TESTS = \
 	crash/test-crash \
 	crash/test-fsck \
 	crash/test-planted \
+	unit/test-view-history \
+	unit/test-view-writes \
 	unit/test-write-disasters \
 	unit/test-write-faults \
 	unit/test-write-hostile \
@@ -67,6 +69,16 @@ crash_test_fsck_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_test_fsck_CFLAGS = $(UNIT_CFLAGS)
 crash_test_fsck_LDFLAGS = $(JITTER_WRAP)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_view_history_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_view_history_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_history_LDFLAGS = $(JITTER_WRAP)
+unit_test_view_history_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_view_writes_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_view_writes_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_writes_LDFLAGS = $(JITTER_WRAP)
+unit_test_view_writes_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_disasters_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_disasters_CFLAGS = $(UNIT_CFLAGS)

@@ -8,6 +8,10 @@
  *           files first.  An overlay is converted as if there were nothing
  *           below it and then told so: what is zeros in the part of the disk
  *           that it has itself becomes unallocated.
+ *
+ *           QEMU takes a second to make a LUKS header, in which it finds out
+ *           how slow it has to be made.  So one is made, and is moved to each
+ *           image that needs one: all have the same key.
  */
 #include "config.h"
 
@@ -83,20 +87,116 @@ make_zero_clusters (struct making *m)
     }
 }
 
-/* ---- Files ------------------------------------------------------------- */
+/* ---- LUKS -------------------------------------------------------------- */
+
+#define EXT_LUKS 0x0537be77u
+#define EXT_FEATURE_NAMES 0x6803f857u
+
+static uint64_t
+get (const unsigned char *p, unsigned len)
+{
+  uint64_t v = 0;
+
+  for (unsigned i = 0; i < len; ++i)
+    v = v << 8 | p[i];
+  return v;
+}
 
 static void
-add_encryption (char *buf, size_t len, const struct recipe *r)
+put (unsigned char *p, uint64_t v, unsigned len)
 {
-  const size_t n = strlen (buf);
-
-  if (r->encryption == QCOW2_ENCRYPTION_LUKS)
-    snprintf (buf + n, len - n, ",encrypt.format=luks,encrypt.iter-time=1,"
-              "encrypt.key-secret=" QEMU_SECRET);
-  else if (r->encryption == QCOW2_ENCRYPTION_AES)
-    snprintf (buf + n, len - n,
-              ",encrypt.format=aes,encrypt.key-secret=" QEMU_SECRET);
+  for (unsigned i = 0; i < len; ++i)
+    p[i] = (unsigned char) (v >> 8 * (len - 1 - i));
 }
+
+/* The header extensions begin here. */
+static uint64_t
+extensions (const unsigned char *bytes)
+{
+  return get (bytes + 4, 4) == 2 ? 72 : get (bytes + 100, 4);
+}
+
+/* Made once, never freed. */
+static const unsigned char *
+luks_header (uint64_t *ret_len)
+{
+  static unsigned char *header;
+  static uint64_t len;
+  unsigned char *bytes;
+  uint64_t size, at;
+
+  *ret_len = len;
+  if (header != NULL)
+    return header;
+  qemu_insist ("qemu-img create -q -f qcow2 " QEMU_OBJECT " -o "
+               "encrypt.format=luks,encrypt.iter-time=1,encrypt.key-secret="
+               QEMU_SECRET " luks.qcow2 64k");
+  bytes = qemu_load ("luks.qcow2", &size);
+  for (at = extensions (bytes); get (bytes + at, 4) != EXT_LUKS;
+       at += 8 + ((get (bytes + at + 4, 4) + 7) & ~UINT64_C (7)))
+    REQUIRE (get (bytes + at, 4) != 0);
+  *ret_len = len = get (bytes + at + 16, 8);
+  header = malloc (len);
+  REQUIRE (header != NULL && get (bytes + at + 8, 8) + len <= size);
+  memcpy (header, bytes + get (bytes + at + 8, 8), len);
+  free (bytes);
+  return header;
+}
+
+/* One more extension; the names of features, for which there may be no room
+ * then, are dropped.
+ */
+static void
+name_luks_header (unsigned char *bytes, uint64_t offset, uint64_t len)
+{
+  const uint64_t start = extensions (bytes);
+  unsigned char old[512], *const first = bytes + start;
+  uint64_t used = 24, at = 0;
+
+  memcpy (old, first, sizeof old - start);
+  memset (first, 0, sizeof old - start);
+  put (first, EXT_LUKS, 4);
+  put (first + 4, 16, 4);
+  put (first + 8, offset, 8);
+  put (first + 16, len, 8);
+  while (start + at + 8 <= sizeof old && get (old + at, 4) != 0) {
+    const uint64_t n = 8 + ((get (old + at + 4, 4) + 7) & ~UINT64_C (7));
+
+    REQUIRE (start + at + n <= sizeof old);
+    if (get (old + at, 4) != EXT_FEATURE_NAMES) {
+      memcpy (first + used, old + at, n);
+      used += n;
+    }
+    at += n;
+  }
+  put (bytes + 32, 2, 4);
+}
+
+/* An image that has no data yet. */
+static void
+encrypt (const char *name)
+{
+  char image[QEMU_IMAGE];
+  uint64_t len, size, cluster, offset;
+  const unsigned char *const header = luks_header (&len);
+  unsigned char *bytes = qemu_load (name, &size);
+
+  cluster = UINT64_C (1) << get (bytes + 20, 4);
+  offset = (size + cluster - 1) / cluster * cluster;
+  bytes = realloc (bytes, offset + len + cluster);
+  REQUIRE (bytes != NULL);
+  memset (bytes + size, 0, offset + len + cluster - size);
+  memcpy (bytes + offset, header, len);
+  name_luks_header (bytes, offset, len);
+  qemu_save (name, bytes, (offset + len + cluster - 1) / cluster * cluster);
+  free (bytes);
+  /* It counts the header's clusters. */
+  qemu_run (0, "qemu-img check -q -r all %s",
+            qemu_image (image, sizeof image, name,
+                        ",encrypt.key-secret=" QEMU_SECRET, NULL));
+}
+
+/* ---- Files ------------------------------------------------------------- */
 
 static void
 add_data_file (char *buf, size_t len, const struct making *m)
@@ -112,20 +212,56 @@ static void
 make_file (struct making *m, const unsigned char *own)
 {
   const struct recipe *const r = m->r;
+  const bool luks = r->encryption == QCOW2_ENCRYPTION_LUKS;
   char options[512];
 
-  snprintf (options, sizeof options, "%s", r->options);
-  add_encryption (options, sizeof options, r);
+  snprintf (options, sizeof options, "%s%s", r->options,
+            r->encryption == QCOW2_ENCRYPTION_AES ?
+            ",encrypt.format=aes,encrypt.key-secret=" QEMU_SECRET : "");
   add_data_file (options, sizeof options, m);
-  if (r->fill_percent == 0) {
-    qemu_insist ("qemu-img create -q -f qcow2 " QEMU_OBJECT " -o '%s' %s %"
-                 PRIu64, options, m->name, r->disk_size);
-    return;
+  if (r->fill_percent > 0)
+    qemu_save ("made.raw", own, r->disk_size);
+  if (r->fill_percent == 0 || luks)
+    qemu_run (0, "qemu-img create -q -f qcow2 " QEMU_OBJECT " -o '%s' %s %"
+              PRIu64, options, m->name, r->disk_size);
+  if (luks)
+    encrypt (m->name);
+  if (r->fill_percent > 0 && luks)
+    qemu_run (0, "qemu-img convert -n --target-is-zero -S 512 -f raw "
+              QEMU_OBJECT " --target-image-opts made.raw driver=qcow2,"
+              "file.filename=%s,encrypt.key-secret=" QEMU_SECRET, m->name);
+  else if (r->fill_percent > 0)
+    qemu_run (0, "qemu-img convert -S 512 %s -f raw -O qcow2 " QEMU_OBJECT
+              " -o '%s' made.raw %s", r->compressed ? "-c" : "", options,
+              m->name);
+}
+
+/* What QEMU has to be told about the layers, from the top. */
+static void
+describe (const struct recipe *r, char *buf, size_t len)
+{
+  char prefix[16 * LAYERS_MAX] = "";
+  size_t n = 0;
+
+  buf[0] = '\0';
+  for (; r != NULL; r = r->below) {
+    if (r->encryption != QCOW2_ENCRYPTION_NONE)
+      n += (size_t) snprintf (buf + n, len - n, ",%sencrypt.key-secret="
+                              QEMU_SECRET, prefix);
+    strcat (prefix, "backing.");
   }
-  qemu_save ("made.raw", own, r->disk_size);
-  qemu_insist ("qemu-img convert -S 512 %s -f raw -O qcow2 " QEMU_OBJECT
-               " -o '%s' made.raw %s", r->compressed ? "-c" : "", options,
-               m->name);
+  REQUIRE (n < len);
+}
+
+/* Without what is below it. */
+static const char *
+alone (const struct making *m, char *buf, size_t len)
+{
+  const struct recipe r = { .encryption = m->r->encryption };
+  char options[256];
+
+  describe (&r, options, sizeof options);
+  return qemu_image (buf, len, m->name, options, NULL);
 }
 
 /* It lies behind the disk in the L1 table, and stays there. */
@@ -139,12 +275,15 @@ save_vm_state (const struct making *m)
 static void
 take_snapshots (const struct making *m)
 {
+  char image[QEMU_IMAGE];
+
   if (m->r->vm_state)
     save_vm_state (m);
   for (unsigned i = 0; i < m->r->snapshots; ++i)
     qemu_run (0, "qemu-img snapshot -c s%u %s", i, m->image);
   if (m->r->bitmap)
-    qemu_run (0, "qemu-img bitmap --add -g 4096 %s b0", m->image);
+    qemu_run (0, "qemu-img bitmap --add -g 4096 %s b0",
+              alone (m, image, sizeof image));
 }
 
 static void
@@ -183,23 +322,6 @@ load_data (struct recipe_image *image, const struct making *m)
 
 /* ---- Layers ------------------------------------------------------------ */
 
-/* What QEMU has to be told about the layers, from the top. */
-static void
-describe (const struct recipe *r, char *buf, size_t len)
-{
-  char prefix[16 * LAYERS_MAX] = "";
-  size_t n = 0;
-
-  buf[0] = '\0';
-  for (; r != NULL; r = r->below) {
-    if (r->encryption != QCOW2_ENCRYPTION_NONE)
-      n += (size_t) snprintf (buf + n, len - n, ",%sencrypt.key-secret="
-                              QEMU_SECRET, prefix);
-    strcat (prefix, "backing.");
-  }
-  REQUIRE (n < len);
-}
-
 static unsigned char *make_layer (struct recipe_image *image,
                                   struct making *m);
 
@@ -225,6 +347,17 @@ make_below (struct recipe_image *image, struct making *m)
   layers_add (&image->layers, b.name, below->raw, bytes, size);
 }
 
+static void
+put_on_top (const struct making *m)
+{
+  char image[QEMU_IMAGE];
+
+  if (m->r->below != NULL)
+    qemu_run (0, "qemu-img rebase -u -b %s -F %s %s", m->below,
+              m->r->below->raw ? "raw" : "qcow2",
+              alone (m, image, sizeof image));
+}
+
 /* Returns the disk; the file is in the folder. */
 static unsigned char *
 make_layer (struct recipe_image *image, struct making *m)
@@ -236,8 +369,6 @@ make_layer (struct recipe_image *image, struct making *m)
   m->disk = new_disk (r);
   if (r->below != NULL)
     make_below (image, m);
-  describe (r, options, sizeof options);
-  qemu_image (m->image, sizeof m->image, m->name, options, NULL);
   if (has_option (r, "preallocation") && !has_option (r, "extended_l2"))
     memset (m->disk, 0, r->disk_size);
   own = fill (m);
@@ -245,11 +376,11 @@ make_layer (struct recipe_image *image, struct making *m)
     qemu_save (m->name, own, r->disk_size);
   else {
     make_file (m, own);
-    if (r->below != NULL)
-      qemu_run (0, "qemu-img rebase -u -b %s -F %s %s", m->below,
-                r->below->raw ? "raw" : "qcow2", m->image);
+    put_on_top (m);
   }
   free (own);
+  describe (r, options, sizeof options);
+  qemu_image (m->image, sizeof m->image, m->name, options, NULL);
   return m->disk;
 }
 

@@ -49,6 +49,17 @@ is_wanted (const char *name, int argc, char *argv[])
   return false;
 }
 
+/* Each opening of such an image costs some milliseconds. */
+static bool
+is_expensive (const struct workload *w)
+{
+  const struct recipe *r = &w->recipe;
+
+  while (r != NULL && r->encryption != QCOW2_ENCRYPTION_LUKS)
+    r = r->below;
+  return r != NULL;
+}
+
 static void
 run (const struct campaign *options, const struct workload *w,
      unsigned long *ret_states)
@@ -56,6 +67,10 @@ run (const struct campaign *options, const struct workload *w,
   struct campaign c = *options;
   const double start = seconds ();
 
+  if (is_expensive (w)) {
+    c.requests_percent = c.requests_percent / 2 + 1;
+    c.subsets = c.subsets / 2 + 1;
+  }
   campaign_run (&c, w);
   printf ("%-35s seed %-6" PRIu64 " %7lu states %7lu looks %7.2f s%s\n",
           w->name, c.seed, c.states, c.looks, seconds () - start,
@@ -64,27 +79,14 @@ run (const struct campaign *options, const struct workload *w,
   *ret_states += c.states;
 }
 
-/* LUKS makes each state cost some milliseconds of key derivation. */
-static bool
-is_expensive (const struct workload *w)
-{
-  return w->recipe.encryption == QCOW2_ENCRYPTION_LUKS;
-}
-
 static void
 run_variant (const struct campaign *options, const struct workload *w,
              size_t which, unsigned long *ret_states)
 {
-  struct campaign c = *options;
   struct variant v;
 
-  if (!variant_make (&v, w, which))
-    return;
-  if (is_expensive (&v.w)) {
-    c.requests_percent = c.requests_percent / 2 + 1;
-    c.subsets = c.subsets / 2 + 1;
-  }
-  run (&c, &v.w, ret_states);
+  if (variant_make (&v, w, which))
+    run (options, &v.w, ret_states);
 }
 
 /* The one of that name, all, or one that is another with each seed. */

@@ -15,6 +15,7 @@
 #include "campaign.h"
 #include "qemu.h"
 #include "unit.h"
+#include "variants.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,23 +32,35 @@ static const struct plant {
   int nr;
   const char *name;
   const char *workloads[4];     /* where to look, NULL: no more */
+  const char *variant;          /* of each of these; NULL: as they are */
 } plants[] = {
   { 0, "no bug",
-    { "storm-4k", "tiny-64-bit", "threads-4k", "snapshot-4k" } },
+    { "storm-4k", "tiny-64-bit", "threads-4k", "snapshot-4k" }, NULL },
   { Q2_PLANT_SKIP_FLUSH_2A, "no flush after step 2a",
-    { "storm-4k", "random-4k" } },
+    { "storm-4k", "random-4k" }, NULL },
   { Q2_PLANT_SKIP_FLUSH_2B, "no flush after step 2b",
-    { "tiny-64-bit", "refcount-table" } },
+    { "tiny-64-bit", "refcount-table" }, NULL },
   { Q2_PLANT_EARLY_RELEASE, "space is released before step 3 is flushed",
-    { "storm-4k", "fixed-tight" } },
+    { "storm-4k", "fixed-tight" }, NULL },
   { Q2_PLANT_EARLY_L1, "L1 entries are written in step 2a",
-    { "tiny-64-bit", "snapshot-512" } },
+    { "tiny-64-bit", "snapshot-512" }, NULL },
   { Q2_PLANT_REUSE, "space is used again before the commit",
-    { "storm-4k", "fixed-tight" } },
+    { "storm-4k", "fixed-tight" }, NULL },
   { Q2_PLANT_RELEASE_GATHERING, "a commit releases what the next one lets go",
-    { "threads-4k", "threads-tight", "threads-hot" } },
+    { "threads-4k", "threads-tight", "threads-hot" }, NULL },
   { Q2_PLANT_JOIN_RUNNING, "a flush joins the commit that is running",
-    { "threads-4k", "threads-hot", "threads-growth" } },
+    { "threads-4k", "threads-hot", "threads-growth" }, NULL },
+  { 0, "no bug, and a data file", { "storm-4k", "random-4k" }, "data" },
+  { Q2_PLANT_SKIP_DATA_FLUSH, "the data file is not flushed in step 2a",
+    { "storm-4k", "random-4k" }, "data" },
+  { Q2_PLANT_SKIP_DATA_FLUSH, "nor is a raw one",
+    { "storm-4k", "random-4k" }, "data-raw" },
+  { Q2_PLANT_TRIM_DATA, "a data file is trimmed before its entries are gone",
+    { "storm-4k", "random-4k" }, "data" },
+  { Q2_PLANT_FORGET_BELOW, "zeros come with a write, not what is below",
+    { "random-4k", "storm-4k" }, "image" },
+  { Q2_PLANT_ZEROS_ARE_ZEROS, "zeros in the file are zeros, if encrypted",
+    { "random-4k", "sequential-4k" }, "aes" },
 };
 
 #define NR_PLANTS (sizeof plants / sizeof plants[0])
@@ -59,6 +72,23 @@ find (const char *name)
     if (strcmp (campaign_workloads[i].name, name) == 0)
       return &campaign_workloads[i];
   abort ();
+}
+
+static void
+run_one (struct campaign *c, const struct plant *plant,
+         const struct workload *w)
+{
+  static struct variant v;
+  size_t i = 0;
+
+  if (plant->variant == NULL) {
+    campaign_run (c, w);
+    return;
+  }
+  while (strcmp (variant_names[i], plant->variant) != 0)
+    ++i;
+  if (CHECK (variant_make (&v, w, i) || !qcow2_has_nettle ()))
+    campaign_run (c, &v.w);
 }
 
 /* Run the campaigns until one finds something. */
@@ -74,7 +104,7 @@ hunt (const struct plant *plant, unsigned runs)
         .quiet = true,
       };
 
-      campaign_run (&c, find (plant->workloads[i]));
+      run_one (&c, plant, find (plant->workloads[i]));
       if (c.failures > 0) {
         printf ("%s: found after %u runs, %lu states: %s\n", plant->name,
                 run + 1, c.states, c.first);

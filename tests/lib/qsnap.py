@@ -105,14 +105,13 @@ class Snapshots:
             count = ceil_div(max([ceil_div(state.size, self.unit)]
                                  + [i + 1 for i in state.clusters]),
                              per_table)
-            for number in range(count):
+            state.tables = [None] * count
+            used = {index // per_table for index in state.clusters}
+            for number in used:
                 table = tuple(hosts[state.clusters.get(index, 0)]
                               for index in range(number * per_table,
                                                  (number + 1) * per_table))
-                if not any(table):
-                    state.tables.append(None)
-                    continue
-                state.tables.append(table)
+                state.tables[number] = table
                 if table not in tables:
                     tables[table] = self._place(b"")
                 self._use(tables[table])

@@ -71,3 +71,9 @@ says ()
         fail "no message like '$regex': $(grep error: "$log")"
     stop_nbdkit says
 }
+
+# connect_client: to $uri, until finish_client.
+connect_client ()
+{
+    start_client "touch:$tmp/connected"
+}

@@ -8,12 +8,20 @@ nbd_tests = \
 	nbd/test-cache.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
+	nbd/test-exports-apply.sh \
 	nbd/test-exports-device.sh \
 	nbd/test-exports-dir.sh \
 	nbd/test-exports-ignored.sh \
 	nbd/test-exports-links.sh \
+	nbd/test-exports-list.sh \
+	nbd/test-exports-many.sh \
+	nbd/test-exports-names.sh \
+	nbd/test-exports-orders.sh \
 	nbd/test-exports-replaced.sh \
 	nbd/test-exports-unknown.sh \
+	nbd/test-exports-views.sh \
+	nbd/test-exports-vmstate.sh \
+	nbd/test-exports-writing.sh \
 	nbd/test-extents.sh \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
@@ -81,6 +89,7 @@ nbd_tests = \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
 	nbd/test-write-kill.sh \
+	nbd/test-write-layers.sh \
 	nbd/test-write-locks.sh \
 	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
@@ -98,6 +107,7 @@ LONG_TESTS += \
 	nbd/test-write-fio-long.sh \
 	nbd/test-write-fs-long.sh \
 	nbd/test-write-kill-long.sh \
+	nbd/test-write-layers-long.sh \
 	nbd/test-write-model-long.sh \
 	nbd/test-remote-rbd-long.sh \
 	$(NULL)
@@ -105,9 +115,12 @@ LONG_TESTS += \
 EXTRA_DIST += \
 	$(nbd_tests) \
 	nbd/damage_check.py \
+	nbd/exports.sh \
+	nbd/exports_client.py \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
+	nbd/layered.sh \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
 	nbd/nbdtool.py \
@@ -129,3 +142,6 @@ EXTRA_DIST += \
 
 # What test-real-disk.sh keeps.
 DISTCLEANFILES += real-disk/*
+
+# Encrypted images that lib/luks.py keeps.
+DISTCLEANFILES += luks/*

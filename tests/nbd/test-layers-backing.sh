@@ -27,7 +27,8 @@ ln -s deep/other away/link
 serves file top.qcow2 qcow2-backing=away/link qcow2-backing=away/content
 
 echo "a daemon has another current folder"
-(cd away && "$NBDKIT" -P "$tmp/daemon.pid" -U "$tmp/daemon.sock" \
+set_nbdkit_command
+(cd away && "${nbdkit_command[@]}" -P "$tmp/daemon.pid" -U "$tmp/daemon.sock" \
      --filter="$filter" file ../top.qcow2 qcow2-backing=deep/other \
      qcow2-backing=content)
 for ((i = 0; i < patience * 20; i++)); do

@@ -77,7 +77,7 @@ echo "an image that cannot be written leaves the data file to others"
 cp disk.qcow2 corrupt.qcow2
 printf '\6' | dd of=corrupt.qcow2 bs=1 seek=79 conv=notrunc status=none
 start_nbdkit -v --filter="$filter" file corrupt.qcow2 qcow2-follow=.
-start_client
+connect_client
 qemu-io -r -f raw -c 'read -q 0 4k' disk.data || fail "it is locked"
 check_read_only
 finish_client
@@ -88,7 +88,7 @@ echo "two images, one data file"
 cp disk.qcow2 twin.qcow2
 start_nbdkit -v --filter="$filter" file dir=. qcow2-follow=.
 uri=$(export_uri disk.qcow2)
-start_client
+connect_client
 for export in twin.qcow2 disk.data; do
     nbdtool fails "$(export_uri $export)" >/dev/null
 done
@@ -107,7 +107,7 @@ both twin.qcow2
 echo "both can be read"
 start_nbdkit -r -v --filter="$filter" file dir=. qcow2-follow=.
 uri=$(export_uri disk.qcow2)
-start_client
+connect_client
 nbdtool compare "$(export_uri twin.qcow2)" "$tmp/disk.raw" --reads 10
 [ "$(grep -c 'opened: version' "$log")" = 2 ] || fail "two images"
 [ "$(find "/proc/$pid/fd" -lname "$images/disk.data" | wc -l)" = 1 ] ||

@@ -54,7 +54,7 @@ stop_nbdkit
 echo "by parameters"
 args=()
 for ((i = 63; i >= 0; i--)); do
-    args+=(qcow2-backing=$i)
+    args+=("qcow2-backing=$i")
 done
 serves file 64 "${args[@]}"
 says "$too_many" file 65 qcow2-backing=64 "${args[@]}"

@@ -215,29 +215,3 @@ check_trace
 if grep -q openat2 "$tmp/trace"; then
     fail "a name was looked up"
 fi
-
-echo "chains that go round in a circle, from all sides at once"
-start_nbdkit --filter="$filter" file dir="$images" qcow2-follow="$images"
-timeout $((patience * 3)) "$PYTHON" - "$sock" <<'END'
-import sys
-import threading
-import nbd
-from nbdtool import connect
-
-def hammer(name: str) -> None:
-    for _ in range(60):
-        try:
-            connect(sys.argv[1], name)
-        except nbd.Error:
-            continue
-        raise SystemExit(f"{name} was served")
-
-threads = [threading.Thread(target=hammer, args=(name,))
-           for name in ("two-a", "two-b", "three-a", "three-b", "three-c",
-                        "to-three", "self", "data-below")]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-END
-stop_nbdkit

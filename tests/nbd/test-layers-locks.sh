@@ -49,7 +49,7 @@ for mode in '' -r; do
     echo "QEMU, while we have it open $mode"
     start_nbdkit $mode -v --filter="$filter" file top.qcow2 qcow2-follow=.
     writes twin.qcow2 qcow2 || fail "nobody is connected"
-    start_client
+    connect_client
     locked base.raw raw
     locked mid.qcow2 qcow2
     qemu-img convert -f qcow2 -O raw twin.qcow2 "$tmp/out.raw" ||
@@ -71,12 +71,12 @@ done
 
 echo "a data file that is written to, or read"
 start_nbdkit -v --filter="$filter" file disk.qcow2 qcow2-follow=.
-start_client
+connect_client
 locked disk.data raw
 finish_client
 stop_nbdkit
 start_nbdkit -r -v --filter="$filter" file disk.qcow2 qcow2-follow=.
-start_client
+connect_client
 locked disk.data raw
 qemu-io -r -f raw -c 'read -q 0 4k' disk.data || fail "QEMU cannot read"
 finish_client
@@ -102,14 +102,14 @@ for lock in on off; do
     start_nbdkit -v --filter="$filter" file dir=. qcow2-follow=. \
         qcow2-lock=$lock
     uri=$(export_uri top.qcow2)
-    start_client
+    connect_client
     nbdtool fails "$(export_uri mid.qcow2)" >/dev/null
     has_logged 'mid\.qcow2: cannot be opened for writing, because an image that is open in this server stands on it'
     nbdtool size "$(export_uri twin.qcow2)" >/dev/null ||
         fail "the base cannot be shared"
     finish_client
     uri=$(export_uri mid.qcow2)
-    start_client
+    connect_client
     nbdtool fails "$(export_uri top.qcow2)" >/dev/null
     has_logged 'top\.qcow2: .*mid\.qcow2 is open for writing in this server'
     finish_client

@@ -113,3 +113,44 @@ for handle in handles:
     handle.shutdown()
 END
 stop_nbdkit
+
+echo "chains that go round in a circle, from all sides at once, never end up waiting"
+link ()                 # NAME BACKING
+{
+    qemu-img create -q -f qcow2 "$1" 1M
+    set_names "$1" --backing "$2" --format qcow2
+}
+link self self
+link two-a two-b
+link two-b two-a
+link three-a three-b
+link three-b three-c
+link three-c three-a
+link to-three three-b
+start_nbdkit --filter="$filter" file dir="$images" qcow2-follow="$images"
+timeout $((patience * 3)) "$PYTHON" - "$sock" <<'END'
+import sys
+import threading
+import nbd
+from nbdtool import connect
+
+def hammer(name: str) -> None:
+    for _ in range(60):
+        try:
+            connect(sys.argv[1], name)
+        except nbd.Error:
+            continue
+        served.append(name)
+
+served: list = []
+threads = [threading.Thread(target=hammer, args=(name,))
+           for name in ("two-a", "two-b", "three-a", "three-b", "three-c",
+                        "to-three", "self")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not served, served
+END
+grep -q "already in use in the chain" "$log" || fail "another reason"
+stop_nbdkit

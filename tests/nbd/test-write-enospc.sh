@@ -3,22 +3,23 @@
 # No room: freed space is found again without a flush; where there is none,
 # the client gets ENOSPC, nothing is broken, and when there is room again, it
 # is used.
-# shellcheck source=writing.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/writing.sh"
+# shellcheck source=write_images.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/write_images.sh"
 
-image=$tmp/disk.qcow2
-raw=$tmp/disk.raw
+disk_size=$((60 * 1024 * 1024))
 
 # fixed SIZE [OPTIONS...]: a disk of 60M in an image that has SIZE.
 fixed ()
 {
+    alone
     new_image 60M "${@:2}"
     truncate -s "$1" "$image"
 }
 
 serve_fixed ()
 {
-    start_nbdkit --filter="$filter" file "$image" qcow2-grow=off
+    start_nbdkit --filter="$filter" file "$image" qcow2-grow=off \
+        "${parameters[@]}"
 }
 
 # at_once OPERATIONS...: each argument a client's operations.
@@ -79,9 +80,19 @@ truncate -s 60M "$image"
 serve_fixed
 rewritten compressed none
 
+# layered KIND OPTIONS: the same for one that does not stand alone.
+layered ()
+{
+    "make_$1" "$2"
+    truncate -s 32M "$image"
+}
+
 echo "full: trimmed, and written to again"
-for options in cluster_size=64k cluster_size=4k; do
-    fixed 32M -o "$options"
+for how in "fixed 32M -o cluster_size=64k" "fixed 32M -o cluster_size=4k" \
+        "layered over_short cluster_size=64k" "layered luks cluster_size=4k"
+do
+    echo "$how"
+    $how
     serve_fixed
     for i in 1 2 3; do
         # What a write that failed has done is not known: trim it.
@@ -93,15 +104,37 @@ for options in cluster_size=64k cluster_size=4k; do
     done
     stop_nbdkit
     check_image
+    check_layers
     # There is room again.
     truncate -s 100M "$image"
     serve_fixed
     writetool "$uri" --raw "$raw" w:0:60M:9
     stop_nbdkit
     check_image
+    check_layers
+done
+
+echo "a data file that has no room"
+for raw_data in data data_raw; do
+    "make_$raw_data" cluster_size=64k
+    truncate -s 30M "$data"
+    start_nbdkit -P lower file "$data"
+    start_nbdkit --filter="$filter" file "$image" qcow2-data-file="$uri"
+    writetool "$uri" --raw "$raw" w:0:20M:1 f "!ENOSPC:w:40M:8M:3" \
+        w:20M:10M:4 t:1M:8M "!ENOSPC:fua:w:31M:64k:5" w:4M:1M:6
+    nbdtool compare "$uri" "$raw" --reads 20
+    stop_nbdkit
+    stop_nbdkit lower
+    check_kept
+    # A local file grows.
+    serve_file
+    writetool "$uri" --raw "$raw" w:25M:35M:7
+    stop_nbdkit
+    check_kept
 done
 
 [ "$(id -u)" -eq 0 ] && [ -z "$instrumented" ] || exit 0
+alone
 mkdir "$tmp/small"
 mount -t tmpfs -o size=24M none "$tmp/small" 2>/dev/null || exit 0
 cleanup_fn umount -l "$tmp/small"

@@ -13,10 +13,11 @@ requires_filter error
 requires_plugin eval
 requires_plugin nbd
 : "${SEED:=1}" "${COUNT:=1}"
+uris=()
 
 model ()
 {
-    "$PYTHON" "$nbddir/write_model.py" "$raw" "$uri" \
+    "$PYTHON" "$nbddir/write_model.py" "$raw" "${uris[0]:-$uri}" \
         --cluster "$(qemu-img info -U --output=json "$image" |
             sed -n 's/.*"cluster-size": \([0-9]*\),*/\1/p')" "$@"
 }
@@ -25,25 +26,52 @@ model ()
 at_worst_leaks ()
 {
     local status=0
+    local -a opened
 
-    qemu-img check "$image" >"$tmp/check" 2>&1 || status=$?
+    in_qemu "$image"
+    qemu-img check "${opened[@]}" >"$tmp/check" 2>&1 || status=$?
     [ "$status" -eq 0 ] || [ "$status" -eq 3 ] ||
         fail "$*: qemu-img check: $status: $(tail "$tmp/check")"
-    qemu-img compare -q -f qcow2 -F raw "$image" "$raw" ||
+    qemu-img compare -q "${opened[@]}" "driver=raw,file.filename=$raw" ||
         fail "$*: it does not hold what was written"
+    check_layers
 }
 
 # errors KIND OPTIONS WHAT...: the parameters of the error filter.
 errors ()
 {
+    serve_errors ()
+    {
+        # Room for both, and something that stays.
+        make_room $((48 * 1024 * 1024))
+        start_nbdkit --filter="$filter" --filter=error file "$image" \
+            "${parameters[@]}" "$@"
+    }
+    with_errors "$@"
+}
+
+# errors_below KIND OPTIONS WHAT...: the same for errors of what the image
+# stands on, which is on an NBD server.
+errors_below ()
+{
+    serve_errors ()
+    {
+        if [ -n "$data" ]; then
+            serve_remote_data --filter=error "$@"
+        else
+            serve_remote --filter=error "$@"
+        fi
+    }
+    with_errors "$@"
+}
+
+with_errors ()
+{
     local what
 
     echo "$SEED: $*"
     "make_$1" "$2"
-    make_room $((48 * 1024 * 1024))
-    # Room for both, and something that stays.
-    start_nbdkit --filter="$filter" --filter=error file "$image" \
-        error-file="$tmp/on" "${@:3}"
+    serve_errors error-file="$tmp/on" "${@:3}"
     writetool "$uri" "touch:$tmp/client-ready" "wait:$tmp/client-go" &
     client=$!
     model --seed "$SEED" --operations 100
@@ -59,9 +87,9 @@ errors ()
     wait "$client"
     client=
     rm -f "$tmp"/client-*
-    stop_nbdkit
+    stop_all
     at_worst_leaks "$@"
-    start_nbdkit --filter="$filter" file "$image"
+    serve_file
     model --seed "$((SEED + 3))" --operations 100 || fail "$*: new server"
     stop_nbdkit
     at_worst_leaks "$@"
@@ -73,12 +101,22 @@ errors ()
 writes=(error-pwrite=EIO error-pwrite-rate=4%)
 zeroes=(error-zero=EIO error-zero-rate=20% error-trim=EIO error-trim-rate=20%)
 reads=(error-pread=EIO error-pread-rate=6%)
+# Of a base less and less is read.
+base_reads=(error-pread=EIO error-pread-rate=50%)
 for ((; COUNT > 0; COUNT--)); do
     errors empty cluster_size=64k "${writes[@]}"
     errors full cluster_size=4k "${writes[@]}" "${zeroes[@]}" "${reads[@]}"
     errors snapshots cluster_size=16k,extended_l2=on,lazy_refcounts=on \
         "${writes[@]}"
     errors half_compressed cluster_size=64k "${reads[@]}" "${zeroes[@]}"
+    errors over_compressed cluster_size=64k,extended_l2=on "${writes[@]}" \
+        "${zeroes[@]}"
+    errors luks cluster_size=4k "${writes[@]}" "${reads[@]}"
+    errors_below over_extended cluster_size=64k "${base_reads[@]}"
+    errors_below chain3 cluster_size=4k "${base_reads[@]}"
+    errors_below data cluster_size=64k "${writes[@]}" "${reads[@]}" \
+        "${zeroes[@]}"
+    errors_below data_raw cluster_size=64k "${writes[@]}" "${zeroes[@]}"
 done
 
 [ -z "$instrumented" ] || exit 0     # It would be preloaded into the scripts, too.

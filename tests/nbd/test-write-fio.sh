@@ -6,8 +6,8 @@
 # Environment
 #   SIZE=BYTES    how much each job writes
 #   SECONDS_MORE=N    then writes on for so long
-# shellcheck source=writing.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/writing.sh"
+# shellcheck source=write_images.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/write_images.sh"
 
 requires_program fio
 fio --enghelp 2>/dev/null | grep -qw nbd || skip "fio has no engine nbd"
@@ -15,14 +15,41 @@ skip_if_instrumented "it only takes longer"
 
 : "${SIZE:=6M}" "${SECONDS_MORE:=0}"
 
-# verified NAME IMAGE-OPTIONS: jobs on regions of their own, each over its own
+disk_size=$((1024 * 1024 * 1024))
+# shellcheck disable=SC2034     # The disks are too large for raw files.
+no_content=1
+
+make_plain ()
+{
+    create "$1"
+}
+
+# Over a compressed base, which has something wherever jobs write, and behind.
+make_over ()
+{
+    local base=$tmp/lower-1.qcow2
+
+    create cluster_size=64k
+    make_disk "$tmp/pattern" $((16 * 1024 * 1024)) 65536
+    for i in 0 1 2 3 4 5; do
+        head -c 50M "$tmp/pattern"
+        head -c 34M /dev/zero
+    done >"$tmp/pattern-all"
+    qemu-img convert -c -f raw -O qcow2 "$tmp/pattern-all" "$base"
+    rm "$tmp"/pattern*
+    over "$base" qcow2 "$1"
+    keep "$base"
+}
+
+# verified NAME IMAGE-OPTIONS [KIND]: jobs on regions of their own, each over its own
 # connection, then all of it read by other ones.
 verified ()
 {
-    local -a run=()
+    local -a run=() opened
 
-    new_image 1G -o "$2"
-    start_nbdkit --filter="$filter" file "$tmp/disk.qcow2"
+    "make_${3:-plain}" "$2"
+    in_qemu "$image"
+    start_nbdkit --filter="$filter" file "$image" "${parameters[@]}"
     if [ "$SECONDS_MORE" -gt 0 ]; then
         run=(--time_based --runtime="$SECONDS_MORE")
     fi
@@ -105,10 +132,10 @@ JOB
         fail "$1: fio finds that it is wrong"
     ! grep -E 'verify: bad|error=[^0]' "$tmp/fio.log" || fail "$1"
     stop_nbdkit
-    qemu-img check -q "$tmp/disk.qcow2" || fail "$1: not clean"
-    qemu-io -f qcow2 -c 'write -q -P 1 100M 10M' -c 'write -q -z 0 1M' \
-        "$tmp/disk.qcow2"
-    qemu-img check -q "$tmp/disk.qcow2" || fail "$1: not clean after QEMU"
+    qemu-img check -q "${opened[@]}" || fail "$1: not clean"
+    qemu-io "${opened[@]}" -c 'write -q -P 1 100M 10M' -c 'write -q -z 0 1M'
+    qemu-img check -q "${opened[@]}" || fail "$1: not clean after QEMU"
+    data_is_disk='' check_layers
 }
 
 for SEED in 1 2; do
@@ -116,3 +143,7 @@ for SEED in 1 2; do
 done
 verified "clusters of 512" cluster_size=512
 verified "version 2" compat=0.10,cluster_size=4k
+verified "an overlay" cluster_size=64k over
+verified "an overlay, subclusters" cluster_size=16k,extended_l2=on over
+verified "encrypted" cluster_size=4k luks
+verified "a data file" cluster_size=64k data_raw

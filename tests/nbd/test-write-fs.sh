@@ -8,8 +8,8 @@
 # Environment
 #   FILES=N      how many files
 #   ROUNDS=N     how often
-# shellcheck source=writing.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/writing.sh"
+# shellcheck source=write_images.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/write_images.sh"
 
 : "${FILES:=10000}" "${ROUNDS:=1}"
 
@@ -18,7 +18,9 @@ skip_if_instrumented "it only takes longer"
 requires_program nbdfuse mkfs.ext4 e2fsck losetup fstrim tar
 [ -c /dev/fuse ] || skip "no /dev/fuse"
 
-image=$tmp/disk.qcow2
+disk_size=$((3 * 1024 * 1024 * 1024))
+# shellcheck disable=SC2034     # The disks are too large for raw files.
+no_content=1
 fuse=$tmp/fuse
 mnt=$tmp/mnt
 nbdfuse=
@@ -106,7 +108,7 @@ check_tree ()           # FOLDER
 
 new_file_system ()
 {
-    new_image 3G -o "$1"
+    make_empty "$1"
     start_nbdkit --filter="$filter" file "$image"
     start_fuse
     mkfs.ext4 -q -F -m 0 "$fuse/disk"
@@ -119,20 +121,22 @@ new_file_system ()
 
 check_file_system ()
 {
+    local -a opened
+
     stop_nbdkit
-    qemu-img check -q "$image" || fail "the image is not clean"
-    qemu-img convert -f qcow2 -O raw "$image" "$tmp/disk.raw"
+    in_qemu "$image"
+    qemu-img check -q "${opened[@]}" || fail "the image is not clean"
+    check_layers
+    qemu-img convert "${opened[@]}" -O raw "$tmp/disk.raw"
     e2fsck -f -n "$tmp/disk.raw" >"$tmp/e2fsck.log" 2>&1 ||
         fail "the file system is not clean"
-    start_nbdkit -r --filter="$filter" file "$image"
+    start_nbdkit -r --filter="$filter" file "$image" "${parameters[@]}"
     mount_disk ro
 }
 
-clean ()                # OPTIONS
+remade ()
 {
-    new_file_system "$1"
     untar a
-    untar b
     sync -f "$mnt"
     rm -rf "$mnt/a"
     fstrim "$mnt"
@@ -143,6 +147,32 @@ clean ()                # OPTIONS
     check_tree "$mnt/c"
     umount_disk
     stop_nbdkit
+}
+
+clean ()                # OPTIONS
+{
+    new_file_system "$1"
+    untar b
+    remade
+}
+
+# layered OVER OPTIONS: on an overlay over a disk that has a file system with
+# one tree.  OVER is over or luks_over.
+layered ()
+{
+    local base=$tmp/lower-1.qcow2
+
+    new_file_system cluster_size=64k
+    untar b
+    umount_disk
+    stop_nbdkit
+    mv "$image" "$base"
+    "$1" "$base" qcow2 "$2"
+    [ "$1" = over ] || qemu_options=,encrypt.key-secret=top
+    keep "$base"
+    start_nbdkit --filter="$filter" file "$image" "${parameters[@]}"
+    mount_disk noatime
+    remade
 }
 
 # ---- Killed -------------------------------------------------------------------------
@@ -195,6 +225,10 @@ for ((round = 0; round < ROUNDS; round++)); do
     clean cluster_size=64k
     [ "$round" -eq 0 ] ||
         clean cluster_size=4k,lazy_refcounts=on
+    echo "on an encrypted overlay"
+    layered luks_over cluster_size=64k
+    [ "$round" -eq 0 ] ||
+        layered over cluster_size=16k,extended_l2=on
     echo "killed meanwhile"
     killed cluster_size=64k "$((1 + RANDOM % 3)).$((RANDOM % 10))"
     [ "$round" -eq 0 ] ||

@@ -7,23 +7,52 @@
 # Environment
 #   ROUNDS=N     how often the server is killed
 #   ALL=1        more kinds of images
-# shellcheck source=writing.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/writing.sh"
+# shellcheck source=write_images.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/write_images.sh"
 
 : "${ROUNDS:=4}" "${ALL:=}"
-image=$tmp/disk.qcow2
 state=$tmp/state
+disk_size=$((32 * 1024 * 1024))
+# shellcheck disable=SC2034     # Disks begin as zeros.
+no_content=1
 
 write_kill ()
 {
     "$PYTHON" "$nbddir/write_kill.py" "$1" "$state" "$uri" "${@:2}"
 }
 
-new ()                  # OPTIONS
+# A disk of zeros, but for an overlay: who knows what is on the base writes on.
+new_layout ()           # LAYOUT OPTIONS
 {
+    local base=$tmp/lower-1.qcow2
+
+    create cluster_size=64k
+    case $1 in
+    "") create "$2" ;;
+    over*)
+        serve_image
+        write_kill write --operations 300
+        stop_nbdkit
+        mv "$image" "$base"
+        if [ "$1" = over ]; then
+            over "$base" qcow2 "$2"
+        else
+            luks_over "$base" qcow2 "$2"
+            qemu_options=,encrypt.key-secret=top
+        fi
+        keep "$base" ;;
+    *) "make_$1" "$2" ;;
+    esac
+}
+
+new ()                  # [LAYOUT:]OPTIONS
+{
+    local layout=
+
     rm -f "$state"
     options=$1
-    new_image 32M -o "$1"
+    [ "${1/:/}" = "$1" ] || layout=${1%%:*}
+    new_layout "$layout" "${1#*:}"
     cluster=$((64 * 1024))
     [ "${1/cluster_size=4k/}" = "$1" ] || cluster=4096
     # The disk, its tables, and next to nothing.
@@ -36,29 +65,48 @@ new ()                  # OPTIONS
 
 serve_image ()
 {
-    start_nbdkit "$@" --filter="$filter" file "$image"
+    start_nbdkit --filter="$filter" file "$image" "${parameters[@]}" "$@"
 }
 
 # clean: no leak, no error, and the bit for lazy refcounts is not set.
 clean ()
 {
-    qemu-img check -q "$image" || fail "$options: not clean: $1"
+    local -a opened
+
+    in_qemu "$image"
+    qemu-img check -q "${opened[@]}" || fail "$options: not clean: $1"
+    all_layers
     ! qemu-img info "$image" | grep -q 'dirty flag: true' ||
         fail "$options: dirty: $1"
+}
+
+# all_layers: as they should be, whatever is on the disk by now.
+all_layers ()
+{
+    local -a opened
+
+    if [ -n "$data_is_disk" ]; then
+        in_qemu "$image"
+        qemu-img convert "${opened[@]}" -O raw "$raw"
+    fi
+    check_layers
 }
 
 # at_most_leaks: of a copy, as a repair of ours is still to come.
 at_most_leaks ()
 {
     local status=0
+    local -a opened
 
+    all_layers
     cp "$image" "$tmp/copy"
+    in_qemu "$tmp/copy"
     if qemu-img info --output=json "$image" | grep -q '"dirty-flag": true'; then
-        qemu-img check -r all "$tmp/copy" >"$tmp/check" 2>&1 ||
+        qemu-img check -r all "${opened[@]}" >"$tmp/check" 2>&1 ||
             fail "$options: cannot be repaired: $1"
         return 0
     fi
-    qemu-img check "$image" >"$tmp/check" 2>&1 || status=$?
+    qemu-img check "${opened[@]}" >"$tmp/check" 2>&1 || status=$?
     [ "$status" -eq 0 ] || [ "$status" -eq 3 ] ||
         fail "$options: qemu-img check: $status: $1: $(tail "$tmp/check")"
 }
@@ -113,17 +161,18 @@ kinds=(cluster_size=64k "cluster_size=4k,lazy_refcounts=on")
 # grows.
 killed ()
 {
-    local -a how=()
+    local -a how=() opened
     local flushes=0.03
 
     if [ "$1" -le $((ROUNDS / 2)) ]; then
         flushes=0.004
-        qemu-img check -r all "$image" >"$tmp/check" 2>&1 ||
+        in_qemu "$image"
+        qemu-img check -r all "${opened[@]}" >"$tmp/check" 2>&1 ||
             fail "$options: cannot be repaired"
         truncate -s "$room" "$image"
         how=(qcow2-grow=off)
     fi
-    start_nbdkit --filter="$filter" file "$image" "${how[@]}"
+    serve_image "${how[@]}"
     start_writing --seed "$1" --operations 100000 \
         --flushes "$flushes"
     sleep "0.$((RANDOM % 30 + 10))"
@@ -133,17 +182,27 @@ killed ()
     read_back
 }
 
+layered=(over:cluster_size=4k over_luks:cluster_size=64k data_raw:cluster_size=64k)
+[ -z "$ALL" ] ||
+    layered+=("over:cluster_size=64k,extended_l2=on,lazy_refcounts=on"
+        over:compat=0.10 luks:cluster_size=4k aes:cluster_size=64k
+        "data:cluster_size=64k,extended_l2=on")
+
 echo "killed -9 in the middle, again and again"
-for kind in "${kinds[@]}"; do
+for kind in "${kinds[@]}" "${layered[@]}"; do
+    echo "$kind"
     new "$kind"
-    for ((round = 1; round <= ROUNDS; round++)); do
+    step=1
+    [ "${kind/:/}" = "$kind" ] || step=2
+    for ((round = 1; round <= ROUNDS; round += step)); do
         killed "$round"
     done
     # It is no worse for QEMU, either, and in the end all is well.
     serve_image
     write_kill write --cluster "$cluster" --operations 200
     stop_nbdkit
-    qemu-img check -r leaks "$image" >"$tmp/check" 2>&1 ||
+    in_qemu "$image"
+    qemu-img check -r leaks "${opened[@]}" >"$tmp/check" 2>&1 ||
         fail "$options: errors in the end"
     read_back --all
 done
@@ -164,7 +223,7 @@ done
 echo "SIGTERM while clients are busy"
 # nbdkit does not close the handles of connections that a signal ends.
 find_leaks=0
-for kind in "${kinds[@]}"; do
+for kind in "${kinds[@]}" "${layered[@]}"; do
     new "$kind"
     serve_image
     start_writing --operations 100000

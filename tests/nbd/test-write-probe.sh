@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Opening an image for writing, reading from it and asking about it writes
 # nothing: not a byte, not a time, whatever a writer would have to prepare.
-# shellcheck source=writing.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/writing.sh"
-
-image=$tmp/disk.qcow2
+# So does not what is below it, whatever is done to the image.
+# shellcheck source=write_images.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/write_images.sh"
 
 probe ()
 {
@@ -19,20 +18,24 @@ probe ()
     writetool "$uri" f
 }
 
+# state: of all files of the image.
+state ()
+{
+    stat -c '%n %s %b %y %z' "$image" "${lower[@]}" ${data:+"$data"}
+    sha256sum "$image" "${lower[@]}" ${data:+"$data"}
+}
+
 # unchanged WHAT [probe's argument]: probed, it is what it was.
 unchanged ()
 {
-    local what=$1 times
+    local what=$1
 
     shift
-    cp "$image" "$tmp/before"
-    times=$(stat -c '%s %b %y %z' "$image")
-    start_nbdkit --filter="$filter" file "$image"
+    state >"$tmp/before"
+    start_nbdkit --filter="$filter" file "$image" "${parameters[@]}"
     probe "$@"
     stop_nbdkit
-    cmp "$image" "$tmp/before" || fail "$what: it was written to"
-    [ "$(stat -c '%s %b %y %z' "$image")" = "$times" ] ||
-        fail "$what: it was touched"
+    state | diff "$tmp/before" - || fail "$what: it was written to, or touched"
 }
 
 new_image 64M
@@ -63,3 +66,36 @@ stop_nbdkit
 [ "$(od -An -tu1 -j 88 -N 1 "$image" | tr -d ' ')" = 0 ] ||
     fail "a write did not clear an unknown autoclear bit"
 qemu-img check -q "$image" || fail "not clean"
+
+echo "what does not stand alone"
+for kind in over_short over_compressed chain3 over_snapshot luks \
+        luks_over_luks aes data data_raw data_short; do
+    "make_$kind" cluster_size=64k
+    unchanged "$kind"
+done
+
+echo "what is below, when the image is written to"
+for kind in over_short chain3 luks_over_luks; do
+    "make_$kind" cluster_size=64k
+    stat -c '%n %s %b %y %z' "${lower[@]}" >"$tmp/before"
+    start_nbdkit --filter="$filter" file "$image" "${parameters[@]}"
+    writetool "$uri" --raw "$raw" w:100:1M:1 z:8M:4M t:12M:1M f
+    nbdtool compare "$uri" "$raw" --reads 20
+    stop_nbdkit
+    stat -c '%n %s %b %y %z' "${lower[@]}" | diff "$tmp/before" - ||
+        fail "$kind: what is below was touched"
+    check_kept
+done
+
+echo "an image that may only be read leaves its data file alone"
+for kind in data data_raw data_short; do
+    "make_$kind" cluster_size=64k
+    # Marked as corrupt, in addition to "has a data file".
+    printf '\6' | dd of="$image" bs=1 seek=79 conv=notrunc status=none
+    state >"$tmp/before"
+    start_nbdkit --filter="$filter" file "$image" "${parameters[@]}"
+    check_read_only
+    stop_nbdkit
+    has_logged ': is served read-only: .*corrupt'
+    state | diff "$tmp/before" - || fail "$kind: it was written to"
+done

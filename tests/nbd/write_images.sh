@@ -5,19 +5,15 @@
 #
 # Owns      $image, and $raw, what must be on its disk.
 # shellcheck shell=bash
-# shellcheck source=writing.sh source-path=SCRIPTDIR
-source "$(dirname "${BASH_SOURCE[0]}")/writing.sh"
-
-image=$tmp/disk.qcow2
-raw=$tmp/disk.raw
-# Not a multiple of any cluster but 512.
-disk_size=$((16 * 1024 * 1024 + 5 * 512))
+# shellcheck source=layered.sh source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/layered.sh"
 
 # ---- Images --------------------------------------------------------------
 
 create ()               # OPTIONS
 {
     rm -rf "$image" "$raw" "$tmp"/kept*
+    alone
     qemu-img create -q -f qcow2 -o "$1" "$image" "$disk_size"
     truncate -s "$disk_size" "$raw"
 }
@@ -85,13 +81,14 @@ make_bitmaps ()
 
 with_qemu ()
 {
-    local -a commands=()
+    local -a commands=() opened
     local command
 
     for command; do
         commands+=(-c "$command")
     done
-    qemu-io -f qcow2 "${commands[@]}" "$image"
+    in_qemu "$image"
+    qemu-io "${opened[@]}" "${commands[@]}"
     qemu-io -f raw "${commands[@]}" "$raw"
 }
 
@@ -118,6 +115,7 @@ check_kept ()
     local name
 
     check_image
+    check_layers
     [ "$(info "info.get('dirty-flag'), data.get('corrupt', False)")" = "False False" ] ||
         fail "marked as dirty or corrupt"
     for name in one two; do
@@ -140,7 +138,7 @@ check_kept ()
 
 serve_file ()
 {
-    start_nbdkit --filter="$filter" file "$image"
+    start_nbdkit --filter="$filter" file "$image" "${parameters[@]}"
     uris=("$uri")
 }
 
@@ -156,7 +154,8 @@ serve_dir ()
     make_room $((48 * 1024 * 1024))
     ln -f "$image" "$tmp/images/a"
     ln -f "$image" "$tmp/images/b"
-    start_nbdkit --filter="$filter" file dir="$tmp/images"
+    start_nbdkit --filter="$filter" file dir="$tmp/images" \
+        "${parameters[@]}"
     uris=("$(export_uri a)" "$(export_uri b)")
 }
 
@@ -165,14 +164,16 @@ serve_nbd ()
     make_room $((48 * 1024 * 1024))
     start_nbdkit -P memory memory "$(stat -c %s "$image")"
     nbdcopy "$image" "$uri"
-    start_nbdkit --filter="$filter" nbd socket="$tmp/memory.sock"
+    start_nbdkit --filter="$filter" nbd socket="$tmp/memory.sock" \
+        "${parameters[@]}"
     uris=("$uri")
 }
 
 serve_full ()
 {
     make_room $((3 * 512 * 1024))
-    start_nbdkit --filter="$filter" file "$image" qcow2-grow=off
+    start_nbdkit --filter="$filter" file "$image" qcow2-grow=off \
+        "${parameters[@]}"
     uris=("$uri")
     more=(--full)
 }
@@ -183,7 +184,7 @@ serve_below ()
     make_room $((48 * 1024 * 1024))
     # shellcheck disable=SC2046         # Split on purpose.
     start_nbdkit --filter="$filter" --filter="${1%%,*}" file "$image" \
-        $(tr ',' '\n' <<<"$1" | tail -n +2)
+        "${parameters[@]}" $(tr ',' '\n' <<<"$1" | tail -n +2)
     uris=("$uri")
 }
 
@@ -215,6 +216,7 @@ stop_all ()
         nbdcopy "nbd+unix:///?socket=$tmp/memory.sock" "$image"
         stop_nbdkit memory
     fi
+    [ -z "${server_pid[lower]:-}" ] || stop_nbdkit lower
     rm -rf "$tmp/images"
 }
 
@@ -248,14 +250,14 @@ write_at_random ()
         "serve_$plugin"
         "$PYTHON" "$nbddir/write_model.py" "$raw" "${uris[@]}" \
             --seed "$((seed * 2 + round))" --operations "$operations" \
-            --cluster "$cluster" "${more[@]}"
+            --cluster "$cluster" "${more[@]}" "${trims[@]}"
         stop_all
         check_kept "$flags"
         [ "$round" -eq 1 ] || break
-        with_qemu "write -q -P 1 $((RANDOM * 512)) 70000" \
-            "write -q -z -u $((RANDOM * 512)) 100k" \
-            "write -q -P 2 $((RANDOM * 512)) 1234" \
-            "write -q -z $((RANDOM * 512)) 99k" \
+        with_qemu "write -q -P 1 $((RANDOM * 500)) 70000" \
+            "write -q -z -u $((RANDOM * 500)) 100k" \
+            "write -q -P 2 $((RANDOM * 500)) 1234" \
+            "write -q -z $((RANDOM * 500)) 99k" \
             "write -q -P 3 $((RANDOM * 400)) 2M"
         check_kept "$flags"
     done

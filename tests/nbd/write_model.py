@@ -4,7 +4,7 @@
 
 write_model.py RAW URI... [--seed S] [--operations N] [--connections C]
                [--depth D] [--cluster SIZE] [--longest SIZE] [--full]
-               [--errors] [--remove FILE]
+               [--errors] [--remove FILE] [--trims-may-not]
 
 Writes, zeroes, trims, flushes and reads, several at once on each of several
 connections, over ranges that often overlap.  RAW holds what is on the disk at
@@ -328,8 +328,9 @@ class Stream:
             cluster = self.args.cluster
             first = -(-offset // cluster) * cluster // SECTOR
             last = (offset + length) // cluster * cluster // SECTOR
-            maybe = set(model.sectors(offset, length)) - set(
-                range(first, last))
+            maybe = set(model.sectors(offset, length))
+            if not self.args.trims_may_not:
+                maybe -= set(range(first, last))
         requests = model.begin(
             offset, data, f"{kind} {self.number & 0xFFFFFFFF} of {length} "
             f"at {offset}", maybe)
@@ -412,6 +413,8 @@ def main() -> int:
                         help="there is no room: ENOSPC")
     parser.add_argument("--errors", action="store_true",
                         help="there are errors: EIO")
+    parser.add_argument("--trims-may-not", action="store_true",
+                        help="nothing may come of a trim")
     parser.add_argument("--remove", action="append", default=[],
                         help="a file, before everything is read")
     args = parser.parse_args()

@@ -25,13 +25,32 @@ new_image ()
     truncate -s "$size" "$tmp/disk.raw"
 }
 
+# What QEMU's programs need to open an image that is encrypted, and what the
+# filter needs for one that does not stand alone: see layered.sh.
+qemu_secrets=()
+qemu_options=
+# shellcheck disable=SC2034     # By who sources this.
+parameters=()
+
+# in_qemu IMAGE: sets the array 'opened', the arguments with which a program of
+# QEMU opens it, and what it stands on.
+in_qemu ()
+{
+    opened=("${qemu_secrets[@]}" --image-opts
+        "driver=qcow2,file.filename=$1$qemu_options")
+}
+
 # check_image_of IMAGE: as it has been left; no errors, no leaks, and the content
 # of $tmp/disk.raw.
 check_image_of ()
 {
-    qemu-img check -q "$1" >"$tmp/check" 2>&1 ||
+    local -a opened
+
+    in_qemu "$1"
+    qemu-img check -q "${opened[@]}" >"$tmp/check" 2>&1 ||
         fail "qemu-img check $1: $(cat "$tmp/check")"
-    qemu-img compare -q -f qcow2 -F raw "$1" "$tmp/disk.raw" ||
+    qemu-img compare -q "${opened[@]}" \
+        "driver=raw,file.filename=$tmp/disk.raw" ||
         fail "$1 does not hold what was written"
 }
 

@@ -4,6 +4,7 @@
 UNIT_TESTS = \
 	unit/test-ahead \
 	unit/test-base \
+	unit/test-below-faults \
 	unit/test-bitmap-dir \
 	unit/test-cache \
 	unit/test-cipher \
@@ -34,6 +35,7 @@ UNIT_TESTS = \
 	unit/test-stream \
 	unit/test-view-bitmaps \
 	unit/test-view-diff \
+	unit/test-view-faults \
 	unit/test-view-snapshots \
 	unit/test-workers \
 	$(NULL)
@@ -105,11 +107,14 @@ unit_test_extents_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_extents_CFLAGS = $(UNIT_CFLAGS)
 unit_test_extents_LDADD = unit/libunit.la
 
+ALLOC_WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+ALLOC_FAULTS = unit/alloc_faults.c unit/alloc_faults.h
+
+unit_test_faults_SOURCES = unit/test-faults.c $(ALLOC_FAULTS)
 unit_test_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_test_faults_LDADD = unit/libunit.la
-unit_test_faults_LDFLAGS = \
-	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
+unit_test_faults_LDFLAGS = $(ALLOC_WRAP)
 
 unit_test_geometry_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_geometry_CFLAGS = $(UNIT_CFLAGS)
@@ -198,6 +203,12 @@ unit_test_view_bitmaps_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_view_bitmaps_CFLAGS = $(UNIT_CFLAGS)
 unit_test_view_bitmaps_LDADD = unit/libunit.la
 
+unit_test_view_faults_SOURCES = unit/test-view-faults.c $(ALLOC_FAULTS)
+unit_test_view_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_view_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_view_faults_LDADD = unit/libunit.la
+unit_test_view_faults_LDFLAGS = $(ALLOC_WRAP)
+
 unit_test_view_diff_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_view_diff_CFLAGS = $(UNIT_CFLAGS)
 unit_test_view_diff_LDADD = unit/libunit.la
@@ -206,6 +217,9 @@ unit_test_view_snapshots_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_view_snapshots_CFLAGS = $(UNIT_CFLAGS)
 unit_test_view_snapshots_LDADD = unit/libunit.la
 
+unit_test_below_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_below_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_test_below_faults_LDADD = unit/libunit.la
 unit_test_bitmap_dir_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_bitmap_dir_CFLAGS = $(UNIT_CFLAGS)
 unit_test_bitmap_dir_LDADD = unit/libunit.la

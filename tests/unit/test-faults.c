@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-faults.c - every host request and every allocation fails once.
  *
- * Owns      the wrappers of malloc and friends, which the linker puts
- *           between the engine and the C library.
  * Method    the same workload again and again: from the n-th call on
  *           everything fails, until the first error has been seen; then the
  *           operation is repeated and must succeed, and the rest must be as
  *           if nothing had happened.  A second sweep fails only call n and
  *           goes on, so that faults which are survived are tried too.
- *           Allocations are counted, so that a leak shows without a
- *           sanitizer.
  * Locks     none; one thread.
  */
 #include "config.h"
 
 #include "codec/pool.h"
 
+#include "alloc_faults.h"
 #include "memory_io.h"
 #include "random_image.h"
 #include "unit.h"
@@ -24,65 +21,6 @@
 #include <unistd.h>
 
 #define FAULT EDEADLK           /* an errno that nothing else produces */
-
-/* ---- Allocations -------------------------------------------------------- */
-
-static unsigned long allocs, fail_alloc_at; /* 0: none */
-static bool fail_alloc_on;
-static long live;
-
-extern void *__real_malloc (size_t);
-extern void *__real_calloc (size_t, size_t);
-extern void *__real_realloc (void *, size_t);
-extern void __real_free (void *);
-extern void *__wrap_malloc (size_t);
-extern void *__wrap_calloc (size_t, size_t);
-extern void *__wrap_realloc (void *, size_t);
-extern void __wrap_free (void *);
-
-static bool
-alloc_fails (void)
-{
-  ++allocs;
-  return fail_alloc_at != 0 &&
-    (allocs == fail_alloc_at || (fail_alloc_on && allocs > fail_alloc_at));
-}
-
-static void *
-count_live (void *p)
-{
-  live += p != NULL;
-  return p;
-}
-
-void *
-__wrap_malloc (size_t size)
-{
-  return alloc_fails () ? NULL : count_live (__real_malloc (size));
-}
-
-void *
-__wrap_calloc (size_t nr, size_t size)
-{
-  return alloc_fails () ? NULL : count_live (__real_calloc (nr, size));
-}
-
-void *
-__wrap_realloc (void *p, size_t size)
-{
-  if (alloc_fails ())
-    return NULL;
-  if (p != NULL)
-    return __real_realloc (p, size);
-  return count_live (__real_realloc (NULL, size));
-}
-
-void
-__wrap_free (void *p)
-{
-  live -= p != NULL;
-  __real_free (p);
-}
 
 /* ---- The workload ------------------------------------------------------- */
 
@@ -100,7 +38,7 @@ static void
 clear_faults (struct workload *w)
 {
   w->m.fail_at = 0;
-  fail_alloc_at = 0;
+  alloc_fail_at = 0;
 }
 
 /* An operation failed: with the right error, and only because of a fault. */
@@ -230,12 +168,12 @@ static void
 arm (struct workload *w, bool host, unsigned long n, bool on)
 {
   memory_io_reset (&w->m);
-  allocs = 0;
+  alloc_count = 0;
   w->m.fail_at = host ? n : 0;
   w->m.fail_on = on;
   w->m.fail_errnum = FAULT;
-  fail_alloc_at = host ? 0 : n;
-  fail_alloc_on = on;
+  alloc_fail_at = host ? 0 : n;
+  alloc_fail_on = on;
   w->kind = host ? QCOW2_ERR_IO : QCOW2_ERR_NOMEM;
   w->errnum = host ? FAULT : ENOMEM;
 }
@@ -247,7 +185,7 @@ sweep (struct workload *w, bool host)
 
   for (unsigned on = 0; on <= 1; ++on) {
     for (n = 1;; ++n) {
-      const long live_before = live;
+      const long live_before = alloc_live;
       bool reached;
 
       unit_context ("%s %lu fails%s: %s", host ? "request" : "allocation", n,
@@ -255,8 +193,8 @@ sweep (struct workload *w, bool host)
                     random_image_describe (&w->r));
       arm (w, host, n, on);
       run (w);
-      CHECK_EQ (live, live_before);
-      reached = (host ? w->m.calls : allocs) >= n;
+      CHECK_EQ (alloc_live, live_before);
+      reached = (host ? w->m.calls : alloc_count) >= n;
       if (on)
         CHECK_EQ (w->failures, reached);
       else
@@ -301,11 +239,11 @@ test_pool (void)
   for (unsigned i = 0; i < 200; ++i) {
     struct q2_codec *codec;
 
-    allocs = 0;
-    fail_alloc_on = false;
-    fail_alloc_at = 1 + i % 2;  /* the codec, or what is in it */
+    alloc_count = 0;
+    alloc_fail_on = false;
+    alloc_fail_at = 1 + i % 2;  /* the codec, or what is in it */
     codec = q2_codec_get (pool, &err);
-    fail_alloc_at = 0;
+    alloc_fail_at = 0;
     CHECK (codec == NULL);
     if (codec != NULL)
       break;

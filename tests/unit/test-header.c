@@ -564,6 +564,17 @@ test_luks (void)
   EXPECT (OK, 0);
   put (data, 8, 0x9008);
   EXPECT (CORRUPT, data);
+  put (data, 8, 0x9000);
+  put (data + 8, 8, 16 << 20);
+  EXPECT (OK, 0);
+  put (data + 8, 8, (16 << 20) + 1);
+  EXPECT (CORRUPT, data);
+  put (data + 8, 8, UINT64_MAX - 0x8fff);
+  EXPECT (CORRUPT, data);
+  put (data, 8, INT64_MAX & ~UINT64_C (0xffff));
+  put (data + 8, 8, 0x10000);
+  EXPECT (CORRUPT, data);
+  put (data + 8, 8, 0);
   put (data, 8, 0);
   put (data - 4, 4, 15);
   EXPECT (CORRUPT, data);

@@ -12,8 +12,6 @@
  */
 #include "config.h"
 
-#include "engine/image.h"
-
 #include "image_inside.h"
 #include "memory_io.h"
 #include "random_image.h"
@@ -35,6 +33,9 @@ struct history {
   struct inside in;
   struct rng rng;
   uint64_t base, len;           /* the window; before it nothing is */
+  unsigned char *below;         /* in the window; zeros if there is none, and
+                                   behind its end */
+  uint64_t below_size;          /* 0: there is none */
   uint64_t nr_clusters;         /* of it */
   unsigned char *cluster;
   struct state now;
@@ -54,19 +55,21 @@ set_sectors (struct history *h, uint64_t from, uint64_t to,
     };
 }
 
-/* The window from 'from' on is as h->cluster from 'skip' on, or zeros. */
+/* The window from 'from' on is as h->cluster from 'skip' on, if that is data.
+ */
 static void
 set_bytes (struct history *h, uint64_t from, uint64_t len, uint64_t skip,
-           bool data)
+           enum sector_kind kind)
 {
   if (from >= h->len)
     return;
   if (len > h->len - from)
     len = h->len - from;
-  if (data)
-    memcpy (h->now.disk + from, h->cluster + skip, len);
-  else
+  if (kind == SECTOR_ZERO)
     memset (h->now.disk + from, 0, len);
+  else
+    memcpy (h->now.disk + from, kind == SECTOR_UNALLOCATED ? h->below + from
+            : h->cluster + skip, len);
 }
 
 static void
@@ -80,7 +83,7 @@ make_data (struct history *h, uint64_t at, uint64_t guest_cluster)
     rng_fill (&h->rng, h->cluster, size);
   set_sectors (h, at, at + size, SECTOR_DATA,
                builder_data (&h->b, guest_cluster, h->cluster), 0);
-  set_bytes (h, at, size, 0, true);
+  set_bytes (h, at, size, 0, SECTOR_DATA);
 }
 
 static void
@@ -96,7 +99,7 @@ make_compressed (struct history *h, uint64_t at, uint64_t guest_cluster)
                            &csize))
     return;
   set_sectors (h, at, at + size, SECTOR_COMPRESSED, host_off, csize);
-  set_bytes (h, at, size, 0, true);
+  set_bytes (h, at, size, 0, SECTOR_COMPRESSED);
 }
 
 static void
@@ -123,13 +126,12 @@ make_subclusters (struct history *h, uint64_t at, uint64_t guest_cluster)
                                     rng_below (&h->rng, 2), h->cluster);
   }
   for (unsigned i = 0; i < 32; ++i) {
-    const bool data = alloc >> i & 1;
+    const enum sector_kind kind = alloc >> i & 1 ? SECTOR_DATA
+      : zero >> i & 1 ? SECTOR_ZERO : SECTOR_UNALLOCATED;
 
-    set_sectors (h, at + i * sub, at + (i + 1) * sub,
-                 data ? SECTOR_DATA
-                 : zero >> i & 1 ? SECTOR_ZERO : SECTOR_UNALLOCATED,
-                 data ? host_off + i * sub : 0, 0);
-    set_bytes (h, at + i * sub, sub, i * sub, data);
+    set_sectors (h, at + i * sub, at + (i + 1) * sub, kind,
+                 kind == SECTOR_DATA ? host_off + i * sub : 0, 0);
+    set_bytes (h, at + i * sub, sub, i * sub, kind);
   }
 }
 
@@ -152,7 +154,7 @@ change_cluster (struct history *h, uint64_t i)
       break;
     builder_zero (&h->b, cluster, rng_below (&h->rng, 2));
     set_sectors (h, at, at + h->b.cluster_size, SECTOR_ZERO, 0, 0);
-    set_bytes (h, at, h->b.cluster_size, 0, false);
+    set_bytes (h, at, h->b.cluster_size, 0, SECTOR_ZERO);
     return;
   case 6 ... 7:
     make_subclusters (h, at, cluster);
@@ -162,7 +164,7 @@ change_cluster (struct history *h, uint64_t i)
     return;
   builder_set_entry (&h->b, cluster, 0, 0);
   set_sectors (h, at, at + h->b.cluster_size, SECTOR_UNALLOCATED, 0, 0);
-  set_bytes (h, at, h->b.cluster_size, 0, false);
+  set_bytes (h, at, h->b.cluster_size, 0, SECTOR_UNALLOCATED);
 }
 
 /* ---- Histories --------------------------------------------------------- */
@@ -234,6 +236,23 @@ choose_window (struct history *h, struct image_spec *spec)
   spec->virtual_size = h->base + h->len;
 }
 
+/* A raw backing file, whose name is of no interest; of any length, and perhaps
+ * longer than the disk.
+ */
+static void
+choose_below (struct history *h)
+{
+  if (rng_below (&h->rng, 3) == 0) {
+    h->below_size = h->base + 1 + rng_below (&h->rng, h->len + 1000);
+    rng_fill (&h->rng, h->below, h->below_size - h->base < h->len ?
+              h->below_size - h->base : h->len);
+    builder_put (&h->b, 8, 8, 300);
+    builder_put (&h->b, 16, 4, 5);
+    memcpy (h->b.bytes + 300, "below", 5);
+  }
+  memcpy (h->now.disk, h->below, h->len);
+}
+
 static void
 make_history (struct history *h, uint64_t seed, bool slow)
 {
@@ -255,7 +274,9 @@ make_history (struct history *h, uint64_t seed, bool slow)
   h->now.disk = calloc (1, h->len);
   h->now.sectors = calloc (h->len / SECTOR + 1, sizeof *h->now.sectors);
   h->now.size = h->base + h->len;
-  REQUIRE (h->cluster && h->now.disk && h->now.sectors);
+  h->below = calloc (1, h->len);
+  REQUIRE (h->cluster && h->now.disk && h->now.sectors && h->below);
+  choose_below (h);
   nr = 1 + (unsigned) rng_below (&h->rng, MAX_STATES - 1);
   for (unsigned i = 0; i < nr; ++i) {
     /* Now and then nothing happens, or little. */
@@ -290,6 +311,7 @@ free_history (struct history *h)
     free (h->states[i].disk);
     free (h->states[i].sectors);
   }
+  free (h->below);
   free (h->now.disk);
   free (h->now.sectors);
   free (h->cluster);
@@ -301,14 +323,21 @@ free_history (struct history *h)
 struct pair {
   const struct history *h;
   const struct state *a, *b;
-  bool backing;
 };
 
 static bool
-is_zero_sector (const struct sector *s, bool backing)
+is_zero_sector (const struct sector *s, bool backed)
 {
   return s->kind == SECTOR_ZERO ||
-    (s->kind == SECTOR_UNALLOCATED && !backing);
+    (s->kind == SECTOR_UNALLOCATED && !backed);
+}
+
+/* So that nothing changes at 'border' before the end. */
+static void
+end_before (uint64_t guest_off, uint64_t border, uint64_t *end)
+{
+  if (guest_off < border && *end > border)
+    *end = border;
 }
 
 static bool
@@ -319,16 +348,61 @@ has_changed (void *arg, uint64_t guest_off, uint64_t *ret_end)
   const uint64_t at = guest_off - p->h->base;
   const struct sector *const b = &p->b->sectors[at / SECTOR];
   const struct sector *a = &p->a->sectors[at / SECTOR];
+  const bool backed = guest_off < p->h->below_size;
 
   *ret_end = guest_off + SECTOR - at % SECTOR;
+  end_before (guest_off, p->a->size, ret_end);
+  end_before (guest_off, p->h->below_size, ret_end);
   if (guest_off >= p->a->size)
     a = &zero;
-  else if (*ret_end > p->a->size)
-    *ret_end = p->a->size;
-  if (is_zero_sector (a, p->backing) && is_zero_sector (b, p->backing))
+  if (is_zero_sector (a, backed) && is_zero_sector (b, backed))
     return false;
   return a->kind != b->kind || a->host_off != b->host_off ||
     a->csize != b->csize;
+}
+
+/* The whole backing file, of which the part before the window is a hole of
+ * nobody's interest.
+ */
+struct below {
+  const struct history *h;
+  struct qcow2_image *image;
+  struct qcow2_io io;
+};
+
+static int
+read_below (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+            enum qcow2_io_class class)
+{
+  const struct history *const h = opaque;
+  unsigned char *const p = buf;
+
+  (void) class;
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint64_t at = host_off + i;
+
+    p[i] = at >= h->base && at < h->base + h->len ? h->below[at - h->base]
+      : 0;
+  }
+  return 0;
+}
+
+static int
+open_below (void *opaque, const struct qcow2_reference *reference,
+            struct qcow2_file *ret, struct qcow2_error *err)
+{
+  static const struct qcow2_io_ops ops = { .pread = read_below };
+  const struct qcow2_options raw = { .raw = true };
+  struct below *const b = opaque;
+
+  CHECK_EQ (reference->kind, QCOW2_BACKING_FILE);
+  b->io = (struct qcow2_io) {
+    .ops = &ops, .opaque = (void *) (uintptr_t) b->h,
+    .size = b->h->below_size, .min_block = 1, .concurrent = true,
+  };
+  b->image = qcow2_open (&b->io, &raw, err);
+  *ret = (struct qcow2_file) { .image = b->image, .io = &b->io };
+  return b->image ? 0 : -1;
 }
 
 static void
@@ -336,7 +410,7 @@ check_pair (struct history *h, struct qcow2_image *image,
             struct memory_io *m, const struct state *a,
             const struct state *b)
 {
-  struct pair pair = { h, a, b, image->info.has_backing_file };
+  struct pair pair = { h, a, b };
   const uint64_t len = b->size - h->base;
   const uint64_t common = (a->size < b->size ? a->size : b->size) - h->base;
   unsigned char *const copy = calloc (1, len);
@@ -362,8 +436,10 @@ check_pair (struct history *h, struct qcow2_image *image,
 static void
 check_history (struct history *h, bool slow)
 {
+  struct below below = { .h = h };
   const struct qcow2_options options = {
     .cluster_cache_size = 1 << 20, .cache_size = 1,
+    .open_file = open_below, .open_file_opaque = &below,
     .readahead = slow || rng_below (&h->rng, 2) ? 1 << 20 : 0,
   };
   struct memory_io m;
@@ -390,10 +466,8 @@ check_history (struct history *h, bool slow)
   for (unsigned i = 0; i + 1 < h->nr_states; ++i)
     for (unsigned j = 0; j < h->nr_states; ++j)
       check_pair (h, image, &m, &h->states[i], &h->states[j]);
-  /* What the mask would be, and the zeros behind it are as good as any. */
-  image->info.has_backing_file = true;
-  check_pair (h, image, &m, &h->states[0], &h->states[h->nr_states - 1]);
   qcow2_close (image);
+  qcow2_close (below.image);
   CHECK_EQ (m.borrowed, 0);
 }
 

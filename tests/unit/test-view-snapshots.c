@@ -439,7 +439,7 @@ put_many (struct image_builder *b, unsigned nr, uint64_t l1_off,
   builder_put (b, 64, 8, table);
   for (unsigned i = 0; i < nr; ++i) {
     const uint64_t off = table + i * UINT64_C (80);
-    char text[20];
+    char text[32];
 
     builder_put (b, off, 8, l1_off);
     builder_put (b, off + 8, 4, entries);
@@ -548,6 +548,70 @@ test_round_trips (void)
   builder_free (&b);
 }
 
+/* Of twenty L2 tables three differ between A and B: those of A and those of B
+ * are all that is read, each in one piece.
+ */
+static int
+add_data (void *opaque, uint64_t guest_off, uint64_t len,
+          enum qcow2_extent_type type)
+{
+  (void) guest_off;
+  if (type == QCOW2_EXTENT_DATA)
+    *(uint64_t *) opaque += len;
+  return 0;
+}
+
+static void
+test_diff_round_trips (void)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 16, .refcount_order = 4,
+    .virtual_size = UINT64_C (10) << 30,
+  };
+  const struct qcow2_options options = { .readahead = 8 << 20 };
+  struct inside_snapshot s = {
+    .id = "1", .id_len = 1, .name = "A", .name_len = 1, .extra_len = 24,
+    .disk_size = spec.virtual_size,
+  };
+  struct inside in = { .nr_snapshots = 0 };
+  struct image_builder b;
+  struct memory_io m;
+  struct qcow2_image *image, *view;
+  struct qcow2_error err;
+  uint64_t data = 0;
+
+  unit_context ("%s", "round trips of a difference");
+  builder_init (&b, &spec);
+  builder_alloc (&b, 20);
+  for (unsigned i = 0; i < 20; ++i)
+    put_cluster (&b, i * 8192, 'a');
+  inside_snapshot (&in, &b, &s);
+  for (unsigned i = 3; i < 20; i += 7)
+    put_cluster (&b, i * 8192 + 5, 'b');
+  s.name = "B";
+  inside_snapshot (&in, &b, &s);
+  builder_alloc (&b, 40);
+  inside_finish (&in, &b);
+  builder_finish (&b);
+  memory_io_init (&m, b.bytes, b.size);
+  m.delay_us = 400;
+  m.io.concurrent = true;
+  memory_io_lend (&m, 0);
+  image = qcow2_open (&m.io, &options, &err);
+  REQUIRE (image != NULL);
+  view = view_open (image, &m.io, QCOW2_VIEW_DIFF, "A..B");
+  memory_io_reset (&m);
+  CHECK (qcow2_extents (view, &m.io, spec.virtual_size, 0, add_data, &data,
+                        &err) == 0);
+  CHECK_EQ (data, 3 << 16);
+  CHECK_EQ (m.reads[QCOW2_IO_L2], 6);
+  CHECK_EQ (memory_io_total_reads (&m), 6);
+  qcow2_close (view);
+  qcow2_close (image);
+  CHECK_EQ (m.borrowed, 0);
+  builder_free (&b);
+}
+
 int
 main (void)
 {
@@ -558,5 +622,6 @@ main (void)
   test_lies ();
   test_many ();
   test_round_trips ();
+  test_diff_round_trips ();
   return unit_finish ();
 }

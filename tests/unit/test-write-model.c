@@ -23,7 +23,9 @@
 
 struct model {
   const struct workload *w;
-  struct host host;
+  struct recipe_image *made;    /* what it began as */
+  struct host host, data;       /* the latter if there is a data file */
+  struct attach attach;
   struct qcow2_image *image;
   struct rng rng;
   uint64_t size;
@@ -32,14 +34,36 @@ struct model {
 };
 
 static void
+init_model_host (struct model *m, const void *bytes, uint64_t size,
+                 const void *data, uint64_t data_size)
+{
+  host_init (&m->host, &m->w->host, bytes, size);
+  m->attach = (struct attach) { .layers = &m->made->layers };
+  if (data == NULL)
+    return;
+  guest_init_data (&m->data, m->w, data, data_size);
+  host_join (&m->host, &m->data);
+  m->attach.data = &m->data.io;
+}
+
+static void
+free_model_host (struct model *m)
+{
+  if (m->host.data != NULL)
+    host_free (&m->data);
+  host_free (&m->host);
+}
+
+static void
 open_model (struct model *m)
 {
-  const struct qcow2_options options = {
+  struct qcow2_options options = {
     .writable = true, .discard = m->w->discard,
     .cache_size = m->w->cache_size, .overlap_check = QCOW2_OVERLAP_CACHED,
   };
   struct qcow2_error err;
 
+  attach_options (&m->attach, &options);
   host_reopen (&m->host);
   m->image = qcow2_open (&m->host.io, &options, &err);
   if (!unit_check (m->image != NULL, __FILE__, __LINE__, "open: %s",
@@ -126,13 +150,29 @@ zero_model (struct model *m, uint64_t off, uint64_t len)
     failed_in_part (m, &err, off, len, NULL);
 }
 
+/* An entry of version 2 cannot say that a cluster does not read as what is
+ * below, which it does up to here.
+ */
+static uint64_t
+stuck_until (const struct model *m)
+{
+  const struct recipe *const below = m->w->recipe.below;
+  const uint64_t cluster = UINT64_C (1) << m->w->recipe.cluster_bits;
+
+  return below && qcow2_get_info (m->image)->version == 2 ?
+    (below->disk_size + cluster - 1) / cluster * cluster : 0;
+}
+
 static void
 trim_model (struct model *m, uint64_t off, uint64_t len)
 {
   const uint64_t cluster = UINT64_C (1) << m->w->recipe.cluster_bits;
+  const uint64_t stuck = stuck_until (m);
   uint64_t from = (off + cluster - 1) / cluster * cluster, to = off + len;
   struct qcow2_error err;
 
+  if (from < stuck)
+    from = stuck;
   if (to < m->size)
     to -= to % cluster;
   if (m->w->discard == QCOW2_DISCARD_IGNORE || to < from)
@@ -225,17 +265,20 @@ static void
 check_snapshots (const struct host *host, struct recipe_image *image,
                  const struct workload *w)
 {
+  char final[QEMU_IMAGE];
   unsigned char *bytes;
   uint64_t size;
 
+  if (!w->recipe.vm_state && w->recipe.snapshots == 0)
+    return;
   qemu_save ("final.qcow2", host->bytes, host->size);
+  qemu_image (final, sizeof final, "final.qcow2", image->qemu_options, NULL);
   if (w->recipe.vm_state)
-    qemu_run (0, "qemu-io -r -f qcow2 -c 'read -b -P 0x56 0 9216' "
-              "final.qcow2");
+    qemu_run (0, "qemu-io -r -c 'read -b -P 0x56 0 9216' %s", final);
   if (w->recipe.snapshots == 0)
     return;
-  qemu_run (0, "qemu-img convert -f qcow2 -l snapshot.name=s0 -O raw "
-            "final.qcow2 snapshot.raw");
+  qemu_run (0, "qemu-img convert -l snapshot.name=s0 -O raw %s snapshot.raw",
+            final);
   bytes = qemu_load ("snapshot.raw", &size);
   if (CHECK_EQ (size, image->disk_size))
     CHECK_BYTES (bytes, image->snapshot, size);
@@ -245,10 +288,15 @@ check_snapshots (const struct host *host, struct recipe_image *image,
 /* QEMU wants to see the zeros at the end of the file. */
 static void
 check_file (const struct host *host, struct recipe_image *image,
-            const unsigned char *disk, const char *what)
+            const struct workload *w, const unsigned char *disk)
 {
   const uint64_t size =
     host->size > image->full_size ? host->size : image->full_size;
+  const struct host *const data = host->data;
+  const struct qemu_files files = {
+    .options = image->qemu_options, .data = data ? data->bytes : NULL,
+    .data_size = data ? data->size : 0,
+  };
   struct fsck fsck;
 
   fsck_image (host->bytes, size, &fsck);
@@ -257,8 +305,34 @@ check_file (const struct host *host, struct recipe_image *image,
               "%u corruptions, %u leaks, %u past the end, dirty %d: %s%s",
               fsck.corruptions, fsck.leaks, fsck.past_end, fsck.dirty,
               fsck.text, fsck.leak_text);
-  qemu_submit (host->bytes, size, NULL, QEMU_CLEAN, disk, image->disk_size,
-               what);
+  if (w->recipe.data_raw)
+    CHECK_BYTES (data->bytes, disk, image->disk_size);
+  qemu_submit (host->bytes, size, &files, QEMU_CLEAN, disk,
+               image->disk_size, w->name);
+}
+
+/* Arguments for qemu-io: a dozen of changes. */
+static void
+choose_changes (struct model *m, char *command, size_t len)
+{
+  static const char *const kinds[] = {
+    "write -P 0x51", "write -z", "write -z -u", "discard",
+  };
+  size_t n = 0;
+
+  for (unsigned i = 0; i < 12; ++i) {
+    const uint64_t sectors = m->size / 512;
+    const uint64_t sector = rng_below (&m->rng, sectors);
+    const uint64_t most = (UINT64_C (4) << m->w->recipe.cluster_bits) / 512;
+    uint64_t count = 1 + rng_below (&m->rng, most);
+
+    if (count > sectors - sector)
+      count = sectors - sector;
+    n += (size_t) snprintf (command + n, len - n,
+                            " -c '%s %" PRIu64 " %" PRIu64 "'",
+                            kinds[rng_below (&m->rng, 4)], sector * 512,
+                            count * 512);
+  }
 }
 
 /* QEMU writes to what we have written.  Returns false if the file has
@@ -267,41 +341,33 @@ check_file (const struct host *host, struct recipe_image *image,
 static bool
 change_by_qemu (struct model *m)
 {
-  char command[1600];
-  size_t n = 0;
-  unsigned char *bytes, *disk;
-  uint64_t size, disk_size;
+  char command[1200], image[QEMU_IMAGE];
+  unsigned char *bytes, *disk, *data = NULL;
+  uint64_t size, disk_size, data_size = 0;
+  const bool has_data = m->host.data != NULL;
   bool fits;
 
   qemu_save ("shared.qcow2", m->host.bytes, m->host.size);
-  for (unsigned i = 0; i < 12; ++i) {
-    static const char *const kinds[] = {
-      "write -P 0x51", "write -z", "write -z -u", "discard",
-    };
-    const uint64_t sectors = m->size / 512;
-    const uint64_t sector = rng_below (&m->rng, sectors);
-    const uint64_t most = (UINT64_C (4) << m->w->recipe.cluster_bits) / 512;
-    uint64_t count = 1 + rng_below (&m->rng, most);
-
-    if (count > sectors - sector)
-      count = sectors - sector;
-    n += (size_t) snprintf (command + n, sizeof command - n,
-                            " -c '%s %" PRIu64 " %" PRIu64 "'",
-                            kinds[rng_below (&m->rng, 4)], sector * 512,
-                            count * 512);
-  }
-  qemu_run (0, "qemu-io -d unmap -f qcow2%s shared.qcow2", command);
-  qemu_run (0, "qemu-img convert -f qcow2 -O raw shared.qcow2 shared.raw");
+  if (has_data)
+    qemu_save ("shared.data", m->data.bytes, m->data.size);
+  qemu_image (image, sizeof image, "shared.qcow2", m->made->qemu_options,
+              has_data ? "shared.data" : NULL);
+  choose_changes (m, command, sizeof command);
+  qemu_run (0, "qemu-io -d unmap%s %s", command, image);
+  qemu_run (0, "qemu-img convert -O raw %s shared.raw", image);
   bytes = qemu_load ("shared.qcow2", &size);
   disk = qemu_load ("shared.raw", &disk_size);
+  if (has_data)
+    data = qemu_load ("shared.data", &data_size);
   fits = m->w->host.grows || size <= m->w->host.capacity;
   if (fits && CHECK_EQ (disk_size, m->size)) {
     memcpy (m->disk, disk, m->size);
-    host_free (&m->host);
-    host_init (&m->host, &m->w->host, bytes, size);
+    free_model_host (m);
+    init_model_host (m, bytes, size, data, data_size);
   }
   free (bytes);
   free (disk);
+  free (data);
   return fits;
 }
 
@@ -329,20 +395,23 @@ test_one_client (const struct workload *w, uint64_t seed, unsigned requests)
 
   recipe_make (&image, &w->recipe, seed);
   if (w->host.grows || image.size <= w->host.capacity) {
-    host_init (&m.host, &w->host, image.bytes, image.size);
+    m.made = &image;
+    init_model_host (&m, image.bytes, image.size, image.data,
+                     image.data_size);
     m.disk = malloc (m.size);
     m.buf = malloc (m.size);
     REQUIRE (m.disk != NULL && m.buf != NULL);
     memcpy (m.disk, image.disk, m.size);
     run_rounds (&m, requests);
     if (!m.broken) {
-      check_file (&m.host, &image, m.disk, w->name);
+      check_file (&m.host, &image, w, m.disk);
       check_snapshots (&m.host, &image, w);
     }
     free (m.disk);
     free (m.buf);
-    host_free (&m.host);
+    free_model_host (&m);
   }
+  layers_close (&image.layers);
   recipe_free (&image);
 }
 
@@ -374,7 +443,7 @@ test_clients (struct workload *w, uint64_t seed, unsigned requests)
                              (uint32_t) image.disk_size, 0, &err), 0);
       CHECK (guest_close (&g, true));
     }
-    check_file (&g.host, &image, disk, w->name);
+    check_file (&g.host, &image, w, disk);
     check_snapshots (&g.host, &image, w);
     guest_free (&g);
   }
@@ -396,7 +465,7 @@ main (int argc, char *argv[])
     struct choice c;
 
     choose (&c, &rng, false);
-    unit_context ("seed %" PRIu64 ": %.200s", first + i, c.name);
+    unit_context ("seed %" PRIu64 ": %.400s", first + i, c.name);
     if (i % 3 == 2)
       test_clients (&c.w, first + i, 60);
     else

@@ -14,7 +14,7 @@
 
 static atomic_ulong nr_checks;
 static atomic_ulong nr_failures;
-static _Thread_local char context[256];
+static _Thread_local char context[512];
 
 void
 unit_context (const char *fmt, ...)

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* logs.c - what images that are open have to say.
+ *
+ * Owns      the debug flag for counters, and what was said last about an
+ *           image that is read-only.
+ * Locks     said.lock, for a few instructions, guards the latter.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* -D qcow2.stats=1: count, and log the counters when an image is closed. */
+NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
+
+bool
+log_counts (void)
+{
+  return qcow2_debug_stats;
+}
+
+static void
+log_io_stats (const char *name, const struct qcow2_stats *st, size_t i)
+{
+  if (st->io[i].requests > 0)
+    nbdkit_debug ("qcow2: stats: %s: read %s: requests=%" PRIu64
+                  " bytes=%" PRIu64, name, io_class_names[i],
+                  st->io[i].requests, st->io[i].bytes);
+  if (st->io[i].writes > 0)
+    nbdkit_debug ("qcow2: stats: %s: write %s: requests=%" PRIu64
+                  " bytes=%" PRIu64, name, io_class_names[i],
+                  st->io[i].writes, st->io[i].written);
+}
+
+void
+log_stats (const char *name, const struct qcow2_image *image, bool writing)
+{
+  struct qcow2_stats st;
+
+  if (!qcow2_debug_stats || image == NULL)
+    return;
+  qcow2_get_stats (image, &st);
+  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
+    log_io_stats (name, &st, i);
+  if (writing)
+    nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " flushes=%" PRIu64,
+                  name, st.commits, st.host_flushes);
+  nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
+                name, st.table_hits, st.table_misses);
+  nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64
+                " hits=%" PRIu64 " misses=%" PRIu64, name,
+                st.inflated_bytes, st.cluster_hits, st.cluster_misses);
+  nbdkit_debug ("qcow2: stats: %s: read ahead: requests=%" PRIu64
+                " bytes=%" PRIu64 " used=%" PRIu64 " latency=%" PRIu32 "us",
+                name, st.ahead_requests, st.ahead_bytes,
+                st.ahead_used_bytes, st.latency_us);
+}
+
+void
+log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
+{
+  const char *const name = opaque;
+
+  if (level == QCOW2_LOG_WARNING)
+    warning (name, "warning: %s", text);
+  else
+    nbdkit_debug ("qcow2: %s%s%s", name, name[0] ? ": " : "", text);
+}
+
+/* Only once in a row, since every probe of a client opens the image. */
+void
+log_read_only (const char *name, const char *why)
+{
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static char said[256];
+  char text[sizeof said];
+  bool news;
+
+  snprintf (text, sizeof text, "%s: %s", name, why);
+  pthread_mutex_lock (&lock);
+  news = strcmp (text, said) != 0;
+  memcpy (said, text, sizeof said);
+  pthread_mutex_unlock (&lock);
+  if (news)
+    warning (name, "is served read-only: %s", why);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* nbdpool.h - connections to an NBD server; for nbdfile.c, with libnbd. */
+#ifndef NBDPOOL_H
+#define NBDPOOL_H
+
+#include "layers.h"
+
+#include <libnbd.h>
+
+struct connection {
+  struct connection *next;
+  struct nbd_handle *nbd;
+};
+
+struct nbdpool;
+
+/* With one connection.  Returns NULL with *err filled in. */
+extern struct nbdpool *nbdpool_new (const struct place *place,
+                                    struct qcow2_error *err);
+/* The first connection, while nobody has taken any. */
+extern struct nbd_handle *nbdpool_first (const struct nbdpool *p);
+/* All must have been put back, or dropped.  NULL is allowed. */
+extern void nbdpool_free (struct nbdpool *p);
+
+/* A connection for the caller alone.  NULL and logs if there is none to be
+ * had.
+ */
+extern struct connection *nbdpool_take (struct nbdpool *p);
+extern void nbdpool_put_back (struct nbdpool *p, struct connection *c);
+/* It is broken. */
+extern void nbdpool_drop (struct nbdpool *p, struct connection *broken);
+
+/* The last error of libnbd on this thread, without secrets. */
+extern const char *nbdpool_message (const struct place *place);
+
+#endif /* NBDPOOL_H */

@@ -1,0 +1,173 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# nbd-apply-extents: what has changed, applied to a copy, makes it the new disk,
+# over random histories of disks that grow and shrink; what it refuses; that it
+# says when a copy is not complete.
+# shellcheck source=exports.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/exports.sh"
+
+apply ()
+{
+    "$PYTHON" "$top_srcdir/tools/nbd-apply-extents" "$@"
+}
+
+# apply_fails REGEX ARGUMENT...
+apply_fails ()
+{
+    local regex=$1 status=0
+
+    shift
+    apply "$@" >"$tmp/apply" 2>&1 || status=$?
+    [ $status -eq 1 ] || fail "status $status of apply $*"
+    grep -q -e "$regex" "$tmp/apply" ||
+        fail "no message like '$regex': $(cat "$tmp/apply")"
+}
+
+image=$tmp/disk.qcow2
+make_history "$image"
+for name in one two "three/3 x" ""; do
+    history_content "$image" "$name" "$tmp/content${name//[\/ ]/}"
+done
+
+echo "what other tools do to a copy"
+start_nbdkit -r --filter="$filter" file "$image"
+cp "$tmp/contentone" "$tmp/copy"
+nbdcopy "$(export_uri diff/one..two)" "$tmp/copy"
+if cmp -s "$tmp/copy" "$tmp/contenttwo"; then
+    fail "nbdcopy does what nbd-apply-extents is for"
+fi
+
+echo "to a file, by a chain of differences, by a bitmap"
+cp "$tmp/contentone" "$tmp/copy"
+apply "$(export_uri diff/one..two)" "$tmp/copy" >"$tmp/said"
+cmp "$tmp/copy" "$tmp/contenttwo" || fail "one..two"
+[ "$(cat "$tmp/said")" = "327680 bytes in 3 extents copied" ] ||
+    fail "it said: $(cat "$tmp/said")"
+apply --quiet "$(export_uri "diff/two..three%2F3%20x")" "$tmp/copy" \
+    >"$tmp/said" 2>&1
+cmp "$tmp/copy" "$tmp/contentthree3x" || fail "two..three"
+[ ! -s "$tmp/said" ] || fail "--quiet: it said $(cat "$tmp/said")"
+apply --progress "$(export_uri "diff/three%2F3%20x..")" "$tmp/copy" \
+    2>"$tmp/said" >/dev/null
+cmp "$tmp/copy" "$tmp/content" || fail "three.."
+grep -q '100%, 0 MiB copied' "$tmp/said" || fail "--progress"
+cp "$tmp/contenttwo" "$tmp/copy"
+apply "$(export_uri bitmap/bits)" "$tmp/copy" >/dev/null
+cmp "$tmp/copy" "$tmp/content" || fail "a bitmap"
+for i in 1 2 64; do
+    cp "$tmp/contentone" "$tmp/copy"
+    apply --connections $i "$(export_uri diff/one..two)" "$tmp/copy" >/dev/null
+    cmp "$tmp/copy" "$tmp/contenttwo" || fail "$i connections"
+done
+
+echo "to exports"
+cp "$tmp/contentone" "$tmp/copy"
+start_nbdkit -P target file "$tmp/copy"
+apply "$(export_uri diff/one..two)" "$uri" >/dev/null
+stop_nbdkit target
+cmp "$tmp/copy" "$tmp/contenttwo" || fail "to a raw export"
+make_image "$tmp/copy.qcow2" "$tmp/contentone"
+start_nbdkit -P target --filter="$filter" file "$tmp/copy.qcow2"
+apply "$(export_uri diff/one..two)" "$uri" >/dev/null
+stop_nbdkit target
+qemu-img compare -q -f qcow2 -F raw "$tmp/copy.qcow2" "$tmp/contenttwo" ||
+    fail "to a qcow2 image"
+qemu-img check -q "$tmp/copy.qcow2" || fail "the copy is not clean"
+
+echo "what is refused"
+one_two=$(export_uri diff/one..two)
+apply_fails 'no such file; make a first copy' "$one_two" "$tmp/none"
+truncate -s 1M "$tmp/small"
+apply_fails 'has 1048576 bytes, the source 4194304; --resize' "$one_two" \
+    "$tmp/small"
+apply_fails 'this is a qcow2 image' "$one_two" "$tmp/copy.qcow2"
+apply_fails 'neither a file nor a block device' "$one_two" /dev/null
+apply_fails "diff/one..none" "$(export_uri diff/one..none)" "$tmp/copy"
+start_nbdkit -P target file "$tmp/small"
+apply_fails 'has 1048576 bytes' "$one_two" "$uri"
+apply_fails 'for raw files only' --resize "$one_two" "$uri"
+stop_nbdkit target
+start_nbdkit -P target -r file "$tmp/copy"
+apply_fails 'is read-only' "$one_two" "$uri"
+stop_nbdkit target
+cmp -n 1048576 "$tmp/small" /dev/zero || fail "it was written to"
+status=0
+apply --connections 0 a b >/dev/null 2>&1 || status=$?
+[ $status -eq 2 ] || fail "status $status for a wrong option"
+stop_nbdkit
+start_nbdkit -r --no-sr --filter="$filter" file "$image"
+apply_fails 'does not say which extents' "$(export_uri diff/one..two)" \
+    "$tmp/copy"
+stop_nbdkit
+
+echo "a server that lets one client in"
+if "$NBDKIT" --dump-plugin --filter=limit null >/dev/null 2>&1 &&
+        "$NBDKIT" --dump-plugin --filter=multi-conn null >/dev/null 2>&1; then
+    start_nbdkit -r --filter=limit --filter=multi-conn --filter="$filter" \
+        file "$image" limit=1 multi-conn-mode=disable
+    cp "$tmp/contentone" "$tmp/copy"
+    apply "$(export_uri diff/one..two)" "$tmp/copy" >/dev/null
+    cmp "$tmp/copy" "$tmp/contenttwo" || fail "one connection"
+    stop_nbdkit
+fi
+
+echo "errors in the middle"
+requires_filter error
+start_nbdkit -r --filter=error --filter="$filter" file "$image" \
+    error-pread-rate=100% error-pread-file="$tmp/fail"
+touch "$tmp/fail"
+cp "$tmp/contentone" "$tmp/copy"
+apply_fails 'incomplete' "$(export_uri diff/one..two)" "$tmp/copy"
+rm "$tmp/fail"
+apply "$(export_uri diff/one..two)" "$tmp/copy" >/dev/null
+cmp "$tmp/copy" "$tmp/contenttwo" || fail "repeated after an error"
+cp "$tmp/contentone" "$tmp/copy"
+start_nbdkit -P target --filter=error file "$tmp/copy" error-pwrite-rate=100% \
+    error-pwrite-file="$tmp/fail"
+touch "$tmp/fail"
+apply_fails 'incomplete' "$(export_uri diff/one..two)" "$uri"
+rm "$tmp/fail"
+stop_nbdkit target
+stop_nbdkit
+
+echo "random histories"
+cat >"$tmp/history.py" <<'END'
+import random
+import sys
+from qsnap import Snapshots
+
+seed, out = int(sys.argv[1]), sys.argv[2]
+rng = random.Random(seed)
+bits = rng.choice((9, 12, 16))
+unit = 1 << bits
+image = Snapshots(rng.randint(1, 300) * 4096, bits)
+for number in range(6):
+    for _ in range(rng.randint(0, 30)):
+        index = rng.randrange(max(1, image.active.size // unit))
+        image.write(index, None if rng.random() < 0.3 else
+                    bytes(unit) if rng.random() < 0.2 else
+                    rng.randbytes(unit))
+    image.snapshot(f"s{number}".encode(), str(number).encode(),
+                   vm_state=b"vm" * 5000 if rng.random() < 0.5 else b"")
+    if rng.random() < 0.7:
+        size = rng.randint(1, 300) * 4096
+        for index in list(image.active.clusters):
+            if (index + 1) * unit > size:
+                image.write(index, None)
+        image.resize(size)
+image.save(f"{out}.qcow2")
+for number in range(6):
+    open(f"{out}.s{number}", "wb").write(image.content(number))
+open(f"{out}.", "wb").write(image.content())
+END
+for seed in 1 2 3 4 5 6; do
+    "$PYTHON" "$tmp/history.py" $seed "$tmp/h"
+    qemu-img check -q "$tmp/h.qcow2" || broken "history $seed"
+    start_nbdkit -r --filter="$filter" file "$tmp/h.qcow2"
+    for pair in s0..s1 s1..s0 s1..s2 s3..s0 s5..s2 s4.. s0.. s2..s5; do
+        cp "$tmp/h.${pair%%..*}" "$tmp/copy"
+        apply --resize "$(export_uri diff/$pair)" "$tmp/copy" >/dev/null
+        cmp "$tmp/copy" "$tmp/h.${pair##*..}" || fail "seed $seed, $pair"
+    done
+    stop_nbdkit
+done
