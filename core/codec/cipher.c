@@ -166,24 +166,6 @@ make_ivs (const struct q2_cipher *c, unsigned char *ivs, unsigned n,
 
 /* ---- XTS --------------------------------------------------------------- */
 
-/* All the tweaks of a sector, of which 't' has the first: each is the one
- * before it times x in GF(2^128), whose lowest bit is the first byte's.
- */
-static void
-make_tweaks (uint64_t *t)
-{
-  uint64_t lo = le64toh (t[0]), hi = le64toh (t[1]);
-
-  for (unsigned i = 2; i < Q2_CRYPT_SECTOR / sizeof *t; i += 2) {
-    const uint64_t carry = -(hi >> 63) & 0x87;
-
-    hi = hi << 1 | lo >> 63;
-    lo = lo << 1 ^ carry;
-    t[i] = htole64 (lo);
-    t[i + 1] = htole64 (hi);
-  }
-}
-
 /* 16 bytes anywhere; compilers know how to XOR those at once. */
 typedef uint64_t block16
   __attribute__ ((__vector_size__ (16), __aligned__ (1), __may_alias__));
@@ -198,6 +180,67 @@ xor_blocks (unsigned char *dst, const unsigned char *src,
       *(const block16 *) (src + i) ^ *(const block16 *) (mask + i);
 }
 
+/* Of two numbers, whatever the machine's byte order: the first is the first
+ * in memory, and its lowest byte too.
+ */
+static inline block16
+little_endian (block16 t)
+{
+  return (block16) { htole64 (t[0]), htole64 (t[1]) };
+}
+
+/* The tweak of the next block: this one times x in GF(2^128), where the
+ * lowest bit is the first byte's.
+ */
+static inline block16
+next_tweak (block16 t)
+{
+  const block16 top = t >> 63;
+  const block16 carry = { top[1], top[0] };
+
+  return (t + t) ^ (-carry & (block16) { 0x87, 1 });
+}
+
+/* One block of a sector: dst = src ^ tweak, and the tweak to 'mask'. */
+static inline block16
+mask_block (unsigned char *dst, const unsigned char *src,
+            unsigned char *mask, size_t pos, block16 t)
+{
+  const block16 m = little_endian (t);
+
+  *(block16 *) (mask + pos) = m;
+  *(block16 *) (dst + pos) = *(const block16 *) (src + pos) ^ m;
+  return next_tweak (t);
+}
+
+/* All blocks of four sectors: each tweak waits for the one before it, but
+ * not for those of other sectors.
+ */
+static void
+mask_four (unsigned char *dst, const unsigned char *src, unsigned char *mask,
+           const block16 *first)
+{
+  block16 a = little_endian (first[0]), b = little_endian (first[1]);
+  block16 c = little_endian (first[2]), d = little_endian (first[3]);
+
+  for (size_t i = 0; i < Q2_CRYPT_SECTOR; i += sizeof a) {
+    a = mask_block (dst, src, mask, i, a);
+    b = mask_block (dst, src, mask, i + Q2_CRYPT_SECTOR, b);
+    c = mask_block (dst, src, mask, i + 2 * Q2_CRYPT_SECTOR, c);
+    d = mask_block (dst, src, mask, i + 3 * Q2_CRYPT_SECTOR, d);
+  }
+}
+
+static void
+mask_one (unsigned char *dst, const unsigned char *src, unsigned char *mask,
+          const block16 *first)
+{
+  block16 t = little_endian (*first);
+
+  for (size_t i = 0; i < Q2_CRYPT_SECTOR; i += sizeof t)
+    t = mask_block (dst, src, mask, i, t);
+}
+
 /* One batch: dst = crypt (src ^ tweaks) ^ tweaks. */
 static void
 xts (const struct q2_cipher *c, nettle_cipher_func *crypt, const void *key,
@@ -205,20 +248,20 @@ xts (const struct q2_cipher *c, nettle_cipher_func *crypt, const void *key,
      uint64_t sector)
 {
   const size_t len = (size_t) n * Q2_CRYPT_SECTOR;
-  unsigned char first[BATCH * 16];
-  uint64_t tweaks[BATCH_BYTES / sizeof (uint64_t)];
+  unsigned char first[BATCH * sizeof (block16)];
+  unsigned char tweaks[BATCH_BYTES];
+  unsigned i = 0;
 
   make_ivs (c, first, n, sector);
-  c->encrypt (c->iv_key, n * 16, first, first);
-  for (unsigned i = 0; i < n; ++i) {
-    uint64_t *const t = tweaks + i * (Q2_CRYPT_SECTOR / sizeof *tweaks);
-
-    memcpy (t, first + 16 * i, 16);
-    make_tweaks (t);
-  }
-  xor_blocks (dst, src, (const unsigned char *) tweaks, len);
+  c->encrypt (c->iv_key, sizeof (block16) * n, first, first);
+  for (; i + 4 <= n; i += 4)
+    mask_four (dst + i * Q2_CRYPT_SECTOR, src + i * Q2_CRYPT_SECTOR,
+               tweaks + i * Q2_CRYPT_SECTOR, (block16 *) first + i);
+  for (; i < n; ++i)
+    mask_one (dst + i * Q2_CRYPT_SECTOR, src + i * Q2_CRYPT_SECTOR,
+              tweaks + i * Q2_CRYPT_SECTOR, (block16 *) first + i);
   crypt (key, len, dst, dst);
-  xor_blocks (dst, dst, (const unsigned char *) tweaks, len);
+  xor_blocks (dst, dst, tweaks, len);
 }
 
 /* ---- CBC, CTR ---------------------------------------------------------- */
