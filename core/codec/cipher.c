@@ -195,8 +195,7 @@ little_endian (block16 t)
 static inline block16
 next_tweak (block16 t)
 {
-  const block16 top = t >> (block16) { 63, 63 };
-  const block16 carry = { top[1], top[0] };
+  const block16 carry = { t[1] >> 63, t[0] >> 63 };
 
   return (t + t) ^ (-carry & (block16) { 0x87, 1 });
 }

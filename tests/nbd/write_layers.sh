@@ -246,6 +246,7 @@ make_aes ()
         -o "encrypt.format=aes,encrypt.key-secret=top,$1" "$image" \
         "$disk_size" 2>"$tmp/deprecated"
     content
+    # shellcheck disable=SC2034     # By who sources this.
     model_options=(--torn)
 }
 
