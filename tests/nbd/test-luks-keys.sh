@@ -166,6 +166,11 @@ made_with "$tmp/line"
 refuses_with "$none" qcow2-passphrase=+"$tmp/line"
 refuses_with "$none" qcow2-passphrase=+"$tmp/bare"
 opens_with qcow2-passphrase=$'one line\n'
+# The manual's way out; QEMU finds a slot that is not in use.
+quick qemu-img amend "${key[@]}" --object "secret,id=new,file=$tmp/bare" \
+    -o encrypt.state=active,encrypt.new-secret=new,encrypt.iter-time=10 \
+    --image-opts "$(opened)"
+opens_with qcow2-passphrase=+"$tmp/line"
 
 echo "long ones, others, and none at all"
 head -c 1024 /dev/zero | tr '\0' k >"$tmp/long"
