@@ -34,6 +34,7 @@ for name in plain packed; do
         delay-read=400ms retry-delay=1 retry-exponential=no retries=20
     copy --connections=2 &
     client=$!
+    wait_for grep -q 'debug: qcow2: open' "$log"
     sleep 0.6
     kill_nginx
     sleep 0.3
