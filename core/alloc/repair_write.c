@@ -185,7 +185,7 @@ flush (struct q2_repair_job *j, struct qcow2_error *err)
 {
   if (!j->unflushed)
     return 0;
-  if (q2_io_flush (j->io, "the image file", err) == -1)
+  if (q2_io_flush (j->io, err) == -1)
     return -1;
   j->unflushed = false;
   return 0;

@@ -97,7 +97,7 @@ write_features (struct q2_writer *w, const struct q2_io *io,
   if (q2_io_write (io, bits, sizeof bits, FEATURES_OFFSET, QCOW2_IO_HEADER,
                    err) == -1)
     return -1;
-  if (q2_io_flush (io, "the image file", err) == 0)
+  if (q2_io_flush (io, err) == 0)
     return 0;
   w->failed = true;
   return -1;

@@ -81,7 +81,7 @@ flush (struct q2_writer *w, const struct q2_io *io, bool data,
 {
   if ((!data || Q2_PLANTED (Q2_PLANT_SKIP_DATA_FLUSH) ||
        q2_store_flush (w->store, err) == 0) &&
-      q2_io_flush (io, "the image file", err) == 0)
+      q2_io_flush (io, err) == 0)
     return 0;
   /* What was written may be lost although a later flush succeeds. */
   w->failed = true;

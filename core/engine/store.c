@@ -47,6 +47,7 @@ q2_store_init (struct q2_store *s)
 {
   q2_ranges_init (&s->sectors);
   q2_io_shared_init (&s->data_shared);
+  s->data_shared.file = "the data file";
   pthread_mutex_init (&s->buffers_lock, NULL);
 }
 
@@ -349,7 +350,7 @@ q2_store_flush (struct q2_store *s, struct qcow2_error *err)
     s->data, s->data ? s->data->size : 0, &s->data_shared
   };
 
-  return s->data ? q2_io_flush (&data, "the data file", err) : 0;
+  return s->data ? q2_io_flush (&data, err) : 0;
 }
 
 /* ---- The layer below -------------------------------------------------- */

@@ -172,10 +172,10 @@ q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
     return 0;
   if (host_off + inside > q2_io_reach (io))
     return q2_fail_io (err, EIO, host_off,
-                       "the image file was %" PRIu64 " bytes long when it "
-                       "was opened, but this connection reaches only "
-                       "%" PRIu64 ": connect again",
-                       size, q2_io_reach (io));
+                       "%s was %" PRIu64 " bytes long when it was opened, "
+                       "but this connection reaches only %" PRIu64
+                       ": connect again", q2_io_file (io), size,
+                       q2_io_reach (io));
   return read_split (io, buf, inside, host_off, class, err);
 }
 

@@ -30,6 +30,8 @@ struct q2_window {
 
 /* What all requests of an image share. */
 struct q2_io_shared {
+  const char *file;             /* NULL: it is the image file; else what to
+                                   call it in messages; constant */
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
   /* Only used by images that are written to: */
@@ -52,6 +54,14 @@ struct q2_io {
                                    host->size */
   struct q2_io_shared *shared;  /* may be NULL: nothing kept or measured */
 };
+
+/* What to call the file in messages. */
+static inline const char *
+q2_io_file (const struct q2_io *io)
+{
+  return io->shared && io->shared->file ? io->shared->file
+    : "the image file";
+}
 
 /* True if the host takes long to answer, as far as is known: then requests
  * are worth saving, even at the price of reading too much.
@@ -140,9 +150,8 @@ extern void q2_io_trim (const struct q2_io *io, uint64_t count,
 extern void q2_io_punch (const struct q2_io *io, uint64_t count,
                          uint64_t host_off) __attribute__ ((__nonnull__));
 
-/* Make durable what was written before; 'file' is what to call it. */
-extern int q2_io_flush (const struct q2_io *io, const char *file,
-                        struct qcow2_error *err)
+/* Make durable what was written before. */
+extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Make the file at least that large; nothing to do if it is. */

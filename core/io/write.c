@@ -49,10 +49,10 @@ fail_no_space (const struct q2_io *io, uint64_t min_size,
                struct qcow2_error *err)
 {
   return q2_fail (err, QCOW2_ERR_NO_SPACE, min_size,
-                  "no space left: the image file has %" PRIu64 " bytes and "
-                  "%" PRIu64 " are needed; give it room by making what holds "
-                  "it larger, for example with 'truncate -s' or 'lvextend'",
-                  q2_io_size (io), min_size);
+                  "no space left: %s has %" PRIu64 " bytes and %" PRIu64
+                  " are needed; give it room by making what holds it larger, "
+                  "for example with 'truncate -s' or 'lvextend'",
+                  q2_io_file (io), q2_io_size (io), min_size);
 }
 
 static int
@@ -69,8 +69,8 @@ grow_locked (const struct q2_io *io, uint64_t min_size,
     return fail_no_space (io, min_size, err);
   if (r != 0)
     return q2_fail_io (err, r, min_size,
-                       "making the image file %" PRIu64 " bytes long failed: "
-                       "%s", min_size, strerror (r));
+                       "making %s %" PRIu64 " bytes long failed: %s",
+                       q2_io_file (io), min_size, strerror (r));
   assert (size >= min_size);
   atomic_store_explicit (&io->shared->grown_size, size,
                          memory_order_release);
@@ -311,8 +311,7 @@ q2_io_punch (const struct q2_io *io, uint64_t count, uint64_t host_off)
 }
 
 int
-q2_io_flush (const struct q2_io *io, const char *file,
-             struct qcow2_error *err)
+q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
 {
   const int r = io->host->ops->flush (io->host->opaque);
 
@@ -324,5 +323,5 @@ q2_io_flush (const struct q2_io *io, const char *file,
   if (io->shared)
     io->shared->flush_failed = true;
   return q2_fail_io (err, r, QCOW2_NO_OFFSET,
-                     "flushing %s failed: %s", file, strerror (r));
+                     "flushing %s failed: %s", q2_io_file (io), strerror (r));
 }

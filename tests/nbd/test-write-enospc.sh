@@ -123,6 +123,7 @@ for raw_data in data data_raw; do
     writetool "$uri" --raw "$raw" w:0:20M:1 f "!ENOSPC:w:40M:8M:3" \
         w:20M:10M:4 t:1M:8M "!ENOSPC:fua:w:31M:64k:5" w:4M:1M:6
     nbdtool compare "$uri" "$raw" --reads 20
+    has_logged 'no space left: the data file has 31457280 bytes'
     stop_nbdkit
     stop_nbdkit lower
     check_kept
