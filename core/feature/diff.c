@@ -132,20 +132,28 @@ tables_tell (const struct piece *p, bool *ret_set)
 
 /* ---- Many entries --------------------------------------------------- */
 
-/* Raw entries from p->guest_off on, all 0 where there is no table. */
+/* Raw entries from p->guest_off on, as many as there is room for; all 0 where
+ * there is no table.  The table is told how far the piece goes, so that it
+ * reads as far.
+ */
 static int
 load (const struct piece *p, struct q2_tables *t, uint64_t *raw,
-      uint64_t *nr, struct qcow2_error *err)
+      uint64_t *ret_nr, struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = q2_tables_geometry (t);
+  const size_t size = MAX_WORDS * sizeof *raw;
+  const uint64_t nr =
+    q2_ceil_shift (p->end - q2_align_down (p->guest_off, geo->cluster_size),
+                   geo->cluster_bits);
 
   if (table_of (t, p->guest_off) == 0) {
-    memset (raw, 0, *nr << geo->entry_bits);
+    *ret_nr = q2_min (nr, size >> geo->entry_bits);
+    memset (raw, 0, *ret_nr << geo->entry_bits);
     return 0;
   }
   return q2_tables_read_l2 (t, p->io, q2_l1_index (geo, p->guest_off),
-                            q2_l2_index (geo, p->guest_off), *nr, p->scan,
-                            raw, MAX_WORDS * sizeof *raw, nr, err);
+                            q2_l2_index (geo, p->guest_off), nr, p->scan,
+                            raw, size, ret_nr, err);
 }
 
 static int
@@ -205,18 +213,14 @@ compare_some (struct piece *p, struct q2_mask_runs *runs,
 {
   const struct diff_mask *const d = p->d;
   const unsigned words = d->a_geo.extended_l2 ? 2 : 1;
-  const uint64_t cluster_size = d->a_geo.cluster_size;
   uint64_t raw_a[MAX_WORDS], raw_b[MAX_WORDS];
-  uint64_t nr =
-    q2_min (q2_ceil_shift (p->end - q2_align_down (p->guest_off,
-                                                   cluster_size),
-                           d->a_geo.cluster_bits), MAX_WORDS / words);
+  uint64_t nr_a = UINT64_MAX, nr_b;
   int r = 0;
 
-  if (load (p, d->b, raw_b, &nr, err) == -1 ||
-      (p->inside && load (p, d->a, raw_a, &nr, err) == -1))
+  if (load (p, d->b, raw_b, &nr_b, err) == -1 ||
+      (p->inside && load (p, d->a, raw_a, &nr_a, err) == -1))
     return -1;
-  for (uint64_t i = 0; i < nr && r == 0; ++i)
+  for (uint64_t i = 0; i < q2_min (nr_a, nr_b) && r == 0; ++i)
     r = compare_one (p, raw_a + i * words, raw_b + i * words, runs, err);
   return r;
 }
