@@ -241,9 +241,3 @@ check_PROGRAMS += unit/repair-file
 unit_repair_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_repair_file_CFLAGS = $(UNIT_CFLAGS)
 unit_repair_file_LDADD = $(UNIT_LIBS)
-
-# The disk of an encrypted image, without the engine.
-check_PROGRAMS += unit/luks-file
-unit_luks_file_CPPFLAGS = $(UNIT_CPPFLAGS)
-unit_luks_file_CFLAGS = $(UNIT_CFLAGS)
-unit_luks_file_LDADD = $(UNIT_LIBS)
