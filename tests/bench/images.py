@@ -73,13 +73,13 @@ def luks_options(needs: Needs) -> list[str]:
 def make_luks(argv: Sequence[str]) -> None:
     """qemu-img now and then fails to find out how fast this CPU is ("Unable
     to get accurate CPU usage")."""
-    for tries in range(20):
+    for tries in range(100):
         run = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL,
                              stderr=subprocess.PIPE, text=True)
         if run.returncode == 0:
             return
-        if "CPU usage" not in run.stderr or tries == 19:
+        if "CPU usage" not in run.stderr or tries == 99:
             raise RuntimeError(run.stderr.strip())
 
 

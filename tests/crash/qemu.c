@@ -25,7 +25,6 @@
 
 #define NR_THREADS 3
 #define QUEUE 8
-#define MAX_TRIES 200
 
 struct job {
   unsigned char *bytes, *data, *disk;
@@ -128,28 +127,6 @@ qemu_run (int expect, const char *fmt, ...)
   if (!unit_check (status == expect, __FILE__, __LINE__,
                    "exit status %d: %s", status, command))
     show (log);
-}
-
-void
-qemu_insist (const char *fmt, ...)
-{
-  char command[4096], log[160];
-  va_list args;
-  int status = 0;
-
-  va_start (args, fmt);
-  run_in_folder (command, sizeof command, fmt, args);
-  va_end (args);
-  qemu_path (log, sizeof log, "log");
-  for (unsigned i = 0; i < MAX_TRIES; ++i) {
-    status = spawn (command, log);
-    if (status == 0)
-      return;
-    usleep (1000);
-  }
-  show (log);
-  unit_check (false, __FILE__, __LINE__, "exit status %d: %s", status,
-              command);
 }
 
 const char *

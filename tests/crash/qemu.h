@@ -23,11 +23,6 @@ extern void qemu_path (char *buf, size_t len, const char *name);
  */
 extern void qemu_run (int expect, const char *fmt, ...)
   __attribute__ ((__format__ (printf, 2, 3)));
-/* The same until it does; some commands of QEMU fail now and then on a busy
- * machine.
- */
-extern void qemu_insist (const char *fmt, ...)
-  __attribute__ ((__format__ (printf, 1, 2)));
 /* The same; returns the exit status. */
 extern int qemu_status (const char *fmt, ...)
   __attribute__ ((__format__ (printf, 1, 2)));

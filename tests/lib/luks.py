@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 SMALL = 1 << 20
-TRIES = 20
+TRIES = 100
 
 
 def passphrase(options: str) -> str:
