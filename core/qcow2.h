@@ -170,6 +170,7 @@ struct qcow2_io {
 /* ---- Images ---------------------------------------------------------- */
 
 struct qcow2_image;
+struct qcow2_keyring;
 
 /* ---- Other files ------------------------------------------------------ */
 
@@ -254,6 +255,8 @@ struct qcow2_options {
    */
   const char *passphrase;
   size_t passphrase_len;
+  /* Where keys are looked up first, and remembered; NULL: nowhere. */
+  struct qcow2_keyring *keyring;
 
   /* Upper bound for cached mapping tables, in bytes.  0 = 32 MiB. */
   uint64_t cache_size;
@@ -326,6 +329,20 @@ extern struct qcow2_image *qcow2_open (const struct qcow2_io *io,
                                        const struct qcow2_options *options,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3), __warn_unused_result__));
+
+/* To find the key of a LUKS image takes seconds of computing, on purpose: so
+ * guesses are slow.  Whoever opens the same images again and again, knowing
+ * the passphrase, need not pay for that each time: a keyring remembers the
+ * keys of the last 64 images that were opened with it, until it is freed.
+ * Any number of threads may use it at once.
+ *
+ * Returns NULL if there is no memory.
+ */
+extern struct qcow2_keyring *qcow2_keyring_new (void)
+  __attribute__ ((__warn_unused_result__));
+
+/* Wipes the keys.  No qcow2_open may be using it.  NULL is allowed. */
+extern void qcow2_keyring_free (struct qcow2_keyring *keyring);
 
 /* Free the image.  No request may be in flight.  NULL is allowed. */
 extern void qcow2_close (struct qcow2_image *image);

@@ -171,6 +171,7 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   options.open_file_opaque = &gate;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
+  options.keyring = places.keyring;
   d->image = qcow2_open (io, &options, err);
   d->layers = gate.layers;
   if (d->image == NULL)

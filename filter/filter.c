@@ -50,6 +50,7 @@ static int
 qcow2_after_fork (nbdkit_backend *backend)
 {
   shared_set_backend (backend);
+  places_after_fork ();
   return 0;
 }
 

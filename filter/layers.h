@@ -41,7 +41,7 @@ struct passphrase {
   size_t len;
 };
 
-/* Constant after config_complete. */
+/* Constant after after_fork. */
 struct places {
   struct place *backing;        /* from the top of the chain downwards */
   size_t nr_backing;
@@ -53,6 +53,7 @@ struct places {
   int follow_fd;                /* O_PATH, or -1 */
   struct passphrase *passphrases;
   size_t nr_passphrases;
+  struct qcow2_keyring *keyring; /* of images they open; or NULL */
 };
 extern struct places places;
 
@@ -62,6 +63,8 @@ extern int places_parse (const char *key, const char *value);
  * not.
  */
 extern int places_complete (void);
+/* Keeps secrets out of the swap. */
+extern void places_after_fork (void);
 /* Secrets are wiped. */
 extern void places_unload (void);
 /* The folder that a path is in, absolute and without links; NULL if there is

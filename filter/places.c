@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* places.c - the parameters that say which other files may be opened.
  *
- * Owns      the global 'places', constant once config_complete has run, and
- *           the passphrases in it, which are wiped in the end.
+ * Owns      the global 'places', constant once after_fork has run, and the
+ *           passphrases in it, which are wiped in the end, as are the keys
+ *           of images that were opened with them.
  * Method    a value that looks like a URI is one, "export:" begins the name
  *           of an export, and everything else is a local path, made
  *           absolute because a daemon changes its directory.  Nothing is
@@ -251,8 +252,6 @@ parse_passphrase (const char *value)
   if (p == NULL || nbdkit_read_password (value, &p->bytes) == -1)
     return -1;
   p->len = strlen (p->bytes);
-  /* Not for the swap; where there is a limit on that, as nbdkit had it. */
-  (void) mlock (p->bytes, p->len + 1);
   return 0;
 }
 
@@ -306,6 +305,17 @@ places_complete (void)
   return 0;
 }
 
+/* Not before, since a child does not inherit the locks on memory. */
+void
+places_after_fork (void)
+{
+  for (size_t i = 0; i < places.nr_passphrases; ++i)
+    /* Not for the swap, as far as the limit for that goes. */
+    (void) mlock (places.passphrases[i].bytes, places.passphrases[i].len + 1);
+  if (places.nr_passphrases > 0)
+    places.keyring = qcow2_keyring_new ();
+}
+
 struct passphrase
 places_passphrase (size_t n)
 {
@@ -337,5 +347,6 @@ places_unload (void)
     free (places.passphrases[i].bytes);
   }
   free (places.passphrases);
+  qcow2_keyring_free (places.keyring);
   places = (struct places) { .follow_fd = -1 };
 }

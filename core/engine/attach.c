@@ -55,7 +55,7 @@ unlock (struct q2_store *s, const struct q2_io *io,
                     "header, so nobody can decrypt it");
   return q2_luks_unlock (io, h->luks_offset, h->luks_bytes,
                          options->passphrase, options->passphrase_len,
-                         &s->cipher, err);
+                         options->keyring, &s->cipher, err);
 }
 
 /* ---- Names ------------------------------------------------------------ */

@@ -7,7 +7,8 @@
  *           to what would be the key of the disk if the passphrase is this
  *           slot's.  A digest in the header tells whether it is.  A slot
  *           that would take more work than is left of the bound is passed
- *           over, so that it does not keep others from being tried.
+ *           over, so that it does not keep others from being tried.  What
+ *           the keyring has is not looked for again.
  * Locks     none; one call, one thread.
  * Spec      LUKS on-disk format 1.2.3, "Master key recovery".
  *
@@ -24,6 +25,7 @@
 #include "codec/afsplit.h"
 #include "codec/pbkdf.h"
 #include "format/luks.h"
+#include "meta/keyring.h"
 
 #include <inttypes.h>
 
@@ -39,6 +41,7 @@ struct unlock {
   uint64_t luks_offset;
   const char *passphrase;
   size_t len;
+  struct qcow2_keyring *keyring; /* or NULL */
   struct q2_luks luks;
   uint64_t rounds_left;
   struct secrets *secrets;
@@ -151,6 +154,24 @@ try_slots (struct unlock *u, struct qcow2_error *err)
   return fail_all (u, tried, passed_over, err);
 }
 
+/* Leaves the key in secrets->key; 'header' is as it was read. */
+static int
+find_key (struct unlock *u, const unsigned char *header,
+          struct qcow2_error *err)
+{
+  const struct q2_keyring_query query = {
+    .header = header, .passphrase = u->passphrase, .len = u->len,
+  };
+
+  if (u->keyring && q2_keyring_find (u->keyring, &query, u->secrets->key))
+    return 0;
+  if (try_slots (u, err) == -1)
+    return -1;
+  if (u->keyring)
+    q2_keyring_add (u->keyring, &query, u->secrets->key);
+  return 0;
+}
+
 static size_t
 secrets_size (const struct q2_luks *luks)
 {
@@ -164,11 +185,12 @@ secrets_size (const struct q2_luks *luks)
 int
 q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
                 uint64_t luks_bytes, const char *passphrase, size_t len,
-                struct q2_cipher **ret_cipher, struct qcow2_error *err)
+                struct qcow2_keyring *keyring, struct q2_cipher **ret_cipher,
+                struct qcow2_error *err)
 {
   struct unlock u = {
     .io = io, .luks_offset = luks_offset, .passphrase = passphrase,
-    .len = len, .rounds_left = Q2_LUKS_MAX_ROUNDS,
+    .len = len, .keyring = keyring, .rounds_left = Q2_LUKS_MAX_ROUNDS,
   };
   unsigned char header[Q2_LUKS_HEADER];
   struct q2_cipher *cipher = NULL;
@@ -184,7 +206,7 @@ q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
   u.secrets = q2_secret_alloc (size);
   if (u.secrets == NULL)
     return q2_fail_nomem (err, "the key of the image");
-  if (try_slots (&u, err) == 0)
+  if (find_key (&u, header, err) == 0)
     cipher = q2_cipher_new (&u.luks.spec, u.secrets->key, u.luks.key_bytes,
                             err);
   q2_secret_free (u.secrets, size);

@@ -16,7 +16,8 @@
  *
  * Takes about as long as the image's creator wanted a guess to take, times
  * the number of slots, and is bounded: see Q2_LUKS_MAX_ROUNDS in
- * format/luks.h.  Reads the 592 bytes of the header and the key material of
+ * format/luks.h.  If the keyring (NULL: there is none) knows the header and
+ * the passphrase, nothing but the header is read, and no work done.  Reads the 592 bytes of the header and the key material of
  * the slots it tries, with class QCOW2_IO_HEADER.
  *
  * Fails with QCOW2_ERR_AUTH if no slot opens, QCOW2_ERR_UNSUPPORTED if there
@@ -26,8 +27,9 @@
  */
 extern int q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
                            uint64_t luks_bytes, const char *passphrase,
-                           size_t len, struct q2_cipher **ret_cipher,
+                           size_t len, struct qcow2_keyring *keyring,
+                           struct q2_cipher **ret_cipher,
                            struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+  __attribute__ ((__nonnull__ (1, 4, 7, 8), __warn_unused_result__));
 
 #endif /* QCOW2_META_LUKS_H */

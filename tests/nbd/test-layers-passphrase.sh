@@ -71,6 +71,20 @@ chmod +x "$tmp/detached"
 NBDKIT=$tmp/detached refused 'tty|readpassphrase' --filter="$filter" \
     file disk.qcow2 qcow2-passphrase=-
 
+echo "the key is derived once, however many clients come and go"
+# Who derives it again cannot, once the key material is gone.
+cp disk.qcow2 again.qcow2
+header=$(LC_ALL=C grep -abo LUKS again.qcow2 | head -n 1 | cut -d : -f 1)
+material=$((header / 4096 + 1))
+wipe="dd if=/dev/zero of=again.qcow2 bs=4k seek=$material count=8 conv=notrunc"
+run_nbdkit -U - --filter="$filter" file again.qcow2 \
+    qcow2-passphrase=+secret --run "
+        nbdinfo --size \"\$uri\" && $wipe 2>dd && nbdinfo --size \"\$uri\"" \
+    >"$tmp/sizes"
+[ "$(cat "$tmp/sizes")" = $'3145728\n3145728' ] ||
+    fail "sizes: $(cat "$tmp/sizes")"
+says 'no key slot' file again.qcow2 qcow2-passphrase=+secret
+
 echo "chains: one for each encrypted image, the last for all that follow"
 encrypted base.qcow2 base-secret
 write base.qcow2 base-secret -c 'write -P 1 0 3M'
@@ -103,3 +117,14 @@ for export in middle.qcow2 same.qcow2; do
     nbdtool compare "$(export_uri $export)" "$tmp/truth.raw" --reads 10
 done
 stop_nbdkit
+
+# None where none may be locked.
+if [ "$(ulimit -l)" != 0 ]; then
+    echo "secrets are locked in memory, also in a daemon"
+    run_nbdkit -P "$tmp/daemon.pid" -U "$tmp/daemon" --filter="$filter" \
+        file middle.qcow2 qcow2-follow=. qcow2-passphrase=base-secret
+    locked=$(awk '/^VmLck:/ { print $2 }' \
+        "/proc/$(cat "$tmp/daemon.pid")/status")
+    kill "$(cat "$tmp/daemon.pid")"
+    [ "$locked" -gt 0 ] || fail "no memory of the daemon is locked"
+fi

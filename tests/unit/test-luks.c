@@ -92,6 +92,7 @@ static unsigned char *const header = file + LUKS_OFF;
 static uint64_t luks_bytes;
 static struct memory_io m;
 static struct q2_io io = { .host = &m.io };
+static struct qcow2_keyring *keyring; /* mostly none */
 
 static int
 unlock (const char *passphrase, struct q2_cipher **ret,
@@ -101,7 +102,7 @@ unlock (const char *passphrase, struct q2_cipher **ret,
   maps = 0;
   memory_io_reset (&m);
   return q2_luks_unlock (&io, LUKS_OFF, luks_bytes, passphrase,
-                         strlen (passphrase), ret, err);
+                         strlen (passphrase), keyring, ret, err);
 }
 
 static void
@@ -586,6 +587,156 @@ test_any (void)
   CHECK_EQ (kinds[QCOW2_ERR_IO] + kinds[QCOW2_ERR_NOMEM], 0);
 }
 
+/* With the keyring; nothing but the header is read then. */
+static void
+expect_known (const char *passphrase)
+{
+  struct q2_cipher *c = NULL;
+  struct qcow2_error err;
+
+  REQUIRE (unlock (passphrase, &c, &err) == 0);
+  CHECK_EQ (work, 0);
+  CHECK_EQ (memory_io_total_reads (&m), 1);
+  expect_key (c);
+  q2_cipher_free (c);
+}
+
+static void
+expect_unknown (const char *passphrase)
+{
+  struct q2_cipher *c = NULL;
+  struct qcow2_error err;
+
+  REQUIRE (unlock (passphrase, &c, &err) == 0);
+  CHECK (work > 0);
+  expect_key (c);
+  q2_cipher_free (c);
+}
+
+static void
+test_keyring (void)
+{
+  struct q2_cipher *c = NULL;
+  struct qcow2_error err;
+
+  make_header ("aes", "xts-plain64", "sha256", 64);
+  make_slot (0, "open", 3, 128);
+  make_slot (5, "five", 3, 128);
+  keyring = qcow2_keyring_new ();
+  REQUIRE (keyring != NULL);
+  expect_unknown ("open");
+  expect_known ("open");
+  expect_known ("open");
+  CHECK_EQ (live, 1);
+  /* Another one that opens it as well, and those that do not: these are
+   * tried each time.
+   */
+  expect_unknown ("five");
+  expect_known ("five");
+  for (unsigned i = 0; i < 2; ++i) {
+    static const char *const wrong[] = { "", "ope", "open ", "opem" };
+
+    for (unsigned j = 0; j < 4; ++j) {
+      CHECK (unlock (wrong[j], &c, &err) == -1);
+      CHECK_ERROR (&err, QCOW2_ERR_AUTH, LUKS_OFF);
+      CHECK (work > 0);
+    }
+  }
+  CHECK_EQ (live, 2);
+  /* Slots that are destroyed, and one that is closed. */
+  memset (header + 4096, 0, 8192);
+  expect_known ("open");
+  put32 (SLOT (0), DISABLED);
+  CHECK (unlock ("open", &c, &err) == -1);
+  CHECK_ERROR (&err, QCOW2_ERR_AUTH, LUKS_OFF);
+  expect_unknown ("five");
+  qcow2_keyring_free (keyring);
+  keyring = NULL;
+  CHECK_EQ (live, 0);
+}
+
+/* The keys of 64 images are kept, and those that are used stay. */
+static void
+test_keyring_is_bounded (void)
+{
+  struct qcow2_error err;
+  struct q2_cipher *c = NULL;
+
+  make_header ("aes", "xts-plain64", "sha256", 64);
+  make_slot (0, "open", 3, 128);
+  keyring = qcow2_keyring_new ();
+  REQUIRE (keyring != NULL);
+  for (uint32_t i = 0; i < 200; ++i) {
+    put32 (header + 176, i);    /* the uuid */
+    expect_unknown ("open");
+    if (i % 60 == 0) {
+      put32 (header + 176, 0);
+      expect_known ("open");
+    }
+  }
+  CHECK_EQ (live, 64);
+  put32 (header + 176, 0);
+  expect_known ("open");
+  put32 (header + 176, 199 - 62);
+  expect_known ("open");
+  put32 (header + 176, 199 - 63);
+  expect_unknown ("open");
+
+  /* No memory to remember a key is no reason to fail. */
+  put32 (header + 176, 1000);
+  REQUIRE (unlock ("open", &c, &err) == 0);
+  q2_cipher_free (c);
+  put32 (header + 176, 1001);
+  fail_map_at = maps - 1;       /* the last one is the cipher */
+  expect_unknown ("open");
+  fail_map_at = 0;
+  expect_unknown ("open");
+  expect_known ("open");
+  qcow2_keyring_free (keyring);
+  keyring = NULL;
+  CHECK_EQ (live, 0);
+  qcow2_keyring_free (NULL);
+}
+
+/* Whatever is changed, a keyring that knows the image makes no difference. */
+static void
+test_keyring_any (void)
+{
+  struct qcow2_keyring *const with = qcow2_keyring_new ();
+
+  REQUIRE (with != NULL);
+  make_header ("aes", "xts-plain64", "sha256", 64);
+  make_slot (0, "open", 3, 128);
+  for (unsigned i = 0; i < 592 * 8; ++i) {
+    struct q2_cipher *c[2] = { NULL, NULL };
+    struct qcow2_error err[2];
+
+    unit_context ("bit %u", i);
+    keyring = with;
+    if (i == 0)
+      expect_unknown ("open");
+    else
+      expect_known ("open");
+    header[i / 8] ^= (unsigned char) (1u << i % 8);
+    for (unsigned j = 0; j < 2; ++j) {
+      keyring = j == 0 ? with : NULL;
+      if (unlock ("open", &c[j], &err[j]) == 0)
+        err[j].kind = QCOW2_ERR_IO;
+    }
+    CHECK ((c[0] != NULL) == (c[1] != NULL));
+    CHECK_EQ (err[0].kind, err[1].kind);
+    if (c[0] != NULL)
+      expect_key (c[0]);
+    q2_cipher_free (c[0]);
+    q2_cipher_free (c[1]);
+    header[i / 8] ^= (unsigned char) (1u << i % 8);
+  }
+  unit_context ("%s", "");
+  keyring = NULL;
+  qcow2_keyring_free (with);
+  CHECK_EQ (live, 0);
+}
+
 int
 main (void)
 {
@@ -597,6 +748,9 @@ main (void)
   test_bombs ();
   test_faults ();
   test_any ();
+  test_keyring ();
+  test_keyring_is_bounded ();
+  test_keyring_any ();
   return unit_finish ();
 }
 
