@@ -317,6 +317,10 @@ extern int growth_extend (struct growth *g, const struct qcow2_io *io,
 /* The last extension is of no use; never extend it again. */
 extern void growth_undo (struct growth *g, const char *why);
 extern int growth_cut (struct growth *g, uint64_t size);
+/* Somebody is going to write up to 'end', which is inside of the file.  Any
+ * number of threads may call this.
+ */
+extern void growth_reserve (struct growth *g, uint64_t end);
 /* ftruncate, without signals.  Returns 0 or an errno value. */
 extern int set_file_size (int fd, uint64_t size);
 

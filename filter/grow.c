@@ -20,21 +20,43 @@
  *           If another process wrote to the file at that very moment we
  *           could be fooled; what then happens is that the file becomes
  *           larger by a hole, and smaller again in the end.
- * Locks     none: the engine does not grow a file on two threads at once.
+ *
+ *           What has been added is a hole at first.  Writing into a hole
+ *           costs a file system more than writing into blocks that it has
+ *           set aside for the file, by 10 to 20 % of all that a server does
+ *           for a random write, so some blocks are kept set aside in front
+ *           of what is written.  Not all of what was added: the host may
+ *           have better use for that.
+ * Locks     growth.lock guards all of it but 'trigger', and is held over the
+ *           calls that set blocks aside.  Nobody grows a file on two threads
+ *           at once, but others write meanwhile.
  */
 #include "config.h"
 
 #include "filter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define MIN_STEP (UINT64_C (64) << 20)
 #define STEP_ALIGN (UINT64_C (64) << 10)
+
+/* Blocks are set aside in steps as large as what was set aside before, or as
+ * a write needs, within these limits: so a small disk does not take much more than it needs, and a
+ * large one is not asked for often.
+ */
+#define MIN_RESERVE (UINT64_C (1) << 20)
+#define MAX_RESERVE (UINT64_C (64) << 20)
+#define EXT4_MAGIC 0xef53       /* of statfs */
+#define XFS_MAGIC 0x58465342
+#define NEVER UINT64_MAX
 
 /* Magic and version: no writer ever changes them, so that writing them once
  * more cannot undo what somebody else does at the same moment.
@@ -53,8 +75,25 @@ struct growth {
   uint64_t start_size;          /* when the image was opened */
   uint64_t size;                /* that we have given it last */
   uint64_t previous_size;
+  uint64_t reserved;            /* blocks from start_size to here are set
+                                   aside */
+  _Atomic uint64_t trigger;     /* who writes beyond this sets more aside;
+                                   NEVER: nobody does */
+  pthread_mutex_t lock;
   enum { UNPROVEN, PROVEN, REFUSED } state;
 };
+
+/* Where setting blocks aside is little work, and makes less of it later.  On
+ * tmpfs, or where every write goes to a new place, it is the other way round.
+ */
+static bool
+can_reserve (int fd)
+{
+  struct statfs fs;
+
+  return fstatfs (fd, &fs) == 0 &&
+    (fs.f_type == EXT4_MAGIC || fs.f_type == XFS_MAGIC);
+}
 
 struct growth *
 growth_new (int fd, const struct file_id *id, const char *exportname,
@@ -62,17 +101,23 @@ growth_new (int fd, const struct file_id *id, const char *exportname,
 {
   struct growth *g = malloc (sizeof *g);
 
-  if (g != NULL)
-    *g = (struct growth) {
-      .fd = fd, .id = *id, .exportname = exportname, .name = name,
-      .start_size = size, .size = size, .previous_size = size,
-    };
+  if (g == NULL)
+    return NULL;
+  *g = (struct growth) {
+    .fd = fd, .id = *id, .exportname = exportname, .name = name,
+    .start_size = size, .size = size, .previous_size = size,
+    .reserved = size, .trigger = can_reserve (fd) ? size : NEVER,
+  };
+  pthread_mutex_init (&g->lock, NULL);
   return g;
 }
 
 void
 growth_free (struct growth *g)
 {
+  if (g == NULL)
+    return;
+  pthread_mutex_destroy (&g->lock);
   free (g);
 }
 
@@ -192,6 +237,18 @@ set_file_size (int fd, uint64_t size)
   return err;
 }
 
+/* The file has this size now, and what is behind it is no more set aside. */
+static void
+set_size (struct growth *g, uint64_t size)
+{
+  g->size = size;
+  if (g->reserved > size) {
+    g->reserved = size;
+    if (atomic_load (&g->trigger) != NEVER)
+      atomic_store (&g->trigger, size);
+  }
+}
+
 static uint64_t
 round_up (uint64_t size)
 {
@@ -215,13 +272,13 @@ extend (struct growth *g, uint64_t min_size)
   } while (err != 0 && size > min_size);
   if (err == 0) {
     g->previous_size = g->size;
-    g->size = size;
+    set_size (g, size);
   }
   return err;
 }
 
-int
-growth_extend (struct growth *g, const struct qcow2_io *io,
+static int
+extend_locked (struct growth *g, const struct qcow2_io *io,
                uint64_t min_size, uint64_t *ret_size)
 {
   int err;
@@ -246,16 +303,30 @@ growth_extend (struct growth *g, const struct qcow2_io *io,
   return 0;
 }
 
+int
+growth_extend (struct growth *g, const struct qcow2_io *io,
+               uint64_t min_size, uint64_t *ret_size)
+{
+  int err;
+
+  pthread_mutex_lock (&g->lock);
+  err = extend_locked (g, io, min_size, ret_size);
+  pthread_mutex_unlock (&g->lock);
+  return err;
+}
+
 void
 growth_undo (struct growth *g, const char *why)
 {
+  pthread_mutex_lock (&g->lock);
   if (has_size (g) && set_file_size (g->fd, g->previous_size) == 0)
-    g->size = g->previous_size;
+    set_size (g, g->previous_size);
   refuse (g, why);
+  pthread_mutex_unlock (&g->lock);
 }
 
-int
-growth_cut (struct growth *g, uint64_t size)
+static int
+cut_locked (struct growth *g, uint64_t size)
 {
   int err;
 
@@ -273,6 +344,57 @@ growth_cut (struct growth *g, uint64_t size)
     return err;
   nbdkit_debug ("qcow2: %s: the file was cut back to %llu bytes", g->name,
                 (unsigned long long) size);
-  g->size = size;
+  set_size (g, size);
   return 0;
+}
+
+int
+growth_cut (struct growth *g, uint64_t size)
+{
+  int err;
+
+  pthread_mutex_lock (&g->lock);
+  err = cut_locked (g, size);
+  pthread_mutex_unlock (&g->lock);
+  return err;
+}
+
+/* ---- Setting blocks aside ----------------------------------------------- */
+
+/* Nothing depends on it, so there are no errors. */
+static void
+reserve_locked (struct growth *g, uint64_t end)
+{
+  uint64_t step = g->reserved - g->start_size;
+
+  if (step < MIN_RESERVE)
+    step = MIN_RESERVE;
+  if (end > g->reserved + step)
+    step = end - g->reserved;
+  if (step > MAX_RESERVE)
+    step = MAX_RESERVE;
+  if (step > g->size - g->reserved)
+    step = g->size - g->reserved;
+  if (step == 0)
+    return;
+  if (fallocate (g->fd, FALLOC_FL_KEEP_SIZE, g->reserved, step) == -1) {
+    nbdkit_debug ("qcow2: %s: no blocks are set aside: %m", g->name);
+    atomic_store (&g->trigger, NEVER);
+    return;
+  }
+  g->reserved += step;
+  /* Not when all is used up: those who write meanwhile would meet a hole. */
+  atomic_store (&g->trigger, g->reserved -
+                (g->reserved < g->size ? step / 4 : 0));
+}
+
+void
+growth_reserve (struct growth *g, uint64_t end)
+{
+  if (end <= atomic_load_explicit (&g->trigger, memory_order_relaxed) ||
+      pthread_mutex_trylock (&g->lock) != 0)
+    return;
+  if (end > atomic_load (&g->trigger))
+    reserve_locked (g, end);
+  pthread_mutex_unlock (&g->lock);
 }

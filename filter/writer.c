@@ -136,8 +136,11 @@ writer_pwrite (void *opaque, const void *buf, uint32_t count,
 {
   struct writer *const w = opaque;
   struct way *const way = enter (w);
-  const int r = next_pwrite (way->next, buf, count, host_off, class);
+  int r;
 
+  if (w->growth)
+    growth_reserve (w->growth, host_off + count);
+  r = next_pwrite (way->next, buf, count, host_off, class);
   leave (w, way);
   return r;
 }

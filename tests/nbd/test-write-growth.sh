@@ -55,6 +55,49 @@ stop_nbdkit
 has_logged "not cut back"
 check_image
 
+taken ()
+{
+    echo $(($(stat -c %b "$1") * 512))
+}
+
+case $(stat -f -c %T "$tmp") in
+ext2/ext3 | xfs)
+    echo "blocks are set aside in front of what is written, and given back"
+    new_image 1G
+    start_nbdkit -v --filter="$filter" file "$tmp/disk.qcow2"
+    start_client w:0:20M:1
+    before=$(taken "$tmp/disk.qcow2")
+    [ "$before" -gt $((28 * M)) ] || fail "only $before bytes are set aside"
+    [ "$before" -lt $((60 * M)) ] || fail "$before bytes for a disk of 20 MiB"
+    writetool "$uri" --raw "$tmp/disk.raw" w:200M:200M:2 f w:100M:64k:3
+    before=$(taken "$tmp/disk.qcow2")
+    [ "$before" -lt $((290 * M)) ] || fail "$before bytes for 220 MiB"
+    finish_client
+    stop_nbdkit
+    [ "$(taken "$tmp/disk.qcow2")" -le \
+      $(($(size_of "$tmp/disk.qcow2") + 65536)) ] ||
+        fail "$(taken "$tmp/disk.qcow2") bytes are taken in the end"
+    check_image
+esac
+
+if command -v strace >/dev/null && [ -z "$instrumented" ]; then
+    echo "blocks cannot be set aside"
+    new_image 1G
+    cat >"$tmp/no-blocks" <<END
+#!/bin/bash
+exec strace -D -f -o '$tmp/strace' -e trace=fallocate \
+    -e inject=fallocate:error=EOPNOTSUPP '$NBDKIT' "\$@"
+END
+    chmod +x "$tmp/no-blocks"
+    NBDKIT=$tmp/no-blocks start_nbdkit -v --filter="$filter" \
+        file "$tmp/disk.qcow2"
+    writetool "$uri" --raw "$tmp/disk.raw" w:0:20M:1 f w:1M:512:3 w:500M:99M:4
+    stop_nbdkit
+    [ "$(grep -c FALLOC_FL_KEEP_SIZE, "$tmp/strace")" -le 1 ] ||
+        fail "it tries again and again"
+    check_image
+fi
+
 # full REGEX ARGUMENT...: within its room the image is written to, and beyond
 # it is out of space, says so, and goes on with the rest.
 full ()

@@ -634,7 +634,7 @@ test_keyring (void)
   expect_unknown ("five");
   expect_known ("five");
   for (unsigned i = 0; i < 2; ++i) {
-    static const char *const wrong[] = { "", "ope", "open ", "opem" };
+    static const char *const wrong[] = { "", "ope", "open ", "oqen" };
 
     for (unsigned j = 0; j < 4; ++j) {
       CHECK (unlock (wrong[j], &c, &err) == -1);
