@@ -189,10 +189,11 @@ make_preload ()
 int dlclose (void *handle) { (void) handle; return 0; }
 void freelocale (void *locale) { (void) locale; }
 END
-    # Leaks of nbdkit 1.32's own plugins.
+    # Leaks of nbdkit 1.32's own plugins and filters.
     cat >"$tmp/suppressions" <<'END'
 leak:nbdkit-data-plugin.so
 leak:nbdkit-memory-plugin.so
+leak:nbdkit-multi-conn-filter.so
 END
 }
 
