@@ -62,27 +62,28 @@ says '[pP]assphrase' file disk.qcow2 qcow2-passphrase=+wrong
 ! grep -E -i -e 'first-secret|: wrong' "$tmp/says.log" | grep -v 'config key' ||
     fail "a secret was logged"
 refused 'none' --filter="$filter" file disk.qcow2 qcow2-passphrase=+none
-# There is no terminal to ask on.
-cat >"$tmp/detached" <<END
+# There is no terminal to ask on.  What is preloaded for a sanitizer would go
+# into the shell, too.
+if [ -z "$instrumented" ]; then
+    cat >"$tmp/detached" <<END
 #!/bin/sh
 exec setsid -w $NBDKIT "\$@"
 END
-chmod +x "$tmp/detached"
-NBDKIT=$tmp/detached refused 'tty|readpassphrase' --filter="$filter" \
-    file disk.qcow2 qcow2-passphrase=-
+    chmod +x "$tmp/detached"
+    NBDKIT=$tmp/detached refused 'tty|readpassphrase' --filter="$filter" \
+        file disk.qcow2 qcow2-passphrase=-
+fi
 
 echo "the key is derived once, however many clients come and go"
 # Who derives it again cannot, once the key material is gone.
 cp disk.qcow2 again.qcow2
 header=$(LC_ALL=C grep -abo LUKS again.qcow2 | head -n 1 | cut -d : -f 1)
-material=$((header / 4096 + 1))
-wipe="dd if=/dev/zero of=again.qcow2 bs=4k seek=$material count=8 conv=notrunc"
-run_nbdkit -U - --filter="$filter" file again.qcow2 \
-    qcow2-passphrase=+secret --run "
-        nbdinfo --size \"\$uri\" && $wipe 2>dd && nbdinfo --size \"\$uri\"" \
-    >"$tmp/sizes"
-[ "$(cat "$tmp/sizes")" = $'3145728\n3145728' ] ||
-    fail "sizes: $(cat "$tmp/sizes")"
+start_nbdkit --filter="$filter" file again.qcow2 qcow2-passphrase=+secret
+[ "$(nbdinfo --size "$uri")" -eq $((3 * 1024 * 1024)) ] || fail "other size"
+dd if=/dev/zero of=again.qcow2 bs=4k seek=$((header / 4096 + 1)) count=8 \
+    conv=notrunc status=none
+[ "$(nbdinfo --size "$uri")" -eq $((3 * 1024 * 1024)) ] || fail "other size"
+stop_nbdkit
 says 'no key slot' file again.qcow2 qcow2-passphrase=+secret
 
 echo "chains: one for each encrypted image, the last for all that follow"
