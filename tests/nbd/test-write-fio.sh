@@ -128,7 +128,8 @@ zoneskip=64k
 verify=0
 loops=4
 JOB
-    fio "${run[@]}" --output="$tmp/fio.log" "$tmp/job.fio" ||
+    # It leaves files where it is.
+    (cd "$tmp" && fio "${run[@]}" --output="$tmp/fio.log" "$tmp/job.fio") ||
         fail "$1: fio finds that it is wrong"
     ! grep -E 'verify: bad|error=[^0]' "$tmp/fio.log" || fail "$1"
     stop_nbdkit

@@ -61,6 +61,10 @@ new ()                  # [LAYOUT:]OPTIONS
         cluster=$((2 * 1024 * 1024))    # a smaller trim does nothing
         room=44M
     fi
+    # Version 2 cannot say that zeros hide what is below: no trim does anything.
+    case $1 in
+    over*compat=0.10*) cluster=$((2 * disk_size)) ;;
+    esac
 }
 
 serve_image ()
