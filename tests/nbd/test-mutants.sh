@@ -118,7 +118,7 @@ above error,error-pread=EIO,error-pread-rate=2% "some reads fail" \
     matrix-zstd exports-replaced truncate
 above blocksize,maxdata=65536,maxlen=65536 "large requests are split" \
     requests
-above cow "writes are accepted" readonly matrix-v1
+above cow "writes are accepted" readonly
 above multi-conn,multi-conn-mode=disable "no multi-conn" matrix-v1
 # shellcheck disable=SC2016
 mutant "the server ends with an error" \
