@@ -143,6 +143,7 @@ disk_options (const char *name)
     .readahead = config.readahead, .count = log_counts (),
     .discard = config.discard, .overlap_check = config.overlap_check,
     .log = log_from_engine, .log_opaque = (char *) name,
+    .keyring = places.keyring,
   };
 }
 
@@ -171,7 +172,6 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   options.open_file_opaque = &gate;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
-  options.keyring = places.keyring;
   d->image = qcow2_open (io, &options, err);
   d->layers = gate.layers;
   if (d->image == NULL)

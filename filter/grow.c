@@ -27,9 +27,11 @@
  *           for a random write, so some blocks are kept set aside in front
  *           of what is written.  Not all of what was added: the host may
  *           have better use for that.
- * Locks     growth.lock guards all of it but 'trigger', and is held over the
- *           calls that set blocks aside.  Nobody grows a file on two threads
- *           at once, but others write meanwhile.
+ * Locks     growth.lock is held while the size changes and while blocks are
+ *           set aside, and guards 'reserved'.  The engine does not grow or
+ *           cut a file on two threads at once, so whoever does that may look
+ *           at all the rest, which nobody else changes; those who write
+ *           meanwhile look at the size with the lock.
  */
 #include "config.h"
 
@@ -49,8 +51,8 @@
 #define STEP_ALIGN (UINT64_C (64) << 10)
 
 /* Blocks are set aside in steps as large as what was set aside before, or as
- * a write needs, within these limits: so a small disk does not take much more than it needs, and a
- * large one is not asked for often.
+ * a write needs, within these limits: so a small disk does not take much more
+ * than it needs, and the host is not asked often for a large one.
  */
 #define MIN_RESERVE (UINT64_C (1) << 20)
 #define MAX_RESERVE (UINT64_C (64) << 20)
@@ -237,16 +239,23 @@ set_file_size (int fd, uint64_t size)
   return err;
 }
 
-/* The file has this size now, and what is behind it is no more set aside. */
-static void
-set_size (struct growth *g, uint64_t size)
+/* What is behind the new end is no more set aside. */
+static int
+resize (struct growth *g, uint64_t size)
 {
-  g->size = size;
-  if (g->reserved > size) {
+  int err;
+
+  pthread_mutex_lock (&g->lock);
+  err = set_file_size (g->fd, size);
+  if (err == 0)
+    g->size = size;
+  if (err == 0 && g->reserved > size) {
     g->reserved = size;
     if (atomic_load (&g->trigger) != NEVER)
       atomic_store (&g->trigger, size);
   }
+  pthread_mutex_unlock (&g->lock);
+  return err;
 }
 
 static uint64_t
@@ -259,26 +268,25 @@ round_up (uint64_t size)
 static int
 extend (struct growth *g, uint64_t min_size)
 {
-  uint64_t step = g->size / 8 > MIN_STEP ? g->size / 8 : MIN_STEP;
+  const uint64_t old_size = g->size;
+  uint64_t step = old_size / 8 > MIN_STEP ? old_size / 8 : MIN_STEP;
   uint64_t size;
   int err;
 
   do {
-    size = round_up (g->size + step);
+    size = round_up (old_size + step);
     if (size < min_size || step < STEP_ALIGN)
       size = min_size;
-    err = set_file_size (g->fd, size);
+    err = resize (g, size);
     step /= 2;
   } while (err != 0 && size > min_size);
-  if (err == 0) {
-    g->previous_size = g->size;
-    set_size (g, size);
-  }
+  if (err == 0)
+    g->previous_size = old_size;
   return err;
 }
 
-static int
-extend_locked (struct growth *g, const struct qcow2_io *io,
+int
+growth_extend (struct growth *g, const struct qcow2_io *io,
                uint64_t min_size, uint64_t *ret_size)
 {
   int err;
@@ -303,30 +311,16 @@ extend_locked (struct growth *g, const struct qcow2_io *io,
   return 0;
 }
 
-int
-growth_extend (struct growth *g, const struct qcow2_io *io,
-               uint64_t min_size, uint64_t *ret_size)
-{
-  int err;
-
-  pthread_mutex_lock (&g->lock);
-  err = extend_locked (g, io, min_size, ret_size);
-  pthread_mutex_unlock (&g->lock);
-  return err;
-}
-
 void
 growth_undo (struct growth *g, const char *why)
 {
-  pthread_mutex_lock (&g->lock);
-  if (has_size (g) && set_file_size (g->fd, g->previous_size) == 0)
-    set_size (g, g->previous_size);
+  if (has_size (g))
+    resize (g, g->previous_size);
   refuse (g, why);
-  pthread_mutex_unlock (&g->lock);
 }
 
-static int
-cut_locked (struct growth *g, uint64_t size)
+int
+growth_cut (struct growth *g, uint64_t size)
 {
   int err;
 
@@ -339,24 +333,12 @@ cut_locked (struct growth *g, uint64_t size)
                   "file's size", g->name);
     return 0;
   }
-  err = set_file_size (g->fd, size);
+  err = resize (g, size);
   if (err != 0)
     return err;
   nbdkit_debug ("qcow2: %s: the file was cut back to %llu bytes", g->name,
                 (unsigned long long) size);
-  set_size (g, size);
   return 0;
-}
-
-int
-growth_cut (struct growth *g, uint64_t size)
-{
-  int err;
-
-  pthread_mutex_lock (&g->lock);
-  err = cut_locked (g, size);
-  pthread_mutex_unlock (&g->lock);
-  return err;
 }
 
 /* ---- Setting blocks aside ----------------------------------------------- */

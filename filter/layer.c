@@ -128,7 +128,6 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
   options.open_file_opaque = &own;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
-  options.keyring = places.keyring;
   l->image = qcow2_open (&l->other->io, &options, err);
   l->layers = own.layers;
   if (l->image == NULL) {

@@ -135,11 +135,12 @@ writer_pwrite (void *opaque, const void *buf, uint32_t count,
                uint64_t host_off, enum qcow2_io_class class)
 {
   struct writer *const w = opaque;
-  struct way *const way = enter (w);
+  struct way *way;
   int r;
 
   if (w->growth)
     growth_reserve (w->growth, host_off + count);
+  way = enter (w);
   r = next_pwrite (way->next, buf, count, host_off, class);
   leave (w, way);
   return r;

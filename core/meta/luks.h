@@ -16,9 +16,10 @@
  *
  * Takes about as long as the image's creator wanted a guess to take, times
  * the number of slots, and is bounded: see Q2_LUKS_MAX_ROUNDS in
- * format/luks.h.  If the keyring (NULL: there is none) knows the header and
- * the passphrase, nothing but the header is read, and no work done.  Reads the 592 bytes of the header and the key material of
- * the slots it tries, with class QCOW2_IO_HEADER.
+ * format/luks.h.  Reads the 592 bytes of the header and the key material of
+ * the slots it tries, with class QCOW2_IO_HEADER.  If the keyring (NULL: there
+ * is none) knows header and passphrase, nothing but the header is read, and
+ * there is no work.
  *
  * Fails with QCOW2_ERR_AUTH if no slot opens, QCOW2_ERR_UNSUPPORTED if there
  * is no nettle or the header asks for what is not known, QCOW2_ERR_CORRUPT if

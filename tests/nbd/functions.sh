@@ -174,6 +174,18 @@ skip_if_instrumented ()
     [ -z "$instrumented" ] || skip "not with a sanitizer or valgrind: $*"
 }
 
+# wait_for COMMAND [ARGUMENT...]: until it succeeds.
+wait_for ()
+{
+    local i
+
+    for ((i = 0; i < 200; i++)); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.05
+    done
+    broken "gave up waiting for: $*"
+}
+
 # ---- Servers -------------------------------------------------------------
 
 # What a sanitizer needs beside its own library.

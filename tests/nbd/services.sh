@@ -5,18 +5,6 @@
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 
-# wait_for COMMAND [ARGUMENT...]: until it succeeds.
-wait_for ()
-{
-    local i
-
-    for ((i = 0; i < 200; i++)); do
-        "$@" >/dev/null 2>&1 && return 0
-        sleep 0.05
-    done
-    broken "gave up waiting for: $*"
-}
-
 # start_nginx DIR: serve the files of DIR over HTTP on $tmp/nginx.sock.
 start_nginx ()
 {

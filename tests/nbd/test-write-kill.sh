@@ -61,9 +61,9 @@ new ()                  # [LAYOUT:]OPTIONS
         cluster=$((2 * 1024 * 1024))    # a smaller trim does nothing
         room=44M
     fi
-    # Version 2 cannot say that zeros hide what is below: no trim does anything.
-    case $1 in
-    over*compat=0.10*) cluster=$((2 * disk_size)) ;;
+    case " ${model_options[*]} " in
+    *" --trims-may-not "*) trims=(--trims-may-not) ;;
+    *) trims=() ;;
     esac
 }
 
@@ -121,7 +121,8 @@ start_writing ()
     local i
 
     rm -f "$tmp/ready"
-    write_kill write --cluster "$cluster" --ready "$tmp/ready" "$@" >"$tmp/client.log" 2>&1 &
+    write_kill write --cluster "$cluster" "${trims[@]}" --ready "$tmp/ready" \
+        "$@" >"$tmp/client.log" 2>&1 &
     client=$!
     for ((i = 0; i < patience * 100; i++)); do
         [ ! -e "$tmp/ready" ] || return 0
@@ -203,7 +204,7 @@ for kind in "${kinds[@]}" "${layered[@]}"; do
     done
     # It is no worse for QEMU, either, and in the end all is well.
     serve_image
-    write_kill write --cluster "$cluster" --operations 200
+    write_kill write --cluster "$cluster" "${trims[@]}" --operations 200
     stop_nbdkit
     in_qemu "$image"
     qemu-img check -r leaks "${opened[@]}" >"$tmp/check" 2>&1 ||

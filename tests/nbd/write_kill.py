@@ -3,7 +3,7 @@
 """An NBD client that knows what must be on the disk after an unclean end.
 
 write_kill.py write STATE URI [--seed S] [--operations N] [--connections C]
-              [--no-flush] [--flushes RATE] [--ready FILE]
+              [--trims-may-not] [--no-flush] [--flushes RATE] [--ready FILE]
               [--end leave|wait|die]
     Writes, zeroes and trims 4 KiB blocks at random, with flushes and FUA,
     until N are done, or until the server is gone, which is fine.  STATE is
@@ -69,9 +69,12 @@ class Blocks:
             self.running[block] = number
             self.may.setdefault(block, [0]).append(number)
 
-    def end(self, blocks: range, number: int, durable: bool) -> None:
+    def end(self, blocks: range, number: int, durable: bool,
+            sure: bool = True) -> None:
         for block in blocks:
             del self.running[block]
+            if not sure:        # what was there before may stay
+                continue
             self.done[block] = number
             if durable:
                 self.may[block] = [number]
@@ -131,7 +134,9 @@ class Writer(Stream):
         # Zeros have numbers below zero.
         number = blocks.number if kind == "write" else -blocks.number
         blocks.begin(chosen, number)
-        done = self.done(index, lambda _: blocks.end(chosen, number, fua))
+        sure = kind != "trim" or not self.args.trims_may_not
+        done = self.done(index,
+                         lambda _: blocks.end(chosen, number, fua, sure))
         offset, length = chosen[0] * BLOCK, len(chosen) * BLOCK
         if kind == "write":
             data = b"".join(tagged(number, block) for block in chosen)
@@ -273,6 +278,8 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=3)
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--cluster", type=int, default=65536)
+    parser.add_argument("--trims-may-not", action="store_true",
+                        help="nothing may come of a trim")
     parser.add_argument("--no-flush", action="store_true")
     parser.add_argument("--flushes", type=float, default=0.03)
     parser.add_argument("--ready")
