@@ -515,8 +515,10 @@ enum qcow2_view_kind {
   QCOW2_VIEW_SNAPSHOT_ID,
 
   /* The active disk where the bitmap of that name is set: data, even where
-   * that reads as zeros.  All else is a hole.  From the first write to the
-   * image on, which the bitmap does not know of, requests fail with EIO.
+   * that reads as zeros.  All else is a hole.  If the bitmap is enabled,
+   * requests fail with EIO from the first write to the image on, which it
+   * does not know of.  One that is disabled stays as it is, and what is shown
+   * is what the disk has now.
    */
   QCOW2_VIEW_BITMAP,
 

@@ -110,7 +110,7 @@ is_lazy (const struct q2_writer *w)
 }
 
 /* Bits that say that something is up to date, which we do not know and so
- * cannot keep up to date; bitmaps, which we know and still do not; and, if
+ * cannot keep up to date; enabled bitmaps, which we know and still do not; and, if
  * refcounts may be written late, that.  The flush makes all of it durable.
  */
 static int

@@ -5,7 +5,8 @@
  * Method    a bitmap says what has changed since somebody's last copy of the
  *           disk.  One that may have missed a write would make a copy that is
  *           wrong and looks right, so whatever is not known to be true is
- *           refused, with what to do about it.
+ *           refused, with what to do about it.  One that is disabled is a
+ *           set of bits that nobody changes, whatever is written.
  * Locks     none: of the image only what is constant is looked at, and
  *           whether it has been written to, which changes once.
  */
@@ -22,7 +23,7 @@
 static const char *
 why_unusable (const struct qcow2_image *image, const struct q2_bitmap *b)
 {
-  if (image->writer.active)
+  if (image->writer.active && (b->flags & Q2_BITMAP_AUTO))
     return "the image has been written to since it was opened";
   if (b->flags & Q2_BITMAP_IN_USE)
     return "it is marked as in use: whoever wrote to the image has not stored "

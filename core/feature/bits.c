@@ -8,9 +8,10 @@
  *           once where the host is slow.  An entry of the table stands for a
  *           cluster of bits, or says that they are all alike.  Bit i of a
  *           cluster is bit i % 8, from the lowest, of byte i / 8.
- *           Nobody writes to bitmaps while the image has not been written to,
- *           and from then on the mask is not true any more: so what is in the
- *           cache is what is in the file.
+ *           Nobody writes to bitmaps.  From the first write to the image on
+ *           the mask of one that is enabled is not true any more; that of one
+ *           that is disabled is.  So what is in the cache is what is in the
+ *           file.
  *           Where tables may lie behind the end of the file, bits may not:
  *           bits that are missing would read as "nothing has changed".
  * Locks     the cache's.
@@ -269,7 +270,7 @@ bits_check (struct q2_mask *mask, struct qcow2_error *err)
 {
   const struct bits_mask *const m = (struct bits_mask *) mask;
 
-  if (!m->image->writer.active)
+  if (!m->image->writer.active || !(m->bitmap.flags & Q2_BITMAP_AUTO))
     return 0;
   return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
                      "the bitmap '%s' does not know what has been written to "

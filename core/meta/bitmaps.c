@@ -81,6 +81,8 @@ q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
   return r == -1 ? -1 : 0;
 }
 
+/* Nobody has to keep a bitmap up that is disabled: it stays as true as it is.
+ */
 static int
 mark_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
           struct qcow2_error *err)
@@ -88,7 +90,7 @@ mark_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   const struct q2_io *const io = opaque;
   unsigned char flags[4];
 
-  if (b->flags & Q2_BITMAP_IN_USE)
+  if (!(b->flags & Q2_BITMAP_AUTO) || (b->flags & Q2_BITMAP_IN_USE))
     return 0;
   store_be32 (flags, b->flags | Q2_BITMAP_IN_USE);
   return q2_io_write (io, flags, sizeof flags,

@@ -23,8 +23,8 @@ extern int q2_bitmaps_walk (const struct q2_io *io,
                             void *opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 4, 6), __warn_unused_result__));
 
-/* Say in each bitmap's entry that it may no longer be true, as it will be
- * once the guest has written.  Only flags that are not set are written, and
+/* Say in the entry of each bitmap that is enabled that it may no longer be
+ * true, as it will be once the guest has written.  Only flags that are not set are written, and
  * nothing is flushed.  Does nothing if the image has no bitmaps, or none
  * that mean anything.
  */

@@ -88,6 +88,7 @@ nbd_tests = \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \
+	nbd/test-write-bitmaps.sh \
 	nbd/test-write-broken-base.sh \
 	nbd/test-write-enospc.sh \
 	nbd/test-write-errors.sh \

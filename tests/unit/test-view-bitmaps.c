@@ -10,6 +10,8 @@
 #include "random_image.h"
 #include "views.h"
 
+#include "base/be.h"
+
 #include <errno.h>
 
 /* ---- Random bits --------------------------------------------------------- */
@@ -200,7 +202,7 @@ static const struct {
 
 struct listing {
   unsigned n, stop_after;
-  const char *all;              /* why none can be used */
+  const char *enabled;          /* why none that is enabled can be used */
 };
 
 static int
@@ -208,7 +210,8 @@ see_bitmap (void *opaque, const struct qcow2_bitmap *bitmap)
 {
   struct listing *const l = opaque;
   const struct inside_bitmap *const e = &listed[l->n].bitmap;
-  const char *const why = l->all ? l->all : listed[l->n].why;
+  const char *const why =
+    l->enabled && (e->flags & 2) ? l->enabled : listed[l->n].why;
 
   if (!CHECK (l->n < NR_LISTED))
     return 1;
@@ -595,6 +598,70 @@ test_written (void)
   close_one (&o);
 }
 
+/* A bitmap that is disabled stays as true as it was, whatever is written: its
+ * views go on, and show what the disk has now; nothing is changed in its
+ * entry; and after the end, another program finds it as it was.  (A first
+ * write marked each bitmap as in use, so QEMU refused them for good.)
+ */
+static void
+test_disabled (void)
+{
+  static const struct qcow2_options options = { .writable = true };
+  struct one o;
+  struct memory_disk d;
+  struct qcow2_image *image, *view;
+  struct qcow2_error err;
+  uint64_t dir;
+  unsigned n = 0;
+  char c = 0;
+
+  unit_context ("%s", "a disabled bitmap");
+  build (&o);
+  add (&o, listed[0].bitmap);
+  add (&o, listed[1].bitmap);
+  finish (&o);
+  dir = builder_get (&o.b, 112 + 8 + 16, 8);
+  memory_disk_init (&d, o.b.bytes, o.b.size);
+  image = qcow2_open (&d.host, &options, &err);
+  REQUIRE (image != NULL);
+  view = view_open (image, &d.host, QCOW2_VIEW_BITMAP, "disabled");
+  for (unsigned round = 0; round < 2; ++round) {
+    const char new = (char) ('w' + round);
+
+    CHECK (qcow2_pwrite (image, &d.host, &new, 1, 3 * CLUSTER, false, &err)
+           == 0);
+    CHECK (qcow2_pread (view, &d.host, &c, 1, 3 * CLUSTER, &err) == 0);
+    CHECK_EQ (c, new);
+    /* What the bitmap does not know of is not shown. */
+    CHECK (qcow2_pwrite (image, &d.host, &new, 1, SIZE / 2, false, &err)
+           == 0);
+    CHECK (qcow2_pread (view, &d.host, &c, 1, SIZE / 2, &err) == 0);
+    CHECK_EQ (c, 0);
+    n = 0;
+    CHECK (qcow2_extents (view, &d.host, SIZE, 0, see_nothing, &n, &err)
+           == 0);
+    CHECK (n > 2);
+    qcow2_close (view);
+    view = view_open (image, &d.host, QCOW2_VIEW_BITMAP, "disabled");
+  }
+  view_refuse (image, &d.host, QCOW2_VIEW_BITMAP, "good", QCOW2_ERR_REFUSED,
+               "written");
+  qcow2_close (view);
+  CHECK (qcow2_end (image, &d.host, &err) == 0);
+  qcow2_close (image);
+  CHECK_EQ (load_be32 (d.bytes + dir + 12), 3);
+  CHECK_BYTES (d.bytes + dir + 16, o.b.bytes + dir + 16, CLUSTER - 16);
+
+  image = qcow2_open (&d.host, &options, &err);
+  REQUIRE (image != NULL);
+  view_refuse (image, &d.host, QCOW2_VIEW_BITMAP, "good", QCOW2_ERR_REFUSED,
+               "in use");
+  qcow2_close (view_open (image, &d.host, QCOW2_VIEW_BITMAP, "disabled"));
+  qcow2_close (image);
+  memory_disk_free (&d);
+  close_one (&o);
+}
+
 int
 main (void)
 {
@@ -607,6 +674,7 @@ main (void)
   test_cut_file ();
   test_large ();
   test_written ();
+  test_disabled ();
   test_interrupted (QCOW2_IO_DATA, false);
   test_interrupted (QCOW2_IO_L2, false);
   test_interrupted (QCOW2_IO_L2, true);

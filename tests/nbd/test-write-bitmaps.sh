@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Bitmaps of images that are written to: QEMU still has those that are
+# disabled, bit by bit, and refuses the enabled ones, which we do not keep up
+# to date; and a client sees the disk of now through a disabled one.
+# shellcheck source=writing.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/writing.sh"
+
+image=$tmp/disk.qcow2
+
+requires nbdinfo --version
+
+# bits_of IMAGE NAME: lines "offset length bit" that QEMU tells of the bitmap.
+bits_of ()
+{
+    nbdinfo --map="qemu:dirty-bitmap:$2" -- \
+        [ qemu-nbd -r -f qcow2 -B "$2" "$1" ] | awk '{ print $1, $2, $3 }'
+}
+
+# byte_at URI OFFSET: as a number.
+byte_at ()
+{
+    nbdtool read "$1" "$2" 1 | od -An -tu1 | tr -d ' '
+}
+
+echo "bitmaps as QEMU has made them"
+new_image 64M
+qemu-img bitmap --add -g 64k "$image" frozen
+qemu-img bitmap --add -g 512 "$image" empty
+writes=(-c 'write -q -P 1 1M 192k' -c 'write -q -P 2 40M 64k')
+qemu-io -f qcow2 "${writes[@]}" "$image"
+qemu-io -f raw "${writes[@]}" "$tmp/disk.raw"
+qemu-img bitmap --disable "$image" frozen
+qemu-img bitmap --disable "$image" empty
+qemu-img bitmap --add -g 64k "$image" enabled
+before=$(bits_of "$image" frozen)
+[ "$(grep -c ' 1$' <<<"$before")" -eq 2 ] || fail "QEMU's bits: $before"
+
+echo "a client writes, another one looks through a bitmap"
+start_nbdkit --filter="$filter" file "$image"
+view=$(export_uri bitmap/frozen)
+[ "$(byte_at "$view" $((1 << 20)))" = 1 ] || fail "the view before"
+nbdtool map "$view" >"$tmp/map"
+writetool "$uri" --raw "$tmp/disk.raw" w:1M:64k:7 w:8M:128k:8 z:40M:64k
+[ "$(byte_at "$view" $((1 << 20)))" = 7 ] || fail "the view is not of the disk of now"
+[ "$(byte_at "$view" $((8 << 20)))" = 0 ] || fail "the view shows more than the bitmap"
+nbdtool map "$view" | cmp - "$tmp/map" || fail "the map has changed"
+nbdtool fails "$(export_uri bitmap/enabled)" >/dev/null
+stop_nbdkit
+check_image
+
+echo "and QEMU finds them as they were"
+after=$(bits_of "$image" frozen)
+[ "$after" = "$before" ] || fail "the bits have changed: $after"
+qemu-img info "$image" >"$tmp/info"
+[ "$(grep -c 'in-use' "$tmp/info")" -eq 1 ] ||
+    fail "not only the enabled one is in use: $(cat "$tmp/info")"
+qemu-img bitmap --merge frozen "$image" empty
+[ "$(bits_of "$image" empty | awk '$3 == 1 { n += $2 } END { print n }')" \
+    -eq $((256 << 10)) ] || fail "merging"
+qemu-img bitmap --clear "$image" frozen
+qemu-img bitmap --enable "$image" frozen
+if qemu-img bitmap --enable "$image" enabled 2>/dev/null; then
+    fail "QEMU takes the bitmap that was not kept up to date"
+fi
+qemu-img bitmap --remove "$image" enabled
+check_image
