@@ -41,6 +41,8 @@ enum qcow2_error_kind {
                             wrong */
   QCOW2_ERR_REFUSED,     /* the caller does not let another file be opened */
   QCOW2_ERR_NOT_FOUND,   /* there is no such snapshot or bitmap */
+  QCOW2_ERR_TRUNCATED,   /* what is to be changed lies behind the end of the
+                            file: a part of it is missing */
 };
 
 /* Filled in by every function that fails, untouched by those that succeed.

@@ -60,7 +60,7 @@ struct user {
   enum q2_use use;
   uint32_t times;
   unsigned flags;               /* Q2_COUNT_* */
-  bool may_be_missing;          /* a table past the end of the file */
+  bool may_be_missing;          /* from the end of the file on */
 };
 
 /* ---- Using clusters ---------------------------------------------------- */
@@ -108,33 +108,37 @@ use_cluster (struct walk *w, uint64_t cluster, const struct user *u,
   return q2_fail_nomem (err, "counting references to clusters");
 }
 
+/* Only the last cluster of a file may be cut short.  The L1 table of a disk
+ * that was never written to may be all missing, if it begins where the file
+ * ends.
+ */
+static bool
+is_past_end (const struct walk *w, uint64_t host_off, uint64_t len,
+             const struct user *u)
+{
+  return u->may_be_missing ? host_off > w->file_size
+    : host_off >= w->file_size ||
+      host_off + len >= w->file_size + w->geo->cluster_size;
+}
+
 /* [host_off, host_off+len), len > 0, wherever it begins in its cluster. */
 static int
 use_bytes (struct walk *w, uint64_t host_off, uint64_t len,
            const struct user *u, struct qcow2_error *err)
 {
-  const struct q2_geometry *const geo = w->geo;
-  const uint64_t past_end = Q2_RECOUNT_PAST_END << geo->cluster_bits;
-  uint64_t cluster, last;
+  const unsigned bits = w->geo->cluster_bits;
+  const uint64_t last = (host_off + len - 1) >> bits;
 
   if (host_off >= MAX_HOST_OFF || len > MAX_HOST_OFF - host_off)
     return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
                     "%s at offset 0x%" PRIx64 " would lie past the largest "
                     "offset, 2^56; " Q2_RECOUNT_ADVICE, u->what, host_off);
-  if (host_off >= w->file_size &&
-      (u->use == Q2_USE_DATA || u->may_be_missing
-       ? host_off - w->file_size >= past_end : true))
+  if (is_past_end (w, host_off, len, u))
     return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                    "%s at offset 0x%" PRIx64 " would lie %spast the end of "
-                    "the file; " Q2_RECOUNT_ADVICE, u->what, host_off,
-                    u->use == Q2_USE_DATA ? "far " : "");
-  cluster = host_off >> geo->cluster_bits;
-  last = (host_off + len - 1) >> geo->cluster_bits;
-  if (last << geo->cluster_bits > w->file_size + past_end)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                    "%s at offset 0x%" PRIx64 " would end far past the end "
-                    "of the file; " Q2_RECOUNT_ADVICE, u->what, host_off);
-  for (; cluster <= last; ++cluster)
+                    "%s at offset 0x%" PRIx64 " would lie past the end of "
+                    "the file; get the rest of it, or " Q2_RECOUNT_ADVICE,
+                    u->what, host_off);
+  for (uint64_t cluster = host_off >> bits; cluster <= last; ++cluster)
     if (use_cluster (w, cluster, u, err) == -1)
       return -1;
   return 0;

@@ -28,12 +28,11 @@ struct q2_recount {
  * progress function may be NULL.
  *
  * Fails with QCOW2_ERR_CORRUPT where tables cannot be trusted: they lie
- * where no table can be, or one cluster is a table and something else too.
- * Clusters that only data refers to may have any number of users, and may
- * lie past the end of the file, by at most Q2_RECOUNT_PAST_END clusters: a
- * crash can lose the end of a file.
+ * where no table can be, or one cluster is a table and something else too; or
+ * where a cluster in use begins past the end of the file, so that refcounts
+ * for it would make the file grow to wherever an entry says.  Clusters that
+ * only data refers to may have any number of users.
  */
-#define Q2_RECOUNT_PAST_END (UINT64_C (1) << 20)
 extern int q2_recount (struct q2_recount *ret_recount,
                        const struct q2_io *io,
                        const struct q2_header *header,

@@ -61,6 +61,12 @@ q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
     .table_host_off = h->refcount_table_offset,
     .table_clusters = h->refcount_table_clusters,
   };
+  /* It is written to; the last cluster may be cut short. */
+  if (rc->table_host_off + bytes >= q2_io_size (io) + geo->cluster_size)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, rc->table_host_off,
+                    "the refcount table at offset 0x%" PRIx64 " is not in "
+                    "the file; get the rest of it, or repair the image with "
+                    "'qemu-img check -r all'", rc->table_host_off);
   rc->table = malloc (bytes);
   rc->sector_dirty = calloc (rc->table_entries / SECTOR_ENTRIES, 1);
   if (rc->table == NULL || rc->sector_dirty == NULL)

@@ -44,6 +44,9 @@ lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
   const uint64_t n = q2_space_set_run_locked (s, cluster, nr, value, need);
 
   if (n > 0 && value == 0) {
+    /* A shared table that only the disk had: it is none any more. */
+    q2_overlap_unshare (s->overlap, cluster << s->geo->cluster_bits,
+                        n << s->geo->cluster_bits);
     q2_space_note_freed_locked (s, cluster);
     /* It may have been in use although it was behind the end of the file. */
     s->never_used = q2_max (s->never_used, cluster + n);
@@ -65,9 +68,12 @@ check_run (struct q2_space *s, uint64_t cluster, uint64_t nr, uint64_t value,
                     "the cluster at offset 0x%" PRIx64 " was in use, but its "
                     "refcount is 0; repair the image with 'qemu-img check -r "
                     "all'", cluster << bits);
-  return value > 1 ? 0
-    : q2_overlap_check (s->overlap, cluster << bits, nr << bits,
-                        Q2_META_NONE, err);
+  if (value > 1 ||
+      q2_overlap_check (s->overlap, cluster << bits, nr << bits,
+                        Q2_META_SHARED_L2, err) == 0)
+    return 0;
+  return q2_overlap_check (s->overlap, cluster << bits, nr << bits,
+                           Q2_META_NONE, err);
 }
 
 /* Release the start of a run and take it off. */
@@ -138,17 +144,67 @@ get (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
   return r;
 }
 
-int
-q2_space_is_counted (struct q2_space *s, const struct q2_io *io,
-                     uint64_t cluster, bool *ret_counted,
-                     struct qcow2_error *err)
+/* Note which clusters of a group are counted, as far as that is in memory;
+ * returns false if *need is needed to know it of 'cluster'.
+ */
+static bool
+note_group_locked (struct q2_space *s, uint64_t cluster, bool *ret_counted,
+                   struct q2_need *need)
 {
-  uint64_t value = 1;
+  const uint64_t first = q2_align_down (cluster, Q2_KNOWN_GROUP);
+  uint64_t value;
 
-  /* No room to look: then it is taken on trust. */
-  if (get (s, io, cluster, &value, err) == -1)
-    return -1;
+  if (!q2_refcounts_get_locked (&s->rc, cluster, &value, need))
+    return false;
   *ret_counted = value > 0;
+  for (uint64_t c = first; c < first + Q2_KNOWN_GROUP; ++c) {
+    struct q2_need ignored;
+
+    if (q2_refcounts_get_locked (&s->rc, c, &value, &ignored) && value > 0)
+      q2_known_note_locked (&s->known, c);
+  }
+  return true;
+}
+
+/* Returns 0, Q2_SPACE_COMMIT_FIRST or -1. */
+static int
+is_counted (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+            bool *ret_counted, struct qcow2_error *err)
+{
+  int r = 0;
+
+  while (r == 0) {
+    struct q2_need need;
+    bool known;
+
+    pthread_mutex_lock (&s->lock);
+    known = note_group_locked (s, cluster, ret_counted, &need);
+    pthread_mutex_unlock (&s->lock);
+    if (known)
+      return 0;
+    r = q2_space_load (s, io, &need, err);
+  }
+  return r;
+}
+
+int
+q2_space_find_uncounted (struct q2_space *s, const struct q2_io *io,
+                         uint64_t cluster, uint64_t nr,
+                         uint64_t *ret_cluster, struct qcow2_error *err)
+{
+  const uint64_t end = cluster + nr;
+
+  for (; cluster < end; ++cluster) {
+    bool counted = q2_known_has (&s->known, cluster);
+    const int r =
+      counted ? 0 : is_counted (s, io, cluster, &counted, err);
+
+    if (r != 0)
+      return r;
+    if (!counted)
+      break;
+  }
+  *ret_cluster = cluster;
   return 0;
 }
 

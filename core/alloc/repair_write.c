@@ -157,7 +157,9 @@ place_blocks (struct q2_repair_job *j, struct plan *plan,
   return 0;
 }
 
-/* The last thing that is in use must begin inside the file. */
+/* The last thing that is in use must begin inside the file: what is new, or
+ * the L1 table of a disk that was never written to.
+ */
 static int
 make_room (const struct q2_repair_job *j, struct qcow2_error *err)
 {

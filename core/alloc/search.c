@@ -19,6 +19,12 @@
 
 #define MAX_WINDOW_BYTES (UINT64_C (4) << 20)
 
+/* How much that counts as in use may lie behind the end of the file and is
+ * passed over: what a crash can have cut off.  The file does not grow to
+ * wherever refcounts say.
+ */
+#define MAX_SKIP (UINT64_C (1) << 30)
+
 /* Windows of at least this are aligned to it. */
 #define ALIGN_BYTES (UINT64_C (1) << 20)
 
@@ -105,6 +111,22 @@ look_locked (struct q2_space *s, struct search *f)
   return FOUND;
 }
 
+static int
+check_near (const struct q2_space *s, const struct search *f,
+            uint64_t cluster, struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+
+  if (cluster <= f->file_end + (MAX_SKIP >> bits))
+    return 0;
+  return q2_fail (err, QCOW2_ERR_TRUNCATED, cluster << bits,
+                  "no space left: the image counts all clusters up to offset "
+                  "0x%" PRIx64 " as in use, far behind the end of the file "
+                  "at 0x%" PRIx64 "; get the rest of the file, or repair the "
+                  "image with 'qemu-img check -r all'", cluster << bits,
+                  f->file_end << bits);
+}
+
 /* Find a free run; the cursor moves behind it. */
 static int
 search (struct q2_space *s, const struct q2_io *io, struct search *f,
@@ -121,11 +143,13 @@ search (struct q2_space *s, const struct q2_io *io, struct search *f,
     pthread_mutex_unlock (&s->lock);
     switch (look) {
     case FOUND:
-      return 0;
+      return check_near (s, f, f->first, err);
     case GO_ON:
       break;
     case UNCOVERED:
-      r = q2_space_cover (s, io, f->pos, err);
+      r = check_near (s, f, f->pos, err);
+      if (r == 0)
+        r = q2_space_cover (s, io, f->pos, err);
       break;
     case NEED:
       r = q2_space_load (s, io, &f->need, err);
@@ -241,7 +265,7 @@ add_window_locked (struct q2_space *s, const struct search *f, bool zero)
   q2_space_drop_window_locked (s, w);
   *w = (struct q2_space_window) {
     .stream = f->stream, .start = f->first, .size = f->nr, .left = f->nr,
-    .zero = zero, .last_use = ++s->clock,
+    .zero = zero, .stamp = s->freed_stamp, .last_use = ++s->clock,
   };
   s->never_used = q2_max (s->never_used, f->first + f->nr);
 }

@@ -57,8 +57,8 @@ add_blocks (struct q2_space *s, const struct q2_io *io,
 
 struct q2_space *
 q2_space_new (const struct q2_geometry *geo, const struct q2_header *h,
-              struct q2_overlap *overlap, const struct q2_io *io,
-              struct qcow2_error *err)
+              struct q2_overlap *overlap, struct q2_flight *flight,
+              const struct q2_io *io, struct qcow2_error *err)
 {
   struct q2_space *s = calloc (1, sizeof *s);
 
@@ -68,11 +68,13 @@ q2_space_new (const struct q2_geometry *geo, const struct q2_header *h,
   }
   s->geo = geo;
   s->overlap = overlap;
+  s->flight = flight;
   s->lowest_freed = s->lowest_skipped = Q2_SPACE_NONE;
   s->never_used = q2_ceil_shift (q2_io_size (io), geo->cluster_bits);
   pthread_mutex_init (&s->claim_lock, NULL);
   pthread_mutex_init (&s->lock, NULL);
-  if (q2_refcounts_init (&s->rc, geo, h, io, err) == -1 ||
+  if (q2_known_init (&s->known, err) == -1 ||
+      q2_refcounts_init (&s->rc, geo, h, io, err) == -1 ||
       add_blocks (s, io, err) == -1) {
     q2_space_free (s);
     return NULL;
@@ -86,6 +88,7 @@ q2_space_free (struct q2_space *s)
   if (s == NULL)
     return;
   q2_refcounts_destroy (&s->rc);
+  q2_known_destroy (&s->known);
   pthread_mutex_destroy (&s->lock);
   pthread_mutex_destroy (&s->claim_lock);
   free (s);
@@ -121,9 +124,17 @@ q2_space_set_run_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
 {
   uint64_t i;
 
-  for (i = 0; i < nr; ++i)
+  for (i = 0; i < nr; ++i) {
     if (!q2_refcounts_set_locked (&s->rc, cluster + i, value, need))
       break;
+    if (value > 0)
+      q2_known_note_locked (&s->known, cluster + i);
+    else
+      q2_known_forget_locked (&s->known, cluster + i);
+  }
+  /* Who knew it until now is inside. */
+  if (i > 0 && value == 0)
+    s->freed_stamp = q2_flight_stamp (s->flight) + 2;
   return i;
 }
 
@@ -227,14 +238,35 @@ q2_space_drop_windows (struct q2_space *s)
 
 /* ---- Allocating ----------------------------------------------------- */
 
-/* Take from the stream's window.  Returns 0 if it has nothing. */
-static uint64_t
-take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
-             struct q2_space_run *ret, struct q2_need *need)
+/* The first cluster of the window that is taken for a table: it must be known
+ * as one before it counts.  Returns 0, Q2_SPACE_SETTLE_FIRST or -1.
+ */
+static int
+protect_locked (struct q2_space *s, const struct q2_space_window *w,
+                uint64_t cluster, struct qcow2_error *err)
 {
+  /* All clusters of the window were free when it was reserved, and nobody
+   * else has got them since.
+   */
+  if (!q2_flight_is_past (s->flight, w->stamp))
+    return Q2_SPACE_SETTLE_FIRST;
+  return q2_overlap_add (s->overlap, cluster << s->geo->cluster_bits,
+                         s->geo->cluster_size, Q2_META_L2, err);
+}
+
+/* Take from the stream's window; ret->nr is 0 if it has nothing.  Returns 0,
+ * or why nothing can be taken.
+ */
+static int
+take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
+             struct q2_space_run *ret, struct q2_need *need,
+             struct qcow2_error *err)
+{
+  const bool table = stream == Q2_SPACE_TABLES;
   uint64_t i, max;
   struct q2_space_window *const w =
     q2_space_find_window_locked (s, stream, &i);
+  int r = 0;
 
   ret->nr = 0;
   need->slice_off = Q2_SPACE_NONE;
@@ -242,13 +274,19 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
     return 0;
   ret->cluster = w->start + i;
   ret->zero = w->zero;
-  max = q2_min (want, next_taken (w, i, true) - i);
+  max = table ? 1 : q2_min (want, next_taken (w, i, true) - i);
+  if (table)
+    r = protect_locked (s, w, ret->cluster, err);
+  if (r != 0)
+    return r;
   ret->nr = q2_space_set_run_locked (s, ret->cluster, max, 1, need);
+  if (table && ret->nr == 0)
+    q2_overlap_remove (s->overlap, ret->cluster << s->geo->cluster_bits, 1);
   for (uint64_t n = 0; n < ret->nr; ++n)
     w->taken[(i + n) / 64] |= UINT64_C (1) << (i + n) % 64;
   w->left -= ret->nr;
   w->last_use = ++s->clock;
-  return ret->nr;
+  return 0;
 }
 
 int
@@ -263,10 +301,10 @@ q2_space_alloc (struct q2_space *s, const struct q2_io *io, uint64_t stream,
     struct q2_need need;
 
     pthread_mutex_lock (&s->lock);
-    take_locked (s, id, want, ret, &need);
+    r = take_locked (s, id, want, ret, &need, err);
     pthread_mutex_unlock (&s->lock);
-    if (ret->nr > 0)
-      return 0;
+    if (r != 0 || ret->nr > 0)
+      break;
     if (need.slice_off != Q2_SPACE_NONE) {
       r = q2_space_load (s, io, &need, err);
       continue;

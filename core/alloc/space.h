@@ -14,16 +14,19 @@
 
 #include "alloc/frees.h"
 #include "alloc/refcounts.h"
+#include "base/flight.h"
 #include "meta/overlap.h"
 
 struct q2_space;
 
 /* Read the refcount table.  'overlap', which has all other metadata, gets
- * the refcount blocks and must outlive the result.
+ * the refcount blocks; 'flight' knows who writes in place.  Both must outlive
+ * the result.
  */
 extern struct q2_space *q2_space_new (const struct q2_geometry *geo,
                                       const struct q2_header *h,
                                       struct q2_overlap *overlap,
+                                      struct q2_flight *flight,
                                       const struct q2_io *io,
                                       struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -34,10 +37,18 @@ extern void q2_space_free (struct q2_space *space);
  */
 #define Q2_SPACE_COMMIT_FIRST 1
 
+/* And this: somebody who has trusted an entry of a cluster that was in use
+ * may still be writing to what would be handed out as a table.  Wait until all
+ * who are in flight now have left, and call again.
+ */
+#define Q2_SPACE_SETTLE_FIRST 2
+
 /* Hand out up to 'want' clusters in one run, with refcount 1.  'stream' says
  * what the first is for, in clusters of the disk: who asks for the one after
  * what he has got last gets the cluster after that.  Q2_SPACE_NO_STREAM for
- * tables.  On failure nothing has changed.  Returns 0, 1 (see above) or -1.
+ * L2 tables, one at a time: it is in the overlap set before it counts, so
+ * nobody who looks at both, the refcount first, writes guest data there.  On
+ * failure nothing has changed.  Returns 0, 1 or 2 (see above), or -1.
  */
 #define Q2_SPACE_NO_STREAM UINT64_MAX
 struct q2_space_run {
@@ -79,10 +90,14 @@ extern int q2_space_find_end (struct q2_space *space, const struct q2_io *io,
 extern bool q2_space_is_uncovered (struct q2_space *space, uint64_t cluster)
   __attribute__ ((__nonnull__));
 
-/* Whether the cluster's refcount is not 0. */
-extern int q2_space_is_counted (struct q2_space *space,
-                                const struct q2_io *io, uint64_t cluster,
-                                bool *ret_counted, struct qcow2_error *err)
+/* The first of the clusters [cluster, cluster+nr) whose refcount is 0, or the
+ * end of the range.  As long as all are known to be counted no lock is taken.
+ * Returns 0, 1 (see above) or -1.
+ */
+extern int q2_space_find_uncounted (struct q2_space *space,
+                                    const struct q2_io *io, uint64_t cluster,
+                                    uint64_t nr, uint64_t *ret_cluster,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* So many changes wait to be written that it is time for a commit. */

@@ -14,6 +14,7 @@
 #ifndef QCOW2_ALLOC_SPACE_IMPL_H
 #define QCOW2_ALLOC_SPACE_IMPL_H
 
+#include "alloc/known.h"
 #include "alloc/space.h"
 
 #include <pthread.h>
@@ -32,6 +33,7 @@ struct q2_space_window {
   uint64_t left;                /* how many were not handed out */
   uint64_t taken[Q2_SPACE_MAX_WINDOW / 64];     /* bits: handed out */
   bool zero;                    /* see struct q2_space_run */
+  uint64_t stamp;               /* s->freed_stamp when it was reserved */
   uint64_t last_use;
 };
 
@@ -40,7 +42,11 @@ struct q2_space {
   struct q2_overlap *overlap;
   pthread_mutex_t claim_lock;
   pthread_mutex_t lock;
+  struct q2_flight *flight;
   struct q2_refcounts rc;
+  struct q2_known known;        /* changed under lock */
+  uint64_t freed_stamp;         /* when a refcount last became 0; see
+                                   q2_flight_stamp */
   struct q2_space_window windows[Q2_SPACE_WINDOWS];
   uint64_t clock;               /* for last_use */
   uint64_t cursor;
@@ -58,8 +64,8 @@ extern int q2_space_load (struct q2_space *space, const struct q2_io *io,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Set the refcounts of a run that is covered to 'value'; returns how many of
- * them could be set before something was needed.
+/* Set the refcounts of a run that is covered to 'value', and note that;
+ * returns how many of them could be set before something was needed.
  */
 extern uint64_t q2_space_set_run_locked (struct q2_space *space,
                                          uint64_t cluster, uint64_t nr,

@@ -50,6 +50,15 @@ q2_flight_stamp (struct q2_flight *f)
   return atomic_load (&f->epoch);
 }
 
+/* Whether that many epochs have ended; for a stamp + 2, that everybody who was
+ * inside then has left.  Moves nothing on, so anybody may ask.
+ */
+static inline bool
+q2_flight_is_past (struct q2_flight *f, uint64_t epoch)
+{
+  return atomic_load (&f->epoch) >= epoch;
+}
+
 /* Whether everybody who was inside when 'stamp' was taken has left.  Moves
  * time on as far as it can be moved: an epoch ends when nobody of the one
  * before it is left, so that its counter can be used again.  Not to be called

@@ -9,8 +9,10 @@
  *           refcounts and the places of metadata are read, and feature bits
  *           that promise what a writer might break are changed and flushed
  *           (ORDER-7, ORDER-8), all before the request goes on.
- * Locks     activate_lock, held over I/O: the requests that come meanwhile
- *           need the same.
+ * Locks     activate_lock.  It is not held while the image is prepared, which
+ *           can take long: the requests that come meanwhile need just that, and
+ *           wait for it.  It is held over I/O while the image is marked as
+ *           corrupt.
  */
 #include "config.h"
 
@@ -40,6 +42,7 @@ q2_writer_init (struct q2_writer *w)
   pthread_mutex_init (&w->commit_lock, NULL);
   pthread_mutex_init (&w->release_lock, NULL);
   pthread_cond_init (&w->committed, NULL);
+  pthread_cond_init (&w->activated, NULL);
   q2_ranges_init (&w->clusters);
   q2_ranges_init (&w->l1);
   w->gathering = 1;
@@ -62,6 +65,7 @@ q2_writer_destroy (struct q2_writer *w)
   q2_overlap_free (w->overlap);
   q2_ranges_destroy (&w->l1);
   q2_ranges_destroy (&w->clusters);
+  pthread_cond_destroy (&w->activated);
   pthread_cond_destroy (&w->committed);
   pthread_mutex_destroy (&w->release_lock);
   pthread_mutex_destroy (&w->commit_lock);
@@ -91,6 +95,9 @@ write_features (struct q2_writer *w, const struct q2_io *io,
 {
   unsigned char bits[24];
 
+  if (q2_overlap_check (w->overlap, FEATURES_OFFSET, sizeof bits,
+                        Q2_META_HEADER, err) == -1)
+    return -1;
   store_be64 (bits, w->header.incompatible);
   store_be64 (bits + 8, w->header.compatible);
   store_be64 (bits + 16, w->header.autoclear);
@@ -128,7 +135,7 @@ prepare_features (struct q2_writer *w, const struct q2_io *io,
        before.incompatible == w->header.incompatible &&
        w->header.nr_bitmaps == 0))
     return 0;
-  if (q2_bitmaps_mark_in_use (io, &w->header, w->geo, err) == 0 &&
+  if (q2_bitmaps_mark_in_use (io, &w->header, w->geo, w->overlap, err) == 0 &&
       write_features (w, io, err) == 0)
     return 0;
   w->header = before;
@@ -230,10 +237,12 @@ activate (struct q2_writer *w, const struct q2_io *io,
     return -1;
   if ((w->overlap = q2_overlap_new (w->geo->cluster_bits, err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||
-      (w->space = q2_space_new (w->geo, &w->header, w->overlap, io, err))
+      (w->space = q2_space_new (w->geo, &w->header, w->overlap, &w->flight, io,
+                                err))
       == NULL ||
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
+      q2_writer_protect (w, io, err) == -1 ||
       prepare_features (w, io, err) == -1)
     return -1;
   return 0;
@@ -246,16 +255,22 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   int r = 0;
 
   pthread_mutex_lock (&w->activate_lock);
+  while (w->activating)
+    pthread_cond_wait (&w->activated, &w->activate_lock);
   if (!w->active) {
+    w->activating = true;
+    pthread_mutex_unlock (&w->activate_lock);
     r = activate (w, io, err);
-    if (r == 0)
-      w->active = true;
-    else {                      /* the next request tries again */
+    if (r == -1) {              /* the next request tries again */
       q2_space_free (w->space);
       q2_overlap_free (w->overlap);
       w->space = NULL;
       w->overlap = NULL;
     }
+    pthread_mutex_lock (&w->activate_lock);
+    w->active = r == 0;
+    w->activating = false;
+    pthread_cond_broadcast (&w->activated);
   }
   pthread_mutex_unlock (&w->activate_lock);
   return r;

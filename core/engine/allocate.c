@@ -17,8 +17,6 @@
 
 #include "engine/writer.h"
 
-#include "alloc/recount.h"
-
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/plant.h"
@@ -90,34 +88,63 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
       return -1;
     }
     q2_change_leave (c);
-    r = r == -1 ? make_space (c->w, c->io, err)
-      : q2_writer_commit (c->w, c->io, err);
+    if (r == Q2_SPACE_SETTLE_FIRST) {
+      q2_writer_settle (c->w);
+      r = 0;
+    }
+    else
+      r = r == -1 ? make_space (c->w, c->io, err)
+        : q2_writer_commit (c->w, c->io, err);
     q2_change_enter (c);
     if (r == -1)
       return -1;
   }
 }
 
+/* The last cluster of a file may be cut short. */
 int
-q2_writer_check_in_file (struct q2_change *c, uint64_t host_off,
+q2_writer_check_in_file (const struct q2_change *c, uint64_t host_off,
                          uint64_t len, struct qcow2_error *err)
 {
-  const unsigned bits = c->w->geo->cluster_bits;
   const uint64_t size = q2_io_size (c->io);
-  const uint64_t last = (host_off + len - 1) >> bits;
-  bool good;
+  const uint64_t last =
+    q2_align_down (host_off + len - 1, c->w->geo->cluster_size);
 
-  if (host_off + len <= size)
+  if (last < size)
     return 0;
-  good = last - q2_min (last, size >> bits) <= Q2_RECOUNT_PAST_END;
-  if (good && q2_space_is_counted (c->w->space, c->io, last, &good, err)
-      == -1)
+  return q2_fail (err, QCOW2_ERR_TRUNCATED, last,
+                  "the cluster at offset 0x%" PRIx64 " is in use, but the "
+                  "image file ends before it, after %" PRIu64 " bytes; get "
+                  "the rest of the file, or copy what there is with "
+                  "'qemu-img convert'", last, size);
+}
+
+int
+q2_writer_check_trusted (const struct q2_change *c, uint64_t host_off,
+                         uint64_t len, struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  const unsigned bits = w->geo->cluster_bits;
+  const uint64_t first = host_off >> bits;
+  const uint64_t nr = ((host_off + len - 1) >> bits) - first + 1;
+  uint64_t uncounted;
+  int r;
+
+  if (w->geo->data_file)        /* nothing else lies there */
+    return 0;
+  if (q2_writer_check_in_file (c, host_off, len, err) == -1)
     return -1;
-  return good ? 0
-    : q2_fail (err, QCOW2_ERR_CORRUPT, last << bits,
-               "the cluster at offset 0x%" PRIx64 " is in use, but lies far "
-               "behind the end of the file or has no refcount; repair the "
-               "image with 'qemu-img check -r all'", last << bits);
+  /* In this order: see q2_space_alloc. */
+  r = q2_space_find_uncounted (w->space, c->io, first, nr, &uncounted, err);
+  if (r != 0)
+    return r;
+  if (uncounted < first + nr)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, uncounted << bits,
+                    "the cluster at offset 0x%" PRIx64 " is in use, but its "
+                    "refcount is 0; repair the image with 'qemu-img check -r "
+                    "all'", uncounted << bits);
+  return w->overlap_check == QCOW2_OVERLAP_NONE ? 0
+    : q2_overlap_check (w->overlap, host_off, len, Q2_META_NONE, err);
 }
 
 /* ---- New clusters --------------------------------------------------- */
@@ -306,18 +333,22 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
 
 /* ---- Writing -------------------------------------------------------- */
 
+/* The caller holds the cluster, so its entry stays what it is. */
 static int
 check_kept (struct q2_change *c, const struct fill *f,
             struct qcow2_error *err)
 {
-  const uint64_t size = c->w->geo->cluster_size;
+  int r;
 
-  if (c->w->geo->data_file)     /* nothing else lies there */
-    return 0;
-  if (q2_overlap_check (c->w->overlap, f->host_off, size, Q2_META_NONE, err)
-      == -1)
-    return -1;
-  return q2_writer_check_in_file (c, f->host_off, size, err);
+  while ((r = q2_writer_check_trusted (c, f->host_off,
+                                       c->w->geo->cluster_size, err)) > 0) {
+    q2_change_leave (c);
+    r = q2_writer_commit (c->w, c->io, err);
+    q2_change_enter (c);
+    if (r == -1)
+      break;
+  }
+  return r;
 }
 
 /* One cluster that has space: it only has to count. */
@@ -336,6 +367,23 @@ write_kept (struct q2_change *c, struct fill *f, const void *buf,
   return link_fill (c, f, false, err);
 }
 
+/* What the entries let go is in the file, which has not grown for it yet. */
+static int
+check_old_places (const struct q2_change *c, const struct fill *f,
+                  struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+
+  for (uint64_t i = 0; i < f->nr; ++i) {
+    uint64_t first;
+
+    if (q2_entry_clusters (geo, &f->first[i], &first) > 0 &&
+        q2_writer_check_in_file (c, first << geo->cluster_bits, 1, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 static int
 write_allocated (struct q2_change *c, struct fill *f, const void *buf,
                  struct qcow2_error *err)
@@ -343,7 +391,8 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
   const unsigned bits = c->w->geo->cluster_bits;
   struct q2_space_run run;
 
-  if (q2_writer_alloc (c, f->guest_cluster, f->nr, &run, err) == -1)
+  if (check_old_places (c, f, err) == -1 ||
+      q2_writer_alloc (c, f->guest_cluster, f->nr, &run, err) == -1)
     return -1;
   f->nr = run.nr;
   f->last = f->first + run.nr - 1;

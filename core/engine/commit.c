@@ -31,6 +31,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* When to commit without being asked. */
 #define MAX_UNLINKED 65536
@@ -88,11 +89,47 @@ flush (struct q2_writer *w, const struct q2_io *io, bool data,
   return -1;
 }
 
+/* Nothing of a table is written to what is something else. */
+static int
+check_dirty (struct q2_writer *w, const struct q2_dirty *d,
+             enum q2_meta_class class, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < d->nr; ++i)
+    if (q2_overlap_check (w->overlap, d->host_off[i], 1, class, err) == -1)
+      return -1;
+  return 0;
+}
+
+static int
+check_tables (struct q2_writer *w, const struct commit *c,
+              struct qcow2_error *err)
+{
+  return check_dirty (w, &c->tables.l2, Q2_META_L2, err) == -1 ||
+    check_dirty (w, &c->tables.l1, Q2_META_L1, err) == -1 ? -1 : 0;
+}
+
+static int
+check_refcounts (struct q2_writer *w, const struct commit *c,
+                 struct qcow2_error *err)
+{
+  const struct q2_refcounts_dirty *const d = &c->refcounts;
+  const uint64_t bytes =
+    (uint64_t) d->table_clusters << w->geo->cluster_bits;
+
+  if (check_dirty (w, &d->slices, Q2_META_REFCOUNT_BLOCK, err) == -1 ||
+      check_dirty (w, &d->sectors, Q2_META_REFCOUNT_TABLE, err) == -1)
+    return -1;
+  return d->table == NULL ? 0
+    : q2_overlap_check (w->overlap, d->table_host_off, bytes,
+                        Q2_META_REFCOUNT_TABLE, err);
+}
+
 static int
 step_2a (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
          struct qcow2_error *err)
 {
-  if (q2_space_write (w->space, &c->refcounts, io, err) == -1)
+  if (check_refcounts (w, c, err) == -1 ||
+      q2_space_write (w->space, &c->refcounts, io, err) == -1)
     return -1;
   if (Q2_PLANTED (Q2_PLANT_EARLY_L1) &&
       q2_tables_write_l1 (w->tables, &c->tables, io, err) == -1)
@@ -114,18 +151,6 @@ step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
   if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2B) && has_tables (c))
     return 0;
   return flush (w, io, false, err);
-}
-
-/* No slice of a table is written to what is something else. */
-static int
-check_tables (struct q2_writer *w, const struct commit *c,
-              struct qcow2_error *err)
-{
-  for (size_t i = 0; i < c->tables.l2.nr; ++i)
-    if (q2_overlap_check (w->overlap, c->tables.l2.host_off[i], 1,
-                          Q2_META_L2, err) == -1)
-      return -1;
-  return 0;
 }
 
 static int
@@ -339,6 +364,24 @@ put_back (struct q2_writer *w, struct q2_batch *b)
   if (b->next == NULL)
     w->last_batch = &b->next;
   pthread_mutex_unlock (&w->commit_lock);
+}
+
+void
+q2_writer_settle (struct q2_writer *w)
+{
+  const struct timespec moment = { .tv_nsec = 100000 };
+  const uint64_t stamp = q2_flight_stamp (&w->flight);
+
+  for (;;) {
+    bool passed;
+
+    pthread_mutex_lock (&w->release_lock);
+    passed = q2_flight_has_passed (&w->flight, stamp);
+    pthread_mutex_unlock (&w->release_lock);
+    if (passed)
+      return;
+    nanosleep (&moment, NULL);
+  }
 }
 
 int

@@ -111,13 +111,14 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
   return true;
 }
 
-/* What is let go is no metadata: its refcount is going to be lowered, and its
- * space used for something else.
+/* What is let go is no metadata, and in the file: its refcount is going to be
+ * lowered, and its space used for something else.
  */
 static int
-check_let_go (struct q2_writer *w, const struct q2_link *l,
+check_let_go (const struct q2_change *c, const struct q2_link *l,
               struct qcow2_error *err)
 {
+  struct q2_writer *const w = c->w;
   const unsigned bits = w->geo->cluster_bits;
 
   for (uint64_t i = 0; i < l->nr; ++i) {
@@ -126,6 +127,10 @@ check_let_go (struct q2_writer *w, const struct q2_link *l,
     if (!l->let_go[i])
       continue;
     nr = q2_entry_clusters (w->geo, &l->old[i], &first);
+    /* Of a stream the end may be rounded up. */
+    if (nr > 0 &&
+        q2_writer_check_in_file (c, first << bits, 1, err) == -1)
+      return -1;
     if (q2_overlap_check (w->overlap, first << bits, nr << bits,
                           Q2_META_NONE, err) == -1)
       return -1;
@@ -198,7 +203,7 @@ int
 q2_writer_link (struct q2_change *c, const struct q2_link *l,
                 struct qcow2_error *err)
 {
-  if (check_let_go (c->w, l, err) == -1)
+  if (check_let_go (c, l, err) == -1)
     return -1;
   for (unsigned tries = 0;; ++tries) {
     switch (try_link (c->w, l)) {
@@ -249,9 +254,6 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
   const struct q2_geometry *const geo = c->w->geo;
   const uint64_t host_off = run->cluster << geo->cluster_bits;
 
-  if (q2_overlap_add (c->w->overlap, host_off, geo->cluster_size, Q2_META_L2,
-                      err) == -1)
-    return -1;
   if (old != 0)
     return copy_table (c, l1_index, host_off, err);
   if (run->zero)
@@ -260,19 +262,20 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
                      err);
 }
 
-/* A table that is not ours to change is a snapshot's, if it is one. */
+/* A table that is not ours to change is a snapshot's, or was one's. */
 static int
-check_shared_table (struct q2_writer *w, uint64_t table,
+check_shared_table (const struct q2_change *c, uint64_t table,
                     struct qcow2_error *err)
 {
-  const enum q2_meta_class class =
-    table == 0 ? Q2_META_NONE : q2_overlap_class (w->overlap, table);
+  struct q2_writer *const w = c->w;
 
-  if (class == Q2_META_INACTIVE_L2)
+  if (table == 0)
     return 0;
-  return table == 0 ? 0
+  if (q2_writer_check_in_file (c, table, 1, err) == -1)
+    return -1;
+  return q2_overlap_class (w->overlap, table) == Q2_META_INACTIVE_L2 ? 0
     : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
-                        Q2_META_NONE, err);
+                        Q2_META_SHARED_L2, err);
 }
 
 /* The caller holds the L1 entry, which is not ours to change. */
@@ -286,7 +289,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   struct q2_space_run run;
   bool room;
 
-  if (check_shared_table (w, old, err) == -1 ||
+  if (check_shared_table (c, old, err) == -1 ||
       q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
   if (fill_table (c, l1_index, old, &run, err) == -1)

@@ -4,8 +4,8 @@
  * Owns      filling the set of meta/overlap.h when an image is going to be
  *           written to; refcount blocks are added by alloc/space.c.
  * Method    everything that the header and the L1 table in memory point to,
- *           and the tables of snapshots; the L2 tables of snapshots have to
- *           be looked for in the file, so only if all was asked for.
+ *           and the tables of snapshots.  What has to be looked for in those
+ *           tables is found by protect.c.
  * Locks     none: the set is not in use yet.
  */
 #include "config.h"
@@ -15,11 +15,9 @@
 #include "meta/snapshots.h"
 
 #include "base/bits.h"
-#include "base/cleanup.h"
 #include "base/error.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 
 /* A sane image does not come near this; one that lies could keep us busy for
  * hours.
@@ -28,9 +26,25 @@
 
 struct adding {
   struct q2_writer *w;
-  const struct q2_io *io;
   uint64_t clusters;            /* of snapshots, so far */
 };
+
+static int
+fail_l2_table (uint64_t table, struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_CORRUPT, table,
+                  "there is an L2 table at offset 0x%" PRIx64 " that is not "
+                  "aligned, not in the file, or used twice; repair the image "
+                  "with 'qemu-img check -r all'", table);
+}
+
+static bool
+is_l2_table (struct q2_writer *w, uint64_t table)
+{
+  const enum q2_meta_class class = q2_overlap_class (w->overlap, table);
+
+  return class == Q2_META_L2 || class == Q2_META_SHARED_L2;
+}
 
 /* A table that is going to be written to must be in the file, or a commit
  * would have to make the file grow, and be no other entry's.
@@ -42,14 +56,28 @@ add_l2_table (struct q2_writer *w, const struct q2_io *io, uint64_t table,
   const uint64_t size = w->geo->cluster_size;
 
   if (!q2_is_aligned (table, size) || table >= q2_io_size (io) ||
-      q2_overlap_class (w->overlap, table) == Q2_META_L2)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, table,
-                    "there is an L2 table at offset 0x%" PRIx64 " that is "
-                    "not aligned, not in the file, or used twice; repair the "
-                    "image with 'qemu-img check -r all'", table);
+      is_l2_table (w, table))
+    return fail_l2_table (table, err);
   if (q2_overlap_add (w->overlap, table, size, Q2_META_L2, err) == -1)
     return -1;
   return q2_io_grow (io, table + size, err);
+}
+
+/* One that is not the disk's to change is copied, not written to; but what a
+ * guest wrote there would become its entries.
+ */
+static int
+add_shared_table (struct q2_writer *w, uint64_t table,
+                  struct qcow2_error *err)
+{
+  const uint64_t size = w->geo->cluster_size;
+
+  /* What it reads as is an error for those who do. */
+  if (!q2_is_aligned (table, size))
+    return 0;
+  if (is_l2_table (w, table))
+    return fail_l2_table (table, err);
+  return q2_overlap_add (w->overlap, table, size, Q2_META_SHARED_L2, err);
 }
 
 static int
@@ -62,39 +90,16 @@ add_l2_tables (struct q2_writer *w, const struct q2_io *io,
     const uint64_t l1e = q2_tables_l1_entry (w->tables, i);
     const uint64_t table = q2_l1e_table (geo, l1e);
 
-    /* One that is shared is not written to but copied. */
-    if (table != 0 && (l1e & Q2_ENTRY_COPIED) &&
-        add_l2_table (w, io, table, err) == -1)
+    if (table == 0)
+      continue;
+    if ((l1e & Q2_ENTRY_COPIED ? add_l2_table (w, io, table, err)
+         : add_shared_table (w, table, err)) == -1)
       return -1;
   }
   return 0;
 }
 
 /* ---- Snapshots ------------------------------------------------------ */
-
-static int
-add_inactive_l2 (struct adding *a, const struct q2_snapshot *s,
-                 struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = a->w->geo;
-  const uint64_t bytes = (uint64_t) s->l1_entries * 8;
-  Q2_CLEANUP_FREE unsigned char *l1 = malloc (bytes + 1);
-
-  if (l1 == NULL)
-    return q2_fail_nomem (err, "the L1 table of a snapshot");
-  if (q2_io_read (a->io, l1, bytes, s->l1_offset, QCOW2_IO_L1, err) == -1)
-    return -1;
-  for (uint32_t i = 0; i < s->l1_entries; ++i) {
-    const uint64_t table =
-      q2_l1e_table (geo, load_be64 (l1 + 8 * (size_t) i));
-
-    if (table != 0 && q2_is_aligned (table, geo->cluster_size) &&
-        q2_overlap_add (a->w->overlap, table, geo->cluster_size,
-                        Q2_META_INACTIVE_L2, err) == -1)
-      return -1;
-  }
-  return 0;
-}
 
 static int
 add_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
@@ -111,18 +116,15 @@ add_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
                     "the snapshots of the image have L1 tables of more than "
                     "%" PRIu64 " clusters; serve it with 'nbdkit -r', or "
                     "delete snapshots", MAX_SNAPSHOT_CLUSTERS);
-  if (q2_overlap_add (a->w->overlap, s->l1_offset, bytes,
-                      Q2_META_INACTIVE_L1, err) == -1)
-    return -1;
-  return a->w->overlap_check == QCOW2_OVERLAP_ALL
-    ? add_inactive_l2 (a, s, err) : 0;
+  return q2_overlap_add (a->w->overlap, s->l1_offset, bytes,
+                         Q2_META_INACTIVE_L1, err);
 }
 
 static int
 add_snapshots (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
-  struct adding a = { w, io, 0 };
+  struct adding a = { w, 0 };
   uint64_t bytes;
 
   if (w->header.nr_snapshots == 0)

@@ -51,21 +51,26 @@ choose_piece (const struct q2_writer *w, const struct q2_entry *e,
   }
 }
 
+/* With *ret_done 0 if too much waits to be written for refcounts to be looked
+ * at: then look again.
+ */
 static int
 write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
-                uint64_t guest_off, struct qcow2_error *err)
+                uint64_t guest_off, uint64_t *ret_done,
+                struct qcow2_error *err)
 {
   const struct q2_place place = { p->host_off, guest_off };
+  int r = q2_writer_check_trusted (c, p->host_off, p->len, err);
 
-  if (c->w->geo->data_file)     /* nothing else lies there */
+  *ret_done = r == 0 ? p->len : 0;
+  if (r == 0)
     return q2_store_write (c->w->store, c->io, buf, p->len, place, err);
-  if (c->w->overlap_check != QCOW2_OVERLAP_NONE &&
-      q2_overlap_check (c->w->overlap, p->host_off, p->len, Q2_META_NONE,
-                        err) == -1)
-    return -1;
-  if (q2_writer_check_in_file (c, p->host_off, p->len, err) == -1)
-    return -1;
-  return q2_store_write (c->w->store, c->io, buf, p->len, place, err);
+  if (r == Q2_SPACE_COMMIT_FIRST) {
+    q2_change_leave (c);
+    r = q2_writer_commit (c->w, c->io, err);
+    q2_change_enter (c);
+  }
+  return r;
 }
 
 /* With *ret_done 0 if somebody else was changing the clusters, or too much
@@ -119,8 +124,7 @@ write_some (struct q2_change *c, const void *buf, uint64_t count,
   choose_piece (c->w, e, nr, owned, guest_off, count, &piece);
   if (!piece.in_place)
     return write_new (c, &piece, buf, guest_off, ret_done, err);
-  *ret_done = piece.len;
-  return write_in_place (c, &piece, buf, guest_off, err);
+  return write_in_place (c, &piece, buf, guest_off, ret_done, err);
 }
 
 int

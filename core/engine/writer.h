@@ -8,6 +8,7 @@
  * zero.c      zeroing and trimming
  * commit.c    making it durable, in the order of docs/ORDERING.md
  * metadata.c  where metadata is, which must not be overwritten
+ * protect.c   such metadata that has to be looked for
  * activate.c  what happens before the first write, and at the end
  *
  * Locks (docs/LOCKING.md): 'clusters' and 'l1' are range locks that are held
@@ -52,7 +53,11 @@ struct q2_writer {
   bool unrepairable;            /* because of repair_error */
   struct qcow2_error repair_error;
 
-  pthread_mutex_t activate_lock;        /* guards the above */
+  pthread_mutex_t activate_lock;        /* guards the above, which belongs to
+                                           whoever prepares the image while
+                                           'activating' is set */
+  pthread_cond_t activated;             /* it is no more */
+  bool activating;
   _Atomic bool active;          /* the rest exists; only then: */
   struct q2_overlap *overlap;
   struct q2_space *space;
@@ -124,10 +129,19 @@ extern int q2_writer_trim (struct q2_writer *w, const struct q2_io *io,
 
 /* ---- metadata.c ----------------------------------------------------- */
 
-/* Add all metadata but refcount blocks to w->overlap. */
+/* Add the metadata that the header and L1 tables tell of to w->overlap;
+ * refcount blocks are added by q2_space_new.
+ */
 extern int q2_writer_add_metadata (struct q2_writer *w,
                                    const struct q2_io *io,
                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- protect.c ------------------------------------------------------ */
+
+/* Add bitmaps and the L2 tables of snapshots, within bounds. */
+extern int q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
+                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- activate.c ----------------------------------------------------- */
@@ -183,18 +197,32 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Wait until everybody who is in flight now has left.  Not in flight. */
+extern void q2_writer_settle (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
 /* So much has been changed that it is time for a commit. */
 extern bool q2_writer_is_pressed (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
 /* ---- allocate.c ----------------------------------------------------- */
 
-/* Clusters in use may lie behind the end of the file, which then grows when
- * they are written to.  An image that lies could have them anywhere: fail if
- * it is too far, or if they have no refcount.
+/* What an entry points to is to be let go: fail if a cluster of it begins at
+ * or behind the end of the file.
  */
-extern int q2_writer_check_in_file (struct q2_change *c, uint64_t host_off,
-                                    uint64_t len, struct qcow2_error *err)
+extern int q2_writer_check_in_file (const struct q2_change *c,
+                                    uint64_t host_off, uint64_t len,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* It is to be written where it is, because an entry says so: fail also if its
+ * refcount is 0, so that somebody else could get it at any moment, or if it
+ * is metadata.  As long as the caller is in flight it stays what it is.
+ * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_writer_check_trusted (const struct q2_change *c,
+                                    uint64_t host_off, uint64_t len,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Clusters for a stream, see q2_space_alloc; when there is no space, what

@@ -81,29 +81,39 @@ q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
   return r == -1 ? -1 : 0;
 }
 
+struct marking {
+  const struct q2_io *io;
+  struct q2_overlap *overlap;
+};
+
 /* Nobody has to keep a bitmap up that is disabled: it stays as true as it is.
  */
 static int
 mark_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
           struct qcow2_error *err)
 {
-  const struct q2_io *const io = opaque;
+  const struct marking *const m = opaque;
+  const uint64_t flags_off = host_off + Q2_BITMAP_FLAGS_OFF;
   unsigned char flags[4];
 
   if (!(b->flags & Q2_BITMAP_AUTO) || (b->flags & Q2_BITMAP_IN_USE))
     return 0;
   store_be32 (flags, b->flags | Q2_BITMAP_IN_USE);
-  return q2_io_write (io, flags, sizeof flags,
-                      host_off + Q2_BITMAP_FLAGS_OFF, QCOW2_IO_HEADER, err);
+  if (q2_overlap_check (m->overlap, flags_off, sizeof flags,
+                        Q2_META_BITMAP_DIRECTORY, err) == -1)
+    return -1;
+  return q2_io_write (m->io, flags, sizeof flags, flags_off, QCOW2_IO_HEADER,
+                      err);
 }
 
 int
 q2_bitmaps_mark_in_use (const struct q2_io *io, const struct q2_header *h,
                         const struct q2_geometry *geo,
-                        struct qcow2_error *err)
+                        struct q2_overlap *overlap, struct qcow2_error *err)
 {
+  struct marking m = { io, overlap };
+
   if (!(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
     return 0;
-  return q2_bitmaps_walk (io, h, geo, mark_one,
-                          (void *) (uintptr_t) io, err);
+  return q2_bitmaps_walk (io, h, geo, mark_one, &m, err);
 }

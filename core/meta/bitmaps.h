@@ -6,6 +6,7 @@
 #include "format/bitmap.h"
 #include "format/header.h"
 #include "io/io.h"
+#include "meta/overlap.h"
 
 /* One bitmap, whose directory entry lies at 'host_off'.  Name and extra data
  * are only there during the call.  Returns 0 to go on, 1 to stop, which is no
@@ -25,12 +26,13 @@ extern int q2_bitmaps_walk (const struct q2_io *io,
 
 /* Say in the entry of each bitmap that is enabled that it may no longer be
  * true, as it will be once the guest has written.  Only flags that are not set are written, and
- * nothing is flushed.  Does nothing if the image has no bitmaps, or none
+ * nothing is flushed.  'overlap' has the directory.  Does nothing if the image has no bitmaps, or none
  * that mean anything.
  */
 extern int q2_bitmaps_mark_in_use (const struct q2_io *io,
                                    const struct q2_header *header,
                                    const struct q2_geometry *geo,
+                                   struct q2_overlap *overlap,
                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

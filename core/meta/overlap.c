@@ -42,7 +42,11 @@ class_name (enum q2_meta_class class)
   case Q2_META_SNAPSHOT_TABLE:  return "the snapshot table";
   case Q2_META_INACTIVE_L1:     return "the L1 table of a snapshot";
   case Q2_META_INACTIVE_L2:     return "an L2 table of a snapshot";
+  case Q2_META_SHARED_L2:       return "a shared L2 table";
   case Q2_META_ENCRYPTION_HEADER: return "the encryption header";
+  case Q2_META_BITMAP_DIRECTORY: return "the bitmap directory";
+  case Q2_META_BITMAP_TABLE:    return "a bitmap's table";
+  case Q2_META_BITMAP_BITS:     return "a bitmap";
   }
   return "something";
 }
@@ -135,7 +139,8 @@ add_locked (struct q2_overlap *o, uint64_t cluster,
     return -1;
   slot = find_locked (o, cluster);
   found = (enum q2_meta_class) (*slot & CLASS_MASK);
-  if (found != Q2_META_NONE && found != class)
+  if (found != Q2_META_NONE && found != class &&
+      !(found == Q2_META_SHARED_L2 && class == Q2_META_INACTIVE_L2))
     return fail_overlap (o, cluster, class, found, err);
   o->used += *slot == 0;
   *slot = cluster << CLASS_BITS | class;
@@ -175,6 +180,25 @@ q2_overlap_remove (struct q2_overlap *o, uint64_t host_off, uint64_t len)
     uint64_t *const slot = find_locked (o, c);
 
     if (*slot != 0)
+      *slot &= ~CLASS_MASK;
+  }
+  pthread_rwlock_unlock (&o->lock);
+}
+
+void
+q2_overlap_unshare (struct q2_overlap *o, uint64_t host_off, uint64_t len)
+{
+  struct qcow2_error ignored;
+
+  /* As a rule there is none, and readers go on. */
+  if (q2_overlap_check (o, host_off, len, Q2_META_NONE, &ignored) == 0)
+    return;
+  pthread_rwlock_wrlock (&o->lock);
+  for (uint64_t c = host_off >> o->cluster_bits;
+       len > 0 && c < end_of (o, host_off, len); ++c) {
+    uint64_t *const slot = find_locked (o, c);
+
+    if ((*slot & CLASS_MASK) == Q2_META_SHARED_L2)
       *slot &= ~CLASS_MASK;
   }
   pthread_rwlock_unlock (&o->lock);

@@ -25,8 +25,12 @@ enum q2_meta_class {
   Q2_META_REFCOUNT_BLOCK,
   Q2_META_SNAPSHOT_TABLE,
   Q2_META_INACTIVE_L1,
-  Q2_META_INACTIVE_L2,
+  Q2_META_INACTIVE_L2,          /* of a snapshot */
+  Q2_META_SHARED_L2,            /* of the disk, but not its own to change */
   Q2_META_ENCRYPTION_HEADER,
+  Q2_META_BITMAP_DIRECTORY,
+  Q2_META_BITMAP_TABLE,
+  Q2_META_BITMAP_BITS,
 };
 
 extern struct q2_overlap *q2_overlap_new (unsigned cluster_bits,
@@ -35,7 +39,8 @@ extern struct q2_overlap *q2_overlap_new (unsigned cluster_bits,
 extern void q2_overlap_free (struct q2_overlap *overlap);
 
 /* The clusters that hold [host_off, host_off+len) are of this class.  Fails
- * with QCOW2_ERR_CORRUPT if one of them is of another.
+ * with QCOW2_ERR_CORRUPT if one of them is of another; but a table that is
+ * shared may be found to be a snapshot's.
  */
 extern int q2_overlap_add (struct q2_overlap *overlap, uint64_t host_off,
                            uint64_t len, enum q2_meta_class class,
@@ -45,6 +50,11 @@ extern int q2_overlap_add (struct q2_overlap *overlap, uint64_t host_off,
 /* They are nothing any more. */
 extern void q2_overlap_remove (struct q2_overlap *overlap, uint64_t host_off,
                                uint64_t len) __attribute__ ((__nonnull__));
+
+/* Those of them that are shared L2 tables are nothing any more. */
+extern void q2_overlap_unshare (struct q2_overlap *overlap,
+                                uint64_t host_off, uint64_t len)
+  __attribute__ ((__nonnull__));
 
 /* Fail with QCOW2_ERR_CORRUPT if any of the clusters is of another class
  * than the one that is about to be written.

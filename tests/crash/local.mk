@@ -13,6 +13,7 @@ CRASH_TESTS = \
 	unit/test-write-hostile \
 	unit/test-write-model \
 	unit/test-write-races \
+	unit/test-write-trust \
 	$(NULL)
 
 TESTS += $(CRASH_TESTS)
@@ -98,7 +99,7 @@ unit_test_write_faults_LDFLAGS = \
 	$(JITTER_WRAP) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
-# What these two share.
+# What these share.
 HOOKED_DISK = unit/hooked_disk.c unit/hooked_disk.h
 
 unit_test_write_hostile_SOURCES = unit/test-write-hostile.c $(HOOKED_DISK)
@@ -106,6 +107,12 @@ unit_test_write_hostile_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_hostile_CFLAGS = $(UNIT_CFLAGS)
 unit_test_write_hostile_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_hostile_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_trust_SOURCES = unit/test-write-trust.c $(HOOKED_DISK)
+unit_test_write_trust_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_trust_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_trust_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_trust_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_races_SOURCES = unit/test-write-races.c $(HOOKED_DISK)
 unit_test_write_races_CPPFLAGS = $(CRASH_CPPFLAGS)

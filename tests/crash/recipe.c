@@ -300,7 +300,7 @@ change_bytes (struct recipe_image *image, const struct recipe *r)
   while (image->size > 4 * cluster) {
     const uint64_t last = image->size - 512;
 
-    if (image->size % 512 != 0 ||
+    if (image->size % 512 != 0 || last % cluster == 0 ||
         memcmp (image->bytes + last, zeros, 512) != 0)
       break;
     image->size = last;

@@ -27,7 +27,7 @@ struct recipe {
   bool vm_state;                /* a snapshot has one */
   bool bitmap;                  /* a persistent one */
   bool autoclear;               /* a feature bit that nobody knows */
-  bool no_tail;                 /* no clusters of zeros at the file's end */
+  bool no_tail;                 /* the file's last cluster is cut short */
   enum qcow2_encryption encryption;
   bool data_file;
   bool data_raw;                /* it must equal the disk */

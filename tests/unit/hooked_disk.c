@@ -27,6 +27,17 @@ hooked_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
 }
 
 static int
+hooked_pwrite (void *opaque, const void *buf, uint32_t count,
+               uint64_t host_off, enum qcow2_io_class io_class)
+{
+  struct hooked_disk *const d = opaque;
+
+  if (d->before_write)
+    d->before_write (d, count, host_off);
+  return d->inner.pwrite (opaque, buf, count, host_off, io_class);
+}
+
+static int
 hooked_flush (void *opaque)
 {
   struct hooked_disk *const d = opaque;
@@ -92,6 +103,7 @@ hooked_disk_serve (struct hooked_disk *d, const struct host_spec *spec)
   host_init (&d->host, spec, d->b.bytes, d->b.size);
   d->inner = d->host.ops;
   d->host.ops.pread = hooked_pread;
+  d->host.ops.pwrite = hooked_pwrite;
   d->host.ops.flush = hooked_flush;
   d->host.ops.trim = hooked_trim;
   if (d->inner.grow)

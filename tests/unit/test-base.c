@@ -99,6 +99,7 @@ test_errors (void)
     { QCOW2_ERR_IO, EIO }, { QCOW2_ERR_NOMEM, ENOMEM },
     { QCOW2_ERR_FORMAT, EINVAL }, { QCOW2_ERR_UNSUPPORTED, ENOTSUP },
     { QCOW2_ERR_CORRUPT, EIO }, { QCOW2_ERR_RANGE, EINVAL },
+    { QCOW2_ERR_TRUNCATED, EIO },
   };
   struct qcow2_error err;
   char name[1000];

@@ -365,7 +365,8 @@ test_l2_lies (void)
 {
   const uint64_t table = at.h.refcount_table_offset;
   const uint64_t block = load_be64 (at.d.bytes + table);
-  const uint64_t far = at.b.size + Q2_RECOUNT_PAST_END * CLUSTER;
+  const uint64_t end = at.b.size;
+  const uint64_t far = end + (UINT64_C (1) << 20) * CLUSTER;
   const uint64_t compressed = UINT64_C (1) << 62;
 
   lie ("data is L1", 5, COPIED | at.b.l1_off, true, at.b.l1_off, "data");
@@ -375,7 +376,11 @@ test_l2_lies (void)
   lie ("data is refcount block", 5, block | 1, true, block, "data");
   lie ("data unaligned", 5, at.data[0] + 512, true, at.data[0] + 512,
        "not a multiple");
-  lie ("data far away", 5, far, true, far, "far past the end");
+  lie ("data past the end", 5, end, true, end, "past the end");
+  lie ("data far away", 5, far, true, far, "past the end");
+  lie ("zeros far away", 5, far | 1, true, far, "past the end");
+  lie ("stream past the end", 5, compressed | (end + 1), true, end + 1,
+       "past the end");
   lie ("stream in header", 5, compressed | 1000, true, 0, "compressed");
   lie ("stream runs into L2", 5, compressed | UINT64_C (1) << 58 |
        (at.l2[1] - 1), true, at.l2[1], "L2 table");
@@ -387,18 +392,18 @@ test_l2_lies (void)
 static void
 test_oddities (void)
 {
-  const uint64_t far = at.b.size + (Q2_RECOUNT_PAST_END - 1) * CLUSTER;
+  const uint64_t last = at.b.size - CLUSTER;
   struct lie l;
   struct q2_recount rc;
   struct qcow2_error err;
 
   begin_lie (&l, 2);
   unit_context ("%s", "oddities");
-  store_be64 (l.d.bytes + l.l2[0] + 8, COPIED | far);
+  store_be64 (l.d.bytes + l.l2[0] + 8, COPIED | last);
   store_be64 (l.d.bytes + l.l2[0] + 16, COPIED | at.data[1]);
   store_be64 (l.d.bytes + l.b.l1_off + 16, COPIED);
   REQUIRE (q2_recount (&rc, &l.d.io, &l.h, &l.geo, NULL, NULL, &err) == 0);
-  CHECK_EQ (q2_counts_get (rc.counts, far / CLUSTER).count, 1);
+  CHECK_EQ (q2_counts_get (rc.counts, last / CLUSTER).count, 1);
   CHECK_EQ (q2_counts_get (rc.counts, at.data[0] / CLUSTER).count, 1);
   CHECK_EQ (q2_counts_get (rc.counts, at.data[1] / CLUSTER).count, 2);
   CHECK (rc.flags_are_wrong);

@@ -472,12 +472,12 @@ test_no_space (void)
   memory_disk_free (&i.d);
 }
 
-/* Data that a crash has cut off gets its place in the file back; for that
- * the refcount table must move, to where the file has garbage.  What if the
- * power goes then?
+/* Data so far away that the refcount table must move, to where the file has
+ * garbage.  What if the power goes then?  And where the file does not reach
+ * that far, nothing is changed and it does not grow.
  */
 static void
-test_past_end (uint64_t seed)
+test_far_away (uint64_t seed)
 {
   const struct image_spec spec = {
     .version = 3, .cluster_bits = 9, .refcount_order = 4,
@@ -491,7 +491,7 @@ test_past_end (uint64_t seed)
   struct crash crash = { &i, { seed }, 0, 0 };
   uint64_t off, garbage;
 
-  unit_context ("past the end, seed %" PRIu64, seed);
+  unit_context ("far away, seed %" PRIu64, seed);
   builder_init (&i.r.b, &spec);
   builder_data (&i.r.b, 0, cluster);
   off = builder_entry_off (&i.r.b, 0) + 8;
@@ -504,13 +504,17 @@ test_past_end (uint64_t seed)
   i.h = i.undamaged;
   memory_disk_free (&i.d);
   damage_image (&i, &rng, NONE);
+  CHECK (repair (&i.d, &info, &err) == -1);
+  CHECK_ERROR (&err, QCOW2_ERR_CORRUPT, 30000 * 512);
+  CHECK_EQ (i.d.changes, 0);
+  memory_disk_resize (&i.d, 30000 * 512 + 1);
   i.d.before_change = crash_here;
   i.d.opaque = &crash;
   CHECK (repair (&i.d, &info, &err) == 0);
   CHECK (crash.states > 20);
   CHECK_EQ (info.missing_blocks, 1);
   CHECK_EQ (info.too_low, 0);
-  CHECK_EQ (i.d.size, 30001 * 512);
+  CHECK_EQ (i.d.size, 30000 * 512 + 1);
   decode (&i.d, &i.h, &i.geo);
   CHECK_EQ (i.undamaged.refcount_table_clusters, 1);
   CHECK_EQ (i.h.refcount_table_clusters, 2);
@@ -602,7 +606,7 @@ main (void)
   test_lazy ();
   test_no_space ();
   for (uint64_t seed = 0; seed < unit_scaled (4); ++seed)
-    test_past_end (seed);
+    test_far_away (seed);
   test_table_just_full ();
   test_width ();
   return unit_finish ();

@@ -331,53 +331,6 @@ full_device_while_space_is_committed (void)
   end_disk (&d);
 }
 
-/* ---- Clusters behind the end -------------------------------------------- */
-
-/* Clusters in use that the file does not reach, as in an image whose tail of
- * zeros was cut off.  They are written, let go, and handed out again: what
- * comes with the first sectors there are zeros, not what was there.
- */
-static void
-clusters_behind_the_end_are_used_again (void)
-{
-  const uint64_t nr = 4;
-  struct hooked_disk d;
-  uint64_t block, end;
-
-  unit_context ("%s", __func__);
-  hooked_disk_build (&d, 16, 4, 2 * MiB, 1);
-  block = hooked_disk_get (&d, hooked_disk_get (&d, 48));
-  end = d.b.size >> 16;
-  for (uint64_t i = 0; i < nr; ++i) {
-    builder_set_entry (&d.b, 1 + i, (end + i) << 16 | HOOKED_COPIED, 0);
-    store_be16 (d.b.bytes + block + 2 * (end + i), 1);
-  }
-  hooked_disk_serve (&d, &(struct host_spec) {
-      .capacity = 4 * MiB, .grows = true, .trim = HOST_TRIM_GARBAGE });
-  hooked_disk_open (&d);
-  for (uint64_t i = 0; i < nr; ++i)
-    CHECK (hooked_disk_write (&d, 1 + i, 'S'));
-  for (uint64_t i = 0; i < nr; ++i)
-    CHECK (hooked_disk_trim (&d, 1 + i));
-  for (unsigned i = 0; i < 3; ++i)
-    CHECK (hooked_disk_flush (&d));
-  for (uint64_t i = 0; i < nr; ++i) {
-    const uint64_t guest_off = (1 + i) << 16;
-    unsigned char buf[64 * KiB] = { 'n' };
-
-    CHECK_EQ (qcow2_pwrite (d.image, &d.host.io, buf, 512, guest_off, false,
-                            &d.err), 0);
-    CHECK_EQ (qcow2_pread (d.image, &d.host.io, buf, sizeof buf, guest_off,
-                           &d.err), 0);
-    CHECK (buf[0] == 'n');
-    for (size_t k = 1; k < sizeof buf; ++k)
-      if (!unit_check (buf[k] == 0, __FILE__, __LINE__,
-                       "cluster %" PRIu64 ": old bytes at %zu", i, k))
-        break;
-  }
-  end_disk (&d);
-}
-
 int
 main (void)
 {
@@ -385,7 +338,6 @@ main (void)
     refcounts_read_before_a_commit,
     reader_while_others_commit,
     full_device_while_space_is_committed,
-    clusters_behind_the_end_are_used_again,
   };
 
   threads_watchdog ();
