@@ -17,13 +17,17 @@
 #include "io/io.h"
 
 #include "base/bits.h"
+#include "base/cleanup.h"
 #include "base/error.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const unsigned char zeros[65536];
+
+#define MAX_BUFFER (UINT64_C (1) << 20)
 
 /* Less than this is sooner written than asked for. */
 #define MIN_HOST_ZERO 32768
@@ -44,11 +48,12 @@ q2_is_unsupported (int errnum)
 static uint32_t
 unit_of (const struct q2_io *io, enum q2_io_speedup what)
 {
+  const uint32_t block = io->host->min_block;
   const uint32_t unit = io->shared
     ? atomic_load_explicit (&io->shared->unit[what], memory_order_relaxed)
     : 0;
 
-  return q2_max (unit, io->host->min_block);
+  return unit > block ? unit : block;
 }
 
 /* The host has refused a range that was aligned to 'unit'.  True if it is
@@ -191,14 +196,21 @@ ask_middle (const struct q2_io *io, enum q2_io_speedup what, uint64_t count,
 
 /* ---- Zeroing -------------------------------------------------------- */
 
+/* Much is written with few requests, if there is memory for that. */
 int
 q2_io_write_zeros (const struct q2_io *io, uint64_t count, uint64_t host_off,
                    enum qcow2_io_class class, struct qcow2_error *err)
 {
-  while (count > 0) {
-    const uint64_t n = q2_min (count, sizeof zeros);
+  const size_t size = (size_t) q2_min (count, MAX_BUFFER);
+  Q2_CLEANUP_FREE unsigned char *large =
+    count > sizeof zeros ? calloc (1, size) : NULL;
+  const unsigned char *const buf = large ? large : zeros;
+  const size_t max = large ? size : sizeof zeros;
 
-    if (q2_io_write (io, zeros, n, host_off, class, err) == -1)
+  while (count > 0) {
+    const uint64_t n = q2_min (count, max);
+
+    if (q2_io_write (io, buf, n, host_off, class, err) == -1)
       return -1;
     host_off += n;
     count -= n;
