@@ -111,7 +111,9 @@ struct qcow2_io_ops {
   /* Optional, pwrite and flush both or none: without them the image is
    * read-only.  The constraints on ranges are those of pread.  All return 0
    * or an errno value (> 0); a request that failed may have been done in
-   * part.  flush makes everything durable that was acknowledged before it
+   * part.  What is optional and fails is done without: EINVAL means that it may
+   * do with a range that is aligned better, ENOTSUP (EOPNOTSUPP, ENOSYS, ENOTTY,
+   * ENODEV) that it never will, and all else that it may do the next time.  flush makes everything durable that was acknowledged before it
    * was called, through whichever way to this file.
    */
   int (*pwrite) (void *opaque, const void *buf, uint32_t count,
@@ -123,6 +125,12 @@ struct qcow2_io_ops {
    */
   int (*zero) (void *opaque, uint32_t count, uint64_t host_off,
                bool may_punch, enum qcow2_io_class io_class);
+
+  /* Optional (NULL): the same, but fail with ENOTSUP where that would take as
+   * long as writing them.
+   */
+  int (*fast_zero) (void *opaque, uint32_t count, uint64_t host_off,
+                    bool may_punch, enum qcow2_io_class io_class);
 
   /* Optional (NULL): nobody needs the bytes of the range any more; what
    * they read as afterwards is undefined.
@@ -421,9 +429,8 @@ extern int qcow2_pwrite (struct qcow2_image *image,
 
 /* Make the range read as zeros. */
 #define QCOW2_ZERO_MAY_TRIM 1u   /* space need not stay allocated */
-#define QCOW2_ZERO_FAST     2u   /* fail with QCOW2_ERR_NOT_FAST, before
-                                    anything is changed, if zeros would have
-                                    to be written to the host */
+#define QCOW2_ZERO_FAST     2u   /* fail with QCOW2_ERR_NOT_FAST if zeros
+                                    would have to be written to the host */
 #define QCOW2_ZERO_FUA      4u
 extern int qcow2_zero (struct qcow2_image *image, const struct qcow2_io *io,
                        uint64_t count, uint64_t guest_off, unsigned flags,

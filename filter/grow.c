@@ -343,6 +343,20 @@ growth_cut (struct growth *g, uint64_t size)
 
 /* ---- Setting blocks aside ----------------------------------------------- */
 
+/* A file system that cannot do it never will; if it had no room, or was
+ * interrupted, it may do it later.
+ */
+static void
+note_refusal_locked (struct growth *g, uint64_t end, int err)
+{
+  const bool never = err == EOPNOTSUPP || err == ENOTSUP || err == ENOSYS ||
+    err == ENODEV || err == EINVAL;
+
+  nbdkit_debug ("qcow2: %s: no blocks are set aside: %s", g->name,
+                strerror (err));
+  atomic_store (&g->trigger, never ? NEVER : end + MIN_RESERVE);
+}
+
 /* Nothing depends on it, so there are no errors. */
 static void
 reserve_locked (struct growth *g, uint64_t end)
@@ -360,8 +374,7 @@ reserve_locked (struct growth *g, uint64_t end)
   if (step == 0)
     return;
   if (fallocate (g->fd, FALLOC_FL_KEEP_SIZE, g->reserved, step) == -1) {
-    nbdkit_debug ("qcow2: %s: no blocks are set aside: %m", g->name);
-    atomic_store (&g->trigger, NEVER);
+    note_refusal_locked (g, end, errno);
     return;
   }
   g->reserved += step;

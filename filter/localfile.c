@@ -179,6 +179,15 @@ local_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
 }
 
 static int
+local_fast_zero (void *opaque, uint32_t count, uint64_t host_off,
+                 bool may_punch, enum qcow2_io_class class)
+{
+  const int mode = may_punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+
+  return allocate (opaque, mode, count, host_off) == 0 ? 0 : errno;
+}
+
+static int
 local_trim (void *opaque, uint32_t count, uint64_t host_off)
 {
   const struct localfile *const f = opaque;
@@ -261,6 +270,7 @@ set_ops (struct qcow2_io_ops *ops, bool writing, bool regular)
     ops->pwrite = local_pwrite;
     ops->flush = local_flush;
     ops->zero = local_zero;
+    ops->fast_zero = local_fast_zero;
     ops->trim = local_trim;
   }
   if (writing && regular)

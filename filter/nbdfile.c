@@ -68,7 +68,7 @@ struct request {
   const void *data;
   uint32_t count;
   uint64_t host_off;
-  bool may_punch;
+  bool may_punch, fast;
   qcow2_host_extent_fn fn;
   void *fn_opaque;
   uint64_t reported;            /* extents: up to here */
@@ -136,7 +136,8 @@ run (struct nbd_handle *nbd, struct request *r)
     return nbd_flush (nbd, 0);
   case REQ_ZERO:
     return nbd_zero (nbd, r->count, r->host_off,
-                     r->may_punch ? 0 : LIBNBD_CMD_FLAG_NO_HOLE);
+                     (r->may_punch ? 0 : LIBNBD_CMD_FLAG_NO_HOLE) |
+                     (r->fast ? LIBNBD_CMD_FLAG_FAST_ZERO : 0));
   case REQ_TRIM:
     return nbd_trim (nbd, r->count, r->host_off, 0);
   }
@@ -259,6 +260,18 @@ nbd_file_zero (void *opaque, uint32_t count, uint64_t host_off,
 }
 
 static int
+nbd_file_fast_zero (void *opaque, uint32_t count, uint64_t host_off,
+                    bool may_punch, enum qcow2_io_class class)
+{
+  struct request r = {
+    .kind = REQ_ZERO, .count = count, .host_off = host_off,
+    .may_punch = may_punch, .fast = true,
+  };
+
+  return request (opaque, &r);
+}
+
+static int
 nbd_file_trim (void *opaque, uint32_t count, uint64_t host_off)
 {
   struct request r = {
@@ -316,6 +329,8 @@ set_ops (struct nbdfile *f, struct nbd_handle *nbd)
   ops->pwrite = nbd_file_pwrite;
   ops->flush = nbd_file_flush;
   ops->zero = nbd_can_zero (nbd) == 1 ? nbd_file_zero : NULL;
+  ops->fast_zero =
+    nbd_can_fast_zero (nbd) == 1 ? nbd_file_fast_zero : NULL;
   ops->trim = nbd_can_trim (nbd) == 1 ? nbd_file_trim : NULL;
 }
 

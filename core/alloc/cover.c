@@ -19,27 +19,24 @@
 #include <inttypes.h>
 
 /* Make sure that the clusters can be used for tables: nothing else is there,
- * they are in the file, and, for the first 'zero', read as zeros.
+ * they are in the file, and all of them is written, as zeros, so that what a
+ * commit writes there later has its room (ORDER-10).
  */
 static int
 prepare_clusters (struct q2_space *s, const struct q2_io *io,
-                  uint64_t cluster, uint64_t nr, uint64_t zero,
-                  struct qcow2_error *err)
+                  uint64_t cluster, uint64_t nr, struct qcow2_error *err)
 {
   const unsigned bits = s->geo->cluster_bits;
   const uint64_t host_off = cluster << bits;
-  bool is_zero;
 
   if (q2_overlap_check (s->overlap, host_off, nr << bits, Q2_META_NONE, err)
       == -1 ||
       q2_io_grow (io, (cluster + nr) << bits, err) == -1)
     return -1;
   pthread_mutex_lock (&s->lock);
-  is_zero = io->host->ops->grow != NULL && cluster >= s->never_used;
   s->never_used = q2_max (s->never_used, cluster + nr);
   pthread_mutex_unlock (&s->lock);
-  return is_zero ? 0
-    : q2_io_zero (io, zero << bits, host_off, false, QCOW2_IO_REFCOUNT, err);
+  return q2_io_write_zeros (io, nr << bits, host_off, QCOW2_IO_REFCOUNT, err);
 }
 
 /* How large a refcount table has to become to cover 'cluster', with blocks
@@ -94,7 +91,7 @@ grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
 
   if (g.table_clusters << bits > Q2_MAX_REFCOUNT_TABLE_BYTES)
     return fail_too_large (cluster, bits, err);
-  if (prepare_clusters (s, io, cluster, used, g.blocks, err) == -1 ||
+  if (prepare_clusters (s, io, cluster, used, err) == -1 ||
       q2_overlap_add (s->overlap, cluster << bits, g.blocks << bits,
                       Q2_META_REFCOUNT_BLOCK, err) == -1 ||
       q2_overlap_add (s->overlap, table_off, g.table_clusters << bits,
@@ -128,7 +125,8 @@ q2_space_cover (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
   /* Only who holds claim_lock changes the size of the table. */
   if (block >= s->rc.table_entries)
     return grow_table (s, io, cluster, err);
-  if (prepare_clusters (s, io, cluster, 1, 1, err) == -1 ||
+  if (q2_refcounts_make_solid_entry (&s->rc, io, block, err) == -1 ||
+      prepare_clusters (s, io, cluster, 1, err) == -1 ||
       q2_overlap_add (s->overlap, cluster << bits, UINT64_C (1) << bits,
                       Q2_META_REFCOUNT_BLOCK, err) == -1)
     return -1;

@@ -69,7 +69,8 @@ q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
                     "'qemu-img check -r all'", rc->table_host_off);
   rc->table = malloc (bytes);
   rc->sector_dirty = calloc (rc->table_entries / SECTOR_ENTRIES, 1);
-  if (rc->table == NULL || rc->sector_dirty == NULL)
+  rc->new_blocks = calloc (rc->table_entries, 1);
+  if (rc->table == NULL || rc->sector_dirty == NULL || rc->new_blocks == NULL)
     return q2_fail_nomem (err, "the refcount table");
   if (q2_io_read (io, rc->table, bytes, rc->table_host_off,
                   QCOW2_IO_REFCOUNT, err) == -1)
@@ -90,6 +91,7 @@ q2_refcounts_destroy (struct q2_refcounts *rc)
   q2_cache_free (rc->cache);
   free (rc->table);
   free (rc->sector_dirty);
+  free (rc->new_blocks);
 }
 
 /* ---- One refcount --------------------------------------------------- */
@@ -138,7 +140,9 @@ lookup (struct q2_refcounts *rc, uint64_t cluster, unsigned char *bytes,
   const uint64_t off = place (rc, cluster);
   const size_t skip = off & (q2_cache_slice_size (rc->cache) - 1);
 
-  need->slice_off = off - skip;
+  *need = (struct q2_need) {
+    .slice_off = off - skip, .block = cluster >> rc->geo->refblock_bits,
+  };
   return q2_cache_lookup (rc->cache, off, skip, bytes, width (rc));
 }
 
@@ -169,9 +173,12 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
     return false;
   q2_refcount_set (bytes, rc->geo->refcount_order,
                    index_in_byte (rc, cluster), value);
-  return q2_cache_update (rc->cache, off,
-                          off & (q2_cache_slice_size (rc->cache) - 1), bytes,
-                          width (rc));
+  /* It is there, since nothing can have been evicted meanwhile. */
+  need->solid =
+    !q2_cache_update (rc->cache, off,
+                      off & (q2_cache_slice_size (rc->cache) - 1), bytes,
+                      width (rc));
+  return !need->solid;
 }
 
 bool
@@ -187,7 +194,10 @@ q2_refcounts_find_locked (struct q2_refcounts *rc, uint64_t from,
   uint64_t i = from - first, nr = 0;
 
   assert (!q2_refcounts_is_uncovered_locked (rc, from));
-  need->slice_off = q2_align_down (place (rc, from), slice_size);
+  *need = (struct q2_need) {
+    .slice_off = q2_align_down (place (rc, from), slice_size),
+    .block = from >> rc->geo->refblock_bits,
+  };
   if (!q2_cache_lookup (rc->cache, need->slice_off, 0, slice, slice_size))
     return false;
   while (i < per_slice && q2_refcount_get (slice, order, i) != 0)
@@ -243,6 +253,44 @@ q2_refcounts_put_locked (struct q2_refcounts *rc, struct q2_need_bytes *b)
       put = Q2_PUT_NO_ROOM;
   free (b->bytes);
   return put;
+}
+
+/* ---- Room on the medium --------------------------------------------- */
+
+int
+q2_refcounts_make_solid (struct q2_refcounts *rc, const struct q2_io *io,
+                         const struct q2_need *need, pthread_mutex_t *lock,
+                         struct qcow2_error *err)
+{
+  bool hollow, new;
+
+  pthread_mutex_lock (lock);
+  hollow = q2_cache_is_hollow (rc->cache, need->slice_off);
+  new = rc->new_blocks[need->block];
+  pthread_mutex_unlock (lock);
+  /* Nobody changes the slice, or writes it, while it is hollow. */
+  if (hollow && !new &&
+      q2_io_write_zeros (io, q2_cache_slice_size (rc->cache),
+                         need->slice_off, QCOW2_IO_REFCOUNT, err) == -1)
+    return -1;
+  if (hollow)
+    q2_cache_set_solid (rc->cache, need->slice_off);
+  return 0;
+}
+
+int
+q2_refcounts_make_solid_entry (const struct q2_refcounts *rc,
+                               const struct q2_io *io, uint64_t block,
+                               struct qcow2_error *err)
+{
+  const uint64_t first = q2_align_down (block, SECTOR_ENTRIES);
+
+  for (uint64_t i = first; i < first + SECTOR_ENTRIES; ++i)
+    if (rc->table[i] != 0)
+      return 0;
+  return q2_io_write_zeros (io, SECTOR_ENTRIES * 8,
+                            rc->table_host_off + first * 8,
+                            QCOW2_IO_REFCOUNT, err);
 }
 
 /* ---- The table ------------------------------------------------------ */
@@ -303,6 +351,7 @@ q2_refcounts_cover_locked (struct q2_refcounts *rc, uint64_t first_block,
   for (uint64_t i = 0; i < nr; ++i) {
     assert (rc->table[first_block + i] == 0);
     rc->table[first_block + i] = host_off + i * cluster_size;
+    rc->new_blocks[first_block + i] = true;
     make_entry_dirty (rc, first_block + i);
   }
   while (cluster < end)
@@ -316,14 +365,18 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   const uint64_t entries = ((uint64_t) clusters << rc->geo->cluster_bits) / 8;
   Q2_CLEANUP_FREE uint64_t *table = calloc (entries, 8);
   Q2_CLEANUP_FREE bool *dirty = calloc (entries / SECTOR_ENTRIES, 1);
+  Q2_CLEANUP_FREE bool *new_blocks = calloc (entries, 1);
 
-  if (table == NULL || dirty == NULL || rc->nr_old == Q2_MAX_OLD_TABLES)
+  if (table == NULL || dirty == NULL || new_blocks == NULL || rc->nr_old == Q2_MAX_OLD_TABLES)
     return q2_fail_nomem (err, "a larger refcount table");
   memcpy (table, rc->table, rc->table_entries * 8);
+  memcpy (new_blocks, rc->new_blocks, rc->table_entries);
   rc->old[rc->nr_old].host_off = rc->table_host_off;
   rc->old[rc->nr_old++].clusters = rc->table_clusters;
   free (rc->table);
   free (rc->sector_dirty);
+  free (rc->new_blocks);
+  rc->new_blocks = q2_take (new_blocks);
   rc->table = q2_take (table);
   rc->sector_dirty = q2_take (dirty);
   rc->nr_sectors_dirty = 0;

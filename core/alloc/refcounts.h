@@ -17,6 +17,8 @@
 #include "format/header.h"
 #include "meta/cache.h"
 
+#include <pthread.h>
+
 #define Q2_MAX_OLD_TABLES 8
 
 struct q2_refcounts {
@@ -30,14 +32,17 @@ struct q2_refcounts {
   bool moved;                   /* the header names another table still */
   struct { uint64_t host_off; uint32_t clusters; } old[Q2_MAX_OLD_TABLES];
   unsigned nr_old;              /* tables to be freed once it does not */
+  bool *new_blocks;             /* of the table's: written as a whole by us */
   struct q2_cache *cache;
 };
 
 /* What a _locked function needs before it can answer: a slice of a block to
- * be loaded.
+ * be loaded, or, if it is loaded, to be made solid (meta/cache.h).
  */
 struct q2_need {
   uint64_t slice_off;
+  uint64_t block;               /* number of the block that it is in */
+  bool solid;
 };
 
 /* Read the table; checks every entry's alignment. */
@@ -100,8 +105,28 @@ extern enum q2_put q2_refcounts_put_locked (struct q2_refcounts *rc,
                                             struct q2_need_bytes *bytes)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Make the slice solid.  Without the owner's lock, which is taken here where
+ * it has to be, but one thread at a time.
+ */
+extern int q2_refcounts_make_solid (struct q2_refcounts *rc,
+                                    const struct q2_io *io,
+                                    const struct q2_need *need,
+                                    pthread_mutex_t *lock,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The entry of a block that does not exist yet is going to be set: see to it
+ * that the host has room for the sector of the table that it is in.  Called
+ * by whoever is alone to enter blocks, without the lock.
+ */
+extern int q2_refcounts_make_solid_entry (const struct q2_refcounts *rc,
+                                          const struct q2_io *io,
+                                          uint64_t block,
+                                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Enter 'nr' blocks, numbers first_block and on, whose clusters follow each
- * other in the file from host_off on and are zeros there, and set the
+ * other in the file from host_off on and were written as zeros, and set the
  * refcounts of [cluster, cluster+used), all of which they cover, to 1.  There
  * must be room for that: if not, too much is waiting to be written.
  */

@@ -72,6 +72,7 @@ q2_space_new (const struct q2_geometry *geo, const struct q2_header *h,
   s->lowest_freed = s->lowest_skipped = Q2_SPACE_NONE;
   s->never_used = q2_ceil_shift (q2_io_size (io), geo->cluster_bits);
   pthread_mutex_init (&s->claim_lock, NULL);
+  pthread_mutex_init (&s->solid_lock, NULL);
   pthread_mutex_init (&s->lock, NULL);
   if (q2_known_init (&s->known, err) == -1 ||
       q2_refcounts_init (&s->rc, geo, h, io, err) == -1 ||
@@ -90,11 +91,24 @@ q2_space_free (struct q2_space *s)
   q2_refcounts_destroy (&s->rc);
   q2_known_destroy (&s->known);
   pthread_mutex_destroy (&s->lock);
+  pthread_mutex_destroy (&s->solid_lock);
   pthread_mutex_destroy (&s->claim_lock);
   free (s);
 }
 
 /* ---- Refcounts ------------------------------------------------------ */
+
+static int
+make_solid (struct q2_space *s, const struct q2_io *io,
+            const struct q2_need *need, struct qcow2_error *err)
+{
+  int r;
+
+  pthread_mutex_lock (&s->solid_lock);
+  r = q2_refcounts_make_solid (&s->rc, io, need, &s->lock, err);
+  pthread_mutex_unlock (&s->solid_lock);
+  return r;
+}
 
 int
 q2_space_load (struct q2_space *s, const struct q2_io *io,
@@ -102,6 +116,8 @@ q2_space_load (struct q2_space *s, const struct q2_io *io,
 {
   enum q2_put put = Q2_PUT_DONE;
 
+  if (need->solid)
+    return make_solid (s, io, need, err);
   /* What is out of date once was read with too much around it: a slice that
    * is written and missing has been all of that while it was read.
    */

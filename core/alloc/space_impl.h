@@ -8,8 +8,9 @@
  *
  * Locks: claim_lock: one thread at a time searches, and may wait for the
  * file to grow or a table to be read; who needs clusters that are reserved
- * for him does not need it.  lock guards everything, and is not held over
- * I/O.  claim_lock comes first.
+ * for him does not need it.  solid_lock: one thread at a time makes slices
+ * solid, which is rare and writes a few zeros.  lock guards everything, and is
+ * not held over I/O.  They are taken in this order.
  */
 #ifndef QCOW2_ALLOC_SPACE_IMPL_H
 #define QCOW2_ALLOC_SPACE_IMPL_H
@@ -41,6 +42,7 @@ struct q2_space {
   const struct q2_geometry *geo;
   struct q2_overlap *overlap;
   pthread_mutex_t claim_lock;
+  pthread_mutex_t solid_lock;
   pthread_mutex_t lock;
   struct q2_flight *flight;
   struct q2_refcounts rc;

@@ -38,6 +38,7 @@ void
 q2_writer_init (struct q2_writer *w)
 {
   pthread_mutex_init (&w->activate_lock, NULL);
+  pthread_mutex_init (&w->solid_lock, NULL);
   pthread_mutex_init (&w->link_lock, NULL);
   pthread_mutex_init (&w->commit_lock, NULL);
   pthread_mutex_init (&w->release_lock, NULL);
@@ -70,6 +71,8 @@ q2_writer_destroy (struct q2_writer *w)
   pthread_mutex_destroy (&w->release_lock);
   pthread_mutex_destroy (&w->commit_lock);
   pthread_mutex_destroy (&w->link_lock);
+  pthread_mutex_destroy (&w->solid_lock);
+  free (w->new_tables);
   pthread_mutex_destroy (&w->activate_lock);
 }
 

@@ -8,8 +8,12 @@
  *           commit has both or neither.  A table that is shared with a
  *           snapshot is copied first, and one that is not there is made; the
  *           file has all of it before the L1 entry names it (ORDER-3).
+ *
+ *           Whatever of tables a commit will write is solid before an entry
+ *           changes: the host has given it room (ORDER-10).
  * Locks     the caller holds the clusters; w->l1 is taken here for the L1
- *           entry, link_lock for the moment of linking.
+ *           entry, solid_lock over the writing of zeros, which is rare,
+ *           link_lock for the moment of linking.
  */
 #include "config.h"
 
@@ -182,6 +186,35 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
                             raw, sizeof raw, &nr, err);
 }
 
+/* A bit for the table of each L1 entry. */
+static bool
+is_new_table (const struct q2_writer *w, uint64_t l1_index)
+{
+  return w->new_tables != NULL &&
+    (w->new_tables[l1_index / 8] >> l1_index % 8 & 1);
+}
+
+/* The slice that is to be changed may be in a hole of the file, or it is not
+ * in the cache.
+ */
+static int
+prepare_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
+               struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  const uint64_t l1_index = l1_index_of (w->geo, l->guest_cluster);
+  const uint64_t l2_index = l2_index_of (w->geo, l->guest_cluster);
+  bool done = false;
+  int r;
+
+  pthread_mutex_lock (&w->solid_lock);
+  r = q2_tables_make_solid_l2 (w->tables,
+                               is_new_table (w, l1_index) ? NULL : c->io,
+                               l1_index, l2_index, &done, err);
+  pthread_mutex_unlock (&w->solid_lock);
+  return r == -1 || done ? r : fetch_slice (c, l, tries, err);
+}
+
 #ifdef Q2_PLANTS
 static void
 plant_reuse (struct q2_change *c)
@@ -216,7 +249,7 @@ q2_writer_link (struct q2_change *c, const struct q2_link *l,
     case NO_MEMORY:
       return q2_fail_nomem (err, "a list of clusters");
     case MISSING:
-      if (fetch_slice (c, l, tries, err) == -1)
+      if (prepare_slice (c, l, tries, err) == -1)
         return -1;
     }
   }
@@ -244,8 +277,9 @@ copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
                       QCOW2_IO_L2, err);
 }
 
-/* Write the new table: nothing points to it yet, and the commit that links
- * it makes it durable before (ORDER-3).
+/* Write all of the new table, also where the file is known to read as zeros:
+ * nothing points to it yet, the commit that links it makes it durable before
+ * (ORDER-3), and what it writes there later has its room (ORDER-10).
  */
 static int
 fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
@@ -256,10 +290,29 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
 
   if (old != 0)
     return copy_table (c, l1_index, host_off, err);
-  if (run->zero)
-    return 0;
-  return q2_io_zero (c->io, geo->cluster_size, host_off, false, QCOW2_IO_L2,
-                     err);
+  return q2_io_write_zeros (c->io, geo->cluster_size, host_off, QCOW2_IO_L2,
+                            err);
+}
+
+/* The L1 entry will name a table that was written as a whole; there is room
+ * for the entry, too.
+ */
+static int
+make_room_for_entry (struct q2_change *c, uint64_t l1_index,
+                     struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  int r;
+
+  pthread_mutex_lock (&w->solid_lock);
+  r = q2_tables_make_solid_l1 (w->tables, c->io, l1_index, err);
+  /* Without memory for them zeros are written once more. */
+  if (r == 0 && w->new_tables == NULL)
+    w->new_tables = calloc (w->geo->l1_needed / 8 + 1, 1);
+  if (r == 0 && w->new_tables != NULL)
+    w->new_tables[l1_index / 8] |= 1u << l1_index % 8;
+  pthread_mutex_unlock (&w->solid_lock);
+  return r;
 }
 
 /* A table that is not ours to change is a snapshot's, or was one's. */
@@ -292,7 +345,8 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   if (check_shared_table (c, old, err) == -1 ||
       q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
-  if (fill_table (c, l1_index, old, &run, err) == -1)
+  if (fill_table (c, l1_index, old, &run, err) == -1 ||
+      make_room_for_entry (c, l1_index, err) == -1)
     goto undo;
   /* What is read from now on is the table; what was read of the cluster
    * before, by whoever is late with it, is not kept.

@@ -68,6 +68,11 @@ struct q2_writer {
   struct q2_ranges clusters;    /* of the disk, whose entries change */
   struct q2_ranges l1;          /* L1 entries that change */
 
+  pthread_mutex_t solid_lock;   /* one thread at a time makes tables solid
+                                   (meta/tables.h), and guards: */
+  unsigned char *new_tables;    /* a bit for each L1 entry: its table was
+                                   written as a whole; NULL: none was */
+
   pthread_mutex_t link_lock;    /* guards entries, and: */
   struct q2_frees unlinked;     /* since the last commit's step 1 */
 

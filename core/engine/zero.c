@@ -377,15 +377,22 @@ zero_range (struct q2_writer *w, const struct q2_io *io,
 
 /* Of a data file that must equal the disk; behind its end it does. */
 static int
-zero_data (struct q2_writer *w, const struct q2_io *io, uint64_t guest_off,
-           uint64_t end, bool may_punch, struct qcow2_error *err)
+zero_data (struct q2_writer *w, const struct q2_io *io,
+           const struct zeroing *z, uint64_t guest_off, uint64_t end,
+           struct qcow2_error *err)
 {
   const struct q2_io data = q2_store_io (w->store, io);
   const struct q2_place place = { guest_off, guest_off };
 
   end = q2_min (end, q2_io_size (&data));
-  return guest_off >= end ? 0
-    : q2_store_zero (w->store, io, end - guest_off, place, may_punch, err);
+  if (guest_off >= end)
+    return 0;
+  if (z->fast && w->store->cipher != NULL)
+    return fail_not_fast (guest_off, err);
+  if (z->fast)
+    return q2_io_fast_zero (&data, end - guest_off, guest_off, z->let_go,
+                            err);
+  return q2_store_zero (w->store, io, end - guest_off, place, z->let_go, err);
 }
 
 int
@@ -398,10 +405,8 @@ q2_writer_zero (struct q2_writer *w, const struct q2_io *io, uint64_t count,
     .fast = flags & QCOW2_ZERO_FAST,
   };
 
-  if (w->store->raw && z.fast && w->store->data->ops->zero == NULL)
-    return fail_not_fast (guest_off, err);
   if (w->store->raw)
-    return zero_data (w, io, guest_off, guest_off + count, z.let_go, err);
+    return zero_data (w, io, &z, guest_off, guest_off + count, err);
   /* First a look: nothing may have changed if it fails. */
   if (z.fast && zero_range (w, io, &z, guest_off, count, err) == -1)
     return -1;
@@ -425,6 +430,6 @@ q2_writer_trim (struct q2_writer *w, const struct q2_io *io, uint64_t count,
   if (w->discard == QCOW2_DISCARD_IGNORE || body >= body_end)
     return 0;
   if (w->store->raw)
-    return zero_data (w, io, body, body_end, z.let_go, err);
+    return zero_data (w, io, &z, body, body_end, err);
   return zero_units (w, io, &z, body, body_end, err);
 }

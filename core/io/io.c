@@ -187,7 +187,8 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
   const uint64_t end_of_io = q2_io_end (io);
   uint64_t end;
 
-  if (host_off >= end_of_io || io->host->ops->cache == NULL)
+  if (host_off >= end_of_io || io->host->ops->cache == NULL ||
+      (io->shared && atomic_load (&io->shared->no_cache)))
     return 0;
   end = host_off + q2_min (count, end_of_io - host_off);
   end = q2_align_up (end, block);
@@ -197,10 +198,10 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
       (uint32_t) q2_min (end - host_off, q2_io_max_request (io));
     const int r = io->host->ops->cache (io->host->opaque, n, host_off);
 
-    if (r != 0)
-      return q2_fail_io (err, r, host_off,
-                         "caching %" PRIu32 " bytes at offset 0x%" PRIx64
-                         " failed: %s", n, host_off, strerror (r));
+    if (r != 0 && io->shared && q2_is_unsupported (r))
+      atomic_store (&io->shared->no_cache, true);
+    if (r != 0)                 /* it was no more than a hint */
+      return 0;
     host_off += n;
   }
   return 0;
@@ -234,9 +235,9 @@ clip_extent (void *opaque, uint64_t host_off, uint64_t len, bool hole)
   return clip->stopped;
 }
 
-static int
-ask_host (const struct q2_io *io, struct clip *clip, uint64_t end,
-          struct qcow2_error *err)
+/* What the host says, for as long as it says something. */
+static void
+ask_host (const struct q2_io *io, struct clip *clip, uint64_t end)
 {
   const uint64_t block = io->host->min_block;
 
@@ -248,18 +249,16 @@ ask_host (const struct q2_io *io, struct clip *clip, uint64_t end,
     const int r = io->host->ops->extents (io->host->opaque, n, from,
                                           clip_extent, clip);
 
+    if (r != 0 && io->shared && q2_is_unsupported (r))
+      atomic_store (&io->shared->no_extents, true);
     if (r != 0)
-      return q2_fail_io (err, r, from,
-                         "asking for the extents of %" PRIu32 " bytes at "
-                         "offset 0x%" PRIx64 " failed: %s", n, from,
-                         strerror (r));
+      return;
     /* An answer that says nothing about what was asked for: then it has to
      * be read to know.
      */
     if (clip->start == before && !clip->stopped)
       clip_extent (clip, before, end - before, false);
   }
-  return 0;
 }
 
 int
@@ -274,10 +273,9 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
   struct clip clip = { host_off, ask_end, fn, fn_opaque, false };
 
   assert (end >= host_off);
-  if (io->host->ops->extents != NULL && host_off < ask_end) {
-    if (ask_host (io, &clip, ask_end, err) == -1)
-      return -1;
-  }
+  if (io->host->ops->extents != NULL && host_off < ask_end &&
+      !(io->shared && atomic_load (&io->shared->no_extents)))
+    ask_host (io, &clip, ask_end);
   /* What the host was not asked about: data up to the end of the file, a
    * hole behind it.
    */

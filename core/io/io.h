@@ -28,12 +28,28 @@ struct q2_window {
 };
 #define Q2_IO_WINDOWS 2
 
+/* What the host may do faster than by reading and writing, or not at all. */
+enum q2_io_speedup {
+  Q2_IO_ZERO,                   /* see qcow2_io_ops.zero */
+  Q2_IO_PUNCH,                  /* the same, with may_punch */
+  Q2_IO_FAST_ZERO,              /* see qcow2_io_ops.fast_zero */
+  Q2_IO_FAST_PUNCH,
+  Q2_IO_TRIM,
+};
+#define Q2_IO_NR_SPEEDUPS 5
+#define Q2_IO_NEVER (UINT32_C (1) << 31)
+
 /* What all requests of an image share. */
 struct q2_io_shared {
   const char *file;             /* NULL: it is the image file; else what to
                                    call it in messages; constant */
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
+  /* What the host has refused: true for good; ranges have to be aligned to
+   * these, Q2_IO_NEVER: it is no use to ask.
+   */
+  _Atomic bool no_cache, no_extents;
+  _Atomic uint32_t unit[Q2_IO_NR_SPEEDUPS];
   /* Only used by images that are written to: */
   _Atomic bool written;         /* the windows are out of date */
   _Atomic bool flush_failed;    /* once */
@@ -113,8 +129,8 @@ extern int q2_io_cache (const struct q2_io *io, uint64_t count,
 
 /* Which parts of the range are holes of the host file.  Ranges come out
  * ascending, without gaps and never past the end of the range; past the end
- * of the file is a hole.  Where the host cannot tell, everything is data.
- * Stops early, successfully, when fn returns nonzero.
+ * of the file is a hole.  Where the host cannot tell, or fails to, everything
+ * is data.  Stops early, successfully, when fn returns nonzero.
  */
 extern int q2_io_extents (const struct q2_io *io, uint64_t count,
                           uint64_t host_off, qcow2_host_extent_fn fn,
@@ -132,10 +148,39 @@ extern int q2_io_write (const struct q2_io *io, const void *buf,
                         enum qcow2_io_class class, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Make the range read as zeros, in the way that is cheapest for the host. */
+/* Make durable what was written before. */
+extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Make the file at least that large; nothing to do if it is. */
+extern int q2_io_grow (const struct q2_io *io, uint64_t min_size,
+                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- zero.c --------------------------------------------------------- */
+
+/* Make the range read as zeros, in the way that is cheapest for the host; if
+ * it refuses they are written.
+ */
 extern int q2_io_zero (const struct q2_io *io, uint64_t count,
                        uint64_t host_off, bool may_punch,
                        enum qcow2_io_class class, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same, inside the file, but fail with QCOW2_ERR_NOT_FAST if more would
+ * have to be written than what is not aligned at both ends.
+ */
+extern int q2_io_fast_zero (const struct q2_io *io, uint64_t count,
+                            uint64_t host_off, bool may_punch,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Write zeros, so that afterwards the range has its place on the medium, as
+ * far as whoever is below can give it one.
+ */
+extern int q2_io_write_zeros (const struct q2_io *io, uint64_t count,
+                              uint64_t host_off, enum qcow2_io_class class,
+                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Give the range back to the host, as far as it has whole blocks.  If the
@@ -150,14 +195,10 @@ extern void q2_io_trim (const struct q2_io *io, uint64_t count,
 extern void q2_io_punch (const struct q2_io *io, uint64_t count,
                          uint64_t host_off) __attribute__ ((__nonnull__));
 
-/* Make durable what was written before. */
-extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* Make the file at least that large; nothing to do if it is. */
-extern int q2_io_grow (const struct q2_io *io, uint64_t min_size,
-                       struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* An errno value that means that the host can never do what it was asked
+ * for.
+ */
+extern bool q2_is_unsupported (int errnum) __attribute__ ((__const__));
 
 /* Name of what a request is for, in messages. */
 extern const char *q2_io_class_name (enum qcow2_io_class class);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* write.c - writing, zeroing, trimming and flushing the host; growing it.
+/* write.c - writing and flushing the host; growing it.
  *
  * Owns      the rules of the writing half of struct qcow2_io_ops; nothing
  *           else calls them.
@@ -23,8 +23,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-
-static const unsigned char zeros[65536];
 
 void
 q2_io_shared_init (struct q2_io_shared *shared)
@@ -207,108 +205,7 @@ q2_io_write (const struct q2_io *io, const void *buf, uint64_t count,
   return r;
 }
 
-/* ---- Zeroing -------------------------------------------------------- */
-
-static int
-write_zeros (const struct q2_io *io, uint64_t count, uint64_t host_off,
-             enum qcow2_io_class class, struct qcow2_error *err)
-{
-  while (count > 0) {
-    const uint64_t n = q2_min (count, sizeof zeros);
-
-    if (q2_io_write (io, zeros, n, host_off, class, err) == -1)
-      return -1;
-    host_off += n;
-    count -= n;
-  }
-  return 0;
-}
-
-static int
-zero_aligned (const struct q2_io *io, uint64_t count, uint64_t host_off,
-              bool may_punch, enum qcow2_io_class class,
-              struct qcow2_error *err)
-{
-  while (count > 0) {
-    const uint32_t n = (uint32_t) q2_min (count, q2_io_max_request (io));
-    const int r = io->host->ops->zero (io->host->opaque, n, host_off,
-                                       may_punch, class);
-
-    if (io->shared)
-      q2_meter_count_write (&io->shared->meter, class, n);
-    if (r != 0)
-      return fail_write ("zeroing", r, n, host_off, class, err);
-    host_off += n;
-    count -= n;
-  }
-  return 0;
-}
-
-/* Less than this is sooner written than asked for. */
-#define MIN_HOST_ZERO 32768
-
-int
-q2_io_zero (const struct q2_io *io, uint64_t count, uint64_t host_off,
-            bool may_punch, enum qcow2_io_class class,
-            struct qcow2_error *err)
-{
-  const uint64_t block = io->host->min_block;
-  const uint64_t start = q2_align_up (host_off, block);
-  const uint64_t end = q2_align_down (host_off + count, block);
-  struct q2_range range;
-  int r;
-
-  if (host_off + count > q2_io_end (io) &&
-      q2_io_grow (io, host_off + count, err) == -1)
-    return -1;
-  if (io->host->ops->zero == NULL || start >= end ||
-      end - start < MIN_HOST_ZERO)
-    return write_zeros (io, count, host_off, class, err);
-  if (write_zeros (io, start - host_off, host_off, class, err) == -1 ||
-      write_zeros (io, host_off + count - end, end, class, err) == -1)
-    return -1;
-  if (block == 1)
-    return zero_aligned (io, end - start, start, may_punch, class, err);
-  q2_ranges_lock (&io->shared->blocks, &range, start, end);
-  r = zero_aligned (io, end - start, start, may_punch, class, err);
-  q2_ranges_unlock (&io->shared->blocks, &range);
-  return r;
-}
-
-/* ---- Trimming and flushing ------------------------------------------ */
-
-void
-q2_io_trim (const struct q2_io *io, uint64_t count, uint64_t host_off)
-{
-  const uint64_t block = io->host->min_block;
-  uint64_t end = q2_min (host_off + count, q2_io_end (io));
-
-  host_off = q2_align_up (host_off, block);
-  end = q2_align_down (end, block);
-  while (io->host->ops->trim != NULL && host_off < end) {
-    const uint32_t n =
-      (uint32_t) q2_min (end - host_off, q2_io_max_request (io));
-
-    if (io->host->ops->trim (io->host->opaque, n, host_off) != 0)
-      return;
-    host_off += n;
-  }
-}
-
-void
-q2_io_punch (const struct q2_io *io, uint64_t count, uint64_t host_off)
-{
-  const uint64_t block = io->host->min_block;
-  const uint64_t end =
-    q2_align_down (q2_min (host_off + count, q2_io_end (io)), block);
-  struct qcow2_error ignored;
-
-  host_off = q2_align_up (host_off, block);
-  if (io->host->ops->zero != NULL && host_off < end &&
-      zero_aligned (io, end - host_off, host_off, true, QCOW2_IO_DATA,
-                    &ignored) == -1)
-    return;
-}
+/* ---- Flushing ------------------------------------------------------- */
 
 int
 q2_io_flush (const struct q2_io *io, struct qcow2_error *err)

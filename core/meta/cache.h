@@ -114,10 +114,21 @@ extern bool q2_cache_end_load (struct q2_cache *cache, struct q2_load *load)
  * them exclude each other; readers need not care.
  */
 
-/* Replace bytes of a slice; false if the slice is not there. */
+/* Replace bytes of a slice; false if the slice is not there, or not solid: it
+ * is nothing but zeros, and may lie in a hole of the file, for which there
+ * may be no room when the slice is to be written.
+ */
 extern bool q2_cache_update (struct q2_cache *cache, uint64_t host_off,
                              size_t skip, const void *bytes, size_t len)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The slice is there, but it is not solid.  Then the caller, and nobody else
+ * at the same time, writes zeros to the file in its place, and says so.
+ */
+extern bool q2_cache_is_hollow (struct q2_cache *cache, uint64_t slice_off)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_cache_set_solid (struct q2_cache *cache, uint64_t slice_off)
+  __attribute__ ((__nonnull__));
 
 /* Put a slice that has been read, or made ('dirty'), into the cache, unless
  * it is there.  False if there is no room, because all slices that could

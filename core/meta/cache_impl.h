@@ -18,6 +18,7 @@ struct q2_slot {
   bool used;                    /* since the hand came by */
   bool dirty;                   /* changed and not gathered yet */
   bool writing;                 /* gathered, and not ended yet */
+  bool solid;                   /* see q2_cache_update */
 };
 
 struct q2_shard {

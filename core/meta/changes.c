@@ -51,21 +51,60 @@ make_dirty_locked (struct q2_cache *c, struct q2_slot *slot)
   note_dirty (c, slot->host_off);
 }
 
+/* Is there room for the slice on the medium, for sure?  There was, if it has
+ * ever been changed, or holds anything.
+ */
+static bool
+is_solid_locked (const struct q2_cache *c, const struct q2_shard *shard,
+                 uint32_t i)
+{
+  struct q2_slot *const slot = &shard->slots[i];
+  const unsigned char *const bytes = shard->bytes + i * c->slice_size;
+
+  if (!slot->solid)
+    slot->solid = slot->dirty || slot->writing || bytes[0] != 0 ||
+      memcmp (bytes, bytes + 1, c->slice_size - 1) != 0;
+  return slot->solid;
+}
+
+bool
+q2_cache_is_hollow (struct q2_cache *c, uint64_t slice_off)
+{
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, slice_off, &shard);
+  const bool hollow = i != Q2_NO_SLOT && !is_solid_locked (c, shard, i);
+
+  pthread_mutex_unlock (&shard->lock);
+  return hollow;
+}
+
+void
+q2_cache_set_solid (struct q2_cache *c, uint64_t slice_off)
+{
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, slice_off, &shard);
+
+  if (i != Q2_NO_SLOT)
+    shard->slots[i].solid = true;
+  pthread_mutex_unlock (&shard->lock);
+}
+
 bool
 q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
                  const void *bytes, size_t len)
 {
   struct q2_shard *shard;
   const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
+  const bool ok = i != Q2_NO_SLOT && is_solid_locked (c, shard, i);
 
   assert (skip + len <= c->slice_size);
-  if (i != Q2_NO_SLOT) {
+  if (ok) {
     memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
     shard->slots[i].used = true;
     make_dirty_locked (c, &shard->slots[i]);
   }
   pthread_mutex_unlock (&shard->lock);
-  return i != Q2_NO_SLOT;
+  return ok;
 }
 
 bool

@@ -48,6 +48,7 @@ struct q2_tables {
   uint32_t l1_stored;           /* of these: are in the file */
   uint64_t l1_host_off;
   bool *l1_dirty;               /* by sector of the table */
+  bool *l1_solid;               /* the same: the host has room for it */
   size_t nr_l1_dirty;
   struct q2_cache *cache;
 };
@@ -110,7 +111,8 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
   t->l1_stored = (uint32_t) q2_min (l1_entries, t->l1_entries);
   t->l1_host_off = l1_host_off;
   t->l1_dirty = calloc (t->l1_entries / L1_SECTOR + 1, sizeof (bool));
-  if (t->l1_dirty == NULL) {
+  t->l1_solid = calloc (t->l1_entries / L1_SECTOR + 1, sizeof (bool));
+  if (t->l1_dirty == NULL || t->l1_solid == NULL) {
     q2_fail_nomem (err, "the L1 table");
     goto fail;
   }
@@ -135,6 +137,7 @@ q2_tables_free (struct q2_tables *t)
   q2_cache_free (t->cache);
   free (t->l1);
   free (t->l1_dirty);
+  free (t->l1_solid);
   free (t);
 }
 
@@ -369,6 +372,53 @@ q2_tables_update_l2 (struct q2_tables *t, uint64_t l1_index,
   return q2_cache_update (t->cache, table_of (t, l1_index) + in_table,
                           in_table & (slice_size - 1), raw,
                           count << t->geo->entry_bits);
+}
+
+int
+q2_tables_make_solid_l2 (struct q2_tables *t, const struct q2_io *io,
+                         uint64_t l1_index, uint64_t l2_index,
+                         bool *ret_done, struct qcow2_error *err)
+{
+  const size_t slice_size = q2_cache_slice_size (t->cache);
+  const uint64_t slice_off =
+    table_of (t, l1_index) +
+    q2_align_down (l2_index << t->geo->entry_bits, slice_size);
+
+  *ret_done = q2_cache_is_hollow (t->cache, slice_off);
+  if (!*ret_done)
+    return 0;
+  if (io != NULL && q2_io_write_zeros (io, slice_size, slice_off,
+                                       QCOW2_IO_L2, err) == -1)
+    return -1;
+  q2_cache_set_solid (t->cache, slice_off);
+  return 0;
+}
+
+/* A sector with any entry is in the file, or has been made solid for that. */
+static bool
+is_sector_empty (const struct q2_tables *t, uint64_t first, uint64_t end)
+{
+  while (first < end && __atomic_load_n (&t->l1[first], __ATOMIC_RELAXED) == 0)
+    ++first;
+  return first == end;
+}
+
+int
+q2_tables_make_solid_l1 (struct q2_tables *t, const struct q2_io *io,
+                         uint64_t l1_index, struct qcow2_error *err)
+{
+  bool *const solid = &t->l1_solid[l1_index / L1_SECTOR];
+  const uint64_t first = q2_align_down (l1_index, L1_SECTOR);
+  const uint64_t end = q2_min (first + L1_SECTOR, t->l1_entries);
+
+  if (*solid)
+    return 0;
+  if (is_sector_empty (t, first, end) &&
+      q2_io_write_zeros (io, (end - first) * 8, t->l1_host_off + first * 8,
+                         QCOW2_IO_L1, err) == -1)
+    return -1;
+  *solid = true;
+  return 0;
 }
 
 uint64_t

@@ -81,11 +81,28 @@ extern void q2_tables_set_l1 (struct q2_tables *tables, uint64_t l1_index,
                               uint64_t entry) __attribute__ ((__nonnull__));
 
 /* Replace 'count' raw entries of the table of a non-empty L1 entry, all in
- * one slice; false if that is not in the cache.
+ * one slice; false if that is not in the cache, or not solid (cache.h).
  */
 extern bool q2_tables_update_l2 (struct q2_tables *tables,
                                  uint64_t l1_index, uint64_t l2_index,
                                  const void *raw, uint64_t count)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* See to it that the slice that has this entry is solid, or the sector of
+ * the L1 table that has this one: when they are written in a commit the host has
+ * room for them.  *ret_done: something was hollow, and is not any more.  Where
+ * io is NULL the caller knows that there is room.
+ * Callers hold one lock that makes these two exclude each other.
+ */
+extern int q2_tables_make_solid_l2 (struct q2_tables *tables,
+                                    const struct q2_io *io,
+                                    uint64_t l1_index, uint64_t l2_index,
+                                    bool *ret_done, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 5, 6), __warn_unused_result__));
+extern int q2_tables_make_solid_l1 (struct q2_tables *tables,
+                                    const struct q2_io *io,
+                                    uint64_t l1_index,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* How many entries a slice has. */

@@ -232,6 +232,8 @@ do_flush (struct guest *g, bool idle)
   }
   index = ledger_begin (&g->ledger, &op);
   r = qcow2_flush (g->image, &g->host.io, &err);
+  /* What a commit writes has had its room before. */
+  CHECK (r == 0 || err.kind != QCOW2_ERR_NO_SPACE);
   ledger_end (&g->ledger, index, host_tick (&g->host),
               succeeded (g, r, &err));
 }
@@ -325,6 +327,7 @@ guest_init_data (struct host *h, const struct workload *w, const void *data,
    * or there is something else behind that.
    */
   spec.in_turn = false;
+  spec.room = 0;
   spec.capacity = (w->recipe.disk_size + 2 * unit - 1) / unit * unit;
   if (spec.capacity < size)
     spec.capacity = size;

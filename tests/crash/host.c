@@ -134,6 +134,50 @@ host_record (struct host *h)
     host_record (h->data);
 }
 
+/* ---- The medium -------------------------------------------------------- */
+
+/* Every block that holds anything has its place, and no other. */
+static void
+init_room (struct host *h)
+{
+  static const unsigned char zeros[HOLE];
+
+  if (h->spec.room == 0)
+    return;
+  h->solid = calloc (h->spec.capacity / HOLE, sizeof *h->solid);
+  REQUIRE (h->solid != NULL);
+  for (uint64_t i = 0; i < h->size / HOLE; ++i)
+    h->solid[i] = memcmp (h->bytes + i * HOLE, zeros, HOLE) != 0;
+}
+
+/* How many bytes of the range can be written. */
+static uint64_t
+take_room_locked (struct host *h, uint64_t len, uint64_t host_off)
+{
+  const uint64_t end = host_off + len;
+
+  for (uint64_t i = host_off / HOLE; h->solid && i * HOLE < end; ++i) {
+    if (!h->solid[i] && h->spec.room == 1)
+      return i * HOLE > host_off ? i * HOLE - host_off : 0;
+    h->spec.room -= !h->solid[i];
+    h->solid[i] = true;
+  }
+  return len;
+}
+
+/* What has been given back, whole blocks of it. */
+static void
+give_room_locked (struct host *h, uint64_t len, uint64_t host_off)
+{
+  const uint64_t end = host_off + len;
+
+  for (uint64_t i = (host_off + HOLE - 1) / HOLE;
+       h->solid && (i + 1) * HOLE <= end; ++i) {
+    h->spec.room += h->solid[i];
+    h->solid[i] = false;
+  }
+}
+
 /* ---- Operations -------------------------------------------------------- */
 
 static void
@@ -180,6 +224,12 @@ enter (struct host *h, struct host_op *op, struct host_op **ret_entry)
   }
   else if (fault != 0)
     op->len = in_part ? part_of (op, random / 3, h->io.min_block) : 0;
+  if (in_part) {
+    const uint64_t len = take_room_locked (h, op->len, op->host_off);
+
+    fault = len < op->len ? ENOSPC : fault;
+    op->len = len;
+  }
   op->failed = fault != 0;
   *ret_entry = NULL;
   if (h->record && op->kind != HOST_READ &&
@@ -257,11 +307,23 @@ host_pwrite (void *opaque, const void *buf, uint32_t count,
 }
 
 static int
+give_back (struct host *h, int fault, uint32_t count, uint64_t host_off)
+{
+  pthread_mutex_lock (&h->lock);
+  if (fault == 0)
+    give_room_locked (h, count, host_off);
+  pthread_mutex_unlock (&h->lock);
+  return fault;
+}
+
+static int
 host_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
            enum qcow2_io_class io_class)
 {
-  (void) may_punch;
-  return change (opaque, HOST_ZERO, io_class, count, host_off, NULL);
+  const int fault =
+    change (opaque, HOST_ZERO, io_class, count, host_off, NULL);
+
+  return may_punch ? give_back (opaque, fault, count, host_off) : fault;
 }
 
 static int
@@ -279,7 +341,7 @@ host_trim (void *opaque, uint32_t count, uint64_t host_off)
   }
   fault = change (h, HOST_TRIM, QCOW2_IO_DATA, count, host_off, garbage);
   free (garbage);
-  return fault;
+  return give_back (h, fault, count, host_off);
 }
 
 /* Flush, grow, cut: no range. */
@@ -292,8 +354,10 @@ whole_file (struct host *h, enum host_op_kind kind, uint64_t size)
 
   pthread_mutex_lock (&h->lock);
   if (fault == 0 && kind != HOST_FLUSH) {
-    if (kind == HOST_CUT)
+    if (kind == HOST_CUT) {
       memset (h->bytes + size, 0, h->size - size);
+      give_room_locked (h, h->size - size, size);
+    }
     h->size = size;
   }
   leave_locked (h, entry);
@@ -410,6 +474,7 @@ host_init (struct host *h, const struct host_spec *spec, const void *image,
     size = h->spec.capacity;
   }
   h->size = h->initial_size = size;
+  init_room (h);
   h->own_clock = 1;
   h->clock = &h->own_clock;
   h->ops = (struct qcow2_io_ops) {
@@ -454,6 +519,7 @@ host_free (struct host *h)
   forget_log (h);
   free (h->log);
   free (h->initial);
+  free (h->solid);
   free (h->bytes);
   pthread_mutex_destroy (&h->lock);
 }

@@ -60,6 +60,8 @@ struct host_spec {
   unsigned flaky;               /* so many of a thousand fail with EIO, but
                                    for flushes; until host_steady */
   unsigned long bad_flush;      /* that flush (1 = first) fails, 0: none */
+  unsigned room;                /* a sparse file on a medium that has so many
+                                   blocks of 4096 left; 0: any number */
 };
 
 struct host {
@@ -77,6 +79,9 @@ struct host {
   uint64_t most;                /* nobody asks for more; 0: no such limit */
   uint64_t random;
   unsigned inside;              /* operations running */
+
+  bool *solid;                  /* by block: it has one of the medium's; NULL:
+                                   spec.room is 0 */
 
   bool record;
   unsigned char *initial;       /* the bytes when recording began */

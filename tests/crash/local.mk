@@ -6,6 +6,7 @@ CRASH_TESTS = \
 	crash/test-fsck \
 	crash/test-planted \
 	unit/test-chain \
+	unit/test-refusals \
 	unit/test-view-history \
 	unit/test-view-writes \
 	unit/test-write-disasters \
@@ -102,6 +103,11 @@ unit_test_write_faults_LDFLAGS = \
 # What these share.
 HOOKED_DISK = unit/hooked_disk.c unit/hooked_disk.h
 
+unit_test_refusals_SOURCES = unit/test-refusals.c $(HOOKED_DISK)
+unit_test_refusals_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_refusals_CFLAGS = $(UNIT_CFLAGS)
+unit_test_refusals_LDFLAGS = $(JITTER_WRAP)
+unit_test_refusals_LDADD = crash/libcrash.la unit/libunit.la
 unit_test_write_hostile_SOURCES = unit/test-write-hostile.c $(HOOKED_DISK)
 unit_test_write_hostile_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_hostile_CFLAGS = $(UNIT_CFLAGS)

@@ -18,6 +18,9 @@
 #define STORM                                                                 \
   .write = 35, .zero = 22, .trim = 25, .read = 8, .flush = 9, .idle = 1,      \
   .fua_percent = 3
+/* Until there is no more room, with little in between that is committed. */
+#define FILL                                                                  \
+  .write = 70, .zero = 4, .trim = 6, .read = 6, .flush = 3, .fua_percent = 1
 
 #define GROWS { .capacity = 4 * MiB, .grows = true }
 
@@ -196,6 +199,29 @@ const struct workload campaign_workloads[] = {
                 .fill_percent = 30 },
     .host = { .capacity = 4 * MiB, .grows = true, .flaky = 40 },
     .requests = 160, MOSTLY_WRITES, .max_sectors = 30 },
+  { .name = "full-medium",
+    .recipe = { .options = "cluster_size=2k", .cluster_bits = 11,
+                .disk_size = 4 * MiB, .fill_percent = 1 },
+    .host = { .capacity = 6 * MiB, .grows = true, .room = 14 },
+    .requests = 80, FILL, .may_fill = true },
+  { .name = "full-medium-512",
+    .recipe = { .options = "cluster_size=512,refcount_bits=64",
+                .cluster_bits = 9, .disk_size = 512 * KiB,
+                .fill_percent = 1 },
+    .host = { .capacity = 4 * MiB, .grows = true, .room = 16 },
+    .requests = 80, FILL, .max_sectors = 30, .may_fill = true },
+  { .name = "full-medium-64k",
+    .recipe = { .options = "cluster_size=64k", .cluster_bits = 16,
+                .disk_size = 1 * MiB, .snapshots = 1, .fill_percent = 10 },
+    .host = { .capacity = 4 * MiB, .grows = true, .room = 42,
+              .no_trim = true },
+    .requests = 60, FILL, .max_sectors = 256, .may_fill = true },
+  { .name = "threads-full-medium",
+    .recipe = { .options = "cluster_size=2k", .cluster_bits = 11,
+                .disk_size = 4 * MiB, .fill_percent = 1, .snapshots = 1 },
+    .host = { .capacity = 6 * MiB, .grows = true, .room = 14,
+              .delay_us = 60 },
+    .clients = 4, .requests = 25, FILL, .may_fill = true },
   { .name = "bad-flush",
     .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
                 .disk_size = 256 * KiB, .fill_percent = 50 },

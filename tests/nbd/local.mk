@@ -99,6 +99,7 @@ nbd_tests = \
 	nbd/test-write-kill.sh \
 	nbd/test-write-layers.sh \
 	nbd/test-write-locks.sh \
+	nbd/test-write-loop.sh \
 	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
 	nbd/test-write-probe.sh \

@@ -78,6 +78,7 @@ read_bytes (struct memory_io *m, bool through_lent, void *buf,
     usleep (m->delay_us + (count >> 10));
   /* A failed read leaves anything behind. */
   if (fault) {
+    atomic_fetch_add (&m->failed_reads, 1);
     memset (buf, 0xe1, count);
     return fault;
   }
@@ -260,6 +261,7 @@ memory_io_reset (struct memory_io *m)
   for (int i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
     m->reads[i] = 0;
   m->read_bytes = m->extents_calls = m->calls = 0;
+  m->failed_reads = 0;
   m->cache_calls = m->cache_bytes = m->lent = 0;
 }
 

@@ -20,6 +20,7 @@ struct memory_io {
   atomic_ulong read_bytes;
   atomic_ulong extents_calls, cache_calls, cache_bytes;
   atomic_ulong calls;           /* of any kind */
+  atomic_ulong failed_reads;
 
   /* Set between calls of the engine. */
   unsigned long fail_at;        /* fail call number this (1 = next), 0 none */

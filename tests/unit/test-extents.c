@@ -209,7 +209,7 @@ test_zero_clusters (void)
   close_fixture (&f);
 }
 
-/* A host that cannot answer: what was known before is reported. */
+/* A host that cannot answer: what may be data is data. */
 static void
 test_failure (void)
 {
@@ -231,11 +231,10 @@ test_failure (void)
   f.m.fail_on = true;
   CHECK_EQ (qcow2_extents (f.image, &f.m.io, NR * CLUSTER, 0, see_extent,
                            &text, &err), 0);
-  CHECK_EQ (text.next, 2 * CLUSTER);
-  text.next = 2 * CLUSTER;
-  CHECK_EQ (qcow2_extents (f.image, &f.m.io, 62 * CLUSTER, 2 * CLUSTER,
-                           see_extent, &text, &err), -1);
-  CHECK_EQ (err.kind, QCOW2_ERR_IO);
+  CHECK_EQ (text.next, NR * CLUSTER);
+  CHECK (f.m.extents_calls > 0);
+  for (unsigned i = 0; i < NR; ++i)
+    CHECK_EQ (text.letters[i], i < 2 ? 'z' : 'D');
   close_fixture (&f);
 }
 

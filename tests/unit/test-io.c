@@ -244,9 +244,7 @@ test_cache (void)
           memory_io_reset (&m);
           m.fail_at = 1;
           m.fail_errnum = ESTALE;
-          CHECK_EQ (q2_io_cache (&io, count, off, &err), -1);
-          CHECK_ERROR (&err, QCOW2_ERR_IO, from);
-          CHECK_EQ (err.errnum, ESTALE);
+          CHECK_EQ (q2_io_cache (&io, count, off, &err), 0);
         }
       }
 }
@@ -358,10 +356,10 @@ test_extents (void)
   memory_io_init (&m, file, MAX_SIZE);
   m.fail_at = 1;
   m.fail_errnum = EPERM;
-  CHECK_EQ (q2_io_extents (&io, 100, 0, see_extent, &seen, &err), -1);
-  CHECK_ERROR (&err, QCOW2_ERR_IO, 0);
-  CHECK_EQ (err.errnum, EPERM);
-  CHECK_EQ (seen.calls, 0);
+  seen = (struct seen) { .end = 100, .m = &m, .file_size = MAX_SIZE };
+  CHECK_EQ (q2_io_extents (&io, 100, 0, see_extent, &seen, &err), 0);
+  CHECK_EQ (seen.next, 100);
+  CHECK_EQ (seen.calls, 1);
 }
 
 static int
