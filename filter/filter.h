@@ -107,6 +107,10 @@ extern void log_from_engine (void *opaque, enum qcow2_log_level level,
 extern bool log_counts (void);
 extern void log_stats (const char *name, const struct qcow2_image *image,
                        bool writing);
+/* A warning that is worth saying only once in a row, however often clients
+ * cause it.
+ */
+extern void log_once (const char *name, const char *text);
 /* Why clients cannot write to an image. */
 extern void log_read_only (const char *name, const char *why);
 
@@ -234,6 +238,7 @@ struct file_id {
   bool changing;                /* it changed while it was being opened */
   bool replaced;                /* it became another file meanwhile */
   bool perishable;              /* may change without a trace */
+  int errnum;                   /* it cannot be looked at, for this reason */
   dev_t dev;
   ino_t ino;
   off_t size;
@@ -249,8 +254,8 @@ extern bool file_id_equal (const struct file_id *a, const struct file_id *b);
 /* The same, whatever it holds now. */
 extern bool file_id_same_file (const struct file_id *a,
                                const struct file_id *b);
-/* An open file descriptor of it, or -1 if there is no such file or 'id' is
- * not what it is now.
+/* An open file descriptor of it.  -1 if there is no such file, with errno
+ * ENOENT, or if 'id' is not what it is now, ESTALE, or on error.
  */
 extern int file_id_open (const struct file_id *id, const char *exportname,
                          int flags);
@@ -286,14 +291,14 @@ extern bool claim_upgrade (struct claim *claim);
 /* Nothing to do if it was not taken. */
 extern void claim_release (struct claim *claim);
 
-/* Whether the file begins as images do. */
-extern bool file_is_image (int fd);
+/* 1 if the file begins as images do, 0 if not, -1 if it cannot be read. */
+extern int file_is_image (int fd);
 
 /* ---- locks.c ---------------------------------------------------------- */
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
- * Return -1 and log if another process is in the way.  They are gone when
- * the descriptor is closed.
+ * Return -1 and log if another process is in the way, with errno EBUSY, or
+ * if they cannot be had.  They are gone when the descriptor is closed.
  */
 extern int lock_for_reading (int fd, const char *name);
 extern int lock_for_writing (int fd, const char *name);

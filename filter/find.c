@@ -97,6 +97,9 @@ find_place (struct found *found, struct qcow2_error *err)
     return 0;
   case PLACE_EXPORT:
     file_id_get (&id, place->text);
+    if (id.errnum != 0)
+      return fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked "
+                        "at: %s", place->name, strerror (id.errnum));
     found->id = identity_of_export (&id, place->text);
     found->folder = config.dir ? strdup (config.dir) : NULL;
     return 0;

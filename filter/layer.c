@@ -41,8 +41,10 @@ lock_file (int fd, const char *name, bool writing, struct qcow2_error *err)
       (writing ? lock_for_writing (fd, name)
        : lock_for_reading (fd, name)) == 0)
     return 0;
-  return fail_with (err, QCOW2_ERR_IO, EBUSY,
-                    "%s is in use by another process", name);
+  return errno == EBUSY
+    ? fail_with (err, QCOW2_ERR_IO, EBUSY, "%s is in use by another process",
+                 name)
+    : fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be locked", name);
 }
 
 /* An image that names another image as its data file is after that one's
@@ -52,7 +54,13 @@ static int
 check_writable (int fd, const struct found *found, bool writing,
                 struct qcow2_error *err)
 {
-  if (!writing || found->place != NULL || !file_is_image (fd))
+  const int is_image =
+    writing && found->place == NULL ? file_is_image (fd) : 0;
+
+  if (is_image == -1)
+    return fail_with (err, QCOW2_ERR_IO, errno, "the data file %s cannot be "
+                      "looked at: %s", found->name, strerror (errno));
+  if (is_image == 0)
     return 0;
   return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                     "the data file that the image names, %s, is a qcow2 "
@@ -94,9 +102,21 @@ open_export (struct layer *l, const struct place *place,
   struct file_id id;
 
   file_id_get (&id, place->text);
-  l->lock_fd = file_id_open (&id, place->text, O_RDONLY);
-  if (l->lock_fd != -1 && lock_file (l->lock_fd, l->name, false, err) == -1)
+  if (id.errnum != 0) {
+    fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked at: %s",
+               l->name, strerror (id.errnum));
     return NULL;
+  }
+  if (config.lock && (id.known || id.device)) {
+    l->lock_fd = file_id_open (&id, place->text, O_RDONLY);
+    if (l->lock_fd == -1) {
+      fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be opened to be "
+                 "locked: %s", l->name, strerror (errno));
+      return NULL;
+    }
+    if (lock_file (l->lock_fd, l->name, false, err) == -1)
+      return NULL;
+  }
   return exportfile_open (place, err);
 }
 

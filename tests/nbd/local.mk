@@ -38,6 +38,7 @@ nbd_tests = \
 	nbd/test-layers-passphrase.sh \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
+	nbd/test-locks-refused.sh \
 	nbd/test-luks-keys.sh \
 	nbd/test-luks-matrix.sh \
 	nbd/test-luks-openssl.sh \
@@ -141,6 +142,7 @@ EXTRA_DIST += \
 	nbd/parts.py \
 	nbd/plaintext.py \
 	nbd/random_check.py \
+	nbd/refuse_syscalls.c \
 	nbd/remote.sh \
 	nbd/remote_client.py \
 	nbd/remote_images.py \
