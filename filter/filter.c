@@ -61,6 +61,7 @@ static void
 qcow2_cleanup (nbdkit_backend *backend)
 {
   state_cleanup ();
+  log_summaries (true);
 }
 
 #if NBDKIT_AT_LEAST (1, 36)
@@ -118,6 +119,7 @@ handle_new (const char *exportname, bool readonly)
 {
   struct handle *h = calloc (1, sizeof *h);
 
+  log_summaries (false);
   if (h == NULL || (h->name = strdup (exportname)) == NULL) {
     nbdkit_error ("qcow2: out of memory for a connection");
     free (h);

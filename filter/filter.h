@@ -4,6 +4,7 @@
  * From the bottom up:
  * exports.h    the names of exports
  * config.c     the parameters of the command line
+ * lines.c      every line that is logged
  * report.c     errors of the engine to nbdkit
  * logs.c       what images that are open have to say
  * next.c       calls to the layer below, checked
@@ -76,27 +77,41 @@ extern int config_complete (nbdkit_next_config_complete *next,
 extern void config_unload (void);
 extern const char config_help[];
 
+/* ---- lines.c ---------------------------------------------------------- */
+
+/* As nbdkit's own, which nobody else calls, but that whatever is in the text
+ * it stays one line, and that errors of one format are limited.  They do not
+ * change errno.
+ */
+extern void log_error (const char *format, ...)
+  __attribute__ ((__format__ (__printf__, 1, 2)));
+extern void log_debug (const char *format, ...)
+  __attribute__ ((__format__ (__printf__, 1, 2)));
+#define nbdkit_error log_error
+#define nbdkit_debug log_debug
+
+/* With the name of an image, unless that is empty.  Lines of one name, format
+ * and number are limited.  There is no nbdkit function for warnings; an error
+ * only logs.
+ */
+extern void log_warning (unsigned number, const char *name,
+                         const char *format, ...)
+  __attribute__ ((__format__ (__printf__, 3, 4)));
+#define warning(name, ...) log_warning (0, (name), __VA_ARGS__)
+
+/* What this thread warns of from now on is of no interest to most people. */
+extern void report_quietly (bool quietly);
+extern bool report_is_quiet (void);
+
+/* Say how many lines have been left out; 'all': also of the last minute. */
+extern void log_summaries (bool all);
+
 /* ---- report.c --------------------------------------------------------- */
 
 /* Log the error, with the name of the image if there is one, and return the
  * errno value to give to nbdkit, never 0.
  */
 extern int report (const char *name, const struct qcow2_error *error);
-
-/* What this thread reports from now on is of no interest to most people. */
-extern void report_quietly (bool quietly);
-extern bool report_is_quiet (void);
-
-/* There is no nbdkit function for warnings; an error only logs. */
-#define warning(name, fmt, ...)                                               \
-  do {                                                                        \
-    if (report_is_quiet ())                                                   \
-      nbdkit_debug ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
-                    ## __VA_ARGS__);                                          \
-    else                                                                      \
-      nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
-                    ## __VA_ARGS__);                                          \
-  } while (0)
 
 /* ---- logs.c ----------------------------------------------------------- */
 

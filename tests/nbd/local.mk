@@ -39,6 +39,7 @@ nbd_tests = \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
 	nbd/test-locks-refused.sh \
+	nbd/test-log-lines.sh \
 	nbd/test-luks-keys.sh \
 	nbd/test-luks-matrix.sh \
 	nbd/test-luks-openssl.sh \
