@@ -25,6 +25,7 @@ struct config config = {
   .overlap_check = QCOW2_OVERLAP_CACHED,
   .grow = true,
   .lock = true,
+  .check_at_start = true,
   .thread_model = NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS,
 };
 
@@ -40,6 +41,9 @@ const char config_help[] =
   "                                 auto).\n"
   "qcow2-lock=<on|off>              Lock local files against other programs\n"
   "                                 as QEMU does (default on).\n"
+  "qcow2-check-at-start=<on|off>    Look at the image when the server starts,\n"
+  "                                 and refuse a bad local file (default\n"
+  "                                 on).\n"
   "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
   "                                 ignore, or no-unref.\n"
   "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
@@ -277,6 +281,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_bool (key, value, "auto", &config.grow);
   if (strcmp (key, "qcow2-lock") == 0)
     return parse_bool (key, value, "on", &config.lock);
+  if (strcmp (key, "qcow2-check-at-start") == 0)
+    return parse_bool (key, value, "on", &config.check_at_start);
   if (strcmp (key, "qcow2-discard") == 0)
     return parse_discard (key, value);
   if (strcmp (key, "qcow2-overlap-check") == 0)

@@ -7,6 +7,7 @@
  * lines.c      every line that is logged
  * report.c     errors of the engine to nbdkit
  * logs.c       what images that are open have to say
+ * stack.c      which filters and which plugin are below
  * next.c       calls to the layer below, checked
  * shared.c     contexts that belong to no connection
  * nbdkit_io.c  the layer below through a connection's context
@@ -24,6 +25,7 @@
  * access.c     how a connection gets at an image
  * peek.c       an image that somebody only looks into
  * list.c       the list of exports
+ * check.c      a look at the image when the server starts
  * requests.c   what clients ask of an export
  * filter.c     the other callbacks; everything above is put together there
  *
@@ -60,6 +62,7 @@ struct config {
   enum qcow2_overlap_check overlap_check;
   bool grow;                    /* local files, when they are full */
   bool lock;                    /* local files */
+  bool check_at_start;
   int thread_model;             /* of the whole server */
   enum export_names names;
   char *file;                   /* absolute, or NULL: a local file below */
@@ -128,6 +131,16 @@ extern void log_stats (const char *name, const struct qcow2_image *image,
 extern void log_once (const char *name, const char *text);
 /* Why clients cannot write to an image. */
 extern void log_read_only (const char *name, const char *why);
+
+/* ---- stack.c ---------------------------------------------------------- */
+
+/* To be called once, in .get_ready. */
+extern void stack_scan (void);
+extern void stack_unload (void);
+/* It is certain that a filter of that name is below us. */
+extern bool stack_has_filter (const char *name);
+/* It is certain that nothing is between us and the plugin of that name. */
+extern bool stack_is_plugin_alone (const char *name);
 
 /* ---- next.c ----------------------------------------------------------- */
 
@@ -317,6 +330,8 @@ extern int file_is_image (int fd);
  */
 extern int lock_for_reading (int fd, const char *name);
 extern int lock_for_writing (int fd, const char *name);
+/* Whether another process keeps readers out now.  Takes no lock. */
+extern bool lock_is_taken (int fd);
 
 /* ---- grow.c ----------------------------------------------------------- */
 
@@ -551,6 +566,10 @@ struct peek {
 
 /* Returns -1 if the image cannot be opened. */
 extern int peek_open (struct peek *p, const char *exportname, bool readonly);
+/* The same for an export of a plugin that ignores names, for its header
+ * alone: no other file is opened.  Logs on error.
+ */
+extern int peek_header (struct peek *p, const char *exportname);
 extern void peek_close (struct peek *p);
 
 /* ---- list.c ----------------------------------------------------------- */
@@ -558,6 +577,15 @@ extern void peek_close (struct peek *p);
 extern int list_exports (nbdkit_next_list_exports *next,
                          nbdkit_backend *nxdata, int readonly, int is_tls,
                          struct nbdkit_exports *exports);
+
+/* ---- check.c ---------------------------------------------------------- */
+
+/* In .get_ready: returns -1 and logs if the image is a local file that no
+ * client could be served.
+ */
+extern int check_file (void);
+/* In .after_fork: logs why clients would be refused, if they would. */
+extern void check_image (void);
 
 /* ---- requests.c ------------------------------------------------------- */
 

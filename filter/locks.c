@@ -156,6 +156,13 @@ lock_for_reading (int fd, const char *name)
   return 0;
 }
 
+bool
+lock_is_taken (int fd)
+{
+  return others_have (fd, BIT (ACCESS_CONSISTENT_READ), DENIED_BYTE) == 1 ||
+    others_have (fd, DENIED, USED_BYTE) == 1;
+}
+
 int
 lock_for_writing (int fd, const char *name)
 {

@@ -76,7 +76,7 @@ open_context (struct peek *p)
   if (p->next == NULL ||
       below_prepare (&p->access.below, p->next, false) == -1)
     return -1;
-  p->name = p->access.exportname;
+  p->name = config.label ? config.label : p->access.exportname;
   p->io = &p->access.below.io;
   return inspect (p);
 }
@@ -119,6 +119,18 @@ open_somehow (struct peek *p)
   case NAMES_UNKNOWN:
     return writer_possible () ? open_context (p) : -1;
   }
+  return -1;
+}
+
+int
+peek_header (struct peek *p, const char *exportname)
+{
+  *p = (struct peek) { .image = NULL };
+  if (access_init (&p->access, exportname, strlen (exportname), true) == -1)
+    return -1;
+  if (open_context (p) == 0)
+    return 0;
+  peek_close (p);
   return -1;
 }
 

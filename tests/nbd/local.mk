@@ -7,6 +7,7 @@ nbd_tests = \
 	nbd/test-block-size.sh \
 	nbd/test-cache.sh \
 	nbd/test-chains.sh \
+	nbd/test-check-at-start.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \
