@@ -2,7 +2,7 @@
 /* config.c - parameters, ours and what the plugin's tell about it.
  *
  * Owns      the global 'config', constant once config_complete has run.
- * Method    our keys all start with "qcow2-".  Every other key is passed
+ * Method    our keys all start with "qcow2-" (keys.c).  Every other key is passed
  *           on; on its way by it may tell whether the plugin looks at
  *           export names, and which local file it serves.
  * Locks     none: only the main thread writes, before there are others.
@@ -174,8 +174,11 @@ parse_size (const char *key, const char *value, int64_t min, bool allow_0,
 {
   const int64_t size = nbdkit_parse_size (value);
 
-  if (size == -1)
+  if (size == -1) {
+    nbdkit_error ("%s must be a size in bytes, such as 65536, 64K or 32M, "
+                  "not '%s'", key, value);
     return -1;
+  }
   if (size < min && !(allow_0 && size == 0)) {
     nbdkit_error ("%s must be at least %" PRIi64 "K%s, not '%s'", key,
                   min / 1024, allow_0 ? ", or 0" : "", value);
@@ -269,6 +272,8 @@ int
 config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
               const char *key, const char *value)
 {
+  if (key_check (key) == -1)
+    return -1;
   if (strcmp (key, "qcow2-cache-size") == 0)
     return parse_size (key, value, MIN_CACHE_SIZE, false,
                        &config.cache_size);

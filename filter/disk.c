@@ -219,7 +219,7 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
     close_image (d);
     return open_with_layers (d, io, false, err);
   }
-  return gate_check_unused (&gate, err);
+  return gate_check_unused (&gate, d->image, err);
 }
 
 static int
@@ -484,6 +484,9 @@ why_no_growth (void)
 {
   if (!config.grow)
     return "the file is full, and must not grow because of qcow2-grow=off";
+  if (stack_has_filter ("cow"))
+    return "what is below is full, and the cow filter there cannot make it "
+      "larger; put that filter above, --filter=cow --filter=qcow2";
   if (!writer_possible ())
     return "the file is full, and with this version of nbdkit only what is "
       "served alone, with file=, can grow";

@@ -4,6 +4,7 @@
  * From the bottom up:
  * exports.h    the names of exports
  * config.c     the parameters of the command line
+ * keys.c       their names
  * lines.c      every line that is logged
  * report.c     errors of the engine to nbdkit
  * logs.c       what images that are open have to say
@@ -79,6 +80,11 @@ extern int config_complete (nbdkit_next_config_complete *next,
                             nbdkit_backend *nxdata);
 extern void config_unload (void);
 extern const char config_help[];
+
+/* ---- keys.c ----------------------------------------------------------- */
+
+/* Returns -1 and logs if a parameter is misspelt, or given once too often. */
+extern int key_check (const char *key);
 
 /* ---- lines.c ---------------------------------------------------------- */
 

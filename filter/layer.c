@@ -131,6 +131,25 @@ open_other (struct layer *l, const struct found *found,
   return nbdfile_open (found->place, l->key.writing, err);
 }
 
+static bool
+said_by_parameter (const struct gate *gate)
+{
+  return gate->depth < places.nr_formats &&
+    places.formats[gate->depth] == FORMAT_QCOW2;
+}
+
+/* What a parameter says of a file outweighs the header only if the file is
+ * given by one, too.
+ */
+static const char *
+raw_remedy (const struct gate *gate)
+{
+  return gate->depth < places.nr_backing || said_by_parameter (gate)
+    ? "give qcow2-backing-format=raw"
+    : "correct the image with 'qemu-img rebase -u -F raw -b FILE IMAGE', or "
+      "give qcow2-backing=FILE with qcow2-backing-format=raw";
+}
+
 /* The image that a backing file is. */
 static int
 open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
@@ -150,6 +169,12 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
   options.passphrase_len = passphrase.len;
   l->image = qcow2_open (&l->other->io, &options, err);
   l->layers = own.layers;
+  if (l->image == NULL && !own.blamed && err->kind == QCOW2_ERR_FORMAT)
+    return fail_with (err, QCOW2_ERR_FORMAT, err->errnum,
+                      "the backing file %s is no qcow2 image, although %s "
+                      "says so; if it is a raw disk, %s", l->name,
+                      said_by_parameter (gate) ? "qcow2-backing-format"
+                      : "the image", raw_remedy (gate));
   if (l->image == NULL) {
     if (!own.blamed)
       fail_in (err, "backing file %s: ", l->name);

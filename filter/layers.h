@@ -267,6 +267,7 @@ extern bool gate_contains (const struct gate *gate,
  * exports.
  */
 extern int gate_check_unused (const struct gate *gate,
+                              const struct qcow2_image *image,
                               struct qcow2_error *err);
 
 #endif /* LAYERS_H */

@@ -212,10 +212,6 @@ parse_format (const char *key, const char *value)
 static int
 parse_data_file (const char *key, const char *value)
 {
-  if (places.data_file != NULL) {
-    nbdkit_error ("%s can be given only once", key);
-    return -1;
-  }
   places.data_file = calloc (1, sizeof *places.data_file);
   if (places.data_file == NULL) {
     no_memory ();
@@ -227,8 +223,9 @@ parse_data_file (const char *key, const char *value)
 static int
 parse_follow (const char *key, const char *value)
 {
-  if (places.follow != NULL) {
-    nbdkit_error ("%s can be given only once", key);
+  if (value[0] == '\0') {
+    nbdkit_error ("%s: the value is empty; give the folder whose files may "
+                  "be opened, '.' for the current one", key);
     return -1;
   }
   places.follow = realpath (value, NULL);

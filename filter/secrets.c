@@ -109,9 +109,13 @@ keep_line (struct passphrase *ret, int fd, const char *what)
 static int
 read_file (struct passphrase *ret, const char *path)
 {
-  const int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  int r;
+  int fd, r;
 
+  if (path[0] == '\0') {
+    nbdkit_error ("qcow2-passphrase: there is no name of a file after '+'");
+    return -1;
+  }
+  fd = open (path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
   if (fd == -1) {
     nbdkit_error ("qcow2-passphrase: the file with the passphrase, %s, "
                   "cannot be opened: %m", path);

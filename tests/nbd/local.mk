@@ -105,6 +105,7 @@ nbd_tests = \
 	nbd/test-write-parameters.sh \
 	nbd/test-write-probe.sh \
 	nbd/test-write-readonly.sh \
+	nbd/test-wrong-files.sh \
 	$(NULL)
 
 TESTS += $(nbd_tests)
