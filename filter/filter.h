@@ -567,6 +567,7 @@ struct peek {
   const char *name;             /* for messages */
   struct qcow2_image *inspected; /* ours, or NULL */
   struct qcow2_image *image;    /* only for what options.inspect allows */
+  bool no_image;                /* after a failure: it is something else */
   const struct qcow2_io *io;
 };
 

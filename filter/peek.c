@@ -62,6 +62,7 @@ inspect (struct peek *p)
   options.inspect = true;
   p->inspected = qcow2_open (p->io, &options, &error);
   if (p->inspected == NULL) {
+    p->no_image = error.kind == QCOW2_ERR_FORMAT;
     report (p->name, &error);
     return -1;
   }
