@@ -2,7 +2,7 @@
 /* config.c - parameters, ours and what the plugin's tell about it.
  *
  * Owns      the global 'config', constant once config_complete has run.
- * Method    our keys all start with "qcow2-".  Every other key is passed
+ * Method    our keys all start with "qcow2-" (keys.c).  Every other key is passed
  *           on; on its way by it may tell whether the plugin looks at
  *           export names, and which local file it serves.
  * Locks     none: only the main thread writes, before there are others.
@@ -25,6 +25,7 @@ struct config config = {
   .overlap_check = QCOW2_OVERLAP_CACHED,
   .grow = true,
   .lock = true,
+  .check_at_start = true,
   .thread_model = NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS,
 };
 
@@ -40,6 +41,9 @@ const char config_help[] =
   "                                 auto).\n"
   "qcow2-lock=<on|off>              Lock local files against other programs\n"
   "                                 as QEMU does (default on).\n"
+  "qcow2-check-at-start=<on|off>    Look at the image when the server starts,\n"
+  "                                 and refuse a bad local file (default\n"
+  "                                 on).\n"
   "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
   "                                 ignore, or no-unref.\n"
   "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
@@ -170,8 +174,11 @@ parse_size (const char *key, const char *value, int64_t min, bool allow_0,
 {
   const int64_t size = nbdkit_parse_size (value);
 
-  if (size == -1)
+  if (size == -1) {
+    nbdkit_error ("%s must be a size in bytes, such as 65536, 64K or 32M, "
+                  "not '%s'", key, value);
     return -1;
+  }
   if (size < min && !(allow_0 && size == 0)) {
     nbdkit_error ("%s must be at least %" PRIi64 "K%s, not '%s'", key,
                   min / 1024, allow_0 ? ", or 0" : "", value);
@@ -265,6 +272,8 @@ int
 config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
               const char *key, const char *value)
 {
+  if (key_check (key) == -1)
+    return -1;
   if (strcmp (key, "qcow2-cache-size") == 0)
     return parse_size (key, value, MIN_CACHE_SIZE, false,
                        &config.cache_size);
@@ -277,6 +286,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_bool (key, value, "auto", &config.grow);
   if (strcmp (key, "qcow2-lock") == 0)
     return parse_bool (key, value, "on", &config.lock);
+  if (strcmp (key, "qcow2-check-at-start") == 0)
+    return parse_bool (key, value, "on", &config.check_at_start);
   if (strcmp (key, "qcow2-discard") == 0)
     return parse_discard (key, value);
   if (strcmp (key, "qcow2-overlap-check") == 0)

@@ -33,18 +33,49 @@
 
 /* ---- The local file -------------------------------------------------------- */
 
-/* The plugin may serve a part of the file, or make something else of it.
- * Then the file is no image to anybody else, and its locks are not ours.
+static bool
+may_be_read (int errnum)
+{
+  return errnum == EACCES || errnum == EPERM || errnum == EROFS ||
+    errnum == ETXTBSY;
+}
+
+static int
+fail_open (const struct disk *d, const char *what)
+{
+  const int errnum = errno;
+
+  warning (d->name, "the file cannot be %s (%m), so it is not known whether "
+           "another process writes to it; give qcow2-lock=off if you are "
+           "sure that none does", what);
+  errno = errnum;
+  return -1;
+}
+
+/* -1: error.  There may be no local file, or none to be locked: the plugin
+ * may serve a part of it, or make something else of it.  Then the file is no
+ * image to anybody else, and its locks are not ours.
  */
 static int
-open_file (const struct disk *d, int flags)
+open_file (struct disk *d, bool writing)
 {
-  const int fd = file_id_open (&d->id, d->exportname, flags);
+  int is_image;
 
-  if (fd == -1 || file_is_image (fd))
-    return fd;
-  close (fd);
-  return -1;
+  if (!d->id.known && !d->id.device)
+    return 0;
+  d->fd = file_id_open (&d->id, d->exportname, writing ? O_RDWR : O_RDONLY);
+  if (d->fd == -1 && writing && may_be_read (errno))
+    d->fd = file_id_open (&d->id, d->exportname, O_RDONLY);
+  if (d->fd == -1)
+    return config.lock ? fail_open (d, "opened to be locked") : 0;
+  is_image = file_is_image (d->fd);
+  if (is_image == -1 && config.lock)
+    return fail_open (d, "looked at");
+  if (is_image == 1)
+    return 0;
+  close (d->fd);
+  d->fd = -1;
+  return 0;
 }
 
 /* In this process. */
@@ -53,6 +84,13 @@ claim_file (struct disk *d)
 {
   const struct identity id = identity_of_export (&d->id, d->exportname);
 
+  /* It could be any file, which somebody else is writing to. */
+  if (d->id.errnum != 0) {
+    errno = d->id.errnum;
+    warning (d->name, "the file cannot be looked at: %m");
+    errno = d->id.errnum;
+    return -1;
+  }
   if (claim_take (&d->claim, &id, false))
     return 0;
   warning (d->name, "is open for writing in this server, as the data file "
@@ -70,10 +108,8 @@ open_local (struct disk *d, bool writing)
     return -1;
   if (!config.lock && !(config.grow && writing))
     return 0;
-  if (writing)
-    d->fd = open_file (d, O_RDWR);
-  if (d->fd == -1)
-    d->fd = open_file (d, O_RDONLY);
+  if (open_file (d, writing) == -1)
+    return -1;
   if (d->fd == -1 || !config.lock)
     return 0;
   if (lock_for_reading (d->fd, d->name) == -1)
@@ -183,7 +219,7 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
     close_image (d);
     return open_with_layers (d, io, false, err);
   }
-  return gate_check_unused (&gate, err);
+  return gate_check_unused (&gate, d->image, err);
 }
 
 static int
@@ -448,6 +484,9 @@ why_no_growth (void)
 {
   if (!config.grow)
     return "the file is full, and must not grow because of qcow2-grow=off";
+  if (stack_has_filter ("cow"))
+    return "what is below is full, and the cow filter there cannot make it "
+      "larger; put that filter above, --filter=cow --filter=qcow2";
   if (!writer_possible ())
     return "the file is full, and with this version of nbdkit only what is "
       "served alone, with file=, can grow";

@@ -90,11 +90,9 @@ same_name (const struct qcow2_name *a, const struct qcow2_name *b)
   return a->len == b->len && memcmp (a->bytes, b->bytes, a->len) == 0;
 }
 
-/* The length of the UTF-8 character at the beginning, or 0 if there is
- * none, or a control character.
- */
-static size_t
-printable (const char *bytes, size_t len)
+/* Surrogates and overlong forms are none, C1 controls count as controls. */
+size_t
+export_char_len (const char *bytes, size_t len)
 {
   static const uint32_t least[] = { 0, 0x20, 0x80, 0x800, 0x10000 };
   const unsigned char *const c = (const unsigned char *) bytes;
@@ -121,7 +119,7 @@ all_printable (const struct qcow2_name *name)
   size_t n;
 
   for (size_t at = 0; at < name->len; at += n)
-    if ((n = printable (name->bytes + at, name->len - at)) == 0)
+    if ((n = export_char_len (name->bytes + at, name->len - at)) == 0)
       return false;
   return true;
 }
@@ -160,7 +158,7 @@ export_escape (char *ret, size_t size, const char *bytes, size_t len)
   for (size_t at = 0; at < len; at += n) {
     char text[5];
 
-    n = printable (bytes + at, len - at);
+    n = export_char_len (bytes + at, len - at);
     if (n > 0 && bytes[at] != '\\') {
       memcpy (text, bytes + at, n);
       text[n] = '\0';

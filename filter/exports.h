@@ -56,6 +56,11 @@ extern void export_describe_snapshot (char ret[EXPORT_DESCRIPTION_SIZE],
 extern void export_describe_bitmap (char ret[EXPORT_DESCRIPTION_SIZE],
                                     const struct qcow2_bitmap *bitmap);
 
+/* The length of the UTF-8 character that some bytes begin with, or 0 if they
+ * begin with none, or with a control character.
+ */
+extern size_t export_char_len (const char *bytes, size_t len);
+
 /* Any bytes as text for messages: what is not printable is escaped, and what
  * does not fit replaced by "...".
  */

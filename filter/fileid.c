@@ -12,6 +12,7 @@
 
 #include "filter.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -57,8 +58,12 @@ file_id_get (struct file_id *id, const char *exportname)
 
   /* Devices and files behind descriptors have no name to look at. */
   *id = (struct file_id) { .perishable = config.descriptor };
-  if (path_of (path, exportname) == 0 && stat (path, &st) == 0)
+  if (path_of (path, exportname) == -1)
+    return;
+  if (stat (path, &st) == 0)
     from_stat (id, &st);
+  else if (errno != ENOENT && errno != ENOTDIR)
+    id->errnum = errno;
 }
 
 static bool
@@ -92,25 +97,40 @@ file_id_open (const struct file_id *id, const char *exportname, int flags)
   struct stat st;
   int fd;
 
-  if ((!id->known && !id->device) || path_of (path, exportname) == -1)
+  if ((!id->known && !id->device) || path_of (path, exportname) == -1) {
+    errno = ENOENT;
     return -1;
-  fd = open (path, flags | O_CLOEXEC | O_NOCTTY);
+  }
+  /* Non-blocking: it may have become a FIFO. */
+  fd = open (path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd == -1)
     return -1;
-  if (fstat (fd, &st) == 0) {
-    from_stat (&now, &st);
-    if (file_id_same_file (id, &now))
-      return fd;
+  if (fstat (fd, &st) == -1) {
+    const int saved_errno = errno;
+
+    close (fd);
+    errno = saved_errno;
+    return -1;
   }
+  from_stat (&now, &st);
+  if (file_id_same_file (id, &now))
+    return fd;
   close (fd);
+  errno = ESTALE;
   return -1;
 }
 
-bool
+int
 file_is_image (int fd)
 {
   static const char magic[] = "QFI\xfb";
   char bytes[4];
+  ssize_t n;
 
-  return pread (fd, bytes, 4, 0) == 4 && memcmp (bytes, magic, 4) == 0;
+  do
+    n = pread (fd, bytes, 4, 0);
+  while (n == -1 && errno == EINTR);
+  if (n == -1)
+    return -1;
+  return n == 4 && memcmp (bytes, magic, 4) == 0;
 }

@@ -39,11 +39,19 @@ qcow2_load (void)
   }
 }
 
+static void
+qcow2_unload (void)
+{
+  stack_unload ();
+  config_unload ();
+}
+
 static int
 qcow2_get_ready (int final_thread_model)
 {
   config.thread_model = final_thread_model;
-  return 0;
+  stack_scan ();
+  return check_file ();
 }
 
 static int
@@ -51,6 +59,7 @@ qcow2_after_fork (nbdkit_backend *backend)
 {
   shared_set_backend (backend);
   places_after_fork ();
+  check_image ();
   return 0;
 }
 
@@ -61,6 +70,7 @@ static void
 qcow2_cleanup (nbdkit_backend *backend)
 {
   state_cleanup ();
+  log_summaries (true);
 }
 
 #if NBDKIT_AT_LEAST (1, 36)
@@ -118,6 +128,7 @@ handle_new (const char *exportname, bool readonly)
 {
   struct handle *h = calloc (1, sizeof *h);
 
+  log_summaries (false);
   if (h == NULL || (h->name = strdup (exportname)) == NULL) {
     nbdkit_error ("qcow2: out of memory for a connection");
     free (h);
@@ -272,7 +283,7 @@ static struct nbdkit_filter filter = {
   .longname = "nbdkit qcow2 filter",
   .description = "Serve the virtual disk inside a qcow2 image.",
   .load = qcow2_load,
-  .unload = config_unload,
+  .unload = qcow2_unload,
   .config = config_parse,
   .config_complete = config_complete,
   .config_help = config_help,

@@ -4,8 +4,11 @@
  * From the bottom up:
  * exports.h    the names of exports
  * config.c     the parameters of the command line
+ * keys.c       their names
+ * lines.c      every line that is logged
  * report.c     errors of the engine to nbdkit
  * logs.c       what images that are open have to say
+ * stack.c      which filters and which plugin are below
  * next.c       calls to the layer below, checked
  * shared.c     contexts that belong to no connection
  * nbdkit_io.c  the layer below through a connection's context
@@ -23,6 +26,7 @@
  * access.c     how a connection gets at an image
  * peek.c       an image that somebody only looks into
  * list.c       the list of exports
+ * check.c      a look at the image when the server starts
  * requests.c   what clients ask of an export
  * filter.c     the other callbacks; everything above is put together there
  *
@@ -59,6 +63,7 @@ struct config {
   enum qcow2_overlap_check overlap_check;
   bool grow;                    /* local files, when they are full */
   bool lock;                    /* local files */
+  bool check_at_start;
   int thread_model;             /* of the whole server */
   enum export_names names;
   char *file;                   /* absolute, or NULL: a local file below */
@@ -76,27 +81,46 @@ extern int config_complete (nbdkit_next_config_complete *next,
 extern void config_unload (void);
 extern const char config_help[];
 
+/* ---- keys.c ----------------------------------------------------------- */
+
+/* Returns -1 and logs if a parameter is misspelt, or given once too often. */
+extern int key_check (const char *key);
+
+/* ---- lines.c ---------------------------------------------------------- */
+
+/* As nbdkit's own, which nobody else calls, but that whatever is in the text
+ * it stays one line, and that errors of one format are limited.  They do not
+ * change errno.
+ */
+extern void log_error (const char *format, ...)
+  __attribute__ ((__format__ (__printf__, 1, 2)));
+extern void log_debug (const char *format, ...)
+  __attribute__ ((__format__ (__printf__, 1, 2)));
+#define nbdkit_error log_error
+#define nbdkit_debug log_debug
+
+/* With the name of an image, unless that is empty.  Lines of one name, format
+ * and number are limited.  There is no nbdkit function for warnings; an error
+ * only logs.
+ */
+extern void log_warning (unsigned number, const char *name,
+                         const char *format, ...)
+  __attribute__ ((__format__ (__printf__, 3, 4)));
+#define warning(name, ...) log_warning (0, (name), __VA_ARGS__)
+
+/* What this thread warns of from now on is of no interest to most people. */
+extern void report_quietly (bool quietly);
+extern bool report_is_quiet (void);
+
+/* Say how many lines have been left out; 'all': also of the last minute. */
+extern void log_summaries (bool all);
+
 /* ---- report.c --------------------------------------------------------- */
 
 /* Log the error, with the name of the image if there is one, and return the
  * errno value to give to nbdkit, never 0.
  */
 extern int report (const char *name, const struct qcow2_error *error);
-
-/* What this thread reports from now on is of no interest to most people. */
-extern void report_quietly (bool quietly);
-extern bool report_is_quiet (void);
-
-/* There is no nbdkit function for warnings; an error only logs. */
-#define warning(name, fmt, ...)                                               \
-  do {                                                                        \
-    if (report_is_quiet ())                                                   \
-      nbdkit_debug ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
-                    ## __VA_ARGS__);                                          \
-    else                                                                      \
-      nbdkit_error ("qcow2: %s%s" fmt, (name), (name)[0] ? ": " : "",         \
-                    ## __VA_ARGS__);                                          \
-  } while (0)
 
 /* ---- logs.c ----------------------------------------------------------- */
 
@@ -107,8 +131,22 @@ extern void log_from_engine (void *opaque, enum qcow2_log_level level,
 extern bool log_counts (void);
 extern void log_stats (const char *name, const struct qcow2_image *image,
                        bool writing);
+/* A warning that is worth saying only once in a row, however often clients
+ * cause it.
+ */
+extern void log_once (const char *name, const char *text);
 /* Why clients cannot write to an image. */
 extern void log_read_only (const char *name, const char *why);
+
+/* ---- stack.c ---------------------------------------------------------- */
+
+/* To be called once, in .get_ready. */
+extern void stack_scan (void);
+extern void stack_unload (void);
+/* It is certain that a filter of that name is below us. */
+extern bool stack_has_filter (const char *name);
+/* It is certain that nothing is between us and the plugin of that name. */
+extern bool stack_is_plugin_alone (const char *name);
 
 /* ---- next.c ----------------------------------------------------------- */
 
@@ -234,6 +272,7 @@ struct file_id {
   bool changing;                /* it changed while it was being opened */
   bool replaced;                /* it became another file meanwhile */
   bool perishable;              /* may change without a trace */
+  int errnum;                   /* it cannot be looked at, for this reason */
   dev_t dev;
   ino_t ino;
   off_t size;
@@ -249,8 +288,8 @@ extern bool file_id_equal (const struct file_id *a, const struct file_id *b);
 /* The same, whatever it holds now. */
 extern bool file_id_same_file (const struct file_id *a,
                                const struct file_id *b);
-/* An open file descriptor of it, or -1 if there is no such file or 'id' is
- * not what it is now.
+/* An open file descriptor of it.  -1 if there is no such file, with errno
+ * ENOENT, or if 'id' is not what it is now, ESTALE, or on error.
  */
 extern int file_id_open (const struct file_id *id, const char *exportname,
                          int flags);
@@ -286,17 +325,19 @@ extern bool claim_upgrade (struct claim *claim);
 /* Nothing to do if it was not taken. */
 extern void claim_release (struct claim *claim);
 
-/* Whether the file begins as images do. */
-extern bool file_is_image (int fd);
+/* 1 if the file begins as images do, 0 if not, -1 if it cannot be read. */
+extern int file_is_image (int fd);
 
 /* ---- locks.c ---------------------------------------------------------- */
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
- * Return -1 and log if another process is in the way.  They are gone when
- * the descriptor is closed.
+ * Return -1 and log if another process is in the way, with errno EBUSY, or
+ * if they cannot be had.  They are gone when the descriptor is closed.
  */
 extern int lock_for_reading (int fd, const char *name);
 extern int lock_for_writing (int fd, const char *name);
+/* Whether another process keeps readers out now.  Takes no lock. */
+extern bool lock_is_taken (int fd);
 
 /* ---- grow.c ----------------------------------------------------------- */
 
@@ -526,11 +567,16 @@ struct peek {
   const char *name;             /* for messages */
   struct qcow2_image *inspected; /* ours, or NULL */
   struct qcow2_image *image;    /* only for what options.inspect allows */
+  bool no_image;                /* after a failure: it is something else */
   const struct qcow2_io *io;
 };
 
 /* Returns -1 if the image cannot be opened. */
 extern int peek_open (struct peek *p, const char *exportname, bool readonly);
+/* The same for an export of a plugin that ignores names, for its header
+ * alone: no other file is opened.  Logs on error.
+ */
+extern int peek_header (struct peek *p, const char *exportname);
 extern void peek_close (struct peek *p);
 
 /* ---- list.c ----------------------------------------------------------- */
@@ -538,6 +584,15 @@ extern void peek_close (struct peek *p);
 extern int list_exports (nbdkit_next_list_exports *next,
                          nbdkit_backend *nxdata, int readonly, int is_tls,
                          struct nbdkit_exports *exports);
+
+/* ---- check.c ---------------------------------------------------------- */
+
+/* In .get_ready: returns -1 and logs if the image is a local file that no
+ * client could be served.
+ */
+extern int check_file (void);
+/* In .after_fork: logs why clients would be refused, if they would. */
+extern void check_image (void);
 
 /* ---- requests.c ------------------------------------------------------- */
 

@@ -97,6 +97,9 @@ find_place (struct found *found, struct qcow2_error *err)
     return 0;
   case PLACE_EXPORT:
     file_id_get (&id, place->text);
+    if (id.errnum != 0)
+      return fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked "
+                        "at: %s", place->name, strerror (id.errnum));
     found->id = identity_of_export (&id, place->text);
     found->folder = config.dir ? strdup (config.dir) : NULL;
     return 0;
@@ -163,8 +166,6 @@ why_not_found (int errnum)
     return "leads through a link that is not followed";
   case EINVAL:
     return "does not lead to a regular file";
-  case ENOENT:
-    return "does not lead to a file beneath the folder of qcow2-follow";
   default:
     return NULL;
   }
@@ -183,6 +184,21 @@ fail_followed (const struct qcow2_reference *reference, const char *why,
                     why, detail);
 }
 
+/* Names are relative to the image, or absolute: so say where that led. */
+static int
+fail_missing (const struct qcow2_reference *reference, const char *path,
+              struct qcow2_error *err)
+{
+  char text[PRINTABLE_SIZE];
+
+  return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
+                    "the image's %s is named %s, which does not lead to a "
+                    "file beneath the folder of qcow2-follow: there is no "
+                    "%s/%s", reference_kind (reference),
+                    printable (text, reference->name, reference->name_len),
+                    places.follow, path);
+}
+
 static int
 find_followed (const struct gate *gate,
                const struct qcow2_reference *reference, struct found *found,
@@ -194,6 +210,8 @@ find_followed (const struct gate *gate,
   if (why != NULL)
     return fail_followed (reference, why, "", err);
   found->fd = follow_find (path);
+  if (found->fd == -1 && (errno == ENOENT || errno == ENOTDIR))
+    return fail_missing (reference, path, err);
   if (found->fd == -1) {
     why = why_not_found (errno);
     return why ? fail_followed (reference, why, "", err)

@@ -121,7 +121,7 @@ walk (char *path)
     close (fd);
     errno = saved_errno;
     fd = next;
-    if (fd != -1 && fstat (fd, &st) == 0 && S_ISLNK (st.st_mode)) {
+    if (fd != -1 && (fstat (fd, &st) == -1 || S_ISLNK (st.st_mode))) {
       close (fd);
       errno = ELOOP;
       fd = -1;

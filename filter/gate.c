@@ -105,8 +105,22 @@ gate_open_file (void *opaque, const struct qcow2_reference *reference,
   return 0;
 }
 
+static bool
+is_encrypted (const struct gate *gate, const struct qcow2_image *image)
+{
+  const struct layer *l = gate->layers.backing;
+
+  if (qcow2_get_info (image)->encryption != QCOW2_ENCRYPTION_NONE)
+    return true;
+  for (; l; l = l->layers.backing)
+    if (qcow2_get_info (l->image)->encryption != QCOW2_ENCRYPTION_NONE)
+      return true;
+  return false;
+}
+
 int
-gate_check_unused (const struct gate *gate, struct qcow2_error *err)
+gate_check_unused (const struct gate *gate, const struct qcow2_image *image,
+                   struct qcow2_error *err)
 {
   const unsigned depth = layers_depth (&gate->layers);
 
@@ -121,6 +135,10 @@ gate_check_unused (const struct gate *gate, struct qcow2_error *err)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "the image has no backing file, but qcow2-backing was "
                       "given");
+  if (places.nr_passphrases > 0 && !is_encrypted (gate, image))
+    return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
+                      "neither the image nor a backing file is encrypted, "
+                      "but qcow2-passphrase was given");
   if (places.nr_backing > depth)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "the chain has %u backing file%s, but qcow2-backing "

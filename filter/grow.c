@@ -124,13 +124,34 @@ growth_free (struct growth *g)
 }
 
 static int
-refuse (struct growth *g, const char *why)
+refuse_saying (struct growth *g, const char *why, const char *remedy)
 {
   g->state = REFUSED;
-  warning (g->name, "the file cannot grow: %s.  To give the image more room, "
-           "make the file larger while nbdkit is not running, for example "
-           "with 'truncate -s +10G'", why);
+  warning (g->name, "the file cannot grow: %s.  %s", why, remedy);
   return ENOSPC;
+}
+
+static int
+refuse (struct growth *g, const char *why)
+{
+  return refuse_saying (g, why, "To give the image more room, make the file "
+                        "larger while nbdkit is not running, for example "
+                        "with 'truncate -s +10G'");
+}
+
+/* An overlay: nobody wants the file to be changed. */
+static int
+refuse_overlay (struct growth *g)
+{
+  if (stack_has_filter ("cow"))
+    return refuse_saying (g, "the cow filter below keeps what is written "
+                          "from it", "Put that filter above, --filter=cow "
+                          "--filter=qcow2, where it does not need room in "
+                          "the image");
+  return refuse_saying (g, "what is written does not reach it, but goes to "
+                        "something in between", "Put a filter such as cow "
+                        "above, --filter=cow --filter=qcow2; or give the "
+                        "image more room there");
 }
 
 /* ---- The proof --------------------------------------------------------- */
@@ -208,8 +229,7 @@ prove (struct growth *g, const struct qcow2_io *io)
   case -1:
     return EIO;
   case 0:
-    return refuse (g, "what is written does not reach it (is there a filter "
-                   "such as cow below?)");
+    return refuse_overlay (g);
   }
   g->state = PROVEN;
   return 0;

@@ -41,8 +41,10 @@ lock_file (int fd, const char *name, bool writing, struct qcow2_error *err)
       (writing ? lock_for_writing (fd, name)
        : lock_for_reading (fd, name)) == 0)
     return 0;
-  return fail_with (err, QCOW2_ERR_IO, EBUSY,
-                    "%s is in use by another process", name);
+  return errno == EBUSY
+    ? fail_with (err, QCOW2_ERR_IO, EBUSY, "%s is in use by another process",
+                 name)
+    : fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be locked", name);
 }
 
 /* An image that names another image as its data file is after that one's
@@ -52,7 +54,13 @@ static int
 check_writable (int fd, const struct found *found, bool writing,
                 struct qcow2_error *err)
 {
-  if (!writing || found->place != NULL || !file_is_image (fd))
+  const int is_image =
+    writing && found->place == NULL ? file_is_image (fd) : 0;
+
+  if (is_image == -1)
+    return fail_with (err, QCOW2_ERR_IO, errno, "the data file %s cannot be "
+                      "looked at: %s", found->name, strerror (errno));
+  if (is_image == 0)
     return 0;
   return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                     "the data file that the image names, %s, is a qcow2 "
@@ -94,9 +102,21 @@ open_export (struct layer *l, const struct place *place,
   struct file_id id;
 
   file_id_get (&id, place->text);
-  l->lock_fd = file_id_open (&id, place->text, O_RDONLY);
-  if (l->lock_fd != -1 && lock_file (l->lock_fd, l->name, false, err) == -1)
+  if (id.errnum != 0) {
+    fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked at: %s",
+               l->name, strerror (id.errnum));
     return NULL;
+  }
+  if (config.lock && (id.known || id.device)) {
+    l->lock_fd = file_id_open (&id, place->text, O_RDONLY);
+    if (l->lock_fd == -1) {
+      fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be opened to be "
+                 "locked: %s", l->name, strerror (errno));
+      return NULL;
+    }
+    if (lock_file (l->lock_fd, l->name, false, err) == -1)
+      return NULL;
+  }
   return exportfile_open (place, err);
 }
 
@@ -109,6 +129,25 @@ open_other (struct layer *l, const struct found *found,
   if (found->place->kind == PLACE_EXPORT)
     return open_export (l, found->place, err);
   return nbdfile_open (found->place, l->key.writing, err);
+}
+
+static bool
+said_by_parameter (const struct gate *gate)
+{
+  return gate->depth < places.nr_formats &&
+    places.formats[gate->depth] == FORMAT_QCOW2;
+}
+
+/* What a parameter says of a file outweighs the header only if the file is
+ * given by one, too.
+ */
+static const char *
+raw_remedy (const struct gate *gate)
+{
+  return gate->depth < places.nr_backing || said_by_parameter (gate)
+    ? "give qcow2-backing-format=raw"
+    : "correct the image with 'qemu-img rebase -u -F raw -b FILE IMAGE', or "
+      "give qcow2-backing=FILE with qcow2-backing-format=raw";
 }
 
 /* The image that a backing file is. */
@@ -130,6 +169,12 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
   options.passphrase_len = passphrase.len;
   l->image = qcow2_open (&l->other->io, &options, err);
   l->layers = own.layers;
+  if (l->image == NULL && !own.blamed && err->kind == QCOW2_ERR_FORMAT)
+    return fail_with (err, QCOW2_ERR_FORMAT, err->errnum,
+                      "the backing file %s is no qcow2 image, although %s "
+                      "says so; if it is a raw disk, %s", l->name,
+                      said_by_parameter (gate) ? "qcow2-backing-format"
+                      : "the image", raw_remedy (gate));
   if (l->image == NULL) {
     if (!own.blamed)
       fail_in (err, "backing file %s: ", l->name);

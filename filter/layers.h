@@ -4,6 +4,7 @@
  *
  * From the bottom up:
  * places.c      the parameters that say which other files may be opened
+ * secrets.c     passphrases
  * names.c       what a name and a format in a header mean
  * follow.c      files beneath the folder of qcow2-follow
  * localfile.c   the way to the bytes of another file: a local one,
@@ -37,7 +38,7 @@ struct place {
 enum layer_format { FORMAT_UNKNOWN, FORMAT_RAW, FORMAT_QCOW2 };
 
 struct passphrase {
-  char *bytes;
+  char *bytes;                  /* pages of its own; a NUL byte at the end */
   size_t len;
 };
 
@@ -75,6 +76,16 @@ extern char *folder_of (const char *path);
  * bytes is NULL if there is none.
  */
 extern struct passphrase places_passphrase (size_t n);
+
+/* ---- secrets.c -------------------------------------------------------- */
+
+/* What a parameter says: '+FILE', '-', '-FD', or the passphrase itself.
+ * Returns -1 and logs on error.
+ */
+extern int passphrase_read (struct passphrase *ret, const char *value);
+/* Keep it out of the swap. */
+extern void passphrase_lock (struct passphrase *p);
+extern void passphrase_wipe (struct passphrase *p);
 
 /* ---- names.c ---------------------------------------------------------- */
 
@@ -256,6 +267,7 @@ extern bool gate_contains (const struct gate *gate,
  * exports.
  */
 extern int gate_check_unused (const struct gate *gate,
+                              const struct qcow2_image *image,
                               struct qcow2_error *err);
 
 #endif /* LAYERS_H */

@@ -6,9 +6,9 @@
  * Method    peek.c opens the images, one after the other.
  *
  *           The list never fails over an image that cannot be opened, and
- *           says nothing of it, since that need not be an image.  Most
- *           clients give up over an export that is listed and cannot be
- *           opened, so bitmaps of no use are left out.  Snapshots whose name
+ *           says nothing of it.  Most clients give up over an export that is
+ *           listed and cannot be opened, so what is no image at all is left
+ *           out where there are many, and so are bitmaps of no use.  Snapshots whose name
  *           cannot be used are listed by their id.
  *
  *           The list is bounded, since clients do not accept any number of
@@ -202,7 +202,7 @@ add_image (struct list *list, const struct nbdkit_export *own, bool readonly)
 
   list->images++;
   if (peek_open (&peek, own->name, readonly) == -1)
-    return add_plain (list, own);
+    return peek.no_image ? 0 : add_plain (list, own);
   export_describe_disk (description, qcow2_get_info (peek.image));
   r = nbdkit_add_export (list->exports, own->name,
                          own->description ? own->description : description);

@@ -11,6 +11,12 @@
  *           come at the same moment may so refuse each other, but never both
  *           go on.
  *
+ *           A lock that cannot be taken has not been taken, whatever the
+ *           reason: then the file is refused.  Only where there are no such
+ *           locks at all, in this kernel or on this file system, nobody on
+ *           this machine can have one; a reader, who destroys nothing, then
+ *           goes on and says so.  (QEMU goes on there to write, too.)
+ *
  *           The locks belong to the open file description: they are
  *           independent of what else this process has open, and go away with
  *           the last descriptor, whatever way the process ends.
@@ -38,6 +44,9 @@ enum lock_access {
 /* What others must not do while we read, or write. */
 #define DENIED (BIT (ACCESS_WRITE) | BIT (ACCESS_RESIZE))
 
+/* Somebody else has the opposite lock. */
+#define IN_THE_WAY 1
+
 static int
 lock_bytes (int fd, unsigned accesses, off_t base, short type)
 {
@@ -46,13 +55,17 @@ lock_bytes (int fd, unsigned accesses, off_t base, short type)
       .l_type = type, .l_whence = SEEK_SET, .l_start = base + n, .l_len = 1,
     };
 
-    if ((accesses & BIT (n)) && fcntl (fd, F_OFD_SETLK, &fl) == -1)
-      return -1;
+    if (!(accesses & BIT (n)))
+      continue;
+    while (fcntl (fd, F_OFD_SETLK, &fl) == -1)
+      if (errno == EAGAIN || errno == EACCES)
+        return IN_THE_WAY;
+      else if (errno != EINTR)
+        return -1;
   }
   return 0;
 }
 
-/* 1: somebody else has one of them, -1: error. */
 static int
 others_have (int fd, unsigned accesses, off_t base)
 {
@@ -67,46 +80,87 @@ others_have (int fd, unsigned accesses, off_t base)
     if (fcntl (fd, F_OFD_GETLK, &fl) == -1)
       return -1;
     if (fl.l_type != F_UNLCK)
-      return 1;
+      return IN_THE_WAY;
   }
   return 0;
 }
 
-/* 0: they are ours, 1: somebody is in the way, -1: errno says why there are
- * no locks here.
+/* 0: they are ours, IN_THE_WAY, or -1: errno says why there are no locks to
+ * be had.
  */
 static int
 take (int fd, unsigned used)
 {
-  int r;
+  int r = lock_bytes (fd, used, USED_BYTE, F_RDLCK);
 
-  if (lock_bytes (fd, used, USED_BYTE, F_RDLCK) == -1 ||
-      lock_bytes (fd, DENIED, DENIED_BYTE, F_RDLCK) == -1)
-    return errno == EAGAIN || errno == EACCES ? 1 : -1;
-  r = others_have (fd, used, DENIED_BYTE);
-  return r != 0 ? r : others_have (fd, DENIED, USED_BYTE);
+  if (r == 0)
+    r = lock_bytes (fd, DENIED, DENIED_BYTE, F_RDLCK);
+  if (r == 0)
+    r = others_have (fd, used, DENIED_BYTE);
+  if (r == 0)
+    r = others_have (fd, DENIED, USED_BYTE);
+  return r;
 }
 
-static void
-no_locks (const char *name)
+static int
+fail_conflict (const char *name, const char *text)
 {
-  nbdkit_debug ("qcow2: %s: the file cannot be locked: %m", name);
+  warning (name, "%s", text);
+  errno = EBUSY;
+  return -1;
+}
+
+static int
+fail_no_locks (const char *name, int errnum)
+{
+  errno = errnum;
+  warning (name, "the file cannot be locked (%m), so nothing keeps another "
+           "process from writing to it; give qcow2-lock=off if you are sure "
+           "that none will");
+  errno = errnum;
+  return -1;
+}
+
+static bool
+means_no_such_thing (int errnum)
+{
+  return errnum == EINVAL || errnum == ENOSYS || errnum == EOPNOTSUPP;
+}
+
+/* Whether there are no such locks at all, after an error that says so. */
+static bool
+never_has_locks (int fd)
+{
+  return means_no_such_thing (errno) &&
+    others_have (fd, BIT (ACCESS_WRITE), USED_BYTE) == -1 &&
+    means_no_such_thing (errno);
 }
 
 int
 lock_for_reading (int fd, const char *name)
 {
   const int r = take (fd, BIT (ACCESS_CONSISTENT_READ));
+  const int errnum = errno;
 
-  if (r == -1)
-    no_locks (name);
-  if (r != 1)
+  if (r == IN_THE_WAY)
+    return fail_conflict (name, "another process has the image open for "
+                          "writing (-r with qcow2-lock=off serves it all "
+                          "the same, but what clients read then may be "
+                          "inconsistent)");
+  if (r == 0)
     return 0;
-  warning (name, "another process has the image open for writing (-r with "
-           "qcow2-lock=off serves it all the same, but what clients read "
-           "then may be inconsistent)");
-  errno = EBUSY;
-  return -1;
+  if (!never_has_locks (fd))
+    return fail_no_locks (name, errnum);
+  log_once (name, "this file system, or this kernel, has no locks: nothing "
+            "keeps another process from writing to the file");
+  return 0;
+}
+
+bool
+lock_is_taken (int fd)
+{
+  return others_have (fd, BIT (ACCESS_CONSISTENT_READ), DENIED_BYTE) == 1 ||
+    others_have (fd, DENIED, USED_BYTE) == 1;
 }
 
 int
@@ -114,12 +168,9 @@ lock_for_writing (int fd, const char *name)
 {
   const int r = take (fd, BIT (ACCESS_CONSISTENT_READ) | DENIED);
 
-  if (r == -1)
-    no_locks (name);
-  if (r != 1)
-    return 0;
-  warning (name, "cannot be opened for writing, because another process has "
-           "the image open (use -r to serve it read-only)");
-  errno = EBUSY;
-  return -1;
+  if (r == IN_THE_WAY)
+    return fail_conflict (name, "cannot be opened for writing, because "
+                          "another process has the image open (use -r to "
+                          "serve it read-only)");
+  return r == 0 ? 0 : fail_no_locks (name, errno);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* logs.c - what images that are open have to say.
  *
- * Owns      the debug flag for counters, and what was said last about an
- *           image that is read-only.
- * Locks     said.lock, for a few instructions, guards the latter.
+ * Owns      the debug flag for counters, and the last lines of those that
+ *           are not said twice.
+ * Locks     that of log_once, for a few instructions, guards the latter.
  */
 #include "config.h"
 
@@ -15,6 +15,9 @@
 
 /* -D qcow2.stats=1: count, and log the counters when an image is closed. */
 NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
+
+/* Lines that are not said again as long as no others have come. */
+#define REMEMBERED 16
 
 bool
 log_counts (void)
@@ -70,20 +73,34 @@ log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
     nbdkit_debug ("qcow2: %s%s%s", name, name[0] ? ": " : "", text);
 }
 
-/* Only once in a row, since every probe of a client opens the image. */
+/* Every probe of a client opens the image. */
+void
+log_once (const char *name, const char *text)
+{
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static char said[REMEMBERED][512];
+  static unsigned next;
+  char line[sizeof said[0]];
+  bool news = true;
+
+  snprintf (line, sizeof line, "%s: %s", name, text);
+  pthread_mutex_lock (&lock);
+  for (unsigned i = 0; news && i < REMEMBERED; ++i)
+    news = strcmp (line, said[i]) != 0;
+  if (news) {
+    memcpy (said[next], line, sizeof line);
+    next = (next + 1) % REMEMBERED;
+  }
+  pthread_mutex_unlock (&lock);
+  if (news)
+    warning (name, "%s", text);
+}
+
 void
 log_read_only (const char *name, const char *why)
 {
-  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  static char said[256];
-  char text[sizeof said];
-  bool news;
+  char text[300];
 
-  snprintf (text, sizeof text, "%s: %s", name, why);
-  pthread_mutex_lock (&lock);
-  news = strcmp (text, said) != 0;
-  memcpy (said, text, sizeof said);
-  pthread_mutex_unlock (&lock);
-  if (news)
-    warning (name, "is served read-only: %s", why);
+  snprintf (text, sizeof text, "is served read-only: %s", why);
+  log_once (name, text);
 }

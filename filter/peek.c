@@ -62,6 +62,7 @@ inspect (struct peek *p)
   options.inspect = true;
   p->inspected = qcow2_open (p->io, &options, &error);
   if (p->inspected == NULL) {
+    p->no_image = error.kind == QCOW2_ERR_FORMAT;
     report (p->name, &error);
     return -1;
   }
@@ -76,7 +77,7 @@ open_context (struct peek *p)
   if (p->next == NULL ||
       below_prepare (&p->access.below, p->next, false) == -1)
     return -1;
-  p->name = p->access.exportname;
+  p->name = config.label ? config.label : p->access.exportname;
   p->io = &p->access.below.io;
   return inspect (p);
 }
@@ -119,6 +120,18 @@ open_somehow (struct peek *p)
   case NAMES_UNKNOWN:
     return writer_possible () ? open_context (p) : -1;
   }
+  return -1;
+}
+
+int
+peek_header (struct peek *p, const char *exportname)
+{
+  *p = (struct peek) { .image = NULL };
+  if (access_init (&p->access, exportname, strlen (exportname), true) == -1)
+    return -1;
+  if (open_context (p) == 0)
+    return 0;
+  peek_close (p);
   return -1;
 }
 

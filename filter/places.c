@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* places.c - the parameters that say which other files may be opened.
  *
- * Owns      the global 'places', constant once after_fork has run, and the
- *           passphrases in it, which are wiped in the end, as are the keys
- *           of images that were opened with them.
+ * Owns      the global 'places', constant once after_fork has run.  The
+ *           passphrases in it (secrets.c) are wiped in the end, as are the
+ *           keys of images that were opened with them.
  * Method    a value that looks like a URI is one, "export:" begins the name
  *           of an export, and everything else is a local path, made
  *           absolute because a daemon changes its directory.  Nothing is
@@ -25,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 struct places places = { .follow_fd = -1 };
@@ -213,10 +212,6 @@ parse_format (const char *key, const char *value)
 static int
 parse_data_file (const char *key, const char *value)
 {
-  if (places.data_file != NULL) {
-    nbdkit_error ("%s can be given only once", key);
-    return -1;
-  }
   places.data_file = calloc (1, sizeof *places.data_file);
   if (places.data_file == NULL) {
     no_memory ();
@@ -228,8 +223,9 @@ parse_data_file (const char *key, const char *value)
 static int
 parse_follow (const char *key, const char *value)
 {
-  if (places.follow != NULL) {
-    nbdkit_error ("%s can be given only once", key);
+  if (value[0] == '\0') {
+    nbdkit_error ("%s: the value is empty; give the folder whose files may "
+                  "be opened, '.' for the current one", key);
     return -1;
   }
   places.follow = realpath (value, NULL);
@@ -249,10 +245,7 @@ parse_passphrase (const char *value)
   struct passphrase *const p = append (&places.passphrases,
                                        &places.nr_passphrases, sizeof *p);
 
-  if (p == NULL || nbdkit_read_password (value, &p->bytes) == -1)
-    return -1;
-  p->len = strlen (p->bytes);
-  return 0;
+  return p ? passphrase_read (p, value) : -1;
 }
 
 int
@@ -310,8 +303,7 @@ void
 places_after_fork (void)
 {
   for (size_t i = 0; i < places.nr_passphrases; ++i)
-    /* Not for the swap, as far as the limit for that goes. */
-    (void) mlock (places.passphrases[i].bytes, places.passphrases[i].len + 1);
+    passphrase_lock (&places.passphrases[i]);
   if (places.nr_passphrases > 0)
     places.keyring = qcow2_keyring_new ();
 }
@@ -340,12 +332,8 @@ places_unload (void)
   free (places.follow_given);
   if (places.follow_fd != -1)
     close (places.follow_fd);
-  for (size_t i = 0; i < places.nr_passphrases; ++i) {
-    if (places.passphrases[i].bytes)
-      explicit_bzero (places.passphrases[i].bytes,
-                      places.passphrases[i].len);
-    free (places.passphrases[i].bytes);
-  }
+  for (size_t i = 0; i < places.nr_passphrases; ++i)
+    passphrase_wipe (&places.passphrases[i]);
   free (places.passphrases);
   qcow2_keyring_free (places.keyring);
   places = (struct places) { .follow_fd = -1 };

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* report.c - errors of the engine to nbdkit's log.
  *
- * Owns      the form of our messages: "qcow2: FILE: what happened".
- * Method    who only looks whether something is there (list.c) has the
- *           reports of his thread go where only -v shows them.  Others who
- *           wait for what he opens try it themselves if he fails, and report
- *           as usual.
+ * Owns      which errno value a client gets.
+ * Method    lines.c says the text.
  * Locks     none.
  */
 #include "config.h"
@@ -13,20 +10,6 @@
 #include "filter.h"
 
 #include <errno.h>
-
-static _Thread_local bool quiet;
-
-void
-report_quietly (bool quietly)
-{
-  quiet = quietly;
-}
-
-bool
-report_is_quiet (void)
-{
-  return quiet;
-}
 
 static int
 errnum_of (const struct qcow2_error *error)
@@ -46,6 +29,6 @@ errnum_of (const struct qcow2_error *error)
 int
 report (const char *name, const struct qcow2_error *error)
 {
-  warning (name, "%s", error->text);
+  log_warning (error->kind, name, "%s", error->text);
   return errnum_of (error);
 }

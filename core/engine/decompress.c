@@ -35,13 +35,20 @@ decompress (const struct cluster *c, struct q2_codec *codec,
   const struct q2_run *const run = c->run;
   const char *const problem =
     q2_codec_decompress (codec, stream, run->csize, out, cluster_size);
+  const uint64_t size = q2_io_size (c->io);
 
+  /* The length is an upper bound, so that the last one may be shorter. */
   if (problem)
     return q2_fail (err, QCOW2_ERR_CORRUPT, run->host_off,
                     "the compressed cluster of at most %" PRIu64 " bytes at "
                     "offset 0x%" PRIx64 " (disk offset 0x%" PRIx64 ") cannot "
-                    "be decompressed: %s", run->csize, run->host_off,
-                    q2_align_down (run->guest_off, cluster_size), problem);
+                    "be decompressed: %s%s", run->csize, run->host_off,
+                    q2_align_down (run->guest_off, cluster_size),
+                    run->host_off + run->csize <= size ? ""
+                    : run->host_off < size
+                    ? "the file ends in it, so it may be cut off: "
+                    : "it lies past the end of the file, which is cut off: ",
+                    problem);
   atomic_fetch_add_explicit (&c->reader->inflated_bytes, cluster_size,
                              memory_order_relaxed);
   return 0;

@@ -23,6 +23,7 @@
 #include "base/error.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -215,12 +216,35 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   }
 }
 
+/* Images may end in the middle of their last table, but not before one. */
 static void
-log_oddities (const struct qcow2_image *image,
+log_cut_off (const struct qcow2_image *image, const struct q2_header *h,
+             const struct qcow2_options *options)
+{
+  const uint64_t size = image->file_size;
+  const uint64_t l1_end = h->l1_offset + image->geo.l1_needed * 8;
+  const bool no_l1 = image->geo.l1_needed > 0 && l1_end > size;
+  const bool no_refcounts =
+    h->version > 1 && h->refcount_table_offset + 8 > size;
+  char text[300];
+
+  if (!no_l1 && !no_refcounts)
+    return;
+  snprintf (text, sizeof text, "the file is cut off: it has %" PRIu64
+            " bytes, and its %s at offset 0x%" PRIx64 " lies past the end; "
+            "was it downloaded or copied as a whole?  What is missing reads "
+            "as zeros", size, no_l1 ? "L1 table" : "refcount table",
+            no_l1 ? h->l1_offset : h->refcount_table_offset);
+  options->log (options->log_opaque, QCOW2_LOG_WARNING, text);
+}
+
+static void
+log_oddities (const struct qcow2_image *image, const struct q2_header *h,
               const struct qcow2_options *options)
 {
   if (options->log == NULL)
     return;
+  log_cut_off (image, h, options);
   if (image->info.corrupt)
     options->log (options->log_opaque, QCOW2_LOG_WARNING,
                   "the image is marked corrupt; it is served read-only, and "
@@ -312,6 +336,10 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
 
   if (options->raw)
     return init_raw (image, &io, options, err);
+  if (image->file_size == 0)
+    return q2_fail (err, QCOW2_ERR_FORMAT, 0, "not a qcow2 image: the file "
+                    "is empty; 'qemu-img create -f qcow2 FILE SIZE' makes "
+                    "an image");
   if (keep_window (image, host, 0, 0, head, err) == -1 ||
       (area = read_header_area (&io, &area_len, err)) == NULL ||
       q2_header_decode (area, area_len, &h, &image->geo, err) == -1 ||
@@ -329,6 +357,6 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
     return -1;
   fill_info (image, &h);
   make_writer (image, host, &h, options);
-  log_oddities (image, options);
+  log_oddities (image, &h, options);
   return 0;
 }

@@ -103,6 +103,46 @@ fail (const struct qcow2_name *name, enum qcow2_error_kind kind,
                   why);
 }
 
+/* Where there is one way only to take the text apart, or only one in which
+ * half of it fits, what is wrong is the other half.
+ */
+static const struct split *
+nearest (const struct search *search)
+{
+  const struct split *only = NULL, *half = NULL;
+  size_t nr_splits = 0, nr_halves = 0;
+
+  for (size_t i = 0; i + 2 <= search->len; ++i) {
+    const struct split *const split = &search->at[i];
+
+    if (!is_split (search, i))
+      continue;
+    only = split;
+    nr_splits++;
+    if (split->a_found || split->b_found) {
+      half = split;
+      nr_halves++;
+    }
+  }
+  return nr_halves == 1 ? half : nr_splits == 1 ? only : NULL;
+}
+
+static int
+fail_name (const struct search *search, const struct split *split,
+           const struct qcow2_name *name, struct qcow2_error *err)
+{
+  const size_t at = (size_t) (split - search->at);
+  const char *const bad = split->a_found ? name->bytes + at + 2 : name->bytes;
+  const size_t len = split->a_found ? name->len - at - 2 : at;
+  char all[200], part[200];
+
+  return q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
+                  "'%s' names no difference: the image has no snapshot "
+                  "'%s'; 'qemu-img snapshot -l' lists the snapshots",
+                  q2_printable (all, sizeof all, name->bytes, name->len),
+                  q2_printable (part, sizeof part, bad, len));
+}
+
 static int
 choose (const struct search *search, const struct qcow2_name *name,
         struct q2_diff_pair *ret, struct qcow2_error *err)
@@ -118,6 +158,8 @@ choose (const struct search *search, const struct qcow2_name *name,
       nr++;
     }
   }
+  if (nr == 0 && nearest (search) != NULL)
+    return fail_name (search, nearest (search), name, err);
   if (nr == 0)
     return fail (name, QCOW2_ERR_NOT_FOUND,
                  "names no difference: it must be A..B with the names of two "

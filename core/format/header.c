@@ -13,6 +13,8 @@
 #include "format/ext.h"
 #include "format/header.h"
 
+#include "format/foreign.h"
+
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -50,14 +52,12 @@ q2_header_area (const void *head, size_t len)
 }
 
 static int
-check_magic (const unsigned char *p, struct q2_header *h,
+check_magic (const unsigned char *p, size_t len, struct q2_header *h,
              struct qcow2_error *err)
 {
   if (memcmp (p, magic, sizeof magic) != 0)
-    return q2_fail (err, QCOW2_ERR_FORMAT, 0,
-                    "not a qcow2 image: the file does not start with the "
-                    "magic bytes 'QFI\\xfb'; to serve a raw disk, leave out "
-                    "the qcow2 filter");
+    return q2_fail (err, QCOW2_ERR_FORMAT, 0, "not a qcow2 image: %s",
+                    q2_foreign_describe (p, len));
   h->version = load_be32 (p + 4);
   if (h->version < 1 || h->version > 3)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, 4,
@@ -303,7 +303,7 @@ q2_header_decode (const void *bytes, size_t len,
   struct q2_geometry geo;
   struct q2_features features = { 0 };
 
-  if (check_magic (bytes, &h, err) == -1)
+  if (check_magic (bytes, len, &h, err) == -1)
     return -1;
   if (h.version == 1) {
     if (decode_v1 (bytes, &h, &geo, err) == -1)

@@ -209,6 +209,24 @@ leak:nbdkit-multi-conn-filter.so
 END
 }
 
+# What a test wants servers to be run by, in front of everything else.
+launcher=()
+
+# refuse_syscalls RULE[,RULE...]: servers that are started from now on meet
+# these failures, see refuse_syscalls.c; none without a rule.
+refuse_syscalls ()
+{
+    local program=$tmp/refuse_syscalls
+
+    launcher=()
+    [ $# -gt 0 ] || return 0
+    if [ ! -e "$program" ]; then
+        gcc -o "$program" "$nbddir/refuse_syscalls.c" || broken "no compiler"
+        requires "$program" "$1" true
+    fi
+    launcher=("$program" "$1")
+}
+
 # Sets the array 'nbdkit_command': how to run the server.
 set_nbdkit_command ()
 {
@@ -245,6 +263,7 @@ set_nbdkit_command ()
             --keep-debuginfo=yes --suppressions="$nbddir/valgrind.supp"
             "${nbdkit_command[@]}")
     fi
+    nbdkit_command=("${launcher[@]}" "${nbdkit_command[@]}")
 }
 
 # run_nbdkit ARGUMENT...: in the foreground, for its output; 0 if it is well.

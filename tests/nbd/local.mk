@@ -7,6 +7,7 @@ nbd_tests = \
 	nbd/test-block-size.sh \
 	nbd/test-cache.sh \
 	nbd/test-chains.sh \
+	nbd/test-check-at-start.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \
@@ -38,6 +39,8 @@ nbd_tests = \
 	nbd/test-layers-passphrase.sh \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
+	nbd/test-locks-refused.sh \
+	nbd/test-log-lines.sh \
 	nbd/test-luks-keys.sh \
 	nbd/test-luks-matrix.sh \
 	nbd/test-luks-openssl.sh \
@@ -104,6 +107,7 @@ nbd_tests = \
 	nbd/test-write-parameters.sh \
 	nbd/test-write-probe.sh \
 	nbd/test-write-readonly.sh \
+	nbd/test-wrong-files.sh \
 	$(NULL)
 
 TESTS += $(nbd_tests)
@@ -143,6 +147,7 @@ EXTRA_DIST += \
 	nbd/parts.py \
 	nbd/plaintext.py \
 	nbd/random_check.py \
+	nbd/refuse_syscalls.c \
 	nbd/remote.sh \
 	nbd/remote_client.py \
 	nbd/remote_images.py \

@@ -83,18 +83,38 @@ for options in "-r" ""; do
     # shellcheck disable=SC2086
     start_nbdkit $options -v --filter="$filter" file dir="$tmp/images"
     list
-    for i in a.qcow2 snapshot readme empty cut broken broken-snapshots; do
+    for i in a.qcow2 snapshot cut broken broken-snapshots; do
         has_export "$i"
     done
     check_history a.qcow2/
     check_history snapshot/
     has_export a.qcow2 'cluster size 65536'
-    has_export readme '^$'
     has_export broken '^$'
-    counts 17
+    # What is no image is not among them.
+    counts 15
     stop_nbdkit
     has_not_logged 'error:'
     has_logged 'debug: .*readme: not a qcow2 image'
+done
+
+echo "nbdinfo opens all of the list"
+mkdir "$tmp/mixed"
+cp "$image" "$tmp/mixed/a.qcow2"
+cp "$image" "$tmp/mixed/b.qcow2"
+echo "no image" >"$tmp/mixed/readme"
+: >"$tmp/mixed/empty"
+gzip -c "$image" >"$tmp/mixed/a.qcow2.gz"
+head -c 1M /dev/zero >"$tmp/mixed/raw"
+for options in "-r" ""; do
+    # shellcheck disable=SC2086
+    start_nbdkit $options --filter="$filter" file dir="$tmp/mixed"
+    nbdinfo --list "$uri" >"$tmp/nbdinfo" || fail "nbdinfo fails: $(cat "$log")"
+    for i in a.qcow2 b.qcow2; do
+        grep -q "^export=\"$i\":" "$tmp/nbdinfo" || fail "$i is not listed"
+    done
+    ! grep -E '^export="(readme|empty|raw|a.qcow2.gz)"' "$tmp/nbdinfo" ||
+        fail "what is no image is listed"
+    stop_nbdkit
 done
 
 echo "an image that somebody else has open"

@@ -62,6 +62,10 @@ serves file near.qcow2 qcow2-follow=.
 echo "links that stay inside"
 ln -s bases current
 ln -s ../bases/mid.qcow2 bases/link
+# As the manual says: a hard link is as good as any other name.
+mkdir "$tmp/outside"
+mv bases/mid.qcow2 "$tmp/outside/"
+ln "$tmp/outside/mid.qcow2" bases/mid.qcow2
 for name in current/mid.qcow2 bases/link bases/old/../mid.qcow2 \
         ./overlays/.././bases//mid.qcow2; do
     set_names near.qcow2 --backing "$name"

@@ -61,7 +61,18 @@ says 'encrypted with LUKS; give its passphrase with qcow2-passphrase' \
 says '[pP]assphrase' file disk.qcow2 qcow2-passphrase=+wrong
 ! grep -E -i -e 'first-secret|: wrong' "$tmp/says.log" | grep -v 'config key' ||
     fail "a secret was logged"
-refused 'none' --filter="$filter" file disk.qcow2 qcow2-passphrase=+none
+refused 'the file with the passphrase, none, cannot be opened: No such file' \
+    --filter="$filter" file disk.qcow2 qcow2-passphrase=+none
+refused 'the number of a descriptor' --filter="$filter" file disk.qcow2 \
+    qcow2-passphrase=-first-secret
+! grep -q first-secret "$tmp/refused.log" || fail "a secret was logged"
+refused 'descriptors 0, 1 and 2' --filter="$filter" file disk.qcow2 \
+    qcow2-passphrase=-1
+refused 'cannot be read: Bad file descriptor' --filter="$filter" \
+    file disk.qcow2 qcow2-passphrase=-77
+head -c 70000 /dev/zero | tr '\0' x >long
+refused 'longer than 65535 bytes' --filter="$filter" file disk.qcow2 \
+    qcow2-passphrase=+long
 # There is no terminal to ask on.  What is preloaded for a sanitizer would go
 # into the shell, too.
 if [ -z "$instrumented" ]; then
@@ -133,4 +144,49 @@ if [ "$(ulimit -l)" != 0 ] && [ -z "$instrumented" ]; then
     # It goes on starting when its parent is gone.
     wait_for locks_memory "$tmp/daemon.pid"
     kill "$(cat "$tmp/daemon.pid")"
+fi
+
+# in_dump PID TEXT: how often it is in what a core dump would have: memory of
+# its own that is not left out.
+in_dump ()
+{
+    "$PYTHON" - "$@" <<'END'
+import re
+import sys
+pid, text = sys.argv[1], sys.argv[2].encode()
+found = 0
+with open(f"/proc/{pid}/smaps") as smaps, \
+        open(f"/proc/{pid}/mem", "rb", 0) as memory:
+    place = None
+    for line in smaps:
+        match = re.match("([0-9a-f]+)-([0-9a-f]+) r", line)
+        if match:
+            place = [int(number, 16) for number in match.groups()]
+        elif re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            place = None
+        elif line.startswith("VmFlags:") and place and " dd" not in line:
+            try:
+                memory.seek(place[0])
+                found += memory.read(place[1] - place[0]).count(text)
+            except (OSError, OverflowError):
+                continue
+print(found)
+END
+}
+
+# A sanitizer's memory is too much, and holds freed blocks for long.
+if [ -z "$instrumented" ]; then
+    echo "a core dump has no passphrase"
+    start_nbdkit --filter="$filter" file disk.qcow2 qcow2-passphrase=+secret
+    [ "$(nbdinfo --size "$uri")" -eq $((3 * 1024 * 1024)) ] || fail "other size"
+    requires test -r "/proc/$pid/mem"
+    [ "$(in_dump "$pid" qcow2-passphrase)" != 0 ] || fail "nothing was looked at"
+    number=$(in_dump "$pid" first-secret)
+    [ "$number" = 0 ] || fail "the passphrase is in memory $number times"
+    stop_nbdkit
+    start_nbdkit --filter="$filter" file disk.qcow2 qcow2-passphrase=-7 7<secret
+    [ "$(nbdinfo --size "$uri")" -eq $((3 * 1024 * 1024)) ] || fail "other size"
+    number=$(in_dump "$pid" first-secret)
+    [ "$number" = 0 ] || fail "the passphrase is in memory $number times"
+    stop_nbdkit
 fi

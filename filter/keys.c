@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* keys.c - names of our parameters, and those that are nearly so.
+ *
+ * Owns      the rules that hold for all of them: names that begin with
+ *           "qcow2" are ours, no plugin has such, so an unknown one is a
+ *           mistake; and most can be given only once.
+ * Method    the names are those of the help text, so that there is one list.
+ * Locks     none: only the main thread reads parameters.
+ */
+#include "config.h"
+
+#include "filter.h"
+
+#include <string.h>
+
+#define MAX_NAME 40
+#define MAX_KEYS 32
+
+/* Parameters with a bit each, by their place in the help text. */
+static uint32_t given;
+
+/* The n-th name of the help text, or NULL. */
+static const char *
+nth_key (unsigned n, char name[MAX_NAME])
+{
+  for (const char *line = config_help; line; line = strchr (line, '\n')) {
+    size_t len;
+
+    line += line[0] == '\n';
+    len = strcspn (line, "=\n");
+    if (strncmp (line, "qcow2-", 6) != 0 || line[len] != '=' ||
+        len >= MAX_NAME || n-- > 0)
+      continue;
+    memcpy (name, line, len);
+    name[len] = '\0';
+    return name;
+  }
+  return NULL;
+}
+
+static unsigned
+min3 (unsigned a, unsigned b, unsigned c)
+{
+  return a < b ? (a < c ? a : c) : (b < c ? b : c);
+}
+
+/* How many letters must be put in, left out or replaced. */
+static unsigned
+distance (const char *a, const char *b)
+{
+  unsigned row[MAX_NAME + 1];
+  const size_t len = strlen (b);
+
+  for (size_t j = 0; j <= len; ++j)
+    row[j] = j;
+  for (size_t i = 0; a[i]; ++i) {
+    unsigned diagonal = row[0];
+
+    row[0] = i + 1;
+    for (size_t j = 0; j < len; ++j) {
+      const unsigned above = row[j + 1];
+
+      row[j + 1] = min3 (above + 1, row[j] + 1, diagonal + (a[i] != b[j]));
+      diagonal = above;
+    }
+  }
+  return row[len];
+}
+
+static int
+fail_unknown (const char *key)
+{
+  char name[MAX_NAME], best[MAX_NAME] = "";
+  /* What differs in more is another word. */
+  unsigned least = strlen (key) / 4 + 1;
+
+  for (unsigned n = 0; strlen (key) < MAX_NAME && nth_key (n, name); ++n) {
+    const unsigned d = distance (key, name);
+
+    if (d < least) {
+      least = d;
+      strcpy (best, name);
+    }
+  }
+  if (best[0])
+    nbdkit_error ("unknown parameter '%s'; did you mean '%s'?", key, best);
+  else
+    nbdkit_error ("unknown parameter '%s'; 'nbdkit --help --filter=qcow2 "
+                  "null' lists those of the qcow2 filter", key);
+  return -1;
+}
+
+static bool
+is_for_a_chain (const char *key)
+{
+  return strcmp (key, "qcow2-backing") == 0 ||
+    strcmp (key, "qcow2-backing-format") == 0 ||
+    strcmp (key, "qcow2-passphrase") == 0;
+}
+
+int
+key_check (const char *key)
+{
+  char name[MAX_NAME];
+
+  if (strncmp (key, "qcow2", 5) != 0)
+    return 0;
+  for (unsigned n = 0; n < MAX_KEYS && nth_key (n, name); ++n) {
+    if (strcmp (key, name) != 0)
+      continue;
+    if ((given & UINT32_C (1) << n) != 0 && !is_for_a_chain (key)) {
+      nbdkit_error ("%s can be given only once", key);
+      return -1;
+    }
+    given |= UINT32_C (1) << n;
+    return 0;
+  }
+  return fail_unknown (key);
+}
