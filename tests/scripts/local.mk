@@ -3,10 +3,14 @@
 
 scripts_tests = \
 	scripts/test-install.sh \
+	scripts/test-serve.sh \
 	$(NULL)
 
 TESTS += $(scripts_tests)
 
 EXTRA_DIST += \
 	$(scripts_tests) \
+	scripts/leave.py \
+	scripts/lib.sh \
+	scripts/terminal.py \
 	$(NULL)
