@@ -4,6 +4,7 @@
 scripts_tests = \
 	scripts/test-install.sh \
 	scripts/test-serve.sh \
+	scripts/test-setup.sh \
 	$(NULL)
 
 TESTS += $(scripts_tests)
