@@ -280,7 +280,8 @@ qcow2_is_rotational (nbdkit_next *next, void *handle)
 
 static struct nbdkit_filter filter = {
   .name = "qcow2",
-  .longname = "nbdkit qcow2 filter",
+  /* With the version, because nbdkit 1.32 has no dump_plugin of filters. */
+  .longname = "nbdkit qcow2 filter " PACKAGE_VERSION,
   .description = "Serve the virtual disk inside a qcow2 image.",
   .load = qcow2_load,
   .unload = qcow2_unload,

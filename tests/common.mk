@@ -17,6 +17,7 @@ EXTRA_DIST = \
 	fuzz/local.mk \
 	unit/local.mk \
 	nbd/local.mk \
+	scripts/local.mk \
 	style/local.mk \
 	lib/README.md \
 	$(PYTHON_LIB) \

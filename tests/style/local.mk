@@ -2,6 +2,7 @@
 # The sources and the documentation themselves.
 
 style_tests = \
+	style/test-awk.sh \
 	style/test-clang-analyzer.sh \
 	style/test-clang-tidy.sh \
 	style/test-codespell.sh \
@@ -25,5 +26,6 @@ LONG_TESTS += style/test-dist.sh
 EXTRA_DIST += \
 	$(style_tests) \
 	style/examples.py \
+	style/find-awk.py \
 	style/lib.sh \
 	$(NULL)

@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What "make install" installs, that "make uninstall" takes all of it away,
+# that the filter says its version, and that nbd-apply-extents says what it
+# needs where Python or libnbd's module is missing.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/../style/lib.sh"
+requires make nbdkit
+[ -f "$top_builddir/filter/.libs/nbdkit-qcow2-filter.so" ] ||
+    skip "needs nbdkit to have built the filter for"
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
+run_make ()
+{
+    make -s -C "$top_builddir" "$@" > "$tmp/log" 2>&1 || {
+        tail -n 30 "$tmp/log"
+        fail "make $*"
+    }
+}
+
+# The filter, its man page and the tool with its own, and no more.
+check_installed ()
+{
+    local name status=0
+
+    (cd "$tmp/inst" && find . ! -type d) > "$tmp/files"
+    for name in nbdkit-qcow2-filter.so nbd-apply-extents; do
+        grep -q "/$name\$" "$tmp/files" ||
+            { echo "$name is not installed"; status=1; }
+    done
+    ! grep -vE '/(nbdkit-qcow2-filter\.(so|1)|nbd-apply-extents(\.1)?)$' \
+        "$tmp/files" || status=1
+    return "$status"
+}
+
+check_version ()
+{
+    local version
+    version=$(sed -n 's/^#define PACKAGE_VERSION "\(.*\)"$/\1/p' \
+                  "$top_builddir/config.h")
+
+    [ -n "$version" ] || fail "no version in config.h"
+    nbdkit --help --filter="$1" null | grep -F "qcow2 filter $version"
+}
+
+check_bug_reports ()
+{
+    "$1/configure" --help | grep -A 2 '^Report bugs to' > "$tmp/bugs" || :
+    cat "$tmp/bugs"
+    grep -q 'SECURITY\.md' "$tmp/bugs"
+}
+
+run_make install DESTDIR="$tmp/inst"
+clean check_installed
+so=$(find "$tmp/inst" -name nbdkit-qcow2-filter.so)
+clean check_version "$so"
+if [ -x "$top_srcdir/configure" ]; then
+    clean check_bug_reports "$top_srcdir"
+fi
+
+tool=$(find "$tmp/inst" -name nbd-apply-extents)
+: > "$tool-1.la"
+planted "one more file" "nbd-apply-extents-1.la" check_installed
+rm "$tool-1.la"
+
+# Programs that stand in for a machine without Python, and one without the
+# module: of all that is there only these names are found.
+mkdir "$tmp/bin" "$tmp/none"
+printf '#!/bin/sh\nexit 1\n' > "$tmp/bin/python3"
+chmod +x "$tmp/bin/python3"
+
+apply_without ()
+{
+    local path=$1 text=$2 status=0
+
+    # The first line names the interpreter, the system's Python comes next:
+    # the copy knows another place for that.
+    sed "s|/usr/bin/python3|$tmp/none/python3|" "$tool" > "$tmp/apply"
+    chmod +x "$tmp/apply"
+    PATH=$path "$tmp/apply" nbd://x y > "$tmp/said" 2>&1 || status=$?
+    cat "$tmp/said"
+    [ "$status" -eq 1 ] && grep -q "^nbd-apply-extents: .*$text" "$tmp/said"
+}
+
+clean apply_without "$tmp/none" "Python 3.*python3-libnbd"
+clean apply_without "$tmp/bin" "module.*python3-libnbd"
+if "${PYTHON:-/usr/bin/python3}" -c 'import nbd' 2>/dev/null; then
+    "$tool" --help | grep -q 'usage: nbd-apply-extents' ||
+        fail "the tool does not run by itself"
+    # Its arguments reach Python as they are.
+    "$tool" 'nbd://a b' '*' > "$tmp/said" 2>&1 &&
+        fail "it copied from nowhere"
+    grep -qF 'nbd://a b' "$tmp/said" || fail "$(cat "$tmp/said")"
+    echo "ok: the tool runs"
+fi
+
+run_make uninstall DESTDIR="$tmp/inst"
+left=$(find "$tmp/inst" ! -type d)
+[ -z "$left" ] || fail "make uninstall leaves $left"
+echo "ok: make uninstall"
