@@ -161,8 +161,8 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                void *fn_opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
-  uint64_t ignored;
   unsigned token;
+  bool ignored;
   int r;
 
   if (check_range (image, count, guest_off, err) == -1)

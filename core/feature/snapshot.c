@@ -185,7 +185,7 @@ snapshot_extents (struct qcow2_image *view, const struct qcow2_io *host,
                   void *fn_opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (view, host);
-  uint64_t ignored;
+  bool ignored;
 
   return q2_reader_extents (&view->reader, &io, count, guest_off, fn,
                             fn_opaque, &ignored, err);
