@@ -416,6 +416,13 @@ nbdtool ()
     "$PYTHON" "$nbddir/nbdtool.py" "$@"
 }
 
+# by_qemu URI RAW [ARGUMENT...]: QEMU's own client finds RAW there, and what
+# qemu-img opens by these arguments.
+by_qemu ()
+{
+    "$PYTHON" "$nbddir/qemu_client.py" "$@"
+}
+
 export_uri ()           # NAME [SERVER]
 {
     echo "nbd+unix:///$1?socket=$tmp/${2:-nbdkit}.sock"

@@ -23,6 +23,7 @@ nbd_tests = \
 	nbd/test-exports-views.sh \
 	nbd/test-exports-vmstate.sh \
 	nbd/test-exports-writing.sh \
+	nbd/test-extents-one.sh \
 	nbd/test-extents.sh \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
@@ -140,6 +141,7 @@ EXTRA_DIST += \
 	nbd/nbdtool.py \
 	nbd/parts.py \
 	nbd/plaintext.py \
+	nbd/qemu_client.py \
 	nbd/random_check.py \
 	nbd/remote.sh \
 	nbd/remote_client.py \
