@@ -83,6 +83,16 @@ extern const char config_help[];
  */
 extern int report (const char *name, const struct qcow2_error *error);
 
+/* True if 'cond' is.  Else that is a bug of ours, which is logged; the caller
+ * goes on in whatever way does no harm, for the sake of all other clients.
+ * Where the engine aborts on bugs, so does this; see core/base/assume.h.
+ */
+#define holds(cond)                                                           \
+  (__builtin_expect (!!(cond), 1) ? true :                                    \
+   bug_found (#cond, __FILE__, __LINE__))
+extern bool bug_found (const char *what, const char *file, int line)
+  __attribute__ ((__cold__));
+
 /* What this thread reports from now on is of no interest to most people. */
 extern void report_quietly (bool quietly);
 extern bool report_is_quiet (void);

@@ -13,6 +13,7 @@
 #include "filter.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 static _Thread_local bool quiet;
 
@@ -43,9 +44,24 @@ errnum_of (const struct qcow2_error *error)
   }
 }
 
+bool
+bug_found (const char *what, const char *file, int line)
+{
+  nbdkit_error ("qcow2: this is a bug, please report it: '%s' is not true at "
+                "%s:%d", what, file, line);
+  if (qcow2_aborts_on_bugs ())
+    abort ();
+  return false;
+}
+
 int
 report (const char *name, const struct qcow2_error *error)
 {
+  const bool was_quiet = quiet;
+
+  /* A bug is of interest whoever looks. */
+  quiet = quiet && error->kind != QCOW2_ERR_BUG;
   warning (name, "%s", error->text);
+  quiet = was_quiet;
   return errnum_of (error);
 }

@@ -17,10 +17,10 @@
 
 #include "engine/reader.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -41,6 +41,7 @@ struct pending {
   int result;                   /* of fn: 0 go on, 1 stop, -1 failed */
   int errnum;                   /* if it failed */
   bool reported;                /* fn was called at least once */
+  bool gap;                     /* a run did not begin where the last ended */
 };
 
 static void
@@ -60,9 +61,12 @@ static int
 add (struct pending *p, uint64_t guest_off, uint64_t len,
      enum qcow2_extent_type type)
 {
+  if (p->result == 0 && p->guest_off + p->len != guest_off) {
+    p->gap = true;
+    p->result = -1;
+  }
   if (p->result != 0)
     return p->result;
-  assert (p->guest_off + p->len == guest_off);
   if (p->len > 0 && p->type == type) {
     p->len += len;
     return 0;
@@ -230,6 +234,8 @@ q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
    * back for the rest and gets the error then.
    */
   report (&p);
+  if (!q2_assume (!p.gap, err))
+    return -1;
   if (p.result == -1)
     return q2_fail_io (err, p.errnum, QCOW2_NO_OFFSET,
                        "reporting an extent failed: %s", strerror (p.errnum));

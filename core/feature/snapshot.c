@@ -23,6 +23,7 @@
 #include "feature/snapshot.h"
 #include "feature/view.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <inttypes.h>
@@ -70,7 +71,10 @@ qcow2_list_snapshots (struct qcow2_image *image, const struct qcow2_io *host,
 {
   struct listing l = { fn, fn_opaque };
 
-  return q2_snapshot_walk (image, host, list_one, &l, err);
+  if (q2_snapshot_walk (image, host, list_one, &l, err) == -1 ||
+      q2_check_end (err) == -1)
+    return -1;
+  return 0;
 }
 
 void

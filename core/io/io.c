@@ -13,11 +13,11 @@
 
 #include "io/io.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <errno.h>
 #include <string.h>
@@ -273,7 +273,8 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
   const uint64_t ask_end = q2_min (end, end_of_io);
   struct clip clip = { host_off, ask_end, fn, fn_opaque, false };
 
-  assert (end >= host_off);
+  if (!q2_assume (end >= host_off, err))
+    return -1;
   if (io->host->ops->extents != NULL && host_off < ask_end) {
     if (ask_host (io, &clip, ask_end, err) == -1)
       return -1;

@@ -37,6 +37,7 @@ struct q2_io_shared {
   /* Only used by images that are written to: */
   _Atomic bool written;         /* the windows are out of date */
   _Atomic bool flush_failed;    /* once */
+  _Atomic bool bug;             /* shown by some request: no more changes */
   _Atomic uint64_t grown_size;  /* of the file; 0: it has not grown */
   pthread_mutex_t grow_lock;    /* one at a time asks the host to grow */
   struct q2_ranges blocks;      /* minimum blocks being written to */
@@ -54,6 +55,16 @@ struct q2_io {
                                    host->size */
   struct q2_io_shared *shared;  /* may be NULL: nothing kept or measured */
 };
+
+/* After a request that has failed, or background work, in which a bug showed
+ * up: the image takes no more changes.
+ */
+static inline void
+q2_io_note_bug (const struct q2_io *io, const struct qcow2_error *err)
+{
+  if (io->shared && err->kind == QCOW2_ERR_BUG)
+    io->shared->bug = true;
+}
 
 /* What to call the file in messages. */
 static inline const char *

@@ -5,6 +5,7 @@ CRASH_TESTS = \
 	crash/test-crash \
 	crash/test-fsck \
 	crash/test-planted \
+	unit/test-bugs \
 	unit/test-chain \
 	unit/test-view-history \
 	unit/test-view-writes \
@@ -98,8 +99,14 @@ unit_test_write_faults_LDFLAGS = \
 	$(JITTER_WRAP) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
-# What these two share.
+# What these share.
 HOOKED_DISK = unit/hooked_disk.c unit/hooked_disk.h
+
+unit_test_bugs_SOURCES = unit/test-bugs.c $(HOOKED_DISK)
+unit_test_bugs_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_bugs_CFLAGS = $(UNIT_CFLAGS)
+unit_test_bugs_LDFLAGS = $(JITTER_WRAP)
+unit_test_bugs_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_hostile_SOURCES = unit/test-write-hostile.c $(HOOKED_DISK)
 unit_test_write_hostile_CPPFLAGS = $(CRASH_CPPFLAGS)

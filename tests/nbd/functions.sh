@@ -43,6 +43,8 @@ PYTHONDONTWRITEBYTECODE=1
 PYTHONPATH=$nbddir:$lib
 # Servers such as nginx and sshd are not in an ordinary user's path.
 PATH=$PATH:/usr/sbin:/sbin
+# A server that finds a bug in itself ends, which fails the test.
+export QCOW2_ABORT_ON_BUGS=1
 export LC_ALL PYTHONDONTWRITEBYTECODE PYTHONPATH top_srcdir top_builddir
 export PYTHON
 

@@ -5,6 +5,7 @@ nbd_tests = \
 	nbd/test-bitflip.sh \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
+	nbd/test-bugs.sh \
 	nbd/test-cache.sh \
 	nbd/test-chains.sh \
 	nbd/test-dump-plugin.sh \
@@ -141,6 +142,7 @@ EXTRA_DIST += \
 	nbd/nbdtool.py \
 	nbd/parts.py \
 	nbd/plaintext.py \
+	nbd/planted.sh \
 	nbd/qemu_client.py \
 	nbd/random_check.py \
 	nbd/remote.sh \
