@@ -43,6 +43,9 @@ enum qcow2_error_kind {
   QCOW2_ERR_NOT_FOUND,   /* there is no such snapshot or bitmap */
   QCOW2_ERR_TRUNCATED,   /* what is to be changed lies behind the end of the
                             file: a part of it is missing */
+  QCOW2_ERR_BUG,         /* what must be true is not: no fault of the image's;
+                            it takes no more changes until it has been closed
+                            and opened again */
 };
 
 /* Filled in by every function that fails, untouched by those that succeed.
@@ -419,7 +422,9 @@ extern int qcow2_cache (struct qcow2_image *image, const struct qcow2_io *io,
  * part.  Requests that overlap and run at once are done in any order.
  *
  * After a flush of the host has failed nobody knows what is durable: then all
- * of these fail until the image has been closed and opened again.
+ * of these fail until the image has been closed and opened again.  So they do
+ * after a QCOW2_ERR_BUG; but if that was an error of reading, a flush still
+ * makes durable what had been acknowledged.
  */
 extern int qcow2_pwrite (struct qcow2_image *image,
                          const struct qcow2_io *io, const void *buf,
@@ -573,6 +578,11 @@ extern bool qcow2_has_zlib (void);
 extern bool qcow2_has_libdeflate (void);
 extern bool qcow2_has_zstd (void);
 extern bool qcow2_has_nettle (void);      /* encrypted images */
+
+/* A bug aborts the program, instead of failing a request with QCOW2_ERR_BUG:
+ * so it was built, or QCOW2_ABORT_ON_BUGS is in the environment.
+ */
+extern bool qcow2_aborts_on_bugs (void);
 
 #ifdef __cplusplus
 }

@@ -16,7 +16,6 @@
 
 #include "filter.h"
 
-#include <assert.h>
 #include <string.h>
 
 static struct {
@@ -72,7 +71,8 @@ claim_take (struct claim *claim, const struct identity *id, bool writing)
 {
   bool free;
 
-  assert (claim->id.kind == ID_UNKNOWN);
+  if (!holds (claim->id.kind == ID_UNKNOWN))
+    return false;
   if (id->kind == ID_UNKNOWN)
     return true;
   pthread_mutex_lock (&claims.lock);
@@ -112,9 +112,10 @@ claim_release (struct claim *claim)
   if (claim->id.kind == ID_UNKNOWN)
     return;
   pthread_mutex_lock (&claims.lock);
-  for (link = &claims.first; *link != claim; link = &(*link)->next)
-    assert (*link != NULL);
-  *link = claim->next;
+  for (link = &claims.first; *link && *link != claim; link = &(*link)->next)
+    ;
+  if (holds (*link != NULL))
+    *link = claim->next;
   pthread_mutex_unlock (&claims.lock);
   claim->id.kind = ID_UNKNOWN;
 }

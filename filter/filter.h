@@ -122,6 +122,16 @@ extern void log_summaries (bool all);
  */
 extern int report (const char *name, const struct qcow2_error *error);
 
+/* True if 'cond' is.  Else that is a bug of ours, which is logged; the caller
+ * goes on in whatever way does no harm, for the sake of all other clients.
+ * Where the engine aborts on bugs, so does this; see core/base/assume.h.
+ */
+#define holds(cond)                                                           \
+  (__builtin_expect (!!(cond), 1) ? true :                                    \
+   bug_found (#cond, __FILE__, __LINE__))
+extern bool bug_found (const char *what, const char *file, int line)
+  __attribute__ ((__cold__));
+
 /* ---- logs.c ----------------------------------------------------------- */
 
 /* For qcow2_options; opaque is the name. */

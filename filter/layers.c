@@ -23,7 +23,6 @@
 
 #include "layers.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,9 +102,10 @@ unlink_locked (struct layer *layer)
 {
   struct layer **link;
 
-  for (link = &layers.first; *link != layer; link = &(*link)->next)
-    assert (*link != NULL);
-  *link = layer->next;
+  for (link = &layers.first; *link && *link != layer; link = &(*link)->next)
+    ;
+  if (holds (*link != NULL))
+    *link = layer->next;
   for (struct layer *l = layers.first; l; l = l->next)
     if (l->needs == layer)
       l->needs = NULL;
@@ -201,8 +201,7 @@ layer_release (struct layer *l)
   if (l == NULL)
     return;
   pthread_mutex_lock (&layers.lock);
-  assert (l->users > 0);
-  last = --l->users == 0;
+  last = holds (l->users > 0) && --l->users == 0;
   if (last)
     unlink_locked (l);
   pthread_mutex_unlock (&layers.lock);

@@ -10,6 +10,7 @@
 #include "filter.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 static int
 errnum_of (const struct qcow2_error *error)
@@ -26,9 +27,24 @@ errnum_of (const struct qcow2_error *error)
   }
 }
 
+bool
+bug_found (const char *what, const char *file, int line)
+{
+  nbdkit_error ("qcow2: this is a bug, please report it: '%s' is not true at "
+                "%s:%d", what, file, line);
+  if (qcow2_aborts_on_bugs ())
+    abort ();
+  return false;
+}
+
 int
 report (const char *name, const struct qcow2_error *error)
 {
+  const bool quietly = report_is_quiet ();
+
+  /* A bug is of interest whoever looks. */
+  report_quietly (quietly && error->kind != QCOW2_ERR_BUG);
   log_warning (error->kind, name, "%s", error->text);
+  report_quietly (quietly);
   return errnum_of (error);
 }

@@ -31,7 +31,6 @@
 
 #include "filter.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,9 +97,10 @@ unlink_locked (struct state *s)
 {
   struct state **link;
 
-  for (link = &states.first; *link != s; link = &(*link)->next)
-    assert (*link != NULL);
-  *link = s->next;
+  for (link = &states.first; *link && *link != s; link = &(*link)->next)
+    ;
+  if (holds (*link != NULL))
+    *link = s->next;
 }
 
 static void
@@ -385,7 +385,6 @@ is_last (struct state *s)
   bool last;
 
   pthread_mutex_lock (&states.lock);
-  assert (s->users > 0);
   last = s->users == 1;
   pthread_mutex_unlock (&states.lock);
   return last;
@@ -412,7 +411,8 @@ state_release (struct state *s, const struct qcow2_io *own)
     }
     unlock_file_locked (s);
   }
-  s->users--;
+  if (holds (s->users > 0))
+    s->users--;
   pthread_mutex_unlock (&states.lock);
   free_surplus ();
 }

@@ -20,7 +20,6 @@
 
 #include "filter.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -100,9 +99,10 @@ unlink_locked (struct views *v, struct view *view)
 {
   struct view **link;
 
-  for (link = &v->first; *link != view; link = &(*link)->next)
-    assert (*link != NULL);
-  *link = view->next;
+  for (link = &v->first; *link && *link != view; link = &(*link)->next)
+    ;
+  if (holds (*link != NULL))
+    *link = view->next;
 }
 
 /* Most recently used first. */
@@ -250,7 +250,6 @@ view_release (struct disk *d, struct view *view)
 
   keep = !d->writable || !shows_active_disk (view);
   pthread_mutex_lock (&v->lock);
-  assert (view->users > 0);
   last = view->users == 1;
   pthread_mutex_unlock (&v->lock);
   /* While it is still ours; if somebody comes meanwhile, this has cost him
@@ -260,7 +259,7 @@ view_release (struct disk *d, struct view *view)
     qcow2_idle (view->image);
 
   pthread_mutex_lock (&v->lock);
-  last = --view->users == 0;
+  last = holds (view->users > 0) && --view->users == 0;
   if (last && !keep)
     unlink_locked (v, view);
   pthread_mutex_unlock (&v->lock);

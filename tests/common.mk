@@ -50,6 +50,7 @@ AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
 	top_builddir='$(abs_top_builddir)'; export top_builddir; \
 	PYTHON='$(PYTHON)'; export PYTHON; \
+	QCOW2_ABORT_ON_BUGS=1; export QCOW2_ABORT_ON_BUGS; \
 	SANITIZER='$(SANITIZER)'; export SANITIZER; \
 	VALGRIND='$(VALGRIND)'; export VALGRIND; \
 	LC_ALL=C; export LC_ALL; \

@@ -13,10 +13,10 @@
 
 #include "alloc/counts.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 #define LEAF_BITS 12
@@ -199,8 +199,9 @@ q2_counts_add (struct q2_counts *c, uint64_t cluster, uint32_t n,
   enum q2_use old_use;
   uint32_t old;
 
-  assert (n > 0 && use != Q2_USE_NONE && cluster >> Q2_COUNTS_BITS == 0);
-  assert ((flags & ~FLAGS_MASK) == 0);
+  if (!q2_check (n > 0 && use != Q2_USE_NONE &&
+                 cluster >> Q2_COUNTS_BITS == 0 && (flags & ~FLAGS_MASK) == 0))
+    return Q2_COUNTS_FULL;
   if (leaf == NULL && (r = make_leaf (c, cluster, &leaf)) != Q2_COUNTS_OK)
     return r;
   old = get_element (leaf, cluster);

@@ -10,7 +10,8 @@
 
 #include "alloc/frees.h"
 
-#include <assert.h>
+#include "base/assume.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,12 +38,14 @@ q2_frees_add (struct q2_frees *f, uint64_t cluster, uint64_t nr)
 {
   struct q2_free_run *const last = f->nr > 0 ? &f->runs[f->nr - 1] : NULL;
 
-  assert (nr > 0 && f->runs != NULL);
+  if (!q2_check (nr > 0 && f->runs != NULL))
+    return;
   if (last && last->cluster + last->nr == cluster) {
     last->nr += nr;
     return;
   }
-  assert (f->nr < f->max);
+  if (!q2_check (f->nr < f->max))
+    return;                     /* leaked, which does no harm */
   f->runs[f->nr++] = (struct q2_free_run) { cluster, nr };
 }
 

@@ -16,6 +16,7 @@
 
 #include "format/refcount_bits.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
@@ -193,6 +194,7 @@ q2_refcounts_find_locked (struct q2_refcounts *rc, uint64_t from,
   unsigned char slice[SLICE_SIZE];
   uint64_t i = from - first, nr = 0;
 
+  /* Our caller has looked. */
   assert (!q2_refcounts_is_uncovered_locked (rc, from));
   *need = (struct q2_need) {
     .slice_off = q2_align_down (place (rc, from), slice_size),
@@ -317,14 +319,14 @@ make_slice (struct q2_refcounts *rc, uint64_t cluster, uint64_t end)
   const uint64_t first = q2_align_down (cluster, per_slice);
   const uint64_t n = q2_min (end, first + per_slice) - cluster;
   unsigned char slice[SLICE_SIZE] = { 0 };
-  bool ok;
 
   for (uint64_t i = 0; i < n; ++i)
     q2_refcount_set (slice, order, cluster - first + i, 1);
-  ok = q2_cache_insert (rc->cache, q2_align_down (place (rc, cluster),
-                                                  slice_size), slice, true);
-  assert (ok);
-  (void) ok;
+  /* q2_refcounts_has_room_locked. */
+  if (!q2_check (q2_cache_insert (rc->cache,
+                                  q2_align_down (place (rc, cluster),
+                                                 slice_size), slice, true)))
+    return end - cluster;
   return n;
 }
 
@@ -346,10 +348,12 @@ q2_refcounts_cover_locked (struct q2_refcounts *rc, uint64_t first_block,
   const uint64_t cluster_size = rc->geo->cluster_size;
   const uint64_t end = cluster + used;
 
-  assert (first_block + nr <= rc->table_entries);
+  if (!q2_check (first_block + nr <= rc->table_entries))
+    return;
   q2_cache_drop (rc->cache, host_off, nr * cluster_size);
   for (uint64_t i = 0; i < nr; ++i) {
-    assert (rc->table[first_block + i] == 0);
+    if (!q2_check (rc->table[first_block + i] == 0))
+      return;
     rc->table[first_block + i] = host_off + i * cluster_size;
     rc->new_blocks[first_block + i] = true;
     make_entry_dirty (rc, first_block + i);

@@ -22,12 +22,12 @@
 
 #include "alloc/repair_job.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,7 +71,8 @@ size_new_table (const struct q2_repair_job *j)
 static int
 fail_add (enum q2_counts_result result, struct qcow2_error *err)
 {
-  assert (result == Q2_COUNTS_FULL || result == Q2_COUNTS_NOMEM);
+  if (!q2_assume (result == Q2_COUNTS_FULL || result == Q2_COUNTS_NOMEM, err))
+    return -1;
   return q2_fail_nomem (err, "placing refcount blocks");
 }
 
@@ -148,7 +149,8 @@ place_blocks (struct q2_repair_job *j, struct plan *plan,
     const uint64_t idx = q2_repair_block_of (j, uncovered);
     uint64_t cluster;
 
-    assert (idx < j->r->nr_blocks);
+    if (!q2_assume (idx < j->r->nr_blocks, err))
+      return -1;
     if (place (j, 1, &cluster, err) == -1)
       return -1;
     j->r->blocks[idx] = cluster << j->geo->cluster_bits;
@@ -365,10 +367,10 @@ q2_repair_write (struct q2_repair *r, const struct q2_io *io,
   struct plan plan = { 0 };
   int result = -1;
 
-  assert (h->incompatible & Q2_INCOMPAT_DIRTY);
   if (j.buf == NULL)
     return q2_fail_nomem (err, "repairing the image");
-  if (write_refcounts (&j, &plan, h, err) == 0 &&
+  if (q2_assume (h->incompatible & Q2_INCOMPAT_DIRTY, err) &&
+      write_refcounts (&j, &plan, h, err) == 0 &&
       write_flags (&j, h, err) == 0 && clear_dirty_bit (&j, h, err) == 0)
     result = 0;
   free (plan.is_new);

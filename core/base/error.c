@@ -11,6 +11,8 @@
 
 #include "base/error.h"
 
+#include "base/assume.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -32,6 +34,7 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_REFUSED:     return EPERM;
   case QCOW2_ERR_NOT_FOUND:   return ENOENT;
   case QCOW2_ERR_TRUNCATED:   return EIO;
+  case QCOW2_ERR_BUG:         return EIO;
   }
   return EIO;
 }
@@ -40,9 +43,8 @@ static void
 fill (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
       uint64_t host_off, const char *fmt, va_list args)
 {
-  assert (errnum > 0);
   err->kind = kind;
-  err->errnum = errnum;
+  err->errnum = q2_check (errnum > 0) ? errnum : EIO;
   err->offset = host_off;
   vsnprintf (err->text, sizeof err->text, fmt, args);
 }

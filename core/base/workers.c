@@ -21,12 +21,12 @@
  */
 #include "config.h"
 
+#include "base/assume.h"
 #include "base/workers.h"
 
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -51,6 +51,8 @@ struct batch {
   atomic_size_t taken;          /* may end up beyond count */
   size_t helpers, max_helpers;  /* workers inside */
   pthread_cond_t left;          /* the last of them is out */
+  bool broken;                  /* an assumption, on a worker's thread */
+  struct qcow2_error why;
 };
 
 struct q2_workers {
@@ -109,10 +111,18 @@ open_batch_locked (const struct q2_workers *pool)
 static void
 help_locked (struct q2_workers *pool, struct batch *batch)
 {
+  struct qcow2_error why;
+  bool broken;
+
   batch->helpers++;
   pthread_mutex_unlock (&pool->lock);
   take_part (batch);
+  broken = q2_check_end (&why) == -1;
   pthread_mutex_lock (&pool->lock);
+  if (broken) {
+    batch->broken = true;
+    batch->why = why;
+  }
   if (--batch->helpers == 0)
     pthread_cond_signal (&batch->left);
 }
@@ -279,6 +289,8 @@ q2_workers_batch (struct q2_workers *pool, q2_batch_fn fn, void *arg,
     pthread_cond_wait (&batch.left, &pool->lock);
   pthread_mutex_unlock (&pool->lock);
   pthread_cond_destroy (&batch.left);
+  if (batch.broken)
+    q2_check_pass_on (&batch.why);
 }
 
 bool
@@ -324,7 +336,8 @@ q2_workers_free (struct q2_workers *pool)
   join_gone_locked (pool);
   pthread_mutex_unlock (&pool->lock);
 
-  assert (pool->batches == NULL && pool->jobs == NULL);
+  if (!q2_check (pool->batches == NULL && pool->jobs == NULL))
+    return;                     /* leaked: somebody uses it */
   pthread_cond_destroy (&pool->group_ended);
   pthread_cond_destroy (&pool->empty);
   pthread_mutex_destroy (&pool->lock);

@@ -11,11 +11,11 @@
 
 #include "codec/afsplit.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "codec/hash.h"
 
-#include <assert.h>
 #include <string.h>
 
 static void
@@ -41,7 +41,8 @@ q2_af_merge (enum q2_hash hash, const void *split, size_t key_len,
   const unsigned char *stripe = split;
   unsigned char key[Q2_MAX_KEY_BYTES] = { 0 };
 
-  assert (key_len <= sizeof key && stripes > 0);
+  if (!q2_check (key_len <= sizeof key && stripes > 0))
+    return;
   for (uint32_t i = 0; i < stripes; ++i) {
     if (i > 0)
       diffuse (hash, key, key_len);

@@ -15,6 +15,7 @@
 
 #include "codec/cipher.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/secret.h"
@@ -80,6 +81,7 @@ find_cipher (enum q2_cipher_alg alg, size_t key_len)
   };
   const struct nettle_cipher *const cipher = ciphers[alg][(key_len - 16) / 8];
 
+  /* What q2_cipher_spec_takes_key allows. */
   assert (cipher->key_size == key_len && cipher->block_size <= MAX_BLOCK);
   return cipher;
 }
@@ -110,7 +112,8 @@ q2_cipher_new (const struct q2_cipher_spec *spec, const void *key,
   size_t step, head, size;
   struct q2_cipher *c;
 
-  assert (q2_cipher_spec_takes_key (spec, key_len));
+  if (!q2_assume (q2_cipher_spec_takes_key (spec, key_len), err))
+    return NULL;
   cipher = find_cipher (spec->alg, half);
   /* Largest for the longest key: an ESSIV key may be longer than the
    * cipher's.
@@ -389,8 +392,8 @@ for_each_batch (batch_fn *fn, const struct q2_cipher *c, void *dst,
   unsigned char *to = dst;
   const unsigned char *from = src;
 
-  assert (len % Q2_CRYPT_SECTOR == 0);
-  while (len > 0) {
+  (void) q2_check (len % Q2_CRYPT_SECTOR == 0);
+  while (len >= Q2_CRYPT_SECTOR) {
     const unsigned n = (unsigned) q2_min (len / Q2_CRYPT_SECTOR, BATCH);
 
     fn (c, to, from, n, sector);

@@ -284,6 +284,8 @@ check_usable (struct q2_writer *w, struct qcow2_error *err)
 {
   if (w->failed)
     return q2_writer_fail_flushed (err);
+  if (w->bug)
+    return q2_writer_fail_bug (err);
   if (w->corrupt)
     return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
                     "nothing is written since the image was found to be "
@@ -297,6 +299,8 @@ q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
 {
   if (check_usable (w, err) == -1)
     return -1;
+  if (io->shared->bug)
+    return q2_writer_fail_bug (err);
   atomic_fetch_add_explicit (&w->changes, 1, memory_order_relaxed);
   if (w->active)
     return 0;
@@ -309,6 +313,10 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
 {
   struct qcow2_error why;
 
+  if (err->kind == QCOW2_ERR_BUG && !atomic_exchange (&w->bug, true) &&
+      w->log)
+    w->log (w->log_opaque, QCOW2_LOG_WARNING, "nothing is written to the "
+            "image any more until all clients have disconnected");
   if (err->kind != QCOW2_ERR_CORRUPT)
     return;
   pthread_mutex_lock (&w->activate_lock);
@@ -329,7 +337,7 @@ int
 q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
                  struct qcow2_error *err)
 {
-  if (w->failed)
+  if (w->failed || w->bug)
     return check_usable (w, err);
   /* Before the first change there is nothing to make durable. */
   return w->active ? q2_writer_commit (w, io, err) : 0;

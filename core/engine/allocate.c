@@ -17,11 +17,11 @@
 
 #include "engine/writer.h"
 
+#include "base/assume.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/plant.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -478,9 +478,8 @@ q2_writer_write_new (struct q2_change *c, const void *buf, uint64_t count,
   *ret_done = 0;
   if (q2_writer_own_table (c, q2_l1_index (geo, guest_off), err) == -1
       || q2_writer_load (c, f.guest_cluster, wanted, e, &nr, &owned, err)
-      == -1)
+      == -1 || !q2_assume (nr > 0, err))
     return -1;
-  assert (nr > 0);
   if (q2_entry_is_in_place (geo, &e[0], guest_off,
                             q2_min (count, geo->cluster_size -
                                     (guest_off & (geo->cluster_size - 1)))))

@@ -21,11 +21,11 @@
 
 #include "engine/clusters.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -105,9 +105,10 @@ q2_clusters_free (struct q2_clusters *c)
   while (c->newest) {
     struct entry *const e = c->newest;
 
-    assert (atomic_load (&e->refs) == 0);
     c->newest = e->older;
-    q2_buffer_free (e, sizeof *e + c->cluster_size);
+    /* Rather leaked than freed while it is used. */
+    if (q2_check (atomic_load (&e->refs) == 0))
+      q2_buffer_free (e, sizeof *e + c->cluster_size);
   }
   free (c->buckets);
   pthread_cond_destroy (&c->private_ended);
@@ -241,7 +242,8 @@ q2_clusters_lookup (struct q2_clusters *c, const struct q2_cluster_key *key,
 {
   struct entry *e;
 
-  assert (skip + len <= c->cluster_size);
+  if (!q2_check (skip + len <= c->cluster_size))
+    return false;
   pthread_mutex_lock (&c->lock);
   e = find_locked (c, key);
   if (e && e->state != READY)
@@ -345,7 +347,8 @@ q2_clusters_read (struct q2_clusters *c, const struct q2_cluster_key *key,
   struct entry *e;
   bool ours = false;
 
-  assert (skip + len <= c->cluster_size);
+  if (!q2_assume (skip + len <= c->cluster_size, err))
+    return -1;
   pthread_mutex_lock (&c->lock);
   e = find_locked (c, key);
   if (e) {

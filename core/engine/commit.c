@@ -26,6 +26,7 @@
 
 #include "engine/writer.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 
@@ -216,6 +217,8 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 
   atomic_fetch_add_explicit (&w->commits, 1, memory_order_relaxed);
   r = step_1 (w, &c, err);
+  if (r == 0)                   /* before anything is written */
+    r = q2_check_end (err);
   if (r == 0) {
     if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE))
       add_batch (w, &c);
@@ -235,6 +238,9 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   }
   if (r == 0)
     r = step_3 (w, io, &c, err);
+  /* Before somebody else begins one. */
+  if (r == -1 && err->kind == QCOW2_ERR_BUG)
+    q2_writer_note_error (w, io, err);
   end_steps (w, &c, r == 0);
   return r;
 }
@@ -249,6 +255,16 @@ q2_writer_fail_flushed (struct qcow2_error *err)
                      "known what is in there; nothing is written any more "
                      "until all clients have disconnected and connected "
                      "again");
+}
+
+int
+q2_writer_fail_bug (struct qcow2_error *err)
+{
+  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                     "nothing is written any more, since the filter has run "
+                     "into a bug of its own, which was logged before; the "
+                     "image can be written to again when all clients have "
+                     "disconnected and connected again");
 }
 
 /* Run the commit that is being gathered.  Called and returns with the lock. */
@@ -285,6 +301,8 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
   while (r == 0 && w->finished < number) {
     if (w->failed)
       r = q2_writer_fail_flushed (err);
+    else if (w->bug)
+      r = q2_writer_fail_bug (err);
     else if (w->committing)
       pthread_cond_wait (&w->committed, &w->commit_lock);
     else {

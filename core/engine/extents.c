@@ -17,10 +17,10 @@
 
 #include "engine/reader.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -39,7 +39,9 @@ struct pending {
   uint64_t guest_off, len;      /* len == 0: nothing pending */
   enum qcow2_extent_type type;
   int result;                   /* of fn: 0 go on, 1 stop, -1 failed */
+  int errnum;                   /* if it failed */
   bool reported;                /* fn was called at least once */
+  bool gap;                     /* a run did not begin where the last ended */
 };
 
 static void
@@ -48,24 +50,34 @@ report (struct pending *p)
   if (p->len == 0 || p->result != 0)
     return;
   p->result = p->fn (p->fn_opaque, p->guest_off, p->len, p->type);
+  p->errnum = p->result == -1 ? errno : 0;
   p->reported = true;
 }
 
-/* Returns nonzero if the walk should stop. */
+/* Returns nonzero if the walk should stop; what comes after that is nobody's
+ * business, and is not even kept.
+ */
 static int
 add (struct pending *p, uint64_t guest_off, uint64_t len,
      enum qcow2_extent_type type)
 {
-  assert (p->guest_off + p->len == guest_off);
+  if (p->result == 0 && p->guest_off + p->len != guest_off) {
+    p->gap = true;
+    p->result = -1;
+  }
+  if (p->result != 0)
+    return p->result;
   if (p->len > 0 && p->type == type) {
     p->len += len;
     return 0;
   }
   report (p);
+  if (p->result != 0)
+    return p->result;
   p->guest_off = guest_off;
   p->len = len;
   p->type = type;
-  return p->result;
+  return 0;
 }
 
 /* ---- Data runs that may be holes of the file ------------------------ */
@@ -207,8 +219,7 @@ load_tables (struct q2_reader *r, const struct q2_io *io, uint64_t count,
 int
 q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
                    uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
-                   void *fn_opaque, uint64_t *ret_end,
-                   struct qcow2_error *err)
+                   void *fn_opaque, bool *ret_all, struct qcow2_error *err)
 {
   struct pending p = {
     .fn = fn, .fn_opaque = fn_opaque, .guest_off = guest_off,
@@ -223,11 +234,13 @@ q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
    * back for the rest and gets the error then.
    */
   report (&p);
+  if (!q2_assume (!p.gap, err))
+    return -1;
   if (p.result == -1)
-    return q2_fail_io (err, errno, QCOW2_NO_OFFSET,
-                       "reporting an extent failed: %s", strerror (errno));
+    return q2_fail_io (err, p.errnum, QCOW2_NO_OFFSET,
+                       "reporting an extent failed: %s", strerror (p.errnum));
   if (ret == -1 && !p.reported)
     return -1;
-  *ret_end = p.guest_off + p.len;
+  *ret_all = ret == 0 && p.result == 0;
   return 0;
 }

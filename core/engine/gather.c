@@ -126,7 +126,9 @@ q2_fetch_piece (struct q2_reader *r, const struct q2_io *io,
                                 buf->start, class, &ignored);
 
     q2_ahead_commit (r->ahead, buf, ret == 0);
-    if (ret == -1)
+    if (ret == -1) {
+      q2_io_note_bug (io, &ignored);
       return;
+    }
   }
 }

@@ -10,9 +10,9 @@
 
 #include "engine/image.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,22 +33,16 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   q2_writer_init (&image->writer);
   image->shared.meter.counting = options->count;
   image->inspect = options->inspect;
-  if (q2_image_init (image, host, options, err) == -1) {
-    qcow2_close (image);
-    return NULL;
-  }
-  return image;
+  if (q2_image_init (image, host, options, err) == 0 &&
+      q2_check_end (err) == 0)
+    return image;
+  qcow2_close (image);
+  return NULL;
 }
 
-void
-qcow2_close (struct qcow2_image *image)
+static void
+close_image (struct qcow2_image *image)
 {
-  if (image == NULL)
-    return;
-  if (image->view != NULL) {
-    image->view->close (image);
-    return;
-  }
   /* First the threads, which use everything else. */
   q2_workers_free (image->reader.workers);
   q2_writer_destroy (&image->writer);
@@ -61,6 +55,27 @@ qcow2_close (struct qcow2_image *image)
   q2_store_destroy (&image->store);
   q2_io_shared_destroy (&image->shared);
   free (image);
+}
+
+void
+qcow2_close (struct qcow2_image *image)
+{
+  void (*log) (void *log_opaque, enum qcow2_log_level level,
+               const char *text);
+  struct qcow2_error err;
+  void *log_opaque;
+
+  if (image == NULL)
+    return;
+  log = (image->parent ? image->parent : image)->writer.log;
+  log_opaque = (image->parent ? image->parent : image)->writer.log_opaque;
+  if (image->view != NULL)
+    image->view->close (image);
+  else
+    close_image (image);
+  /* Nobody is left whose request could fail. */
+  if (q2_check_end (&err) == -1 && log)
+    log (log_opaque, QCOW2_LOG_WARNING, err.text);
 }
 
 void
@@ -114,13 +129,25 @@ check_range (const struct qcow2_image *image, uint64_t count,
 {
   const uint64_t size = image->info.virtual_size;
 
-  assert (!image->inspect);
+  if (!q2_assume (!image->inspect, err))
+    return -1;
   if (guest_off > size || count > size - guest_off)
     return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
                     "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64
                     " is outside the disk of %" PRIu64 " bytes", count,
                     guest_off, size);
   return 0;
+}
+
+/* A request that reads is over: whether it shows that we are wrong. */
+static int
+end_reading (const struct q2_io *io, int r, struct qcow2_error *err)
+{
+  if (q2_check_end (err) == -1)
+    r = -1;
+  if (r == -1)
+    q2_io_note_bug (io, err);
+  return r;
 }
 
 /* Where bytes are in the file stays true while a request uses it. */
@@ -146,13 +173,13 @@ qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
   int r;
 
   if (check_range (image, count, guest_off, err) == -1)
-    return -1;
+    return end_reading (&io, -1, err);
   if (image->view != NULL)
-    return image->view->pread (image, host, buf, count, guest_off, err);
+    return end_reading (&io, image->view->pread (image, host, buf, count, guest_off, err), err);
   token = enter (image);
   r = q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
   leave (image, token);
-  return r;
+  return end_reading (&io, r, err);
 }
 
 int
@@ -161,20 +188,19 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                void *fn_opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
-  uint64_t ignored;
   unsigned token;
+  bool ignored;
   int r;
 
   if (check_range (image, count, guest_off, err) == -1)
-    return -1;
+    return end_reading (&io, -1, err);
   if (image->view != NULL)
-    return image->view->extents (image, host, count, guest_off, fn,
-                                 fn_opaque, err);
+    return end_reading (&io, image->view->extents (image, host, count, guest_off, fn, fn_opaque, err), err);
   token = enter (image);
   r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
                          fn_opaque, &ignored, err);
   leave (image, token);
-  return r;
+  return end_reading (&io, r, err);
 }
 
 int
@@ -186,13 +212,13 @@ qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
   int r;
 
   if (check_range (image, count, guest_off, err) == -1)
-    return -1;
+    return end_reading (&io, -1, err);
   if (image->view != NULL)
-    return image->view->cache (image, host, count, guest_off, err);
+    return end_reading (&io, image->view->cache (image, host, count, guest_off, err), err);
   token = enter (image);
   r = q2_reader_cache (&image->reader, &io, count, guest_off, err);
   leave (image, token);
-  return r;
+  return end_reading (&io, r, err);
 }
 
 /* ---- Changes -------------------------------------------------------- */
@@ -204,17 +230,23 @@ begin_change (struct qcow2_image *image, const struct q2_io *io,
   if (!image->info.writable)
     return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
                     "the image is read-only: %s", image->info.why_read_only);
-  if (check_range (image, count, guest_off, err) == -1)
-    return -1;
-  return q2_writer_begin (&image->writer, io, err);
+  if (check_range (image, count, guest_off, err) == -1 ||
+      q2_writer_begin (&image->writer, io, err) == -1)
+    return end_reading (io, -1, err);
+  return 0;
 }
 
 static int
 end_change (struct qcow2_image *image, const struct q2_io *io, int r,
             bool fua, struct qcow2_error *err)
 {
-  if (r == 0 && fua)
+  if (q2_check_end (err) == -1)
+    r = -1;
+  if (r == 0 && fua) {
     r = q2_writer_commit (&image->writer, io, err);
+    if (q2_check_end (err) == -1)
+      r = -1;
+  }
   if (r == -1)
     q2_writer_note_error (&image->writer, io, err);
   return r;
@@ -281,7 +313,7 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
   const uint64_t changes = atomic_load (&w->changes);
 
   if (atomic_exchange (&w->idle_changes, changes) != changes ||
-      w->failed || w->corrupt || !q2_writer_is_dirty (w))
+      w->failed || w->corrupt || w->bug || !q2_writer_is_dirty (w))
     return 0;
   return qcow2_flush (image, host, err);
 }
@@ -292,7 +324,7 @@ qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
 {
   const struct q2_io io = q2_image_io (image, host);
 
-  return q2_writer_end (&image->writer, &io, err);
+  return end_reading (&io, q2_writer_end (&image->writer, &io, err), err);
 }
 
 /* ---- The library ---------------------------------------------------- */

@@ -14,6 +14,7 @@
 
 #include "engine/reader.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 #include <stdlib.h>
@@ -62,8 +63,10 @@ run_data (struct prefetch *p)
     size_t nr;
 
     if (q2_map_runs (r->tables, &p->io, p->from, p->to - p->from, runs,
-                     MAX_RUNS, &nr, &ignored) == -1)
+                     MAX_RUNS, &nr, &ignored) == -1) {
+      q2_io_note_bug (&p->io, &ignored);
       break;
+    }
     q2_gather (runs, nr, true,
                q2_is_worth_widening (r, &p->io, runs, nr),
                q2_io_end (&p->io), &pieces);
@@ -76,6 +79,11 @@ run_data (struct prefetch *p)
 static void
 end (struct prefetch *p)
 {
+  struct qcow2_error why;
+
+  /* No request fails because of it; but see q2_io_note_bug. */
+  if (q2_check_end (&why) == -1)
+    q2_io_note_bug (&p->io, &why);
   p->host.ops->give_back (&p->host);
   free (p);
 }

@@ -44,13 +44,14 @@ extern int q2_reader_pread (struct q2_reader *reader, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* *ret_end, set on success, is where what was reported ends: before the end
- * of the range if fn stopped it, or if the rest could not be found out.
+/* *ret_all, set on success, tells whether all of the range has been reported
+ * and fn wants to hear more; false if fn stopped it, perhaps at the very end,
+ * or if a part of the range could not be found out.
  */
 extern int q2_reader_extents (struct q2_reader *reader,
                               const struct q2_io *io, uint64_t count,
                               uint64_t guest_off, qcow2_extent_fn fn,
-                              void *fn_opaque, uint64_t *ret_end,
+                              void *fn_opaque, bool *ret_all,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 5, 7, 8), __warn_unused_result__));
 

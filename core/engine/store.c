@@ -410,17 +410,19 @@ q2_store_extents_below (const struct q2_store *s, uint64_t len,
                         void *fn_opaque, struct qcow2_error *err)
 {
   const uint64_t inside = inside_below (s, len, guest_off);
-  uint64_t end = guest_off;
+  bool all = true;
 
   if (inside > 0) {
     const struct q2_io io = below_io (s);
 
     if (q2_reader_extents (s->below, &io, inside, guest_off, fn, fn_opaque,
-                           &end, err) == -1)
+                           &all, err) == -1)
       return fail_below (err);
   }
-  /* What is behind a part that could not be found out is not reported. */
-  if (inside < len && end == guest_off + inside)
+  /* Nothing comes after a part that could not be found out, nor after one
+   * at which fn has stopped.
+   */
+  if (inside < len && all)
     fn (fn_opaque, guest_off + inside, len - inside, QCOW2_EXTENT_ZERO);
   return 0;
 }

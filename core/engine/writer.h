@@ -63,6 +63,8 @@ struct q2_writer {
   struct q2_space *space;
   _Atomic bool corrupt;         /* no more writes: something was wrong */
   _Atomic bool failed;          /* no more writes: a flush has failed */
+  _Atomic bool bug;             /* no more writes, nor commits: a bug has shown
+                                   while something was being changed */
 
   struct q2_flight flight;
   struct q2_ranges clusters;    /* of the disk, whose entries change */
@@ -175,7 +177,7 @@ extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* After an error of a change: if it means that the image is corrupt, mark it
- * so and stop writing.
+ * so and stop writing; if it means that we are wrong, only stop writing.
  */
 extern void q2_writer_note_error (struct q2_writer *w,
                                   const struct q2_io *io,
@@ -191,6 +193,10 @@ extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
 
 /* The error of everything that comes after a failed flush. */
 extern int q2_writer_fail_flushed (struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
+
+/* The error of everything that comes after a bug. */
+extern int q2_writer_fail_bug (struct qcow2_error *err)
   __attribute__ ((__nonnull__, __cold__));
 
 /* Something waits for a commit, or for being released after one. */

@@ -17,6 +17,7 @@
 
 #include "meta/bitmaps.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 /* NULL if it can be used; else a constant string. */
@@ -68,8 +69,10 @@ qcow2_list_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
   const struct q2_io io = q2_image_io (image, host);
   struct listing l = { image, fn, fn_opaque };
 
-  return q2_bitmaps_walk (&io, &image->header, &image->geo, list_one, &l,
-                          err);
+  if (q2_bitmaps_walk (&io, &image->header, &image->geo, list_one, &l,
+                       err) == -1 || q2_check_end (err) == -1)
+    return -1;
+  return 0;
 }
 
 /* ---- Opening -------------------------------------------------------- */

@@ -143,6 +143,7 @@ struct report {
   bool set;
   bool reported;                /* fn was called */
   int result;                   /* of fn: 0 go on, 1 stop, -1 failed */
+  int errnum;                   /* if it failed */
 };
 
 static void
@@ -153,6 +154,7 @@ report_extent (struct report *p)
   p->reported = true;
   p->result = p->fn (p->fn_opaque, p->guest_off, p->len,
                      p->set ? QCOW2_EXTENT_DATA : QCOW2_EXTENT_ZERO);
+  p->errnum = p->result == -1 ? errno : 0;
 }
 
 static int
@@ -192,8 +194,8 @@ mask_extents (struct qcow2_image *view, const struct qcow2_io *host,
   /* As for other images, what is known before a failure is worth telling. */
   report_extent (&p);
   if (p.result == -1)
-    return q2_fail_io (err, errno, QCOW2_NO_OFFSET,
-                       "reporting an extent failed: %s", strerror (errno));
+    return q2_fail_io (err, p.errnum, QCOW2_NO_OFFSET,
+                       "reporting an extent failed: %s", strerror (p.errnum));
   if (r == -1 && !p.reported)
     return -1;
   return check (mask, err);

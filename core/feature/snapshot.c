@@ -23,6 +23,7 @@
 #include "feature/snapshot.h"
 #include "feature/view.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <inttypes.h>
@@ -70,7 +71,10 @@ qcow2_list_snapshots (struct qcow2_image *image, const struct qcow2_io *host,
 {
   struct listing l = { fn, fn_opaque };
 
-  return q2_snapshot_walk (image, host, list_one, &l, err);
+  if (q2_snapshot_walk (image, host, list_one, &l, err) == -1 ||
+      q2_check_end (err) == -1)
+    return -1;
+  return 0;
 }
 
 void
@@ -185,7 +189,7 @@ snapshot_extents (struct qcow2_image *view, const struct qcow2_io *host,
                   void *fn_opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (view, host);
-  uint64_t ignored;
+  bool ignored;
 
   return q2_reader_extents (&view->reader, &io, count, guest_off, fn,
                             fn_opaque, &ignored, err);

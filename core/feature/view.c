@@ -11,6 +11,7 @@
 #include "feature/diff.h"
 #include "feature/snapshot.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 static struct qcow2_image *
@@ -25,10 +26,10 @@ open_snapshot (struct qcow2_image *image, const struct qcow2_io *host,
   return q2_snapshot_open (image, host, &found, err);
 }
 
-struct qcow2_image *
-qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *host,
-                 enum qcow2_view_kind kind, const struct qcow2_name *name,
-                 struct qcow2_error *err)
+static struct qcow2_image *
+open_view (struct qcow2_image *image, const struct qcow2_io *host,
+           enum qcow2_view_kind kind, const struct qcow2_name *name,
+           struct qcow2_error *err)
 {
   switch (kind) {
   case QCOW2_VIEW_SNAPSHOT:
@@ -42,5 +43,18 @@ qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *host,
   }
   q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
            "there is no such kind of view");
+  return NULL;
+}
+
+struct qcow2_image *
+qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *host,
+                 enum qcow2_view_kind kind, const struct qcow2_name *name,
+                 struct qcow2_error *err)
+{
+  struct qcow2_image *const view = open_view (image, host, kind, name, err);
+
+  if (q2_check_end (err) == 0)
+    return view;
+  qcow2_close (view);
   return NULL;
 }

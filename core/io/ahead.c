@@ -20,11 +20,11 @@
 
 #include "io/ahead.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -94,7 +94,8 @@ q2_ahead_free (struct q2_ahead *ahead)
   if (ahead == NULL)
     return;
   for (const struct q2_ahead_buf *buf = ahead->first; buf; buf = buf->next)
-    assert (!buf->loading && buf->pins == 0);
+    if (!q2_check (!buf->loading && buf->pins == 0))
+      return;                   /* leaked: somebody uses it */
   free_list (ahead->first);
   pthread_cond_destroy (&ahead->loaded);
   pthread_mutex_destroy (&ahead->lock);
@@ -142,7 +143,8 @@ remove_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
 
   while (*link != NULL && *link != buf)
     link = &(*link)->next;
-  assert (*link == buf);
+  if (!q2_check (*link == buf))
+    return;
   *link = buf->next;
   buf->next = NULL;
   ahead->bytes -= size_of (buf);
@@ -231,7 +233,8 @@ make_room_locked (struct q2_ahead *ahead, uint64_t len, uint64_t start,
       if (may_go (buf, start, end, time) &&
           (worst == NULL || goes_before (buf, worst, time)))
         worst = buf;
-    assert (worst != NULL);     /* counted above */
+    if (!q2_check (worst != NULL))      /* counted above */
+      return false;
     remove_locked (ahead, worst);
     judge_locked (ahead, worst);
     worst->next = *ret_gone;
@@ -304,7 +307,8 @@ q2_ahead_claim (struct q2_ahead *ahead, uint64_t start, uint64_t end)
 static void
 unpin_locked (struct q2_ahead_buf *buf)
 {
-  assert (buf->pins > 0);
+  if (!q2_check (buf->pins > 0))
+    return;
   buf->pins--;
   buf->last_use = now ();
   if (buf->pins == 0 && buf->bytes == NULL)
@@ -317,7 +321,10 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
   bool waited_for;
 
   pthread_mutex_lock (&ahead->lock);
-  assert (buf->loading);
+  if (!q2_check (buf->loading)) {
+    pthread_mutex_unlock (&ahead->lock);
+    return;
+  }
   waited_for = buf->pins > 0;   /* most are not */
   buf->loading = false;
   buf->last_use = now ();

@@ -13,11 +13,11 @@
 
 #include "io/io.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <errno.h>
 #include <string.h>
@@ -179,9 +179,8 @@ q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
   return read_split (io, buf, inside, host_off, class, err);
 }
 
-int
-q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
-             struct qcow2_error *err)
+void
+q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off)
 {
   const uint64_t block = io->host->min_block;
   const uint64_t end_of_io = q2_io_end (io);
@@ -189,7 +188,7 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
 
   if (host_off >= end_of_io || io->host->ops->cache == NULL ||
       (io->shared && atomic_load (&io->shared->no_cache)))
-    return 0;
+    return;
   end = host_off + q2_min (count, end_of_io - host_off);
   end = q2_align_up (end, block);
   host_off = q2_align_down (host_off, block);
@@ -201,10 +200,9 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off,
     if (r != 0 && io->shared && q2_is_unsupported (r))
       atomic_store (&io->shared->no_cache, true);
     if (r != 0)                 /* it was no more than a hint */
-      return 0;
+      return;
     host_off += n;
   }
-  return 0;
 }
 
 /* ---- Extents -------------------------------------------------------- */
@@ -272,7 +270,8 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
   const uint64_t ask_end = q2_min (end, end_of_io);
   struct clip clip = { host_off, ask_end, fn, fn_opaque, false };
 
-  assert (end >= host_off);
+  if (!q2_assume (end >= host_off, err))
+    return -1;
   if (io->host->ops->extents != NULL && host_off < ask_end &&
       !(io->shared && atomic_load (&io->shared->no_extents)))
     ask_host (io, &clip, ask_end);

@@ -53,6 +53,7 @@ struct q2_io_shared {
   /* Only used by images that are written to: */
   _Atomic bool written;         /* the windows are out of date */
   _Atomic bool flush_failed;    /* once */
+  _Atomic bool bug;             /* shown by some request: no more changes */
   _Atomic uint64_t grown_size;  /* of the file; 0: it has not grown */
   pthread_mutex_t grow_lock;    /* one at a time asks the host to grow */
   struct q2_ranges blocks;      /* minimum blocks being written to */
@@ -70,6 +71,16 @@ struct q2_io {
                                    host->size */
   struct q2_io_shared *shared;  /* may be NULL: nothing kept or measured */
 };
+
+/* After a request that has failed, or background work, in which a bug showed
+ * up: the image takes no more changes.
+ */
+static inline void
+q2_io_note_bug (const struct q2_io *io, const struct qcow2_error *err)
+{
+  if (io->shared && err->kind == QCOW2_ERR_BUG)
+    io->shared->bug = true;
+}
 
 /* What to call the file in messages. */
 static inline const char *
@@ -123,9 +134,8 @@ extern int q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
 /* Hint that the range will be read; nothing happens where the host takes no
  * hints.
  */
-extern int q2_io_cache (const struct q2_io *io, uint64_t count,
-                        uint64_t host_off, struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_io_cache (const struct q2_io *io, uint64_t count,
+                         uint64_t host_off) __attribute__ ((__nonnull__));
 
 /* Which parts of the range are holes of the host file.  Ranges come out
  * ascending, without gaps and never past the end of the range; past the end

@@ -15,11 +15,11 @@
 
 #include "io/io.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -69,7 +69,8 @@ grow_locked (const struct q2_io *io, uint64_t min_size,
     return q2_fail_io (err, r, min_size,
                        "making %s %" PRIu64 " bytes long failed: %s",
                        q2_io_file (io), min_size, strerror (r));
-  assert (size >= min_size);
+  if (!q2_assume (size >= min_size, err))
+    return -1;
   atomic_store_explicit (&io->shared->grown_size, size,
                          memory_order_release);
   return 0;
@@ -197,7 +198,8 @@ q2_io_write (const struct q2_io *io, const void *buf, uint64_t count,
     return -1;
   if (block == 1)
     return write_aligned (io, buf, count, host_off, class, err);
-  assert (io->shared != NULL);
+  if (!q2_assume (io->shared != NULL, err))
+    return -1;
   q2_ranges_lock (&io->shared->blocks, &range,
                   q2_align_down (host_off, block), q2_align_up (end, block));
   r = write_split (io, buf, count, host_off, class, err);

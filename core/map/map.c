@@ -15,11 +15,11 @@
 
 #include "format/l2e.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <inttypes.h>
 
 struct walk {
@@ -198,8 +198,9 @@ walk (struct walk *w, size_t *ret_nr, struct qcow2_error *err)
 {
   enum walked walked = WALK_ON;
 
-  assert (w->max > 0 && w->guest_off < w->end);
-  assert (w->end <= w->geo->virtual_size);
+  if (!q2_assume (w->max > 0 && w->guest_off < w->end &&
+                  w->end <= w->geo->virtual_size, err))
+    return -1;
   if (w->geo->version == 0)     /* raw */
     add_run (w, Q2_RUN_DATA, w->end - w->guest_off, w->guest_off, 0);
   while (w->guest_off < w->end && walked == WALK_ON)

@@ -24,11 +24,11 @@
 
 #include "meta/cache_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <string.h>
 
 #define MIN_SLOTS_PER_SHARD 8
@@ -59,7 +59,9 @@ new (uint64_t max_bytes, size_t slice_size, unsigned max_shards,
   struct q2_cache *c;
   uint64_t slots;
 
-  assert (q2_is_pow2 (slice_size) && slice_size <= Q2_CACHE_MAX_LOAD);
+  if (!q2_assume (q2_is_pow2 (slice_size) && slice_size <= Q2_CACHE_MAX_LOAD,
+                  err))
+    return NULL;
   c = calloc (1, sizeof *c);
   if (c == NULL) {
     q2_fail_nomem (err, "the table cache");
@@ -114,7 +116,8 @@ q2_cache_free (struct q2_cache *c)
 {
   if (c == NULL)
     return;
-  assert (c->loads.first == NULL);
+  if (!q2_check (c->loads.first == NULL))
+    return;                     /* leaked: somebody uses it */
   for (uint32_t i = 0; i < c->nr_shards; ++i) {
     free (c->shards[i].slots);
     free (c->shards[i].buckets);
@@ -141,16 +144,16 @@ lookup (struct q2_cache *c, uint64_t host_off, size_t skip, void *buf,
 {
   struct q2_shard *shard;
   const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
+  const bool ok = q2_check (skip + len <= c->slice_size) && i != Q2_NO_SLOT;
 
-  assert (skip + len <= c->slice_size);
-  if (i != Q2_NO_SLOT) {
+  if (ok) {
     if (!scan)
       shard->slots[i].used = true;
     shard->hits++;
     memcpy (buf, shard->bytes + i * c->slice_size + skip, len);
   }
   pthread_mutex_unlock (&shard->lock);
-  return i != Q2_NO_SLOT;
+  return ok;
 }
 
 bool
@@ -400,8 +403,11 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
 {
   int r;
 
-  assert (span.ahead >= c->slice_size && span.behind <= host_off - skip);
-  assert (span.behind + span.ahead <= Q2_CACHE_MAX_LOAD);
+  if (!q2_assume (span.ahead >= c->slice_size &&
+                  span.behind <= host_off - skip &&
+                  span.behind + span.ahead <= Q2_CACHE_MAX_LOAD &&
+                  skip + len <= c->slice_size, err))
+    return -1;
   do {
     if (lookup (c, host_off, skip, buf, len, span.scan))
       return 0;
@@ -422,7 +428,9 @@ q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
   struct qcow2_error ignored;
   bool busy;
 
-  assert (len > 0 && len <= Q2_CACHE_MAX_LOAD && len % c->slice_size == 0);
+  if (!q2_check (len > 0 && len <= Q2_CACHE_MAX_LOAD &&
+                 len % c->slice_size == 0))
+    return;
   pthread_mutex_lock (&c->loads.lock);
   /* Somebody may have loaded it since the caller looked. */
   busy = find_load_locked (c, load.start, load.end) != NULL ||
@@ -432,9 +440,9 @@ q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
   pthread_mutex_unlock (&c->loads.lock);
   if (busy)
     return;
-  if (do_load (c, io, &load, 0, NULL, 0, &ignored) == -1) {
-    /* The readers who waited will try for themselves. */
-  }
+  /* The readers who waited will try for themselves. */
+  if (do_load (c, io, &load, 0, NULL, 0, &ignored) == -1)
+    q2_io_note_bug (io, &ignored);
   end_load (c, &load);
 }
 

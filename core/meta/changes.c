@@ -17,11 +17,11 @@
 
 #include "meta/cache_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +37,8 @@ note_dirty (struct q2_cache *c, uint64_t host_off)
 {
   const size_t nr = nr_dirty (c);
 
-  assert (nr < q2_cache_capacity (c));
+  if (!q2_check (nr < q2_cache_capacity (c)))
+    return;
   c->dirty.host_off[nr] = host_off;
   atomic_store_explicit (&c->dirty.nr, nr + 1, memory_order_relaxed);
 }
@@ -95,9 +96,9 @@ q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
 {
   struct q2_shard *shard;
   const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
-  const bool ok = i != Q2_NO_SLOT && is_solid_locked (c, shard, i);
+  const bool ok = q2_check (skip + len <= c->slice_size) &&
+    i != Q2_NO_SLOT && is_solid_locked (c, shard, i);
 
-  assert (skip + len <= c->slice_size);
   if (ok) {
     memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
     shard->slots[i].used = true;
@@ -146,10 +147,8 @@ q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
     struct q2_shard *shard;
     const uint32_t i = q2_cache_lock_slice (c, off, &shard);
 
-    if (i != Q2_NO_SLOT) {
-      assert (q2_cache_may_go (&shard->slots[i]));
+    if (i != Q2_NO_SLOT && q2_check (q2_cache_may_go (&shard->slots[i])))
       q2_cache_unlink_locked (c, shard, i);
-    }
     pthread_mutex_unlock (&shard->lock);
   }
 }
@@ -219,17 +218,20 @@ compare_offsets (const void *a, const void *b)
   return x < y ? -1 : x > y;
 }
 
-static void
+static bool
 gather_slice (struct q2_cache *c, uint64_t host_off, unsigned char *out)
 {
   struct q2_shard *shard;
   const uint32_t i = q2_cache_lock_slice (c, host_off, &shard);
+  const bool ok = i != Q2_NO_SLOT && shard->slots[i].dirty;
 
-  assert (i != Q2_NO_SLOT && shard->slots[i].dirty);
-  memcpy (out, shard->bytes + i * c->slice_size, c->slice_size);
-  shard->slots[i].dirty = false;
-  shard->slots[i].writing = true;
+  if (ok) {
+    memcpy (out, shard->bytes + i * c->slice_size, c->slice_size);
+    shard->slots[i].dirty = false;
+    shard->slots[i].writing = true;
+  }
   pthread_mutex_unlock (&shard->lock);
+  return ok;
 }
 
 int
@@ -243,8 +245,16 @@ q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
     return 0;
   memcpy (d->host_off, c->dirty.host_off, d->nr * sizeof *d->host_off);
   qsort (d->host_off, d->nr, sizeof *d->host_off, compare_offsets);
-  for (size_t i = 0; i < d->nr; ++i)
-    gather_slice (c, d->host_off[i], d->bytes + i * c->slice_size);
+  for (size_t i = 0; i < d->nr; ++i) {
+    const bool gathered =
+      gather_slice (c, d->host_off[i], d->bytes + i * c->slice_size);
+
+    /* After this error there will be no other commit. */
+    if (!q2_assume (gathered, err)) {
+      q2_dirty_destroy (d);
+      return -1;
+    }
+  }
   atomic_store_explicit (&c->dirty.nr, 0, memory_order_relaxed);
   atomic_store_explicit (&c->dirty.nr_writing, d->nr, memory_order_relaxed);
   return 0;
@@ -275,10 +285,11 @@ end_slice (struct q2_cache *c, uint64_t host_off, bool written)
   struct q2_shard *shard;
   const uint32_t i = q2_cache_lock_slice (c, host_off, &shard);
 
-  assert (i != Q2_NO_SLOT && shard->slots[i].writing);
-  shard->slots[i].writing = false;
-  if (!written)
-    make_dirty_locked (c, &shard->slots[i]);
+  if (q2_check (i != Q2_NO_SLOT && shard->slots[i].writing)) {
+    shard->slots[i].writing = false;
+    if (!written)
+      make_dirty_locked (c, &shard->slots[i]);
+  }
   pthread_mutex_unlock (&shard->lock);
 }
 

@@ -11,9 +11,9 @@
 
 #include "meta/overlap.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -162,7 +162,8 @@ q2_overlap_add (struct q2_overlap *o, uint64_t host_off, uint64_t len,
 
   if (len == 0)
     return 0;
-  assert (len <= UINT64_MAX - host_off);
+  if (!q2_assume (len <= UINT64_MAX - host_off, err))
+    return -1;
   pthread_rwlock_wrlock (&o->lock);
   for (uint64_t c = host_off >> o->cluster_bits;
        r == 0 && c < end_of (o, host_off, len); ++c)

@@ -17,12 +17,12 @@
 
 #include "format/l2e.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,9 +98,11 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
                uint64_t l1_host_off, uint32_t l1_entries,
                uint64_t cache_bytes, struct qcow2_error *err)
 {
-  struct q2_tables *t = calloc (1, sizeof *t);
+  struct q2_tables *t;
 
-  assert ((uint64_t) l1_entries * 8 <= Q2_MAX_L1_BYTES);
+  if (!q2_assume ((uint64_t) l1_entries * 8 <= Q2_MAX_L1_BYTES, err))
+    return NULL;
+  t = calloc (1, sizeof *t);
   if (t == NULL) {
     q2_fail_nomem (err, "the L1 table");
     return NULL;
@@ -150,7 +152,8 @@ q2_tables_geometry (const struct q2_tables *t)
 uint64_t
 q2_tables_l1_entry (const struct q2_tables *t, uint64_t l1_index)
 {
-  assert (l1_index < t->l1_entries);
+  if (!q2_check (l1_index < t->l1_entries))
+    return 0;
   /* Whoever sees an entry also sees what was put into its table before. */
   return __atomic_load_n (&t->l1[l1_index], __ATOMIC_ACQUIRE);
 }
@@ -218,7 +221,8 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
   struct q2_cache_span span;
   size_t len;
 
-  assert (table != 0);
+  if (!q2_assume (table != 0, err))
+    return -1;
   len = q2_min (q2_min (count << geo->entry_bits, size), slice_size - skip);
   len = q2_align_down (len, UINT64_C (1) << geo->entry_bits);
   *ret_count = len >> geo->entry_bits;
@@ -356,7 +360,8 @@ q2_tables_set_l1 (struct q2_tables *t, uint64_t l1_index, uint64_t entry)
 {
   bool *const dirty = &t->l1_dirty[l1_index / L1_SECTOR];
 
-  assert (l1_index < t->l1_entries);
+  if (!q2_check (l1_index < t->l1_entries))
+    return;
   __atomic_store_n (&t->l1[l1_index], entry, __ATOMIC_RELEASE);
   t->nr_l1_dirty += !*dirty;
   *dirty = true;

@@ -5,6 +5,7 @@ CRASH_TESTS = \
 	crash/test-crash \
 	crash/test-fsck \
 	crash/test-planted \
+	unit/test-bugs \
 	unit/test-chain \
 	unit/test-refusals \
 	unit/test-view-history \

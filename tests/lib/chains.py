@@ -15,6 +15,7 @@ make writes, besides the layers,
   truth.raw   the disk, as qemu-img convert reads it
   truth.json  its map, as qemu-img map sees it
   args-N      arguments for nbdkit, one a line, that serve it in another way
+  args-qemu   arguments for qemu-img, one a line, that open it
 and prints what the chain is, from the bottom upwards.
 """
 
@@ -101,7 +102,7 @@ class Chain:
         size = rng.randint(300 * K, LONGEST)
         if self.layers and rng.random() < 0.7:
             size = max(1, self.top.size + rng.choice(
-                (0, 0, -512, 512, -300 * K, 200 * K, 100 * 512)))
+                (0, 0, -512, 512, -300 * K, 200 * K, 100 * 512, 2 * M, 2 * M)))
         return -(-size // 512) * 512 if sectors else size
 
     def spot(self, size: int, unit: int) -> Dict[str, int]:
@@ -297,8 +298,9 @@ def make(seed: int, directory: str, uri: str) -> None:
     chain = Chain(directory, seed)
     chain.truth()
     print(f"seed {seed}: " + "; ".join(layer.what for layer in chain.layers))
-    for index, arguments in enumerate(chain.arguments(uri)):
-        with open(chain.path(f"args-{index}"), "w", encoding="ascii") as file:
+    for name, arguments in [*enumerate(chain.arguments(uri)),
+                            ("qemu", chain.opened())]:
+        with open(chain.path(f"args-{name}"), "w", encoding="ascii") as file:
             file.write("\n".join(arguments) + "\n")
 
 

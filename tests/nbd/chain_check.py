@@ -7,7 +7,8 @@ usage: chain_check.py URI DIR
 The disk behind URI must be DIR/truth.raw, in whole and by random ranges; what
 the server says is zero must be, and what DIR/truth.json, QEMU's map, says is
 zero the server must say, too, unless that is known only because a file has a
-hole there, of which short ones are not asked about.
+hole there, of which short ones are not asked about.  QEMU's own client must
+see the same (qemu_client.py), and no difference to what DIR/args-qemu opens.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Iterator, List, Tuple
 import nbd
 
 import nbdtool
+import qemu_client
 from nbdtool import Mismatch
 
 # Shorter runs than this are not asked about (core/engine/extents.c).
@@ -67,6 +69,10 @@ def main(uri: str, directory: str) -> int:
         handle = nbdtool.connect(uri)
         check_map(handle, directory)
         handle.shutdown()
+        with open(os.path.join(directory, "args-qemu"), encoding="ascii") \
+                as file:
+            qemu_client.check(uri, os.path.join(directory, "truth.raw"),
+                              file.read().splitlines())
     except (Mismatch, nbd.Error) as error:
         print(f"FAIL {directory}: {error}")
         return 1

@@ -43,6 +43,8 @@ PYTHONDONTWRITEBYTECODE=1
 PYTHONPATH=$nbddir:$lib
 # Servers such as nginx and sshd are not in an ordinary user's path.
 PATH=$PATH:/usr/sbin:/sbin
+# A server that finds a bug in itself ends, which fails the test.
+export QCOW2_ABORT_ON_BUGS=1
 export LC_ALL PYTHONDONTWRITEBYTECODE PYTHONPATH top_srcdir top_builddir
 export PYTHON
 
@@ -433,6 +435,13 @@ make_standard_image ()
 nbdtool ()
 {
     "$PYTHON" "$nbddir/nbdtool.py" "$@"
+}
+
+# by_qemu URI RAW [ARGUMENT...]: QEMU's own client finds RAW there, and what
+# qemu-img opens by these arguments.
+by_qemu ()
+{
+    "$PYTHON" "$nbddir/qemu_client.py" "$@"
 }
 
 export_uri ()           # NAME [SERVER]

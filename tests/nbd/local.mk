@@ -5,6 +5,7 @@ nbd_tests = \
 	nbd/test-bitflip.sh \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
+	nbd/test-bugs.sh \
 	nbd/test-cache.sh \
 	nbd/test-chains.sh \
 	nbd/test-check-at-start.sh \
@@ -24,6 +25,7 @@ nbd_tests = \
 	nbd/test-exports-views.sh \
 	nbd/test-exports-vmstate.sh \
 	nbd/test-exports-writing.sh \
+	nbd/test-extents-one.sh \
 	nbd/test-extents.sh \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
@@ -146,6 +148,8 @@ EXTRA_DIST += \
 	nbd/nbdtool.py \
 	nbd/parts.py \
 	nbd/plaintext.py \
+	nbd/planted.sh \
+	nbd/qemu_client.py \
 	nbd/random_check.py \
 	nbd/refuse_syscalls.c \
 	nbd/remote.sh \

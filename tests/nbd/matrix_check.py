@@ -6,8 +6,9 @@ usage: matrix_check.py SOCKET DIR NAME...
 
 The server behind SOCKET serves DIR/NAME.qcow2 as export NAME.qcow2.  For each
 image: the exact size, every byte against NAME.raw (what qemu-img convert
-reads) and against the oracle, random ranges over several connections, and
-the map against qemu-nbd's.  Where the maps may differ, and why:
+reads) and against the oracle, random ranges over several connections, the
+map against qemu-nbd's, and all of it through QEMU's own client
+(qemu_client.py).  Where the maps may differ, and why:
 
 * QEMU rounds the size down to a multiple of 512; the tail is compared with
   the oracle only.
@@ -28,11 +29,14 @@ import nbd
 import matrix
 import nbdtool
 import oracle
+import qemu_client
 from nbdtool import Extents, Mismatch
 
 # Shorter runs than this are not asked about (core/engine/extents.c).
 LONG_RUN = 1 << 20
 HUGE = 1 << 50
+# QEMU's client asks for 2 GiB at a time.
+HUGE_FOR_QEMU = 1 << 40
 WINDOW = 2 << 30
 
 
@@ -44,10 +48,10 @@ def connect_qemu(path: str, fmt: str) -> nbd.NBD:
     return handle
 
 
-def windows(entry) -> List[Tuple[int, int]]:
+def windows(entry, huge: int = HUGE) -> List[Tuple[int, int]]:
     """Parts of the disk to map: all of it, or, where that would take a
     minute, what is around the samples."""
-    if entry.size < HUGE:
+    if entry.size < huge:
         return [(0, entry.size)]
     return [(max(0, at - WINDOW), min(entry.size, at + WINDOW))
             for at, _, _ in entry.samples]
@@ -154,6 +158,18 @@ def check_sampled(entry, image: oracle.Image, sock: str, name: str) -> None:
         handle.shutdown()
 
 
+def check_qemu_client(entry, path: str, raw: str, sock: str) -> None:
+    uri = f"nbd+unix:///{os.path.basename(path)}?socket={sock}"
+    if entry.raw:
+        # Where QEMU rounds a size down, what it opens is another disk.
+        same = [] if entry.qemu_rounds else ["-F", entry.format, path]
+        qemu_client.check(uri, raw, same)
+        return
+    for start, end in windows(entry, HUGE_FOR_QEMU):
+        qemu_client.check_maps(uri, start, end)
+    qemu_client.check_samples(uri, entry.samples)
+
+
 def check_image(name: str, sock: str, directory: str) -> None:
     entry = matrix.ENTRIES[name]
     path = os.path.join(directory, name + ".qcow2")
@@ -179,6 +195,7 @@ def check_image(name: str, sock: str, directory: str) -> None:
         if qemu.get_size() != entry.size // 512 * 512:
             raise Mismatch(f"QEMU says the size is {qemu.get_size()}")
         check_map(entry, image, path, handle, qemu)
+    check_qemu_client(entry, path, raw, sock)
     handle.shutdown()
     qemu.shutdown()
 

@@ -16,7 +16,7 @@ requires_plugin nbd
 
 : "${SEED:=1}" "${COUNT:=10}"
 
-# served WAY: nbdcopy, nbdinfo and our own client.
+# served WAY: nbdcopy, nbdinfo, our own client and QEMU's.
 served ()
 {
     local -a arguments

@@ -40,6 +40,14 @@ open(sys.argv[2], "wb").write(out)
 END
 }
 
+# compare NAME RAW [ARGUMENT...]: an export, by our own client and, once for each
+# way to be named, by QEMU's.
+compare ()
+{
+    nbdtool compare "$(export_uri "$1")" "${@:2}"
+    [ -z "$options" ] || by_qemu "$(export_uri "$1")" "$2"
+}
+
 # check_view NAME RAW LINE...: what is data of it, and RAW there.
 check_view ()
 {
@@ -48,20 +56,19 @@ check_view ()
     shift 2
     expect_map "$name" "$@"
     masked "$raw" "$tmp/masked" "$@"
-    nbdtool compare "$(export_uri "$name")" "$tmp/masked" --reads 30
+    compare "$name" "$tmp/masked" --reads 30
 }
 
 K=1024
 M=$((K * K))
 check_all ()            # PREFIX
 {
-    nbdtool compare "$(export_uri "${1}snapshot/one")" "$tmp/contentone"
-    nbdtool compare "$(export_uri "${1}snapshot/two")" "$tmp/contenttwo"
-    nbdtool compare "$(export_uri "${1}snapshot/three/3%20x")" \
-        "$tmp/contentthree3x"
-    nbdtool compare "$(export_uri "${1}snapshot-id/1")" "$tmp/contentone"
-    nbdtool compare "$(export_uri "${1}snapshot-id/3")" "$tmp/contentthree3x"
-    nbdtool compare "$(export_uri "${1%/}")" "$tmp/content"
+    compare "${1}snapshot/one" "$tmp/contentone"
+    compare "${1}snapshot/two" "$tmp/contenttwo"
+    compare "${1}snapshot/three/3%20x" "$tmp/contentthree3x"
+    compare "${1}snapshot-id/1" "$tmp/contentone"
+    compare "${1}snapshot-id/3" "$tmp/contentthree3x"
+    compare "${1%/}" "$tmp/content"
     check_view "${1}bitmap/bits" "$tmp/content" \
         "$((512 * K)) $((64 * K))" "$((2 * M)) $((64 * K))" \
         "$((3 * M)) $((64 * K))"

@@ -5,8 +5,8 @@
 #
 # Environment
 #   ONLY=REGEX   of descriptions: try only these
-# shellcheck source=functions.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/functions.sh"
+# shellcheck source=planted.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/planted.sh"
 
 requires_qemu
 requires_libnbd
@@ -60,31 +60,10 @@ above ()
 # sources, of which one file of core/ has been changed.
 planted ()
 {
-    local file=$1 object dir=$tmp/planted
+    local dir=$tmp/planted
 
     [[ $3 =~ ${ONLY:-} ]] || return 0
-    object=libqcow2core_la-$(basename "$file" .c).o
-    rm -rf "$dir"
-    mkdir "$dir"
-    sed "$2" "$top_srcdir/core/$file" >"$dir/mutant.c"
-    ! cmp -s "$top_srcdir/core/$file" "$dir/mutant.c" ||
-        broken "nothing to be changed in $file: $2"
-    gcc -O1 -g -fPIC -fvisibility=hidden -I"$top_builddir" \
-        -I"$top_srcdir/core" -c "$dir/mutant.c" -o "$dir/$object" ||
-        broken "cannot be built: $3"
-    # Members of one name have prefixes; those here have none.
-    cp "$top_builddir/core/.libs/libqcow2core.a" "$dir/core.a"
-    ar t "$dir/core.a" | grep -q -x -F "$object" ||
-        broken "core has no $object"
-    ar r "$dir/core.a" "$dir/$object"
-    # shellcheck disable=SC2046     # Split on purpose.
-    gcc -shared -o "$dir/nbdkit-qcow2-filter.so" \
-        "$top_builddir"/filter/.libs/*.o \
-        -Wl,--version-script="$top_srcdir/filter/filter.syms" \
-        "$dir/core.a" $(sed -n "s/^dependency_libs='\(.*\)'/\1/p" \
-            "$top_builddir/core/libqcow2core.la") \
-        $(pkg-config --libs libnbd 2>/dev/null) -lpthread ||
-        broken "cannot be linked: $3"
+    build_planted "$dir" "$1" "$2"
     # shellcheck disable=SC2016     # Expanded in the wrapper.
     mutant "$3" 'for arg; do
              shift

@@ -67,6 +67,8 @@ unit_libunit_la_SOURCES = \
 	unit/random_image.h \
 	unit/slow.c \
 	unit/slow.h \
+	unit/stops.c \
+	unit/stops.h \
 	unit/threads.h \
 	unit/unit.c \
 	unit/unit.h \

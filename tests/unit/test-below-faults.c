@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-below-faults.c - a layer below that cannot be read is never zeros.
  *
+ *           Nor is it forgotten where a map was stopped.
  * Method    an empty overlay stands on a smaller base with data here and
  *           there, under several L2 tables.  Each call to the base's host is
  *           made to fail, once or from then on.  What is then read or mapped
@@ -11,6 +12,7 @@
 
 #include "image_builder.h"
 #include "memory_io.h"
+#include "stops.h"
 #include "unit.h"
 
 #include <string.h>
@@ -183,6 +185,21 @@ test_faults (struct pair *p, bool on)
   }
 }
 
+/* A client that wants one extent at a time, of a disk that is longer than
+ * what is below it.
+ */
+static void
+test_stopped (struct pair *p)
+{
+  unit_context ("%s", "no faults, stopped");
+  open_pair (p);
+  stops_check (p->top, &p->top_io.io, TOP_SIZE, 0);
+  stops_check (p->top, &p->top_io.io, BASE_SIZE + 1, 0);
+  stops_check (p->top, &p->top_io.io, TOP_SIZE - BASE_SIZE + 1,
+               BASE_SIZE - 1);
+  close_pair (p);
+}
+
 int
 main (void)
 {
@@ -191,6 +208,7 @@ main (void)
   REQUIRE (p != NULL);
   build_base (p);
   build_top (p);
+  test_stopped (p);
   test_faults (p, false);
   test_faults (p, true);
   builder_free (&p->base_bytes);

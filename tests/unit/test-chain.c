@@ -18,6 +18,7 @@
 #include "guest.h"
 #include "qemu.h"
 #include "random_image.h"
+#include "stops.h"
 
 #define KiB (UINT64_C (1) << 10)
 #define MAX_SIZE (UINT64_C (384) << 10)
@@ -517,6 +518,9 @@ look (struct run *r)
   }
   compare (r, 0, r->c->disk_size);
   map (r, 0, r->c->disk_size);
+  stops_check (r->image, &r->host.io, r->c->disk_size, 0);
+  choose_range (r, &off, &len);
+  stops_check (r->image, &r->host.io, len, off);
 }
 
 static void

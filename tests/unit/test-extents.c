@@ -8,6 +8,7 @@
 
 #include "image_builder.h"
 #include "memory_io.h"
+#include "stops.h"
 #include "unit.h"
 
 #define CLUSTER 65536
@@ -51,6 +52,9 @@ open_fixture (struct fixture *f, const char *contents, bool contiguous)
 static void
 close_fixture (struct fixture *f)
 {
+  f->m.fail_at = 0;
+  stops_check (f->image, &f->m.io, NR * CLUSTER, 0);
+  stops_check (f->image, &f->m.io, (NR - 1) * CLUSTER - 512, CLUSTER / 2);
   qcow2_close (f->image);
   builder_free (&f->b);
 }

@@ -9,6 +9,7 @@
 
 #include "memory_io.h"
 #include "random_image.h"
+#include "stops.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -216,6 +217,7 @@ extents_at_random (struct fixture *f, struct memory_io *m, struct rng *rng,
     try_extents (f, m, guest_off, len);
   }
   try_extents (f, m, 0, f->r.base + f->r.len);
+  stops_check (f->image, &m->io, f->r.base + f->r.len, 0);
 }
 
 /* ---- One image ---------------------------------------------------------- */

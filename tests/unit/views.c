@@ -7,6 +7,8 @@
 
 #include "views.h"
 
+#include "stops.h"
+
 struct qcow2_name
 view_name (const char *name)
 {
@@ -150,6 +152,8 @@ see_extents (struct seen *s, struct rng *rng, uint64_t len, bool whole)
         !CHECK_EQ (s->next, from + n))
       return;
   }
+  if (whole)
+    stops_check (s->view, s->io, len, s->base);
 }
 
 /* ---- Bytes ------------------------------------------------------------- */
