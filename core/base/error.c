@@ -31,6 +31,7 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_AUTH:        return EACCES;
   case QCOW2_ERR_REFUSED:     return EPERM;
   case QCOW2_ERR_NOT_FOUND:   return ENOENT;
+  case QCOW2_ERR_ABANDONED:   return ESHUTDOWN;
   }
   return EIO;
 }

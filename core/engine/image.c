@@ -17,6 +17,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* For L1 tables and views, besides the caches of the image itself. */
+#define DEFAULT_MEMORY (UINT64_C (256) << 20)
+
+static void
+init_budget (struct qcow2_image *image, const struct qcow2_options *options)
+{
+  const uint64_t caches =
+    (options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE) +
+    options->cluster_cache_size;
+
+  q2_budget_init (&image->budget, options->budget,
+                  options->memory ? options->memory
+                  : caches + DEFAULT_MEMORY, "this image",
+                  options->memory_remedy ? options->memory_remedy
+                  : "close views of it");
+  image->shared.budget = &image->budget;
+}
+
 struct qcow2_image *
 qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
             struct qcow2_error *err)
@@ -29,6 +47,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   }
   image->file_size = host->size;
   q2_io_shared_init (&image->shared);
+  init_budget (image, options);
   q2_store_init (&image->store);
   q2_writer_init (&image->writer);
   image->shared.meter.counting = options->count;

@@ -26,8 +26,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEFAULT_CACHE_SIZE (UINT64_C (32) << 20)
-
 /* Read in one request when an image is opened: header, refcounts, L1 and
  * first L2 table, and the first data clusters, of an image as qemu-img makes
  * it with clusters of 64 KiB.
@@ -258,7 +256,7 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
   struct q2_reader *const r = &image->reader;
 
   image->cache_size =
-    options->cache_size ? options->cache_size : DEFAULT_CACHE_SIZE;
+    options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE;
   r->cpus = count_cpus ();
   r->store = &image->store;
   q2_streams_init (&r->streams, options->readahead);

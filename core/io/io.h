@@ -11,6 +11,7 @@
 #define QCOW2_IO_IO_H
 
 #include "base/bits.h"
+#include "base/budget.h"
 #include "base/ranges.h"
 #include "io/meter.h"
 
@@ -32,6 +33,7 @@ struct q2_window {
 struct q2_io_shared {
   const char *file;             /* NULL: it is the image file; else what to
                                    call it in messages; constant */
+  struct qcow2_budget *budget;  /* of the image; NULL: no bound; constant */
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
   /* Only used by images that are written to: */
@@ -61,6 +63,13 @@ q2_io_file (const struct q2_io *io)
 {
   return io->shared && io->shared->file ? io->shared->file
     : "the image file";
+}
+
+/* Of the image that this is a way to; NULL: no bound. */
+static inline struct qcow2_budget *
+q2_io_budget (const struct q2_io *io)
+{
+  return io->shared ? io->shared->budget : NULL;
 }
 
 /* True if the host takes long to answer, as far as is known: then requests
