@@ -62,6 +62,15 @@ extern void q2_budget_give (struct qcow2_budget *budget, uint64_t bytes);
 /* Bytes that can still be taken. */
 extern uint64_t q2_budget_left (const struct qcow2_budget *budget);
 
+/* The server's, for what is too large for any image's; 'b' may be NULL. */
+static inline struct qcow2_budget *
+q2_budget_outermost (struct qcow2_budget *b)
+{
+  while (b != NULL && b->parent != NULL)
+    b = b->parent;
+  return b;
+}
+
 /* Whether whoever asked for what this thread is doing does not wait for it any
  * more.
  */

@@ -130,6 +130,15 @@ extern int q2_io_extents (const struct q2_io *io, uint64_t count,
                           void *fn_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 6), __warn_unused_result__));
 
+/* The first part of [host_off, end) that is no hole, as far as that is one
+ * piece: [*ret_start, *ret_end), empty and at 'end' if all of it is a hole.
+ * Where the host cannot tell, or fails to, all is data: who reads a hole finds
+ * zeros.
+ */
+extern void q2_io_next_data (const struct q2_io *io, uint64_t host_off,
+                             uint64_t end, uint64_t *ret_start,
+                             uint64_t *ret_end) __attribute__ ((__nonnull__));
+
 /* ---- write.c -------------------------------------------------------- */
 
 /* Write the bytes; past the end of the file it grows, or the write fails
