@@ -300,7 +300,7 @@ struct qcow2_options {
 
   /* Upper bound for the memory that the image and its views take for L1
    * tables and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB more than
-   * the caches of the image itself.  'memory_remedy' (NULL: nothing) ends the
+   * twice what the caches of the image itself may take.  'memory_remedy' (NULL: nothing) ends the
    * message when that is too little, and must stay.
    */
   uint64_t memory;

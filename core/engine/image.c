@@ -17,19 +17,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* For L1 tables and views, besides the caches of the image itself. */
+/* For L1 tables and views, besides the caches of the image itself, which are
+ * counted twice: a cache takes no more than half of what there is.
+ */
 #define DEFAULT_MEMORY (UINT64_C (256) << 20)
+#define MAX_CACHES (UINT64_C (1) << 60)
 
 static void
 init_budget (struct qcow2_image *image, const struct qcow2_options *options)
 {
-  const uint64_t caches =
-    (options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE) +
-    options->cluster_cache_size;
+  const uint64_t caches = q2_min
+    (options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE,
+     MAX_CACHES) + q2_min (options->cluster_cache_size, MAX_CACHES);
 
   q2_budget_init (&image->budget, options->budget,
                   options->memory ? options->memory
-                  : caches + DEFAULT_MEMORY, "this image",
+                  : 2 * caches + DEFAULT_MEMORY, "this image and its views",
                   options->memory_remedy ? options->memory_remedy
                   : "close views of it");
   image->shared.budget = &image->budget;
@@ -73,6 +76,7 @@ qcow2_close (struct qcow2_image *image)
   q2_writer_destroy (&image->writer);
   q2_ahead_free (image->reader.ahead);
   q2_clusters_free (image->reader.clusters);
+  q2_budget_give (&image->budget, image->clusters_charge);
   q2_codec_pool_free (image->reader.codecs);
   q2_tables_free (image->reader.tables);
   if (image->reader.cpus != 0)

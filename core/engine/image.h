@@ -34,6 +34,7 @@ struct qcow2_image {
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
   struct qcow2_budget budget;   /* a view uses its parent's */
+  uint64_t clusters_charge;     /* of it: decompressed clusters */
   struct q2_io_shared shared;   /* a view uses its parent's */
   struct q2_store store;        /* and this */
   struct q2_reader reader;
