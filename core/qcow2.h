@@ -300,7 +300,7 @@ struct qcow2_options {
 
   /* Upper bound for the memory that the image and its views take for L1
    * tables and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB more than
-   * twice what the caches of the image itself may take.  'memory_remedy' (NULL: nothing) ends the
+   * four times what the caches of the image itself may take.  'memory_remedy' (NULL: nothing) ends the
    * message when that is too little, and must stay.
    */
   uint64_t memory;
@@ -391,6 +391,12 @@ extern struct qcow2_keyring *qcow2_keyring_new (void)
 
 /* Wipes the keys.  No qcow2_open may be using it.  NULL is allowed. */
 extern void qcow2_keyring_free (struct qcow2_keyring *keyring);
+
+/* Whether the image, or all images of its budget, use most of the memory that
+ * they may: what is only kept in case that somebody comes back should go.
+ */
+extern bool qcow2_is_short_of_memory (const struct qcow2_image *image)
+  __attribute__ ((__nonnull__));
 
 /* Free the image.  No request may be in flight.  NULL is allowed. */
 extern void qcow2_close (struct qcow2_image *image);

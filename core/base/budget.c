@@ -51,9 +51,6 @@ qcow2_budget_new (uint64_t max_bytes, const char *remedy,
 void
 qcow2_budget_free (struct qcow2_budget *b)
 {
-  if (b == NULL)
-    return;
-  assert (atomic_load (&b->used) == 0);
   free (b);
 }
 
@@ -141,11 +138,28 @@ q2_budget_left (const struct qcow2_budget *b)
   return left;
 }
 
+/* Caches get the first half of every budget, the second is for what cannot
+ * shrink; and each of them no more than half of what is there.
+ */
+static uint64_t
+left_for_caches (const struct qcow2_budget *b)
+{
+  uint64_t left = UINT64_MAX;
+
+  for (; b != NULL; b = b->parent) {
+    const uint64_t used = atomic_load_explicit (&b->used,
+                                                memory_order_relaxed);
+
+    left = q2_min (left, used < b->max / 2 ? (b->max / 2 - used) / 2 : 0);
+  }
+  return left;
+}
+
 uint64_t
 q2_budget_take_some (struct qcow2_budget *budget, uint64_t least,
                      uint64_t most)
 {
-  uint64_t bytes = q2_min (most, q2_budget_left (budget) / 2);
+  uint64_t bytes = q2_min (most, left_for_caches (budget));
 
   for (; bytes > least; bytes /= 2)
     if (q2_budget_try (budget, bytes))

@@ -18,7 +18,8 @@
 #include <string.h>
 
 /* For L1 tables and views, besides the caches of the image itself, which are
- * counted twice: a cache takes no more than half of what there is.
+ * counted four times: caches get half of it, and the first of them half of
+ * that.
  */
 #define DEFAULT_MEMORY (UINT64_C (256) << 20)
 #define MAX_CACHES (UINT64_C (1) << 60)
@@ -32,7 +33,7 @@ init_budget (struct qcow2_image *image, const struct qcow2_options *options)
 
   q2_budget_init (&image->budget, options->budget,
                   options->memory ? options->memory
-                  : 2 * caches + DEFAULT_MEMORY, "this image and its views",
+                  : 4 * caches + DEFAULT_MEMORY, "this image and its views",
                   options->memory_remedy ? options->memory_remedy
                   : "close views of it");
   image->shared.budget = &image->budget;
@@ -94,6 +95,18 @@ qcow2_idle (struct qcow2_image *image)
     q2_ahead_clear (image->reader.ahead);
   else if (image->base != image->parent)
     qcow2_idle (image->base);
+}
+
+bool
+qcow2_is_short_of_memory (const struct qcow2_image *image)
+{
+  const struct qcow2_budget *b =
+    image->parent ? &image->parent->budget : &image->budget;
+
+  for (; b != NULL; b = b->parent)
+    if (qcow2_budget_used (b) > b->max / 4 * 3)
+      return true;
+  return false;
 }
 
 const struct qcow2_info *

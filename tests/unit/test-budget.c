@@ -65,11 +65,16 @@ test_take_some (void)
     sum += taken[i];
     CHECK_EQ (qcow2_budget_used (&image), sum);
   }
-  CHECK_EQ (taken[0], 1 << 19);
+  CHECK_EQ (taken[0], 1 << 18);
   CHECK_EQ (taken[63], 1024);
-  CHECK (sum <= (1 << 20) + 64 * 1024);
-  /* More than the bound is in use: then nothing can be taken but that. */
-  CHECK (!q2_budget_try (&image, 1 << 19));
+  CHECK (sum <= (1 << 19) + 64 * 1024);
+  /* The other half is there for what cannot shrink. */
+  CHECK (q2_budget_try (&image, (1 << 20) - sum));
+  CHECK (!q2_budget_try (&image, 1));
+  /* More than the bound is in use then. */
+  CHECK_EQ (q2_budget_take_some (&image, 1024, 1 << 19), 1024);
+  CHECK_EQ (q2_budget_left (&image), 0);
+  q2_budget_give (&image, (1 << 20) - sum + 1024);
   for (size_t i = 0; i < 64; ++i)
     q2_budget_give (&image, taken[i]);
   CHECK_EQ (qcow2_budget_used (&server), 0);
