@@ -46,6 +46,7 @@ enum qcow2_error_kind {
   QCOW2_ERR_BUG,         /* what must be true is not: no fault of the image's;
                             it takes no more changes until it has been closed
                             and opened again */
+  QCOW2_ERR_ABANDONED,   /* nobody waited for it any more */
 };
 
 /* Filled in by every function that fails, untouched by those that succeed.
@@ -185,6 +186,42 @@ struct qcow2_io {
 struct qcow2_image;
 struct qcow2_keyring;
 
+/* ---- Budgets ----------------------------------------------------------- */
+
+/* A bound for the memory that all images of a program use together, and a way
+ * to find out that work is in vain.  Any number of threads may use it at once.
+ */
+struct qcow2_budget;
+
+/* Asked now and then, by work that takes long, on the thread that was called
+ * to do it: true if nobody waits for that call any more.
+ */
+typedef bool (*qcow2_abandoned_fn) (void *opaque);
+
+/* At most 'max_bytes'.  'remedy', which must stay, ends the message when that
+ * is too little: what to do about it.  'abandoned' may be NULL.  Returns NULL
+ * if there is no memory.
+ */
+extern struct qcow2_budget *qcow2_budget_new (uint64_t max_bytes,
+                                              const char *remedy,
+                                              qcow2_abandoned_fn abandoned,
+                                              void *opaque)
+  __attribute__ ((__nonnull__ (2), __warn_unused_result__));
+
+/* All images must have been closed.  NULL is allowed. */
+extern void qcow2_budget_free (struct qcow2_budget *budget);
+
+/* For memory that the caller uses on behalf of clients: take it, which fails
+ * if there is not so much left, and give it back.
+ */
+extern bool qcow2_budget_take (struct qcow2_budget *budget, uint64_t bytes)
+  __attribute__ ((__warn_unused_result__));
+extern void qcow2_budget_give (struct qcow2_budget *budget, uint64_t bytes);
+
+/* Bytes in use now. */
+extern uint64_t qcow2_budget_used (const struct qcow2_budget *budget)
+  __attribute__ ((__nonnull__));
+
 /* ---- Other files ------------------------------------------------------ */
 
 /* A name in a header that leads to another file.  The engine never opens
@@ -271,6 +308,17 @@ struct qcow2_options {
   /* Where keys are looked up first, and remembered; NULL: nowhere. */
   struct qcow2_keyring *keyring;
 
+  /* Of all images together, which must outlive the image; NULL: none. */
+  struct qcow2_budget *budget;
+
+  /* Upper bound for the memory that the image and its views take for L1
+   * tables and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB more than
+   * four times what the caches of the image itself may take.  'memory_remedy' (NULL: nothing) ends the
+   * message when that is too little, and must stay.
+   */
+  uint64_t memory;
+  const char *memory_remedy;
+
   /* Upper bound for cached mapping tables, in bytes.  0 = 32 MiB. */
   uint64_t cache_size;
 
@@ -356,6 +404,12 @@ extern struct qcow2_keyring *qcow2_keyring_new (void)
 
 /* Wipes the keys.  No qcow2_open may be using it.  NULL is allowed. */
 extern void qcow2_keyring_free (struct qcow2_keyring *keyring);
+
+/* Whether the image, or all images of its budget, use most of the memory that
+ * they may: what is only kept in case that somebody comes back should go.
+ */
+extern bool qcow2_is_short_of_memory (const struct qcow2_image *image)
+  __attribute__ ((__nonnull__));
 
 /* Free the image.  No request may be in flight.  NULL is allowed. */
 extern void qcow2_close (struct qcow2_image *image);

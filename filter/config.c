@@ -17,6 +17,10 @@
 #include <string.h>
 
 #define MIN_CACHE_SIZE (64 * 1024)
+#define MIN_MEMORY (16 * 1024 * 1024)
+#define DEFAULT_MEMORY (UINT64_C (2) << 30)
+/* More than the address space has. */
+#define MAX_MEMORY (UINT64_C (1) << 60)
 
 struct config config = {
   .cluster_cache_size = 8 * 1024 * 1024,
@@ -34,6 +38,8 @@ const char config_help[] =
   "                                 image (default 32M).\n"
   "qcow2-cluster-cache-size=<SIZE>  Memory for decompressed clusters of an\n"
   "                                 image (default 8M, 0 for none).\n"
+  "qcow2-memory=<SIZE>              Memory for all images together (default\n"
+  "                                 2G, or more if caches need that).\n"
   "qcow2-readahead=<SIZE>           How far to read ahead of sequential\n"
   "                                 readers of a slow plugin (default 16M,\n"
   "                                 0 for off).\n"
@@ -280,6 +286,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
   if (strcmp (key, "qcow2-cluster-cache-size") == 0)
     return parse_size (key, value, MIN_CACHE_SIZE, true,
                        &config.cluster_cache_size);
+  if (strcmp (key, "qcow2-memory") == 0)
+    return parse_size (key, value, MIN_MEMORY, false, &config.memory);
   if (strcmp (key, "qcow2-readahead") == 0)
     return parse_size (key, value, MIN_CACHE_SIZE, true, &config.readahead);
   if (strcmp (key, "qcow2-grow") == 0)
@@ -300,6 +308,24 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
   if (look_at (key, value) == -1)
     return -1;
   return next (nxdata, key, value);
+}
+
+/* Unless it was said, enough for some images with caches of this size. */
+static int
+make_budget (void)
+{
+  const uint64_t caches = config.cache_size + config.cluster_cache_size;
+
+  if (config.memory == 0)
+    config.memory = caches < MAX_MEMORY / 16 && 8 * caches > DEFAULT_MEMORY
+      ? 8 * caches : DEFAULT_MEMORY;
+  config.budget = qcow2_budget_new (config.memory,
+                                    "qcow2-memory allows more",
+                                    nobody_waits, NULL);
+  if (config.budget != NULL)
+    return 0;
+  nbdkit_error ("qcow2: out of memory");
+  return -1;
 }
 
 int
@@ -323,13 +349,17 @@ config_complete (nbdkit_next_config_complete *next, nbdkit_backend *nxdata)
     config.names = NAMES_IGNORED;
   else
     config.names = NAMES_UNKNOWN;
-  return places_complete () == -1 ? -1 : next (nxdata);
+  if (places_complete () == -1 || make_budget () == -1)
+    return -1;
+  return next (nxdata);
 }
 
 void
 config_unload (void)
 {
   places_unload ();
+  qcow2_budget_free (config.budget);
+  config.budget = NULL;
   free (config.file);
   free (config.folder);
   free (config.dir);

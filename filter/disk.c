@@ -179,7 +179,8 @@ disk_options (const char *name)
     .readahead = config.readahead, .count = log_counts (),
     .discard = config.discard, .overlap_check = config.overlap_check,
     .log = log_from_engine, .log_opaque = (char *) name,
-    .keyring = places.keyring,
+    .keyring = places.keyring, .budget = config.budget,
+    .memory_remedy = "a larger qcow2-cache-size allows it more",
   };
 }
 

@@ -58,6 +58,8 @@
 struct config {
   uint64_t cache_size;          /* 0: the engine's default */
   uint64_t cluster_cache_size;
+  uint64_t memory;              /* of all images together */
+  struct qcow2_budget *budget;  /* with that bound; not NULL */
   uint64_t readahead;
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
@@ -147,6 +149,11 @@ extern void log_stats (const char *name, const struct qcow2_image *image,
 extern void log_once (const char *name, const char *text);
 /* Why clients cannot write to an image. */
 extern void log_read_only (const char *name, const char *why);
+
+/* Whether nbdkit is ending, or the client of the calling thread's connection,
+ * if it has one, has gone; for qcow2_budget_new.
+ */
+extern bool nobody_waits (void *ignored);
 
 /* ---- stack.c ---------------------------------------------------------- */
 

@@ -12,8 +12,10 @@
  *           cannot be used are listed by their id.
  *
  *           The list is bounded, since clients do not accept any number of
- *           exports, and the work is: an image may have 65536 snapshots, and
- *           a directory any number of images.
+ *           exports, and so are its bytes, which come out of the server's
+ *           budget while it is made, and the work: an image may have 65536
+ *           snapshots with names of 64 KiB, and a directory any number of
+ *           images.
  * Locks     none: all belongs to the thread of the connection.
  */
 #include "config.h"
@@ -28,6 +30,12 @@
 /* Some clients take 10000 exports for an attack, and so does nbdkit. */
 #define MAX_EXPORTS 9000
 
+/* Of the names and descriptions in a list; and, for each of them, of what keeps
+ * them together here and in nbdkit.
+ */
+#define MAX_BYTES (UINT64_C (8) << 20)
+#define BESIDES 256
+
 /* Images that are not opened any more are listed as the plugin does. */
 #define MAX_IMAGES 1000
 #define MAX_SECONDS 5
@@ -35,9 +43,27 @@
 struct list {
   struct nbdkit_exports *exports;       /* what the client gets */
   size_t room;                          /* for more than the plugin's own */
+  uint64_t bytes;                       /* taken from the server's budget */
   unsigned images;                      /* that have been opened */
   time_t until;
 };
+
+/* For something of that length more; false if the list is long enough. */
+static bool
+take_bytes (struct list *list, size_t len)
+{
+  const uint64_t bytes = len + BESIDES;
+
+  if (list->bytes + bytes > MAX_BYTES ||
+      !qcow2_budget_take (config.budget, bytes)) {
+    nbdkit_debug ("qcow2: the list of exports ends early: its names are too "
+                  "long, or memory is short");
+    list->room = 0;
+    return false;
+  }
+  list->bytes += bytes;
+  return true;
+}
 
 /* ---- A set of names ---------------------------------------------------- */
 
@@ -56,15 +82,22 @@ compare_names (const void *x, const void *y)
   return r != 0 ? r : (a->len > b->len) - (a->len < b->len);
 }
 
-/* Returns 1 if it is new, 0 if it is not, -1 if there is no memory. */
+/* Returns 1 if it is new, 0 if it is not, -1 if there is no memory.  What is too
+ * long to be a name of an export is as good as new.
+ */
 static int
-names_add (struct names *names, const struct qcow2_name *name)
+names_add (struct names *names, struct list *list,
+           const struct qcow2_name *name)
 {
   struct qcow2_name *node, **found;
   char *bytes;
 
+  if (name->len > EXPORT_NAME_MAX)
+    return 1;
   if (tfind (name, &names->root, compare_names) != NULL)
     return 0;
+  if (!take_bytes (list, name->len))
+    return -1;
   node = malloc (sizeof *node + name->len);
   if (node == NULL)
     return -1;
@@ -99,7 +132,8 @@ add_view (struct inside *in, const char *name, const char *description)
 {
   struct list *const list = in->list;
 
-  if (nbdkit_add_export (list->exports, name, description) == -1)
+  if (!take_bytes (list, strlen (name) + strlen (description)) ||
+      nbdkit_add_export (list->exports, name, description) == -1)
     list->room = 0;
   else
     list->room--;
@@ -122,8 +156,8 @@ static int
 add_snapshot (void *opaque, const struct qcow2_snapshot *s)
 {
   struct inside *const in = opaque;
-  const int new_name = names_add (&in->names, &s->name);
-  const int new_id = names_add (&in->ids, &s->id);
+  const int new_name = names_add (&in->names, in->list, &s->name);
+  const int new_id = names_add (&in->ids, in->list, &s->id);
   char export[EXPORT_NAME_MAX + 1];
   char description[EXPORT_DESCRIPTION_SIZE];
   bool by_name;
@@ -278,6 +312,7 @@ list_exports (nbdkit_next_list_exports *next, nbdkit_backend *nxdata,
     r = add_all (&list, own, readonly);
     report_quietly (false);
   }
+  qcow2_budget_give (config.budget, list.bytes);
   nbdkit_exports_free (own);
   return r;
 }

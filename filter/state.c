@@ -19,7 +19,8 @@
  *           opened waits for it, and tries itself if that fails.  A state
  *           that nobody uses is kept for the next connection, so that a
  *           client that probes, leaves and comes back finds everything in
- *           place; only a few are kept, the latest, and none whose file
+ *           place; only a few are kept, the latest, none when memory is
+ *           short, and none whose file
  *           could change meanwhile without our noticing, such as a device.
  *           What was written to is ended by the last connection; who comes
  *           meanwhile waits, and opens it anew.
@@ -183,6 +184,12 @@ mark_stale_locked (const char *key)
       s->stale = true;
 }
 
+static bool
+memory_is_short (void)
+{
+  return qcow2_budget_used (config.budget) > config.memory / 4 * 3;
+}
+
 /* Take what nobody needs any more out of the list: states that nobody uses
  * and that are one too many, or stale.
  */
@@ -194,7 +201,8 @@ take_surplus_locked (void)
   for (struct state *s = states.first; s; s = s->next) {
     if (s->users > 0)
       continue;
-    if (s->stale || s->id.perishable || ++idle > MAX_IDLE) {
+    if (s->stale || s->id.perishable || ++idle > MAX_IDLE ||
+        memory_is_short ()) {
       unlink_locked (s);
       return s;
     }
@@ -338,6 +346,7 @@ state_acquire (const char *exportname, const struct file_id *id,
     errno = EBUSY;
     return NULL;
   }
+  free_surplus ();
   pthread_mutex_lock (&states.lock);
   s = acquire_locked (&want);
   saved_errno = errno;

@@ -6,7 +6,7 @@
  *           and shared by all; who comes meanwhile waits, and tries himself
  *           if that fails.  When the last has gone it is kept for the next
  *           connection, since clients probe, leave and come back; only a few
- *           are kept, the latest.  Those that show what is written to at the
+ *           are kept, the latest, and none when memory is short.  Those that show what is written to at the
  *           same time are not: opening one anew tells whether that is still
  *           possible.
  *
@@ -125,12 +125,14 @@ find_locked (struct views *v, const char *text)
 
 /* Take an idle view out of the list, if there is one too many. */
 static struct view *
-take_surplus_locked (struct views *v)
+take_surplus_locked (const struct disk *d, struct views *v)
 {
+  const unsigned most =
+    qcow2_is_short_of_memory (d->image) ? 0 : MAX_IDLE;
   unsigned idle = 0;
 
   for (struct view *view = v->first; view; view = view->next) {
-    if (view->users == 0 && ++idle > MAX_IDLE) {
+    if (view->users == 0 && ++idle > most) {
       unlink_locked (v, view);
       return view;
     }
@@ -139,13 +141,14 @@ take_surplus_locked (struct views *v)
 }
 
 static void
-free_surplus (struct views *v)
+free_surplus (struct disk *d)
 {
+  struct views *const v = &d->views;
   struct view *view;
 
   do {
     pthread_mutex_lock (&v->lock);
-    view = take_surplus_locked (v);
+    view = take_surplus_locked (d, v);
     pthread_mutex_unlock (&v->lock);
     view_free (view);
   } while (view != NULL);
@@ -224,6 +227,7 @@ view_acquire (struct disk *d, const struct qcow2_io *io,
 
   if (fresh == NULL)
     return NULL;
+  free_surplus (d);
   pthread_mutex_lock (&d->views.lock);
   view = acquire_locked (d, io, fresh);
   saved_errno = errno;
@@ -265,7 +269,7 @@ view_release (struct disk *d, struct view *view)
   pthread_mutex_unlock (&v->lock);
   if (last && !keep)
     view_free (view);
-  free_surplus (v);
+  free_surplus (d);
 }
 
 struct qcow2_image *

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* counts.h - how often each host cluster is used, and what for.
  *
- * Takes memory for what is used and its surroundings, whatever the size of
- * the file: one byte per cluster as a rule, four where clusters are shared
- * by many.
+ * Takes memory for what is used, whatever the size of the file: one byte for
+ * each cluster as a rule, four where clusters are shared by many, and some
+ * 120 for one that has no neighbour far and wide.
  */
 #ifndef QCOW2_ALLOC_COUNTS_H
 #define QCOW2_ALLOC_COUNTS_H
 
-#include "qcow2.h"
+#include "base/budget.h"
 
 /* Host offsets have 56 bits, clusters at least 9. */
 #define Q2_COUNTS_BITS 47
@@ -34,10 +34,13 @@ struct q2_count {
 
 struct q2_counts;
 
-/* Never takes more than 'max_bytes' of memory. */
+/* Never takes more than 'max_bytes' of memory, which come from the budget (or
+ * NULL).
+ */
 extern struct q2_counts *q2_counts_new (uint64_t max_bytes,
+                                        struct qcow2_budget *budget,
                                         struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+  __attribute__ ((__nonnull__ (3), __warn_unused_result__));
 extern void q2_counts_free (struct q2_counts *counts);
 
 /* 'n' more users of a cluster (n > 0, use not NONE), and flags to add.  On

@@ -6,7 +6,8 @@
  *           and entries that point to nothing never have it.
  * Method    the active L1 table again, then the L2 tables that it points to,
  *           in the order of the file.  They are not kept since they were
- *           counted because wrong flags are rare.
+ *           counted because wrong flags are rare.  Where many were holes,
+ *           the host is asked again.
  * Locks     none; nothing but fn changes the image meanwhile.
  */
 #include "config.h"
@@ -27,6 +28,7 @@ struct flags {
   const struct q2_geometry *geo;
   struct q2_counts *counts;
   unsigned char *buf;
+  bool skip_holes;              /* counting them did, too */
   q2_flag_fn fn;
   void *opaque;
 };
@@ -87,6 +89,25 @@ check_l2_piece (struct flags *f, uint64_t host_off, uint64_t len,
 
 /* A table, piece by piece, as far as the file has it. */
 static int
+check_data (struct flags *f, uint64_t host_off, uint64_t end,
+            enum qcow2_io_class class,
+            int (*check_piece) (struct flags *, uint64_t, uint64_t,
+                                struct qcow2_error *),
+            struct qcow2_error *err)
+{
+  while (host_off < end) {
+    const uint64_t n = q2_min (end - host_off, PIECE);
+
+    if (q2_io_read (f->io, f->buf, n, host_off, class, err) == -1 ||
+        check_piece (f, host_off, n, err) == -1)
+      return -1;
+    host_off += n;
+  }
+  return 0;
+}
+
+/* A hole has no flags that could be wrong. */
+static int
 check_table (struct flags *f, uint64_t host_off, uint64_t len,
              enum qcow2_io_class class,
              int (*check_piece) (struct flags *, uint64_t, uint64_t,
@@ -97,12 +118,15 @@ check_table (struct flags *f, uint64_t host_off, uint64_t len,
   const uint64_t end = q2_min (host_off + len, file_end);
 
   while (host_off < end) {
-    const uint64_t n = q2_min (end - host_off, PIECE);
+    uint64_t start = host_off, stop = end;
 
-    if (q2_io_read (f->io, f->buf, n, host_off, class, err) == -1 ||
-        check_piece (f, host_off, n, err) == -1)
+    if (f->skip_holes)
+      q2_io_next_data (f->io, host_off, end, &start, &stop);
+    start = q2_align_down (start, 16);
+    stop = q2_min (q2_align_up (stop, 16), end);
+    if (check_data (f, start, stop, class, check_piece, err) == -1)
       return -1;
-    host_off += n;
+    host_off = stop;
   }
   return 0;
 }
@@ -136,7 +160,7 @@ q2_recount_flags (const struct q2_recount *recount, const struct q2_io *io,
 {
   struct flags f = {
     .io = io, .geo = geo, .counts = recount->counts, .fn = fn,
-    .opaque = opaque,
+    .opaque = opaque, .skip_holes = recount->hole_bytes > 0,
   };
   int r;
 

@@ -9,8 +9,12 @@
  *           size of the file, also with many snapshots, or where an image
  *           claims to have many: L1 tables cannot overlap, and no two L2
  *           tables are the same.
- *           Memory is what struct q2_counts takes, which has a limit, and one
- *           buffer.  Nothing is believed before it is checked.
+ *           Memory is what struct q2_counts takes, which has a limit and is
+ *           the server's, and one buffer.  Nothing is believed before it is
+ *           checked.
+ *           Work has a bound that goes with what the file has: a file with
+ *           holes can have terabytes of tables in a few KiB, so once some have
+ *           been read the host is asked what is a hole.
  * Locks     none; the image does not change meanwhile.
  * Does not  read refcounts, or write.
  * Spec      "Reference counts", "Snapshots", "Bitmaps extension",
@@ -32,14 +36,14 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* 64 TiB of clusters of 64 KiB. */
-#define MAX_BYTES (UINT64_C (1) << 30)
+/* 64 TiB of clusters of 64 KiB, with the tree above them. */
+#define MAX_BYTES (UINT64_C (1088) << 20)
 
 /* Tables are read in pieces of this size; a whole L2 table at least. */
 #define PIECE (UINT64_C (1) << 20)
 
-/* From so many bytes of L2 tables on, holes are asked for. */
-#define MANY_TABLE_BYTES (UINT64_C (4) << 30)
+/* From so many bytes of tables on, holes are asked for. */
+#define MANY_TABLE_BYTES (UINT64_C (64) << 20)
 
 #define MAX_HOST_OFF (UINT64_C (1) << 56)
 
@@ -48,6 +52,10 @@ struct walk {
   const struct q2_header *h;
   const struct q2_geometry *geo;
   struct q2_counts *counts;
+  struct q2_work work;
+  bool believe_holes;
+  uint64_t table_bytes;         /* that were looked at */
+  uint64_t hole_bytes;          /* of these, were not read */
   uint64_t file_size;
   unsigned char *buf;
   size_t buf_size;
@@ -78,6 +86,23 @@ use_name (enum q2_use use)
 }
 
 static int
+fail_full (const struct walk *w, uint64_t host_off, struct qcow2_error *err)
+{
+  struct qcow2_budget *const budget = q2_budget_outermost
+    (q2_io_budget (w->io));
+  const uint64_t usual = 64 << 10;
+
+  if (q2_budget_left (budget) < usual &&
+      q2_budget_take (budget, usual, "counting the references to all "
+                      "clusters", err) == -1)
+    return -1;
+  return q2_fail (err, QCOW2_ERR_NOMEM, host_off,
+                  "counting the references to all clusters takes more "
+                  "than %" PRIu64 " MiB of memory; " Q2_RECOUNT_ADVICE,
+                  MAX_BYTES >> 20);
+}
+
+static int
 use_cluster (struct walk *w, uint64_t cluster, const struct user *u,
              struct qcow2_error *err)
 {
@@ -98,10 +123,7 @@ use_cluster (struct walk *w, uint64_t cluster, const struct user *u,
                     "the cluster at offset 0x%" PRIx64 " has more than %u "
                     "users; " Q2_RECOUNT_ADVICE, host_off, Q2_COUNTS_MAX);
   case Q2_COUNTS_FULL:
-    return q2_fail (err, QCOW2_ERR_NOMEM, host_off,
-                    "counting the references to all clusters takes more "
-                    "than %" PRIu64 " MiB of memory; " Q2_RECOUNT_ADVICE,
-                    MAX_BYTES >> 20);
+    return fail_full (w, host_off, err);
   case Q2_COUNTS_NOMEM:
     break;
   }
@@ -139,7 +161,8 @@ use_bytes (struct walk *w, uint64_t host_off, uint64_t len,
                     "the file; get the rest of it, or " Q2_RECOUNT_ADVICE,
                     u->what, host_off);
   for (uint64_t cluster = host_off >> bits; cluster <= last; ++cluster)
-    if (use_cluster (w, cluster, u, err) == -1)
+    if (q2_work_do (&w->work, Q2_RECOUNT_CLUSTER, err) == -1 ||
+        use_cluster (w, cluster, u, err) == -1)
       return -1;
   return 0;
 }
@@ -176,6 +199,58 @@ use_table (struct walk *w, uint64_t host_off, uint64_t len, const char *what,
 typedef int (*entry_fn) (struct walk *w, uint64_t entry, void *opaque,
                          struct qcow2_error *err);
 
+/* The next part of [host_off, end), which tables are in, that has to be read;
+ * empty and at 'end' if there is none.
+ */
+static void
+next_data (struct walk *w, uint64_t host_off, uint64_t end,
+           uint64_t *ret_start, uint64_t *ret_end)
+{
+  *ret_start = host_off;
+  *ret_end = end;
+  if (w->believe_holes && w->table_bytes > MANY_TABLE_BYTES &&
+      w->io->host->ops->extents != NULL) {
+    q2_io_next_data (w->io, host_off, end, ret_start, ret_end);
+    q2_work_allow (&w->work,
+                   (*ret_end - *ret_start) * Q2_RECOUNT_PAID_BYTE);
+  }
+  w->table_bytes += *ret_end - host_off;
+}
+
+/* [host_off, host_off+len) of a table, into w->buf. */
+static int
+read_piece (struct walk *w, uint64_t len, uint64_t host_off,
+            enum qcow2_io_class class, struct qcow2_error *err)
+{
+  if (q2_work_do (&w->work, len / 8, err) == -1)
+    return -1;
+  return q2_io_read (w->io, w->buf, len, host_off, class, err);
+}
+
+static int
+walk_data (struct walk *w, uint64_t host_off, uint64_t end,
+           enum qcow2_io_class class, entry_fn fn, void *opaque,
+           struct qcow2_error *err)
+{
+  while (host_off < end) {
+    const uint64_t n = q2_min (end - host_off, PIECE);
+
+    if (read_piece (w, n, host_off, class, err) == -1)
+      return -1;
+    for (uint64_t i = 0; i < n / 8; ++i) {
+      const uint64_t entry = load_be64 (w->buf + 8 * i);
+
+      if (entry == 0)
+        continue;
+      q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
+      if (fn (w, entry, opaque, err) == -1)
+        return -1;
+    }
+    host_off += n;
+  }
+  return 0;
+}
+
 /* Call fn for each entry that is not 0, of what the file has of a table. */
 static int
 walk_entries (struct walk *w, uint64_t host_off, uint64_t len,
@@ -186,17 +261,18 @@ walk_entries (struct walk *w, uint64_t host_off, uint64_t len,
   const uint64_t end = q2_min (host_off + len, file_end);
 
   while (host_off < end) {
-    const uint64_t n = q2_min (end - host_off, PIECE);
+    uint64_t start, stop;
 
-    if (q2_io_read (w->io, w->buf, n, host_off, class, err) == -1)
+    /* Even a hole costs a question. */
+    if (q2_work_do (&w->work, Q2_RECOUNT_CLUSTER, err) == -1)
       return -1;
-    for (uint64_t i = 0; i < n / 8; ++i) {
-      const uint64_t entry = load_be64 (w->buf + 8 * i);
-
-      if (entry != 0 && fn (w, entry, opaque, err) == -1)
-        return -1;
-    }
-    host_off += n;
+    next_data (w, host_off, end, &start, &stop);
+    start = q2_align_down (start, 8);
+    stop = q2_min (q2_align_up (stop, 8), end);
+    w->hole_bytes += start - host_off;
+    if (walk_data (w, start, stop, class, fn, opaque, err) == -1)
+      return -1;
+    host_off = stop;
   }
   return 0;
 }
@@ -359,8 +435,10 @@ use_entries_of_l2 (struct walk *w, uint64_t cluster, const unsigned char *p,
   for (uint64_t i = 0; i < n; ++i) {
     const uint64_t entry = load_be64 (p + (i << w->geo->entry_bits));
 
-    if (entry != 0 &&
-        use_l2_entry (w, entry, table.count, table.flags != 0, err) == -1)
+    if (entry == 0)
+      continue;
+    q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
+    if (use_l2_entry (w, entry, table.count, table.flags != 0, err) == -1)
       return -1;
   }
   return 0;
@@ -378,38 +456,49 @@ count_neighbours (const struct walk *w, uint64_t cluster)
   return n;
 }
 
+/* Those in [host_off, end), which fit into the buffer. */
 static int
-note_data (void *opaque, uint64_t host_off, uint64_t len, bool hole)
+read_l2_tables (struct walk *w, uint64_t host_off, uint64_t end,
+                struct qcow2_error *err)
 {
-  bool *const has_data = opaque;
+  const uint64_t size = w->geo->cluster_size;
 
-  (void) host_off;
-  (void) len;
-  *has_data |= !hole;
-  return *has_data;
+  if (host_off == end)
+    return 0;
+  if (read_piece (w, end - host_off, host_off, QCOW2_IO_L2, err) == -1)
+    return -1;
+  for (uint64_t off = host_off; off < end; off += size)
+    if (use_entries_of_l2 (w, off / size, w->buf + (off - host_off), err)
+        == -1)
+      return -1;
+  return 0;
 }
 
-/* Read tables that lie next to each other.  So many that it would take long
- * are perhaps none: a sparse file can claim terabytes of them.
+/* 'n' tables that lie next to each other.  Many of them are perhaps none: a
+ * sparse file can claim terabytes of them.
  */
 static int
-read_l2_tables (struct walk *w, uint64_t cluster, uint64_t n,
-                bool *ret_empty, struct qcow2_error *err)
+use_neighbours (struct walk *w, uint64_t cluster, uint64_t n,
+                struct qcow2_error *err)
 {
-  const unsigned bits = w->geo->cluster_bits;
-  bool has_data = false;
+  const uint64_t size = w->geo->cluster_size;
+  const uint64_t end = (cluster + n) * size;
+  uint64_t host_off = cluster * size;
 
-  *ret_empty = false;
-  if (q2_counts_total (w->counts, Q2_USE_L2) > MANY_TABLE_BYTES >> bits &&
-      w->io->host->ops->extents != NULL) {
-    if (q2_io_extents (w->io, n << bits, cluster << bits, note_data,
-                       &has_data, err) == -1)
+  while (host_off < end) {
+    uint64_t start, stop;
+
+    if (q2_work_do (&w->work, Q2_RECOUNT_CLUSTER, err) == -1)
       return -1;
-    *ret_empty = !has_data;
+    next_data (w, host_off, end, &start, &stop);
+    start = q2_align_down (start, size);
+    stop = q2_align_up (stop, size);
+    w->hole_bytes += start - host_off;
+    if (read_l2_tables (w, start, stop, err) == -1)
+      return -1;
+    host_off = stop;
   }
-  return *ret_empty ? 0
-    : q2_io_read (w->io, w->buf, n << bits, cluster << bits, QCOW2_IO_L2,
-                  err);
+  return 0;
 }
 
 static int
@@ -421,17 +510,13 @@ use_l2_tables (struct walk *w, q2_progress_fn progress, void *opaque,
   uint64_t done = 0;
   unsigned percent = 0;
 
+  if (total > MANY_TABLE_BYTES >> w->geo->cluster_bits)
+    w->table_bytes += MANY_TABLE_BYTES;
   while (cluster != UINT64_MAX) {
     const uint64_t n = count_neighbours (w, cluster);
-    bool empty;
 
-    if (read_l2_tables (w, cluster, n, &empty, err) == -1)
+    if (use_neighbours (w, cluster, n, err) == -1)
       return -1;
-    for (uint64_t i = 0; i < n && !empty; ++i)
-      if (use_entries_of_l2 (w, cluster + i,
-                             w->buf + (i << w->geo->cluster_bits), err)
-          == -1)
-        return -1;
     done += n;
     if (progress && done * 100 / total > percent) {
       percent = (unsigned) (done * 100 / total);
@@ -458,21 +543,28 @@ counts_contradict_flags (struct q2_counts *counts)
   return false;
 }
 
-int
-q2_recount (struct q2_recount *ret_recount, const struct q2_io *io,
-            const struct q2_header *h, const struct q2_geometry *geo,
-            q2_progress_fn progress, void *opaque, struct qcow2_error *err)
+static int
+recount (struct q2_recount *ret_recount, const struct q2_io *io,
+         const struct q2_header *h, const struct q2_geometry *geo,
+         bool believe_holes, q2_progress_fn progress, void *opaque,
+         struct qcow2_error *err)
 {
+  struct qcow2_budget *const budget = q2_budget_outermost
+    (q2_io_budget (io));
   struct walk w = {
     .io = io, .h = h, .geo = geo, .file_size = q2_io_size (io),
     .buf_size = q2_max (PIECE, geo->cluster_size),
+    .believe_holes = believe_holes,
+    .work = q2_work_begin (budget, io->host->ops->extents != NULL
+                           ? Q2_RECOUNT_STEPS : Q2_RECOUNT_BLIND_STEPS,
+                           "counting the references to all clusters"),
   };
 
   if (geo->version < 2)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "references cannot be counted in an image without "
                     "refcounts");
-  w.counts = q2_counts_new (MAX_BYTES, err);
+  w.counts = q2_counts_new (MAX_BYTES, budget, err);
   if (w.counts == NULL)
     return -1;
   w.buf = q2_buffer_alloc (w.buf_size);
@@ -489,6 +581,8 @@ q2_recount (struct q2_recount *ret_recount, const struct q2_io *io,
     .l2_tables = q2_counts_total (w.counts, Q2_USE_L2),
     .flags_are_wrong =
       w.flags_are_wrong || counts_contradict_flags (w.counts),
+    .hole_bytes = w.hole_bytes,
+    .work = w.work,
   };
   return 0;
 
@@ -496,6 +590,23 @@ q2_recount (struct q2_recount *ret_recount, const struct q2_io *io,
   q2_buffer_free (w.buf, w.buf_size);
   q2_counts_free (w.counts);
   return -1;
+}
+
+int
+q2_recount (struct q2_recount *ret_recount, const struct q2_io *io,
+            const struct q2_header *h, const struct q2_geometry *geo,
+            q2_progress_fn progress, void *opaque, struct qcow2_error *err)
+{
+  return recount (ret_recount, io, h, geo, true, progress, opaque, err);
+}
+
+int
+q2_recount_all (struct q2_recount *ret_recount, const struct q2_io *io,
+                const struct q2_header *h, const struct q2_geometry *geo,
+                q2_progress_fn progress, void *opaque,
+                struct qcow2_error *err)
+{
+  return recount (ret_recount, io, h, geo, false, progress, opaque, err);
 }
 
 void

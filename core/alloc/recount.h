@@ -22,7 +22,22 @@ struct q2_recount {
   struct q2_counts *counts;
   uint64_t l2_tables;           /* of the disk and of all snapshots */
   bool flags_are_wrong;         /* COPIED, somewhere in the active tables */
+  uint64_t hole_bytes;          /* of tables that were not read, because the
+                                   host said that they are holes */
+  struct q2_work work;          /* what that was, for what comes next */
 };
+
+/* The work that an image of no tables may cause, in steps; so much is done in a
+ * few seconds.  Entries of tables, and tables that are in the file, pay for more
+ * (Q2_RECOUNT_PAID_*), so time goes with what the file really has.
+ * Where the host cannot tell what is a hole, all has to be read: 16 GiB.
+ */
+#define Q2_RECOUNT_STEPS (UINT64_C (1) << 28)
+#define Q2_RECOUNT_BLIND_STEPS (UINT64_C (1) << 31)
+#define Q2_RECOUNT_PAID_ENTRY 64        /* each that is not 0 */
+#define Q2_RECOUNT_PAID_BYTE 2          /* each that is no hole */
+/* What it costs that a cluster has a user. */
+#define Q2_RECOUNT_CLUSTER 16
 
 /* Walk all of an image of version 2 or 3 without external data file.  The
  * progress function may be NULL.
@@ -39,6 +54,17 @@ extern int q2_recount (struct q2_recount *ret_recount,
                        const struct q2_geometry *geo,
                        q2_progress_fn progress, void *opaque,
                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
+
+/* The same, but what the host says about holes is not believed: for counts
+ * that something is going to be freed by.
+ */
+extern int q2_recount_all (struct q2_recount *ret_recount,
+                           const struct q2_io *io,
+                           const struct q2_header *header,
+                           const struct q2_geometry *geo,
+                           q2_progress_fn progress, void *opaque,
+                           struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
 extern void q2_recount_free (struct q2_recount *recount)
   __attribute__ ((__nonnull__));

@@ -26,6 +26,11 @@
 
 #define SECONDS_BETWEEN_LINES 5
 
+/* Larger tables of refcount blocks are asked for holes: no block of a sound
+ * image is one, but a sparse file can claim a million of them.
+ */
+#define FEW_BLOCKS 1024
+
 /* ---- The refcount table ------------------------------------------------ */
 
 /* As far as the file has it, in CPU byte order; the rest is 0. */
@@ -86,6 +91,19 @@ q2_repair_read_block (struct q2_repair_job *j, uint64_t idx,
                      QCOW2_IO_REFCOUNT, err);
 }
 
+bool
+q2_repair_is_hole (const struct q2_repair_job *j, uint64_t idx)
+{
+  const uint64_t host_off = j->r->blocks[idx];
+  const uint64_t end = host_off + j->geo->cluster_size;
+  uint64_t start, stop;
+
+  if (j->r->nr_blocks <= FEW_BLOCKS || j->io->host->ops->extents == NULL)
+    return false;
+  q2_io_next_data (j->io, host_off, end, &start, &stop);
+  return start == end;
+}
+
 /* The first cluster >= 'cluster' that is used but has no refcount. */
 uint64_t
 q2_repair_next_uncovered (const struct q2_repair_job *j, uint64_t cluster)
@@ -140,20 +158,54 @@ check_width (const struct q2_repair_job *j, struct qcow2_error *err)
   return 0;
 }
 
+/* A block that is a hole has counts of 0: only what is in use is looked at. */
+static bool
+scan_hole (struct q2_repair_job *j, uint64_t idx)
+{
+  const uint64_t end = (idx + 1) << j->geo->refblock_bits;
+  uint64_t cluster = q2_counts_next_used (j->counts,
+                                          idx << j->geo->refblock_bits);
+  const bool changes = cluster < end;
+
+  for (; cluster < end;
+       cluster = q2_counts_next_used (j->counts, cluster + 1))
+    j->too_low++;
+  return changes;
+}
+
+static int
+scan_block (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
+{
+  struct q2_work *const work = &j->r->recount.work;
+  const uint64_t entries = UINT64_C (1) << j->geo->refblock_bits;
+  const uint64_t size = j->geo->cluster_size;
+
+  if (q2_work_do (work, Q2_RECOUNT_CLUSTER, err) == -1)
+    return -1;
+  if (q2_repair_is_hole (j, idx))
+    return scan_hole (j, idx) ? q2_work_do (work, size / 8, err) : 0;
+  if (j->io->host->ops->extents != NULL)
+    q2_work_allow (work, size * Q2_RECOUNT_PAID_BYTE);
+  if (q2_work_do (work, entries, err) == -1 ||
+      q2_repair_read_block (j, idx, err) == -1)
+    return -1;
+  q2_repair_correct_block (j, idx);     /* to know how much there is to do */
+  return 0;
+}
+
 static int
 scan_blocks (struct q2_repair_job *j, struct qcow2_error *err)
 {
-  for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx) {
-    if (!q2_repair_has_block (j, idx))
-      continue;
-    if (q2_repair_read_block (j, idx, err) == -1)
+  for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx)
+    if (q2_repair_has_block (j, idx) && scan_block (j, idx, err) == -1)
       return -1;
-    q2_repair_correct_block (j, idx);     /* to know how much there is to do */
-  }
   j->r->info.too_high = j->too_high;
   j->r->info.too_low = j->too_low;
   j->r->info.missing_blocks = count_missing_blocks (j);
-  return 0;
+  /* All of them are going to be written. */
+  return q2_work_do (&j->r->recount.work,
+                     q2_min (j->r->info.missing_blocks, UINT32_MAX) *
+                     (j->geo->cluster_size / 8), err);
 }
 
 static int
@@ -214,13 +266,13 @@ log_result (const struct log *log, const struct q2_repair_info *info)
 }
 
 static int
-scan (struct q2_repair_job *j, const struct q2_header *h, struct log *log,
-      struct qcow2_error *err)
+scan_once (struct q2_repair_job *j, const struct q2_header *h,
+           bool believe_holes, struct log *log, struct qcow2_error *err)
 {
   struct q2_repair *const r = j->r;
 
-  if (q2_recount (&r->recount, j->io, h, j->geo, log_progress, log, err)
-      == -1)
+  if ((believe_holes ? q2_recount : q2_recount_all)
+      (&r->recount, j->io, h, j->geo, log_progress, log, err) == -1)
     return -1;
   j->counts = r->recount.counts;
   if (check_width (j, err) == -1 || load_table (j, h, err) == -1 ||
@@ -233,6 +285,36 @@ scan (struct q2_repair_job *j, const struct q2_header *h, struct log *log,
     q2_counts_total (j->counts, Q2_USE_L2) +
     q2_counts_total (j->counts, Q2_USE_META);
   return 0;
+}
+
+/* A host that calls a hole what is none would make us free what is in use, or
+ * give the active disk alone what a snapshot has too.  So before a count goes
+ * down, or an entry is said to be the only one, every table is read.
+ */
+static bool
+needs_certainty (const struct q2_repair *r)
+{
+  return r->recount.hole_bytes > 0 &&
+    r->info.too_high + r->info.wrong_flags > 0;
+}
+
+static int
+scan (struct q2_repair_job *j, const struct q2_header *h, struct log *log,
+      struct qcow2_error *err)
+{
+  struct q2_repair *const r = j->r;
+
+  if (scan_once (j, h, true, log, err) == -1)
+    return -1;
+  if (!needs_certainty (r))
+    return 0;
+  q2_recount_free (&r->recount);
+  free (r->blocks);
+  r->blocks = NULL;
+  r->info = (struct q2_repair_info) { 0 };
+  j->counts = NULL;
+  j->too_high = j->too_low = 0;
+  return scan_once (j, h, false, log, err);
 }
 
 struct q2_repair *

@@ -40,6 +40,12 @@ q2_repair_has_block (const struct q2_repair_job *j, uint64_t idx)
   return idx < j->r->nr_blocks && j->r->blocks[idx] != 0;
 }
 
+/* Whether a block that exists has no bytes in the file, as far as the host can
+ * tell.
+ */
+extern bool q2_repair_is_hole (const struct q2_repair_job *j, uint64_t idx)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Read a block into j->buf. */
 extern int q2_repair_read_block (struct q2_repair_job *j, uint64_t idx,
                                  struct qcow2_error *err)

@@ -195,6 +195,14 @@ flush (struct q2_repair_job *j, struct qcow2_error *err)
   return 0;
 }
 
+/* Whether any of the clusters that a block counts is in use. */
+static bool
+has_users (const struct q2_repair_job *j, uint64_t idx)
+{
+  return q2_counts_next_used (j->counts, idx << j->geo->refblock_bits) <
+    (idx + 1) << j->geo->refblock_bits;
+}
+
 static int
 write_blocks (struct q2_repair_job *j, const struct plan *plan,
               struct qcow2_error *err)
@@ -204,6 +212,9 @@ write_blocks (struct q2_repair_job *j, const struct plan *plan,
 
     if (!q2_repair_has_block (j, idx))
       continue;
+    if (!plan->is_new[idx] && !has_users (j, idx) &&
+        q2_repair_is_hole (j, idx))
+      continue;                 /* nothing, as it should be */
     if (plan->is_new[idx])
       memset (j->buf, 0, j->geo->cluster_size);
     else if (q2_repair_read_block (j, idx, err) == -1)

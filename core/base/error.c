@@ -35,6 +35,7 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_NOT_FOUND:   return ENOENT;
   case QCOW2_ERR_TRUNCATED:   return EIO;
   case QCOW2_ERR_BUG:         return EIO;
+  case QCOW2_ERR_ABANDONED:   return ESHUTDOWN;
   }
   return EIO;
 }

@@ -6,15 +6,20 @@
 #ifndef QCOW2_CODEC_PBKDF_H
 #define QCOW2_CODEC_PBKDF_H
 
+#include "base/budget.h"
 #include "format/cipher_spec.h"
 
 /* Fill 'ret_key' with 'key_len' > 0 bytes.  'iterations' > 0; the time is
- * proportional to q2_pbkdf2_rounds of it.  Does nothing without nettle.
+ * proportional to q2_pbkdf2_rounds of it, each of which counts as so many
+ * steps of the work.  Fails only if that is too much, or abandoned.  Does
+ * nothing without nettle.
  */
-extern void q2_pbkdf2 (enum q2_hash hash, const void *secret,
-                       size_t secret_len, const void *salt, size_t salt_len,
-                       uint32_t iterations, void *ret_key, size_t key_len)
-  __attribute__ ((__nonnull__));
+#define Q2_PBKDF2_STEPS 16
+extern int q2_pbkdf2 (enum q2_hash hash, const void *secret,
+                      size_t secret_len, const void *salt, size_t salt_len,
+                      uint32_t iterations, void *ret_key, size_t key_len,
+                      struct q2_work *work, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* How many HMACs that is: at most 4 for each iteration and key. */
 static inline uint64_t

@@ -17,6 +17,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* For L1 tables and views, besides the caches of the image itself, which are
+ * counted four times: caches get half of it, and the first of them half of
+ * that.
+ */
+#define DEFAULT_MEMORY (UINT64_C (256) << 20)
+#define MAX_CACHES (UINT64_C (1) << 60)
+
+static void
+init_budget (struct qcow2_image *image, const struct qcow2_options *options)
+{
+  const uint64_t caches = q2_min
+    (options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE,
+     MAX_CACHES) + q2_min (options->cluster_cache_size, MAX_CACHES);
+
+  q2_budget_init (&image->budget, options->budget,
+                  options->memory ? options->memory
+                  : 4 * caches + DEFAULT_MEMORY, "this image and its views",
+                  options->memory_remedy ? options->memory_remedy
+                  : "close views of it");
+  image->shared.budget = &image->budget;
+}
+
 struct qcow2_image *
 qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
             struct qcow2_error *err)
@@ -29,6 +51,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   }
   image->file_size = host->size;
   q2_io_shared_init (&image->shared);
+  init_budget (image, options);
   q2_store_init (&image->store);
   q2_writer_init (&image->writer);
   image->shared.meter.counting = options->count;
@@ -48,6 +71,7 @@ close_image (struct qcow2_image *image)
   q2_writer_destroy (&image->writer);
   q2_ahead_free (image->reader.ahead);
   q2_clusters_free (image->reader.clusters);
+  q2_budget_give (&image->budget, image->clusters_charge);
   q2_codec_pool_free (image->reader.codecs);
   q2_tables_free (image->reader.tables);
   if (image->reader.cpus != 0)
@@ -86,6 +110,18 @@ qcow2_idle (struct qcow2_image *image)
     q2_ahead_clear (image->reader.ahead);
   else if (image->base != image->parent)
     qcow2_idle (image->base);
+}
+
+bool
+qcow2_is_short_of_memory (const struct qcow2_image *image)
+{
+  const struct qcow2_budget *b =
+    image->parent ? &image->parent->budget : &image->budget;
+
+  for (; b != NULL; b = b->parent)
+    if (qcow2_budget_used (b) > b->max / 4 * 3)
+      return true;
+  return false;
 }
 
 const struct qcow2_info *

@@ -8,6 +8,8 @@
 #include "engine/reader.h"
 #include "engine/writer.h"
 
+#define Q2_DEFAULT_CACHE_SIZE (UINT64_C (32) << 20)
+
 /* How requests of a view are done.  Ranges lie inside the view; the rest is
  * as for the functions of the same names in qcow2.h.
  */
@@ -31,6 +33,8 @@ struct qcow2_image {
   bool inspect;                 /* there is nothing but info and header */
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
+  struct qcow2_budget budget;   /* a view uses its parent's */
+  uint64_t clusters_charge;     /* of it: decompressed clusters */
   struct q2_io_shared shared;   /* a view uses its parent's */
   struct q2_store store;        /* and this */
   struct q2_reader reader;

@@ -27,8 +27,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEFAULT_CACHE_SIZE (UINT64_C (32) << 20)
-
 /* Read in one request when an image is opened: header, refcounts, L1 and
  * first L2 table, and the first data clusters, of an image as qemu-img makes
  * it with clusters of 64 KiB.
@@ -282,7 +280,9 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
   struct q2_reader *const r = &image->reader;
 
   image->cache_size =
-    options->cache_size ? options->cache_size : DEFAULT_CACHE_SIZE;
+    options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE;
+  image->clusters_charge =
+    q2_budget_take_some (&image->budget, 0, options->cluster_cache_size);
   r->cpus = count_cpus ();
   r->store = &image->store;
   q2_streams_init (&r->streams, options->readahead);
@@ -294,9 +294,9 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
                           q2_geometry_max_csize (&image->geo), err))
       == NULL ||
       (r->clusters =
-       q2_clusters_new (options->cluster_cache_size,
+       q2_clusters_new (image->clusters_charge,
                         image->geo.cluster_size, err)) == NULL ||
-      (r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, err)) == NULL ||
+      (r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, &image->budget, err)) == NULL ||
       (r->workers = q2_workers_new (MAX_WORKERS, err)) == NULL)
     return -1;
   return 0;

@@ -32,6 +32,7 @@
 #include <stdlib.h>
 
 #define CACHE_BYTES (UINT64_C (1) << 20)
+#define LEAST_CACHE_BYTES (UINT64_C (64) << 10)
 #define SLICE_SIZE 4096
 
 /* What is read at once on a slow host. */
@@ -46,6 +47,7 @@ struct bits_mask {
   struct qcow2_image *image;
   struct q2_bitmap bitmap;      /* without its name and extra data */
   struct q2_cache *cache;
+  uint64_t charge;              /* for it, of the image's budget */
   char name[80];                /* printable */
 };
 
@@ -286,6 +288,7 @@ bits_free (struct q2_mask *mask)
   struct bits_mask *const m = (struct bits_mask *) mask;
 
   q2_cache_free (m->cache);
+  q2_budget_give (&m->image->budget, m->charge);
   free (m);
 }
 
@@ -326,9 +329,11 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
   m->bitmap.name = NULL;
   m->bitmap.extra = NULL;
   q2_printable (m->name, sizeof m->name, b->name, b->name_len);
+  m->charge = q2_budget_take_some (&image->budget, LEAST_CACHE_BYTES,
+                                   CACHE_BYTES);
   if (check_table (m, io, err) == -1 ||
       (m->cache =
-       q2_cache_new (CACHE_BYTES, q2_min (image->geo.cluster_size,
+       q2_cache_new (m->charge, q2_min (image->geo.cluster_size,
                                           SLICE_SIZE), err)) == NULL) {
     bits_free (&m->mask);
     return NULL;

@@ -240,7 +240,7 @@ make_reader (struct qcow2_image *view, const struct qcow2_io *host,
   r->tables = q2_snapshot_tables (view->parent, host, f, &view->geo, err);
   if (r->tables == NULL)
     return -1;
-  r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, err);
+  r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, &view->parent->budget, err);
   return r->ahead == NULL ? -1 : 0;
 }
 

@@ -44,6 +44,7 @@
 
 struct q2_ahead {
   uint64_t max_bytes;
+  struct qcow2_budget *budget;  /* or NULL; has all of 'bytes' */
   pthread_mutex_t lock;
   pthread_cond_t loaded;        /* some buffer has been committed */
   struct q2_ahead_buf *first;
@@ -56,7 +57,8 @@ struct q2_ahead {
 };
 
 struct q2_ahead *
-q2_ahead_new (uint64_t max_bytes, struct qcow2_error *err)
+q2_ahead_new (uint64_t max_bytes, struct qcow2_budget *budget,
+              struct qcow2_error *err)
 {
   struct q2_ahead *ahead = calloc (1, sizeof *ahead);
 
@@ -65,6 +67,7 @@ q2_ahead_new (uint64_t max_bytes, struct qcow2_error *err)
     return NULL;
   }
   ahead->max_bytes = max_bytes;
+  ahead->budget = budget;
   pthread_mutex_init (&ahead->lock, NULL);
   pthread_cond_init (&ahead->loaded, NULL);
   return ahead;
@@ -96,6 +99,7 @@ q2_ahead_free (struct q2_ahead *ahead)
   for (const struct q2_ahead_buf *buf = ahead->first; buf; buf = buf->next)
     if (!q2_check (!buf->loading && buf->pins == 0))
       return;                   /* leaked: somebody uses it */
+  q2_budget_give (ahead->budget, ahead->bytes);
   free_list (ahead->first);
   pthread_cond_destroy (&ahead->loaded);
   pthread_mutex_destroy (&ahead->lock);
@@ -148,6 +152,7 @@ remove_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
   *link = buf->next;
   buf->next = NULL;
   ahead->bytes -= size_of (buf);
+  q2_budget_give (ahead->budget, size_of (buf));
   atomic_fetch_sub_explicit (&ahead->nr_bufs, 1, memory_order_relaxed);
 }
 
@@ -288,10 +293,13 @@ q2_ahead_claim (struct q2_ahead *ahead, uint64_t start, uint64_t end)
       find_gap_locked (ahead, &gap_start, &gap_end)) {
     const uint64_t len = q2_min (gap_end - gap_start, ahead->max_bytes);
 
-    if (make_room_locked (ahead, len, start, end, &gone)) {
+    if (make_room_locked (ahead, len, start, end, &gone) &&
+        q2_budget_try (ahead->budget, len)) {
       buf = buf_new (gap_start, gap_start + len);
       if (buf)
         insert_locked (ahead, buf);
+      else
+        q2_budget_give (ahead->budget, len);
     }
   }
   pthread_mutex_unlock (&ahead->lock);

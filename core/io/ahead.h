@@ -11,7 +11,7 @@
 #ifndef QCOW2_IO_AHEAD_H
 #define QCOW2_IO_AHEAD_H
 
-#include "qcow2.h"
+#include "base/budget.h"
 
 struct q2_ahead;
 
@@ -26,9 +26,13 @@ struct q2_ahead_buf {
   uint64_t last_use;
 };
 
+/* The memory of buffers comes from the budget (or NULL); when that has no more,
+ * nothing more is read ahead.
+ */
 extern struct q2_ahead *q2_ahead_new (uint64_t max_bytes,
+                                      struct qcow2_budget *budget,
                                       struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+  __attribute__ ((__nonnull__ (3), __warn_unused_result__));
 extern void q2_ahead_free (struct q2_ahead *ahead);
 
 /* Claim the first part of [start, end) that no buffer has, up to the next

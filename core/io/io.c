@@ -285,3 +285,35 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
     clip_extent (&clip, clip.start, end - clip.start, true);
   return 0;
 }
+
+struct stretch {
+  uint64_t start, end;          /* equal: there is none yet */
+};
+
+static int
+note_stretch (void *opaque, uint64_t host_off, uint64_t len, bool hole)
+{
+  struct stretch *const s = opaque;
+
+  if (hole)
+    return s->start < s->end;
+  if (s->start == s->end)
+    s->start = host_off;
+  s->end = host_off + len;
+  return 0;
+}
+
+void
+q2_io_next_data (const struct q2_io *io, uint64_t host_off, uint64_t end,
+                 uint64_t *ret_start, uint64_t *ret_end)
+{
+  struct stretch s = { end, end };
+  struct qcow2_error ignored;
+
+  if (host_off < end &&
+      q2_io_extents (io, end - host_off, host_off, note_stretch, &s,
+                     &ignored) == -1)
+    s = (struct stretch) { host_off, end };
+  *ret_start = s.start;
+  *ret_end = s.end;
+}

@@ -11,6 +11,7 @@
 #define QCOW2_IO_IO_H
 
 #include "base/bits.h"
+#include "base/budget.h"
 #include "base/ranges.h"
 #include "io/meter.h"
 
@@ -43,6 +44,7 @@ enum q2_io_speedup {
 struct q2_io_shared {
   const char *file;             /* NULL: it is the image file; else what to
                                    call it in messages; constant */
+  struct qcow2_budget *budget;  /* of the image; NULL: no bound; constant */
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
   /* What the host has refused: true for good; ranges have to be aligned to
@@ -88,6 +90,13 @@ q2_io_file (const struct q2_io *io)
 {
   return io->shared && io->shared->file ? io->shared->file
     : "the image file";
+}
+
+/* Of the image that this is a way to; NULL: no bound. */
+static inline struct qcow2_budget *
+q2_io_budget (const struct q2_io *io)
+{
+  return io->shared ? io->shared->budget : NULL;
 }
 
 /* True if the host takes long to answer, as far as is known: then requests
@@ -146,6 +155,15 @@ extern int q2_io_extents (const struct q2_io *io, uint64_t count,
                           uint64_t host_off, qcow2_host_extent_fn fn,
                           void *fn_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 6), __warn_unused_result__));
+
+/* The first part of [host_off, end) that is no hole, as far as that is one
+ * piece: [*ret_start, *ret_end), empty and at 'end' if all of it is a hole.
+ * Where the host cannot tell, or fails to, all is data: who reads a hole finds
+ * zeros.
+ */
+extern void q2_io_next_data (const struct q2_io *io, uint64_t host_off,
+                             uint64_t end, uint64_t *ret_start,
+                             uint64_t *ret_end) __attribute__ ((__nonnull__));
 
 /* ---- write.c -------------------------------------------------------- */
 

@@ -69,15 +69,21 @@ q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
     return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
                     "the bitmap directory at offset 0x%" PRIx64 " does not "
                     "end inside the file", h->bitmap_dir_offset);
+  if (q2_budget_take (q2_io_budget (io), len, "the bitmap directory", err)
+      == -1)
+    return -1;
   dir = q2_buffer_alloc (len ? len : 1);
-  if (dir == NULL)
+  if (dir == NULL) {
+    q2_budget_give (q2_io_budget (io), len);
     return q2_fail_nomem (err, "the bitmap directory");
+  }
   r = q2_io_read (io, dir, len, h->bitmap_dir_offset, QCOW2_IO_HEADER, err);
   if (r == 0)
     r = walk_entries (geo, h, dir, NULL, NULL, err);
   if (r == 0)
     r = walk_entries (geo, h, dir, fn, opaque, err);
   q2_buffer_free (dir, len ? len : 1);
+  q2_budget_give (q2_io_budget (io), len);
   return r == -1 ? -1 : 0;
 }
 

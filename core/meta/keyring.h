@@ -20,20 +20,36 @@ struct q2_keyring_query {
   size_t len;
 };
 
-/* Fill in ret_key, Q2_MAX_KEY_BYTES bytes, if a key was found with exactly
- * that before.
- */
-extern bool q2_keyring_find (struct qcow2_keyring *keyring,
-                             const struct q2_keyring_query *query,
-                             unsigned char *ret_key)
-  __attribute__ ((__nonnull__));
+/* Somebody is looking for a key; lives on his stack. */
+struct q2_keyring_try {
+  const struct q2_keyring_query *query;
+  struct q2_keyring_try *next;  /* the keyring's */
+};
 
-/* Remember the Q2_MAX_KEY_BYTES bytes of 'key'; all is copied.  If there is
- * no memory for that, nothing is remembered.
+/* Returns 1 if a key was found with exactly that before, and fills in ret_key,
+ * Q2_MAX_KEY_BYTES bytes; -1, with the error of then, if it was looked for in
+ * vain not long ago, and that was much work; 0 if the caller is to look for
+ * it, and then to call q2_keyring_end.  Waits for another thread that is
+ * looking for the same.
  */
-extern void q2_keyring_add (struct qcow2_keyring *keyring,
-                            const struct q2_keyring_query *query,
-                            const unsigned char *key)
-  __attribute__ ((__nonnull__));
+extern int q2_keyring_begin (struct qcow2_keyring *keyring,
+                             struct q2_keyring_try *try,
+                             unsigned char *ret_key, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* 'key', Q2_MAX_KEY_BYTES bytes, was found; or it is NULL, and *err says why.
+ * All is copied; if there is no memory for that, nothing is remembered.
+ *
+ * A passphrase that opens no slot is remembered if that took 'rounds' of at
+ * least Q2_KEYRING_COSTLY: for a second for each 2^18 of them, which is some
+ * ten times as long as it took, but no more than ten minutes.  Key material
+ * may be restored without a trace in the header.
+ */
+#define Q2_KEYRING_COSTLY (UINT64_C (1) << 20)
+extern void q2_keyring_end (struct qcow2_keyring *keyring,
+                            struct q2_keyring_try *try,
+                            const unsigned char *key, uint64_t rounds,
+                            const struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5)));
 
 #endif /* QCOW2_META_KEYRING_H */

@@ -8,7 +8,8 @@
  *           slot's.  A digest in the header tells whether it is.  A slot
  *           that would take more work than is left of the bound is passed
  *           over, so that it does not keep others from being tried.  What
- *           the keyring has is not looked for again.
+ *           the keyring has is not looked for again, and neither, for a
+ *           while, is what was not found by much work.
  * Locks     none; one call, one thread.
  * Spec      LUKS on-disk format 1.2.3, "Master key recovery".
  *
@@ -44,6 +45,7 @@ struct unlock {
   struct qcow2_keyring *keyring; /* or NULL */
   struct q2_luks luks;
   uint64_t rounds_left;
+  struct q2_work work;          /* as many rounds, and if somebody waits */
   struct secrets *secrets;
 };
 
@@ -89,21 +91,23 @@ read_material (const struct unlock *u, const struct q2_luks_slot *slot,
 
 /* Returns 1 if the slot opens, with the key in secrets->key, 0 if not. */
 static int
-try_slot (const struct unlock *u, const struct q2_luks_slot *slot,
+try_slot (struct unlock *u, const struct q2_luks_slot *slot,
           struct qcow2_error *err)
 {
   const struct q2_luks *const luks = &u->luks;
   struct secrets *const s = u->secrets;
 
-  q2_pbkdf2 (luks->hash, u->passphrase, u->len, slot->salt, sizeof slot->salt,
-             slot->iterations, s->slot_key, luks->key_bytes);
-  if (read_material (u, slot, err) == -1)
+  if (q2_pbkdf2 (luks->hash, u->passphrase, u->len, slot->salt,
+                 sizeof slot->salt, slot->iterations, s->slot_key,
+                 luks->key_bytes, &u->work, err) == -1 ||
+      read_material (u, slot, err) == -1)
     return -1;
   q2_af_merge (luks->hash, s->material, luks->key_bytes, slot->stripes,
                s->key);
-  q2_pbkdf2 (luks->hash, s->key, luks->key_bytes, luks->digest_salt,
-             sizeof luks->digest_salt, luks->digest_iterations, s->digest,
-             sizeof s->digest);
+  if (q2_pbkdf2 (luks->hash, s->key, luks->key_bytes, luks->digest_salt,
+                 sizeof luks->digest_salt, luks->digest_iterations,
+                 s->digest, sizeof s->digest, &u->work, err) == -1)
+    return -1;
   return is_equal (s->digest, luks->digest, sizeof s->digest);
 }
 
@@ -163,13 +167,18 @@ find_key (struct unlock *u, const unsigned char *header,
     .header = header, .passphrase = u->passphrase, .len = u->len,
   };
 
-  if (u->keyring && q2_keyring_find (u->keyring, &query, u->secrets->key))
-    return 0;
-  if (try_slots (u, err) == -1)
-    return -1;
-  if (u->keyring)
-    q2_keyring_add (u->keyring, &query, u->secrets->key);
-  return 0;
+  struct q2_keyring_try try = { .query = &query };
+  int r;
+
+  if (u->keyring == NULL)
+    return try_slots (u, err);
+  r = q2_keyring_begin (u->keyring, &try, u->secrets->key, err);
+  if (r != 0)
+    return r == 1 ? 0 : -1;
+  r = try_slots (u, err);
+  q2_keyring_end (u->keyring, &try, r == 0 ? u->secrets->key : NULL,
+                  Q2_LUKS_MAX_ROUNDS - u->rounds_left, err);
+  return r;
 }
 
 static size_t
@@ -191,6 +200,8 @@ q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
   struct unlock u = {
     .io = io, .luks_offset = luks_offset, .passphrase = passphrase,
     .len = len, .keyring = keyring, .rounds_left = Q2_LUKS_MAX_ROUNDS,
+    .work = q2_work_begin (q2_io_budget (io), UINT64_MAX,
+                           "trying the passphrase"),
   };
   unsigned char header[Q2_LUKS_HEADER];
   struct q2_cipher *cipher = NULL;

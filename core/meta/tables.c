@@ -2,7 +2,8 @@
 /* tables.c - residency of the L1 table, and L2 entries by index.
  *
  * Owns      the L1 table, whole in memory (at most 32 MiB, and no more than
- *           the file holds of it), and the cache of L2 slices.
+ *           the file holds of it), and the cache of L2 slices.  The memory of
+ *           both is the image's: see base/budget.h.
  * Method    an L2 lookup is an array access and a cache lookup.  On a miss
  *           the slice is read, or as much of the table as the caller is
  *           going to ask for.
@@ -41,6 +42,15 @@
 /* L1 entries written at once. */
 #define L1_SECTOR 64
 
+/* Larger L1 tables are asked for holes first: that costs a request, and a
+ * small file can claim many of them.
+ */
+#define ASK_FOR_HOLES (UINT64_C (512) << 10)
+#define L1_PAGE UINT64_C (4096)
+
+/* What a view gets for its cache in any case. */
+#define LEAST_CACHE (UINT64_C (64) << 10)
+
 struct q2_tables {
   const struct q2_geometry *geo;
   uint64_t *l1;                 /* in CPU byte order; atomic */
@@ -51,23 +61,56 @@ struct q2_tables {
   bool *l1_solid;               /* the same: the host has room for it */
   size_t nr_l1_dirty;
   struct q2_cache *cache;
+  struct qcow2_budget *budget;  /* or NULL */
+  uint64_t l1_charge, cache_charge;     /* taken from it */
 };
 
-/* Read the L1 table into 'l1', zeros where the file has none. */
+/* Entries [from, to), which are in the file, perhaps but for a part of the last
+ * one.
+ */
 static int
-read_l1 (const struct q2_tables *t, const struct q2_io *io, uint64_t *l1,
+read_entries (struct q2_tables *t, const struct q2_io *io, uint64_t *l1,
+              uint64_t from, uint64_t to, struct qcow2_error *err)
+{
+  const uint64_t bytes = (to - from) * 8;
+  const uint64_t charge = bytes < L1_PAGE ? bytes
+    : q2_align_up (bytes, L1_PAGE) + L1_PAGE;
+
+  if (q2_budget_take (t->budget, charge, "an L1 table", err) == -1)
+    return -1;
+  t->l1_charge += charge;
+  if (q2_io_read (io, l1 + from, bytes, t->l1_host_off + from * 8,
+                  QCOW2_IO_L1, err) == -1)
+    return -1;
+  for (uint64_t i = from; i < to; ++i)
+    l1[i] = load_be64 (&l1[i]);
+  return 0;
+}
+
+/* Read the L1 table into 'l1', which is all zeros and takes no memory where
+ * nothing is read: where the file has none of it, and its holes.
+ */
+static int
+read_l1 (struct q2_tables *t, const struct q2_io *io, uint64_t *l1,
          struct qcow2_error *err)
 {
   const uint64_t bytes = (uint64_t) t->l1_stored * 8;
   const uint64_t size = q2_io_size (io);
-  uint64_t inside = 0;
+  const uint64_t at = t->l1_host_off;
+  const uint64_t inside = at < size
+    ? q2_min (bytes, q2_align_up (size - at, 8)) : 0;
+  uint64_t done = 0;
 
-  if (t->l1_host_off < size)
-    inside = q2_min (bytes, q2_align_up (size - t->l1_host_off, 8));
-  if (q2_io_read (io, l1, inside, t->l1_host_off, QCOW2_IO_L1, err) == -1)
-    return -1;
-  for (uint64_t i = 0; i < inside / 8; ++i)
-    l1[i] = load_be64 (&l1[i]);
+  if (inside < ASK_FOR_HOLES)
+    return read_entries (t, io, l1, 0, inside / 8, err);
+  while (done < inside) {
+    uint64_t start, end;
+
+    q2_io_next_data (io, at + done, at + inside, &start, &end);
+    done = q2_min (q2_align_up (end - at, 8), inside);
+    if (read_entries (t, io, l1, (start - at) / 8, done / 8, err) == -1)
+      return -1;
+  }
   return 0;
 }
 
@@ -81,6 +124,16 @@ load_l1 (struct q2_tables *t, const struct q2_io *io, struct qcow2_error *err)
   if (t->l1 == NULL)
     return q2_fail_nomem (err, "the L1 table");
   return read_l1 (t, io, t->l1, err);
+}
+
+static int
+make_cache (struct q2_tables *t, uint64_t most, struct qcow2_error *err)
+{
+  t->cache_charge =
+    q2_budget_take_some (t->budget, q2_min (LEAST_CACHE, most), most);
+  t->cache = q2_cache_new (t->cache_charge,
+                           q2_min (t->geo->l2_table_size, SLICE_SIZE), err);
+  return t->cache ? 0 : -1;
 }
 
 /* No more than what all L2 tables of the disk take together, and as much
@@ -108,6 +161,7 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
     return NULL;
   }
   t->geo = geo;
+  t->budget = q2_io_budget (io);
   /* Entries past the disk (saved VM state) are not ours to read. */
   t->l1_entries = (uint32_t) geo->l1_needed;
   t->l1_stored = (uint32_t) q2_min (l1_entries, t->l1_entries);
@@ -120,9 +174,7 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
   }
   if (load_l1 (t, io, err) == -1)
     goto fail;
-  t->cache = q2_cache_new (useful_cache_bytes (geo, cache_bytes),
-                           q2_min (geo->l2_table_size, SLICE_SIZE), err);
-  if (t->cache == NULL)
+  if (make_cache (t, useful_cache_bytes (geo, cache_bytes), err) == -1)
     goto fail;
   return t;
 
@@ -137,6 +189,7 @@ q2_tables_free (struct q2_tables *t)
   if (t == NULL)
     return;
   q2_cache_free (t->cache);
+  q2_budget_give (t->budget, t->l1_charge + t->cache_charge);
   free (t->l1);
   free (t->l1_dirty);
   free (t->l1_solid);
@@ -446,6 +499,8 @@ q2_tables_reload (struct q2_tables *t, const struct q2_io *io,
 
   if (l1 == NULL)
     return q2_fail_nomem (err, "the L1 table");
+  q2_budget_give (t->budget, t->l1_charge);
+  t->l1_charge = 0;
   if (read_l1 (t, io, l1, err) == -1)
     return -1;
   for (uint32_t i = 0; i < t->l1_entries; ++i)

@@ -257,6 +257,7 @@ static void
 write_luks (struct image_builder *b, uint64_t off)
 {
   static const char key[KEY_BYTES] = "the key of these";
+  struct q2_work unbounded = q2_work_begin (NULL, UINT64_MAX, "a key");
   unsigned char material[512] = { 0 }, slot_key[KEY_BYTES];
   unsigned char *const p = b->bytes + off;
   struct q2_cipher_spec spec;
@@ -267,7 +268,9 @@ write_luks (struct image_builder *b, uint64_t off)
   memcpy (p + 40, "cbc-plain64", 11);
   memcpy (p + 72, "sha1", 4);
   builder_put (b, off + 108, 4, KEY_BYTES);
-  q2_pbkdf2 (Q2_HASH_SHA1, key, KEY_BYTES, p + 132, 32, 1, p + 112, 20);
+  if (q2_pbkdf2 (Q2_HASH_SHA1, key, KEY_BYTES, p + 132, 32, 1, p + 112, 20,
+                 &unbounded, &err) == -1)
+    abort ();
   builder_put (b, off + 164, 4, 1);
   for (unsigned i = 0; i < 8; ++i)
     builder_put (b, off + 208 + 48 * i, 4, i == 1 ? 0x00ac71f3 : 0xdead);
@@ -275,8 +278,9 @@ write_luks (struct image_builder *b, uint64_t off)
   memset (p + 256 + 8, 's', 32);
   builder_put (b, off + 256 + 40, 4, 2);
   builder_put (b, off + 256 + 44, 4, 1);
-  q2_pbkdf2 (Q2_HASH_SHA1, "fuzz", 4, p + 256 + 8, 32, 1, slot_key,
-             KEY_BYTES);
+  if (q2_pbkdf2 (Q2_HASH_SHA1, "fuzz", 4, p + 256 + 8, 32, 1, slot_key,
+             KEY_BYTES, &unbounded, &err) == -1)
+    abort ();
   REQUIRE (q2_cipher_spec_decode ("aes", "cbc-plain64", 0, &spec, &err) == 0);
   cipher = q2_cipher_new (&spec, slot_key, KEY_BYTES, &err);
   REQUIRE (cipher != NULL);

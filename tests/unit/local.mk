@@ -6,6 +6,7 @@ UNIT_TESTS = \
 	unit/test-base \
 	unit/test-below-faults \
 	unit/test-bitmap-dir \
+	unit/test-budget \
 	unit/test-cache \
 	unit/test-cipher \
 	unit/test-clusters \
@@ -82,6 +83,10 @@ unit_libunit_la_LIBADD = $(UNIT_LIBS)
 unit_test_base_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_base_CFLAGS = $(UNIT_CFLAGS)
 unit_test_base_LDADD = unit/libunit.la
+
+unit_test_budget_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_budget_CFLAGS = $(UNIT_CFLAGS)
+unit_test_budget_LDADD = unit/libunit.la
 
 unit_test_cache_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_cache_CFLAGS = $(UNIT_CFLAGS)

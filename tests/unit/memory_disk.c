@@ -144,13 +144,21 @@ disk_extents (void *opaque, uint32_t count, uint64_t host_off,
 {
   const struct memory_disk *const d = opaque;
   const uint64_t end = host_off + count;
-  const uint64_t border = q2_max (host_off, q2_min (end, d->stored));
+  /* Where one kind may end and the other begin. */
+  const uint64_t borders[] = { d->lie_start, d->lie_end, d->stored, end };
 
-  if (border > host_off &&
-      fn (fn_opaque, host_off, border - host_off, false) != 0)
-    return 0;
-  if (border < end)
-    fn (fn_opaque, border, end - border, true);
+  while (host_off < end) {
+    const bool hole = host_off >= d->stored ||
+      (host_off >= d->lie_start && host_off < d->lie_end);
+    uint64_t next = end;
+
+    for (size_t i = 0; i < sizeof borders / sizeof borders[0]; ++i)
+      if (borders[i] > host_off)
+        next = q2_min (next, borders[i]);
+    if (fn (fn_opaque, host_off, next - host_off, hole) != 0)
+      return 0;
+    host_off = next;
+  }
   return 0;
 }
 

@@ -32,6 +32,9 @@ struct memory_disk {
   struct disk_write *pending;   /* since then, in order */
   size_t nr_pending;
 
+  /* What extents calls a hole although there are bytes. */
+  uint64_t lie_start, lie_end;
+
   unsigned long reads, read_bytes, writes, flushes;
   unsigned long changes;        /* writes, flushes and growths */
   unsigned long fail_at;        /* change number this (1 = next), 0: none */

@@ -2,10 +2,11 @@
 /* repair-file.c - scans an image file as if it had not been closed cleanly,
  * and repairs it; for tests that compare with QEMU.
  *
- * usage: repair-file [-n] FILE...
+ * usage: repair-file [-n|-b] FILE...
  *
  * Prints one line for each file.  -n: only scan, and flags and refcounts that
- * are wrong do not matter.  Otherwise the files must have the dirty bit.
+ * are wrong do not matter; -b: the same, on a host that cannot tell what is a
+ * hole.  Otherwise the files must have the dirty bit.
  * Exit status 1 if a file could not be scanned or repaired, 2 if it cannot be
  * read at all.
  */
@@ -83,8 +84,30 @@ file_cut (void *opaque, uint64_t size)
   return ftruncate (*(const int *) opaque, (off_t) size) == -1 ? errno : 0;
 }
 
-static const struct qcow2_io_ops ops = {
+static int
+file_extents (void *opaque, uint32_t count, uint64_t host_off,
+              qcow2_host_extent_fn fn, void *fn_opaque)
+{
+  const int fd = *(const int *) opaque;
+  const uint64_t end = host_off + count;
+
+  while (host_off < end) {
+    const off_t data = lseek (fd, (off_t) host_off, SEEK_DATA);
+    const off_t hole = data == -1 ? -1 : lseek (fd, data, SEEK_HOLE);
+    const uint64_t from = data == -1 ? end : q2_min ((uint64_t) data, end);
+    const uint64_t to = hole == -1 ? end : q2_min ((uint64_t) hole, end);
+
+    if ((from > host_off && fn (fn_opaque, host_off, from - host_off, true))
+        || (to > from && fn (fn_opaque, from, to - from, false)))
+      return 0;
+    host_off = to;
+  }
+  return 0;
+}
+
+static struct qcow2_io_ops ops = {
   .pread = file_pread,
+  .extents = file_extents,
   .pwrite = file_pwrite,
   .flush = file_flush,
   .grow = file_grow,
@@ -167,9 +190,12 @@ handle_file (const char *name, bool only_scan)
 int
 main (int argc, char *argv[])
 {
-  const bool only_scan = argc > 1 && strcmp (argv[1], "-n") == 0;
+  const bool blind = argc > 1 && strcmp (argv[1], "-b") == 0;
+  const bool only_scan = blind || (argc > 1 && strcmp (argv[1], "-n") == 0);
   int r = 0;
 
+  if (blind)
+    ops.extents = NULL;
   for (int i = only_scan ? 2 : 1; i < argc; ++i)
     r |= handle_file (argv[i], only_scan);
   return r;

@@ -84,7 +84,7 @@ static struct q2_ahead *
 new_ahead (uint64_t max_bytes)
 {
   struct qcow2_error err;
-  struct q2_ahead *const ahead = q2_ahead_new (max_bytes, &err);
+  struct q2_ahead *const ahead = q2_ahead_new (max_bytes, NULL, &err);
 
   REQUIRE (ahead != NULL);
   return ahead;
@@ -412,7 +412,7 @@ test_no_memory (void)
   struct q2_ahead *ahead;
 
   allocations_left = 0;
-  CHECK (q2_ahead_new (100, &err) == NULL);
+  CHECK (q2_ahead_new (100, NULL, &err) == NULL);
   allocations_left = INT_MAX;
   CHECK_ERROR (&err, QCOW2_ERR_NOMEM, QCOW2_NO_OFFSET);
 

@@ -215,7 +215,6 @@ static void
 test_cache (void)
 {
   struct rng rng = { 5 };
-  struct qcow2_error err;
 
   for (size_t b = 0; b < NR (blocks); ++b)
     for (size_t s = 0; s < NR (sizes); ++s)

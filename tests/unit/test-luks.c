@@ -61,28 +61,44 @@ __wrap_munmap (void *addr, size_t len)
 
 static uint64_t work;           /* rounds that were asked for */
 
-extern void __real_q2_pbkdf2 (enum q2_hash, const void *, size_t,
-                              const void *, size_t, uint32_t, void *, size_t);
-extern void __wrap_q2_pbkdf2 (enum q2_hash, const void *, size_t,
-                              const void *, size_t, uint32_t, void *, size_t);
+extern int __real_q2_pbkdf2 (enum q2_hash, const void *, size_t,
+                             const void *, size_t, uint32_t, void *, size_t,
+                             struct q2_work *, struct qcow2_error *);
+extern int __wrap_q2_pbkdf2 (enum q2_hash, const void *, size_t,
+                             const void *, size_t, uint32_t, void *, size_t,
+                             struct q2_work *, struct qcow2_error *);
 
-void
+int
 __wrap_q2_pbkdf2 (enum q2_hash hash, const void *secret, size_t secret_len,
                   const void *salt, size_t salt_len, uint32_t iterations,
-                  void *ret_key, size_t key_len)
+                  void *ret_key, size_t key_len, struct q2_work *w,
+                  struct qcow2_error *err)
 {
   const uint64_t rounds = q2_pbkdf2_rounds (hash, iterations, key_len);
 
   CHECK (iterations > 0);
   work += rounds;
   if (rounds <= MAX_REAL_ROUNDS)
-    __real_q2_pbkdf2 (hash, secret, secret_len, salt, salt_len, iterations,
-                      ret_key, key_len);
-  else
-    memset (ret_key, 0x5a, key_len);
+    return __real_q2_pbkdf2 (hash, secret, secret_len, salt, salt_len,
+                             iterations, ret_key, key_len, w, err);
+  memset (ret_key, 0x5a, key_len);
+  return 0;
 }
 
 /* ---- An image file with a LUKS header ---------------------------------- */
+
+/* For making headers. */
+static void
+derive (enum q2_hash hash, const void *secret, size_t secret_len,
+        const void *salt, size_t salt_len, uint32_t iterations, void *ret_key,
+        size_t key_len)
+{
+  struct q2_work unbounded = q2_work_begin (NULL, UINT64_MAX, "a key");
+  struct qcow2_error err;
+
+  REQUIRE (q2_pbkdf2 (hash, secret, secret_len, salt, salt_len, iterations,
+                      ret_key, key_len, &unbounded, &err) == 0);
+}
 
 #define LUKS_OFF 0x10000
 #define MAX_LUKS_BYTES 0x90000
@@ -152,7 +168,7 @@ make_header (const char *name, const char *mode, const char *hash,
   }
   memset (key, 0xc3, sizeof key);
   REQUIRE (q2_hash_decode (hash, &h));
-  q2_pbkdf2 (h, key, key_bytes, header + 132, 32, 2, header + 112, 20);
+  derive (h, key, key_bytes, header + 132, 32, 2, header + 112, 20);
 }
 
 /* The disk's key is full of c3. */
@@ -188,7 +204,7 @@ make_slot (unsigned nr, const char *passphrase, uint32_t iterations,
   q2_af_merge (hash, material, key_bytes, stripes, key);
   for (unsigned i = 0; i < key_bytes; ++i)
     last[i] = key[i] ^ 0xc3;
-  q2_pbkdf2 (hash, passphrase, strlen (passphrase), p + 8, 32, iterations,
+  derive (hash, passphrase, strlen (passphrase), p + 8, 32, iterations,
              key, key_bytes);
   c = q2_cipher_new (&spec, key, key_bytes, &err);
   REQUIRE (c != NULL);
@@ -655,6 +671,65 @@ test_keyring (void)
   CHECK_EQ (live, 0);
 }
 
+static void
+expect_refused (const char *passphrase, bool works, struct qcow2_error *err)
+{
+  struct q2_cipher *c = NULL;
+
+  CHECK (unlock (passphrase, &c, err) == -1);
+  CHECK_EQ (work > 0, works);
+}
+
+static bool
+is_gone (void *opaque)
+{
+  return *(const bool *) opaque;
+}
+
+/* What was much work and in vain is not done again for a while; what was given
+ * up is.
+ */
+static void
+test_keyring_failures (void)
+{
+  struct q2_io_shared shared = { .file = NULL };
+  struct qcow2_error err, again;
+  bool gone = false;
+
+  q2_io_shared_init (&shared);
+  shared.budget = qcow2_budget_new (UINT64_MAX, "", is_gone, &gone);
+  make_header ("aes", "xts-plain64", "sha256", 64);
+  make_slot (0, "open", 3, 128);
+  keyring = qcow2_keyring_new ();
+  REQUIRE (keyring != NULL && shared.budget != NULL);
+  put32 (SLOT (0) + 4, 1 << 21);
+  expect_refused ("a", true, &err);
+  CHECK_ERROR (&err, QCOW2_ERR_AUTH, LUKS_OFF);
+  expect_refused ("a", false, &again);
+  CHECK (strcmp (err.text, again.text) == 0 && err.kind == again.kind);
+  expect_refused ("b", true, &err);
+  expect_refused ("b", false, &err);
+  expect_refused ("a", false, &err);
+  SLOT (0)[8] ^= 1;             /* another slot */
+  expect_refused ("a", true, &err);
+  expect_refused ("a", false, &err);
+
+  put32 (SLOT (0) + 4, 1 << 18);
+  gone = true;
+  io.shared = &shared;
+  expect_refused ("a", true, &err);
+  CHECK_ERROR (&err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET);
+  gone = false;
+  expect_refused ("a", true, &err);
+  CHECK_ERROR (&err, QCOW2_ERR_AUTH, LUKS_OFF);
+  io.shared = NULL;
+  qcow2_keyring_free (keyring);
+  keyring = NULL;
+  qcow2_budget_free (shared.budget);
+  q2_io_shared_destroy (&shared);
+  CHECK_EQ (live, 0);
+}
+
 /* The keys of 64 images are kept, and those that are used stay. */
 static void
 test_keyring_is_bounded (void)
@@ -749,6 +824,7 @@ main (void)
   test_faults ();
   test_any ();
   test_keyring ();
+  test_keyring_failures ();
   test_keyring_is_bounded ();
   test_keyring_any ();
   return unit_finish ();

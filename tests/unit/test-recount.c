@@ -78,7 +78,7 @@ test_counts (uint64_t seed)
 {
   struct rng rng = { seed };
   struct qcow2_error err;
-  struct q2_counts *const c = q2_counts_new (UINT64_C (1) << 30, &err);
+  struct q2_counts *const c = q2_counts_new (UINT64_C (1) << 30, NULL, &err);
   struct q2_count *const model = calloc (NR, sizeof *model);
   uint64_t end = 0;
 
@@ -121,7 +121,7 @@ static void
 test_count_limits (void)
 {
   struct qcow2_error err;
-  struct q2_counts *c = q2_counts_new (1 << 20, &err);
+  struct q2_counts *c = q2_counts_new (1 << 20, NULL, &err);
   enum q2_counts_result r = Q2_COUNTS_OK;
   uint64_t n = 0;
 
@@ -137,9 +137,52 @@ test_count_limits (void)
   while (r == Q2_COUNTS_OK && n < 100000)
     r = q2_counts_add (c, UINT64_C (4096) * n++, 1, Q2_USE_DATA, 0, NULL);
   CHECK_EQ (r, Q2_COUNTS_FULL);
-  CHECK (n > 200 && n < 256);   /* a leaf is a bit more than 4 KiB */
+  CHECK (n > 6000 && n < 20000); /* for a lone one, some 100 bytes */
   CHECK_EQ (q2_counts_add (c, 6, 1, Q2_USE_DATA, 0, NULL), Q2_COUNTS_OK);
   q2_counts_free (c);
+}
+
+/* Clusters far from each other, in any order: the tree under them.  What is
+ * given back and taken is the budget's.
+ */
+static void
+test_counts_apart (uint64_t seed)
+{
+  const uint64_t nr = 50000;
+  uint64_t *const order = calloc (nr, sizeof *order);
+  struct rng rng = { seed };
+  struct qcow2_error err;
+  struct qcow2_budget budget;
+  struct q2_counts *c;
+  uint64_t at = 0;
+
+  q2_budget_init (&budget, NULL, 16 << 20, "the test", "");
+  c = q2_counts_new (UINT64_MAX, &budget, &err);
+  REQUIRE (c != NULL && order != NULL);
+  unit_context ("counts apart, seed %" PRIu64, seed);
+  for (uint64_t i = 0; i < nr; ++i)
+    order[i] = i;
+  for (uint64_t i = nr; seed > 0 && i-- > 1; ) {
+    const uint64_t j = rng_below (&rng, i + 1), swap = order[i];
+
+    order[i] = order[j];
+    order[j] = swap;
+  }
+  for (uint64_t i = 0; i < nr; ++i)
+    REQUIRE (q2_counts_add (c, order[i] * 5000, 1 + order[i] % 40,
+                            Q2_USE_DATA, 0, NULL) == Q2_COUNTS_OK);
+  for (uint64_t i = 0; i < nr; ++i) {
+    CHECK_EQ (q2_counts_get (c, i * 5000).count, 1 + i % 40);
+    CHECK_EQ (q2_counts_get (c, i * 5000 + 1).count, 0);
+    CHECK_EQ (q2_counts_next_used (c, at), i * 5000);
+    CHECK_EQ (q2_counts_next_free (c, i * 5000), i * 5000 + 1);
+    at = i * 5000 + 1;
+  }
+  CHECK_EQ (q2_counts_next_used (c, at), UINT64_MAX);
+  CHECK (qcow2_budget_used (&budget) > nr * 50);
+  q2_counts_free (c);
+  CHECK_EQ (qcow2_budget_used (&budget), 0);
+  free (order);
 }
 
 /* ---- Images of the builder --------------------------------------------- */
@@ -648,6 +691,8 @@ main (void)
   for (uint64_t seed = 0; seed < 5; ++seed)
     test_counts (seed);
   test_count_limits ();
+  for (uint64_t seed = 0; seed < 3; ++seed)
+    test_counts_apart (seed);
   for (uint64_t seed = 0; seed < unit_scaled (300); ++seed)
     test_image (seed);
   begin_lie (&at, 2);

@@ -592,9 +592,64 @@ test_width (void)
   builder_free (&i.r.b);
 }
 
+/* ---- A host that calls a table a hole ---------------------------------- */
+
+/* 'n' L2 tables, of which the first is in the file and refers to cluster 3;
+ * the others are holes, and count as used without having refcounts.
+ */
+static void
+test_lying_holes (uint64_t n, bool can_be_read)
+{
+  const uint64_t cluster = 65536, l1 = 4 * cluster, first = 16 * cluster;
+  const struct q2_geometry_params params = {
+    .version = 3, .cluster_bits = 16, .refcount_order = 4,
+    .virtual_size = 32768,
+  };
+  const struct q2_header h = {
+    .version = 3, .cluster_bits = 16, .l1_offset = l1,
+    .l1_entries = (uint32_t) n, .refcount_order = 4,
+    .refcount_table_offset = cluster, .refcount_table_clusters = 1,
+    .incompatible = Q2_INCOMPAT_DIRTY,
+  };
+  unsigned char *const p = calloc (1, first + cluster);
+  struct q2_geometry geo;
+  struct memory_disk d;
+  struct q2_repair *r;
+  struct qcow2_error err = { .text = "" };
+
+  REQUIRE (p != NULL && q2_geometry_init (&geo, &params, &err) == 0);
+  unit_context ("%" PRIu64 " L2 tables, the first said to be a hole", n);
+  store_be64 (p + cluster, 2 * cluster);
+  for (uint64_t i = 0; i < 16; ++i)
+    store_be16 (p + 2 * cluster + 2 * i,
+                i < 4 || i < 4 + q2_ceil_shift (n * 8, 16));
+  for (uint64_t i = 0; i < n; ++i)
+    store_be64 (p + l1 + 8 * i, COPIED | (first + 2 * i * cluster));
+  store_be64 (p + first + 80, COPIED | (3 * cluster));
+  memory_disk_init (&d, p, first + cluster);
+  memory_disk_resize (&d, UINT64_C (1) << 50);
+  d.lie_start = first;
+  d.lie_end = first + cluster;
+  r = q2_repair_scan (&d.io, &h, &geo, NULL, NULL, &err);
+  if (r == NULL) {
+    CHECK (!can_be_read);
+    CHECK_ERROR (&err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET);
+  }
+  else {
+    CHECK (can_be_read);
+    CHECK_EQ (q2_repair_get_info (r)->too_high, 0);
+    CHECK_EQ (q2_repair_get_info (r)->too_low, n);
+  }
+  q2_repair_free (r);
+  memory_disk_free (&d);
+  free (p);
+}
+
 int
 main (void)
 {
+  test_lying_holes (1100, true);
+  test_lying_holes (70000, false);
   for (int damage = NONE; damage < NR_DAMAGES; ++damage) {
     for (uint64_t seed = 0; seed < unit_scaled (24); ++seed)
       test_repair (seed, (enum damage) damage);

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* budget.c - how much memory and work an image may cost.
+ *
+ * Owns      the counters of memory in use.
+ * Method    a budget is a counter with a bound, and taking from it takes from
+ *           all above it: the image's, then the server's.  If one of them has
+ *           not enough, what was taken from those below is given back.
+ * Locks     none: each counter is an atomic that never exceeds its bound but
+ *           by what q2_budget_take_some takes in any case.
+ * Does not  allocate anything but the server's budget.
+ */
+#include "config.h"
+
+#include "base/assume.h"
+#include "base/budget.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+void
+q2_budget_init (struct qcow2_budget *b, struct qcow2_budget *parent,
+                uint64_t max, const char *whose, const char *remedy)
+{
+  b->parent = parent;
+  b->max = max;
+  atomic_init (&b->used, 0);
+  b->whose = whose;
+  b->remedy = remedy;
+  b->abandoned = NULL;
+  b->opaque = NULL;
+}
+
+struct qcow2_budget *
+qcow2_budget_new (uint64_t max_bytes, const char *remedy,
+                  qcow2_abandoned_fn abandoned, void *opaque)
+{
+  struct qcow2_budget *const b = malloc (sizeof *b);
+
+  if (b == NULL)
+    return NULL;
+  q2_budget_init (b, NULL, max_bytes, "all images of this server", remedy);
+  b->abandoned = abandoned;
+  b->opaque = opaque;
+  return b;
+}
+
+void
+qcow2_budget_free (struct qcow2_budget *b)
+{
+  free (b);
+}
+
+bool
+qcow2_budget_take (struct qcow2_budget *b, uint64_t bytes)
+{
+  return q2_budget_try (b, bytes);
+}
+
+void
+qcow2_budget_give (struct qcow2_budget *b, uint64_t bytes)
+{
+  q2_budget_give (b, bytes);
+}
+
+uint64_t
+qcow2_budget_used (const struct qcow2_budget *b)
+{
+  return atomic_load_explicit (&b->used, memory_order_relaxed);
+}
+
+/* ---- Memory ------------------------------------------------------------ */
+
+static bool
+take_from_one (struct qcow2_budget *b, uint64_t bytes)
+{
+  uint64_t used = atomic_load_explicit (&b->used, memory_order_relaxed);
+
+  do
+    if (used > b->max || bytes > b->max - used)
+      return false;
+  while (!atomic_compare_exchange_weak (&b->used, &used, used + bytes));
+  return true;
+}
+
+/* The budget that has not enough, or NULL if the bytes have been taken. */
+static const struct qcow2_budget *
+take (struct qcow2_budget *budget, uint64_t bytes)
+{
+  struct qcow2_budget *b;
+
+  for (b = budget; b != NULL; b = b->parent)
+    if (!take_from_one (b, bytes))
+      break;
+  if (b == NULL)
+    return NULL;
+  for (struct qcow2_budget *below = budget; below != b;
+       below = below->parent)
+    atomic_fetch_sub (&below->used, bytes);
+  return b;
+}
+
+bool
+q2_budget_try (struct qcow2_budget *b, uint64_t bytes)
+{
+  return take (b, bytes) == NULL;
+}
+
+int
+q2_budget_take (struct qcow2_budget *budget, uint64_t bytes,
+                const char *what, struct qcow2_error *err)
+{
+  const struct qcow2_budget *const b = take (budget, bytes);
+
+  if (b == NULL)
+    return 0;
+  return q2_fail (err, QCOW2_ERR_NOMEM, QCOW2_NO_OFFSET,
+                  "no memory for %s: that takes %" PRIu64 " KiB, and %s may "
+                  "use %" PRIu64 " KiB, of which %" PRIu64 " KiB are in "
+                  "use; %s", what, (bytes + 1023) >> 10, b->whose,
+                  b->max >> 10, atomic_load (&b->used) >> 10, b->remedy);
+}
+
+uint64_t
+q2_budget_left (const struct qcow2_budget *b)
+{
+  uint64_t left = UINT64_MAX;
+
+  for (; b != NULL; b = b->parent) {
+    const uint64_t used = atomic_load_explicit (&b->used,
+                                                memory_order_relaxed);
+
+    left = q2_min (left, used < b->max ? b->max - used : 0);
+  }
+  return left;
+}
+
+/* Caches get the first half of every budget, the second is for what cannot
+ * shrink; and each of them no more than half of what is there.
+ */
+static uint64_t
+left_for_caches (const struct qcow2_budget *b)
+{
+  uint64_t left = UINT64_MAX;
+
+  for (; b != NULL; b = b->parent) {
+    const uint64_t used = atomic_load_explicit (&b->used,
+                                                memory_order_relaxed);
+
+    left = q2_min (left, used < b->max / 2 ? (b->max / 2 - used) / 2 : 0);
+  }
+  return left;
+}
+
+uint64_t
+q2_budget_take_some (struct qcow2_budget *budget, uint64_t least,
+                     uint64_t most)
+{
+  uint64_t bytes = q2_min (most, left_for_caches (budget));
+
+  for (; bytes > least; bytes /= 2)
+    if (q2_budget_try (budget, bytes))
+      return bytes;
+  for (struct qcow2_budget *b = budget; b != NULL; b = b->parent)
+    atomic_fetch_add (&b->used, least);
+  return least;
+}
+
+void
+q2_budget_give (struct qcow2_budget *b, uint64_t bytes)
+{
+  for (; b != NULL; b = b->parent) {
+    const uint64_t before = atomic_fetch_sub (&b->used, bytes);
+
+    q2_check (before >= bytes);
+  }
+}
+
+bool
+q2_budget_is_abandoned (const struct qcow2_budget *b)
+{
+  while (b != NULL && b->parent != NULL)
+    b = b->parent;
+  return b != NULL && b->abandoned != NULL && b->abandoned (b->opaque);
+}
+
+/* ---- Work -------------------------------------------------------------- */
+
+int
+q2_work_ask (struct q2_work *w, uint64_t steps, struct qcow2_error *err)
+{
+  if (w->done > w->max || steps > w->max - w->done)
+    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
+                    "%s takes more work than so small a file can have need "
+                    "of; check the image with 'qemu-img check'", w->what);
+  w->done += steps;
+  if (w->done < w->look)
+    return 0;
+  w->look = w->done + Q2_WORK_LOOK;
+  if (!q2_budget_is_abandoned (w->budget))
+    return 0;
+  return q2_fail (err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET,
+                  "%s was given up, because the client has gone or the "
+                  "server is ending", w->what);
+}
