@@ -52,6 +52,10 @@ END
         printf '#!/bin/bash\necho "%s $*" >> %q\n' "$name" "$tmp/sys/calls" \
             > "$tmp/bin/$name"
     done
+    # As the real one does.
+    # shellcheck disable=SC2016     # It is for that program.
+    sed -i '1a [ -n "${DPKG_MAINTSCRIPT_PACKAGE-}" ] || exit 1' \
+        "$tmp/bin/deb-systemd-helper"
     printf '#!/bin/bash\nexec "$@"\n' > "$tmp/bin/sudo"
     chmod +x "$tmp/bin"/*
 }

@@ -18,7 +18,7 @@ USE = re.compile(rf"""(?<![\w./'-])awk(?=\s)
     (?P<program>{GAP}'(?P<text>[^']*)')?""", re.VERBOSE)
 REPETITION = re.compile(r"(?<!\\)\{\d+(?:,\d*)?\}")
 # Where the name alone stands: what a test requires, or lists.
-MENTION = re.compile(r"requires(_program)?\b|for awk\b|local\b|read -r")
+MENTION = re.compile(r"requires(_program)?\b|(for|where) awk\b|local\b|read -r")
 
 
 def blank_comments(text: str) -> str:
