@@ -40,6 +40,9 @@ const char config_help[] =
   "                                 auto).\n"
   "qcow2-lock=<on|off>              Lock local files against other programs\n"
   "                                 as QEMU does (default on).\n"
+  "qcow2-allow-retry=<on|off>       Allow writing with the retry filter on\n"
+  "                                 the command line, which may lose what\n"
+  "                                 was flushed (default off).\n"
   "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
   "                                 ignore, or no-unref.\n"
   "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
@@ -277,6 +280,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_bool (key, value, "auto", &config.grow);
   if (strcmp (key, "qcow2-lock") == 0)
     return parse_bool (key, value, "on", &config.lock);
+  if (strcmp (key, "qcow2-allow-retry") == 0)
+    return parse_bool (key, value, "on", &config.allow_retry);
   if (strcmp (key, "qcow2-discard") == 0)
     return parse_discard (key, value);
   if (strcmp (key, "qcow2-overlap-check") == 0)
@@ -289,6 +294,19 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
   if (look_at (key, value) == -1)
     return -1;
   return next (nxdata, key, value);
+}
+
+/* Filters after which a flush that succeeds promises nothing.  retry opens
+ * anew what is below it, and tries again there, where nobody knows of what was
+ * written before; above us it does that to us.  retry-request tries a flush
+ * again that has failed.
+ */
+static const char *
+find_reopening (void)
+{
+  if (chain_find ("retry") != CHAIN_NOT_FOUND)
+    return "retry";
+  return chain_find ("retry-request") == CHAIN_BELOW ? "retry-request" : NULL;
 }
 
 int
@@ -312,6 +330,7 @@ config_complete (nbdkit_next_config_complete *next, nbdkit_backend *nxdata)
     config.names = NAMES_IGNORED;
   else
     config.names = NAMES_UNKNOWN;
+  config.reopens = find_reopening ();
   return places_complete () == -1 ? -1 : next (nxdata);
 }
 

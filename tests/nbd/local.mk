@@ -89,9 +89,11 @@ nbd_tests = \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \
 	nbd/test-write-broken-base.sh \
+	nbd/test-write-end.sh \
 	nbd/test-write-enospc.sh \
 	nbd/test-write-errors.sh \
 	nbd/test-write-fio.sh \
+	nbd/test-write-flush.sh \
 	nbd/test-write-fs.sh \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
@@ -100,8 +102,10 @@ nbd_tests = \
 	nbd/test-write-locks.sh \
 	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
+	nbd/test-write-powercut.sh \
 	nbd/test-write-probe.sh \
 	nbd/test-write-readonly.sh \
+	nbd/test-write-reopen.sh \
 	$(NULL)
 
 TESTS += $(nbd_tests)
@@ -119,6 +123,7 @@ LONG_TESTS += \
 	nbd/test-write-kill-long.sh \
 	nbd/test-write-layers-long.sh \
 	nbd/test-write-model-long.sh \
+	nbd/test-write-powercut-long.sh \
 	nbd/test-remote-rbd-long.sh \
 	$(NULL)
 
@@ -140,6 +145,9 @@ EXTRA_DIST += \
 	nbd/nbdtool.py \
 	nbd/parts.py \
 	nbd/plaintext.py \
+	nbd/powercut.py \
+	nbd/powercut.sh \
+	nbd/powercut_preload.c \
 	nbd/random_check.py \
 	nbd/remote.sh \
 	nbd/remote_client.py \
