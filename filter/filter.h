@@ -401,6 +401,9 @@ ticker_start (struct qcow2_image *image,
               int (*borrow) (void *opaque, struct qcow2_io *ret_io),
               void *opaque, const char *name);
 extern void ticker_stop (struct ticker *ticker);
+/* To be called after each change where there is no ticker. */
+struct disk;
+extern void ticker_instead (struct disk *d, const struct qcow2_io *io);
 
 /* ---- views.c ---------------------------------------------------------- */
 
@@ -410,7 +413,6 @@ struct views {
   pthread_cond_t changed;       /* one became ready, or is gone */
   struct view *first;
 };
-struct disk;
 struct view;
 
 extern void views_init (struct views *v);
@@ -457,6 +459,7 @@ struct disk {
   struct members members;       /* if there is no writer */
   struct durable durable;       /* of these */
   struct ticker *ticker;        /* or NULL */
+  _Atomic uint64_t last_tick_ms; /* ticker.c; 0: never */
   struct views views;
   bool writable;
   bool unlocked;                /* asleep: nothing is claimed */
