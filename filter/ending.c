@@ -50,8 +50,9 @@ attempt (const struct ending *e, struct qcow2_error *error)
 static bool
 may_help (struct disk *d, const struct qcow2_error *error)
 {
-  return !durable_is_lost (disk_durable (d)) && (error->kind == QCOW2_ERR_IO || error->kind == QCOW2_ERR_NO_SPACE ||
-          error->kind == QCOW2_ERR_NOMEM) && error->errnum != ESHUTDOWN;
+  return !durable_is_lost (disk_durable (d)) && error->errnum != ESHUTDOWN &&
+    (error->kind == QCOW2_ERR_IO || error->kind == QCOW2_ERR_NO_SPACE ||
+     error->kind == QCOW2_ERR_NOMEM);
 }
 
 /* What it has written is safe all the same if it is durable; the rest others
