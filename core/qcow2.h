@@ -509,8 +509,16 @@ extern int qcow2_flush (struct qcow2_image *image, const struct qcow2_io *io,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* A flush of the image's file, which somebody else has made, has failed: from
+ * now on all changes and flushes of the image fail, as after one that the
+ * engine has made.  Nothing to do for an image that is not writable.
+ */
+extern void qcow2_flush_has_failed (struct qcow2_image *image)
+  __attribute__ ((__nonnull__));
+
 /* To be called every few seconds by somebody: writes out what is pending if
- * nothing has been changed since the last call.
+ * nothing has been changed since the last call, or if nothing has been
+ * committed during the last few calls.
  */
 extern int qcow2_idle_commit (struct qcow2_image *image,
                               const struct qcow2_io *io,

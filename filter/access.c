@@ -122,6 +122,8 @@ void
 access_end (struct access *a, const struct qcow2_io *own)
 {
   access_drain (a);
+  if (a->state && own == NULL)
+    disk_abandon (state_disk (a->state), &a->below);
   if (a->state)
     state_release (a->state, own);
   a->state = NULL;

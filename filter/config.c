@@ -50,6 +50,9 @@ const char config_help[] =
   "qcow2-check-at-start=<on|off>    Look at the image when the server starts,\n"
   "                                 and refuse a bad local file (default\n"
   "                                 on).\n"
+  "qcow2-allow-retry=<on|off>       Allow writing with the retry filter on\n"
+  "                                 the command line, which may lose what\n"
+  "                                 was flushed (default off).\n"
   "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
   "                                 ignore, or no-unref.\n"
   "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
@@ -296,6 +299,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_bool (key, value, "on", &config.lock);
   if (strcmp (key, "qcow2-check-at-start") == 0)
     return parse_bool (key, value, "on", &config.check_at_start);
+  if (strcmp (key, "qcow2-allow-retry") == 0)
+    return parse_bool (key, value, "on", &config.allow_retry);
   if (strcmp (key, "qcow2-discard") == 0)
     return parse_discard (key, value);
   if (strcmp (key, "qcow2-overlap-check") == 0)
@@ -326,6 +331,25 @@ make_budget (void)
     return 0;
   nbdkit_error ("qcow2: out of memory");
   return -1;
+}
+
+/* Filters after which a flush that succeeds promises nothing.  retry opens
+ * anew what is below it, and tries again there, where nobody knows of what was
+ * written before; above us it does that to us.  retry-request tries a flush
+ * again that has failed.
+ */
+static const char *
+find_reopening (void)
+{
+  if (stack_has_filter ("retry") || stack_has_filter_above ("retry"))
+    return "retry";
+  return stack_has_filter ("retry-request") ? "retry-request" : NULL;
+}
+
+void
+config_note_stack (void)
+{
+  config.reopens = find_reopening ();
 }
 
 int

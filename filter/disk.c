@@ -145,6 +145,14 @@ why_not_writable (const struct abilities *can)
     return "the plugin, or a filter below, cannot write to it";
   if (!can->flush)
     return "the plugin, or a filter below, cannot flush what is written";
+  if (config.reopens && !config.allow_retry)
+    return strcmp (config.reopens, "retry") == 0
+      ? "after the retry filter has opened the plugin again, a flush succeeds "
+      "although what was written before is lost (qcow2-allow-retry=on allows "
+      "it all the same)"
+      : "the retry-request filter tries flushes that have failed again, and "
+      "then they succeed although what was written is lost "
+      "(qcow2-allow-retry=on allows it all the same)";
   if (!writer_possible () && !can->multi_conn &&
       config.thread_model != NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS)
     return "with this version of nbdkit, and a plugin that serves several "
@@ -283,6 +291,7 @@ settle (struct disk *d)
   if (config.lock && d->fd != -1 &&
       lock_for_writing (d->fd, d->name) == -1)
     return -1;
+  disk_durable (d)->image = d->image;
   start_ticker (d);
   return 0;
 }
@@ -299,6 +308,7 @@ disk_new (const char *exportname, const struct file_id *id)
   d->fd = -1;
   d->id = *id;
   members_init (&d->members);
+  durable_init (&d->durable, "");
   views_init (&d->views);
   d->exportname = strdup (exportname);
   if (config.dir && asprintf (&d->name, "%s/%s", config.dir, exportname)
@@ -306,6 +316,7 @@ disk_new (const char *exportname, const struct file_id *id)
     d->name = NULL;
   if (!config.dir)
     d->name = strdup (config.label ? config.label : exportname);
+  d->durable.name = d->name;
   if (d->exportname != NULL && d->name != NULL)
     return d;
 
@@ -349,19 +360,6 @@ disk_open (const char *exportname, const struct file_id *id,
 }
 
 void
-disk_end (struct disk *d, const struct qcow2_io *own)
-{
-  const struct qcow2_io *const io = d->writer ? writer_io (d->writer) : own;
-  struct qcow2_error error;
-
-  ticker_stop (d->ticker);
-  d->ticker = NULL;
-  views_close (&d->views);
-  if (d->writable && io != NULL && qcow2_end (d->image, io, &error) == -1)
-    report (d->name, &error);
-}
-
-void
 disk_close (struct disk *d)
 {
   if (d == NULL)
@@ -378,6 +376,7 @@ disk_close (struct disk *d)
   views_destroy (&d->views);
   claim_release (&d->claim);
   members_destroy (&d->members);
+  durable_destroy (&d->durable);
   free (d->exportname);
   free (d->name);
   free (d);
@@ -394,24 +393,17 @@ disk_say_read_only (struct disk *d)
 void
 disk_join (struct disk *d, struct below *own)
 {
-  if (d->writable && d->writer == NULL)
-    members_add (&d->members, own);
+  if (!d->writable || d->writer != NULL)
+    return;
+  members_flush (&d->members);
+  own->durable = &d->durable;
+  members_add (&d->members, own);
 }
 
 void
 disk_leave (struct disk *d, struct below *own)
 {
   members_remove (&d->members, own);
-}
-
-void
-disk_flush (struct disk *d, const struct qcow2_io *own)
-{
-  struct qcow2_error error;
-
-  if (d->writable && d->writer == NULL &&
-      qcow2_flush (d->image, own, &error) == -1)
-    report (d->name, &error);
 }
 
 void
@@ -477,6 +469,12 @@ const struct abilities *
 disk_abilities (const struct disk *d, const struct below *own)
 {
   return d->writer ? writer_abilities (d->writer) : &own->can;
+}
+
+struct durable *
+disk_durable (struct disk *d)
+{
+  return d->writer ? writer_durable (d->writer) : &d->durable;
 }
 
 /* Why the file does not grow, where that is so from the start. */

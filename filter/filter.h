@@ -8,9 +8,11 @@
  * lines.c      every line that is logged
  * report.c     errors of the engine to nbdkit
  * logs.c       what images that are open have to say
- * stack.c      which filters and which plugin are below
+ * stack.c      which filters are above and below, and which plugin
  * next.c       calls to the layer below, checked
  * shared.c     contexts that belong to no connection
+ * apart.c      work on a thread that belongs to none either
+ * durable.c    a flush that has failed is not forgotten
  * nbdkit_io.c  the layer below through a connection's context
  * lanes.c      contexts for background work
  * members.c    connections that lend theirs to it
@@ -22,6 +24,7 @@
  * ticker.c     the thread that writes out what is idle
  * views.c      what an image has inside, opened as images
  * disk.c       one open image with all that belongs to it
+ * ending.c     what is written when it ends
  * state.c      which connections share one
  * access.c     how a connection gets at an image
  * peek.c       an image that somebody only looks into
@@ -66,6 +69,8 @@ struct config {
   bool grow;                    /* local files, when they are full */
   bool lock;                    /* local files */
   bool check_at_start;
+  bool allow_retry;             /* writing over a filter that reopens */
+  const char *reopens;          /* that filter, or NULL */
   int thread_model;             /* of the whole server */
   enum export_names names;
   char *file;                   /* absolute, or NULL: a local file below */
@@ -80,6 +85,8 @@ extern int config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
                          const char *key, const char *value);
 extern int config_complete (nbdkit_next_config_complete *next,
                             nbdkit_backend *nxdata);
+/* What only the stack tells, once it has been scanned. */
+extern void config_note_stack (void);
 extern void config_unload (void);
 extern const char config_help[];
 
@@ -162,6 +169,7 @@ extern void stack_scan (void);
 extern void stack_unload (void);
 /* It is certain that a filter of that name is below us. */
 extern bool stack_has_filter (const char *name);
+extern bool stack_has_filter_above (const char *name);
 /* It is certain that nothing is between us and the plugin of that name. */
 extern bool stack_is_plugin_alone (const char *name);
 
@@ -213,6 +221,32 @@ extern void shared_set_backend (nbdkit_backend *backend);
 extern nbdkit_next *shared_open (const char *exportname, bool readonly);
 extern void shared_close (nbdkit_next *next);
 
+/* ---- apart.c ---------------------------------------------------------- */
+
+/* Call the function on a thread that belongs to no connection, and wait. */
+extern void run_apart (void (*fn) (void *opaque), void *opaque);
+
+/* ---- durable.c -------------------------------------------------------- */
+
+/* Of one file that is written to. */
+struct durable {
+  pthread_mutex_t lock;
+  const char *name;             /* for messages; constant */
+  struct qcow2_image *_Atomic image;    /* that is told, or NULL */
+  _Atomic bool lost;            /* once */
+};
+
+/* The name must stay. */
+extern void durable_init (struct durable *d, const char *name);
+extern void durable_destroy (struct durable *d);
+/* Whether what was written may be lost: then nothing must be written. */
+extern bool durable_is_lost (const struct durable *d);
+/* It may; logs, once. */
+extern void durable_lose (struct durable *d, const char *why);
+/* Every flush of the file; 'flush' does it.  Returns 0 or an errno value. */
+extern int durable_flush (struct durable *d, int (*flush) (void *opaque),
+                          void *opaque);
+
 /* ---- nbdkit_io.c ------------------------------------------------------ */
 
 struct lanes;
@@ -234,6 +268,10 @@ struct below {
   struct lanes *lanes;          /* constant; NULL: this context is lent */
 
   struct below *next_member;    /* members.c */
+  bool settled;                 /* members.c */
+  struct durable *durable;      /* the image's, of a member; or NULL */
+  _Atomic bool unflushed;       /* something was written since the last flush
+                                   through this context began */
 };
 
 /* To be called from .prepare, or on a manual context that is prepared.
@@ -268,6 +306,7 @@ extern bool lanes_possible (void);
 /* ---- members.c -------------------------------------------------------- */
 
 struct members {
+  pthread_mutex_t flush_lock;
   pthread_mutex_t lock;
   struct below *first;
 };
@@ -277,6 +316,10 @@ extern void members_destroy (struct members *m);
 extern void members_add (struct members *m, struct below *below);
 /* Does nothing if it is not there. */
 extern void members_remove (struct members *m, struct below *below);
+/* Flush each context through which something was written, as far as they
+ * can be borrowed.
+ */
+extern void members_flush (struct members *m);
 /* As in struct qcow2_io_ops; opaque is the struct members. */
 extern int members_borrow (void *opaque, struct qcow2_io *ret_io);
 
@@ -394,6 +437,7 @@ extern void writer_free (struct writer *w);
 extern void writer_use_growth (struct writer *w, struct growth *growth);
 extern const struct qcow2_io *writer_io (const struct writer *w);
 extern const struct abilities *writer_abilities (const struct writer *w);
+extern struct durable *writer_durable (struct writer *w);
 
 /* ---- ticker.c --------------------------------------------------------- */
 
@@ -407,6 +451,9 @@ ticker_start (struct qcow2_image *image,
               int (*borrow) (void *opaque, struct qcow2_io *ret_io),
               void *opaque, const char *name);
 extern void ticker_stop (struct ticker *ticker);
+/* To be called after each change where there is no ticker. */
+struct disk;
+extern void ticker_instead (struct disk *d, const struct qcow2_io *io);
 
 /* ---- views.c ---------------------------------------------------------- */
 
@@ -416,7 +463,6 @@ struct views {
   pthread_cond_t changed;       /* one became ready, or is gone */
   struct view *first;
 };
-struct disk;
 struct view;
 
 extern void views_init (struct views *v);
@@ -461,7 +507,9 @@ struct disk {
   struct lanes *lanes;          /* or NULL */
   struct writer *writer;        /* or NULL: connections use their own way */
   struct members members;       /* if there is no writer */
+  struct durable durable;       /* of these */
   struct ticker *ticker;        /* or NULL */
+  _Atomic uint64_t last_tick_ms; /* ticker.c; 0: never */
   struct views views;
   bool writable;
   bool unlocked;                /* asleep: nothing is claimed */
@@ -480,7 +528,7 @@ extern struct qcow2_options disk_options (const char *name);
 extern struct disk *disk_open (const char *exportname,
                                const struct file_id *id,
                                const struct below *own, bool readonly);
-/* Write out everything; the last use before disk_close.  'own' may be NULL
+/* ending.c: write out everything; the last use before disk_close.  'own' may be NULL
  * if the connection's way is gone.
  */
 extern void disk_end (struct disk *d, const struct qcow2_io *own);
@@ -492,8 +540,12 @@ extern void disk_say_read_only (struct disk *d);
 /* A connection comes, and goes, which may be used for writing. */
 extern void disk_join (struct disk *d, struct below *own);
 extern void disk_leave (struct disk *d, struct below *own);
-/* A connection goes that others may have written after; see disk.c. */
+/* ending.c: a connection goes that others may have written after; see
+ * disk.c.
+ */
 extern void disk_flush (struct disk *d, const struct qcow2_io *own);
+/* What it has written and not flushed cannot be flushed any more. */
+extern void disk_abandon (struct disk *d, const struct below *own);
 /* Nobody uses the image for now.  It may be in use all the same. */
 extern void disk_idle (struct disk *d);
 /* Nobody uses the image any more, until it is locked again.  Only for disks
@@ -513,6 +565,8 @@ extern const struct qcow2_io *disk_io (const struct disk *d,
                                        const struct below *own);
 extern const struct abilities *disk_abilities (const struct disk *d,
                                                const struct below *own);
+/* Through which what is written to the image's file is flushed. */
+extern struct durable *disk_durable (struct disk *d);
 /* Log the error of a request; returns the errno value. */
 extern int disk_report (struct disk *d, const struct qcow2_error *error);
 

@@ -30,6 +30,7 @@
 struct localfile {
   struct other other;           /* first: it is the same pointer */
   int fd;
+  struct durable durable;
 };
 
 static int
@@ -62,6 +63,8 @@ local_pwrite (void *opaque, const void *buf, uint32_t count,
   const struct localfile *const f = opaque;
   const char *p = buf;
 
+  if (durable_is_lost (&f->durable))
+    return EIO;
   while (count > 0) {
     const ssize_t n = pwrite (f->fd, p, count, host_off);
 
@@ -77,11 +80,19 @@ local_pwrite (void *opaque, const void *buf, uint32_t count,
 }
 
 static int
-local_flush (void *opaque)
+sync_file (void *opaque)
 {
   const struct localfile *const f = opaque;
 
   return fdatasync (f->fd) == -1 ? errno : 0;
+}
+
+static int
+local_flush (void *opaque)
+{
+  struct localfile *const f = opaque;
+
+  return durable_flush (&f->durable, sync_file, f);
 }
 
 static int
@@ -169,6 +180,8 @@ local_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
   struct localfile *const f = opaque;
   bool done;
 
+  if (durable_is_lost (&f->durable))
+    return EIO;
   if (may_punch)
     done = allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0;
   else                          /* some file systems can punch, but not zero */
@@ -192,6 +205,8 @@ local_trim (void *opaque, uint32_t count, uint64_t host_off)
 {
   const struct localfile *const f = opaque;
 
+  if (durable_is_lost (&f->durable))
+    return EIO;
   if (allocate (f, FALLOC_FL_PUNCH_HOLE, count, host_off) == 0)
     return 0;
   return errno == EOPNOTSUPP || errno == ENODEV || errno == ENOSYS ? 0
@@ -241,6 +256,7 @@ local_close (struct other *other)
   struct localfile *const f = (struct localfile *) other;
 
   close (f->fd);
+  durable_destroy (&f->durable);
   free (f);
 }
 
@@ -292,6 +308,7 @@ localfile_new (int fd, const char *name, bool writing,
     return NULL;
   }
   f->fd = fd;
+  durable_init (&f->durable, name);
   f->other.close = local_close;
   set_ops (&f->other.ops, writing, regular);
   f->other.io = (struct qcow2_io) {

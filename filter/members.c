@@ -6,18 +6,29 @@
  * Method    only where the server runs requests of a connection in parallel
  *           can its context be lent (nbdkit_io.c); otherwise, and when they
  *           are all about to go, there is none to be had.
+ *
+ *           That a flush through one connection includes what was written
+ *           through the others, which the plugin promises (disk.c), is true
+ *           as long as all of them lead to the same server: one that was
+ *           started again meanwhile knows nothing of that.  So before a new
+ *           connection takes part those that have written are flushed once
+ *           more: if that succeeds, they lead to where the new one does.
  * Locks     members.lock guards the list; below.lock is taken under it.
+ *           members.flush_lock is held over the flushes of members_flush,
+ *           and guards 'settled'; it is taken before members.lock.
  */
 #include "config.h"
 
 #include "filter.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 
 void
 members_init (struct members *m)
 {
   pthread_mutex_init (&m->lock, NULL);
+  pthread_mutex_init (&m->flush_lock, NULL);
   m->first = NULL;
 }
 
@@ -25,6 +36,7 @@ void
 members_destroy (struct members *m)
 {
   pthread_mutex_destroy (&m->lock);
+  pthread_mutex_destroy (&m->flush_lock);
 }
 
 void
@@ -62,4 +74,42 @@ members_borrow (void *opaque, struct qcow2_io *ret_io)
       r = b->ops.borrow (b, ret_io);
   pthread_mutex_unlock (&m->lock);
   return r;
+}
+
+/* ---- Flushing all of them ------------------------------------------------ */
+
+/* The next one that has something to flush. */
+static bool
+borrow_unsettled (struct members *m, struct qcow2_io *ret_io)
+{
+  bool found = false;
+
+  pthread_mutex_lock (&m->lock);
+  for (struct below *b = m->first; b && !found; b = b->next_member) {
+    if (b->settled)
+      continue;
+    b->settled = true;
+    found = atomic_load (&b->unflushed) && b->ops.borrow &&
+      b->ops.borrow (b, ret_io) == 0;
+  }
+  pthread_mutex_unlock (&m->lock);
+  return found;
+}
+
+/* An error is remembered where flushes are (durable.c). */
+void
+members_flush (struct members *m)
+{
+  struct qcow2_io io;
+
+  pthread_mutex_lock (&m->flush_lock);
+  pthread_mutex_lock (&m->lock);
+  for (struct below *b = m->first; b; b = b->next_member)
+    b->settled = false;
+  pthread_mutex_unlock (&m->lock);
+  while (borrow_unsettled (m, &io)) {
+    io.ops->flush (io.opaque);
+    io.ops->give_back (&io);
+  }
+  pthread_mutex_unlock (&m->flush_lock);
 }

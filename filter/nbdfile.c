@@ -8,7 +8,7 @@
  *
  *           A write is not: after a connection has broken, nobody knows
  *           whether what was acknowledged on it and not yet flushed is still
- *           there, so from then on every write and flush fails.
+ *           there, so from then on every write and flush fails (durable.c).
  * Locks     none: a connection belongs to who has taken it.
  */
 #include "config.h"
@@ -43,7 +43,6 @@ nbdfile_open (const struct place *place, bool writing,
 #include "nbdpool.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +55,7 @@ struct nbdfile {
   const struct place *place;
   struct nbdpool *pool;
   bool writing;                 /* constant once it is open, like other */
-  _Atomic bool lost;            /* what was written may be */
+  struct durable durable;
 };
 
 /* ---- Requests --------------------------------------------------------------------- */
@@ -165,7 +164,7 @@ request (struct nbdfile *f, struct request *r)
     char text[200];
     int err;
 
-    if (!reading && f->lost)
+    if (!reading && durable_is_lost (&f->durable))
       break;
     c = nbdpool_take (f->pool);
     if (c == NULL)
@@ -181,7 +180,7 @@ request (struct nbdfile *f, struct request *r)
     }
     warning (f->place->name, "%s", text);
     if (f->writing)
-      f->lost = true;
+      durable_lose (&f->durable, "the connection was lost");
     nbdpool_drop (f->pool, c);
     if (!reading)
       break;
@@ -240,11 +239,19 @@ nbd_file_pwrite (void *opaque, const void *buf, uint32_t count,
 }
 
 static int
-nbd_file_flush (void *opaque)
+flush_server (void *opaque)
 {
   struct request r = { .kind = REQ_FLUSH };
 
   return request (opaque, &r);
+}
+
+static int
+nbd_file_flush (void *opaque)
+{
+  struct nbdfile *const f = opaque;
+
+  return durable_flush (&f->durable, flush_server, f);
 }
 
 static int
@@ -303,6 +310,7 @@ nbd_file_close (struct other *other)
   struct nbdfile *const f = (struct nbdfile *) other;
 
   nbdpool_free (f->pool);
+  durable_destroy (&f->durable);
   free (f);
 }
 
@@ -371,6 +379,7 @@ nbdfile_open (const struct place *place, bool writing,
     return NULL;
   }
   f->place = place;
+  durable_init (&f->durable, place->name);
   f->writing = writing;
   f->other.close = nbd_file_close;
   f->pool = nbdpool_new (place, err);

@@ -17,6 +17,7 @@
 #include "filter.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 static int
@@ -48,38 +49,63 @@ below_cache (void *opaque, uint32_t count, uint64_t host_off)
   return next_cache (below->next, count, host_off);
 }
 
+/* Whoever writes does so through his own context, which is the one that has
+ * to make it durable, unless others can.
+ */
+static bool
+may_write (struct below *below)
+{
+  if (below->durable && durable_is_lost (below->durable))
+    return false;
+  atomic_store (&below->unflushed, true);
+  return true;
+}
+
 static int
 below_pwrite (void *opaque, const void *buf, uint32_t count,
               uint64_t host_off, enum qcow2_io_class class)
 {
-  const struct below *const below = opaque;
+  struct below *const below = opaque;
 
-  return next_pwrite (below->next, buf, count, host_off, class);
+  return may_write (below)
+    ? next_pwrite (below->next, buf, count, host_off, class) : EIO;
+}
+
+static int
+flush_context (void *opaque)
+{
+  struct below *const below = opaque;
+
+  atomic_store (&below->unflushed, false);
+  return next_flush (below->next);
 }
 
 static int
 below_flush (void *opaque)
 {
-  const struct below *const below = opaque;
+  struct below *const below = opaque;
 
-  return next_flush (below->next);
+  return below->durable
+    ? durable_flush (below->durable, flush_context, below)
+    : flush_context (below);
 }
 
 static int
 below_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
             enum qcow2_io_class class)
 {
-  const struct below *const below = opaque;
+  struct below *const below = opaque;
 
-  return next_zero (below->next, count, host_off, may_punch, class);
+  return may_write (below)
+    ? next_zero (below->next, count, host_off, may_punch, class) : EIO;
 }
 
 static int
 below_trim (void *opaque, uint32_t count, uint64_t host_off)
 {
-  const struct below *const below = opaque;
+  struct below *const below = opaque;
 
-  return next_trim (below->next, count, host_off);
+  return may_write (below) ? next_trim (below->next, count, host_off) : EIO;
 }
 
 /* ---- Background work --------------------------------------------------- */

@@ -90,6 +90,14 @@ request_cache (nbdkit_next *next, void *handle, uint32_t count,
   return 0;
 }
 
+/* Something was changed. */
+static void
+tick (struct handle *h)
+{
+  if (h->access.disk->ticker == NULL)
+    ticker_instead (h->access.disk, h->access.io);
+}
+
 int
 request_pwrite (nbdkit_next *next, void *handle, const void *buf,
                 uint32_t count, uint64_t offset, uint32_t flags, int *err)
@@ -100,6 +108,7 @@ request_pwrite (nbdkit_next *next, void *handle, const void *buf,
   if (qcow2_pwrite (h->image, h->access.io, buf, count, offset,
                     flags & NBDKIT_FLAG_FUA, &error) == -1)
     return fail (h, &error, err);
+  tick (h);
   return 0;
 }
 
@@ -114,8 +123,10 @@ request_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   struct handle *h = handle;
   struct qcow2_error error;
 
-  if (qcow2_zero (h->image, h->access.io, count, offset, how, &error) == 0)
+  if (qcow2_zero (h->image, h->access.io, count, offset, how, &error) == 0) {
+    tick (h);
     return 0;
+  }
   /* That is an answer, and no error. */
   if ((flags & NBDKIT_FLAG_FAST_ZERO) && error.kind == QCOW2_ERR_NOT_FAST) {
     *err = EOPNOTSUPP;
@@ -134,6 +145,7 @@ request_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   if (qcow2_trim (h->image, h->access.io, count, offset,
                   flags & NBDKIT_FLAG_FUA, &error) == -1)
     return fail (h, &error, err);
+  tick (h);
   return 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* stack.c - which filters and which plugin are below us.
+/* stack.c - which filters are above and below us, and which plugin.
  *
  * Owns      the list of these, constant once stack_scan has run.
  * Method    nbdkit does not tell.  But it loads the plugin first, and then
@@ -8,7 +8,7 @@
  *           list in the order of loading.  So what was loaded before us and
  *           has nbdkit's entry point for filters, or plugins, is below us.
  *           One that is used both above and below was loaded for the use
- *           below.
+ *           below.  Filters that were loaded after us are above.
  *
  *           A filter is asked for its name by that entry point, which does
  *           nothing but return a structure, whose layout we know since the
@@ -35,16 +35,19 @@
 static struct {
   bool known;
   char *plugin;                 /* "file" */
-  const char *filters[MAX_FILTERS];
-  size_t nr_filters;
+  struct {
+    const char *name;
+    bool above;
+  } filters[MAX_FILTERS];
+  size_t nr_filters, nr_below;
 } stack;
 
-/* The names of what is loaded, up to us. */
+/* The names of what is loaded besides us. */
 struct objects {
   const char *own;
   bool found_own;
   char **names;
-  size_t nr;
+  size_t nr, nr_below;          /* those before us */
   bool failed;
 };
 
@@ -58,7 +61,8 @@ collect (struct dl_phdr_info *info, size_t size, void *opaque)
     return 0;
   if (strcmp (info->dlpi_name, o->own) == 0) {
     o->found_own = true;
-    return 1;
+    o->nr_below = o->nr;
+    return 0;
   }
   more = reallocarray (o->names, o->nr + 1, sizeof *more);
   if (more != NULL)
@@ -85,15 +89,18 @@ own_symbol (void *handle, const char *object, const char *name)
 }
 
 static void
-note_filter (void *entry)
+note_filter (void *entry, bool above)
 {
   struct nbdkit_filter *(*init) (void);
 
   memcpy (&init, &entry, sizeof init);
-  if (stack.nr_filters < MAX_FILTERS)
-    stack.filters[stack.nr_filters++] = init ()->name;
-  else
+  if (stack.nr_filters == MAX_FILTERS) {
     stack.known = false;
+    return;
+  }
+  stack.filters[stack.nr_filters].name = init ()->name;
+  stack.filters[stack.nr_filters++].above = above;
+  stack.nr_below += !above;
 }
 
 /* "file", from ".../nbdkit-file-plugin.so". */
@@ -113,7 +120,7 @@ note_plugin (const char *object)
 }
 
 static void
-look_at (const char *object)
+look_at (const char *object, bool above)
 {
   void *const handle = dlopen (object, RTLD_LAZY | RTLD_NOLOAD);
   void *filter;
@@ -122,8 +129,8 @@ look_at (const char *object)
     return;                     /* the kernel's, for example */
   filter = own_symbol (handle, object, "filter_init");
   if (filter)
-    note_filter (filter);
-  else if (own_symbol (handle, object, "plugin_init"))
+    note_filter (filter, above);
+  else if (!above && own_symbol (handle, object, "plugin_init"))
     note_plugin (object);
   dlclose (handle);
 }
@@ -134,7 +141,9 @@ log_stack (void)
   nbdkit_debug ("qcow2: below is the plugin %s", stack.known ? stack.plugin
                 : "(unknown)");
   for (size_t i = 0; i < stack.nr_filters; ++i)
-    nbdkit_debug ("qcow2: below is the filter %s", stack.filters[i]);
+    nbdkit_debug ("qcow2: %s is the filter %s",
+                  stack.filters[i].above ? "above" : "below",
+                  stack.filters[i].name);
 }
 
 void
@@ -149,7 +158,8 @@ stack_scan (void)
   dl_iterate_phdr (collect, &objects);
   stack.known = objects.found_own && !objects.failed;
   for (size_t i = 0; i < objects.nr; ++i) {
-    look_at (objects.names[i]);
+    if (objects.found_own)
+      look_at (objects.names[i], i >= objects.nr_below);
     free (objects.names[i]);
   }
   free (objects.names);
@@ -164,21 +174,34 @@ stack_unload (void)
   free (stack.plugin);
   stack.plugin = NULL;
   stack.known = false;
-  stack.nr_filters = 0;
+  stack.nr_filters = stack.nr_below = 0;
 }
 
-bool
-stack_has_filter (const char *name)
+static bool
+has_filter (const char *name, bool above)
 {
   for (size_t i = 0; i < stack.nr_filters; ++i)
-    if (strcmp (stack.filters[i], name) == 0)
+    if (stack.filters[i].above == above &&
+        strcmp (stack.filters[i].name, name) == 0)
       return true;
   return false;
 }
 
 bool
+stack_has_filter (const char *name)
+{
+  return has_filter (name, false);
+}
+
+bool
+stack_has_filter_above (const char *name)
+{
+  return has_filter (name, true);
+}
+
+bool
 stack_is_plugin_alone (const char *name)
 {
-  return stack.known && stack.nr_filters == 0 &&
+  return stack.known && stack.nr_below == 0 &&
     strcmp (stack.plugin, name) == 0;
 }

@@ -3,17 +3,21 @@
  * idle.
  *
  * Owns      one thread for each image that is open for writing.
- * Method    every TICK_SECONDS it asks the engine, which does something only
- *           if nothing was changed since it was asked last.  The way to the
+ * Method    every TICK_MS it asks the engine, which does something only if
+ *           nothing was changed since it was asked last, or if that has been
+ *           so for long.  The way to the
  *           file is borrowed each time, where the thread model lets
- *           background work have one; else clients have to flush.
- * Locks     ticker.lock guards 'stop'; not held over I/O.
+ *           background work have one; else there is no thread, and requests
+ *           that write ask the engine as often.
+ * Locks     ticker.lock guards 'stop'; not held over I/O.  When requests
+ *           have asked last is atomic.
  */
 #include "config.h"
 
 #include "filter.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define TICK_MS 2500
@@ -116,4 +120,22 @@ ticker_stop (struct ticker *t)
   pthread_cond_destroy (&t->stopped);
   pthread_mutex_destroy (&t->lock);
   free (t);
+}
+
+/* The request has succeeded, whatever comes of this. */
+void
+ticker_instead (struct disk *d, const struct qcow2_io *io)
+{
+  struct qcow2_error error;
+  struct timespec now;
+  uint64_t ms, last = atomic_load (&d->last_tick_ms);
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  ms = now.tv_sec * UINT64_C (1000) + now.tv_nsec / 1000000;
+  if (last != 0 && ms - last < TICK_MS)
+    return;
+  /* The first request only notes the time; one of several asks. */
+  if (atomic_compare_exchange_strong (&d->last_tick_ms, &last, ms) &&
+      last != 0 && qcow2_idle_commit (d->image, io, &error) == -1)
+    report (d->name, &error);
 }

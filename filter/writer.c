@@ -15,16 +15,18 @@
  *           one is opened and becomes the current one; requests that began
  *           before go on in the old one, which is retired.  A flush includes
  *           the retired ones, because what was written through them is
- *           acknowledged, and closes those that nobody uses any more.
+ *           acknowledged, and closes those that nobody uses any more.  All
+ *           flushes, whoever asks for them, go through durable.c.
  *
  *           Requests take and leave the current context without a lock.
  *           Who takes it counts himself in, then looks whether it still is
  *           the current one; who closes a retired one, which was retired
  *           before it was looked at, so finds either the count, or nobody
  *           who is going to use it.  The memory stays until the end.
- * Locks     writer.lock guards the lists of retired and closed contexts.  It is held
- *           while they are flushed and closed, where nobody but other
- *           flushes, soon after the file has grown, waits for it.
+ * Locks     writer.lock guards the lists of retired and closed contexts.  It is
+ *           held while they are flushed and closed, where nobody but the
+ *           file that grows again waits for it; durable.lock is taken
+ *           before it.
  *           writer.serial is held over each request, below the parallel
  *           model.
  */
@@ -51,6 +53,7 @@ struct writer {
   const char *exportname;
   const char *name;
   struct growth *growth;        /* or NULL */
+  struct durable durable;
   bool one_at_a_time;
   pthread_mutex_t serial;
   struct way *_Atomic current;
@@ -138,6 +141,8 @@ writer_pwrite (void *opaque, const void *buf, uint32_t count,
   struct way *way;
   int r;
 
+  if (durable_is_lost (&w->durable))
+    return EIO;
   if (w->growth)
     growth_reserve (w->growth, host_off + count);
   way = enter (w);
@@ -151,9 +156,13 @@ writer_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
              enum qcow2_io_class class)
 {
   struct writer *const w = opaque;
-  struct way *const way = enter (w);
-  const int r = next_zero (way->next, count, host_off, may_punch, class);
+  struct way *way;
+  int r;
 
+  if (durable_is_lost (&w->durable))
+    return EIO;
+  way = enter (w);
+  r = next_zero (way->next, count, host_off, may_punch, class);
   leave (w, way);
   return r;
 }
@@ -162,9 +171,13 @@ static int
 writer_trim (void *opaque, uint32_t count, uint64_t host_off)
 {
   struct writer *const w = opaque;
-  struct way *const way = enter (w);
-  const int r = next_trim (way->next, count, host_off);
+  struct way *way;
+  int r;
 
+  if (durable_is_lost (&w->durable))
+    return EIO;
+  way = enter (w);
+  r = next_trim (way->next, count, host_off);
   leave (w, way);
   return r;
 }
@@ -228,7 +241,7 @@ flush_retired (struct writer *w)
 }
 
 static int
-writer_flush (void *opaque)
+flush_all (void *opaque)
 {
   struct writer *const w = opaque;
   struct way *const way = enter (w);
@@ -238,6 +251,14 @@ writer_flush (void *opaque)
   if (r == 0 && atomic_load (&w->nr_retired) > 0)
     r = flush_retired (w);
   return r;
+}
+
+static int
+writer_flush (void *opaque)
+{
+  struct writer *const w = opaque;
+
+  return durable_flush (&w->durable, flush_all, w);
 }
 
 /* A context that is going to be the current one; NULL and logs on error. */
@@ -374,6 +395,7 @@ writer_new (const char *exportname, const char *name)
   }
   pthread_mutex_init (&w->serial, NULL);
   pthread_mutex_init (&w->lock, NULL);
+  durable_init (&w->durable, name);
   set_ops (w);
   return w;
 }
@@ -403,6 +425,7 @@ writer_free (struct writer *w)
   growth_free (w->growth);
   pthread_mutex_destroy (&w->serial);
   pthread_mutex_destroy (&w->lock);
+  durable_destroy (&w->durable);
   free (w);
 }
 
@@ -426,4 +449,10 @@ const struct abilities *
 writer_abilities (const struct writer *w)
 {
   return &w->can;
+}
+
+struct durable *
+writer_durable (struct writer *w)
+{
+  return &w->durable;
 }

@@ -39,6 +39,11 @@ init_budget (struct qcow2_image *image, const struct qcow2_options *options)
   image->shared.budget = &image->budget;
 }
 
+/* Calls of qcow2_idle_commit until what is pending is written although there
+ * is always somebody who writes.
+ */
+#define MAX_BUSY_CALLS 4
+
 struct qcow2_image *
 qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
             struct qcow2_error *err)
@@ -341,17 +346,39 @@ qcow2_flush (struct qcow2_image *image, const struct qcow2_io *host,
                      false, err);
 }
 
+void
+qcow2_flush_has_failed (struct qcow2_image *image)
+{
+  image->writer.failed = true;
+}
+
+/* Clients that are always busy and never flush must not lose all that they
+ * have written when the server is killed.
+ */
+static bool
+is_overdue (struct q2_writer *w)
+{
+  const uint64_t commits = atomic_load (&w->commits);
+
+  if (atomic_exchange (&w->idle_commits, commits) != commits)
+    w->busy_calls = 0;
+  return ++w->busy_calls >= MAX_BUSY_CALLS;
+}
+
 int
 qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
   struct q2_writer *const w = &image->writer;
   const uint64_t changes = atomic_load (&w->changes);
+  const bool idle =
+    atomic_exchange (&w->idle_changes, changes) == changes;
 
-  if (atomic_exchange (&w->idle_changes, changes) != changes ||
-      w->failed || w->corrupt || w->bug || !q2_writer_is_dirty (w))
+  if (w->failed || w->corrupt || w->bug || !q2_writer_is_dirty (w)) {
+    w->busy_calls = 0;
     return 0;
-  return qcow2_flush (image, host, err);
+  }
+  return is_overdue (w) || idle ? qcow2_flush (image, host, err) : 0;
 }
 
 int

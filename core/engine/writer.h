@@ -93,6 +93,8 @@ struct q2_writer {
   _Atomic uint64_t releases;    /* how often space became free */
   _Atomic uint64_t changes;     /* requests that changed something */
   _Atomic uint64_t idle_changes;        /* 'changes', when last looked */
+  _Atomic uint64_t idle_commits;        /* 'commits', likewise */
+  _Atomic unsigned busy_calls;  /* looks since the last commit */
   _Atomic uint64_t commits;
 };
 

@@ -212,8 +212,13 @@ q2_io_write (const struct q2_io *io, const void *buf, uint64_t count,
 int
 q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
 {
-  const int r = io->host->ops->flush (io->host->opaque);
+  int r;
 
+  /* Another one would say nothing of what was lost. */
+  if (io->shared && io->shared->flush_failed)
+    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET, "an earlier flush of %s "
+                       "has failed", q2_io_file (io));
+  r = io->host->ops->flush (io->host->opaque);
   if (io->shared)
     atomic_fetch_add_explicit (&io->shared->meter.flushes, 1,
                                memory_order_relaxed);

@@ -95,9 +95,11 @@ nbd_tests = \
 	nbd/test-truncate.sh \
 	nbd/test-write-bitmaps.sh \
 	nbd/test-write-broken-base.sh \
+	nbd/test-write-end.sh \
 	nbd/test-write-enospc.sh \
 	nbd/test-write-errors.sh \
 	nbd/test-write-fio.sh \
+	nbd/test-write-flush.sh \
 	nbd/test-write-fs.sh \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
@@ -107,8 +109,10 @@ nbd_tests = \
 	nbd/test-write-loop.sh \
 	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
+	nbd/test-write-powercut.sh \
 	nbd/test-write-probe.sh \
 	nbd/test-write-readonly.sh \
+	nbd/test-write-reopen.sh \
 	nbd/test-wrong-files.sh \
 	$(NULL)
 
@@ -127,6 +131,7 @@ LONG_TESTS += \
 	nbd/test-write-kill-long.sh \
 	nbd/test-write-layers-long.sh \
 	nbd/test-write-model-long.sh \
+	nbd/test-write-powercut-long.sh \
 	nbd/test-remote-rbd-long.sh \
 	$(NULL)
 
@@ -150,6 +155,9 @@ EXTRA_DIST += \
 	nbd/plaintext.py \
 	nbd/planted.sh \
 	nbd/qemu_client.py \
+	nbd/powercut.py \
+	nbd/powercut.sh \
+	nbd/powercut_preload.c \
 	nbd/random_check.py \
 	nbd/refuse_syscalls.c \
 	nbd/remote.sh \

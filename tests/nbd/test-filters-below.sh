@@ -59,7 +59,6 @@ start_nbdkit -v --filter="$filter" --filter=retry --filter=error \
 touch "$tmp/trigger"
 nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --connections 2 &
 client=$!
-sleep 0.5
+wait_for grep -q 'retry 1' "$log"
 rm "$tmp/trigger"
 wait "$client"
-grep -q 'retry 1' "$log" || fail "nothing was retried"

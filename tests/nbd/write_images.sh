@@ -195,7 +195,7 @@ serve_noparallel ()
 
 serve_retry ()
 {
-    serve_below retry
+    serve_below retry,qcow2-allow-retry=on
 }
 
 # Writes that are not of whole blocks fail.

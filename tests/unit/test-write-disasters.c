@@ -402,6 +402,54 @@ cut_and_grown_again (void)
   free_disk (&d);
 }
 
+/* ---- Flushes ------------------------------------------------------------ */
+
+/* Clients that are never idle and never flush. */
+static void
+busy_for_hours_and_killed (void)
+{
+  struct qcow2_stats st = { .commits = 0 };
+  struct disk d;
+  unsigned calls = 0;
+
+  unit_context ("%s", __func__);
+  make (&d, "cluster_size=64k", 16, 1 * MiB, 0);
+  serve (&d, &(struct host_spec) { .capacity = 4 * MiB });
+  REQUIRE (open_disk (&d));
+  while (st.commits == 0 && calls++ < 10) {
+    CHECK (write_to (&d, calls * 128, 8));
+    CHECK_EQ (qcow2_idle_commit (d.image, &d.host.io, &d.err), 0);
+    qcow2_get_stats (d.image, &st);
+  }
+  /* Not with the first one either: that would cost clients that flush. */
+  unit_check (calls > 2 && calls <= 5, __FILE__, __LINE__, "%u calls",
+              calls);
+  /* Killed: what was written until then is there. */
+  check_clean (&d, __func__);
+  free_disk (&d);
+}
+
+/* Somebody else has flushed the file, and that failed: the engine is told. */
+static void
+flush_of_another_one_fails (void)
+{
+  struct disk d;
+
+  unit_context ("%s", __func__);
+  make (&d, "cluster_size=64k", 16, 1 * MiB, 0);
+  serve (&d, &(struct host_spec) { .capacity = 4 * MiB });
+  REQUIRE (open_disk (&d));
+  CHECK (write_to (&d, 0, 8));
+  CHECK (flush (&d));
+  check_clean (&d, __func__);
+  qcow2_flush_has_failed (d.image);
+  CHECK (!write_to (&d, 256, 8));
+  CHECK (!flush (&d));
+  CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), -1);
+  compare (&d);
+  free_disk (&d);
+}
+
 /* ---- Damaged images ---------------------------------------------------- */
 
 /* COPIED, and no table: QEMU ends in an assertion. */
@@ -508,6 +556,8 @@ main (void)
     full_device_with_a_snapshot,
     stale_tails,
     cut_and_grown_again,
+    busy_for_hours_and_killed,
+    flush_of_another_one_fails,
     l1_entry_copied_without_a_table,
     refcount_block_at_offset_0,
     two_l2_entries_share_a_copied_cluster,
