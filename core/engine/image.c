@@ -216,7 +216,9 @@ qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
   if (check_range (image, count, guest_off, err) == -1)
     return end_reading (&io, -1, err);
   if (image->view != NULL)
-    return end_reading (&io, image->view->pread (image, host, buf, count, guest_off, err), err);
+    return end_reading (&io,
+                        image->view->pread (image, host, buf, count,
+                                            guest_off, err), err);
   token = enter (image);
   r = q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
   leave (image, token);
@@ -236,7 +238,9 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
   if (check_range (image, count, guest_off, err) == -1)
     return end_reading (&io, -1, err);
   if (image->view != NULL)
-    return end_reading (&io, image->view->extents (image, host, count, guest_off, fn, fn_opaque, err), err);
+    return end_reading (&io,
+                        image->view->extents (image, host, count, guest_off,
+                                              fn, fn_opaque, err), err);
   token = enter (image);
   r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
                          fn_opaque, &ignored, err);
@@ -255,7 +259,9 @@ qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
   if (check_range (image, count, guest_off, err) == -1)
     return end_reading (&io, -1, err);
   if (image->view != NULL)
-    return end_reading (&io, image->view->cache (image, host, count, guest_off, err), err);
+    return end_reading (&io,
+                        image->view->cache (image, host, count, guest_off,
+                                            err), err);
   token = enter (image);
   r = q2_reader_cache (&image->reader, &io, count, guest_off, err);
   leave (image, token);

@@ -102,7 +102,8 @@ class Chain:
         size = rng.randint(300 * K, LONGEST)
         if self.layers and rng.random() < 0.7:
             size = max(1, self.top.size + rng.choice(
-                (0, 0, -512, 512, -300 * K, 200 * K, 100 * 512, 2 * M, 2 * M)))
+                (0, 0, -512, 512, -300 * K, 200 * K, 100 * 512, 2 * M,
+                 2 * M)))
         return -(-size // 512) * 512 if sectors else size
 
     def spot(self, size: int, unit: int) -> Dict[str, int]:

@@ -12,6 +12,8 @@ requires_libnbd
 requires_plugin file
 requires_program gcc
 skip_if_instrumented "the filter that is built here is not"
+! grep -q "^#define DEBUG_ASSERTIONS" "$top_builddir/config.h" ||
+    skip "built with --enable-debug-assertions"
 check_filter
 M=$((1024 * 1024))
 # shellcheck disable=SC2016     # What is changed is C.
