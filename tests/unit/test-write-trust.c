@@ -321,8 +321,10 @@ table_is_made_while_a_write_is_slow (void)
   CHECK (hooked_disk_flush (&d));
   CHECK_EQ (hooked_disk_trims_of (&d, slow.host_off), 1);
   threads_start (&maker, 1, table_maker, &d);
-  for (unsigned i = 0; i < 100 && !slow.made; ++i)
+  for (unsigned i = 0; i < 300 && !slow.made; ++i)
     sleep_ms (1);
+  /* Else a commit would write the table over what lands on it. */
+  hooked_disk_flush (&d);
   slow.go = true;
   threads_join (&writer);
   threads_join (&maker);
