@@ -279,7 +279,8 @@ enum qcow2_overlap_check {
   QCOW2_OVERLAP_NONE,           /* writes in place are not checked */
   QCOW2_OVERLAP_CONSTANT,       /* for us the same as the next, which costs */
   QCOW2_OVERLAP_CACHED,         /*   no more: all but what ALL adds */
-  QCOW2_OVERLAP_ALL,            /* and L2 tables of snapshots */
+  QCOW2_OVERLAP_ALL,            /* and fails, where that leaves out what is
+                                   too much to look for */
 };
 
 struct qcow2_options {
