@@ -93,6 +93,7 @@ nbd_tests = \
 	nbd/test-write-errors.sh \
 	nbd/test-write-fio.sh \
 	nbd/test-write-fs.sh \
+	nbd/test-write-full.sh \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
 	nbd/test-write-kill.sh \
@@ -129,6 +130,8 @@ EXTRA_DIST += \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
+	nbd/full.py \
+	nbd/full_check.py \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
