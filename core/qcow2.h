@@ -150,6 +150,11 @@ struct qcow2_io_ops {
    */
   int (*grow) (void *opaque, uint64_t min_size, uint64_t *ret_size);
   int (*cut) (void *opaque, uint64_t size);
+
+  /* Optional (NULL): a commit finds no room.  Give it what has been kept for
+   * that, if there is anything.
+   */
+  int (*spend) (void *opaque);
 };
 
 /* One way to reach the bytes of the image; the engine never changes it.

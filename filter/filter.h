@@ -399,6 +399,25 @@ extern int lock_for_writing (int fd, const char *name);
 /* Whether another process keeps readers out now.  Takes no lock. */
 extern bool lock_is_taken (int fd);
 
+/* ---- reserve.c ----------------------------------------------------------- */
+
+/* Blocks set aside for commits, where every write needs new ones. */
+struct reserve {
+  int fd;
+  _Atomic int state;
+  pthread_mutex_t lock;
+};
+extern void reserve_init (struct reserve *r, int fd);
+extern void reserve_destroy (struct reserve *r);
+
+/* Before guest data is written: there is a reserve, if one is needed; else
+ * an errno value.
+ */
+extern int reserve_hold (struct reserve *r);
+
+/* Give it back to the file system; false if there was none. */
+extern bool reserve_spend (struct reserve *r);
+
 /* ---- grow.c ----------------------------------------------------------- */
 
 struct growth;
@@ -422,6 +441,12 @@ extern int growth_cut (struct growth *g, uint64_t size);
  * number of threads may call this.
  */
 extern void growth_reserve (struct growth *g, uint64_t end);
+
+/* Where every write needs new blocks: keep some for commits, and give them to
+ * one (see reserve.c).  Only once the file is proven to be what is written to.
+ */
+extern int growth_hold (struct growth *g);
+extern bool growth_spend (struct growth *g);
 /* ftruncate, without signals.  Returns 0 or an errno value. */
 extern int set_file_size (int fd, uint64_t size);
 

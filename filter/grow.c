@@ -81,6 +81,8 @@ struct growth {
                                    aside */
   _Atomic uint64_t trigger;     /* who writes beyond this sets more aside;
                                    NEVER: nobody does */
+  struct reserve reserve;
+  _Atomic bool may_hold;        /* it has been PROVEN */
   pthread_mutex_t lock;
   enum { UNPROVEN, PROVEN, REFUSED } state;
 };
@@ -110,6 +112,7 @@ growth_new (int fd, const struct file_id *id, const char *exportname,
     .start_size = size, .size = size, .previous_size = size,
     .reserved = size, .trigger = can_reserve (fd) ? size : NEVER,
   };
+  reserve_init (&g->reserve, fd);
   pthread_mutex_init (&g->lock, NULL);
   return g;
 }
@@ -119,6 +122,7 @@ growth_free (struct growth *g)
 {
   if (g == NULL)
     return;
+  reserve_destroy (&g->reserve);
   pthread_mutex_destroy (&g->lock);
   free (g);
 }
@@ -232,6 +236,7 @@ prove (struct growth *g, const struct qcow2_io *io)
     return refuse_overlay (g);
   }
   g->state = PROVEN;
+  atomic_store (&g->may_hold, true);
   return 0;
 }
 
@@ -412,4 +417,17 @@ growth_reserve (struct growth *g, uint64_t end)
   if (end > atomic_load (&g->trigger))
     reserve_locked (g, end);
   pthread_mutex_unlock (&g->lock);
+}
+
+int
+growth_hold (struct growth *g)
+{
+  return atomic_load_explicit (&g->may_hold, memory_order_relaxed)
+    ? reserve_hold (&g->reserve) : 0;
+}
+
+bool
+growth_spend (struct growth *g)
+{
+  return reserve_spend (&g->reserve);
 }

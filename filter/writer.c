@@ -139,10 +139,14 @@ writer_pwrite (void *opaque, const void *buf, uint32_t count,
 {
   struct writer *const w = opaque;
   struct way *way;
-  int r;
+  int r = 0;
 
   if (durable_is_lost (&w->durable))
     return EIO;
+  if (w->growth && class == QCOW2_IO_DATA)
+    r = growth_hold (w->growth);
+  if (r != 0)
+    return r;
   if (w->growth)
     growth_reserve (w->growth, host_off + count);
   way = enter (w);
@@ -337,6 +341,14 @@ writer_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
 }
 
 static int
+writer_spend (void *opaque)
+{
+  const struct writer *const w = opaque;
+
+  return growth_spend (w->growth) ? 0 : ENOSPC;
+}
+
+static int
 writer_cut (void *opaque, uint64_t size)
 {
   struct writer *const w = opaque;
@@ -437,6 +449,7 @@ writer_use_growth (struct writer *w, struct growth *growth)
   w->growth = growth;
   w->ops.grow = writer_grow;
   w->ops.cut = writer_cut;
+  w->ops.spend = writer_spend;
 }
 
 const struct qcow2_io *

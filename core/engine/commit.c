@@ -267,6 +267,20 @@ q2_writer_fail_bug (struct qcow2_error *err)
                      "disconnected and connected again");
 }
 
+/* All that the commit has copied waits for the next one, and is not lost. */
+static int
+run_with_reserve (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  const struct qcow2_io *const host = io->host;
+  const int r = run (w, io, err);
+
+  if (r == 0 || err->kind != QCOW2_ERR_NO_SPACE || w->failed ||
+      host->ops->spend == NULL || host->ops->spend (host->opaque) != 0)
+    return r;
+  return run (w, io, err);
+}
+
 /* Run the commit that is being gathered.  Called and returns with the lock. */
 static int
 run_locked (struct q2_writer *w, const struct q2_io *io,
@@ -277,7 +291,7 @@ run_locked (struct q2_writer *w, const struct q2_io *io,
 
   w->committing = true;
   pthread_mutex_unlock (&w->commit_lock);
-  r = run (w, io, err);
+  r = run_with_reserve (w, io, err);
   pthread_mutex_lock (&w->commit_lock);
   w->committing = false;
   if (r == 0)

@@ -3,20 +3,17 @@
 """A client on a host that has no more room.
 
 full.py URI --order ORDER --count N --size N --step N [--flush-every N]
-        [--out FILE] [--raw FILE] [--then PROGRAM]
+        --out FILE
 
 Writes pieces of SIZE bytes to the disk, each at the start of a STEP of it, in
 the given order (forward or random), until a write fails with ENOSPC (or N
-have been done).  Then flushes, which must succeed, if need be after PROGRAM
-has been run (to make room); PROGRAM "-" means that it must do so at once.
-Then a line for each acknowledged piece is in FILE: its offset, length and byte.
+have been done).  Then flushes, which must succeed at once.  After that a line for each acknowledged piece is in FILE: its offset, length and byte.
 Prints how many there are.
 """
 
 import argparse
 import errno
 import random
-import subprocess
 
 import nbd
 
@@ -49,19 +46,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=65536)
     parser.add_argument("--step", type=int, default=65536)
     parser.add_argument("--flush-every", type=int, default=0)
-    parser.add_argument("--out")
-    parser.add_argument("--then", default="-")
+    parser.add_argument("--out", required=True)
     args = parser.parse_args()
     handle = nbd.NBD()
     handle.connect_uri(args.uri)
     done = write_all(handle, args)
-    try:
-        handle.flush()
-    except nbd.Error as error:
-        if args.then == "-" or error.errnum != errno.ENOSPC:
-            raise
-        subprocess.run(args.then, shell=True, check=True)
-        handle.flush()
+    handle.flush()
     with open(args.out, "w", encoding="ascii") as file:
         for offset, byte in sorted(done.items()):
             file.write(f"{offset} {args.size} {byte}\n")

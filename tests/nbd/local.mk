@@ -101,6 +101,7 @@ nbd_tests = \
 	nbd/test-write-fio.sh \
 	nbd/test-write-flush.sh \
 	nbd/test-write-fs.sh \
+	nbd/test-write-full.sh \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
 	nbd/test-write-kill.sh \
@@ -141,6 +142,8 @@ EXTRA_DIST += \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
+	nbd/full.py \
+	nbd/full_check.py \
 	nbd/functions.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \

@@ -44,11 +44,7 @@ new_fs ()
     # No more than some megabytes are left.
     leave=$((40 * 1024 * 1024))
     free=$(df --output=avail -B 1 "$mnt" | tail -n 1)
-    case $1 in
-        xfs) fallocate -l $((free - leave)) "$mnt/filler" ;;
-        btrfs) head -c $((free - leave)) /dev/urandom >"$mnt/filler"
-               sync -f "$mnt" ;;
-    esac
+    [ "$1" != xfs ] || fallocate -l $((free - leave)) "$mnt/filler"
 }
 
 # full KIND OPTIONS [ARGUMENTS OF full.py]: what was written until there was no
@@ -84,8 +80,10 @@ full ()
 }
 
 for kind in ${KINDS:-tmpfs ext4 xfs btrfs}; do
-    full "$kind" cluster_size=64k
     full "$kind" cluster_size=64k --size 4096 --order random
+    # Where every write takes new room this takes long.
+    [ "$kind" != btrfs ] || continue
+    full "$kind" cluster_size=64k
     # A new table for nearly every write; the L1 table has a hole, too.
     full "$kind" cluster_size=4k --size 4096 --step $((2 << 20)) \
         --order random
