@@ -133,6 +133,9 @@ check_image (void)
   if (!config.check_at_start || config.names != NAMES_IGNORED ||
       (looked && looked_as == geteuid ()) || counts_connections () || !needs_more ())
     return;
-  if (peek_open (&peek, "", true) == 0)
-    peek_close (&peek);
+  if (peek_open (&peek, "", true) == -1)
+    return;                     /* that has been logged */
+  peek_close (&peek);
+  /* Nobody looks after it until a client comes. */
+  state_cleanup ();
 }

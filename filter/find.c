@@ -193,9 +193,10 @@ fail_missing (const struct qcow2_reference *reference, const char *path,
 
   return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                     "the image's %s is named %s, which does not lead to a "
-                    "file beneath the folder of qcow2-follow: there is no "
-                    "%s/%s", reference_kind (reference),
+                    "file beneath the folder of qcow2-follow: %s%s/%s",
+                    reference_kind (reference),
                     printable (text, reference->name, reference->name_len),
+                    path[0] ? "there is no " : "it is that folder, ",
                     places.follow, path);
 }
 
@@ -210,7 +211,7 @@ find_followed (const struct gate *gate,
   if (why != NULL)
     return fail_followed (reference, why, "", err);
   found->fd = follow_find (path);
-  if (found->fd == -1 && (errno == ENOENT || errno == ENOTDIR))
+  if (found->fd == -1 && errno == ENOENT)
     return fail_missing (reference, path, err);
   if (found->fd == -1) {
     why = why_not_found (errno);

@@ -36,7 +36,7 @@
 
 #define MAX_LINES 20
 #define PERIOD 60               /* seconds */
-#define MAX_KINDS 64
+#define MAX_KINDS 512
 
 #define NAME_LENGTH 300         /* of what a line begins with */
 #define LINE_LENGTH 1500

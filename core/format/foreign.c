@@ -30,7 +30,7 @@ static const struct {
   { 0, "KDMV", 4, CONVERT ("VMDK", "vmdk") },
   { 0, "COWD", 4, CONVERT ("VMDK", "vmdk") },
   { 0, "# Disk DescriptorFile", 21, CONVERT ("VMDK", "vmdk") },
-  { 0, "conectix", 8, CONVERT ("VHD", "vpc") },
+  { 0, "con" "ectix", 8, CONVERT ("VHD", "vpc") },
   { 0, "vhdxfile", 8, CONVERT ("VHDX", "vhdx") },
   { 64, "\x7f\x10\xda\xbe", 4, CONVERT ("VDI", "vdi") },
   { 0, "QED\0", 4, CONVERT ("QED", "qed") },

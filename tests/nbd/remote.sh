@@ -15,7 +15,8 @@ M=$((1024 * 1024))
 
 # start_remote DELAY FILE [ARGUMENT...]: serve an image file, each read of
 # which takes that long, and log the reads.  With the array 'between' set,
-# these filters lie between ours and the log.
+# these filters lie between ours and the log.  What is counted is what clients
+# cause, so the image is not looked at before they come.
 between=()
 start_remote ()
 {
@@ -26,7 +27,8 @@ start_remote ()
     rm -f "$tmp/requests"
     start_nbdkit -r -v -D qcow2.stats=1 -D nbdkit.backend.datapath=0 \
         --filter="$filter" "${between[@]}" --filter=log --filter=delay \
-        file "$@" delay-read="$delay" logfile="$tmp/requests"
+        file "$@" delay-read="$delay" logfile="$tmp/requests" \
+        qcow2-check-at-start=off
 }
 
 # The sum of what these requests asked for; log lines have it in hex.

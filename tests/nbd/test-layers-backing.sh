@@ -60,7 +60,7 @@ serves "${args[@]}" qcow2-backing-format=qcow2 qcow2-backing-format=raw
 echo "for a file that a parameter names, the parameter's"
 set_names over.qcow2 --format qcow2
 serves "${args[@]}" qcow2-backing-format=qcow2 qcow2-backing-format=raw
-says 'backing file .*/base\.raw: .*not a qcow2' "${args[@]}"
+says 'backing file .*/base\.raw is no qcow2 image' "${args[@]}"
 
 echo "for one that the image names, both"
 says 'says that its backing file .*/base\.raw is of format .qcow2., but' \

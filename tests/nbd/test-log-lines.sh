@@ -132,7 +132,7 @@ start_nbdkit --filter="$filter" pattern size=1M
 "$PYTHON" - "$sock" <<'END'
 import sys
 import nbd
-for i in range(400):
+for i in range(1200):
     handle = nbd.NBD()
     handle.set_export_name(f"name-{i}")
     try:
@@ -141,7 +141,7 @@ for i in range(400):
         pass
 END
 said=$(grep -c 'qcow2: name-' "$log")
-[ "$said" -le 128 ] || fail "$said lines for 400 names"
+[ "$said" -le 600 ] || fail "$said lines for 1200 names"
 stop_nbdkit
 left_out=$(sed -n 's/.* other lines: \([0-9]*\) more messages.*/\1/p' "$log")
-[ $((left_out + said)) -ge 400 ] || fail "$said and $left_out of 400"
+[ $((left_out + said)) -ge 1200 ] || fail "$said and $left_out of 1200"

@@ -41,7 +41,7 @@ serve_overlay ()
     start_nbdkit -r --filter="$filter" --filter=delay curl \
         "http://localhost/over-$1.qcow2" \
         unix-socket-path="$tmp/nginx.sock" delay-read=5ms \
-        qcow2-backing="$uri"
+        qcow2-backing="$uri" qcow2-check-at-start=off
 }
 
 stop_both ()
