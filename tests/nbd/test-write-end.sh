@@ -33,13 +33,12 @@ sleeps ()
         fresh
         start_nbdkit --filter="$filter" --filter=delay "$@" delay-write=60ms
         uri=$(export_uri "$export")
-        start_client w:0:1M:7 w:10M:64k:2 w:40M:64k:3
         if [ $end = leave ]; then
-            finish_client
+            writetool "$uri" --raw "$tmp/disk.raw" w:0:1M:7 w:10M:64k:2 \
+                w:40M:64k:3
         else
-            kill -KILL "$client"
-            wait "$client" || true
-            client=
+            ! writetool "$uri" --raw "$tmp/disk.raw" w:0:1M:7 w:10M:64k:2 \
+                w:40M:64k:3 die || fail "it did not die"
         fi
         wait_for is_written
         # Who comes now waits until the image has been closed.
@@ -108,7 +107,8 @@ fresh
 start_nbdkit --filter="$filter" --filter=delay file "$image" delay-write=100ms
 start_client w:0:1M:7 f w:10M:64k:2
 kill -TERM "$pid"
-finish_client || true
+touch "$tmp/client-go"
+wait "$client" || true
 client=
 stop_nbdkit
 has_logged 'THE LAST COMMIT HAS FAILED'

@@ -14,6 +14,7 @@ Operations, done in this order over one connection; sizes may end in k, M, G:
   fua:OPERATION          with that flag; so is fast:OPERATION
   touch:FILE             tell somebody
   wait:FILE              until it exists
+  die                    without a word
 What must succeed is also done to the raw file, where a trim, after which any
 content would be right, reads as zeros, as it does for whole clusters.
 """
@@ -21,6 +22,7 @@ content would be right, reads as zeros, as it does for whole clusters.
 import argparse
 import errno
 import os
+import signal
 import time
 from typing import Optional
 
@@ -79,6 +81,8 @@ def operation(handle: nbd.NBD, raw: Optional[str], text: str,
         operation(handle, raw, ":".join(args), flags | nbd.CMD_FLAG_FAST_ZERO)
     elif kind == "f":
         handle.flush()
+    elif kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "touch":
         open(args[0], "w").close()
     elif kind == "wait":
