@@ -169,9 +169,11 @@ add_batch (struct q2_writer *w, struct commit *c)
  * written again.
  */
 static void
-end_steps (struct q2_writer *w, struct commit *c, bool written)
+end_steps (struct q2_writer *w, struct commit *c, enum q2_progress progress)
 {
-  q2_space_end_gather (w->space, &c->refcounts, written, &c->frees);
+  const bool written = progress == Q2_PROGRESS_ALL;
+
+  q2_space_end_gather (w->space, &c->refcounts, progress, &c->frees);
   pthread_mutex_lock (&w->link_lock);
   q2_tables_end_gather (w->tables, &c->tables, written);
   if (!written)
@@ -186,6 +188,7 @@ end_steps (struct q2_writer *w, struct commit *c, bool written)
 static int
 run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 {
+  enum q2_progress progress = Q2_PROGRESS_NONE;
   struct commit c;
   int r;
 
@@ -198,19 +201,13 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
         q2_writer_release (w, io, err) == -1)
       r = -1;
   }
-  if (r == 0)
-    r = step_2a (w, io, &c, err);
-  if (r == 0) {
-    r = step_2b (w, io, &c, err);
-    /* Which table is the image's?  Neither may be written to as if it were
-     * not.
-     */
-    if (r == -1 && c.refcounts.table != NULL)
-      w->failed = true;
-  }
-  if (r == 0)
-    r = step_3 (w, io, &c, err);
-  end_steps (w, &c, r == 0);
+  if (r == 0 && (r = step_2a (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_2A;
+  if (r == 0 && (r = step_2b (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_2B;
+  if (r == 0 && (r = step_3 (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_ALL;
+  end_steps (w, &c, progress);
   return r;
 }
 
