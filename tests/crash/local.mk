@@ -41,6 +41,8 @@ crash_libcrash_la_SOURCES = \
 	crash/jitter.h \
 	crash/layers.c \
 	crash/layers.h \
+	crash/late.c \
+	crash/late.h \
 	crash/ledger.c \
 	crash/ledger.h \
 	crash/qemu.c \
