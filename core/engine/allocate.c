@@ -37,6 +37,9 @@
 
 /* ---- Space ---------------------------------------------------------- */
 
+/* Something waits to be released.  It is looked for in the order in which it
+ * moves on, so that it is not missed while it does.
+ */
 static bool
 may_get_space (struct q2_writer *w)
 {
@@ -45,7 +48,8 @@ may_get_space (struct q2_writer *w)
   pthread_mutex_lock (&w->link_lock);
   unlinked = w->unlinked.nr > 0;
   pthread_mutex_unlock (&w->link_lock);
-  return unlinked || atomic_load (&w->nr_committing) > 0 ||
+  return unlinked || q2_space_has_old_table (w->space) ||
+    atomic_load (&w->nr_committing) > 0 ||
     atomic_load (&w->nr_pending) > 0;
 }
 

@@ -72,6 +72,9 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
   pthread_mutex_unlock (&w->link_lock);
   if (r == 0)
     r = q2_space_gather (w->space, &c->refcounts, err);
+  /* Old tables: counted until they are in a batch, see may_get_space. */
+  if (r == 0)
+    atomic_fetch_add (&w->nr_committing, c->refcounts.nr_old);
   return r;
 }
 

@@ -13,6 +13,7 @@ CRASH_TESTS = \
 	unit/test-write-hostile \
 	unit/test-write-model \
 	unit/test-write-races \
+	unit/test-write-space \
 	$(NULL)
 
 TESTS += $(CRASH_TESTS)
@@ -100,7 +101,7 @@ unit_test_write_faults_LDFLAGS = \
 	$(JITTER_WRAP) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
-# What these two share.
+# What these share.
 HOOKED_DISK = unit/hooked_disk.c unit/hooked_disk.h
 
 unit_test_write_hostile_SOURCES = unit/test-write-hostile.c $(HOOKED_DISK)
@@ -114,6 +115,12 @@ unit_test_write_races_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_races_CFLAGS = $(UNIT_CFLAGS)
 unit_test_write_races_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_races_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_space_SOURCES = unit/test-write-space.c $(HOOKED_DISK)
+unit_test_write_space_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_space_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_space_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_space_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)
