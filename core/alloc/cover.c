@@ -58,7 +58,8 @@ table_with_room (const struct q2_space *s, const struct q2_io *io)
 {
   const uint64_t table = s->rc.table_clusters;
   const uint64_t blocks =
-    q2_ceil_shift (q2_io_end (io), s->geo->cluster_bits + s->geo->refblock_bits);
+    q2_ceil_shift (q2_io_end (io),
+                   s->geo->cluster_bits + s->geo->refblock_bits);
 
   return io->host->ops->grow != NULL ? table + table / 2 + 1
     : q2_min (table + table / 2 + 1,

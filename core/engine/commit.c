@@ -144,11 +144,38 @@ step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
   return flush (w, io, false, err);
 }
 
+/* To the latest batch, if that waits for the same requests.  While one of them
+ * hangs below, all commits end in the same moment of the flight, so there are
+ * never more than a few batches, and what is let go together is one run.
+ */
+static bool
+join_batch_locked (struct q2_writer *w, struct q2_frees *frees,
+                   uint64_t stamp)
+{
+  struct q2_batch *b = w->first_batch;
+  size_t before;
+
+  while (b != NULL && b->next != NULL)
+    b = b->next;
+  if (b == NULL || b->stamp != stamp ||
+      !q2_frees_reserve (&b->frees, frees->nr))
+    return false;
+  before = b->frees.nr;
+  q2_frees_move (&b->frees, frees);
+  if (b->frees.nr > 2 * b->sorted) {
+    q2_frees_sort (&b->frees);
+    b->sorted = b->frees.nr;
+  }
+  atomic_fetch_add (&w->nr_pending, b->frees.nr);
+  atomic_fetch_sub (&w->nr_pending, before);
+  return true;
+}
+
 /* What the commit has let go waits to be released. */
 static void
 add_batch (struct q2_writer *w, struct commit *c)
 {
-  struct q2_batch *const b = c->batch;
+  struct q2_batch *b = c->batch;
 
   c->batch = NULL;
   if (c->frees.nr == 0 || b == NULL) {
@@ -157,15 +184,20 @@ add_batch (struct q2_writer *w, struct commit *c)
     return;
   }
   q2_frees_sort (&c->frees);    /* fewer and larger holes are punched */
-  atomic_fetch_add (&w->nr_pending, c->frees.nr);
-  *b = (struct q2_batch) {
-    .frees = c->frees, .stamp = q2_flight_stamp (&w->flight),
-  };
-  c->frees = (struct q2_frees) { .nr = 0 };
   pthread_mutex_lock (&w->commit_lock);
-  *w->last_batch = b;
-  w->last_batch = &b->next;
+  *b = (struct q2_batch) { .stamp = q2_flight_stamp (&w->flight) };
+  if (!join_batch_locked (w, &c->frees, b->stamp)) {
+    atomic_fetch_add (&w->nr_pending, c->frees.nr);
+    b->frees = c->frees;
+    b->sorted = b->frees.nr;
+    c->frees = (struct q2_frees) { .nr = 0 };
+    *w->last_batch = b;
+    w->last_batch = &b->next;
+    b = NULL;
+  }
   pthread_mutex_unlock (&w->commit_lock);
+  q2_frees_destroy (&c->frees);
+  free (b);
 }
 
 /* The commit has ended; what it had copied is in the file, or is to be
