@@ -47,14 +47,31 @@ struct growth {
   uint64_t table_clusters;
 };
 
+/* With some room for more, but for no more than a file that cannot grow has:
+ * it may have been made just as large as it has to be.
+ */
+static uint64_t
+table_with_room (const struct q2_space *s, const struct q2_io *io)
+{
+  const uint64_t table = s->rc.table_clusters;
+  const uint64_t blocks =
+    q2_ceil_shift (q2_io_end (io),
+                   s->geo->cluster_bits + s->geo->refblock_bits);
+
+  return io->host->ops->grow != NULL ? table + table / 2 + 1
+    : q2_min (table + table / 2 + 1,
+              q2_ceil_shift (blocks * 8, s->geo->cluster_bits));
+}
+
 static struct growth
-plan_growth (const struct q2_space *s, uint64_t cluster)
+plan_growth (const struct q2_space *s, const struct q2_io *io,
+             uint64_t cluster)
 {
   const unsigned bits = s->geo->refblock_bits;
   const uint64_t per_cluster = s->geo->cluster_size / 8;
   struct growth g = {
     .first_block = cluster >> bits, .blocks = 1,
-    .table_clusters = s->rc.table_clusters + s->rc.table_clusters / 2 + 1,
+    .table_clusters = q2_max (1, table_with_room (s, io)),
   };
 
   for (;;) {
@@ -84,7 +101,7 @@ grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
             struct qcow2_error *err)
 {
   const unsigned bits = s->geo->cluster_bits;
-  const struct growth g = plan_growth (s, cluster);
+  const struct growth g = plan_growth (s, io, cluster);
   const uint64_t used = g.blocks + g.table_clusters;
   const uint64_t table_off = (cluster + g.blocks) << bits;
   int r;

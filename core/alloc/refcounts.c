@@ -21,6 +21,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -388,6 +389,7 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   rc->table_host_off = host_off;
   rc->table_clusters = clusters;
   rc->moved = true;
+  rc->header_due = false;       /* it is, after that of the new table */
   return 0;
 }
 
@@ -397,7 +399,7 @@ bool
 q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)
 {
   return q2_cache_nr_dirty (rc->cache) > 0 || rc->nr_sectors_dirty > 0 ||
-    rc->moved;
+    rc->moved || rc->header_due;
 }
 
 static void
@@ -437,7 +439,6 @@ gather_table (struct q2_refcounts *rc, struct q2_refcounts_dirty *d,
   if (d->table == NULL)
     return q2_fail_nomem (err, "writing the refcount table");
   copy_entries (rc, d->table, 0, rc->table_entries);
-  d->nr_old = rc->nr_old;
   return 0;
 }
 
@@ -463,9 +464,11 @@ q2_refcounts_gather_locked (struct q2_refcounts *rc,
     free_dirty (d);
     return -1;
   }
+  d->header = rc->moved || rc->header_due;
+  d->nr_old = d->header ? rc->nr_old : 0;
   memset (rc->sector_dirty, 0, rc->table_entries / SECTOR_ENTRIES);
   rc->nr_sectors_dirty = 0;
-  rc->moved = false;
+  rc->moved = rc->header_due = false;
   return 0;
 }
 
@@ -490,27 +493,52 @@ q2_refcounts_write_links (const struct q2_refcounts_dirty *d,
 {
   unsigned char field[12];
 
-  if (d->table == NULL)
-    return q2_dirty_write (&d->sectors, SECTOR_ENTRIES * 8, UINT64_MAX, io,
-                           QCOW2_IO_REFCOUNT, err);
+  if (q2_dirty_write (&d->sectors, SECTOR_ENTRIES * 8, UINT64_MAX, io,
+                      QCOW2_IO_REFCOUNT, err) == -1)
+    return -1;
+  if (!d->header)
+    return 0;
   store_be64 (field, d->table_host_off);
   store_be32 (field + 8, d->table_clusters);
   return q2_io_write (io, field, sizeof field, FIELD_OFFSET,
                       QCOW2_IO_HEADER, err);
 }
 
+/* The commit has ended before the header was durable.  A table is written as
+ * a whole only as long as nothing can name it: after 2a has ended that is too
+ * late, since it would get entries whose blocks are not durable (ORDER-2).
+ */
+static void
+name_again (struct q2_refcounts *rc, const struct q2_refcounts_dirty *d,
+            enum q2_progress progress)
+{
+  /* One that moved again meanwhile is written anyway, and named after that. */
+  if (rc->moved || Q2_PLANTED (Q2_PLANT_FORGET_TABLE))
+    return;
+  if (d->table != NULL && progress < Q2_PROGRESS_2A)
+    rc->moved = true;
+  else if (d->table != NULL && Q2_PLANTED (Q2_PLANT_REWRITE_DOUBTFUL_TABLE))
+    rc->moved = true;
+  else
+    rc->header_due = true;
+}
+
 void
 q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
-                                struct q2_refcounts_dirty *d, bool written)
+                                struct q2_refcounts_dirty *d,
+                                enum q2_progress progress)
 {
   const size_t unit = SECTOR_ENTRIES * 8;
+  const bool linked = progress >= Q2_PROGRESS_2B;
 
-  /* A table that moved again meanwhile is written as a whole anyway. */
-  if (!written && d->table != NULL)
+  if (d->header && !linked)
+    name_again (rc, d, progress);
+  if (d->table != NULL && progress == Q2_PROGRESS_2B &&
+      Q2_PLANTED (Q2_PLANT_REWRITE_LIVE_TABLE))
     rc->moved = true;
-  for (size_t i = 0; !written && !rc->moved && i < d->sectors.nr; ++i)
+  for (size_t i = 0; !linked && !rc->moved && i < d->sectors.nr; ++i)
     make_entry_dirty (rc, (d->sectors.host_off[i] - rc->table_host_off) /
                       unit * SECTOR_ENTRIES);
-  q2_cache_end_gather (rc->cache, &d->slices, written);
+  q2_cache_end_gather (rc->cache, &d->slices, progress >= Q2_PROGRESS_2A);
   free_dirty (d);
 }

@@ -29,7 +29,10 @@ struct q2_refcounts {
   uint32_t table_clusters;
   bool *sector_dirty;           /* changed entries, by 64 of them */
   size_t nr_sectors_dirty;
-  bool moved;                   /* the header names another table still */
+  bool moved;                   /* it is to be written as a whole: nothing in
+                                   the file names it yet */
+  bool header_due;              /* it is in the file, and the header may name
+                                   it, or the one before */
   struct { uint64_t host_off; uint32_t clusters; } old[Q2_MAX_OLD_TABLES];
   unsigned nr_old;              /* tables to be freed once it does not */
   bool *new_blocks;             /* of the table's: written as a whole by us */
@@ -152,6 +155,7 @@ struct q2_refcounts_dirty {
   struct q2_dirty slices;
   struct q2_dirty sectors;      /* of the table where it is ... */
   unsigned char *table;         /* ... or all of it, if it has moved */
+  bool header;                  /* is to name the table */
   uint64_t table_host_off;
   uint32_t table_clusters;
   unsigned nr_old;              /* how many of rc->old this lets go */
@@ -160,8 +164,17 @@ struct q2_refcounts_dirty {
 static inline bool
 q2_refcounts_dirty_links (const struct q2_refcounts_dirty *d)
 {
-  return d->sectors.nr > 0 || d->table != NULL;
+  return d->sectors.nr > 0 || d->header;
 }
+
+/* How far a commit has come when it ends, with its flushes. */
+enum q2_progress {
+  Q2_PROGRESS_NONE,
+  Q2_PROGRESS_2A,               /* refcounts, and a table that has moved, are
+                                   durable */
+  Q2_PROGRESS_2B,               /* so is what makes them the image's */
+  Q2_PROGRESS_ALL,
+};
 
 extern bool q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)
   __attribute__ ((__nonnull__));
@@ -175,14 +188,17 @@ extern int q2_refcounts_write (const struct q2_refcounts *rc,
                                const struct q2_io *io,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-/* Step 2b: what makes new blocks, or the moved table, part of the image. */
+/* Step 2b: what makes new blocks, or the moved table, part of the image; after
+ * that has been tried and has failed the header may name either table, so
+ * that neither may have what is not durable.
+ */
 extern int q2_refcounts_write_links (const struct q2_refcounts_dirty *dirty,
                                      const struct q2_io *io,
                                      struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
                                             struct q2_refcounts_dirty *dirty,
-                                            bool written)
+                                            enum q2_progress progress)
   __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_ALLOC_REFCOUNTS_H */

@@ -374,6 +374,17 @@ q2_space_is_dirty (struct q2_space *s)
   return dirty;
 }
 
+bool
+q2_space_has_old_table (struct q2_space *s)
+{
+  bool has;
+
+  pthread_mutex_lock (&s->lock);
+  has = s->rc.nr_old > 0;
+  pthread_mutex_unlock (&s->lock);
+  return has;
+}
+
 int
 q2_space_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
                  struct qcow2_error *err)
@@ -395,12 +406,13 @@ q2_space_write (struct q2_space *s, const struct q2_refcounts_dirty *d,
 
 void
 q2_space_end_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
-                     bool written, struct q2_frees *frees)
+                     enum q2_progress progress, struct q2_frees *frees)
 {
   struct q2_refcounts *const rc = &s->rc;
+  const bool linked = progress >= Q2_PROGRESS_2B;
 
   pthread_mutex_lock (&s->lock);
-  for (unsigned i = 0; written && i < d->nr_old; ++i) {
+  for (unsigned i = 0; linked && i < d->nr_old; ++i) {
     const uint64_t off = rc->old[i].host_off;
     const uint32_t nr = rc->old[i].clusters;
 
@@ -408,11 +420,11 @@ q2_space_end_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
     if (q2_frees_reserve (frees, 1))
       q2_frees_add (frees, off >> s->geo->cluster_bits, nr);
   }
-  if (written) {
+  if (linked) {
     for (unsigned i = d->nr_old; i < rc->nr_old; ++i)
       rc->old[i - d->nr_old] = rc->old[i];
     rc->nr_old -= d->nr_old;
   }
-  q2_refcounts_end_gather_locked (rc, d, written);
+  q2_refcounts_end_gather_locked (rc, d, progress);
   pthread_mutex_unlock (&s->lock);
 }

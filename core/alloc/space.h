@@ -106,6 +106,10 @@ extern bool q2_space_is_pressed (struct q2_space *space)
 
 /* ---- Commit: see refcounts.h ---------------------------------------- */
 
+/* A refcount table that is no longer in use is let go by the next commit. */
+extern bool q2_space_has_old_table (struct q2_space *space)
+  __attribute__ ((__nonnull__));
+
 extern bool q2_space_is_dirty (struct q2_space *space)
   __attribute__ ((__nonnull__));
 extern int q2_space_gather (struct q2_space *space,
@@ -116,12 +120,13 @@ extern int q2_space_write (struct q2_space *space,
                            const struct q2_refcounts_dirty *dirty,
                            const struct q2_io *io, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-/* If it was written, the clusters of refcount tables that are no longer in
+/* If that came so far, the clusters of refcount tables that are no longer in
  * use are added to 'frees'.
  */
 extern void q2_space_end_gather (struct q2_space *space,
                                  struct q2_refcounts_dirty *dirty,
-                                 bool written, struct q2_frees *frees)
+                                 enum q2_progress progress,
+                                 struct q2_frees *frees)
   __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_ALLOC_SPACE_H */

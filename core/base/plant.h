@@ -24,6 +24,10 @@ enum q2_plant {
   Q2_PLANT_FORGET_BELOW,        /* what comes with a write is zeros, not what
                                    the layer below has */
   Q2_PLANT_ZEROS_ARE_ZEROS,     /* on an encrypted disk, too */
+  Q2_PLANT_REWRITE_LIVE_TABLE,  /* a refcount table that the header names,
+                                   after step 3 has failed */
+  Q2_PLANT_REWRITE_DOUBTFUL_TABLE,      /* one it may name, after 2b has */
+  Q2_PLANT_FORGET_TABLE,        /* one that has moved, if 2a or 2b fails */
 };
 
 #ifdef Q2_PLANTS

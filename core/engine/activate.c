@@ -47,6 +47,7 @@ q2_writer_init (struct q2_writer *w)
   q2_ranges_init (&w->clusters);
   q2_ranges_init (&w->l1);
   w->gathering = 1;
+  w->patience_ms = Q2_WRITER_PATIENCE_MS;
   w->last_batch = &w->first_batch;
 }
 

@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/plant.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +31,16 @@
 /* Larger writes are not copied to make one request of them. */
 #define MAX_BOUNCE (UINT64_C (256) << 10)
 
-/* How long to wait for others to let go of space, in total. */
-#define MAX_WAIT_MS 10000
+/* So many runs of clusters that wait to be released take 16 MiB: then nobody
+ * gets a new cluster before some of them are.
+ */
+#define MAX_PENDING (UINT64_C (1) << 20)
 
 /* ---- Space ---------------------------------------------------------- */
 
+/* Something waits to be released.  It is looked for in the order in which it
+ * moves on, so that it is not missed while it does.
+ */
 static bool
 may_get_space (struct q2_writer *w)
 {
@@ -43,7 +49,8 @@ may_get_space (struct q2_writer *w)
   pthread_mutex_lock (&w->link_lock);
   unlinked = w->unlinked.nr > 0;
   pthread_mutex_unlock (&w->link_lock);
-  return unlinked || atomic_load (&w->nr_committing) > 0 ||
+  return unlinked || q2_space_has_old_table (w->space) ||
+    atomic_load (&w->nr_committing) > 0 ||
     atomic_load (&w->nr_pending) > 0;
 }
 
@@ -68,23 +75,66 @@ make_space (struct q2_writer *w, const struct q2_io *io,
   return 0;
 }
 
+static uint64_t
+now_ms (void)
+{
+  struct timespec now;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
+/* There is space, but a request that began before it was let go may still be
+ * using it.
+ */
+static int
+fail_hung (const struct q2_writer *w, const struct qcow2_error *why,
+           struct qcow2_error *err)
+{
+  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                     "space that is no longer in use cannot be used again, "
+                     "because a request to the layer below has not ended for "
+                     "more than %u seconds (%s)", w->patience_ms / 1000,
+                     why->text);
+}
+
+static int
+alloc (struct q2_change *c, uint64_t stream, uint64_t want,
+       struct q2_space_run *ret, struct qcow2_error *err)
+{
+  if (atomic_load (&c->w->nr_pending) <= MAX_PENDING)
+    return q2_space_alloc (c->w->space, c->io, stream, want, ret, err);
+  return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
+                  "too many clusters wait to be released");
+}
+
 int
 q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
                  struct q2_space_run *ret, struct qcow2_error *err)
 {
-  for (unsigned waited = 0;; ++waited) {
+  const uint64_t first = atomic_load (&c->w->releases);
+  uint64_t start = 0;
+
+  for (;;) {
     const uint64_t releases = atomic_load (&c->w->releases);
     struct qcow2_error why;
-    int r = q2_space_alloc (c->w->space, c->io, stream, want, ret, &why);
+    int r = alloc (c, stream, want, ret, &why);
 
     if (r == 0)
       return 0;
     if (r == -1 && (why.kind != QCOW2_ERR_NO_SPACE ||
-                    waited > MAX_WAIT_MS ||
                     (!may_get_space (c->w) &&
                      /* nor has somebody just got it while we looked */
                      atomic_load (&c->w->releases) == releases))) {
       *err = why;
+      return -1;
+    }
+    if (r == -1 && start == 0)
+      start = now_ms ();
+    if (r == -1 && now_ms () - start > c->w->patience_ms) {
+      if (releases == first)
+        return fail_hung (c->w, &why, err);
+      *err = why;               /* others have got it, again and again */
       return -1;
     }
     q2_change_leave (c);

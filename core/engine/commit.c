@@ -74,6 +74,9 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
   pthread_mutex_unlock (&w->link_lock);
   if (r == 0)
     r = q2_space_gather (w->space, &c->refcounts, err);
+  /* Old tables: counted until they are in a batch, see may_get_space. */
+  if (r == 0)
+    atomic_fetch_add (&w->nr_committing, c->refcounts.nr_old);
   return r;
 }
 
@@ -167,11 +170,38 @@ step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
   return flush (w, io, false, err);
 }
 
+/* To the latest batch, if that waits for the same requests.  While one of them
+ * hangs below, all commits end in the same moment of the flight, so there are
+ * never more than a few batches, and what is let go together is one run.
+ */
+static bool
+join_batch_locked (struct q2_writer *w, struct q2_frees *frees,
+                   uint64_t stamp)
+{
+  struct q2_batch *b = w->first_batch;
+  size_t before;
+
+  while (b != NULL && b->next != NULL)
+    b = b->next;
+  if (b == NULL || b->stamp != stamp ||
+      !q2_frees_reserve (&b->frees, frees->nr))
+    return false;
+  before = b->frees.nr;
+  q2_frees_move (&b->frees, frees);
+  if (b->frees.nr > 2 * b->sorted) {
+    q2_frees_sort (&b->frees);
+    b->sorted = b->frees.nr;
+  }
+  atomic_fetch_add (&w->nr_pending, b->frees.nr);
+  atomic_fetch_sub (&w->nr_pending, before);
+  return true;
+}
+
 /* What the commit has let go waits to be released. */
 static void
 add_batch (struct q2_writer *w, struct commit *c)
 {
-  struct q2_batch *const b = c->batch;
+  struct q2_batch *b = c->batch;
 
   c->batch = NULL;
   if (c->frees.nr == 0 || b == NULL) {
@@ -180,24 +210,31 @@ add_batch (struct q2_writer *w, struct commit *c)
     return;
   }
   q2_frees_sort (&c->frees);    /* fewer and larger holes are punched */
-  atomic_fetch_add (&w->nr_pending, c->frees.nr);
-  *b = (struct q2_batch) {
-    .frees = c->frees, .stamp = q2_flight_stamp (&w->flight),
-  };
-  c->frees = (struct q2_frees) { .nr = 0 };
   pthread_mutex_lock (&w->commit_lock);
-  *w->last_batch = b;
-  w->last_batch = &b->next;
+  *b = (struct q2_batch) { .stamp = q2_flight_stamp (&w->flight) };
+  if (!join_batch_locked (w, &c->frees, b->stamp)) {
+    atomic_fetch_add (&w->nr_pending, c->frees.nr);
+    b->frees = c->frees;
+    b->sorted = b->frees.nr;
+    c->frees = (struct q2_frees) { .nr = 0 };
+    *w->last_batch = b;
+    w->last_batch = &b->next;
+    b = NULL;
+  }
   pthread_mutex_unlock (&w->commit_lock);
+  q2_frees_destroy (&c->frees);
+  free (b);
 }
 
 /* The commit has ended; what it had copied is in the file, or is to be
  * written again.
  */
 static void
-end_steps (struct q2_writer *w, struct commit *c, bool written)
+end_steps (struct q2_writer *w, struct commit *c, enum q2_progress progress)
 {
-  q2_space_end_gather (w->space, &c->refcounts, written, &c->frees);
+  const bool written = progress == Q2_PROGRESS_ALL;
+
+  q2_space_end_gather (w->space, &c->refcounts, progress, &c->frees);
   pthread_mutex_lock (&w->link_lock);
   q2_tables_end_gather (w->tables, &c->tables, written);
   if (!written)
@@ -212,6 +249,7 @@ end_steps (struct q2_writer *w, struct commit *c, bool written)
 static int
 run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 {
+  enum q2_progress progress = Q2_PROGRESS_NONE;
   struct commit c;
   int r;
 
@@ -226,22 +264,16 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
         q2_writer_release (w, io, err) == -1)
       r = -1;
   }
-  if (r == 0)
-    r = step_2a (w, io, &c, err);
-  if (r == 0) {
-    r = step_2b (w, io, &c, err);
-    /* Which table is the image's?  Neither may be written to as if it were
-     * not.
-     */
-    if (r == -1 && c.refcounts.table != NULL)
-      w->failed = true;
-  }
-  if (r == 0)
-    r = step_3 (w, io, &c, err);
+  if (r == 0 && (r = step_2a (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_2A;
+  if (r == 0 && (r = step_2b (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_2B;
+  if (r == 0 && (r = step_3 (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_ALL;
   /* Before somebody else begins one. */
   if (r == -1 && err->kind == QCOW2_ERR_BUG)
     q2_writer_note_error (w, io, err);
-  end_steps (w, &c, r == 0);
+  end_steps (w, &c, progress);
   return r;
 }
 

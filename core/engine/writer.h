@@ -34,8 +34,13 @@
 struct q2_batch {
   struct q2_batch *next;
   struct q2_frees frees;
+  size_t sorted;                /* how many runs there were when they were
+                                   sorted the last time */
   uint64_t stamp;               /* see q2_flight_stamp */
 };
+
+/* How long a request waits for others to let go of space. */
+#define Q2_WRITER_PATIENCE_MS 30000
 
 struct q2_writer {
   const struct q2_geometry *geo;
@@ -91,6 +96,7 @@ struct q2_writer {
    */
   _Atomic uint64_t nr_committing, nr_pending;
   _Atomic uint64_t releases;    /* how often space became free */
+  unsigned patience_ms;         /* constant; tests have less */
   _Atomic uint64_t changes;     /* requests that changed something */
   _Atomic uint64_t idle_changes;        /* 'changes', when last looked */
   _Atomic uint64_t idle_commits;        /* 'commits', likewise */

@@ -102,7 +102,8 @@ run_course (struct course *course, const struct guest_files *files)
 
   fsck_image (files->image, files->size, &before);
   /* It could not be repaired then, and not be written to. */
-  before.dirty = before.dirty && w->host.flaky > 0;
+  before.dirty = before.dirty &&
+    (w->host.flaky > 0 || w->host.flaky_tables > 0);
   guest_init (g, w, course->seed, files);
   host_record (&g->host);
   guest_open (g);
@@ -110,6 +111,7 @@ run_course (struct course *course, const struct guest_files *files)
   host_steady (&g->host);
   guest_read_all (g);
   ended = guest_close (g, true);
+  host_settle (&g->host);
   CHECK (ended || w->host.bad_flush);
   verifier_init (v, &g->ledger, w->name, course->image, &w->recipe);
   v->qemu_percent = c->qemu_percent;

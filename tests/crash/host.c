@@ -15,6 +15,7 @@
 
 #include "host.h"
 
+#include "late.h"
 #include "ledger.h"
 #include "tag.h"
 #include "unit.h"
@@ -38,8 +39,8 @@ host_now (const struct host *h)
   return atomic_load (h->clock) + 1;
 }
 
-static uint64_t
-random_locked (struct host *h)
+uint64_t
+host_random_locked (struct host *h)
 {
   struct rng rng = { h->random };
   const uint64_t r = rng_next (&rng);
@@ -65,14 +66,30 @@ max_block (const struct host *h)
   return h->io.max_block ? h->io.max_block : DEFAULT_MAX_BLOCK;
 }
 
+static bool
+is_flaky_locked (struct host *h, const struct host_op *op)
+{
+  unsigned flaky = h->spec.flaky;
+
+  if (op->kind == HOST_WRITE && op->io_class == QCOW2_IO_HEADER)
+    flaky += 3 * h->spec.flaky_tables;
+  else if (op->kind == HOST_WRITE && op->io_class != QCOW2_IO_DATA)
+    flaky += h->spec.flaky_tables;
+  return host_random_locked (h) % 1000 < flaky;
+}
+
 /* Returns the errno that this operation must fail with, or 0. */
 static int
-fault_locked (struct host *h, enum host_op_kind kind)
+fault_locked (struct host *h, struct host_op *op)
 {
+  const enum host_op_kind kind = op->kind;
+
   h->nr[kind]++;
   if (kind == HOST_FLUSH ? h->nr[kind] == h->spec.bad_flush :
-      random_locked (h) % 1000 < h->spec.flaky) {
+      is_flaky_locked (h, op)) {
     h->failed++;
+    op->unclear = kind != HOST_FLUSH && kind != HOST_READ && h->record &&
+      host_random_locked (h) / 5 % 2;
     return EIO;
   }
   if (h->fail_at == 0 || !(h->fail_kinds & 1u << kind))
@@ -91,8 +108,8 @@ fault_locked (struct host *h, enum host_op_kind kind)
 
 /* ---- The log ----------------------------------------------------------- */
 
-static struct host_op *
-log_begin_locked (struct host *h, const struct host_op *op)
+struct host_op *
+host_log_locked (struct host *h, const struct host_op *op)
 {
   struct host_op *const entry = malloc (sizeof *entry);
 
@@ -117,7 +134,7 @@ forget_log (struct host *h)
     free (h->log[i]->data);
     free (h->log[i]);
   }
-  h->nr_log = 0;
+  h->nr_log = h->nr_late = 0;
 }
 
 void
@@ -215,11 +232,18 @@ enter (struct host *h, struct host_op *op, struct host_op **ret_entry)
 
   pthread_mutex_lock (&h->lock);
   CHECK (h->inside++ == 0 || h->io.concurrent);
-  fault = fault_locked (h, op->kind);
-  random = random_locked (h);
+  late_move_locked (h);
+  if (has_range && op->kind != HOST_READ)
+    late_supersede_locked (h, op->host_off, op->len);
+  fault = fault_locked (h, op);
+  random = host_random_locked (h);
   if (has_range &&
       !is_legal_locked (h, op->len, op->host_off, max_block (h))) {
     fault = EINVAL;
+    op->len = 0;
+  }
+  else if (op->unclear && has_range) {
+    late_add_locked (h, op);
     op->len = 0;
   }
   else if (fault != 0)
@@ -233,8 +257,9 @@ enter (struct host *h, struct host_op *op, struct host_op **ret_entry)
   op->failed = fault != 0;
   *ret_entry = NULL;
   if (h->record && op->kind != HOST_READ &&
-      (has_range ? op->len > 0 : fault == 0 || op->kind == HOST_FLUSH))
-    *ret_entry = log_begin_locked (h, op);
+      (has_range ? op->len > 0 : fault == 0 || op->unclear ||
+       op->kind == HOST_FLUSH))
+    *ret_entry = host_log_locked (h, op);
   pthread_mutex_unlock (&h->lock);
   delay (h, random);
   return fault;
@@ -353,8 +378,9 @@ whole_file (struct host *h, enum host_op_kind kind, uint64_t size)
   const int fault = enter (h, &op, &entry);
 
   pthread_mutex_lock (&h->lock);
-  if (fault == 0 && kind != HOST_FLUSH) {
+  if ((fault == 0 || op.unclear) && kind != HOST_FLUSH) {
     if (kind == HOST_CUT) {
+      late_supersede_locked (h, size, h->size - size);
       memset (h->bytes + size, 0, h->size - size);
       give_room_locked (h, h->size - size, size);
     }
@@ -517,6 +543,7 @@ void
 host_free (struct host *h)
 {
   forget_log (h);
+  free (h->late);
   free (h->log);
   free (h->initial);
   free (h->solid);
@@ -541,10 +568,20 @@ void
 host_steady (struct host *h)
 {
   pthread_mutex_lock (&h->lock);
-  h->spec.flaky = 0;
+  h->spec.flaky = h->spec.flaky_tables = 0;
   pthread_mutex_unlock (&h->lock);
   if (h->data != NULL)
     host_steady (h->data);
+}
+
+void
+host_settle (struct host *h)
+{
+  pthread_mutex_lock (&h->lock);
+  late_supersede_locked (h, 0, UINT64_MAX);
+  pthread_mutex_unlock (&h->lock);
+  if (h->data != NULL)
+    host_settle (h->data);
 }
 
 void

@@ -38,6 +38,9 @@ struct host_op {
   unsigned char *data;          /* what is there afterwards; NULL: zeros */
   uint64_t start, end;          /* ticks; end is TICK_NEVER while it runs */
   bool failed;                  /* a flush: see replay.c */
+  bool unclear;                 /* failed, and may be done all the same: what
+                                   has a range later, growth and cut now */
+  bool never;                   /* see late.h */
   unsigned file;                /* 1: of a data file, see host_join */
 };
 
@@ -59,6 +62,8 @@ struct host_spec {
   unsigned delay_us;            /* of each operation, at most */
   unsigned flaky;               /* so many of a thousand fail with EIO, but
                                    for flushes; until host_steady */
+  unsigned flaky_tables;        /* so many more of what is written to tables,
+                                   and three times as many to the header */
   unsigned long bad_flush;      /* that flush (1 = first) fails, 0: none */
   unsigned room;                /* a sparse file on a medium that has so many
                                    blocks of 4096 left; 0: any number */
@@ -79,6 +84,8 @@ struct host {
   uint64_t most;                /* nobody asks for more; 0: no such limit */
   uint64_t random;
   unsigned inside;              /* operations running */
+  struct host_op **late;        /* see late.h */
+  size_t nr_late;
 
   bool *solid;                  /* by block: it has one of the medium's; NULL:
                                    spec.room is 0 */
@@ -127,6 +134,14 @@ extern void host_fail (struct host *h, unsigned kinds, unsigned long at,
 
 /* What is flaky works from now on. */
 extern void host_steady (struct host *h);
+
+/* What is late lands now, or never. */
+extern void host_settle (struct host *h);
+
+/* For late.c, with the lock: a number; the begin of an operation. */
+extern uint64_t host_random_locked (struct host *h);
+extern struct host_op *host_log_locked (struct host *h,
+                                        const struct host_op *op);
 
 /* Writes the file, as it is now, below 'path'. */
 extern void host_save (struct host *h, const char *path);

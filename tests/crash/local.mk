@@ -15,6 +15,7 @@ CRASH_TESTS = \
 	unit/test-write-hostile \
 	unit/test-write-model \
 	unit/test-write-races \
+	unit/test-write-space \
 	unit/test-write-trust \
 	$(NULL)
 
@@ -44,6 +45,8 @@ crash_libcrash_la_SOURCES = \
 	crash/jitter.h \
 	crash/layers.c \
 	crash/layers.h \
+	crash/late.c \
+	crash/late.h \
 	crash/ledger.c \
 	crash/ledger.h \
 	crash/qemu.c \
@@ -126,6 +129,12 @@ unit_test_write_races_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_races_CFLAGS = $(UNIT_CFLAGS)
 unit_test_write_races_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_races_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_space_SOURCES = unit/test-write-space.c $(HOOKED_DISK)
+unit_test_write_space_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_space_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_space_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_space_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_model_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_model_CFLAGS = $(UNIT_CFLAGS)

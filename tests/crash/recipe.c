@@ -269,7 +269,8 @@ alone (const struct making *m, char *buf, size_t len)
 static void
 save_vm_state (const struct making *m)
 {
-  qemu_run (0, "qemu-io -c 'write -b -P 0x56 0 9216' %s", m->image);
+  qemu_run (0, "qemu-io -c 'write -b -P 0x56 0 %" PRIu64 "' %s",
+            m->r->vm_state_size ? m->r->vm_state_size : 9216, m->image);
   qemu_run (0, "qemu-img snapshot -c vm %s", m->image);
 }
 

@@ -24,7 +24,8 @@ struct recipe {
   bool compressed;              /* those are */
   unsigned snapshots;           /* taken at the end */
   unsigned zero_percent;        /* of the clusters, after that: "write -z" */
-  bool vm_state;                /* a snapshot has one */
+  bool vm_state;                /* a snapshot has one ... */
+  uint64_t vm_state_size;       /* ... that large; 0 counts as 9216 */
   bool bitmap;                  /* a persistent one */
   bool autoclear;               /* a feature bit that nobody knows */
   bool no_tail;                 /* the file's last cluster is cut short */

@@ -6,6 +6,8 @@
  *             ended since, is there, if it was a flush of the same file;
  *           - any other that has begun may be there, or not, or some of its
  *             sectors of 512 bytes: these are never torn;
+ *           - a write that failed may be there or not, sector by sector,
+ *             from then until it lands or is overwritten (late.h);
  *           - what a flush that failed should have made durable has been
  *             forgotten by the host: no later flush will do it.
  * Method    'base' is what is durable.  A state is made in 'scratch' by
@@ -366,6 +368,19 @@ move_to_its_end (struct replayer *r, const struct host_op *op)
   r->pending[to] = moved;
 }
 
+/* It will not happen any more. */
+static void
+remove_pending (struct replayer *r, const struct host_op *op)
+{
+  size_t i = 0;
+
+  while (r->pending[i] != op)
+    ++i;
+  memmove (r->pending + i, r->pending + i + 1,
+           (r->nr_pending - i - 1) * sizeof *r->pending);
+  r->nr_pending--;
+}
+
 /* A flush of the file that began at 'start' has ended. */
 static void
 make_durable (struct replayer *r, struct file *f, uint64_t start)
@@ -418,6 +433,10 @@ step (struct replayer *r, const struct event *e, uint64_t next_tick)
     choose_ended (r);
     r->choice[r->nr_pending - 1] = TORN;
     emit (r, next_tick, "one under way, torn");
+    return;
+  }
+  if (e->op->never) {
+    remove_pending (r, e->op);
     return;
   }
   move_to_its_end (r, e->op);
