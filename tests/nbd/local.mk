@@ -5,6 +5,7 @@ nbd_tests = \
 	nbd/test-bitflip.sh \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
+	nbd/test-budget.sh \
 	nbd/test-cache.sh \
 	nbd/test-chains.sh \
 	nbd/test-dump-plugin.sh \
@@ -124,7 +125,9 @@ LONG_TESTS += \
 
 EXTRA_DIST += \
 	$(nbd_tests) \
+	nbd/budget_client.py \
 	nbd/chain_check.py \
+	nbd/costly_images.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
