@@ -39,6 +39,7 @@ nbd_tests = \
 	nbd/test-layers-passphrase.sh \
 	nbd/test-layers-refused.sh \
 	nbd/test-layers-shared.sh \
+	nbd/test-luks-abandoned.sh \
 	nbd/test-luks-keys.sh \
 	nbd/test-luks-matrix.sh \
 	nbd/test-luks-openssl.sh \
