@@ -68,7 +68,10 @@ done
 start_nbdkit --filter="$filter" file "$image" qcow2-memory=128M
 opened=$(client exports "$sock" 8 'snapshot/s%d' 2>/dev/null)
 echo "$opened of 8 with qcow2-memory=128M"
-[ "$opened" -ge 1 ] && [ "$opened" -le 3 ] || fail "128 MiB mean nothing"
+case $opened in
+    [1-3]) ;;
+    *) fail "128 MiB mean nothing" ;;
+esac
 grep -q 'all images of this server.*qcow2-memory' "$log" ||
     fail "no message that says what to do"
 stop_nbdkit
