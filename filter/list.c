@@ -30,8 +30,8 @@
 /* Some clients take 10000 exports for an attack, and so does nbdkit. */
 #define MAX_EXPORTS 9000
 
-/* Of the names and descriptions in a list; and, for each of them, of what keeps
- * them together here and in nbdkit.
+/* Of the names and descriptions in a list; and, for each of them, of what
+ * keeps them together here and in nbdkit.
  */
 #define MAX_BYTES (UINT64_C (8) << 20)
 #define BESIDES 256
@@ -82,8 +82,8 @@ compare_names (const void *x, const void *y)
   return r != 0 ? r : (a->len > b->len) - (a->len < b->len);
 }
 
-/* Returns 1 if it is new, 0 if it is not, -1 if there is no memory.  What is too
- * long to be a name of an export is as good as new.
+/* Returns 1 if it is new, 0 if it is not, -1 if there is no memory.  What
+ * is too long to be a name of an export is as good as new.
  */
 static int
 names_add (struct names *names, struct list *list,

@@ -49,8 +49,9 @@ extern int q2_budget_take (struct qcow2_budget *budget, uint64_t bytes,
 
 /* For caches, which shrink rather than fail: take as much as there is, but
  * not more than 'most', and leave at least as much as is taken for those that
- * come later, and half of the budget for what is no cache.  Takes 'least' in any case, even if that exceeds the bound, so
- * it must be small and needed.  Returns what was taken.
+ * come later, and half of the budget for what is no cache.  Takes 'least' in
+ * any case, even if that exceeds the bound, so it must be small and needed.
+ * Returns what was taken.
  */
 extern uint64_t q2_budget_take_some (struct qcow2_budget *budget,
                                      uint64_t least, uint64_t most)

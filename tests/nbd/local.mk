@@ -6,6 +6,7 @@ nbd_tests = \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
 	nbd/test-bugs.sh \
+	nbd/test-budget.sh \
 	nbd/test-cache.sh \
 	nbd/test-chains.sh \
 	nbd/test-check-at-start.sh \
@@ -43,6 +44,7 @@ nbd_tests = \
 	nbd/test-layers-shared.sh \
 	nbd/test-locks-refused.sh \
 	nbd/test-log-lines.sh \
+	nbd/test-luks-abandoned.sh \
 	nbd/test-luks-keys.sh \
 	nbd/test-luks-matrix.sh \
 	nbd/test-luks-openssl.sh \
@@ -138,7 +140,9 @@ LONG_TESTS += \
 
 EXTRA_DIST += \
 	$(nbd_tests) \
+	nbd/budget_client.py \
 	nbd/chain_check.py \
+	nbd/costly_images.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
