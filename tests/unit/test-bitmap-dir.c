@@ -170,6 +170,19 @@ test_extension (void)
   CHECK_EQ (h.luks_bytes, 1234567);
 }
 
+static int
+mark (struct memory_disk *d, const struct q2_header *h,
+      struct qcow2_error *err)
+{
+  struct q2_overlap *const o = q2_overlap_new (geo.cluster_bits, err);
+  int r;
+
+  REQUIRE (o != NULL);
+  r = q2_bitmaps_mark_in_use (&d->io, h, &geo, o, err);
+  q2_overlap_free (o);
+  return r;
+}
+
 /* ---- Marking ----------------------------------------------------------- */
 
 #define NR 40
@@ -202,27 +215,28 @@ test_marking (void)
   unit_context ("%s", "marking");
   memcpy (want, file, 4 * CLUSTER);
   for (size_t pos = 0, i = 0; i < NR; ++i) {
-    want[CLUSTER + pos + 15] |= 1;
+    if (i & 2)                  /* it is enabled */
+      want[CLUSTER + pos + 15] |= 1;
     pos += (24 + i % 3 * 11 + 1 + i * 25 + 7) / 8 * 8;
   }
   memory_disk_init (&d, file, CLUSTER + len);
-  CHECK (q2_bitmaps_mark_in_use (&d.io, &h, &geo, &err) == 0);
-  CHECK_EQ (d.writes, NR / 2);  /* half of them had it */
+  CHECK (mark (&d, &h, &err) == 0);
+  CHECK_EQ (d.writes, NR / 4);  /* half of them had it */
   CHECK_BYTES (d.bytes, want, CLUSTER + len);
   for (size_t i = 0; i < d.nr_pending; ++i)
     CHECK_EQ (d.pending[i].len, 4);
-  CHECK (q2_bitmaps_mark_in_use (&d.io, &h, &geo, &err) == 0);
-  CHECK_EQ (d.writes, NR / 2);  /* all have it now */
+  CHECK (mark (&d, &h, &err) == 0);
+  CHECK_EQ (d.writes, NR / 4);  /* all have it now */
   CHECK_EQ (d.flushes, 0);
   memory_disk_free (&d);
 
   /* Nothing to do: not even a read. */
   memory_disk_init (&d, file, CLUSTER + len);
   h.autoclear = 0;
-  CHECK (q2_bitmaps_mark_in_use (&d.io, &h, &geo, &err) == 0);
+  CHECK (mark (&d, &h, &err) == 0);
   h.autoclear = Q2_AUTOCLEAR_BITMAPS;
   h.nr_bitmaps = 0;
-  CHECK (q2_bitmaps_mark_in_use (&d.io, &h, &geo, &err) == 0);
+  CHECK (mark (&d, &h, &err) == 0);
   CHECK_EQ (d.reads + d.writes, 0);
   memory_disk_free (&d);
   free (want);
@@ -254,7 +268,7 @@ test_broken (void)
     case 4: h.bitmap_dir_offset = UINT64_C (1) << 62; break;
     }
     memory_disk_init (&d, file, size);
-    CHECK (q2_bitmaps_mark_in_use (&d.io, &h, &geo, &err) == -1);
+    CHECK (mark (&d, &h, &err) == -1);
     CHECK (err.kind == QCOW2_ERR_CORRUPT && err.offset >= CLUSTER);
     CHECK_EQ (d.writes, 0);
     memory_disk_free (&d);
