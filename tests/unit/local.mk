@@ -18,6 +18,7 @@ UNIT_TESTS = \
 	unit/test-gather \
 	unit/test-geometry \
 	unit/test-header \
+	unit/test-header-plan \
 	unit/test-hostile-open \
 	unit/test-io \
 	unit/test-l2e \
@@ -123,6 +124,10 @@ unit_test_geometry_LDADD = unit/libunit.la
 unit_test_header_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_header_CFLAGS = $(UNIT_CFLAGS)
 unit_test_header_LDADD = unit/libunit.la
+
+unit_test_header_plan_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_header_plan_CFLAGS = $(UNIT_CFLAGS)
+unit_test_header_plan_LDADD = unit/libunit.la
 
 unit_test_hostile_open_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_hostile_open_CFLAGS = $(UNIT_CFLAGS)
