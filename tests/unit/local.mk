@@ -34,6 +34,7 @@ UNIT_TESTS = \
 	unit/test-slow-faults \
 	unit/test-snapshot-table \
 	unit/test-stream \
+	unit/test-superblock \
 	unit/test-view-bitmaps \
 	unit/test-view-diff \
 	unit/test-view-faults \
@@ -203,6 +204,10 @@ unit_test_slow_faults_LDADD = unit/libunit.la
 unit_test_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_stream_CFLAGS = $(UNIT_CFLAGS)
 unit_test_stream_LDADD = unit/libunit.la
+
+unit_test_superblock_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_superblock_CFLAGS = $(UNIT_CFLAGS)
+unit_test_superblock_LDADD = unit/libunit.la
 
 unit_test_view_bitmaps_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_view_bitmaps_CFLAGS = $(UNIT_CFLAGS)
