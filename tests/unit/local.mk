@@ -247,6 +247,11 @@ unit_test_snapshot_table_CFLAGS = $(UNIT_CFLAGS)
 unit_test_snapshot_table_LDADD = unit/libunit.la
 
 # What nbd/test-repair-qemu.sh runs.
+check_PROGRAMS += unit/header-file
+unit_header_file_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_header_file_CFLAGS = $(UNIT_CFLAGS)
+unit_header_file_LDADD = $(UNIT_LIBS)
+
 check_PROGRAMS += unit/repair-file
 unit_repair_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_repair_file_CFLAGS = $(UNIT_CFLAGS)
