@@ -15,6 +15,7 @@ UNIT_TESTS = \
 	unit/test-export-names \
 	unit/test-extents \
 	unit/test-faults \
+	unit/test-gate \
 	unit/test-gather \
 	unit/test-geometry \
 	unit/test-header \
@@ -117,6 +118,10 @@ unit_test_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_test_faults_LDADD = unit/libunit.la
 unit_test_faults_LDFLAGS = $(ALLOC_WRAP)
+
+unit_test_gate_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_gate_CFLAGS = $(UNIT_CFLAGS)
+unit_test_gate_LDADD = unit/libunit.la
 
 unit_test_geometry_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_geometry_CFLAGS = $(UNIT_CFLAGS)
