@@ -34,6 +34,7 @@ UNIT_TESTS = \
 	unit/test-slow \
 	unit/test-slow-faults \
 	unit/test-snapshot-table \
+	unit/test-space \
 	unit/test-stream \
 	unit/test-superblock \
 	unit/test-view-bitmaps \
@@ -205,6 +206,10 @@ unit_test_slow_LDADD = unit/libunit.la
 unit_test_slow_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_slow_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_test_slow_faults_LDADD = unit/libunit.la
+
+unit_test_space_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_space_CFLAGS = $(UNIT_CFLAGS)
+unit_test_space_LDADD = unit/libunit.la
 
 unit_test_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_stream_CFLAGS = $(UNIT_CFLAGS)
