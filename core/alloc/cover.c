@@ -40,7 +40,13 @@ prepare_clusters (struct q2_space *s, const struct q2_io *io,
 }
 
 /* How large a refcount table has to become to cover 'cluster', with blocks
- * for that and for the table itself put there.
+ * for that and for the table itself put there, and to have entries for 'more'
+ * clusters behind that:
+ *
+ *    cluster
+ *    v
+ *    | block | block | table | table | table | more ...
+ *      covers the clusters from here on, itself among them
  */
 struct growth {
   uint64_t first_block, blocks; /* that are new */
@@ -65,7 +71,7 @@ table_with_room (const struct q2_space *s, const struct q2_io *io)
 
 static struct growth
 plan_growth (const struct q2_space *s, const struct q2_io *io,
-             uint64_t cluster)
+             uint64_t cluster, uint64_t more)
 {
   const unsigned bits = s->geo->refblock_bits;
   const uint64_t per_cluster = s->geo->cluster_size / 8;
@@ -78,7 +84,8 @@ plan_growth (const struct q2_space *s, const struct q2_io *io,
     const uint64_t last = cluster + g.blocks + g.table_clusters - 1;
     const uint64_t blocks = (last >> bits) - g.first_block + 1;
     const uint64_t clusters =
-      q2_max (g.table_clusters, ((last >> bits) + per_cluster) / per_cluster);
+      q2_max (g.table_clusters,
+              (((last + more) >> bits) + per_cluster) / per_cluster);
 
     if (blocks == g.blocks && clusters == g.table_clusters)
       return g;
@@ -98,10 +105,10 @@ fail_too_large (uint64_t cluster, unsigned bits, struct qcow2_error *err)
 
 static int
 grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
-            struct qcow2_error *err)
+            uint64_t more, struct qcow2_error *err)
 {
   const unsigned bits = s->geo->cluster_bits;
-  const struct growth g = plan_growth (s, io, cluster);
+  const struct growth g = plan_growth (s, io, cluster, more);
   const uint64_t used = g.blocks + g.table_clusters;
   const uint64_t table_off = (cluster + g.blocks) << bits;
   int r;
@@ -130,30 +137,71 @@ grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
   return r;
 }
 
-/* Make a refcount block that covers the cluster, and put it there. */
+/* How many blocks are missing, one after the other, from the one of 'cluster'
+ * on, of those that cover it, themselves put there, and 'more' clusters.
+ */
+static uint64_t
+count_missing (const struct q2_space *s, uint64_t cluster, uint64_t more)
+{
+  const unsigned bits = s->geo->refblock_bits;
+  const uint64_t first = cluster >> bits;
+  uint64_t want = 1, nr = 1, last;
+
+  while ((last = (cluster + want + more - 1) >> bits) - first + 1 > want)
+    want = last - first + 1;
+  while (nr < want && first + nr < s->rc.table_entries &&
+         s->rc.table[first + nr] == 0)
+    ++nr;
+  return nr;
+}
+
+/* The entries that are going to name new blocks can be written. */
+static int
+make_solid_entries (struct q2_space *s, const struct q2_io *io,
+                    uint64_t first_block, uint64_t nr,
+                    struct qcow2_error *err)
+{
+  for (uint64_t i = 0; i < nr; ++i) {
+    if (q2_refcounts_make_solid_entry (&s->rc, io, first_block + i, err)
+        == -1)
+      return -1;
+  }
+  return 0;
+}
+
 int
-q2_space_cover (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
-       struct qcow2_error *err)
+q2_space_cover_run (struct q2_space *s, const struct q2_io *io,
+                    uint64_t cluster, uint64_t more, struct qcow2_error *err)
 {
   const unsigned bits = s->geo->cluster_bits;
   const uint64_t block = cluster >> s->geo->refblock_bits;
+  uint64_t nr;
   int r = 0;
 
-  /* Only who holds claim_lock changes the size of the table. */
-  if (block >= s->rc.table_entries)
-    return grow_table (s, io, cluster, err);
-  if (q2_refcounts_make_solid_entry (&s->rc, io, block, err) == -1 ||
-      prepare_clusters (s, io, cluster, 1, err) == -1 ||
-      q2_overlap_add (s->overlap, cluster << bits, UINT64_C (1) << bits,
+  /* Only the thread that holds claim_lock changes the table. */
+  if ((cluster + more) >> s->geo->refblock_bits >= s->rc.table_entries)
+    return grow_table (s, io, cluster, more, err);
+  nr = count_missing (s, cluster, more);
+  if (make_solid_entries (s, io, block, nr, err) == -1 ||
+      prepare_clusters (s, io, cluster, nr, err) == -1 ||
+      q2_overlap_add (s->overlap, cluster << bits, nr << bits,
                       Q2_META_REFCOUNT_BLOCK, err) == -1)
     return -1;
   pthread_mutex_lock (&s->lock);
-  if (!q2_refcounts_has_room_locked (&s->rc, 1))
+  if (!q2_refcounts_has_room_locked (&s->rc, nr))
     r = Q2_SPACE_COMMIT_FIRST;
   else
-    q2_refcounts_cover_locked (&s->rc, block, 1, cluster << bits, cluster, 1);
+    q2_refcounts_cover_locked (&s->rc, block, nr, cluster << bits, cluster,
+                               nr);
   pthread_mutex_unlock (&s->lock);
   if (r != 0)
-    q2_overlap_remove (s->overlap, cluster << bits, UINT64_C (1) << bits);
+    q2_overlap_remove (s->overlap, cluster << bits, nr << bits);
   return r;
+}
+
+int
+q2_space_cover (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+                struct qcow2_error *err)
+{
+  return q2_space_cover_run (s, io, cluster, 0, err);
 }

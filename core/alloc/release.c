@@ -47,7 +47,7 @@ lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
     /* A shared table that only the disk had: it is none any more. */
     q2_overlap_unshare (s->overlap, cluster << s->geo->cluster_bits,
                         n << s->geo->cluster_bits);
-    q2_space_note_freed_locked (s, cluster);
+    q2_space_note_freed_locked (s, cluster, n);
     /* It may have been in use although it was behind the end of the file. */
     s->never_used = q2_max (s->never_used, cluster + n);
   }
@@ -123,10 +123,9 @@ q2_space_release (struct q2_space *s, const struct q2_io *io,
   return r;
 }
 
-/* The refcount of a cluster.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1. */
-static int
-get (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
-     uint64_t *ret_value, struct qcow2_error *err)
+int
+q2_space_get (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+              uint64_t *ret_value, struct qcow2_error *err)
 {
   int r = 0;
 
@@ -224,7 +223,7 @@ q2_space_find_end (struct q2_space *s, const struct q2_io *io, uint64_t min,
       c = q2_align_down (c - 1, UINT64_C (1) << s->geo->refblock_bits);
       continue;
     }
-    r = get (s, io, c - 1, &value, err);
+    r = q2_space_get (s, io, c - 1, &value, err);
 
     if (r != 0)
       return r;

@@ -28,11 +28,8 @@
 /* Windows of at least this are aligned to it. */
 #define ALIGN_BYTES (UINT64_C (1) << 20)
 
-/* Clusters from here on cannot be used: past 2^56, or not in a file that
- * cannot grow.
- */
-static uint64_t
-limit (const struct q2_space *s, const struct q2_io *io)
+uint64_t
+q2_space_limit (const struct q2_space *s, const struct q2_io *io)
 {
   const uint64_t bytes = io->host->ops->grow
     ? UINT64_C (1) << 56 : q2_min (q2_io_end (io), UINT64_C (1) << 56);
@@ -186,7 +183,7 @@ find_run (struct q2_space *s, const struct q2_io *io, struct search *f,
   pthread_mutex_lock (&s->lock);
   f->pos = s->cursor;
   pthread_mutex_unlock (&s->lock);
-  f->limit = limit (s, io);
+  f->limit = q2_space_limit (s, io);
   r = search (s, io, f, err);
   if (r == 0)
     r = check_run (s, io, f, err);
@@ -205,7 +202,7 @@ find_run_somehow (struct q2_space *s, const struct q2_io *io,
     /* Perhaps the file could not grow that far, or not at all. */
     pthread_mutex_lock (&s->lock);
     if (f->nr > 0)
-      q2_space_note_freed_locked (s, f->first);
+      q2_space_note_freed_locked (s, f->first, f->nr);
     pthread_mutex_unlock (&s->lock);
     f->want = least;
     f->align = 1;

@@ -155,10 +155,15 @@ q2_space_set_run_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
 }
 
 void
-q2_space_note_freed_locked (struct q2_space *s, uint64_t cluster)
+q2_space_note_freed_locked (struct q2_space *s, uint64_t cluster,
+                            uint64_t nr)
 {
+  const uint64_t packed = s->packed_off >> s->geo->cluster_bits;
+
   if (cluster < s->cursor)
     s->lowest_freed = q2_min (s->lowest_freed, cluster);
+  if (packed >= cluster && packed - cluster < nr)
+    s->packed_off = 0;
 }
 
 /* ---- Windows -------------------------------------------------------- */
@@ -200,7 +205,7 @@ void
 q2_space_drop_window_locked (struct q2_space *s, struct q2_space_window *w)
 {
   if (w->left > 0)
-    q2_space_note_freed_locked (s, w->start + next_taken (w, 0, false));
+    q2_space_note_freed_locked (s, w->start + next_taken (w, 0, false), 1);
   *w = (struct q2_space_window) { .size = 0 };
 }
 
@@ -345,7 +350,7 @@ q2_space_undo (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
     pthread_mutex_lock (&s->lock);
     n = q2_space_set_run_locked (s, cluster, nr, 0, &need);
     if (n > 0)
-      q2_space_note_freed_locked (s, cluster);
+      q2_space_note_freed_locked (s, cluster, n);
     pthread_mutex_unlock (&s->lock);
     if (n == 0 && q2_space_load (s, io, &need, &ignored) != 0)
       return;

@@ -78,6 +78,47 @@ extern int q2_space_release (struct q2_space *space, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* ---- runs.c: what changes to the image itself need ------------------ */
+
+/* Hand out exactly 'nr' clusters that follow each other, with refcount 1: for
+ * tables that are one piece.  Before they are written as such, the caller adds
+ * them to the overlap set and then waits until everybody in flight has left:
+ * somebody who has trusted an entry of a cluster that was in use before may
+ * still be writing there.  On failure nothing has changed.  Returns 0, 1
+ * (see above) or -1.
+ */
+extern int q2_space_alloc_run (struct q2_space *space, const struct q2_io *io,
+                               uint64_t nr, uint64_t *ret_cluster,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Add one reference to each cluster of the run, which takes those that are
+ * done off the run.  A cluster without references is corruption; one whose
+ * refcount has no room for more is QCOW2_ERR_UNSUPPORTED.  Returns 0, 1 (see
+ * above) or -1, and then what is left of the run has not changed: what was
+ * taken off it, the caller releases.
+ */
+extern int q2_space_raise (struct q2_space *space, const struct q2_io *io,
+                           struct q2_free_run *run, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- bytes.c: compressed clusters, packed ---------------------------- */
+
+/* Hand out room for 'nr' streams of the given sizes (at least 1 byte each, at
+ * most a cluster), packed one behind the other from a multiple of 512 on, to
+ * *ret_host_off: stream i lies behind those before it.  Each cluster gets a
+ * reference for each stream that lies in it, at least in part.  The end of
+ * what was handed out before is used if its cluster follows.  *ret_nr, at
+ * least 1, says for how many streams there was room: refcounts have limits.
+ * On failure nothing has changed.  Returns 0, 1 (see above) or -1.
+ */
+extern int q2_space_alloc_bytes (struct q2_space *space,
+                                 const struct q2_io *io,
+                                 const uint32_t *sizes, size_t nr,
+                                 size_t *ret_nr, uint64_t *ret_host_off,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Host offset of the end of the last cluster that is in use, but not less
  * than 'min', by looking back from the end of the file.
  */

@@ -5,6 +5,8 @@
  * search.c   the search for free clusters
  * cover.c    refcount blocks and tables that are missing
  * release.c  what becomes free, and where the file ends
+ * runs.c     runs of an exact length, and more references
+ * bytes.c    room for compressed clusters
  *
  * Locks: claim_lock: one thread at a time searches, and may wait for the
  * file to grow or a table to be read; who needs clusters that are reserved
@@ -54,6 +56,8 @@ struct q2_space {
   uint64_t cursor;
   uint64_t lowest_freed;        /* behind the cursor; Q2_SPACE_NONE: nothing */
   uint64_t lowest_skipped;      /* the same, left out for alignment */
+  uint64_t packed_off;          /* host offset of the room that is left in
+                                   the last cluster with streams; 0: none */
   uint64_t never_used;          /* clusters from here on were never handed
                                    out, and are not in the file as it was */
 };
@@ -66,6 +70,29 @@ extern int q2_space_load (struct q2_space *space, const struct q2_io *io,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The highest refcount that the image can store. */
+static inline uint64_t
+q2_space_max_refcount (const struct q2_space *space)
+{
+  return UINT64_MAX >> (64 - (1u << space->geo->refcount_order));
+}
+
+/* The refcount of a cluster, 0 if it has none.  Called without a lock.
+ * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_get (struct q2_space *space, const struct q2_io *io,
+                         uint64_t cluster, uint64_t *ret_value,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Set the refcounts of a run that nobody else uses to 'value', all of them or
+ * none.  Called without 'lock'.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_set_run (struct q2_space *space, const struct q2_io *io,
+                             uint64_t cluster, uint64_t nr, uint64_t value,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Set the refcounts of a run that is covered to 'value', and note that;
  * returns how many of them could be set before something was needed.
  */
@@ -75,9 +102,9 @@ extern uint64_t q2_space_set_run_locked (struct q2_space *space,
                                          struct q2_need *ret_need)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The cluster is free again. */
+/* The clusters are free again. */
 extern void q2_space_note_freed_locked (struct q2_space *space,
-                                        uint64_t cluster)
+                                        uint64_t cluster, uint64_t nr)
   __attribute__ ((__nonnull__));
 
 /* Tables have a window of their own, under a number no cluster has. */
@@ -104,7 +131,9 @@ extern uint64_t q2_space_avoid_windows_locked (const struct q2_space *space,
                                                uint64_t first, uint64_t *nr)
   __attribute__ ((__nonnull__));
 
-/* Put what is reserved or skipped, and not used yet, back; true if there was anything. */
+/* Put what is reserved or skipped, and not used yet, back; true if there was
+ * anything.
+ */
 extern bool q2_space_drop_windows (struct q2_space *space)
   __attribute__ ((__nonnull__));
 
@@ -114,6 +143,39 @@ extern bool q2_space_drop_windows (struct q2_space *space)
  */
 extern int q2_space_cover (struct q2_space *space, const struct q2_io *io,
                            uint64_t cluster, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same for that and up to 'more' clusters behind the blocks, as many as
+ * can be covered by blocks that are missing next to each other.
+ */
+extern int q2_space_cover_run (struct q2_space *space, const struct q2_io *io,
+                               uint64_t cluster, uint64_t more,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Clusters from here on cannot be used: past 2^56, or not in a file that
+ * cannot grow.
+ */
+extern uint64_t q2_space_limit (const struct q2_space *space,
+                                const struct q2_io *io)
+  __attribute__ ((__nonnull__));
+
+/* Find exactly 'nr' free clusters that follow each other, in the file and no
+ * metadata; they stay free.  Called with claim_lock, which keeps others from
+ * finding them.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_find_run (struct q2_space *space, const struct q2_io *io,
+                              uint64_t nr, uint64_t *ret_cluster,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Whether these clusters are free, and then in the file and no metadata.  Called
+ * with claim_lock, as above.
+ */
+extern int q2_space_is_run_free (struct q2_space *space,
+                                 const struct q2_io *io, uint64_t cluster,
+                                 uint64_t nr, bool *ret_free,
+                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Reserve a window for the stream.  Called with claim_lock.  Returns 0,

@@ -20,27 +20,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EXT_END             UINT32_C (0x00000000)
-#define EXT_BACKING_FORMAT  UINT32_C (0xe2792aca)
-#define EXT_FEATURE_NAMES   UINT32_C (0x6803f857)
-#define EXT_BITMAPS         UINT32_C (0x23852875)
-#define EXT_LUKS            UINT32_C (0x0537be77)
-#define EXT_DATA_FILE       UINT32_C (0x44415441)
-
-#define EXT_HEADER_LEN 8
 #define FEATURE_NAME_LEN 48     /* type, bit, 46 bytes of name */
 #define MAX_BITMAPS 65535
 #define MAX_BITMAP_DIR_BYTES (UINT64_C (1024) * MAX_BITMAPS)
 
-struct ext {
-  uint32_t type;
-  uint32_t len;
-  uint64_t data_off;            /* from the start of the image */
-  const unsigned char *data;
-};
-
 static int
-decode_bitmaps (const struct ext *e, struct q2_header *h,
+decode_bitmaps (const struct q2_ext *e, struct q2_header *h,
                 struct qcow2_error *err)
 {
   uint32_t count;
@@ -82,7 +67,7 @@ decode_bitmaps (const struct ext *e, struct q2_header *h,
 }
 
 static int
-decode_luks (const struct ext *e, struct q2_header *h,
+decode_luks (const struct q2_ext *e, struct q2_header *h,
              struct qcow2_error *err)
 {
   if (h->crypt != Q2_CRYPT_LUKS)
@@ -109,25 +94,25 @@ decode_luks (const struct ext *e, struct q2_header *h,
 }
 
 static int
-decode_one (const struct ext *e, struct q2_header *h,
+decode_one (const struct q2_ext *e, struct q2_header *h,
             struct q2_features *features, struct qcow2_error *err)
 {
   switch (e->type) {
-  case EXT_BACKING_FORMAT:
+  case Q2_EXT_TYPE_BACKING_FORMAT:
     if (e->len >= 16)
       return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
                       "the backing format name is too long: %u bytes, at "
                       "most 15 are allowed", e->len);
     h->backing_format = (struct q2_name) { e->data_off, e->len };
     return 0;
-  case EXT_FEATURE_NAMES:
+  case Q2_EXT_TYPE_FEATURE_NAMES:
     *features = (struct q2_features) { e->data, e->len };
     return 0;
-  case EXT_BITMAPS:
+  case Q2_EXT_TYPE_BITMAPS:
     return decode_bitmaps (e, h, err);
-  case EXT_LUKS:
+  case Q2_EXT_TYPE_LUKS:
     return decode_luks (e, h, err);
-  case EXT_DATA_FILE:
+  case Q2_EXT_TYPE_DATA_FILE:
     h->data_file = (struct q2_name) { e->data_off, e->len };
     return 0;
   default:
@@ -135,38 +120,56 @@ decode_one (const struct ext *e, struct q2_header *h,
   }
 }
 
+void
+q2_ext_walk_init (struct q2_ext_walk *walk, const void *bytes, size_t len,
+                  const struct q2_header *h)
+{
+  walk->bytes = bytes;
+  walk->off = h->header_length;
+  walk->end = q2_min (len, h->backing_file.offset ? h->backing_file.offset
+                      : UINT64_C (1) << h->cluster_bits);
+}
+
+int
+q2_ext_next (struct q2_ext_walk *walk, struct q2_ext *ret_ext,
+             struct qcow2_error *err)
+{
+  struct q2_ext e;
+
+  if (walk->off >= walk->end || walk->end - walk->off < Q2_EXT_HEADER_LEN)
+    return 0;                   /* no room for another one */
+  e.type = load_be32 (walk->bytes + walk->off);
+  e.len = load_be32 (walk->bytes + walk->off + 4);
+  e.data_off = walk->off + Q2_EXT_HEADER_LEN;
+  if (e.type == Q2_EXT_TYPE_END) {
+    walk->off = walk->end = e.data_off;
+    return 0;
+  }
+  if (e.len > walk->end - e.data_off)
+    return q2_fail (err, QCOW2_ERR_CORRUPT, walk->off,
+                    "header extension too large: type 0x%08x has %u bytes, "
+                    "but only %" PRIu64 " are left", e.type, e.len,
+                    walk->end - e.data_off);
+  e.data = walk->bytes + e.data_off;
+  walk->off = e.data_off + q2_align_up (e.len, 8);
+  *ret_ext = e;
+  return 1;
+}
+
 int
 q2_ext_decode (const void *bytes, size_t len, struct q2_header *h,
                struct q2_features *ret_features, struct qcow2_error *err)
 {
-  const unsigned char *const p = bytes;
-  const uint64_t end =
-    q2_min (len, h->backing_file.offset ? h->backing_file.offset
-            : UINT64_C (1) << h->cluster_bits);
-  uint64_t off = h->header_length;
+  struct q2_ext_walk walk;
+  struct q2_ext e;
+  int r;
 
-  while (off < end) {
-    struct ext e;
-
-    if (end - off < EXT_HEADER_LEN)
-      return 0;                 /* no room for another one */
-    e.type = load_be32 (p + off);
-    e.len = load_be32 (p + off + 4);
-    if (e.type == EXT_END)
-      return 0;
-    off += EXT_HEADER_LEN;
-    if (e.len > end - off)
-      return q2_fail (err, QCOW2_ERR_CORRUPT, off - EXT_HEADER_LEN,
-                      "header extension too large: type 0x%08x has %u bytes, "
-                      "but only %" PRIu64 " are left", e.type, e.len,
-                      end - off);
-    e.data_off = off;
-    e.data = p + off;
+  q2_ext_walk_init (&walk, bytes, len, h);
+  while ((r = q2_ext_next (&walk, &e, err)) == 1) {
     if (decode_one (&e, h, ret_features, err) == -1)
       return -1;
-    off += q2_align_up (e.len, 8);
   }
-  return 0;
+  return r;
 }
 
 uint64_t
@@ -174,11 +177,11 @@ q2_ext_end (const void *bytes, size_t len, uint64_t off)
 {
   const unsigned char *const p = bytes;
 
-  while (off < len && len - off >= EXT_HEADER_LEN) {
+  while (off < len && len - off >= Q2_EXT_HEADER_LEN) {
     const uint32_t type = load_be32 (p + off);
 
-    off += EXT_HEADER_LEN;
-    if (type == EXT_END)
+    off += Q2_EXT_HEADER_LEN;
+    if (type == Q2_EXT_TYPE_END)
       return off;
     off += q2_align_up (load_be32 (p + off - 4), 8);
   }

@@ -8,6 +8,46 @@
 
 #include "format/header.h"
 
+/* The types of extensions that are known here. */
+#define Q2_EXT_TYPE_END             UINT32_C (0x00000000)
+#define Q2_EXT_TYPE_BACKING_FORMAT  UINT32_C (0xe2792aca)
+#define Q2_EXT_TYPE_FEATURE_NAMES   UINT32_C (0x6803f857)
+#define Q2_EXT_TYPE_BITMAPS         UINT32_C (0x23852875)
+#define Q2_EXT_TYPE_LUKS            UINT32_C (0x0537be77)
+#define Q2_EXT_TYPE_DATA_FILE       UINT32_C (0x44415441)
+/* Ours: its data is room that nobody needs, see header_plan.h. */
+#define Q2_EXT_TYPE_JUMP            UINT32_C (0x4a4d5051)
+
+/* Type and length, in front of the data, which is padded to 8 bytes. */
+#define Q2_EXT_HEADER_LEN 8
+
+/* One extension. */
+struct q2_ext {
+  uint32_t type;
+  uint32_t len;                 /* of the data, without padding */
+  uint64_t data_off;            /* from the start of the image */
+  const unsigned char *data;
+};
+
+/* Walks the extensions.  'off' is where the next one begins; after the last
+ * one it is where they end, behind the end marker if there is one.
+ */
+struct q2_ext_walk {
+  const unsigned char *bytes;   /* the first bytes of the image */
+  uint64_t off, end;            /* the extensions lie before 'end' */
+};
+
+extern void q2_ext_walk_init (struct q2_ext_walk *walk, const void *bytes,
+                              size_t len, const struct q2_header *header)
+  __attribute__ ((__nonnull__));
+
+/* 1: *ret_ext is the next extension, 0: there are no more, -1: it does not
+ * fit, *err says so.
+ */
+extern int q2_ext_next (struct q2_ext_walk *walk, struct q2_ext *ret_ext,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Where the feature name table lies in the header area, if there is one. */
 struct q2_features {
   const unsigned char *table;

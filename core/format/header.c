@@ -89,7 +89,7 @@ decode_v1 (const unsigned char *p, struct q2_header *h,
                     "unsupported encryption method %u in a version 1 image",
                     crypt);
   h->crypt = (enum q2_crypt) crypt;
-  if (h->backing_file.len > 1023)
+  if (h->backing_file.len > Q2_MAX_BACKING_NAME)
     return q2_fail (err, QCOW2_ERR_CORRUPT, 16,
                     "backing file name too long: %u bytes, at most 1023 are "
                     "allowed", h->backing_file.len);
@@ -256,7 +256,7 @@ check_backing_name (const struct q2_header *h, struct qcow2_error *err)
     return q2_fail (err, QCOW2_ERR_CORRUPT, 8,
                     "invalid backing file offset 0x%" PRIx64 ": the name "
                     "must lie in the first cluster", name->offset);
-  if (name->len > q2_min (1023, cluster_size - name->offset))
+  if (name->len > q2_min (Q2_MAX_BACKING_NAME, cluster_size - name->offset))
     return q2_fail (err, QCOW2_ERR_CORRUPT, 16,
                     "backing file name too long: %u bytes, at most 1023 are "
                     "allowed and it must end in the first cluster",

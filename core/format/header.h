@@ -23,6 +23,8 @@
 #define Q2_AUTOCLEAR_BITMAPS      (UINT64_C (1) << 0)
 #define Q2_AUTOCLEAR_DATA_RAW     (UINT64_C (1) << 1)
 
+#define Q2_MAX_BACKING_NAME 1023u
+
 enum q2_crypt { Q2_CRYPT_NONE, Q2_CRYPT_AES, Q2_CRYPT_LUKS };
 
 /* A name stored in the header area: bytes [offset, offset+len) of the

@@ -30,6 +30,7 @@ nbd_tests = \
 	nbd/test-extents.sh \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
+	nbd/test-header-qemu.sh \
 	nbd/test-hostile.sh \
 	nbd/test-layers-backing.sh \
 	nbd/test-layers-data-file.sh \

@@ -16,9 +16,11 @@ UNIT_TESTS = \
 	unit/test-export-names \
 	unit/test-extents \
 	unit/test-faults \
+	unit/test-gate \
 	unit/test-gather \
 	unit/test-geometry \
 	unit/test-header \
+	unit/test-header-plan \
 	unit/test-hostile-open \
 	unit/test-io \
 	unit/test-l2e \
@@ -33,7 +35,9 @@ UNIT_TESTS = \
 	unit/test-slow \
 	unit/test-slow-faults \
 	unit/test-snapshot-table \
+	unit/test-space \
 	unit/test-stream \
+	unit/test-superblock \
 	unit/test-view-bitmaps \
 	unit/test-view-diff \
 	unit/test-view-faults \
@@ -123,6 +127,10 @@ unit_test_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_test_faults_LDADD = unit/libunit.la
 unit_test_faults_LDFLAGS = $(ALLOC_WRAP)
 
+unit_test_gate_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_gate_CFLAGS = $(UNIT_CFLAGS)
+unit_test_gate_LDADD = unit/libunit.la
+
 unit_test_geometry_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_geometry_CFLAGS = $(UNIT_CFLAGS)
 unit_test_geometry_LDADD = unit/libunit.la
@@ -130,6 +138,10 @@ unit_test_geometry_LDADD = unit/libunit.la
 unit_test_header_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_header_CFLAGS = $(UNIT_CFLAGS)
 unit_test_header_LDADD = unit/libunit.la
+
+unit_test_header_plan_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_header_plan_CFLAGS = $(UNIT_CFLAGS)
+unit_test_header_plan_LDADD = unit/libunit.la
 
 unit_test_hostile_open_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_hostile_open_CFLAGS = $(UNIT_CFLAGS)
@@ -202,9 +214,17 @@ unit_test_slow_faults_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_slow_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_test_slow_faults_LDADD = unit/libunit.la
 
+unit_test_space_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_space_CFLAGS = $(UNIT_CFLAGS)
+unit_test_space_LDADD = unit/libunit.la
+
 unit_test_stream_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_stream_CFLAGS = $(UNIT_CFLAGS)
 unit_test_stream_LDADD = unit/libunit.la
+
+unit_test_superblock_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_test_superblock_CFLAGS = $(UNIT_CFLAGS)
+unit_test_superblock_LDADD = unit/libunit.la
 
 unit_test_view_bitmaps_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_view_bitmaps_CFLAGS = $(UNIT_CFLAGS)
@@ -244,6 +264,11 @@ unit_test_snapshot_table_CFLAGS = $(UNIT_CFLAGS)
 unit_test_snapshot_table_LDADD = unit/libunit.la
 
 # What nbd/test-repair-qemu.sh runs.
+check_PROGRAMS += unit/header-file
+unit_header_file_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_header_file_CFLAGS = $(UNIT_CFLAGS)
+unit_header_file_LDADD = $(UNIT_LIBS)
+
 check_PROGRAMS += unit/repair-file
 unit_repair_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_repair_file_CFLAGS = $(UNIT_CFLAGS)

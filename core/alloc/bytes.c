@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bytes.c - room for compressed clusters, which are packed at bytes.
+ *
+ * Owns      the room behind the last stream, in a cluster that has streams.
+ * Method    what one call hands out is one range, so that it can be written
+ *           with one request, and begins at a sector, so that no two requests
+ *           write to the same one:
+ *
+ *             cluster          cluster          cluster
+ *           |aaaaabbbbbbb....|
+ *                         ^packed_off, at the next multiple of 512
+ *           |aaaaabbbbbbb.ccc|cccddddddeeeeeee|eee.............|
+ *            refcount 3       3                1
+ *
+ *           The range goes on in the last cluster if what comes behind that
+ *           is free; else it begins in new clusters.
+ * Locks     claim_lock over all of it; space.lock for each look.
+ *
+ * Spec: "Compressed Clusters Descriptor"; a cluster's refcount counts the
+ * streams in it.
+ */
+#include "config.h"
+
+#include "alloc/space_impl.h"
+
+#include "base/bits.h"
+
+#include <assert.h>
+
+#define SECTOR 512
+
+struct packing {
+  const uint32_t *sizes;
+  size_t nr;                    /* streams that have room */
+  uint64_t first, skip;         /* cluster, and where in it they begin */
+};
+
+static uint64_t
+total (const struct packing *p)
+{
+  uint64_t bytes = 0;
+
+  for (size_t i = 0; i < p->nr; ++i)
+    bytes += p->sizes[i];
+  return bytes;
+}
+
+/* How many clusters the range touches. */
+static uint64_t
+span (const struct q2_space *s, const struct packing *p)
+{
+  return q2_ceil_shift (p->skip + total (p), s->geo->cluster_bits);
+}
+
+/* How many streams lie in cluster number 'n' of the range, at least in part. */
+static uint64_t
+count_streams (const struct q2_space *s, const struct packing *p, uint64_t n)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  uint64_t off = p->skip, count = 0;
+
+  for (size_t i = 0; i < p->nr && off >> bits <= n; ++i) {
+    count += (off + p->sizes[i] - 1) >> bits >= n;
+    off += p->sizes[i];
+  }
+  return count;
+}
+
+/* Leave out the streams that the refcount of a cluster has no room for, if
+ * the first cluster has 'used' already.
+ */
+static void
+fit (const struct q2_space *s, struct packing *p, uint64_t used)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  const uint64_t max = q2_space_max_refcount (s);
+  uint64_t off = p->skip, cluster = 0, count = used;
+
+  for (size_t i = 0; i < p->nr; ++i) {
+    const uint64_t last = (off + p->sizes[i] - 1) >> bits;
+
+    if (off >> bits != cluster) {
+      cluster = off >> bits;
+      count = 0;
+    }
+    if (count == max) {
+      p->nr = i;
+      return;
+    }
+    ++count;
+    if (last != cluster) {
+      cluster = last;
+      count = 1;
+    }
+    off += p->sizes[i];
+  }
+}
+
+/* Add n to a refcount that is not 0 and has room for it, or take n away.
+ * *ret_done is false if it was 0 or had no room.
+ */
+static int
+add_to_count (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+              uint64_t n, bool take_away, bool *ret_done,
+              struct qcow2_error *err)
+{
+  int r = 0;
+
+  *ret_done = false;
+  while (r == 0) {
+    struct q2_need need;
+    uint64_t value;
+    bool known;
+
+    pthread_mutex_lock (&s->lock);
+    known = q2_refcounts_get_locked (&s->rc, cluster, &value, &need);
+    *ret_done = known && value > 0 &&
+      (take_away || n <= q2_space_max_refcount (s) - value);
+    if (*ret_done)
+      known = q2_refcounts_set_locked (&s->rc, cluster, take_away ? value - n
+                                       : value + n, &need);
+    pthread_mutex_unlock (&s->lock);
+    if (known)
+      return 0;
+    r = q2_space_load (s, io, &need, err);
+  }
+  *ret_done = false;
+  return r;
+}
+
+/* Set the counts of clusters [from, end of the range), which are free. */
+static int
+count_new (struct q2_space *s, const struct q2_io *io,
+           const struct packing *p, uint64_t from, struct qcow2_error *err)
+{
+  for (uint64_t n = from; n < span (s, p); ++n) {
+    const int r = q2_space_set_run (s, io, p->first + n, 1,
+                                    count_streams (s, p, n), err);
+
+    if (r != 0) {
+      q2_space_undo (s, io, p->first + from, n - from);
+      return r;
+    }
+  }
+  return 0;
+}
+
+/* Behind the last stream, if there is room: p->nr is 0 if not. */
+static int
+go_on (struct q2_space *s, const struct q2_io *io, struct packing *p,
+       struct qcow2_error *err)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  uint64_t off, used;
+  bool is_free = true, done;
+  int r;
+
+  pthread_mutex_lock (&s->lock);
+  off = s->packed_off;
+  pthread_mutex_unlock (&s->lock);
+  p->first = off >> bits;
+  p->skip = off & (s->geo->cluster_size - 1);
+  if (off == 0) {
+    p->nr = 0;
+    return 0;
+  }
+  if ((r = q2_space_get (s, io, p->first, &used, err)) != 0)
+    return r;
+  fit (s, p, used);
+  if (used == 0 || p->nr == 0) {
+    p->nr = 0;
+    return 0;
+  }
+  if (span (s, p) > 1 &&
+      (r = q2_space_is_run_free (s, io, p->first + 1, span (s, p) - 1,
+                                 &is_free, err)) != 0)
+    return r;
+  if (!is_free) {
+    p->nr = 0;
+    return 0;
+  }
+  r = add_to_count (s, io, p->first, count_streams (s, p, 0), false, &done,
+                    err);
+  if (r != 0 || !done) {        /* the cluster was let go just now */
+    p->nr = 0;
+    return r;
+  }
+  r = count_new (s, io, p, 1, err);
+  if (r != 0) {
+    struct qcow2_error ignored;
+
+    if (add_to_count (s, io, p->first, count_streams (s, p, 0), true, &done,
+                      &ignored) != 0) {
+      /* Too high, which leaks the cluster. */
+    }
+  }
+  return r;
+}
+
+static int
+begin_anew (struct q2_space *s, const struct q2_io *io, struct packing *p,
+            struct qcow2_error *err)
+{
+  int r;
+
+  p->skip = 0;
+  fit (s, p, 0);
+  assert (p->nr > 0);
+  r = q2_space_find_run (s, io, span (s, p), &p->first, err);
+  return r != 0 ? r : count_new (s, io, p, 0, err);
+}
+
+/* What is left of the last cluster is for the next call. */
+static void
+note_end_locked (struct q2_space *s, const struct packing *p)
+{
+  const uint64_t end = (p->first << s->geo->cluster_bits) + p->skip +
+    total (p);
+  const uint64_t next = q2_align_up (end, SECTOR);
+
+  s->packed_off = next & (s->geo->cluster_size - 1) ? next : 0;
+  s->never_used = q2_max (s->never_used, p->first + span (s, p));
+}
+
+int
+q2_space_alloc_bytes (struct q2_space *s, const struct q2_io *io,
+                      const uint32_t *sizes, size_t nr, size_t *ret_nr,
+                      uint64_t *ret_host_off, struct qcow2_error *err)
+{
+  struct packing p = { .sizes = sizes, .nr = nr };
+  int r;
+
+  pthread_mutex_lock (&s->claim_lock);
+  r = go_on (s, io, &p, err);
+  if (r == 0 && p.nr == 0) {
+    p.nr = nr;
+    r = begin_anew (s, io, &p, err);
+  }
+  if (r == 0) {
+    pthread_mutex_lock (&s->lock);
+    note_end_locked (s, &p);
+    pthread_mutex_unlock (&s->lock);
+    *ret_nr = p.nr;
+    *ret_host_off = (p.first << s->geo->cluster_bits) + p.skip;
+  }
+  pthread_mutex_unlock (&s->claim_lock);
+  return r;
+}

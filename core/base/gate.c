@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* gate.c - closing and opening the gate that changes go through.
+ *
+ * Owns      the two waits: of those that find it closed, and of the one that
+ *           closes it.
+ * Method    counts and a flag, see q2_gate_enter; tests/models/gate.py walks
+ *           every interleaving.  The counts are read in the order ended,
+ *           begun: if they are equal nobody was inside when 'ended' was read.
+ * Locks     closer_lock is held while the gate is closed, by design over
+ *           whatever is done then; lock only around the condition.
+ */
+#include "config.h"
+
+#include "base/gate.h"
+
+#include <errno.h>
+#include <time.h>
+
+void
+q2_gate_init (struct q2_gate *g)
+{
+  pthread_condattr_t attr;
+
+  atomic_init (&g->begun, 0);
+  atomic_init (&g->ended, 0);
+  atomic_init (&g->closed, false);
+  pthread_mutex_init (&g->closer_lock, NULL);
+  pthread_mutex_init (&g->lock, NULL);
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (&g->changed, &attr);
+  pthread_condattr_destroy (&attr);
+}
+
+void
+q2_gate_destroy (struct q2_gate *g)
+{
+  pthread_cond_destroy (&g->changed);
+  pthread_mutex_destroy (&g->lock);
+  pthread_mutex_destroy (&g->closer_lock);
+}
+
+void
+q2_gate_wait_open (struct q2_gate *g)
+{
+  pthread_mutex_lock (&g->lock);
+  while (atomic_load (&g->closed))
+    pthread_cond_wait (&g->changed, &g->lock);
+  pthread_mutex_unlock (&g->lock);
+}
+
+void
+q2_gate_tell (struct q2_gate *g)
+{
+  pthread_mutex_lock (&g->lock);
+  pthread_cond_broadcast (&g->changed);
+  pthread_mutex_unlock (&g->lock);
+}
+
+/* Only once true: those that come later count themselves, too, before they
+ * find the gate closed.
+ */
+static bool
+is_empty (struct q2_gate *g)
+{
+  const uint64_t ended = atomic_load (&g->ended);
+
+  return atomic_load (&g->begun) == ended;
+}
+
+static struct timespec
+deadline (unsigned ms)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  t.tv_sec += ms / 1000;
+  t.tv_nsec += ms % 1000 * 1000000L;
+  if (t.tv_nsec >= 1000000000L) {
+    ++t.tv_sec;
+    t.tv_nsec -= 1000000000L;
+  }
+  return t;
+}
+
+int
+q2_gate_close (struct q2_gate *g, unsigned timeout_ms)
+{
+  const struct timespec until = deadline (timeout_ms);
+  bool empty, late = false;
+
+  pthread_mutex_lock (&g->closer_lock);
+  pthread_mutex_lock (&g->lock);
+  atomic_store (&g->closed, true);
+  while (!(empty = is_empty (g)) && !late) {
+    if (timeout_ms == 0)
+      pthread_cond_wait (&g->changed, &g->lock);
+    else
+      late = pthread_cond_timedwait (&g->changed, &g->lock, &until) != 0;
+  }
+  pthread_mutex_unlock (&g->lock);
+  if (empty)
+    return 0;
+  q2_gate_open (g);
+  return ETIMEDOUT;
+}
+
+void
+q2_gate_open (struct q2_gate *g)
+{
+  atomic_store (&g->closed, false);
+  q2_gate_tell (g);
+  pthread_mutex_unlock (&g->closer_lock);
+}

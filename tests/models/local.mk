@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# models/: protocols between threads, every interleaving of them.
+
+TESTS += models/test-models.sh
+
+EXTRA_DIST += \
+	models/gate.py \
+	models/local.mk \
+	models/test-models.sh \
+	$(NULL)

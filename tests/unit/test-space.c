@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-space.c - exact runs, more references, and packed streams, for every
+ * width of refcounts, against a list of what was handed out.
+ */
+#include "config.h"
+
+#include "alloc/space_impl.h"
+#include "base/bits.h"
+
+#include "image_builder.h"
+#include "memory_disk.h"
+#include "unit.h"
+
+#include <errno.h>
+
+#define MAX_CLUSTERS (1u << 18)
+
+struct fixture {
+  struct image_builder builder;
+  struct memory_disk disk;
+  struct q2_geometry geo;
+  struct q2_overlap *overlap;
+  struct q2_flight flight;
+  struct q2_space *space;
+  uint64_t *counts;             /* of each cluster, as they should be; of those
+                                   that nobody here has asked for, 0 */
+};
+
+static void
+fixture_init (struct fixture *f, unsigned cluster_bits, unsigned order)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = cluster_bits, .refcount_order = order,
+    .virtual_size = 1 << 20,
+  };
+  struct q2_header h;
+  struct qcow2_error err;
+
+  memset (f, 0, sizeof *f);
+  builder_init (&f->builder, &spec);
+  builder_finish (&f->builder);
+  memory_disk_init (&f->disk, f->builder.bytes, f->builder.size);
+  REQUIRE (q2_header_decode (f->disk.bytes, f->disk.size, &h, &f->geo, &err)
+           == 0);
+  f->overlap = q2_overlap_new (cluster_bits, &err);
+  REQUIRE (f->overlap);
+  f->space = q2_space_new (&f->geo, &h, f->overlap, &f->flight, &f->disk.io,
+                           &err);
+  REQUIRE (f->space);
+  f->counts = calloc (MAX_CLUSTERS, sizeof *f->counts);
+  REQUIRE (f->counts);
+}
+
+static void
+fixture_free (struct fixture *f)
+{
+  free (f->counts);
+  q2_space_free (f->space);
+  q2_overlap_free (f->overlap);
+  memory_disk_free (&f->disk);
+  builder_free (&f->builder);
+}
+
+/* What a commit does with refcounts. */
+static void
+commit (struct fixture *f)
+{
+  struct q2_refcounts_dirty dirty;
+  struct q2_frees frees = { .nr = 0 };
+  struct qcow2_error err;
+
+  REQUIRE (q2_space_gather (f->space, &dirty, &err) == 0);
+  REQUIRE (q2_space_write (f->space, &dirty, &f->disk.io, &err) == 0);
+  REQUIRE (q2_refcounts_write_links (&dirty, &f->disk.io, &err) == 0);
+  q2_space_end_gather (f->space, &dirty, true, &frees);
+  q2_frees_destroy (&frees);
+}
+
+static uint64_t
+count (struct fixture *f, uint64_t cluster)
+{
+  struct qcow2_error err;
+  uint64_t value = 0;
+  int r;
+
+  while ((r = q2_space_get (f->space, &f->disk.io, cluster, &value, &err))
+         == Q2_SPACE_COMMIT_FIRST)
+    commit (f);
+  CHECK_EQ (r, 0);
+  return value;
+}
+
+static void
+check_counts (struct fixture *f)
+{
+  for (uint64_t c = 0; c < MAX_CLUSTERS; ++c) {
+    if (f->counts[c] > 0 && !CHECK_EQ (count (f, c), f->counts[c]))
+      return;
+  }
+}
+
+static void
+take (struct fixture *f, uint64_t cluster, uint64_t nr)
+{
+  REQUIRE (cluster + nr <= MAX_CLUSTERS);
+  CHECK ((cluster + nr) << f->geo.cluster_bits <= f->disk.size);
+  for (uint64_t c = cluster; c < cluster + nr; ++c) {
+    CHECK_EQ (f->counts[c], 0);
+    f->counts[c] = 1;
+  }
+}
+
+/* Take one reference from each. */
+static void
+release (struct fixture *f, uint64_t cluster, uint64_t nr)
+{
+  struct q2_frees frees = { .nr = 0 };
+  struct qcow2_error err;
+  int r;
+
+  REQUIRE (q2_frees_reserve (&frees, 1));
+  q2_frees_add (&frees, cluster, nr);
+  while ((r = q2_space_release (f->space, &f->disk.io, &frees, false, &err))
+         == Q2_SPACE_COMMIT_FIRST)
+    commit (f);
+  CHECK_EQ (r, 0);
+  q2_frees_destroy (&frees);
+  for (uint64_t c = cluster; c < cluster + nr; ++c)
+    --f->counts[c];
+}
+
+/* ---- Exact runs --------------------------------------------------------- */
+
+static uint64_t
+alloc_run (struct fixture *f, uint64_t nr)
+{
+  struct qcow2_error err;
+  uint64_t cluster = 0;
+  int r;
+
+  while ((r = q2_space_alloc_run (f->space, &f->disk.io, nr, &cluster, &err))
+         == Q2_SPACE_COMMIT_FIRST)
+    commit (f);
+  if (!CHECK_EQ (r, 0))
+    printf ("%s\n", err.text);
+  return cluster;
+}
+
+static void
+alloc_stream (struct fixture *f, uint64_t guest_cluster)
+{
+  struct q2_space_run one;
+  struct qcow2_error err;
+  int r;
+
+  while ((r = q2_space_alloc (f->space, &f->disk.io, guest_cluster, 1, &one,
+                              &err)) == Q2_SPACE_COMMIT_FIRST)
+    commit (f);
+  REQUIRE (r == 0);
+  take (f, one.cluster, one.nr);
+}
+
+static void
+exact_runs (unsigned bits, unsigned order)
+{
+  static const uint64_t lengths[] = { 1, 3, 1, 200, 2, 5000, 7, 64, 1000 };
+  const size_t nr = sizeof lengths / sizeof lengths[0];
+  struct fixture f;
+  uint64_t at[sizeof lengths / sizeof lengths[0]];
+
+  fixture_init (&f, bits, order);
+  for (size_t i = 0; i < nr; ++i) {
+    unit_context ("run %zu, clusters 2^%u, width 2^%u", i, bits, order);
+    at[i] = alloc_run (&f, lengths[i]);
+    take (&f, at[i], lengths[i]);
+    /* Somebody else's window in between, of which a part is not used yet. */
+    for (uint64_t n = 0; n < 4; ++n)
+      alloc_stream (&f, 100 * i + n);
+  }
+  /* Runs that do not fit where something became free, before windows. */
+  for (size_t i = 0; i < nr; ++i) {
+    release (&f, at[i], lengths[i]);
+    at[i] = alloc_run (&f, lengths[i] + 1);
+    take (&f, at[i], lengths[i] + 1);
+  }
+  for (size_t i = 0; i < nr; ++i) {
+    for (uint64_t n = 4; n < 12; ++n)
+      alloc_stream (&f, 100 * i + n);
+  }
+  check_counts (&f);
+  check_counts (&f);
+  fixture_free (&f);
+}
+
+/* Where the file cannot grow, a run is found behind the cursor, too. */
+static void
+runs_in_fixed_room (void)
+{
+  struct fixture f;
+  struct qcow2_error err;
+  uint64_t first, second, cluster;
+
+  unit_context ("%s", "fixed room");
+  fixture_init (&f, 12, 4);
+  memory_disk_resize (&f.disk, 200 << 12);
+  f.disk.capacity = 200 << 12;
+  first = alloc_run (&f, 60);
+  second = alloc_run (&f, 100);
+  take (&f, first, 60);
+  take (&f, second, 100);
+  CHECK (q2_space_alloc_run (f.space, &f.disk.io, 61, &cluster, &err) == -1);
+  CHECK (err.kind == QCOW2_ERR_NO_SPACE);
+  release (&f, first, 60);
+  CHECK (q2_space_alloc_run (f.space, &f.disk.io, 100, &cluster, &err) == -1);
+  CHECK_EQ (alloc_run (&f, 60), first);
+  fixture_free (&f);
+}
+
+/* ---- References --------------------------------------------------------- */
+
+static void
+references (unsigned bits, unsigned order)
+{
+  const uint64_t max = UINT64_MAX >> (64 - (1u << order));
+  const uint64_t rounds = max < 300 ? max - 1 : 300;
+  struct fixture f;
+  struct qcow2_error err;
+  struct q2_free_run run;
+  uint64_t first;
+
+  unit_context ("references, clusters 2^%u, width 2^%u", bits, order);
+  fixture_init (&f, bits, order);
+  first = alloc_run (&f, 150);
+  take (&f, first, 150);
+  for (uint64_t n = 0; n < rounds; ++n) {
+    int r;
+
+    run = (struct q2_free_run) { first + n % 3, 20 };
+    while ((r = q2_space_raise (f.space, &f.disk.io, &run, &err))
+           == Q2_SPACE_COMMIT_FIRST)
+      commit (&f);
+    CHECK_EQ (r, 0);
+    CHECK_EQ (run.nr, 0);
+    for (uint64_t c = first + n % 3; c < first + n % 3 + 20; ++c)
+      ++f.counts[c];
+  }
+  check_counts (&f);
+
+  /* One in the middle is at the limit. */
+  REQUIRE (q2_space_set_run (f.space, &f.disk.io, first + 50, 1, max, &err)
+           == 0);
+  f.counts[first + 50] = max;
+  run = (struct q2_free_run) { first + 50, 5 };
+  CHECK (q2_space_raise (f.space, &f.disk.io, &run, &err) == -1);
+  CHECK_ERROR (&err, QCOW2_ERR_UNSUPPORTED, (first + 50) << bits);
+  CHECK_EQ (run.nr, 5);
+  release (&f, first + 149, 1);
+  run = (struct q2_free_run) { first + 149, 1 };
+  CHECK (q2_space_raise (f.space, &f.disk.io, &run, &err) == -1);
+  CHECK_ERROR (&err, QCOW2_ERR_CORRUPT, (first + 149) << bits);
+  check_counts (&f);
+  fixture_free (&f);
+}
+
+/* ---- Streams ------------------------------------------------------------ */
+
+#define MAX_STREAMS 8
+
+static void
+note_streams (struct fixture *f, uint64_t off, const uint32_t *sizes,
+              size_t nr)
+{
+  for (size_t i = 0; i < nr; ++i) {
+    const uint64_t first = off >> f->geo.cluster_bits;
+    const uint64_t last = (off + sizes[i] - 1) >> f->geo.cluster_bits;
+
+    REQUIRE (last < MAX_CLUSTERS);
+    for (uint64_t c = first; c <= last; ++c)
+      ++f->counts[c];
+    off += sizes[i];
+  }
+}
+
+static void
+streams (unsigned bits, unsigned order)
+{
+  const uint32_t cluster_size = UINT32_C (1) << bits;
+  struct rng rng = { bits * 10 + order };
+  struct fixture f;
+  uint64_t last_end = 0, went_on = 0, reused = 0, payload = 0, lowest = UINT64_MAX,
+    highest = 0;
+
+  fixture_init (&f, bits, order);
+  for (unsigned n = 0; n < 300; ++n) {
+    const size_t nr = 1 + rng_below (&rng, MAX_STREAMS);
+    uint32_t sizes[MAX_STREAMS];
+    struct qcow2_error err;
+    size_t fit;
+    uint64_t off;
+    int r;
+
+    unit_context ("streams %u, clusters 2^%u, width 2^%u", n, bits, order);
+    for (size_t i = 0; i < nr; ++i)
+      sizes[i] = 1 + (uint32_t) rng_below (&rng, rng_below (&rng, 2)
+                                           ? cluster_size : cluster_size / 8);
+    while ((r = q2_space_alloc_bytes (f.space, &f.disk.io, sizes, nr, &fit,
+                                      &off, &err)) == Q2_SPACE_COMMIT_FIRST)
+      commit (&f);
+    REQUIRE (r == 0 && fit >= 1 && fit <= nr);
+    CHECK_EQ (off % 512, 0);
+    went_on += off == last_end && off % cluster_size != 0;
+    if (off % cluster_size != 0)
+      CHECK_EQ (off, last_end);
+    else
+      CHECK_EQ (f.counts[off >> bits], 0);
+    note_streams (&f, off, sizes, fit);
+    last_end = off;
+    for (size_t i = 0; i < fit; ++i) {
+      last_end += sizes[i];
+      payload += sizes[i];
+    }
+    lowest = q2_min (lowest, off);
+    highest = q2_max (highest, last_end);
+    last_end = q2_align_up (last_end, 512);
+    CHECK (off + 1 <= f.disk.size);
+    /* Let all of the last cluster go: streams do not go on in it, least of
+     * all when it is somebody else's.
+     */
+    if (rng_below (&rng, 10) == 0) {
+      const uint64_t c = (last_end - 1) >> bits;
+
+      while (f.counts[c] > 0)
+        release (&f, c, 1);
+      last_end = 0;
+      if (rng_below (&rng, 2)) {
+        const uint64_t other = alloc_run (&f, 1);
+
+        take (&f, other, 1);
+        reused += other == c;
+      }
+    }
+    if (rng_below (&rng, 10) == 0)
+      commit (&f);
+  }
+  check_counts (&f);
+  CHECK (reused > 0);
+  if (order > 1 && cluster_size > 512) {
+    CHECK (went_on > 100);
+    /* Packed: not much more than the bytes. */
+    CHECK (highest - lowest < 2 * payload);
+  }
+  fixture_free (&f);
+}
+
+/* ---- Failures ----------------------------------------------------------- */
+
+/* Each change of the host fails once: nothing is handed out, and no refcount
+ * is too low afterwards.
+ */
+static void
+failures (void)
+{
+  bool failed = true;
+
+  for (unsigned at = 1; failed; ++at) {
+    uint32_t sizes[] = { 300, 4000, 4000, 100 };
+    struct fixture f;
+    struct qcow2_error err;
+    uint64_t cluster, off;
+    size_t fit;
+
+    unit_context ("change %u fails", at);
+    fixture_init (&f, 9, 6);
+    f.disk.fail_at = f.disk.changes + at;
+    f.disk.fail_errnum = EIO;
+    failed = q2_space_alloc_run (f.space, &f.disk.io, 500, &cluster, &err)
+      == -1;
+    if (!failed)
+      take (&f, cluster, 500);
+    sizes[1] = sizes[2] = 500;
+    if (q2_space_alloc_bytes (f.space, &f.disk.io, sizes, 4, &fit, &off, &err)
+        == -1)
+      failed = true;
+    else
+      note_streams (&f, off, sizes, fit);
+    f.disk.fail_at = 0;
+    cluster = alloc_run (&f, 100);
+    take (&f, cluster, 100);
+    check_counts (&f);
+    fixture_free (&f);
+  }
+}
+
+int
+main (void)
+{
+  for (unsigned order = 0; order <= 6; ++order) {
+    exact_runs (9, order);
+    exact_runs (12, order);
+    references (9, order);
+    references (16, order);
+    streams (9, order);
+    streams (12, order);
+    streams (16, order);
+  }
+  runs_in_fixed_room ();
+  failures ();
+  return unit_finish ();
+}
