@@ -107,6 +107,12 @@ unit_test_write_faults_LDFLAGS = \
 # What these share.
 HOOKED_DISK = unit/hooked_disk.c unit/hooked_disk.h
 
+unit_test_bugs_SOURCES = unit/test-bugs.c $(HOOKED_DISK)
+unit_test_bugs_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_bugs_CFLAGS = $(UNIT_CFLAGS)
+unit_test_bugs_LDFLAGS = $(JITTER_WRAP)
+unit_test_bugs_LDADD = crash/libcrash.la unit/libunit.la
+
 unit_test_refusals_SOURCES = unit/test-refusals.c $(HOOKED_DISK)
 unit_test_refusals_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_refusals_CFLAGS = $(UNIT_CFLAGS)

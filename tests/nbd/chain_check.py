@@ -22,7 +22,7 @@ import nbdtool
 import qemu_client
 from nbdtool import Mismatch
 
-# Shorter runs than this are not asked about (core/engine/extents.c).
+# Shorter runs than this are not asked about (core/read/extents.c).
 LONG_RUN = 1 << 20
 
 

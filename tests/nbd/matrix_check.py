@@ -32,7 +32,7 @@ import oracle
 import qemu_client
 from nbdtool import Extents, Mismatch
 
-# Shorter runs than this are not asked about (core/engine/extents.c).
+# Shorter runs than this are not asked about (core/read/extents.c).
 LONG_RUN = 1 << 20
 HUGE = 1 << 50
 # QEMU's client asks for 2 GiB at a time.

@@ -35,7 +35,7 @@ import nbdtool
 from nbdtool import Mismatch
 
 SECTOR = 512
-# Shorter runs than this are not asked about (core/engine/extents.c), so what
+# Shorter runs than this are not asked about (core/read/extents.c), so what
 # one client is told of a hole of a file may be less than what another is.
 ZERO, HOLE = nbd.STATE_ZERO, nbd.STATE_HOLE
 DD_BLOCK = 65537 * 3

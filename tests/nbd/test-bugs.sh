@@ -18,8 +18,8 @@ check_filter
 M=$((1024 * 1024))
 # shellcheck disable=SC2016     # What is changed is C.
 build_planted "$tmp/planted" \
-    engine/extents.c "s/!q2_assume (!p.gap,/!q2_assume (guest_off != 2 * $M,/" \
-    engine/allocate.c "s/!q2_assume (nr > 0,/!q2_assume (guest_off != 5 * $M,/"
+    read/extents.c "s/!q2_assume (!p.gap,/!q2_assume (guest_off != 2 * $M,/" \
+    write/allocate.c "s/!q2_assume (nr > 0,/!q2_assume (guest_off != 5 * $M,/"
 filter=$tmp/planted/nbdkit-qcow2-filter.so
 mkdir "$tmp/images"
 for name in a b c; do

@@ -135,35 +135,35 @@ mutant "the cache of tables has no limit" \
 # What a server does with images that do not stand alone.  First that one that
 # is built here is as good as another.
 expected=0
-planted engine/store.c '$ a /* the same */' "nothing is wrong, built here" \
+planted data/store.c '$ a /* the same */' "nothing is wrong, built here" \
     chains write-layers
 expected=1
-planted engine/store.c \
+planted data/store.c \
     's/^  const uint64_t inside = inside_below (s, len, guest_off);/  const uint64_t inside = 0;/' \
     "what is below reads as zeros" \
     chains write-layers remote-layers write-kill
-planted engine/store.c \
+planted data/store.c \
     's/if (inside < len)/if (0)/; s/memset (.*inside.*;/;/' \
     "behind the end of what is below there is anything" chains write-layers
-planted engine/store.c \
+planted data/store.c \
     's/^  q2_cipher_encrypt (.*/  memcpy (sectors, plain, span);/' \
     "writes are not encrypted" write-layers
-planted engine/store.c \
+planted data/store.c \
     's/^    (s->guest_iv ? first.guest_off : first.host_off)/    (first.guest_off)/' \
     "sectors that are written have the wrong number" write-layers
-planted engine/store.c \
+planted data/store.c \
     's/^  if (len == 0)$/  if (len == 0 || s->data)/' \
     "writes to the data file are dropped" write-layers write-kill
-planted engine/store.c \
+planted data/store.c \
     's/^  return s->data ? q2_io_flush.*/  return 0;/' \
     "the data file is not flushed" write-layers
-planted engine/allocate.c \
+planted write/allocate.c \
     's/ !q2_store_has_below (w->store,/ true || !q2_store_has_below (w->store,/' \
     "what surrounds a write is not copied from below" write-layers write-fs
-planted engine/zero.c \
+planted write/zero.c \
     's/^  return q2_store_has_below (w->store, cluster.*/  return false;/' \
     "zeroed and trimmed clusters show what is below" write-layers
-planted engine/zero.c \
+planted write/zero.c \
     's/^  if (w->store->raw)$/  if (0)/' \
     "zeroes do not reach a data file that is the disk" write-layers
 

@@ -114,7 +114,7 @@ set_cflags ()
     requires pkg-config
     read -r -a cflags <<< "$(pkg-config --silence-errors --cflags nbdkit \
         zlib libdeflate libzstd nettle || :)"
-    cflags+=(-std=gnu11 "-I$top_builddir" -Icore)
+    cflags+=(-std=gnu11 "-I$top_builddir" -Icore -Ifilter)
 }
 
 # The files of one kind that can be compiled here: the filter's only with

@@ -22,7 +22,7 @@ check_cppcheck ()
             --suppress=memleak:*/base/buffer.h --suppress=missingInclude \
             --suppress=invalidFunctionArg:*/base/secret.h \
             --library=posix -D__GNUC__ -DHAVE_ZLIB -DHAVE_LIBDEFLATE \
-            -DHAVE_ZSTD -DHAVE_NETTLE -DPACKAGE_VERSION='""' -Icore \
+            -DHAVE_ZSTD -DHAVE_NETTLE -DPACKAGE_VERSION='""' -Icore -Ifilter \
             -j "$(nproc)" \
             --template='{file}:{line}: {severity}: {message}' 2>&1 |
         without_cleanup_leaks)

@@ -19,7 +19,7 @@ check_layers ()
     (cd "$1" && { find core filter tools -name '*.[ch]' 2>/dev/null || :; } |
          sort | xargs awk '
     BEGIN {
-        n = split ("base format codec io meta map,alloc engine feature", l)
+        n = split ("base format codec io meta map,alloc,check data read write image view", l)
         for (i = 1; i <= n; ++i) {
             m = split (l[i], names, ",")
             for (j = 1; j <= m; ++j) rank[names[j]] = i
@@ -83,4 +83,4 @@ plant core/io/io.c '#include "cache.h"' 'not FOLDER/FILE.h'
 plant core/extra/new.c '#include "base/be.h"' 'the folder is not in the list'
 plant core/qcow2.h '#include "base/be.h"' 'stands alone'
 plant filter/filter.c '#include "base/be.h"' 'only qcow2.h'
-plant tools/tool.c '#include "engine/reader.h"' 'only qcow2.h'
+plant tools/tool.c '#include "read/reader.h"' 'only qcow2.h'

@@ -12,7 +12,7 @@
  */
 #include "config.h"
 
-#include "alloc/repair.h"
+#include "check/repair.h"
 #include "base/bits.h"
 
 #include <errno.h>

@@ -8,7 +8,7 @@
 
 #include "threads.h"
 
-#include "engine/clusters.h"
+#include "read/clusters.h"
 
 #include <errno.h>
 #include <limits.h>

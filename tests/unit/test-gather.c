@@ -9,7 +9,7 @@
 
 #include "unit.h"
 
-#include "engine/reader.h"
+#include "read/reader.h"
 
 #define SECTOR 512
 #define MODEL_SECTORS 65536     /* 32 MiB */

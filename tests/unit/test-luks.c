@@ -13,7 +13,7 @@
 #include "codec/afsplit.h"
 #include "codec/pbkdf.h"
 #include "format/luks.h"
-#include "meta/luks.h"
+#include "data/unlock.h"
 
 #include "memory_io.h"
 #include "unit.h"

@@ -5,7 +5,7 @@
  */
 #include "config.h"
 
-#include "alloc/recount.h"
+#include "check/recount.h"
 #include "format/refcount_bits.h"
 
 #include "base/be.h"

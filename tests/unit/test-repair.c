@@ -7,8 +7,8 @@
  */
 #include "config.h"
 
-#include "alloc/recount.h"
-#include "alloc/repair.h"
+#include "check/recount.h"
+#include "check/repair.h"
 #include "format/refcount_bits.h"
 
 #include "base/be.h"

@@ -9,7 +9,7 @@
 
 #include "threads.h"
 
-#include "engine/stream.h"
+#include "read/stream.h"
 
 #define KiB UINT64_C (1024)
 #define MiB (KiB * 1024)

@@ -12,8 +12,8 @@
 #include "tag.h"
 #include "threads.h"
 
-#include "engine/image.h"
-#include "engine/writer.h"
+#include "image/image.h"
+#include "write/writer.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* recount.h - counts the references to every host cluster of an image.
+ *
+ * What the refcounts of an image should be follows from all of its other
+ * tables.  Reads only.
+ */
+#ifndef QCOW2_CHECK_RECOUNT_H
+#define QCOW2_CHECK_RECOUNT_H
+
+#include "check/counts.h"
+#include "format/header.h"
+#include "io/io.h"
+
+/* Ends the messages about tables that nobody can trust. */
+#define Q2_RECOUNT_ADVICE "check and repair the image with " \
+  "'qemu-img check -r all'"
+
+/* How much of the scan has been done, when that has changed. */
+typedef void (*q2_progress_fn) (void *opaque, unsigned percent);
+
+struct q2_recount {
+  struct q2_counts *counts;
+  uint64_t l2_tables;           /* of the disk and of all snapshots */
+  bool flags_are_wrong;         /* COPIED, somewhere in the active tables */
+  uint64_t hole_bytes;          /* of tables that were not read, because the
+                                   host said that they are holes */
+  struct q2_work work;          /* what that was, for what comes next */
+};
+
+/* The work that an image of no tables may cause, in steps; so much is done in a
+ * few seconds.  Entries of tables, and tables that are in the file, pay for more
+ * (Q2_RECOUNT_PAID_*), so time goes with what the file really has.
+ * Where the host cannot tell what is a hole, all has to be read: 16 GiB.
+ */
+#define Q2_RECOUNT_STEPS (UINT64_C (1) << 28)
+#define Q2_RECOUNT_BLIND_STEPS (UINT64_C (1) << 31)
+#define Q2_RECOUNT_PAID_ENTRY 64        /* each that is not 0 */
+#define Q2_RECOUNT_PAID_BYTE 2          /* each that is no hole */
+/* What it costs that a cluster has a user. */
+#define Q2_RECOUNT_CLUSTER 16
+
+/* Walk all of an image of version 2 or 3 without external data file.  The
+ * progress function may be NULL.
+ *
+ * Fails with QCOW2_ERR_CORRUPT where tables cannot be trusted: they lie
+ * where no table can be, or one cluster is a table and something else too; or
+ * where a cluster in use begins past the end of the file, so that refcounts
+ * for it would make the file grow to wherever an entry says.  Clusters that
+ * only data refers to may have any number of users.
+ */
+extern int q2_recount (struct q2_recount *ret_recount,
+                       const struct q2_io *io,
+                       const struct q2_header *header,
+                       const struct q2_geometry *geo,
+                       q2_progress_fn progress, void *opaque,
+                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
+
+/* The same, but what the host says about holes is not believed: for counts
+ * that something is going to be freed by.
+ */
+extern int q2_recount_all (struct q2_recount *ret_recount,
+                           const struct q2_io *io,
+                           const struct q2_header *header,
+                           const struct q2_geometry *geo,
+                           q2_progress_fn progress, void *opaque,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
+extern void q2_recount_free (struct q2_recount *recount)
+  __attribute__ ((__nonnull__));
+
+/* One COPIED flag that is wrong in the active L1 table or an active L2
+ * table: the entry, and what its (first) 64 bit word should be.  Returns 0,
+ * or -1 with *err filled in.
+ */
+typedef int (*q2_flag_fn) (void *opaque, uint64_t host_off, uint64_t word,
+                           struct qcow2_error *err);
+
+/* Call fn for each such entry, in no particular order; a piece of a table
+ * is read before fn is called for its entries, so fn may change the entry
+ * that it is called for.  Reads nothing if no flag is wrong.
+ */
+extern int q2_recount_flags (const struct q2_recount *recount,
+                             const struct q2_io *io,
+                             const struct q2_header *header,
+                             const struct q2_geometry *geo, q2_flag_fn fn,
+                             void *opaque, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 5, 7), __warn_unused_result__));
+
+#endif /* QCOW2_CHECK_RECOUNT_H */

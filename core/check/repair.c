@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* repair.c - finds out what is wrong with the refcounts of an image.
+ *
+ * Owns      comparing stored refcounts with counted references.
+ * Method    count everything (recount.c), then read every refcount block and
+ *           correct it in memory, which tells how much there is to do.  Doing
+ *           it is for later, see repair_write.c; until then the counts are
+ *           kept, one byte for each cluster that is in use.
+ * Locks     none; the image is not in use yet.
+ * Spec      "Reference counts".
+ */
+#include "config.h"
+
+#include "check/repair_job.h"
+
+#include "format/refcount_bits.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SECONDS_BETWEEN_LINES 5
+
+/* Larger tables of refcount blocks are asked for holes: no block of a sound
+ * image is one, but a sparse file can claim a million of them.
+ */
+#define FEW_BLOCKS 1024
+
+/* ---- The refcount table ------------------------------------------------ */
+
+/* As far as the file has it, in CPU byte order; the rest is 0. */
+static int
+load_table (struct q2_repair_job *j, const struct q2_header *h,
+            struct qcow2_error *err)
+{
+  struct q2_repair *const r = j->r;
+  const uint64_t bytes =
+    (uint64_t) h->refcount_table_clusters << j->geo->cluster_bits;
+  const uint64_t size = q2_align_up (q2_io_size (j->io), 8);
+  uint64_t inside = 0;
+
+  r->nr_blocks = bytes / 8;
+  r->blocks = calloc (r->nr_blocks, 8);
+  if (r->blocks == NULL)
+    return q2_fail_nomem (err, "the refcount table");
+  if (h->refcount_table_offset < size)
+    inside = q2_min (bytes, size - h->refcount_table_offset);
+  if (q2_io_read (j->io, r->blocks, inside, h->refcount_table_offset,
+                  QCOW2_IO_REFCOUNT, err) == -1)
+    return -1;
+  for (uint64_t i = 0; i < inside / 8; ++i)
+    r->blocks[i] = load_be64 (&r->blocks[i]) & ~UINT64_C (511);
+  return 0;
+}
+
+/* ---- Refcount blocks --------------------------------------------------- */
+
+/* The block in j->buf becomes what was counted. */
+bool
+q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
+{
+  const unsigned order = j->geo->refcount_order;
+  const uint64_t first = idx << j->geo->refblock_bits;
+  const uint64_t n = UINT64_C (1) << j->geo->refblock_bits;
+  bool changed = false;
+
+  for (uint64_t i = 0; i < n; ++i) {
+    const uint64_t old = q2_refcount_get (j->buf, order, i);
+    const uint64_t count = q2_counts_get (j->counts, first + i).count;
+
+    if (old == count)
+      continue;
+    changed = true;
+    j->too_high += old > count;
+    j->too_low += old < count;
+    q2_refcount_set (j->buf, order, i, count);
+  }
+  return changed;
+}
+
+int
+q2_repair_read_block (struct q2_repair_job *j, uint64_t idx,
+                      struct qcow2_error *err)
+{
+  return q2_io_read (j->io, j->buf, j->geo->cluster_size, j->r->blocks[idx],
+                     QCOW2_IO_REFCOUNT, err);
+}
+
+bool
+q2_repair_is_hole (const struct q2_repair_job *j, uint64_t idx)
+{
+  const uint64_t host_off = j->r->blocks[idx];
+  const uint64_t end = host_off + j->geo->cluster_size;
+  uint64_t start, stop;
+
+  if (j->r->nr_blocks <= FEW_BLOCKS || j->io->host->ops->extents == NULL)
+    return false;
+  q2_io_next_data (j->io, host_off, end, &start, &stop);
+  return start == end;
+}
+
+/* The first cluster >= 'cluster' that is used but has no refcount. */
+uint64_t
+q2_repair_next_uncovered (const struct q2_repair_job *j, uint64_t cluster)
+{
+  for (;;) {
+    uint64_t idx;
+
+    cluster = q2_counts_next_used (j->counts, cluster);
+    idx = q2_repair_block_of (j, cluster);
+    if (cluster == UINT64_MAX || !q2_repair_has_block (j, idx))
+      return cluster;
+    cluster = (idx + 1) << j->geo->refblock_bits;
+  }
+}
+
+static uint64_t
+count_missing_blocks (const struct q2_repair_job *j)
+{
+  uint64_t cluster = q2_repair_next_uncovered (j, 0);
+  uint64_t n = 0;
+
+  while (cluster != UINT64_MAX) {
+    ++n;
+    cluster = (q2_repair_block_of (j, cluster) + 1) << j->geo->refblock_bits;
+    cluster = q2_repair_next_uncovered (j, cluster);
+  }
+  return n;
+}
+
+/* ---- The scan ---------------------------------------------------------- */
+
+/* Fail if there is a count that refcounts cannot express. */
+static int
+check_width (const struct q2_repair_job *j, struct qcow2_error *err)
+{
+  const unsigned width = 1u << j->geo->refcount_order;
+  const uint64_t max = UINT64_MAX >> (64 - width);
+  uint64_t cluster;
+
+  for (cluster = q2_counts_next_used (j->counts, 0);
+       cluster != UINT64_MAX;
+       cluster = q2_counts_next_used (j->counts, cluster + 1)) {
+    const uint32_t count = q2_counts_get (j->counts, cluster).count;
+    const uint64_t host_off = cluster << j->geo->cluster_bits;
+
+    if (count > max)
+      return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                      "the cluster at offset 0x%" PRIx64 " has %u users, "
+                      "more than refcounts of %u bits can tell; "
+                      Q2_RECOUNT_ADVICE, host_off, count, width);
+  }
+  return 0;
+}
+
+/* A block that is a hole has counts of 0: only what is in use is looked at. */
+static bool
+scan_hole (struct q2_repair_job *j, uint64_t idx)
+{
+  const uint64_t end = (idx + 1) << j->geo->refblock_bits;
+  uint64_t cluster = q2_counts_next_used (j->counts,
+                                          idx << j->geo->refblock_bits);
+  const bool changes = cluster < end;
+
+  for (; cluster < end;
+       cluster = q2_counts_next_used (j->counts, cluster + 1))
+    j->too_low++;
+  return changes;
+}
+
+static int
+scan_block (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
+{
+  struct q2_work *const work = &j->r->recount.work;
+  const uint64_t entries = UINT64_C (1) << j->geo->refblock_bits;
+  const uint64_t size = j->geo->cluster_size;
+
+  if (q2_work_do (work, Q2_RECOUNT_CLUSTER, err) == -1)
+    return -1;
+  if (q2_repair_is_hole (j, idx))
+    return scan_hole (j, idx) ? q2_work_do (work, size / 8, err) : 0;
+  if (j->io->host->ops->extents != NULL)
+    q2_work_allow (work, size * Q2_RECOUNT_PAID_BYTE);
+  if (q2_work_do (work, entries, err) == -1 ||
+      q2_repair_read_block (j, idx, err) == -1)
+    return -1;
+  q2_repair_correct_block (j, idx);     /* to know how much there is to do */
+  return 0;
+}
+
+static int
+scan_blocks (struct q2_repair_job *j, struct qcow2_error *err)
+{
+  for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx)
+    if (q2_repair_has_block (j, idx) && scan_block (j, idx, err) == -1)
+      return -1;
+  j->r->info.too_high = j->too_high;
+  j->r->info.too_low = j->too_low;
+  j->r->info.missing_blocks = count_missing_blocks (j);
+  /* All of them are going to be written. */
+  return q2_work_do (&j->r->recount.work,
+                     q2_min (j->r->info.missing_blocks, UINT32_MAX) *
+                     (j->geo->cluster_size / 8), err);
+}
+
+static int
+count_flag (void *opaque, uint64_t host_off, uint64_t word,
+            struct qcow2_error *err)
+{
+  struct q2_repair *const r = opaque;
+
+  (void) host_off;
+  (void) word;
+  (void) err;
+  r->info.wrong_flags++;
+  return 0;
+}
+
+struct log {
+  void (*fn) (void *opaque, enum qcow2_log_level level, const char *text);
+  void *opaque;
+  uint64_t last;                /* when a line was logged */
+};
+
+static void
+log_progress (void *opaque, unsigned percent)
+{
+  struct log *const log = opaque;
+  const uint64_t now = q2_meter_now ();
+  char text[100];
+
+  if (log->fn == NULL ||
+      now - log->last < SECONDS_BETWEEN_LINES * UINT64_C (1000000000))
+    return;
+  log->last = now;
+  snprintf (text, sizeof text, "the image was not closed cleanly: %u %% of "
+            "its tables have been scanned", percent);
+  log->fn (log->opaque, QCOW2_LOG_WARNING, text);
+}
+
+static void
+log_result (const struct log *log, const struct q2_repair_info *info)
+{
+  char text[300];
+
+  if (log->fn == NULL)
+    return;
+  if (info->too_high + info->too_low + info->missing_blocks +
+      info->wrong_flags == 0)
+    snprintf (text, sizeof text, "the image was not closed cleanly, but the "
+              "refcounts of its %" PRIu64 " clusters in use are right",
+              info->clusters);
+  else
+    snprintf (text, sizeof text, "the image was not closed cleanly: %" PRIu64
+              " refcounts are too low, %" PRIu64 " are too high, %" PRIu64
+              " refcount blocks are missing and %" PRIu64 " COPIED flags "
+              "are wrong; this is going to be corrected before the first "
+              "write", info->too_low, info->too_high, info->missing_blocks,
+              info->wrong_flags);
+  log->fn (log->opaque, QCOW2_LOG_WARNING, text);
+}
+
+static int
+scan_once (struct q2_repair_job *j, const struct q2_header *h,
+           bool believe_holes, struct log *log, struct qcow2_error *err)
+{
+  struct q2_repair *const r = j->r;
+
+  if ((believe_holes ? q2_recount : q2_recount_all)
+      (&r->recount, j->io, h, j->geo, log_progress, log, err) == -1)
+    return -1;
+  j->counts = r->recount.counts;
+  if (check_width (j, err) == -1 || load_table (j, h, err) == -1 ||
+      scan_blocks (j, err) == -1 ||
+      q2_recount_flags (&r->recount, j->io, h, j->geo, count_flag, r, err)
+      == -1)
+    return -1;
+  r->info.l2_tables = r->recount.l2_tables;
+  r->info.clusters = q2_counts_total (j->counts, Q2_USE_DATA) +
+    q2_counts_total (j->counts, Q2_USE_L2) +
+    q2_counts_total (j->counts, Q2_USE_META);
+  return 0;
+}
+
+/* A host that calls a hole what is none would make us free what is in use, or
+ * give the active disk alone what a snapshot has too.  So before a count goes
+ * down, or an entry is said to be the only one, every table is read.
+ */
+static bool
+needs_certainty (const struct q2_repair *r)
+{
+  return r->recount.hole_bytes > 0 &&
+    r->info.too_high + r->info.wrong_flags > 0;
+}
+
+static int
+scan (struct q2_repair_job *j, const struct q2_header *h, struct log *log,
+      struct qcow2_error *err)
+{
+  struct q2_repair *const r = j->r;
+
+  if (scan_once (j, h, true, log, err) == -1)
+    return -1;
+  if (!needs_certainty (r))
+    return 0;
+  q2_recount_free (&r->recount);
+  free (r->blocks);
+  r->blocks = NULL;
+  r->info = (struct q2_repair_info) { 0 };
+  j->counts = NULL;
+  j->too_high = j->too_low = 0;
+  return scan_once (j, h, false, log, err);
+}
+
+struct q2_repair *
+q2_repair_scan (const struct q2_io *io, const struct q2_header *h,
+                const struct q2_geometry *geo,
+                void (*log_fn) (void *log_opaque, enum qcow2_log_level level,
+                                const char *text),
+                void *log_opaque, struct qcow2_error *err)
+{
+  struct q2_repair *const r = calloc (1, sizeof *r);
+  struct log log = { log_fn, log_opaque, q2_meter_now () };
+  struct q2_repair_job j = {
+    .r = r, .io = io, .geo = geo, .buf = q2_buffer_alloc (geo->cluster_size)
+  };
+  int result = -1;
+
+  if (r == NULL || j.buf == NULL)
+    q2_fail_nomem (err, "scanning the image");
+  else
+    result = scan (&j, h, &log, err);
+  q2_buffer_free (j.buf, geo->cluster_size);
+  if (result == -1) {
+    q2_repair_free (r);
+    return NULL;
+  }
+  log_result (&log, &r->info);
+  return r;
+}
+
+void
+q2_repair_free (struct q2_repair *r)
+{
+  if (r == NULL)
+    return;
+  q2_recount_free (&r->recount);
+  free (r->blocks);
+  free (r);
+}
+
+const struct q2_repair_info *
+q2_repair_get_info (const struct q2_repair *r)
+{
+  return &r->info;
+}

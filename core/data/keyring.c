@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* keyring.c - keys of LUKS images that were unlocked before.
+ *
+ * Owns      a list of keys, each with the header and the passphrase that it
+ *           was found with, the last one used in front.
+ * Method    a key is found again if header and passphrase are the same, byte
+ *           by byte.  When there are too many, the one that was not used for
+ *           the longest time goes.  Failures that took long are in a list
+ *           of their own, so that they push out no key, and only for a
+ *           while.  Who looks for what somebody else is looking for waits for
+ *           him; if he is given up, it is the turn of one who waited.
+ * Locks     keyring->lock guards the lists and all that is in them; nothing is
+ *           called with it held.
+ *
+ * Each entry is memory for secrets, with the passphrase at its end.
+ */
+#include "config.h"
+
+#include "data/keyring.h"
+
+#include "base/bits.h"
+#include "base/secret.h"
+#include "format/cipher_spec.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* As many as a chain may have layers.  A page of locked memory each. */
+#define MAX_ENTRIES 64
+
+struct entry {
+  struct entry *next;
+  unsigned char header[Q2_LUKS_HEADER];
+  unsigned char key[Q2_MAX_KEY_BYTES];
+  uint64_t until;               /* of a failure: remembered until then, ns */
+  struct qcow2_error error;     /* of a failure */
+  size_t len;
+  char passphrase[];
+};
+
+struct qcow2_keyring {
+  pthread_mutex_t lock;
+  pthread_cond_t ended;         /* somebody has ended looking */
+  struct entry *keys, *failures;
+  struct q2_keyring_try *trying;
+};
+
+#define ROUNDS_PER_SECOND_SHIFT 18
+#define MAX_SECONDS UINT64_C (600)
+#define SECOND UINT64_C (1000000000)
+
+struct qcow2_keyring *
+qcow2_keyring_new (void)
+{
+  struct qcow2_keyring *const k = calloc (1, sizeof *k);
+
+  if (k == NULL)
+    return NULL;
+  pthread_mutex_init (&k->lock, NULL);
+  pthread_cond_init (&k->ended, NULL);
+  return k;
+}
+
+static void
+entry_free (struct entry *e)
+{
+  q2_secret_free (e, sizeof *e + e->len);
+}
+
+static void
+free_list (struct entry *e)
+{
+  while (e != NULL) {
+    struct entry *const next = e->next;
+
+    entry_free (e);
+    e = next;
+  }
+}
+
+void
+qcow2_keyring_free (struct qcow2_keyring *k)
+{
+  if (k == NULL)
+    return;
+  free_list (k->keys);
+  free_list (k->failures);
+  pthread_cond_destroy (&k->ended);
+  pthread_mutex_destroy (&k->lock);
+  free (k);
+}
+
+static bool
+is_match (const struct entry *e, const struct q2_keyring_query *query)
+{
+  return memcmp (e->header, query->header, sizeof e->header) == 0 &&
+    e->len == query->len &&
+    memcmp (e->passphrase, query->passphrase, e->len) == 0;
+}
+
+static bool
+is_tried_locked (const struct qcow2_keyring *k,
+                 const struct q2_keyring_query *query)
+{
+  const struct q2_keyring_try *t = k->trying;
+
+  while (t != NULL &&
+         (memcmp (t->query->header, query->header, Q2_LUKS_HEADER) != 0 ||
+          t->query->len != query->len ||
+          memcmp (t->query->passphrase, query->passphrase, query->len) != 0))
+    t = t->next;
+  return t != NULL;
+}
+
+static void
+push (struct entry **list, struct entry *e)
+{
+  e->next = *list;
+  *list = e;
+}
+
+/* The entry, which is in front of the list then, or NULL. */
+static struct entry *
+find (struct entry **list, const struct q2_keyring_query *query)
+{
+  for (struct entry **link = list, *e; (e = *link) != NULL; link = &e->next)
+    if (is_match (e, query)) {
+      *link = e->next;
+      push (list, e);
+      return e;
+    }
+  return NULL;
+}
+
+static uint64_t
+now (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (uint64_t) ts.tv_sec * SECOND + (uint64_t) ts.tv_nsec;
+}
+
+/* As q2_keyring_begin. */
+static int
+look_up_locked (struct qcow2_keyring *k, const struct q2_keyring_query *query,
+                unsigned char *ret_key, struct qcow2_error *err)
+{
+  const struct entry *e = find (&k->keys, query);
+
+  if (e != NULL) {
+    memcpy (ret_key, e->key, sizeof e->key);
+    return 1;
+  }
+  e = find (&k->failures, query);
+  if (e == NULL || now () >= e->until)
+    return 0;
+  *err = e->error;
+  return -1;
+}
+
+int
+q2_keyring_begin (struct qcow2_keyring *k, struct q2_keyring_try *try,
+                  unsigned char *ret_key, struct qcow2_error *err)
+{
+  int r;
+
+  pthread_mutex_lock (&k->lock);
+  while (is_tried_locked (k, try->query))
+    pthread_cond_wait (&k->ended, &k->lock);
+  r = look_up_locked (k, try->query, ret_key, err);
+  if (r == 0) {
+    try->next = k->trying;
+    k->trying = try;
+  }
+  pthread_mutex_unlock (&k->lock);
+  return r;
+}
+
+/* Take out what is one too many; NULL if nothing is. */
+static struct entry *
+take_surplus (struct entry **link)
+{
+  struct entry *e;
+
+  for (unsigned i = 0; i < MAX_ENTRIES && *link != NULL; ++i)
+    link = &(*link)->next;
+  e = *link;
+  *link = NULL;
+  return e;
+}
+
+/* What is to be remembered; NULL if nothing is, or there is no memory. */
+static struct entry *
+entry_new (const struct q2_keyring_query *query, const unsigned char *key,
+           uint64_t rounds, const struct qcow2_error *err)
+{
+  struct entry *e;
+
+  if (key == NULL &&
+      (err->kind != QCOW2_ERR_AUTH || rounds < Q2_KEYRING_COSTLY))
+    return NULL;
+  e = q2_secret_alloc (sizeof *e + query->len);
+  if (e == NULL)
+    return NULL;
+  memcpy (e->header, query->header, sizeof e->header);
+  e->len = query->len;
+  memcpy (e->passphrase, query->passphrase, query->len);
+  if (key != NULL)
+    memcpy (e->key, key, sizeof e->key);
+  else {
+    e->error = *err;
+    e->until = now () +
+      q2_min (rounds >> ROUNDS_PER_SECOND_SHIFT, MAX_SECONDS) * SECOND;
+  }
+  return e;
+}
+
+void
+q2_keyring_end (struct qcow2_keyring *k, struct q2_keyring_try *try,
+                const unsigned char *key, uint64_t rounds,
+                const struct qcow2_error *err)
+{
+  struct entry *const e = entry_new (try->query, key, rounds, err);
+  struct entry **const list = key != NULL ? &k->keys : &k->failures;
+  struct entry *old = NULL, *surplus = NULL;
+  struct q2_keyring_try **link;
+
+  pthread_mutex_lock (&k->lock);
+  for (link = &k->trying; *link != try; link = &(*link)->next)
+    ;
+  *link = try->next;
+  if (e != NULL) {
+    old = find (list, try->query);
+    if (old != NULL)
+      *list = old->next;
+    push (list, e);
+    surplus = take_surplus (list);
+  }
+  pthread_cond_broadcast (&k->ended);
+  pthread_mutex_unlock (&k->lock);
+  if (old != NULL)
+    entry_free (old);
+  if (surplus != NULL)
+    entry_free (surplus);
+}

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* image.c - the public functions of qcow2.h.
+ *
+ * Owns      the life of struct qcow2_image, and the checks every public call
+ *           starts with.
+ * Locks     none: everything in the image is constant after qcow2_open, or
+ *           guards itself.
+ */
+#include "config.h"
+
+#include "image/image.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* For L1 tables and views, besides the caches of the image itself, which are
+ * counted four times: caches get half of it, and the first of them half of
+ * that.
+ */
+#define DEFAULT_MEMORY (UINT64_C (256) << 20)
+#define MAX_CACHES (UINT64_C (1) << 60)
+
+static void
+init_budget (struct qcow2_image *image, const struct qcow2_options *options)
+{
+  const uint64_t caches = q2_min
+    (options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE,
+     MAX_CACHES) + q2_min (options->cluster_cache_size, MAX_CACHES);
+
+  q2_budget_init (&image->budget, options->budget,
+                  options->memory ? options->memory
+                  : 4 * caches + DEFAULT_MEMORY, "this image and its views",
+                  options->memory_remedy ? options->memory_remedy
+                  : "close views of it");
+  image->shared.budget = &image->budget;
+}
+
+/* Calls of qcow2_idle_commit until what is pending is written although there
+ * is always somebody who writes.
+ */
+#define MAX_BUSY_CALLS 4
+
+struct qcow2_image *
+qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
+            struct qcow2_error *err)
+{
+  struct qcow2_image *image = calloc (1, sizeof *image);
+
+  if (image == NULL) {
+    q2_fail_nomem (err, "the image");
+    return NULL;
+  }
+  image->file_size = host->size;
+  q2_io_shared_init (&image->shared);
+  init_budget (image, options);
+  q2_store_init (&image->store);
+  q2_writer_init (&image->writer);
+  image->shared.meter.counting = options->count;
+  image->inspect = options->inspect;
+  if (q2_image_init (image, host, options, err) == 0 &&
+      q2_check_end (err) == 0)
+    return image;
+  qcow2_close (image);
+  return NULL;
+}
+
+static void
+close_image (struct qcow2_image *image)
+{
+  /* First the threads, which use everything else. */
+  q2_workers_free (image->reader.workers);
+  q2_writer_destroy (&image->writer);
+  q2_ahead_free (image->reader.ahead);
+  q2_clusters_free (image->reader.clusters);
+  q2_budget_give (&image->budget, image->clusters_charge);
+  q2_codec_pool_free (image->reader.codecs);
+  q2_tables_free (image->reader.tables);
+  if (image->reader.cpus != 0)
+    q2_streams_destroy (&image->reader.streams);
+  q2_store_destroy (&image->store);
+  q2_io_shared_destroy (&image->shared);
+  free (image);
+}
+
+void
+qcow2_close (struct qcow2_image *image)
+{
+  void (*log) (void *log_opaque, enum qcow2_log_level level,
+               const char *text);
+  struct qcow2_error err;
+  void *log_opaque;
+
+  if (image == NULL)
+    return;
+  log = (image->parent ? image->parent : image)->writer.log;
+  log_opaque = (image->parent ? image->parent : image)->writer.log_opaque;
+  if (image->view != NULL)
+    image->view->close (image);
+  else
+    close_image (image);
+  /* Nobody is left whose request could fail. */
+  if (q2_check_end (&err) == -1 && log)
+    log (log_opaque, QCOW2_LOG_WARNING, err.text);
+}
+
+void
+qcow2_idle (struct qcow2_image *image)
+{
+  /* What others use too is not for a view to empty. */
+  if (image->base == NULL)
+    q2_ahead_clear (image->reader.ahead);
+  else if (image->base != image->parent)
+    qcow2_idle (image->base);
+}
+
+bool
+qcow2_is_short_of_memory (const struct qcow2_image *image)
+{
+  const struct qcow2_budget *b =
+    image->parent ? &image->parent->budget : &image->budget;
+
+  for (; b != NULL; b = b->parent)
+    if (qcow2_budget_used (b) > b->max / 4 * 3)
+      return true;
+  return false;
+}
+
+const struct qcow2_info *
+qcow2_get_info (const struct qcow2_image *image)
+{
+  return &image->info;
+}
+
+void
+qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
+{
+  const struct qcow2_image *const owner =
+    image->parent ? image->parent : image;
+  const struct q2_meter *const meter = &owner->shared.meter;
+  const struct q2_reader *const r =
+    image->base ? &image->base->reader : &image->reader;
+
+  memset (ret, 0, sizeof *ret);
+  for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i) {
+    ret->io[i].requests = atomic_load (&meter->io[i].requests);
+    ret->io[i].bytes = atomic_load (&meter->io[i].bytes);
+    ret->io[i].writes = atomic_load (&meter->io[i].writes);
+    ret->io[i].written = atomic_load (&meter->io[i].written);
+  }
+  ret->commits = atomic_load (&owner->writer.commits);
+  ret->host_flushes = atomic_load (&meter->flushes);
+  ret->latency_us = atomic_load (&meter->latency_us);
+  ret->inflated_bytes = atomic_load (&r->inflated_bytes);
+  q2_tables_get_stats (r->tables, &ret->table_hits, &ret->table_misses);
+  q2_clusters_get_stats (r->clusters, &ret->cluster_hits,
+                         &ret->cluster_misses);
+  q2_ahead_get_stats (r->ahead, &ret->ahead_requests, &ret->ahead_bytes,
+                      &ret->ahead_used_bytes);
+}
+
+/* ---- Requests ------------------------------------------------------- */
+
+static int
+check_range (const struct qcow2_image *image, uint64_t count,
+             uint64_t guest_off, struct qcow2_error *err)
+{
+  const uint64_t size = image->info.virtual_size;
+
+  if (!q2_assume (!image->inspect, err))
+    return -1;
+  if (guest_off > size || count > size - guest_off)
+    return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
+                    "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64
+                    " is outside the disk of %" PRIu64 " bytes", count,
+                    guest_off, size);
+  return 0;
+}
+
+/* A request that reads is over: whether it shows that we are wrong. */
+static int
+end_reading (const struct q2_io *io, int r, struct qcow2_error *err)
+{
+  if (q2_check_end (err) == -1)
+    r = -1;
+  if (r == -1)
+    q2_io_note_bug (io, err);
+  return r;
+}
+
+/* Where bytes are in the file stays true while a request uses it. */
+static unsigned
+enter (struct qcow2_image *image)
+{
+  return q2_flight_enter (&image->writer.flight);
+}
+
+static void
+leave (struct qcow2_image *image, unsigned token)
+{
+  q2_flight_leave (&image->writer.flight, token);
+}
+
+int
+qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
+             void *buf, uint32_t count, uint64_t guest_off,
+             struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  unsigned token;
+  int r;
+
+  if (check_range (image, count, guest_off, err) == -1)
+    return end_reading (&io, -1, err);
+  if (image->view != NULL)
+    return end_reading (&io,
+                        image->view->pread (image, host, buf, count,
+                                            guest_off, err), err);
+  token = enter (image);
+  r = q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
+  leave (image, token);
+  return end_reading (&io, r, err);
+}
+
+int
+qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
+               uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
+               void *fn_opaque, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  unsigned token;
+  bool ignored;
+  int r;
+
+  if (check_range (image, count, guest_off, err) == -1)
+    return end_reading (&io, -1, err);
+  if (image->view != NULL)
+    return end_reading (&io,
+                        image->view->extents (image, host, count, guest_off,
+                                              fn, fn_opaque, err), err);
+  token = enter (image);
+  r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
+                         fn_opaque, &ignored, err);
+  leave (image, token);
+  return end_reading (&io, r, err);
+}
+
+int
+qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
+             uint32_t count, uint64_t guest_off, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  unsigned token;
+  int r;
+
+  if (check_range (image, count, guest_off, err) == -1)
+    return end_reading (&io, -1, err);
+  if (image->view != NULL)
+    return end_reading (&io,
+                        image->view->cache (image, host, count, guest_off,
+                                            err), err);
+  token = enter (image);
+  r = q2_reader_cache (&image->reader, &io, count, guest_off, err);
+  leave (image, token);
+  return end_reading (&io, r, err);
+}
+
+/* ---- Changes -------------------------------------------------------- */
+
+static int
+begin_change (struct qcow2_image *image, const struct q2_io *io,
+              uint64_t count, uint64_t guest_off, struct qcow2_error *err)
+{
+  if (!image->info.writable)
+    return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
+                    "the image is read-only: %s", image->info.why_read_only);
+  if (check_range (image, count, guest_off, err) == -1 ||
+      q2_writer_begin (&image->writer, io, err) == -1)
+    return end_reading (io, -1, err);
+  return 0;
+}
+
+static int
+end_change (struct qcow2_image *image, const struct q2_io *io, int r,
+            bool fua, struct qcow2_error *err)
+{
+  if (q2_check_end (err) == -1)
+    r = -1;
+  if (r == 0 && fua) {
+    r = q2_writer_commit (&image->writer, io, err);
+    if (q2_check_end (err) == -1)
+      r = -1;
+  }
+  if (r == -1)
+    q2_writer_note_error (&image->writer, io, err);
+  return r;
+}
+
+int
+qcow2_pwrite (struct qcow2_image *image, const struct qcow2_io *host,
+              const void *buf, uint32_t count, uint64_t guest_off, bool fua,
+              struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (begin_change (image, &io, count, guest_off, err) == -1)
+    return -1;
+  return end_change (image, &io,
+                     q2_writer_pwrite (&image->writer, &io, buf, count,
+                                       guest_off, err), fua, err);
+}
+
+int
+qcow2_zero (struct qcow2_image *image, const struct qcow2_io *host,
+            uint64_t count, uint64_t guest_off, unsigned flags,
+            struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (begin_change (image, &io, count, guest_off, err) == -1)
+    return -1;
+  return end_change (image, &io,
+                     q2_writer_zero (&image->writer, &io, count, guest_off,
+                                     flags, err),
+                     flags & QCOW2_ZERO_FUA, err);
+}
+
+int
+qcow2_trim (struct qcow2_image *image, const struct qcow2_io *host,
+            uint64_t count, uint64_t guest_off, bool fua,
+            struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  if (begin_change (image, &io, count, guest_off, err) == -1)
+    return -1;
+  return end_change (image, &io,
+                     q2_writer_trim (&image->writer, &io, count, guest_off,
+                                     err), fua, err);
+}
+
+int
+qcow2_flush (struct qcow2_image *image, const struct qcow2_io *host,
+             struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  return end_change (image, &io, q2_writer_flush (&image->writer, &io, err),
+                     false, err);
+}
+
+void
+qcow2_flush_has_failed (struct qcow2_image *image)
+{
+  image->writer.failed = true;
+}
+
+/* Clients that are always busy and never flush must not lose all that they
+ * have written when the server is killed.
+ */
+static bool
+is_overdue (struct q2_writer *w)
+{
+  const uint64_t commits = atomic_load (&w->commits);
+
+  if (atomic_exchange (&w->idle_commits, commits) != commits)
+    w->busy_calls = 0;
+  return ++w->busy_calls >= MAX_BUSY_CALLS;
+}
+
+int
+qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
+                   struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+  const uint64_t changes = atomic_load (&w->changes);
+  const bool idle =
+    atomic_exchange (&w->idle_changes, changes) == changes;
+
+  if (w->failed || w->corrupt || w->bug || !q2_writer_is_dirty (w)) {
+    w->busy_calls = 0;
+    return 0;
+  }
+  return is_overdue (w) || idle ? qcow2_flush (image, host, err) : 0;
+}
+
+int
+qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
+           struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+
+  return end_reading (&io, q2_writer_end (&image->writer, &io, err), err);
+}
+
+/* ---- The library ---------------------------------------------------- */
+
+const char *
+qcow2_version (void)
+{
+  return PACKAGE_VERSION;
+}
+
+bool
+qcow2_has_zlib (void)
+{
+#ifdef HAVE_ZLIB
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool
+qcow2_has_libdeflate (void)
+{
+#ifdef HAVE_LIBDEFLATE
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool
+qcow2_has_nettle (void)
+{
+#ifdef HAVE_NETTLE
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool
+qcow2_has_zstd (void)
+{
+#ifdef HAVE_ZSTD
+  return true;
+#else
+  return false;
+#endif
+}

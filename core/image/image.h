@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* image.h - what an open image consists of, or a view of one.  For open.c,
+ * attach.c, image.c, store.c, and those who make views, in core/view/.
+ */
+#ifndef QCOW2_IMAGE_IMAGE_H
+#define QCOW2_IMAGE_IMAGE_H
+
+#include "read/reader.h"
+#include "write/writer.h"
+
+#define Q2_DEFAULT_CACHE_SIZE (UINT64_C (32) << 20)
+
+/* How requests of a view are done.  Ranges lie inside the view; the rest is
+ * as for the functions of the same names in qcow2.h.
+ */
+struct q2_view_ops {
+  int (*pread) (struct qcow2_image *view, const struct qcow2_io *host,
+                void *buf, uint32_t count, uint64_t guest_off,
+                struct qcow2_error *err);
+  int (*extents) (struct qcow2_image *view, const struct qcow2_io *host,
+                  uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
+                  void *fn_opaque, struct qcow2_error *err);
+  int (*cache) (struct qcow2_image *view, const struct qcow2_io *host,
+                uint32_t count, uint64_t guest_off, struct qcow2_error *err);
+  void (*close) (struct qcow2_image *view);
+};
+
+/* Everything is constant after q2_image_init, or guards itself. */
+struct qcow2_image {
+  struct q2_geometry geo;
+  struct qcow2_info info;
+  struct q2_header header;      /* as it was then; empty in a view */
+  bool inspect;                 /* there is nothing but info and header */
+  uint64_t cache_size;          /* of options, or what that stands for */
+  uint64_t file_size;
+  struct qcow2_budget budget;   /* a view uses its parent's */
+  uint64_t clusters_charge;     /* of it: decompressed clusters */
+  struct q2_io_shared shared;   /* a view uses its parent's */
+  struct q2_store store;        /* and this */
+  struct q2_reader reader;
+  struct q2_writer writer;      /* used if info.writable */
+
+  /* The rest is NULL in an image that is no view. */
+  const struct q2_view_ops *view;
+  struct qcow2_image *parent;   /* which outlives the view */
+  struct qcow2_image *base;     /* of a view without a reader of its own:
+                                   whose disk it shows parts of */
+};
+
+static inline struct q2_io
+q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)
+{
+  struct qcow2_image *const owner = image->parent ? image->parent : image;
+
+  return (struct q2_io) { host, owner->file_size, &owner->shared };
+}
+
+/* attach.c: open what the header refers to, and unlock the image. */
+extern int q2_attach (struct q2_store *store, const struct q2_io *io,
+                      const struct q2_header *header,
+                      const struct qcow2_options *options,
+                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Fill in an image, of which only file_size and counting are set, from the
+ * file.  On error what was made so far stays in it for qcow2_close.
+ */
+extern int q2_image_init (struct qcow2_image *image,
+                          const struct qcow2_io *host,
+                          const struct qcow2_options *options,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_IMAGE_IMAGE_H */

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* open.c - from the first bytes of a file to an image that can be read.
+ *
+ * Owns      the order in which an image is read and its parts are made, and
+ *           how many requests that takes.
+ * Method    one request brings the head of the file, with the header, and
+ *           mostly the L1 and first L2 table and first clusters too: it is
+ *           kept, and answers whatever lies in it.  On a slow host a second
+ *           request brings those tables if they lie elsewhere.
+ *           Other files are opened before the tables are read: an image that
+ *           is refused costs nothing more.
+ * Locks     none: nobody else knows the image yet.
+ */
+#include "config.h"
+
+#include "image/image.h"
+#include "format/header.h"
+#include "format/l2e.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Read in one request when an image is opened: header, refcounts, L1 and
+ * first L2 table, and the first data clusters, of an image as qemu-img makes
+ * it with clusters of 64 KiB.
+ */
+#define HEAD_BYTES (UINT64_C (512) << 10)
+
+/* Where header extensions usually end, even of 2 MiB clusters. */
+#define PROBE_BYTES 65536
+
+/* Bytes of guest data that a second request brings along. */
+#define FIRST_DATA_BYTES (UINT64_C (64) << 10)
+
+/* Threads that wait for a slow host. */
+#define MAX_WORKERS 256
+
+static void
+fill_info (struct qcow2_image *image, const struct q2_header *h)
+{
+  image->info = (struct qcow2_info) {
+    .version = h->version,
+    .virtual_size = h->virtual_size,
+    .cluster_size = image->geo.cluster_size,
+    .refcount_bits = h->version == 1 ? 0 : 1u << h->refcount_order,
+    .extended_l2 = image->geo.extended_l2,
+    .compression = h->compression,
+    .dirty = h->incompatible & Q2_INCOMPAT_DIRTY,
+    .corrupt = h->incompatible & Q2_INCOMPAT_CORRUPT,
+    .lazy_refcounts = h->compatible & Q2_COMPAT_LAZY_REFCOUNTS,
+    .nr_snapshots = h->nr_snapshots,
+    .nr_bitmaps = h->nr_bitmaps,
+    .encryption = h->crypt == Q2_CRYPT_LUKS ? QCOW2_ENCRYPTION_LUKS
+      : h->crypt == Q2_CRYPT_AES ? QCOW2_ENCRYPTION_AES
+      : QCOW2_ENCRYPTION_NONE,
+    .has_backing_file = h->backing_file.len > 0,
+    .has_data_file = h->incompatible & Q2_INCOMPAT_DATA_FILE,
+  };
+}
+
+/* Read [start, end) of the file, as far as there is such a thing, and keep
+ * it: whatever lies in there costs no request again.
+ */
+static int
+keep_window (struct qcow2_image *image, const struct qcow2_io *host,
+             unsigned i, uint64_t start, uint64_t end,
+             struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  struct q2_window *const w = &image->shared.windows[i];
+  Q2_CLEANUP_FREE unsigned char *bytes = NULL;
+
+  end = q2_min (end, image->file_size);
+  /* A partial last block cannot be read with some hosts; leave it to whom
+   * it concerns.
+   */
+  end = q2_align_down (end, host->min_block);
+  if (start >= end)
+    return 0;
+  bytes = malloc (end - start);
+  if (bytes == NULL)
+    return q2_fail_nomem (err, "the head of the image");
+  if (q2_io_read (&io, bytes, end - start, start, QCOW2_IO_HEADER, err)
+      == -1)
+    return -1;
+  *w = (struct q2_window) { q2_take (bytes), start, end };
+  return 0;
+}
+
+/* The header area, in a new buffer. */
+static unsigned char *
+read_header_area (const struct q2_io *io, size_t *ret_len,
+                  struct qcow2_error *err)
+{
+  size_t len = PROBE_BYTES;
+
+  for (;;) {
+    Q2_CLEANUP_FREE unsigned char *area = malloc (len);
+    size_t need;
+
+    if (area == NULL) {
+      q2_fail_nomem (err, "the image header");
+      return NULL;
+    }
+    if (q2_io_read (io, area, len, 0, QCOW2_IO_HEADER, err) == -1)
+      return NULL;
+    need = q2_header_area (area, len);
+    if (need <= len) {
+      *ret_len = need;
+      return q2_take (area);
+    }
+    len = need;                 /* extensions that do not end so soon */
+  }
+}
+
+/* On a slow host, a second request that brings what the head did not: the
+ * L1 table, or the first L2 table, with what qemu-img puts behind it.
+ */
+static int
+keep_second_window (struct qcow2_image *image, const struct qcow2_io *host,
+                    const struct q2_header *h, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  const uint64_t cluster_size = image->geo.cluster_size;
+  const uint64_t head_end = image->shared.windows[0].end;
+  const uint64_t l1_end = h->l1_offset + image->geo.l1_needed * 8;
+  unsigned char l1e[8];
+  uint64_t l2;
+
+  if (!q2_io_is_slow (&io) || image->geo.l1_needed == 0)
+    return 0;
+  if (l1_end > head_end) {
+    if (l1_end - h->l1_offset > cluster_size)
+      return 0;                 /* a large table is read by itself */
+    return keep_window (image, host, 1, h->l1_offset, h->l1_offset +
+                        2 * cluster_size + FIRST_DATA_BYTES, err);
+  }
+  if (q2_io_read (&io, l1e, sizeof l1e, h->l1_offset, QCOW2_IO_L1, err)
+      == -1)
+    return -1;
+  l2 = q2_l1e_table (&image->geo, load_be64 (l1e));
+  if (l2 == 0 || l2 >= image->file_size ||
+      l2 + image->geo.l2_table_size <= head_end)
+    return 0;
+  return keep_window (image, host, 1, l2, l2 + image->geo.l2_table_size +
+                      FIRST_DATA_BYTES, err);
+}
+
+static const char *
+why_data_read_only (const struct qcow2_image *image)
+{
+  const struct qcow2_io *const data = image->store.data;
+
+  if (data == NULL)
+    return NULL;
+  if (data->ops->pwrite == NULL || data->ops->flush == NULL)
+    return "its data file cannot be written and flushed";
+  if (data->min_block > image->geo.cluster_size)
+    return "the minimum block size of its data file is larger than a cluster";
+  if (image->store.raw && image->store.below != NULL)
+    return "it has both a data file that must equal the disk and a backing "
+      "file, which cannot be";
+  if (image->info.nr_snapshots > 0)
+    return "it has both a data file and snapshots, which would change with it";
+  return NULL;
+}
+
+/* Why the image cannot be written to; NULL if it can. */
+static const char *
+why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
+               const struct qcow2_options *options)
+{
+  if (!options->writable)
+    return "it was opened for reading";
+  if (host->ops->pwrite == NULL || host->ops->flush == NULL)
+    return "what holds it cannot be written and flushed";
+  if (image->info.version == 1)
+    return "images of version 1 are served read-only";
+  if (image->info.corrupt)
+    return "it is marked corrupt; repair it with 'qemu-img check -r all'";
+  if (host->min_block > image->geo.cluster_size)
+    return "the minimum block size of what holds it is larger than a cluster";
+  return why_data_read_only (image);
+}
+
+static void
+make_writer (struct qcow2_image *image, const struct qcow2_io *host,
+             const struct q2_header *h, const struct qcow2_options *options)
+{
+  struct q2_writer *const w = &image->writer;
+
+  image->info.why_read_only = why_read_only (image, host, options);
+  image->info.writable = image->info.why_read_only == NULL;
+  w->geo = &image->geo;
+  w->header = *h;
+  w->reader = &image->reader;
+  w->tables = image->reader.tables;
+  w->store = &image->store;
+  w->discard = options->discard;
+  w->overlap_check = options->overlap_check;
+  w->log = options->log;
+  w->log_opaque = options->log_opaque;
+  if (image->info.writable) {
+    const struct q2_io io = q2_image_io (image, host);
+
+    q2_writer_scan (w, &io);
+  }
+}
+
+/* Images may end in the middle of their last table, but not before one. */
+static void
+log_cut_off (const struct qcow2_image *image, const struct q2_header *h,
+             const struct qcow2_options *options)
+{
+  const uint64_t size = image->file_size;
+  const uint64_t l1_end = h->l1_offset + image->geo.l1_needed * 8;
+  const bool no_l1 = image->geo.l1_needed > 0 && l1_end > size;
+  const bool no_refcounts =
+    h->version > 1 && h->refcount_table_offset + 8 > size;
+  char text[300];
+
+  if (!no_l1 && !no_refcounts)
+    return;
+  snprintf (text, sizeof text, "the file is cut off: it has %" PRIu64
+            " bytes, and its %s at offset 0x%" PRIx64 " lies past the end; "
+            "was it downloaded or copied as a whole?  What is missing reads "
+            "as zeros", size, no_l1 ? "L1 table" : "refcount table",
+            no_l1 ? h->l1_offset : h->refcount_table_offset);
+  options->log (options->log_opaque, QCOW2_LOG_WARNING, text);
+}
+
+static void
+log_oddities (const struct qcow2_image *image, const struct q2_header *h,
+              const struct qcow2_options *options)
+{
+  if (options->log == NULL)
+    return;
+  log_cut_off (image, h, options);
+  if (image->info.corrupt)
+    options->log (options->log_opaque, QCOW2_LOG_WARNING,
+                  "the image is marked corrupt; it is served read-only, and "
+                  "what cannot be read is an error for that request");
+  if (image->info.dirty)
+    options->log (options->log_opaque, QCOW2_LOG_DEBUG,
+                  "the image was not closed cleanly; its refcounts are not "
+                  "used for reading");
+}
+
+static int
+check_codec (const struct q2_header *h, struct qcow2_error *err)
+{
+  if (h->compression == QCOW2_COMPRESSION_ZSTD && !qcow2_has_zstd ())
+    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, 104,
+                    "the image is compressed with zstd, which this program "
+                    "was built without");
+  return 0;
+}
+
+static unsigned
+count_cpus (void)
+{
+  const long n = sysconf (_SC_NPROCESSORS_ONLN);
+
+  return n < 1 ? 1 : n > 64 ? 64 : (unsigned) n;
+}
+
+/* Everything that requests need. */
+static int
+make_reader (struct qcow2_image *image, const struct q2_io *io,
+             const struct q2_header *h, const struct qcow2_options *options,
+             struct qcow2_error *err)
+{
+  struct q2_reader *const r = &image->reader;
+
+  image->cache_size =
+    options->cache_size ? options->cache_size : Q2_DEFAULT_CACHE_SIZE;
+  image->clusters_charge =
+    q2_budget_take_some (&image->budget, 0, options->cluster_cache_size);
+  r->cpus = count_cpus ();
+  r->store = &image->store;
+  q2_streams_init (&r->streams, options->readahead);
+  if ((r->tables =
+       q2_tables_new (&image->geo, io, h->l1_offset, h->l1_entries,
+                      image->cache_size, err)) == NULL ||
+      (r->codecs =
+       q2_codec_pool_new (h->compression,
+                          q2_geometry_max_csize (&image->geo), err))
+      == NULL ||
+      (r->clusters =
+       q2_clusters_new (image->clusters_charge,
+                        image->geo.cluster_size, err)) == NULL ||
+      (r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, &image->budget, err)) == NULL ||
+      (r->workers = q2_workers_new (MAX_WORKERS, err)) == NULL)
+    return -1;
+  return 0;
+}
+
+static int
+init_raw (struct qcow2_image *image, const struct q2_io *io,
+          const struct qcow2_options *options, struct qcow2_error *err)
+{
+  const struct q2_header none = { .version = 0 };
+
+  if (image->file_size > INT64_MAX)
+    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
+                    "the file is too large: %" PRIu64 " bytes",
+                    image->file_size);
+  q2_geometry_init_raw (&image->geo, image->file_size);
+  if (make_reader (image, io, &none, options, err) == -1)
+    return -1;
+  image->info = (struct qcow2_info) {
+    .virtual_size = image->file_size,
+    .cluster_size = image->geo.cluster_size,
+    .why_read_only = "raw files are only read",
+  };
+  return 0;
+}
+
+int
+q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
+               const struct qcow2_options *options, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  const uint64_t head =
+    options->readahead > 0 && !options->inspect ? HEAD_BYTES : 0;
+  Q2_CLEANUP_FREE unsigned char *area = NULL;
+  struct q2_header h;
+  size_t area_len;
+
+  if (options->raw)
+    return init_raw (image, &io, options, err);
+  if (image->file_size == 0)
+    return q2_fail (err, QCOW2_ERR_FORMAT, 0, "not a qcow2 image: the file "
+                    "is empty; 'qemu-img create -f qcow2 FILE SIZE' makes "
+                    "an image");
+  if (keep_window (image, host, 0, 0, head, err) == -1 ||
+      (area = read_header_area (&io, &area_len, err)) == NULL ||
+      q2_header_decode (area, area_len, &h, &image->geo, err) == -1 ||
+      check_codec (&h, err) == -1 ||
+      (head > 0 && keep_second_window (image, host, &h, err) == -1))
+    return -1;
+  image->header = h;
+  if (options->inspect) {
+    fill_info (image, &h);
+    image->info.why_read_only = "it was opened only to see what is inside";
+    return 0;
+  }
+  if (q2_attach (&image->store, &io, &h, options, err) == -1 ||
+      make_reader (image, &io, &h, options, err) == -1)
+    return -1;
+  fill_info (image, &h);
+  make_writer (image, host, &h, options);
+  log_oddities (image, &h, options);
+  return 0;
+}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* clusters.c - the cache of decompressed clusters.
+ *
+ * Owns      its entries, each with the bytes of one cluster.
+ * Method    a chained hash table, and a list from the most to the least
+ *           recently used.  A miss puts in an entry that is being filled, in
+ *           a new one's or the least recently used one's memory, and readers
+ *           of the same key wait for it.  A reference keeps an entry from
+ *           being reused while its bytes are filled, waited for or copied.
+ *           If a fill fails the entry leaves the table at once, and the last
+ *           one who waited frees it; everybody then fills a buffer of his
+ *           own, so that one request's broken backend fails no other.  The
+ *           same happens if all entries are in use.
+ * Locks     clusters.lock guards the table, the list and the states, and
+ *           is not held while bytes are filled or copied.  References are
+ *           taken under the lock, those to a ready entry given back without:
+ *           the bytes of an entry without references are nobody's.
+ * Does not  know how clusters are read or decompressed, and resists no scan.
+ */
+#include "config.h"
+
+#include "read/clusters.h"
+
+#include "base/assume.h"
+#include "base/bits.h"
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_BUCKETS (1U << 20)
+
+/* Memory for clusters that found no place in the cache. */
+#define PRIVATE_BYTES (UINT64_C (8) << 20)
+
+enum state {
+  FILLING,
+  READY,
+  FAILED,                       /* not in the table */
+};
+
+struct entry {
+  struct q2_cluster_key key;
+  struct entry *next;           /* in the chain of its hash bucket */
+  struct entry *newer, *older;
+  enum state state;
+  atomic_uint refs;
+  unsigned char bytes[];
+};
+
+struct q2_clusters {
+  size_t cluster_size;
+  uint64_t max_entries;
+  unsigned bucket_bits;
+
+  pthread_mutex_t lock;
+  pthread_cond_t filled;        /* some entry is not FILLING any more */
+  struct entry **buckets;
+  struct entry *newest, *oldest;
+  uint64_t nr_entries;          /* including failed ones not yet freed */
+  pthread_cond_t private_ended;
+  unsigned nr_private, max_private;     /* buffers outside of the cache */
+  uint64_t hits, misses;
+};
+
+/* ---- Life ----------------------------------------------------------- */
+
+struct q2_clusters *
+q2_clusters_new (uint64_t max_bytes, size_t cluster_size,
+                 struct qcow2_error *err)
+{
+  struct q2_clusters *c = calloc (1, sizeof *c);
+
+  if (c == NULL)
+    goto nomem;
+  c->cluster_size = cluster_size;
+  c->max_entries = max_bytes / cluster_size;
+  c->max_private =
+    (unsigned) q2_max (q2_min (PRIVATE_BYTES / cluster_size, 64), 2);
+  c->bucket_bits = 1;
+  while ((1U << c->bucket_bits) < q2_min (c->max_entries, MAX_BUCKETS))
+    c->bucket_bits++;
+  c->buckets = calloc ((size_t) 1 << c->bucket_bits, sizeof (struct entry *));
+  if (c->buckets == NULL)
+    goto nomem;
+  pthread_mutex_init (&c->lock, NULL);
+  pthread_cond_init (&c->filled, NULL);
+  pthread_cond_init (&c->private_ended, NULL);
+  return c;
+
+ nomem:
+  free (c);
+  q2_fail_nomem (err, "the cache of decompressed clusters");
+  return NULL;
+}
+
+void
+q2_clusters_free (struct q2_clusters *c)
+{
+  if (c == NULL)
+    return;
+  while (c->newest) {
+    struct entry *const e = c->newest;
+
+    c->newest = e->older;
+    /* Rather leaked than freed while it is used. */
+    if (q2_check (atomic_load (&e->refs) == 0))
+      q2_buffer_free (e, sizeof *e + c->cluster_size);
+  }
+  free (c->buckets);
+  pthread_cond_destroy (&c->private_ended);
+  pthread_cond_destroy (&c->filled);
+  pthread_mutex_destroy (&c->lock);
+  free (c);
+}
+
+/* ---- The table and the list ----------------------------------------- */
+
+static struct entry **
+bucket_of (const struct q2_clusters *c, const struct q2_cluster_key *key)
+{
+  const uint64_t h = (key->host_off + key->csize * UINT64_C (0x100000001b3)) *
+    UINT64_C (0x9e3779b97f4a7c15);
+
+  return &c->buckets[h >> (64 - c->bucket_bits)];
+}
+
+static struct entry *
+find_locked (const struct q2_clusters *c, const struct q2_cluster_key *key)
+{
+  struct entry *e = *bucket_of (c, key);
+
+  while (e && (e->key.host_off != key->host_off ||
+               e->key.csize != key->csize))
+    e = e->next;
+  return e;
+}
+
+static void
+list_add_locked (struct q2_clusters *c, struct entry *e)
+{
+  e->newer = NULL;
+  e->older = c->newest;
+  *(e->older ? &e->older->newer : &c->oldest) = e;
+  c->newest = e;
+}
+
+static void
+list_remove_locked (struct q2_clusters *c, struct entry *e)
+{
+  *(e->newer ? &e->newer->older : &c->newest) = e->older;
+  *(e->older ? &e->older->newer : &c->oldest) = e->newer;
+}
+
+static void
+remove_locked (struct q2_clusters *c, struct entry *e)
+{
+  struct entry **link = bucket_of (c, &e->key);
+
+  while (*link != e)
+    link = &(*link)->next;
+  *link = e->next;
+  list_remove_locked (c, e);
+}
+
+/* Memory for a new entry, or NULL if there is none to be had. */
+static struct entry *
+get_entry_locked (struct q2_clusters *c)
+{
+  struct entry *e;
+
+  if (c->nr_entries < c->max_entries) {
+    e = q2_buffer_alloc (sizeof *e + c->cluster_size);
+    if (e) {
+      c->nr_entries++;
+      return e;
+    }
+  }
+  /* Acquire: whoever copied from these bytes has finished. */
+  for (e = c->oldest; e; e = e->newer)
+    if (atomic_load_explicit (&e->refs, memory_order_acquire) == 0) {
+      remove_locked (c, e);
+      return e;
+    }
+  return NULL;
+}
+
+/* An entry for the key, being filled by the caller. */
+static struct entry *
+add_locked (struct q2_clusters *c, const struct q2_cluster_key *key)
+{
+  struct entry *const e = get_entry_locked (c);
+  struct entry **bucket;
+
+  if (e == NULL)
+    return NULL;
+  bucket = bucket_of (c, key);
+  e->key = *key;
+  e->state = FILLING;
+  atomic_init (&e->refs, 1);
+  e->next = *bucket;
+  *bucket = e;
+  list_add_locked (c, e);
+  return e;
+}
+
+static void
+use_locked (struct q2_clusters *c, struct entry *e)
+{
+  atomic_fetch_add_explicit (&e->refs, 1, memory_order_relaxed);
+  if (e != c->newest) {
+    list_remove_locked (c, e);
+    list_add_locked (c, e);
+  }
+}
+
+static void
+unref_failed_locked (struct q2_clusters *c, struct entry *e)
+{
+  if (atomic_fetch_sub (&e->refs, 1) == 1) {
+    c->nr_entries--;
+    q2_buffer_free (e, sizeof *e + c->cluster_size);
+  }
+}
+
+/* ---- Reading -------------------------------------------------------- */
+
+/* With a reference to a ready entry, which this gives back. */
+static void
+copy_and_unref (struct entry *e, size_t skip, void *buf, size_t len)
+{
+  memcpy (buf, e->bytes + skip, len);
+  atomic_fetch_sub_explicit (&e->refs, 1, memory_order_release);
+}
+
+bool
+q2_clusters_lookup (struct q2_clusters *c, const struct q2_cluster_key *key,
+                    size_t skip, void *buf, size_t len)
+{
+  struct entry *e;
+
+  if (!q2_check (skip + len <= c->cluster_size))
+    return false;
+  pthread_mutex_lock (&c->lock);
+  e = find_locked (c, key);
+  if (e && e->state != READY)
+    e = NULL;
+  if (e)
+    use_locked (c, e);
+  pthread_mutex_unlock (&c->lock);
+  if (e)
+    copy_and_unref (e, skip, buf, len);
+  return e != NULL;
+}
+
+/* Wait for somebody's fill; false, and the reference is gone, if it
+ * fails.
+ */
+static bool
+wait_locked (struct q2_clusters *c, struct entry *e)
+{
+  while (e->state == FILLING)
+    pthread_cond_wait (&c->filled, &c->lock);
+  if (e->state == READY)
+    return true;
+  unref_failed_locked (c, e);
+  return false;
+}
+
+/* The caller's own fill is over; if it failed, so is the reference. */
+static void
+end_fill (struct q2_clusters *c, struct entry *e, bool ok)
+{
+  pthread_mutex_lock (&c->lock);
+  e->state = ok ? READY : FAILED;
+  if (!ok) {
+    remove_locked (c, e);
+    unref_failed_locked (c, e);
+  }
+  pthread_cond_broadcast (&c->filled);
+  pthread_mutex_unlock (&c->lock);
+}
+
+/* Take a part in the memory for buffers outside of the cache; many clients
+ * of an image with large clusters have to take turns.
+ */
+static void
+begin_private (struct q2_clusters *c)
+{
+  pthread_mutex_lock (&c->lock);
+  while (c->nr_private == c->max_private)
+    pthread_cond_wait (&c->private_ended, &c->lock);
+  c->nr_private++;
+  pthread_mutex_unlock (&c->lock);
+}
+
+static void
+end_private (struct q2_clusters *c)
+{
+  pthread_mutex_lock (&c->lock);
+  c->nr_private--;
+  pthread_cond_signal (&c->private_ended);
+  pthread_mutex_unlock (&c->lock);
+}
+
+static int
+read_private (const struct q2_clusters *c, size_t skip, void *buf,
+              size_t len, q2_cluster_fill_fn fill, void *fill_arg,
+              struct qcow2_error *err)
+{
+  unsigned char *const bytes = q2_buffer_alloc (c->cluster_size);
+  int r;
+
+  if (bytes == NULL)
+    return q2_fail_nomem (err, "a compressed cluster");
+  r = fill (fill_arg, bytes, err);
+  if (r == 0)
+    memcpy (buf, bytes + skip, len);
+  q2_buffer_free (bytes, c->cluster_size);
+  return r;
+}
+
+static int
+read_past_cache (struct q2_clusters *c, size_t skip, void *buf, size_t len,
+                 q2_cluster_fill_fn fill, void *fill_arg,
+                 struct qcow2_error *err)
+{
+  int r;
+
+  if (len == c->cluster_size)
+    return fill (fill_arg, buf, err);
+  begin_private (c);
+  r = read_private (c, skip, buf, len, fill, fill_arg, err);
+  end_private (c);
+  return r;
+}
+
+int
+q2_clusters_read (struct q2_clusters *c, const struct q2_cluster_key *key,
+                  size_t skip, void *buf, size_t len,
+                  q2_cluster_fill_fn fill, void *fill_arg,
+                  struct qcow2_error *err)
+{
+  struct entry *e;
+  bool ours = false;
+
+  if (!q2_assume (skip + len <= c->cluster_size, err))
+    return -1;
+  pthread_mutex_lock (&c->lock);
+  e = find_locked (c, key);
+  if (e) {
+    use_locked (c, e);
+    c->hits++;
+    if (!wait_locked (c, e))
+      e = NULL;
+  }
+  else {
+    e = add_locked (c, key);
+    ours = e != NULL;
+    c->misses++;
+  }
+  pthread_mutex_unlock (&c->lock);
+
+  if (e == NULL)
+    return read_past_cache (c, skip, buf, len, fill, fill_arg, err);
+  if (ours) {
+    const bool ok = fill (fill_arg, e->bytes, err) == 0;
+
+    end_fill (c, e, ok);
+    if (!ok)
+      return -1;
+  }
+  copy_and_unref (e, skip, buf, len);
+  return 0;
+}
+
+void
+q2_clusters_get_stats (struct q2_clusters *c, uint64_t *ret_hits,
+                       uint64_t *ret_misses)
+{
+  pthread_mutex_lock (&c->lock);
+  *ret_hits = c->hits;
+  *ret_misses = c->misses;
+  pthread_mutex_unlock (&c->lock);
+}

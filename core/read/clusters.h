@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* clusters.h - a cache of decompressed clusters.
+ *
+ * For requests smaller than a cluster, which would decompress the whole
+ * cluster again for each of its pieces.
+ */
+#ifndef QCOW2_READ_CLUSTERS_H
+#define QCOW2_READ_CLUSTERS_H
+
+#include "qcow2.h"
+
+struct q2_clusters;
+
+/* At most 'max_bytes' of clusters of 'cluster_size' bytes; memory is used
+ * as clusters come in.  If not even one fits, nothing is ever kept.
+ */
+extern struct q2_clusters *q2_clusters_new (uint64_t max_bytes,
+                                            size_t cluster_size,
+                                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_clusters_free (struct q2_clusters *clusters);
+
+/* Where a cluster's stream lies names the cluster: both numbers, because a
+ * corrupt image may have two entries that differ only in one.
+ */
+struct q2_cluster_key {
+  uint64_t host_off, csize;
+};
+
+/* Make the cluster's bytes: cluster_size of them at 'buf'. */
+typedef int (*q2_cluster_fill_fn) (void *arg, void *buf,
+                                   struct qcow2_error *err);
+
+/* Copy [skip, skip+len) of the cluster to 'buf', calling 'fill' first if it
+ * is not in the cache.  Threads that need the same missing cluster wait for
+ * the first one's fill; if that fails, each of them calls its own.  No lock
+ * is held while fill runs or bytes are copied.
+ */
+extern int q2_clusters_read (struct q2_clusters *clusters,
+                             const struct q2_cluster_key *key, size_t skip,
+                             void *buf, size_t len, q2_cluster_fill_fn fill,
+                             void *fill_arg, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 4, 6, 8), __warn_unused_result__));
+
+/* Copy if the cluster is there, without waiting. */
+extern bool q2_clusters_lookup (struct q2_clusters *clusters,
+                                const struct q2_cluster_key *key,
+                                size_t skip, void *buf, size_t len)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+extern void q2_clusters_get_stats (struct q2_clusters *clusters,
+                                   uint64_t *ret_hits, uint64_t *ret_misses)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_READ_CLUSTERS_H */

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* reader.h - the read side of an image: bytes, extents, cache hints.
+ *
+ * Put together from a map, a codec pool and, for hosts that are slow to
+ * answer, buffers that are filled ahead; knows nothing of headers.
+ */
+#ifndef QCOW2_READ_READER_H
+#define QCOW2_READ_READER_H
+
+#include "base/workers.h"
+#include "codec/pool.h"
+#include "read/clusters.h"
+#include "data/store.h"
+#include "read/stream.h"
+#include "io/ahead.h"
+#include "map/map.h"
+
+#include <stdatomic.h>
+
+/* Memory for what is read ahead. */
+#define Q2_MAX_AHEAD_BYTES (UINT64_C (24) << 20)
+
+/* The parts are the image's; constant pointers. */
+struct q2_reader {
+  struct q2_tables *tables;
+  struct q2_store *store;
+  struct q2_codec_pool *codecs;
+  struct q2_clusters *clusters;
+  struct q2_ahead *ahead;
+  struct q2_workers *workers;
+  struct q2_job_group jobs;     /* that use this reader */
+  struct q2_streams streams;
+  unsigned cpus;                /* how many clusters to decompress at once */
+  _Atomic unsigned active;      /* read requests running now */
+  _Atomic uint64_t map_pos;     /* where the last extents request ended */
+  _Atomic uint64_t inflated_bytes;
+};
+
+/* All ranges must lie inside the disk and be longer than 0; see the
+ * functions of the same names in qcow2.h.
+ */
+extern int q2_reader_pread (struct q2_reader *reader, const struct q2_io *io,
+                            void *buf, uint64_t count, uint64_t guest_off,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* *ret_all, set on success, tells whether all of the range has been reported
+ * and fn wants to hear more; false if fn stopped it, perhaps at the very end,
+ * or if a part of the range could not be found out.
+ */
+extern int q2_reader_extents (struct q2_reader *reader,
+                              const struct q2_io *io, uint64_t count,
+                              uint64_t guest_off, qcow2_extent_fn fn,
+                              void *fn_opaque, bool *ret_all,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5, 7, 8), __warn_unused_result__));
+
+extern int q2_reader_cache (struct q2_reader *reader, const struct q2_io *io,
+                            uint64_t count, uint64_t guest_off,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- prefetch.c: reading what is not asked for yet ------------------ */
+
+/* How far to read ahead at most. */
+extern uint64_t q2_prefetch_max (const struct q2_reader *reader,
+                                 const struct q2_io *io)
+  __attribute__ ((__nonnull__));
+
+/* Have the guest range [from, to), at most that long, read ahead, in the
+ * background where the host lends us a way to do that.  Returns how far
+ * that could be arranged.
+ */
+extern uint64_t q2_prefetch_data (struct q2_reader *reader,
+                                  const struct q2_io *io, uint64_t from,
+                                  uint64_t to)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Have the L2 tables that map the range loaded in the background. */
+extern void q2_prefetch_tables (struct q2_reader *reader,
+                                const struct q2_io *io, uint64_t from,
+                                uint64_t to)
+  __attribute__ ((__nonnull__));
+
+/* ---- decompress.c: one compressed cluster --------------------------- */
+
+/* The bytes of a COMPRESSED run to 'buf'; its stream comes from the ahead
+ * buffers if they have it, else from the host.
+ */
+extern int q2_decompress_run (struct q2_reader *reader,
+                              const struct q2_io *io,
+                              const struct q2_run *run, void *buf,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- gather.c: host ranges behind runs ------------------------------ */
+
+/* Host ranges worth one request each. */
+struct q2_piece {
+  uint64_t start, end;
+};
+#define Q2_MAX_PIECES 64
+#define Q2_PIECE_BYTES (UINT64_C (1) << 20)
+struct q2_pieces {
+  struct q2_piece piece[Q2_MAX_PIECES];
+  size_t nr;
+};
+
+/* Compressed clusters are packed behind each other in the order they were
+ * written, those that could not be compressed lie among them: if most
+ * neighbours of the disk are neighbours in the file too, the file around
+ * them holds what will be asked for next.
+ */
+extern bool q2_is_packed (const struct q2_geometry *geo,
+                          const struct q2_run *runs, size_t nr)
+  __attribute__ ((__nonnull__));
+
+/* The same about the runs of a request; a single cluster is judged by its
+ * neighbour.
+ */
+extern bool q2_is_worth_widening (struct q2_reader *reader,
+                                  const struct q2_io *io,
+                                  const struct q2_run *runs, size_t nr)
+  __attribute__ ((__nonnull__));
+
+/* Add the host ranges of the compressed runs, and of the data ones if
+ * 'data'; with 'widen' all of the chunks they lie in, for files that are
+ * known to hold what will be needed next around them.  Neighbours are joined
+ * up to Q2_PIECE_BYTES.  What does not fit is left out.
+ */
+extern void q2_gather (const struct q2_run *runs, size_t nr, bool data,
+                       bool widen, uint64_t file_size,
+                       struct q2_pieces *pieces)
+  __attribute__ ((__nonnull__));
+
+/* Read the part of a piece that no buffer has yet into the ahead buffers.
+ * Errors are dropped: whoever needs the bytes meets them again.
+ */
+extern void q2_fetch_piece (struct q2_reader *reader, const struct q2_io *io,
+                            const struct q2_piece *piece,
+                            enum qcow2_io_class class)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_READ_READER_H */

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* stream.h - finds sequential readers among the requests of an image.
+ *
+ * Requests of one reader arrive out of order: clients keep many in flight
+ * and the server runs them on many threads.  So a stream is a region in
+ * which requests cover most of what they pass over.
+ */
+#ifndef QCOW2_READ_STREAM_H
+#define QCOW2_READ_STREAM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define Q2_STREAMS 16
+
+struct q2_stream {
+  uint64_t start;               /* guest offset where counting began */
+  uint64_t bytes;               /* requested since */
+  uint64_t pos;                 /* end of the furthest request */
+  uint64_t frontier;            /* read ahead up to here */
+  uint64_t window;              /* how far to read ahead of pos */
+  uint64_t last_use;            /* 0: slot is free */
+  unsigned requests;
+};
+
+struct q2_streams {
+  pthread_mutex_t lock;         /* guards everything below */
+  uint64_t clock;
+  uint64_t max_window;
+  struct q2_stream streams[Q2_STREAMS];
+};
+
+/* 'max_window' is how far to read ahead at most; 0 turns it off. */
+extern void q2_streams_init (struct q2_streams *streams, uint64_t max_window)
+  __attribute__ ((__nonnull__));
+extern void q2_streams_destroy (struct q2_streams *streams)
+  __attribute__ ((__nonnull__));
+
+/* What to do about a request. */
+struct q2_stream_advice {
+  bool sequential;
+  size_t stream;                /* whose advice it is */
+  uint64_t from, to;            /* read ahead this now; empty: nothing */
+};
+
+/* Note a request for [guest_off, guest_off+count) of a disk of 'disk_size'
+ * bytes.  Nothing is advised beyond 'max_window' from it.  If the request
+ * has to wait for what is read ahead, as 'waits' says, the advice covers the
+ * request itself, and comes only when all before it has been used.
+ */
+extern struct q2_stream_advice
+q2_streams_note (struct q2_streams *streams, uint64_t guest_off,
+                 uint64_t count, uint64_t disk_size, uint64_t max_window,
+                 bool waits)
+  __attribute__ ((__nonnull__));
+
+/* The advice could only be followed up to 'done'. */
+extern void q2_streams_fell_short (struct q2_streams *streams,
+                                   const struct q2_stream_advice *advice,
+                                   uint64_t done)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_READ_STREAM_H */

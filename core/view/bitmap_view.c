@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmap.c - lists the persistent bitmaps of an image, and opens them.
+ *
+ * Owns      the rules of which bitmaps can be trusted.
+ * Method    a bitmap says what has changed since somebody's last copy of the
+ *           disk.  One that may have missed a write would make a copy that is
+ *           wrong and looks right, so whatever is not known to be true is
+ *           refused, with what to do about it.  One that is disabled is a
+ *           set of bits that nobody changes, whatever is written.
+ * Locks     none: of the image only what is constant is looked at, and
+ *           whether it has been written to, which changes once.
+ */
+#include "config.h"
+
+#include "view/bitmap_view.h"
+#include "view/view.h"
+
+#include "meta/bitmaps.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+
+/* NULL if it can be used; else a constant string. */
+static const char *
+why_unusable (const struct qcow2_image *image, const struct q2_bitmap *b)
+{
+  if (image->writer.active && (b->flags & Q2_BITMAP_AUTO))
+    return "the image has been written to since it was opened";
+  if (b->flags & Q2_BITMAP_IN_USE)
+    return "it is marked as in use: whoever wrote to the image has not stored "
+      "it";
+  if (b->extra_len > 0)
+    return "it has extra data, of a kind that is not known";
+  if (b->table_entries != q2_bits_table_entries (&image->geo, b))
+    return "its size does not fit the disk";
+  return NULL;
+}
+
+/* ---- Listing -------------------------------------------------------- */
+
+struct listing {
+  const struct qcow2_image *image;
+  qcow2_bitmap_fn fn;
+  void *fn_opaque;
+};
+
+static int
+list_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
+          struct qcow2_error *err)
+{
+  const struct listing *const l = opaque;
+  const struct qcow2_bitmap bitmap = {
+    .name = { b->name, b->name_len },
+    .granularity = UINT64_C (1) << b->granularity_bits,
+    .enabled = b->flags & Q2_BITMAP_AUTO,
+    .why_unusable = why_unusable (l->image, b),
+  };
+
+  (void) host_off;
+  (void) err;
+  return l->fn (l->fn_opaque, &bitmap) != 0;
+}
+
+int
+qcow2_list_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
+                    qcow2_bitmap_fn fn, void *fn_opaque,
+                    struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  struct listing l = { image, fn, fn_opaque };
+
+  if (q2_bitmaps_walk (&io, &image->header, &image->geo, list_one, &l,
+                       err) == -1 || q2_check_end (err) == -1)
+    return -1;
+  return 0;
+}
+
+/* ---- Opening -------------------------------------------------------- */
+
+struct search {
+  struct qcow2_image *image;
+  const struct q2_io *io;
+  const struct qcow2_name *name;
+  bool found;
+  struct q2_mask *mask;
+};
+
+static int
+open_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
+          struct qcow2_error *err)
+{
+  struct search *const search = opaque;
+  const char *why;
+  char text[200];
+
+  if (!q2_name_is (search->name, b->name, b->name_len))
+    return 0;
+  search->found = true;
+  why = why_unusable (search->image, b);
+  if (why != NULL)
+    return q2_fail (err, QCOW2_ERR_REFUSED, host_off,
+                    "the bitmap '%s' does not tell what has changed: %s; "
+                    "make a full copy of the disk, and a new bitmap with "
+                    "'qemu-img bitmap --add'",
+                    q2_printable (text, sizeof text, b->name, b->name_len),
+                    why);
+  search->mask = q2_bits_new (search->image, search->io, b, err);
+  return search->mask == NULL ? -1 : 1;
+}
+
+static int
+fail_not_found (const struct search *search, struct qcow2_error *err)
+{
+  char text[200];
+
+  q2_printable (text, sizeof text, search->name->bytes, search->name->len);
+  if (search->image->header.stale_bitmaps)
+    return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET,
+                    "the bitmaps of the image, '%s' or not, mean nothing any "
+                    "more: a program that does not know bitmaps has written "
+                    "to it; make a full copy of the disk, and a new bitmap "
+                    "with 'qemu-img bitmap --add'", text);
+  return q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
+                  "the image has no bitmap with the name '%s'; 'qemu-img "
+                  "info' lists those it has", text);
+}
+
+struct qcow2_image *
+q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
+                const struct qcow2_name *name, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  struct search search = { .image = image, .io = &io, .name = name };
+
+  if (q2_bitmaps_walk (&io, &image->header, &image->geo, open_one, &search,
+                       err) == -1)
+    return NULL;
+  if (!search.found) {
+    fail_not_found (&search, err);
+    return NULL;
+  }
+  return q2_mask_open (image, image, search.mask,
+                       "it is a part of a disk, shown by a bitmap", err);
+}

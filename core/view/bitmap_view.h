@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmap.h - the persistent bitmaps of an image. */
+#ifndef QCOW2_VIEW_BITMAP_VIEW_H
+#define QCOW2_VIEW_BITMAP_VIEW_H
+
+#include "view/mask.h"
+#include "format/bitmap.h"
+
+/* ---- bitmap.c ------------------------------------------------------- */
+
+/* A view of the active disk where the bitmap is set. */
+extern struct qcow2_image *
+q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
+                const struct qcow2_name *name, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- bits.c --------------------------------------------------------- */
+
+/* The mask that a bitmap is, which is usable; its name and extra data are
+ * not needed any more afterwards.
+ */
+extern struct q2_mask *
+q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
+             const struct q2_bitmap *bitmap, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Entries that its table must have for the image's disk. */
+extern uint64_t q2_bits_table_entries (const struct q2_geometry *geo,
+                                       const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_VIEW_BITMAP_VIEW_H */

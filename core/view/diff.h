@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* diff.h - what has changed between two snapshots, or since one. */
+#ifndef QCOW2_VIEW_DIFF_H
+#define QCOW2_VIEW_DIFF_H
+
+#include "view/snapshot_view.h"
+
+/* ---- diff.c --------------------------------------------------------- */
+
+/* A view of what differs; 'name' is "A..B", see qcow2.h. */
+extern struct qcow2_image *
+q2_diff_open (struct qcow2_image *image, const struct qcow2_io *host,
+              const struct qcow2_name *name, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- diff_name.c ---------------------------------------------------- */
+
+/* What "A..B" stands for. */
+struct q2_diff_pair {
+  struct q2_found_snapshot a, b;
+  bool b_is_active;             /* then b is nothing */
+};
+
+/* Fails unless the name can be taken apart in just one way. */
+extern int q2_diff_find_pair (struct qcow2_image *image,
+                              const struct qcow2_io *host,
+                              const struct qcow2_name *name,
+                              struct q2_diff_pair *ret_pair,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_VIEW_DIFF_H */

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* mask.c - reading and mapping a disk through a mask.
+ *
+ * Owns      the views, each with its mask.
+ * Method    the mask cuts a range into runs; those that are set are requests
+ *           to the base, which is an image as any other, the rest is zeros.
+ *           A mask that can cease to be true is asked before a request, so
+ *           that nobody waits for an answer that cannot be used, and after it:
+ *           if it is true then, it was true all the time.
+ * Locks     none: a view is constant, the mask and the base guard themselves.
+ * Does not  know what a mask is made from.
+ */
+#include "config.h"
+
+#include "view/mask.h"
+#include "view/view.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_RUNS 64
+
+struct mask_view {
+  struct qcow2_image image;     /* first: it is what callers have */
+  struct q2_mask *mask;
+};
+
+static struct q2_mask *
+mask_of (struct qcow2_image *view)
+{
+  return ((struct mask_view *) view)->mask;
+}
+
+static int
+check (struct q2_mask *mask, struct qcow2_error *err)
+{
+  return mask->ops->check ? mask->ops->check (mask, err) : 0;
+}
+
+/* ---- Runs one by one ------------------------------------------------ */
+
+/* A run, which another one of the same kind may follow.  Returns 0 to go on,
+ * 1 to stop, or -1.
+ */
+typedef int (*run_fn) (void *arg, const struct q2_mask_run *run,
+                       uint64_t guest_off, struct qcow2_error *err);
+
+static int
+walk (struct qcow2_image *view, const struct q2_io *io, uint64_t count,
+      uint64_t guest_off, bool scan, run_fn fn, void *arg,
+      struct qcow2_error *err)
+{
+  struct q2_mask *const mask = mask_of (view);
+  const uint64_t end = guest_off + count;
+
+  while (guest_off < end) {
+    struct q2_mask_run run[MAX_RUNS];
+    struct q2_mask_runs runs = { run, 0, MAX_RUNS };
+
+    if (mask->ops->runs (mask, io, guest_off, end - guest_off, scan, &runs,
+                         err) == -1 && runs.nr == 0)
+      return -1;
+    for (size_t i = 0; i < runs.nr; ++i) {
+      const int r = fn (arg, &run[i], guest_off, err);
+
+      if (r != 0)
+        return r;
+      guest_off += run[i].len;
+    }
+  }
+  return 0;
+}
+
+/* ---- Bytes ---------------------------------------------------------- */
+
+struct reading {
+  struct qcow2_image *base;
+  const struct qcow2_io *host;
+  unsigned char *buf;           /* for what comes next */
+};
+
+static int
+read_run (void *arg, const struct q2_mask_run *run, uint64_t guest_off,
+          struct qcow2_error *err)
+{
+  struct reading *const r = arg;
+  unsigned char *const buf = r->buf;
+
+  r->buf += run->len;
+  if (run->set)
+    return qcow2_pread (r->base, r->host, buf, (uint32_t) run->len,
+                        guest_off, err);
+  memset (buf, 0, run->len);
+  return 0;
+}
+
+static int
+mask_pread (struct qcow2_image *view, const struct qcow2_io *host, void *buf,
+            uint32_t count, uint64_t guest_off, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (view, host);
+  struct reading r = { view->base, host, buf };
+
+  if (check (mask_of (view), err) == -1 ||
+      walk (view, &io, count, guest_off, false, read_run, &r, err) == -1)
+    return -1;
+  return check (mask_of (view), err);
+}
+
+static int
+cache_run (void *arg, const struct q2_mask_run *run, uint64_t guest_off,
+           struct qcow2_error *err)
+{
+  const struct reading *const r = arg;
+
+  return !run->set ? 0 :
+    qcow2_cache (r->base, r->host, (uint32_t) run->len, guest_off, err);
+}
+
+static int
+mask_cache (struct qcow2_image *view, const struct qcow2_io *host,
+            uint32_t count, uint64_t guest_off, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (view, host);
+  struct reading r = { view->base, host, NULL };
+
+  if (check (mask_of (view), err) == -1)
+    return -1;
+  return walk (view, &io, count, guest_off, false, cache_run, &r, err);
+}
+
+/* ---- Extents -------------------------------------------------------- */
+
+/* An extent is reported when one of the other kind follows. */
+struct report {
+  qcow2_extent_fn fn;
+  void *fn_opaque;
+  uint64_t guest_off, len;      /* len == 0: there is none yet */
+  bool set;
+  bool reported;                /* fn was called */
+  int result;                   /* of fn: 0 go on, 1 stop, -1 failed */
+  int errnum;                   /* if it failed */
+};
+
+static void
+report_extent (struct report *p)
+{
+  if (p->len == 0 || p->result != 0)
+    return;
+  p->reported = true;
+  p->result = p->fn (p->fn_opaque, p->guest_off, p->len,
+                     p->set ? QCOW2_EXTENT_DATA : QCOW2_EXTENT_ZERO);
+  p->errnum = p->result == -1 ? errno : 0;
+}
+
+static int
+report_run (void *arg, const struct q2_mask_run *run, uint64_t guest_off,
+            struct qcow2_error *err)
+{
+  struct report *const p = arg;
+
+  (void) err;
+  if (p->len > 0 && p->set == run->set) {
+    p->len += run->len;
+    return 0;
+  }
+  report_extent (p);
+  p->guest_off = guest_off;
+  p->len = run->len;
+  p->set = run->set;
+  return p->result != 0;
+}
+
+static int
+mask_extents (struct qcow2_image *view, const struct qcow2_io *host,
+              uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
+              void *fn_opaque, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (view, host);
+  struct q2_mask *const mask = mask_of (view);
+  struct report p = { .fn = fn, .fn_opaque = fn_opaque };
+  int r;
+
+  if (check (mask, err) == -1)
+    return -1;
+  if (q2_io_is_slow (&io) && mask->ops->preload)
+    mask->ops->preload (mask, &io, guest_off, count);
+  r = walk (view, &io, count, guest_off, true, report_run, &p, err);
+
+  /* As for other images, what is known before a failure is worth telling. */
+  report_extent (&p);
+  if (p.result == -1)
+    return q2_fail_io (err, p.errnum, QCOW2_NO_OFFSET,
+                       "reporting an extent failed: %s", strerror (p.errnum));
+  if (r == -1 && !p.reported)
+    return -1;
+  return check (mask, err);
+}
+
+/* ---- The view ------------------------------------------------------- */
+
+static void
+mask_close (struct qcow2_image *view)
+{
+  struct q2_mask *const mask = mask_of (view);
+
+  mask->ops->free (mask);
+  if (view->base != view->parent)
+    qcow2_close (view->base);
+  free (view);
+}
+
+static const struct q2_view_ops mask_ops = {
+  .pread = mask_pread,
+  .extents = mask_extents,
+  .cache = mask_cache,
+  .close = mask_close,
+};
+
+struct qcow2_image *
+q2_mask_open (struct qcow2_image *parent, struct qcow2_image *base,
+              struct q2_mask *mask, const char *why_read_only,
+              struct qcow2_error *err)
+{
+  struct mask_view *const v = calloc (1, sizeof *v);
+
+  if (v == NULL) {
+    q2_fail_nomem (err, "a view");
+    mask->ops->free (mask);
+    if (base != parent)
+      qcow2_close (base);
+    return NULL;
+  }
+  v->mask = mask;
+  v->image.view = &mask_ops;
+  v->image.parent = parent;
+  v->image.base = base;
+  q2_view_fill_info (&v->image, base->info.virtual_size, why_read_only);
+  return (struct qcow2_image *) v; /* its first member */
+}

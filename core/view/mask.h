@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* mask.h - views that show a part of a disk, and zeros for the rest.
+ *
+ * A mask says of each byte of a disk, its base, whether it is set: shown.
+ * What is set is data, whatever the bytes are, and all else is a hole, so the
+ * extents of the view are what the mask has to tell.
+ */
+#ifndef QCOW2_VIEW_MASK_H
+#define QCOW2_VIEW_MASK_H
+
+#include "image/image.h"
+
+struct q2_mask {
+  const struct q2_mask_ops *ops;
+};
+
+struct q2_mask_run {
+  uint64_t len;                 /* bytes of the disk, > 0 */
+  bool set;
+};
+
+/* Runs being gathered; neighbours differ. */
+struct q2_mask_runs {
+  struct q2_mask_run *run;
+  size_t nr, max;
+};
+
+/* All may be called by any number of threads at once. */
+struct q2_mask_ops {
+  /* Fail if the mask does not fit its disk any more.  Optional (NULL). */
+  int (*check) (struct q2_mask *mask, struct qcow2_error *err);
+
+  /* Add runs from guest_off on, at least one, until guest_off + len or until
+   * there is no room for more; len > 0.  With 'scan' the caller is not going
+   * to read what they cover; see meta/cache.h.  If it fails, what was added
+   * before counts.
+   */
+  int (*runs) (struct q2_mask *mask, const struct q2_io *io,
+               uint64_t guest_off, uint64_t len, bool scan,
+               struct q2_mask_runs *runs, struct qcow2_error *err);
+
+  /* On a slow host: runs of all this range are going to be asked for.
+   * Optional (NULL).
+   */
+  void (*preload) (struct q2_mask *mask, const struct q2_io *io,
+                   uint64_t guest_off, uint64_t len);
+
+  void (*free) (struct q2_mask *mask);
+};
+
+/* False if there is no room; then nothing has changed. */
+static inline bool
+q2_mask_add (struct q2_mask_runs *runs, uint64_t len, bool set)
+{
+  if (runs->nr > 0 && runs->run[runs->nr - 1].set == set)
+    runs->run[runs->nr - 1].len += len;
+  else {
+    if (runs->nr == runs->max)
+      return false;
+    runs->run[runs->nr++] = (struct q2_mask_run) { len, set };
+  }
+  return true;
+}
+
+/* A view of 'base', which is 'parent' or a view of it.  Takes the mask, and
+ * a base that is not the parent, also if it fails.
+ */
+extern struct qcow2_image *
+q2_mask_open (struct qcow2_image *parent, struct qcow2_image *base,
+              struct q2_mask *mask, const char *why_read_only,
+              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_VIEW_MASK_H */

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* snapshot.h - the internal snapshots of an image.
+ *
+ * What views of them rely on: while a snapshot exists, all that its L1 table
+ * reaches stays as it is.  Tables and clusters have a count of their users,
+ * who writes to the active disk copies what has more than one, and nothing of
+ * ours changes or deletes a snapshot.  So what was read of it once is true for
+ * ever, where two tables point to the same place the same bytes are there, and
+ * requests need not be in flight (base/flight.h).
+ */
+#ifndef QCOW2_VIEW_SNAPSHOT_VIEW_H
+#define QCOW2_VIEW_SNAPSHOT_VIEW_H
+
+#include "image/image.h"
+#include "format/snapshot.h"
+#include "meta/snapshots.h"
+
+/* A snapshot that was found in the table; its id and name are not kept. */
+struct q2_found_snapshot {
+  struct q2_snapshot s;
+  uint64_t host_off;            /* of its entry */
+};
+
+/* Walk the snapshot table of an image. */
+extern int q2_snapshot_walk (struct qcow2_image *image,
+                             const struct qcow2_io *host, q2_snapshot_fn fn,
+                             void *opaque, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
+
+extern void q2_snapshot_keep (const struct q2_snapshot *snapshot,
+                              uint64_t host_off,
+                              struct q2_found_snapshot *ret_found)
+  __attribute__ ((__nonnull__));
+
+/* The first one of that name, or id. */
+extern int q2_snapshot_find (struct qcow2_image *image,
+                             const struct qcow2_io *host,
+                             const struct qcow2_name *name, bool by_id,
+                             struct q2_found_snapshot *ret_found,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Its tables; *ret_geo is that of its disk and must outlive them. */
+extern struct q2_tables *
+q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
+                    const struct q2_found_snapshot *found,
+                    struct q2_geometry *ret_geo, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* A view of it. */
+extern struct qcow2_image *
+q2_snapshot_open (struct qcow2_image *image, const struct qcow2_io *host,
+                  const struct q2_found_snapshot *found,
+                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_VIEW_SNAPSHOT_VIEW_H */

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* view.c - opens views.
+ *
+ * Owns      nothing; tells apart the kinds of views.
+ * Locks     none: of the image only what is constant is looked at, so
+ *           it may be in use.
+ */
+#include "config.h"
+
+#include "view/bitmap_view.h"
+#include "view/diff.h"
+#include "view/snapshot_view.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+
+static struct qcow2_image *
+open_snapshot (struct qcow2_image *image, const struct qcow2_io *host,
+               const struct qcow2_name *name, bool by_id,
+               struct qcow2_error *err)
+{
+  struct q2_found_snapshot found;
+
+  if (q2_snapshot_find (image, host, name, by_id, &found, err) == -1)
+    return NULL;
+  return q2_snapshot_open (image, host, &found, err);
+}
+
+static struct qcow2_image *
+open_view (struct qcow2_image *image, const struct qcow2_io *host,
+           enum qcow2_view_kind kind, const struct qcow2_name *name,
+           struct qcow2_error *err)
+{
+  switch (kind) {
+  case QCOW2_VIEW_SNAPSHOT:
+    return open_snapshot (image, host, name, false, err);
+  case QCOW2_VIEW_SNAPSHOT_ID:
+    return open_snapshot (image, host, name, true, err);
+  case QCOW2_VIEW_BITMAP:
+    return q2_bitmap_open (image, host, name, err);
+  case QCOW2_VIEW_DIFF:
+    return q2_diff_open (image, host, name, err);
+  }
+  q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
+           "there is no such kind of view");
+  return NULL;
+}
+
+struct qcow2_image *
+qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *host,
+                 enum qcow2_view_kind kind, const struct qcow2_name *name,
+                 struct qcow2_error *err)
+{
+  struct qcow2_image *const view = open_view (image, host, kind, name, err);
+
+  if (q2_check_end (err) == 0)
+    return view;
+  qcow2_close (view);
+  return NULL;
+}

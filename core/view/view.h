@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* view.h - what all kinds of views have in common. */
+#ifndef QCOW2_VIEW_VIEW_H
+#define QCOW2_VIEW_VIEW_H
+
+#include "image/image.h"
+
+#include <string.h>
+
+static inline bool
+q2_name_is (const struct qcow2_name *name, const void *bytes, size_t len)
+{
+  return name->len == len &&
+    (len == 0 || memcmp (name->bytes, bytes, len) == 0);
+}
+
+/* A view is described as its parent is, with a size of its own, and has
+ * nothing inside.
+ */
+static inline void
+q2_view_fill_info (struct qcow2_image *view, uint64_t virtual_size,
+                   const char *why_read_only)
+{
+  view->info = view->parent->info;
+  view->info.virtual_size = virtual_size;
+  view->info.nr_snapshots = view->info.nr_bitmaps = 0;
+  view->info.writable = false;
+  view->info.why_read_only = why_read_only;
+}
+
+#endif /* QCOW2_VIEW_VIEW_H */

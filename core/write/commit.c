@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* commit.c - making changes durable, in an order that survives a crash.
+ *
+ * Owns      the numbered commits, and what they let go.
+ * Method    docs/ORDERING.md has the rules; the steps have its numbers.
+ *
+ *             1   copy what has changed                        (memory only)
+ *             2a  write refcounts, moved refcount table; flush ORDER-1, -3
+ *             2b  link new refcount blocks, or that table; flush    ORDER-2
+ *             3   write L2 entries and L1 entries; flush            ORDER-4
+ *             4   release what the entries have let go      ORDER-5, ORDER-6
+ *
+ *           A step with nothing to write is left out, with its flush.  The
+ *           flush of 2a is also what makes guest data durable before an
+ *           entry exposes it.
+ *
+ *           One commit runs at a time.  Whoever wants one joins the one that
+ *           has not begun yet, and waits or runs it himself.  If it fails,
+ *           everything it had copied counts as changed again, and each of
+ *           those who waited tries himself.
+ * Locks     commit_lock guards the numbers, link_lock the entries while they
+ *           are copied; neither is held over I/O.  release_lock is, by the
+ *           one who releases; nobody waits for it but who needs space.
+ */
+#include "config.h"
+
+#include "write/writer.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+#include "base/plant.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* When to commit without being asked. */
+#define MAX_UNLINKED 65536
+
+struct commit {
+  struct q2_refcounts_dirty refcounts;
+  struct q2_tables_dirty tables;
+  struct q2_frees frees;
+  struct q2_batch *batch;       /* for them: afterwards it is too late to
+                                   find that there is no memory */
+};
+
+static bool
+has_tables (const struct commit *c)
+{
+  return c->tables.l1.nr > 0 || c->tables.l2.nr > 0;
+}
+
+/* ---- Steps ---------------------------------------------------------- */
+
+/* Entries first: the refcounts that they rely on went up before they were
+ * linked, so they are among those copied afterwards.
+ */
+static int
+step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
+{
+  int r;
+
+  *c = (struct commit) { .batch = malloc (sizeof *c->batch) };
+  if (c->batch == NULL)
+    return q2_fail_nomem (err, "a commit");
+  pthread_mutex_lock (&w->link_lock);
+  r = q2_tables_gather (w->tables, &c->tables, err);
+  if (r == 0) {
+    c->frees = w->unlinked;
+    atomic_store (&w->nr_committing, c->frees.nr);
+    w->unlinked = (struct q2_frees) { .nr = 0 };
+  }
+  pthread_mutex_unlock (&w->link_lock);
+  if (r == 0)
+    r = q2_space_gather (w->space, &c->refcounts, err);
+  /* Old tables: counted until they are in a batch, see may_get_space. */
+  if (r == 0)
+    atomic_fetch_add (&w->nr_committing, c->refcounts.nr_old);
+  return r;
+}
+
+static int
+flush (struct q2_writer *w, const struct q2_io *io, bool data,
+       struct qcow2_error *err)
+{
+  if ((!data || Q2_PLANTED (Q2_PLANT_SKIP_DATA_FLUSH) ||
+       q2_store_flush (w->store, err) == 0) &&
+      q2_io_flush (io, err) == 0)
+    return 0;
+  /* What was written may be lost although a later flush succeeds. */
+  w->failed = true;
+  return -1;
+}
+
+/* Nothing of a table is written to what is something else. */
+static int
+check_dirty (struct q2_writer *w, const struct q2_dirty *d,
+             enum q2_meta_class class, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < d->nr; ++i)
+    if (q2_overlap_check (w->overlap, d->host_off[i], 1, class, err) == -1)
+      return -1;
+  return 0;
+}
+
+static int
+check_tables (struct q2_writer *w, const struct commit *c,
+              struct qcow2_error *err)
+{
+  return check_dirty (w, &c->tables.l2, Q2_META_L2, err) == -1 ||
+    check_dirty (w, &c->tables.l1, Q2_META_L1, err) == -1 ? -1 : 0;
+}
+
+static int
+check_refcounts (struct q2_writer *w, const struct commit *c,
+                 struct qcow2_error *err)
+{
+  const struct q2_refcounts_dirty *const d = &c->refcounts;
+  const uint64_t bytes =
+    (uint64_t) d->table_clusters << w->geo->cluster_bits;
+
+  if (check_dirty (w, &d->slices, Q2_META_REFCOUNT_BLOCK, err) == -1 ||
+      check_dirty (w, &d->sectors, Q2_META_REFCOUNT_TABLE, err) == -1)
+    return -1;
+  return d->table == NULL ? 0
+    : q2_overlap_check (w->overlap, d->table_host_off, bytes,
+                        Q2_META_REFCOUNT_TABLE, err);
+}
+
+static int
+step_2a (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+         struct qcow2_error *err)
+{
+  if (check_refcounts (w, c, err) == -1 ||
+      q2_space_write (w->space, &c->refcounts, io, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_EARLY_L1) &&
+      q2_tables_write_l1 (w->tables, &c->tables, io, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2A) && has_tables (c))
+    return 0;
+  /* Guest data is where the entries of step 3 will say (ORDER-3). */
+  return flush (w, io, true, err);
+}
+
+static int
+step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+         struct qcow2_error *err)
+{
+  if (!q2_refcounts_dirty_links (&c->refcounts))
+    return 0;
+  if (q2_refcounts_write_links (&c->refcounts, io, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2B) && has_tables (c))
+    return 0;
+  return flush (w, io, false, err);
+}
+
+static int
+step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+        struct qcow2_error *err)
+{
+  if (!has_tables (c))
+    return 0;
+  if (check_tables (w, c, err) == -1 ||
+      q2_tables_write_l2 (w->tables, &c->tables, io, err) == -1 ||
+      q2_tables_write_l1 (w->tables, &c->tables, io, err) == -1)
+    return -1;
+  return flush (w, io, false, err);
+}
+
+/* To the latest batch, if that waits for the same requests.  While one of them
+ * hangs below, all commits end in the same moment of the flight, so there are
+ * never more than a few batches, and what is let go together is one run.
+ */
+static bool
+join_batch_locked (struct q2_writer *w, struct q2_frees *frees,
+                   uint64_t stamp)
+{
+  struct q2_batch *b = w->first_batch;
+  size_t before;
+
+  while (b != NULL && b->next != NULL)
+    b = b->next;
+  if (b == NULL || b->stamp != stamp ||
+      !q2_frees_reserve (&b->frees, frees->nr))
+    return false;
+  before = b->frees.nr;
+  q2_frees_move (&b->frees, frees);
+  if (b->frees.nr > 2 * b->sorted) {
+    q2_frees_sort (&b->frees);
+    b->sorted = b->frees.nr;
+  }
+  atomic_fetch_add (&w->nr_pending, b->frees.nr);
+  atomic_fetch_sub (&w->nr_pending, before);
+  return true;
+}
+
+/* What the commit has let go waits to be released. */
+static void
+add_batch (struct q2_writer *w, struct commit *c)
+{
+  struct q2_batch *b = c->batch;
+
+  c->batch = NULL;
+  if (c->frees.nr == 0 || b == NULL) {
+    q2_frees_destroy (&c->frees);
+    free (b);
+    return;
+  }
+  q2_frees_sort (&c->frees);    /* fewer and larger holes are punched */
+  pthread_mutex_lock (&w->commit_lock);
+  *b = (struct q2_batch) { .stamp = q2_flight_stamp (&w->flight) };
+  if (!join_batch_locked (w, &c->frees, b->stamp)) {
+    atomic_fetch_add (&w->nr_pending, c->frees.nr);
+    b->frees = c->frees;
+    b->sorted = b->frees.nr;
+    c->frees = (struct q2_frees) { .nr = 0 };
+    *w->last_batch = b;
+    w->last_batch = &b->next;
+    b = NULL;
+  }
+  pthread_mutex_unlock (&w->commit_lock);
+  q2_frees_destroy (&c->frees);
+  free (b);
+}
+
+/* The commit has ended; what it had copied is in the file, or is to be
+ * written again.
+ */
+static void
+end_steps (struct q2_writer *w, struct commit *c, enum q2_progress progress)
+{
+  const bool written = progress == Q2_PROGRESS_ALL;
+
+  q2_space_end_gather (w->space, &c->refcounts, progress, &c->frees);
+  pthread_mutex_lock (&w->link_lock);
+  q2_tables_end_gather (w->tables, &c->tables, written);
+  if (!written)
+    q2_frees_move (&w->unlinked, &c->frees);
+  else if (Q2_PLANTED (Q2_PLANT_RELEASE_GATHERING))
+    q2_frees_move (&c->frees, &w->unlinked);
+  pthread_mutex_unlock (&w->link_lock);
+  add_batch (w, c);
+  atomic_store (&w->nr_committing, 0);
+}
+
+static int
+run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+{
+  enum q2_progress progress = Q2_PROGRESS_NONE;
+  struct commit c;
+  int r;
+
+  atomic_fetch_add_explicit (&w->commits, 1, memory_order_relaxed);
+  r = step_1 (w, &c, err);
+  if (r == 0)                   /* before anything is written */
+    r = q2_check_end (err);
+  if (r == 0) {
+    if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE))
+      add_batch (w, &c);
+    if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE) &&
+        q2_writer_release (w, io, err) == -1)
+      r = -1;
+  }
+  if (r == 0 && (r = step_2a (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_2A;
+  if (r == 0 && (r = step_2b (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_2B;
+  if (r == 0 && (r = step_3 (w, io, &c, err)) == 0)
+    progress = Q2_PROGRESS_ALL;
+  /* Before somebody else begins one. */
+  if (r == -1 && err->kind == QCOW2_ERR_BUG)
+    q2_writer_note_error (w, io, err);
+  end_steps (w, &c, progress);
+  return r;
+}
+
+/* ---- Commits -------------------------------------------------------- */
+
+int
+q2_writer_fail_flushed (struct qcow2_error *err)
+{
+  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                     "a flush of the image file has failed, so it is not "
+                     "known what is in there; nothing is written any more "
+                     "until all clients have disconnected and connected "
+                     "again");
+}
+
+int
+q2_writer_fail_bug (struct qcow2_error *err)
+{
+  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                     "nothing is written any more, since the filter has run "
+                     "into a bug of its own, which was logged before; the "
+                     "image can be written to again when all clients have "
+                     "disconnected and connected again");
+}
+
+/* All that the commit has copied waits for the next one, and is not lost. */
+static int
+run_with_reserve (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  const struct qcow2_io *const host = io->host;
+  const int r = run (w, io, err);
+
+  if (r == 0 || err->kind != QCOW2_ERR_NO_SPACE || w->failed ||
+      host->ops->spend == NULL || host->ops->spend (host->opaque) != 0)
+    return r;
+  return run (w, io, err);
+}
+
+/* Run the commit that is being gathered.  Called and returns with the lock. */
+static int
+run_locked (struct q2_writer *w, const struct q2_io *io,
+            struct qcow2_error *err)
+{
+  const uint64_t number = w->gathering++;
+  int r;
+
+  w->committing = true;
+  pthread_mutex_unlock (&w->commit_lock);
+  r = run_with_reserve (w, io, err);
+  pthread_mutex_lock (&w->commit_lock);
+  w->committing = false;
+  if (r == 0)
+    w->finished = number;
+  pthread_cond_broadcast (&w->committed);
+  return r;
+}
+
+int
+q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  uint64_t number;
+  bool mine = false;
+  int r = 0;
+
+  pthread_mutex_lock (&w->commit_lock);
+  number = w->gathering;
+  if (Q2_PLANTED (Q2_PLANT_JOIN_RUNNING) && w->committing)
+    number--;
+  while (r == 0 && w->finished < number) {
+    if (w->failed)
+      r = q2_writer_fail_flushed (err);
+    else if (w->bug)
+      r = q2_writer_fail_bug (err);
+    else if (w->committing)
+      pthread_cond_wait (&w->committed, &w->commit_lock);
+    else {
+      r = run_locked (w, io, err);
+      mine = true;
+    }
+  }
+  pthread_mutex_unlock (&w->commit_lock);
+  /* The disk is as durable as was asked for; space that could not be
+   * released is released later.
+   */
+  if (r == 0 && mine) {
+    struct qcow2_error why;
+
+    if (q2_writer_release (w, io, &why) == -1) {
+      if (w->log)
+        w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text);
+      q2_writer_note_error (w, io, &why);
+    }
+  }
+  return r;
+}
+
+bool
+q2_writer_is_dirty (struct q2_writer *w)
+{
+  bool dirty;
+
+  if (!w->active)
+    return false;
+  pthread_mutex_lock (&w->link_lock);
+  dirty = q2_tables_nr_dirty (w->tables) > 0 || w->unlinked.nr > 0;
+  pthread_mutex_unlock (&w->link_lock);
+  return dirty || q2_space_is_dirty (w->space) ||
+    atomic_load (&w->nr_pending) > 0;
+}
+
+bool
+q2_writer_is_pressed (struct q2_writer *w)
+{
+  bool pressed;
+
+  pthread_mutex_lock (&w->link_lock);
+  pressed = w->unlinked.nr > MAX_UNLINKED ||
+    q2_tables_nr_dirty (w->tables) > q2_tables_capacity (w->tables) / 2;
+  pthread_mutex_unlock (&w->link_lock);
+  return pressed || q2_space_is_pressed (w->space);
+}
+
+/* ---- Releasing ------------------------------------------------------ */
+
+/* The oldest batch, if everybody who could use its clusters has left. */
+static struct q2_batch *
+take_batch (struct q2_writer *w)
+{
+  struct q2_batch *b;
+
+  pthread_mutex_lock (&w->commit_lock);
+  b = w->first_batch;
+  if (b != NULL && !q2_flight_has_passed (&w->flight, b->stamp))
+    b = NULL;
+  if (b != NULL) {
+    w->first_batch = b->next;
+    if (w->first_batch == NULL)
+      w->last_batch = &w->first_batch;
+  }
+  pthread_mutex_unlock (&w->commit_lock);
+  return b;
+}
+
+static void
+put_back (struct q2_writer *w, struct q2_batch *b)
+{
+  pthread_mutex_lock (&w->commit_lock);
+  b->next = w->first_batch;
+  w->first_batch = b;
+  if (b->next == NULL)
+    w->last_batch = &b->next;
+  pthread_mutex_unlock (&w->commit_lock);
+}
+
+void
+q2_writer_settle (struct q2_writer *w)
+{
+  const struct timespec moment = { .tv_nsec = 100000 };
+  const uint64_t stamp = q2_flight_stamp (&w->flight);
+
+  for (;;) {
+    bool passed;
+
+    pthread_mutex_lock (&w->release_lock);
+    passed = q2_flight_has_passed (&w->flight, stamp);
+    pthread_mutex_unlock (&w->release_lock);
+    if (passed)
+      return;
+    nanosleep (&moment, NULL);
+  }
+}
+
+int
+q2_writer_release (struct q2_writer *w, const struct q2_io *io,
+                   struct qcow2_error *err)
+{
+  struct q2_batch *b;
+  int r = 0;
+
+  pthread_mutex_lock (&w->release_lock);
+  while (r == 0 && (b = take_batch (w)) != NULL) {
+    const size_t before = b->frees.nr;
+
+    r = q2_space_release (w->space, io, &b->frees,
+                          w->discard == QCOW2_DISCARD_UNMAP, err);
+    /* In this order: see q2_writer_alloc. */
+    atomic_fetch_add (&w->releases, 1);
+    atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
+    if (b->frees.nr > 0)
+      put_back (w, b);
+    else {
+      q2_frees_destroy (&b->frees);
+      free (b);
+    }
+  }
+  pthread_mutex_unlock (&w->release_lock);
+  return r;
+}

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* entries.c - entries that are changed, and the tables they are in.
+ *
+ * Owns      loading entries as writers see them, replacing them, and L2
+ *           tables that may be changed.
+ * Method    entries are replaced in the table cache, a slice at a time, and
+ *           what the old ones let go is noted in the same moment, so that a
+ *           commit has both or neither.  A table that is shared with a
+ *           snapshot is copied first, and one that is not there is made; the
+ *           file has all of it before the L1 entry names it (ORDER-3).
+ *
+ *           Whatever of tables a commit will write is solid before an entry
+ *           changes: the host has given it room (ORDER-10).
+ * Locks     the caller holds the clusters; w->l1 is taken here for the L1
+ *           entry, solid_lock over the writing of zeros, which is rare,
+ *           link_lock for the moment of linking.
+ */
+#include "config.h"
+
+#include "write/writer.h"
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/plant.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* More than a commit can leave to be tried. */
+#define MAX_TRIES 100
+
+/* ---- Entries -------------------------------------------------------- */
+
+static uint64_t
+l1_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
+{
+  return guest_cluster >> geo->l2_bits;
+}
+
+static uint64_t
+l2_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
+{
+  return guest_cluster & ((UINT64_C (1) << geo->l2_bits) - 1);
+}
+
+static int
+fail_entry (const struct q2_writer *w, uint64_t guest_cluster,
+            const struct q2_entry *e, struct qcow2_error *err)
+{
+  const uint64_t host_off =
+    q2_tables_l2_entry_off (w->tables, l1_index_of (w->geo, guest_cluster),
+                            l2_index_of (w->geo, guest_cluster));
+
+  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                  "the L2 entry at offset 0x%" PRIx64 " is corrupt: %s; "
+                  "repair the image with 'qemu-img check -r all'", host_off,
+                  e->m.problem);
+}
+
+int
+q2_writer_load (struct q2_change *c, uint64_t guest_cluster, uint64_t max,
+                struct q2_entry *e, uint64_t *ret_nr, bool *ret_owned,
+                struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+  const uint64_t l1_index = l1_index_of (geo, guest_cluster);
+  const uint64_t l2_index = l2_index_of (geo, guest_cluster);
+  const uint64_t per_slice = q2_tables_slice_entries (c->w->tables);
+  const uint64_t l1e = q2_tables_l1_entry (c->w->tables, l1_index);
+  unsigned char raw[Q2_MAX_ENTRIES * 8];
+
+  max = q2_min (q2_min (max, sizeof raw >> geo->entry_bits),
+                per_slice - (l2_index & (per_slice - 1)));
+  *ret_nr = max;
+  *ret_owned = q2_l1e_table (geo, l1e) != 0 && (l1e & Q2_ENTRY_COPIED);
+  if (q2_l1e_table (geo, l1e) == 0)
+    memset (raw, 0, max << geo->entry_bits);
+  else if (q2_tables_read_l2 (c->w->tables, c->io, l1_index, l2_index, max,
+                              false, raw, sizeof raw, ret_nr, err) == -1)
+    return -1;
+  for (uint64_t i = 0; i < *ret_nr; ++i) {
+    q2_entry_load (geo, raw + (i << geo->entry_bits), &e[i]);
+    q2_mapping_check_place (geo, (guest_cluster + i) << geo->cluster_bits,
+                            &e[i].m);
+    if (e[i].m.kind == Q2_CLUSTER_INVALID) {
+      if (i == 0)
+        return fail_entry (c->w, guest_cluster, &e[0], err);
+      *ret_nr = i;
+    }
+  }
+  return 0;
+}
+
+/* Under link_lock: change the entries and note what they let go. */
+static bool
+try_link_locked (struct q2_writer *w, const struct q2_link *l)
+{
+  const struct q2_geometry *const geo = w->geo;
+
+  if (!q2_tables_update_l2 (w->tables, l1_index_of (geo, l->guest_cluster),
+                            l2_index_of (geo, l->guest_cluster), l->raw,
+                            l->nr))
+    return false;
+  for (uint64_t i = 0; i < l->nr; ++i) {
+    uint64_t first, nr;
+
+    if (!l->let_go[i])
+      continue;
+    nr = q2_entry_clusters (geo, &l->old[i], &first);
+    if (nr > 0)
+      q2_frees_add (&w->unlinked, first, nr);
+  }
+  return true;
+}
+
+/* What is let go is no metadata, and in the file: its refcount is going to be
+ * lowered, and its space used for something else.
+ */
+static int
+check_let_go (const struct q2_change *c, const struct q2_link *l,
+              struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  const unsigned bits = w->geo->cluster_bits;
+
+  for (uint64_t i = 0; i < l->nr; ++i) {
+    uint64_t first, nr;
+
+    if (!l->let_go[i])
+      continue;
+    nr = q2_entry_clusters (w->geo, &l->old[i], &first);
+    /* Of a stream the end may be rounded up. */
+    if (nr > 0 &&
+        q2_writer_check_in_file (c, first << bits, 1, err) == -1)
+      return -1;
+    if (q2_overlap_check (w->overlap, first << bits, nr << bits,
+                          Q2_META_NONE, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+enum linked { LINKED, MISSING, NO_MEMORY };
+
+static enum linked
+try_link (struct q2_writer *w, const struct q2_link *l)
+{
+  enum linked linked;
+
+  pthread_mutex_lock (&w->link_lock);
+  if (!q2_frees_reserve (&w->unlinked, l->nr))
+    linked = NO_MEMORY;
+  else
+    linked = try_link_locked (w, l) ? LINKED : MISSING;
+  pthread_mutex_unlock (&w->link_lock);
+  return linked;
+}
+
+/* The slice that is to be changed is not in the cache. */
+static int
+fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
+             struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+  unsigned char raw[16];
+  uint64_t nr;
+  int r;
+
+  if (tries > MAX_TRIES)
+    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
+                       "a piece of an L2 table does not stay in memory; "
+                       "give the filter a larger qcow2-cache-size");
+  /* It does not stay: its part of the cache is full of changed ones. */
+  if (tries > 2) {
+    q2_change_leave (c);
+    r = q2_writer_commit (c->w, c->io, err);
+    q2_change_enter (c);
+    if (r == -1)
+      return -1;
+  }
+  return q2_tables_read_l2 (c->w->tables, c->io,
+                            l1_index_of (geo, l->guest_cluster),
+                            l2_index_of (geo, l->guest_cluster), 1, false,
+                            raw, sizeof raw, &nr, err);
+}
+
+/* A bit for the table of each L1 entry. */
+static bool
+is_new_table (const struct q2_writer *w, uint64_t l1_index)
+{
+  return w->new_tables != NULL &&
+    (w->new_tables[l1_index / 8] >> l1_index % 8 & 1);
+}
+
+/* The slice that is to be changed may be in a hole of the file, or it is not
+ * in the cache.
+ */
+static int
+prepare_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
+               struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  const uint64_t l1_index = l1_index_of (w->geo, l->guest_cluster);
+  const uint64_t l2_index = l2_index_of (w->geo, l->guest_cluster);
+  bool done = false;
+  int r;
+
+  pthread_mutex_lock (&w->solid_lock);
+  r = q2_tables_make_solid_l2 (w->tables,
+                               is_new_table (w, l1_index) ? NULL : c->io,
+                               l1_index, l2_index, &done, err);
+  pthread_mutex_unlock (&w->solid_lock);
+  return r == -1 || done ? r : fetch_slice (c, l, tries, err);
+}
+
+#ifdef Q2_PLANTS
+static void
+plant_reuse (struct q2_change *c)
+{
+  struct q2_frees frees;
+  struct qcow2_error ignored;
+
+  pthread_mutex_lock (&c->w->link_lock);
+  frees = c->w->unlinked;
+  c->w->unlinked = (struct q2_frees) { .nr = 0 };
+  pthread_mutex_unlock (&c->w->link_lock);
+  if (q2_space_release (c->w->space, c->io, &frees, true, &ignored) != 0)
+    abort ();
+  q2_frees_destroy (&frees);
+}
+#endif
+
+int
+q2_writer_link (struct q2_change *c, const struct q2_link *l,
+                struct qcow2_error *err)
+{
+  if (check_let_go (c, l, err) == -1)
+    return -1;
+  for (unsigned tries = 0;; ++tries) {
+    switch (try_link (c->w, l)) {
+    case LINKED:
+#ifdef Q2_PLANTS
+      if (Q2_PLANTED (Q2_PLANT_REUSE))
+        plant_reuse (c);
+#endif
+      return 0;
+    case NO_MEMORY:
+      return q2_fail_nomem (err, "a list of clusters");
+    case MISSING:
+      if (prepare_slice (c, l, tries, err) == -1)
+        return -1;
+    }
+  }
+}
+
+/* ---- Tables --------------------------------------------------------- */
+
+static int
+copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
+            struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+  const uint64_t entries = UINT64_C (1) << geo->l2_bits;
+  Q2_CLEANUP_FREE unsigned char *table = malloc (geo->l2_table_size);
+  uint64_t nr;
+
+  if (table == NULL)
+    return q2_fail_nomem (err, "an L2 table");
+  for (uint64_t i = 0; i < entries; i += nr)
+    if (q2_tables_read_l2 (c->w->tables, c->io, l1_index, i, entries - i,
+                           false, table + (i << geo->entry_bits),
+                           (entries - i) << geo->entry_bits, &nr, err) == -1)
+      return -1;
+  return q2_io_write (c->io, table, geo->l2_table_size, host_off,
+                      QCOW2_IO_L2, err);
+}
+
+/* Write all of the new table, also where the file is known to read as zeros:
+ * nothing points to it yet, the commit that links it makes it durable before
+ * (ORDER-3), and what it writes there later has its room (ORDER-10).
+ */
+static int
+fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
+            const struct q2_space_run *run, struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+  const uint64_t host_off = run->cluster << geo->cluster_bits;
+
+  if (old != 0)
+    return copy_table (c, l1_index, host_off, err);
+  return q2_io_write_zeros (c->io, geo->cluster_size, host_off, QCOW2_IO_L2,
+                            err);
+}
+
+/* The L1 entry will name a table that was written as a whole; there is room
+ * for the entry, too.
+ */
+static int
+make_room_for_entry (struct q2_change *c, uint64_t l1_index,
+                     struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  int r;
+
+  pthread_mutex_lock (&w->solid_lock);
+  r = q2_tables_make_solid_l1 (w->tables, c->io, l1_index, err);
+  /* Without memory for them zeros are written once more. */
+  if (r == 0 && w->new_tables == NULL)
+    w->new_tables = calloc (w->geo->l1_needed / 8 + 1, 1);
+  if (r == 0 && w->new_tables != NULL)
+    w->new_tables[l1_index / 8] |= 1u << l1_index % 8;
+  pthread_mutex_unlock (&w->solid_lock);
+  return r;
+}
+
+/* A table that is not ours to change is a snapshot's, or was one's. */
+static int
+check_shared_table (const struct q2_change *c, uint64_t table,
+                    struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+
+  if (table == 0)
+    return 0;
+  if (q2_writer_check_in_file (c, table, 1, err) == -1)
+    return -1;
+  return q2_overlap_class (w->overlap, table) == Q2_META_INACTIVE_L2 ? 0
+    : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
+                        Q2_META_SHARED_L2, err);
+}
+
+/* The caller holds the L1 entry, which is not ours to change. */
+static int
+make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  const unsigned bits = w->geo->cluster_bits;
+  const uint64_t old =
+    q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, l1_index));
+  struct q2_space_run run;
+  bool room;
+
+  if (check_shared_table (c, old, err) == -1 ||
+      q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
+    return -1;
+  if (fill_table (c, l1_index, old, &run, err) == -1 ||
+      make_room_for_entry (c, l1_index, err) == -1)
+    goto undo;
+  /* What is read from now on is the table; what was read of the cluster
+   * before, by whoever is late with it, is not kept.
+   */
+  q2_tables_forget (w->tables, run.cluster << bits);
+  pthread_mutex_lock (&w->link_lock);
+  room = q2_frees_reserve (&w->unlinked, 1);
+  if (room) {
+    q2_tables_set_l1 (w->tables, l1_index,
+                      run.cluster << bits | Q2_ENTRY_COPIED);
+    if (old != 0)
+      q2_frees_add (&w->unlinked, old >> bits, 1);
+  }
+  pthread_mutex_unlock (&w->link_lock);
+  if (!room) {
+    q2_fail_nomem (err, "a list of clusters");
+    goto undo;
+  }
+  return 0;
+
+ undo:
+  q2_overlap_remove (w->overlap, run.cluster << bits, w->geo->cluster_size);
+  q2_space_undo (w->space, c->io, run.cluster, run.nr);
+  return -1;
+}
+
+static bool
+is_owned (const struct q2_writer *w, uint64_t l1_index)
+{
+  const uint64_t l1e = q2_tables_l1_entry (w->tables, l1_index);
+
+  return q2_l1e_table (w->geo, l1e) != 0 && (l1e & Q2_ENTRY_COPIED);
+}
+
+int
+q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
+                     struct qcow2_error *err)
+{
+  struct q2_writer *const w = c->w;
+  struct q2_range range;
+  int r;
+
+  if (is_owned (w, l1_index))
+    return 0;
+  q2_change_leave (c);
+  q2_ranges_lock (&w->l1, &range, l1_index, l1_index + 1);
+  q2_change_enter (c);
+  r = is_owned (w, l1_index) ? 0 : make_table (c, l1_index, err);
+  q2_ranges_unlock (&w->l1, &range);
+  return r;
+}

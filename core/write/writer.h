@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* writer.h - the write side of an image.
+ *
+ * write.c     guest writes: in place, or into new clusters
+ * allocate.c  writing where an entry has to change: new clusters, copy on
+ *             write
+ * entries.c   entries that are changed, and L2 tables of our own
+ * zero.c      zeroing and trimming
+ * commit.c    making it durable, in the order of docs/ORDERING.md
+ * metadata.c  where metadata is, which must not be overwritten
+ * protect.c   such metadata that has to be looked for
+ * activate.c  what happens before the first write, and at the end
+ *
+ * Locks (docs/LOCKING.md): 'clusters' and 'l1' are range locks that are held
+ * over I/O by the request that is changing those entries; link_lock guards
+ * the entries and the list of what they let go, for a few instructions.
+ *
+ * A request is "in flight" (base/flight.h) while it uses host offsets that it
+ * has looked up.  It is not while it waits for another request, or for a
+ * commit, or else two could wait for each other.
+ */
+#ifndef QCOW2_WRITE_WRITER_H
+#define QCOW2_WRITE_WRITER_H
+
+#include "check/repair.h"
+#include "alloc/space.h"
+#include "base/flight.h"
+#include "base/ranges.h"
+#include "read/reader.h"
+#include "format/entry.h"
+#include "format/header.h"
+
+/* What a commit has let go, until no request uses it any more. */
+struct q2_batch {
+  struct q2_batch *next;
+  struct q2_frees frees;
+  size_t sorted;                /* how many runs there were when they were
+                                   sorted the last time */
+  uint64_t stamp;               /* see q2_flight_stamp */
+};
+
+/* How long a request waits for others to let go of space. */
+#define Q2_WRITER_PATIENCE_MS 30000
+
+struct q2_writer {
+  const struct q2_geometry *geo;
+  struct q2_header header;      /* constant but for what activation changes */
+  struct q2_reader *reader;
+  struct q2_tables *tables;     /* the reader's */
+  struct q2_store *store;       /* the image's */
+  enum qcow2_discard discard;
+  enum qcow2_overlap_check overlap_check;
+  void (*log) (void *log_opaque, enum qcow2_log_level level,
+               const char *text);
+  void *log_opaque;
+
+  struct q2_repair *repair;     /* to be written first; NULL: none */
+  bool unrepairable;            /* because of repair_error */
+  struct qcow2_error repair_error;
+
+  pthread_mutex_t activate_lock;        /* guards the above, which belongs to
+                                           whoever prepares the image while
+                                           'activating' is set */
+  pthread_cond_t activated;             /* it is no more */
+  bool activating;
+  _Atomic bool active;          /* the rest exists; only then: */
+  struct q2_overlap *overlap;
+  struct q2_space *space;
+  _Atomic bool corrupt;         /* no more writes: something was wrong */
+  _Atomic bool failed;          /* no more writes: a flush has failed */
+  _Atomic bool bug;             /* no more writes, nor commits: a bug has shown
+                                   while something was being changed */
+
+  struct q2_flight flight;
+  struct q2_ranges clusters;    /* of the disk, whose entries change */
+  struct q2_ranges l1;          /* L1 entries that change */
+
+  pthread_mutex_t solid_lock;   /* one thread at a time makes tables solid
+                                   (meta/tables.h), and guards: */
+  unsigned char *new_tables;    /* a bit for each L1 entry: its table was
+                                   written as a whole; NULL: none was */
+
+  pthread_mutex_t link_lock;    /* guards entries, and: */
+  struct q2_frees unlinked;     /* since the last commit's step 1 */
+
+  pthread_mutex_t commit_lock;  /* guards the rest, up to the next comment */
+  pthread_cond_t committed;
+  uint64_t gathering;           /* number of the commit not yet begun */
+  uint64_t finished;            /* the last one that succeeded */
+  bool committing;
+  struct q2_batch *first_batch, **last_batch;
+
+  pthread_mutex_t release_lock; /* one thread at a time releases */
+  /* Runs of clusters: in the commit that is running, and in batches.  Each is
+   * counted in 'unlinked' or in one of these until its space is free.
+   */
+  _Atomic uint64_t nr_committing, nr_pending;
+  _Atomic uint64_t releases;    /* how often space became free */
+  unsigned patience_ms;         /* constant; tests have less */
+  _Atomic uint64_t changes;     /* requests that changed something */
+  _Atomic uint64_t idle_changes;        /* 'changes', when last looked */
+  _Atomic uint64_t idle_commits;        /* 'commits', likewise */
+  _Atomic unsigned busy_calls;  /* looks since the last commit */
+  _Atomic uint64_t commits;
+};
+
+/* A request that changes the disk, on the stack of its thread. */
+struct q2_change {
+  struct q2_writer *w;
+  const struct q2_io *io;
+  unsigned token;               /* see q2_flight_enter */
+};
+
+static inline void
+q2_change_enter (struct q2_change *c)
+{
+  c->token = q2_flight_enter (&c->w->flight);
+}
+
+static inline void
+q2_change_leave (struct q2_change *c)
+{
+  q2_flight_leave (&c->w->flight, c->token);
+}
+
+extern void q2_writer_init (struct q2_writer *w) __attribute__ ((__nonnull__));
+extern void q2_writer_destroy (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
+/* ---- The requests: see the functions of qcow2.h with these names ---- */
+
+extern int q2_writer_pwrite (struct q2_writer *w, const struct q2_io *io,
+                             const void *buf, uint64_t count,
+                             uint64_t guest_off, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_writer_zero (struct q2_writer *w, const struct q2_io *io,
+                           uint64_t count, uint64_t guest_off,
+                           unsigned flags, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_writer_trim (struct q2_writer *w, const struct q2_io *io,
+                           uint64_t count, uint64_t guest_off,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- metadata.c ----------------------------------------------------- */
+
+/* Add the metadata that the header and L1 tables tell of to w->overlap;
+ * refcount blocks are added by q2_space_new.
+ */
+extern int q2_writer_add_metadata (struct q2_writer *w,
+                                   const struct q2_io *io,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- protect.c ------------------------------------------------------ */
+
+/* Add bitmaps and the L2 tables of snapshots, within bounds. */
+extern int q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- activate.c ----------------------------------------------------- */
+
+/* When it is opened: find out what has to be repaired, if it was not closed.
+ * If that cannot be done the first change fails.
+ */
+extern void q2_writer_scan (struct q2_writer *w, const struct q2_io *io)
+  __attribute__ ((__nonnull__));
+
+/* Prepare the image for the first change, if that has not been done; fails
+ * if the image must not be changed any more.
+ */
+extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* See qcow2_flush. */
+extern int q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* See qcow2_end. */
+extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* After an error of a change: if it means that the image is corrupt, mark it
+ * so and stop writing; if it means that we are wrong, only stop writing.
+ */
+extern void q2_writer_note_error (struct q2_writer *w,
+                                  const struct q2_io *io,
+                                  const struct qcow2_error *err)
+  __attribute__ ((__nonnull__));
+
+/* ---- commit.c ------------------------------------------------------- */
+
+/* Make durable what was done before this call.  Not in flight. */
+extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The error of everything that comes after a failed flush. */
+extern int q2_writer_fail_flushed (struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
+
+/* The error of everything that comes after a bug. */
+extern int q2_writer_fail_bug (struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
+
+/* Something waits for a commit, or for being released after one. */
+extern bool q2_writer_is_dirty (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
+/* Release what commits have let go and nobody uses any more. */
+extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Wait until everybody who is in flight now has left.  Not in flight. */
+extern void q2_writer_settle (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
+/* So much has been changed that it is time for a commit. */
+extern bool q2_writer_is_pressed (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
+/* ---- allocate.c ----------------------------------------------------- */
+
+/* What an entry points to is to be let go: fail if a cluster of it begins at
+ * or behind the end of the file.
+ */
+extern int q2_writer_check_in_file (const struct q2_change *c,
+                                    uint64_t host_off, uint64_t len,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* It is to be written where it is, because an entry says so: fail also if its
+ * refcount is 0, so that somebody else could get it at any moment, or if it
+ * is metadata.  As long as the caller is in flight it stays what it is.
+ * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_writer_check_trusted (const struct q2_change *c,
+                                    uint64_t host_off, uint64_t len,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Clusters for a stream, see q2_space_alloc; when there is no space, what
+ * waits to be released is waited for.  Leaves and enters meanwhile.
+ */
+extern int q2_writer_alloc (struct q2_change *c, uint64_t stream,
+                            uint64_t want, struct q2_space_run *ret_run,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Write guest bytes to clusters whose entries have to change for that: as
+ * much as can be done in one go.  The caller holds the clusters of the range
+ * and is in flight.  *ret_done may be 0: the entries are not as the caller
+ * thought.
+ */
+extern int q2_writer_write_new (struct q2_change *c, const void *buf,
+                                uint64_t count, uint64_t guest_off,
+                                uint64_t *ret_done, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- entries.c ------------------------------------------------------ */
+
+/* The table of the L1 entry may be changed: make one, or a copy of one that
+ * is shared.  May leave and enter.
+ */
+extern int q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Replace the entries of 'nr' clusters from cluster number 'guest_cluster'
+ * on, all in one slice of a table that may be changed, by the raw ones given;
+ * of each old entry for which let_go is true the clusters are let go.  May
+ * leave and enter.  The caller holds the clusters.
+ */
+struct q2_link {
+  uint64_t guest_cluster, nr;
+  const unsigned char *raw;
+  const struct q2_entry *old;
+  const bool *let_go;
+};
+extern int q2_writer_link (struct q2_change *c, const struct q2_link *link,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Load up to 'max' entries from a cluster of the disk on, as many as its
+ * slice has; all unallocated if there is no table.
+ */
+#define Q2_MAX_ENTRIES 512
+extern int q2_writer_load (struct q2_change *c, uint64_t guest_cluster,
+                           uint64_t max, struct q2_entry *ret_entries,
+                           uint64_t *ret_nr, bool *ret_table_owned,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_WRITE_WRITER_H */
