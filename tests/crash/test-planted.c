@@ -110,8 +110,8 @@ hunt (const struct plant *plant, unsigned runs)
   for (unsigned run = 0; run < runs; ++run)
     for (unsigned i = 0; i < 4 && plant->workloads[i] != NULL; ++i) {
       struct campaign c = {
-        .seed = (plant->rare ? plant->rare : 100) + run, .requests_percent = 60, .subsets = 30,
-        .quiet = true,
+        .seed = (plant->rare ? plant->rare : 100) + run,
+        .requests_percent = 60, .subsets = 30, .quiet = true,
       };
 
       run_one (&c, plant, find (plant->workloads[i]));
