@@ -23,8 +23,6 @@
 
 #include "data/store.h"
 
-#include "read/reader.h"
-
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
@@ -70,7 +68,7 @@ q2_store_is_slow (const struct q2_store *s, const struct q2_io *io)
     return true;
   return s->below != NULL &&
     (q2_meter_is_slow (&s->below_shared->meter) ||
-     q2_store_is_slow (s->below->store, io));
+     q2_store_is_slow (s->below_store, io));
 }
 
 /* ---- Buffers -------------------------------------------------------- */
@@ -398,7 +396,7 @@ q2_store_read_below (const struct q2_store *s, void *buf, uint64_t len,
   if (inside > 0) {
     const struct q2_io io = below_io (s);
 
-    if (q2_reader_pread (s->below, &io, buf, inside, guest_off, err) == -1)
+    if (s->below_ops->pread (s->below, &io, buf, inside, guest_off, err) == -1)
       return fail_below (err);
   }
   return 0;
@@ -415,8 +413,8 @@ q2_store_extents_below (const struct q2_store *s, uint64_t len,
   if (inside > 0) {
     const struct q2_io io = below_io (s);
 
-    if (q2_reader_extents (s->below, &io, inside, guest_off, fn, fn_opaque,
-                           &all, err) == -1)
+    if (s->below_ops->extents (s->below, &io, inside, guest_off, fn,
+                               fn_opaque, &all, err) == -1)
       return fail_below (err);
   }
   /* Nothing comes after a part that could not be found out, nor after one
@@ -435,7 +433,7 @@ q2_store_cache_below (const struct q2_store *s, uint64_t len,
   const struct q2_io io = below_io (s);
 
   if (inside > 0 &&
-      q2_reader_cache (s->below, &io, inside, guest_off, err) == -1)
+      s->below_ops->cache (s->below, &io, inside, guest_off, err) == -1)
     return fail_below (err);
   return 0;
 }

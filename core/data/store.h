@@ -27,6 +27,21 @@ struct q2_reader;
 #define Q2_STORE_BUFFERS 16
 
 /* All but what guards itself is constant once the image is open. */
+struct q2_reader;
+
+/* How the disk of a backing image is read.  read/ fills that in (see
+ * q2_reader_backing_ops), which knows how; nothing here includes it.
+ */
+struct q2_backing_ops {
+  int (*pread) (struct q2_reader *reader, const struct q2_io *io, void *buf,
+                uint64_t count, uint64_t guest_off, struct qcow2_error *err);
+  int (*extents) (struct q2_reader *reader, const struct q2_io *io,
+                  uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
+                  void *fn_opaque, bool *ret_all, struct qcow2_error *err);
+  int (*cache) (struct q2_reader *reader, const struct q2_io *io,
+                uint64_t count, uint64_t guest_off, struct qcow2_error *err);
+};
+
 struct q2_store {
   /* Encryption. */
   struct q2_cipher *cipher;     /* NULL: none; owned */
@@ -44,8 +59,10 @@ struct q2_store {
   bool raw;                     /* it must equal the disk */
   struct q2_io_shared data_shared;
 
-  /* The layer below. */
-  struct q2_reader *below;      /* the backing image's; NULL: there is none */
+  /* The backing image. */
+  struct q2_reader *below;      /* NULL: there is none */
+  const struct q2_backing_ops *below_ops;
+  const struct q2_store *below_store;
   const struct qcow2_io *below_host;
   struct q2_io_shared *below_shared;
   uint64_t below_file_size;

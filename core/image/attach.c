@@ -135,6 +135,8 @@ attach_backing (struct q2_store *s, const struct q2_io *io,
   if (open_file (options, &ref, &file, err) == -1)
     return -1;
   s->below = &file.image->reader;
+  s->below_ops = &q2_reader_backing_ops;
+  s->below_store = &file.image->store;
   s->below_host = file.io;
   s->below_shared = &file.image->shared;
   s->below_file_size = file.image->file_size;

@@ -60,6 +60,9 @@ extern int q2_reader_cache (struct q2_reader *reader, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* What an image that has this one as its backing image needs of it. */
+extern const struct q2_backing_ops q2_reader_backing_ops;
+
 /* ---- prefetch.c: reading what is not asked for yet ------------------ */
 
 /* How far to read ahead at most. */
