@@ -103,6 +103,31 @@ check_file (void)
 
 /* ---- When it has dropped them ------------------------------------------------ */
 
+/* A server should not wait for minutes before its first client comes, and an
+ * image can ask for that: a LUKS header says how much work a passphrase is.
+ */
+#define MAX_SECONDS 10
+
+/* When the look is given up; 0: nobody looks.  Only changed while there are no
+ * other threads.
+ */
+static time_t give_up_at;
+
+static time_t
+now (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  return t.tv_sec;
+}
+
+bool
+check_is_too_long (void)
+{
+  return give_up_at != 0 && now () >= give_up_at;
+}
+
 /* These end the server when a connection ends, or count them. */
 static bool
 counts_connections (void)
@@ -129,11 +154,20 @@ void
 check_image (void)
 {
   struct peek peek;
+  int r;
 
   if (!config.check_at_start || config.names != NAMES_IGNORED ||
-      (looked && looked_as == geteuid ()) || counts_connections () || !needs_more ())
+      (looked && looked_as == geteuid ()) || counts_connections () ||
+      !needs_more ())
     return;
-  if (peek_open (&peek, "", true) == -1)
+  give_up_at = now () + MAX_SECONDS;
+  r = peek_open (&peek, "", true);
+  if (check_is_too_long ())
+    warning (config.label, "warning: the look at the image took more than %d "
+             "seconds, and was given up; clients may have to wait longer",
+             MAX_SECONDS);
+  give_up_at = 0;
+  if (r == -1)
     return;                     /* that has been logged */
   peek_close (&peek);
   /* Nobody looks after it until a client comes. */

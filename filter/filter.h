@@ -689,6 +689,8 @@ extern int list_exports (nbdkit_next_list_exports *next,
 extern int check_file (void);
 /* In .after_fork: logs why clients would be refused, if they would. */
 extern void check_image (void);
+/* The second is running, and should not go on. */
+extern bool check_is_too_long (void);
 
 /* ---- requests.c ------------------------------------------------------- */
 

@@ -48,12 +48,9 @@ pages_free (char *p, size_t size)
   munmap (p, size);
 }
 
-/* Up to the end of a line, or a NUL byte. */
 static int
-keep (struct passphrase *ret, const char *bytes)
+keep (struct passphrase *ret, const char *bytes, size_t len)
 {
-  const size_t len = strcspn (bytes, "\n");
-
   ret->bytes = pages_alloc (len + 1);
   if (ret->bytes == NULL)
     return -1;
@@ -101,7 +98,7 @@ keep_line (struct passphrase *ret, int fd, const char *what)
     nbdkit_error ("qcow2-passphrase: the first line of %s is longer than %d "
                   "bytes", what, MAX_PASSPHRASE);
   else
-    r = keep (ret, buf);
+    r = keep (ret, buf, strcspn (buf, "\n")); /* or up to a NUL byte */
   pages_free (buf, MAX_PASSPHRASE + 2);
   return r;
 }
@@ -159,7 +156,7 @@ ask (struct passphrase *ret)
 
   if (nbdkit_read_password ("-", &typed) == -1)
     return -1;
-  r = keep (ret, typed);
+  r = keep (ret, typed, strlen (typed));
   explicit_bzero (typed, strlen (typed));
   free (typed);
   return r;
@@ -174,7 +171,7 @@ passphrase_read (struct passphrase *ret, const char *value)
     return ask (ret);
   if (value[0] == '-')
     return read_descriptor (ret, value + 1);
-  return keep (ret, value);
+  return keep (ret, value, strlen (value));
 }
 
 void

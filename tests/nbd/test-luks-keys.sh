@@ -187,7 +187,7 @@ opens_with qcow2-passphrase="$(cat "$tmp/special")"
 printf '+x' >"$tmp/plus"
 made_with "$tmp/plus"
 opens_with qcow2-passphrase=+"$tmp/plus"
-refused 'open /?x|x: ' --filter="$filter" file "$image" qcow2-passphrase=+x
+refused 'passphrase, x, cannot be opened' --filter="$filter" file "$image" qcow2-passphrase=+x
 : >"$tmp/empty"
 echo >"$tmp/empty-line"
 made_with "$tmp/empty"
