@@ -6,7 +6,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/writing.sh"
 
 skip_if_instrumented "what is preloaded would be in the way"
-"${CC:-cc}" -O1 -shared -fPIC -o "$tmp/powercut.so" \
+# shellcheck disable=SC2086      # It may have arguments.
+${CC:-cc} -O1 -shared -fPIC -o "$tmp/powercut.so" \
     "$nbddir/powercut_preload.c" -ldl >"$tmp/cc.log" 2>&1 ||
     skip "the library to preload cannot be built here"
 
