@@ -515,9 +515,8 @@ name_again (struct q2_refcounts *rc, const struct q2_refcounts_dirty *d,
   /* One that moved again meanwhile is written anyway, and named after that. */
   if (rc->moved || Q2_PLANTED (Q2_PLANT_FORGET_TABLE))
     return;
-  if (d->table != NULL && progress < Q2_PROGRESS_2A)
-    rc->moved = true;
-  else if (d->table != NULL && Q2_PLANTED (Q2_PLANT_REWRITE_DOUBTFUL_TABLE))
+  if (d->table != NULL && (progress < Q2_PROGRESS_2A ||
+                           Q2_PLANTED (Q2_PLANT_REWRITE_DOUBTFUL_TABLE)))
     rc->moved = true;
   else
     rc->header_due = true;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* luks.c - opens the LUKS header of an image with a passphrase.
+/* unlock.c - opens the LUKS header of an image with a passphrase.
  *
  * Owns      the order in which slots are tried, and the bound of the work.
  * Method    for each active slot: the passphrase becomes a key (PBKDF2),

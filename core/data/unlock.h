@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* luks.h - opens the LUKS header of an image with a passphrase.
+/* unlock.h - opens the LUKS header of an image with a passphrase.
  *
  * Spec: "Full disk encryption header pointer"; LUKS on-disk format 1.2.3.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* header_parts.c - the header area in parts, to and fro.
+/* header_parts.c - the header area in parts, and back.
  *
  * Owns      the order of extensions when they are written, and what is kept
  *           of what nobody here knows.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* write.c - writing and flushing the host; growing it.
+/* host_write.c - writing and flushing the host; growing it.
  *
  * Owns      the rules of the writing half of struct qcow2_io_ops; nothing
  *           else calls them.

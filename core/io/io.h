@@ -165,7 +165,7 @@ extern void q2_io_next_data (const struct q2_io *io, uint64_t host_off,
                              uint64_t end, uint64_t *ret_start,
                              uint64_t *ret_end) __attribute__ ((__nonnull__));
 
-/* ---- write.c -------------------------------------------------------- */
+/* ---- host_write.c --------------------------------------------------- */
 
 /* Write the bytes; past the end of the file it grows, or the write fails
  * with QCOW2_ERR_NO_SPACE.  Where the host has a minimum block, the rest of

@@ -10,7 +10,7 @@
  *           then on only larger units are asked for, and what is around them
  *           is written.  That something is not supported holds for good.  All
  *           else, such as EIO and ENOSPC, is of this request alone.
- * Locks     shared->blocks, as in write.c; what was refused are atomics.
+ * Locks     shared->blocks, as in host_write.c; what was refused are atomics.
  */
 #include "config.h"
 
@@ -60,9 +60,9 @@ learn (const struct q2_io *io, enum q2_io_speedup what, int errnum,
 
   if (io->shared == NULL || (errnum != EINVAL && !q2_is_unsupported (errnum)))
     return false;
-  for (size_t i = sizeof units / sizeof *units; errnum == EINVAL && i-- > 0;)
-    if (units[i] > unit)
-      next = units[i];
+  for (size_t i = sizeof units / sizeof *units; i > 0; --i)
+    if (errnum == EINVAL && units[i - 1] > unit)
+      next = units[i - 1];
   /* Somebody may have learned more meanwhile. */
   for (uint32_t old = atomic_load (&io->shared->unit[what]);
        old < next &&

@@ -33,7 +33,8 @@ q2_superblock_init (struct q2_superblock *sb, const void *bytes, size_t len,
     return q2_fail_nomem (err, "the image header");
   }
   memcpy (area, bytes, len);
-  sb->area = (struct q2_bytes) { area, len };
+  sb->area.data = area;
+  sb->area.len = len;
   first->header = *header;
   pthread_mutex_init (&sb->lock, NULL);
   atomic_init (&sb->current, first);

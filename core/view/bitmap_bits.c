@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bits.c - the mask that a persistent bitmap is.
+/* bitmap_bits.c - the mask that a persistent bitmap is.
  *
  * Owns      a bounded cache of pieces of its table and of its bits: there may
  *           be half a GiB of them.

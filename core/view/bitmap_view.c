@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bitmap.c - lists the persistent bitmaps of an image, and opens them.
+/* bitmap_view.c - lists the persistent bitmaps of an image, and opens them.
  *
  * Owns      the rules of which bitmaps can be trusted.
  * Method    a bitmap says what has changed since somebody's last copy of the

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bitmap.h - the persistent bitmaps of an image. */
+/* bitmap_view.h - the persistent bitmaps of an image. */
 #ifndef QCOW2_VIEW_BITMAP_VIEW_H
 #define QCOW2_VIEW_BITMAP_VIEW_H
 
 #include "view/mask.h"
 #include "format/bitmap.h"
 
-/* ---- bitmap.c ------------------------------------------------------- */
+/* ---- bitmap_view.c -------------------------------------------------- */
 
 /* A view of the active disk where the bitmap is set. */
 extern struct qcow2_image *
@@ -14,7 +14,7 @@ q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
                 const struct qcow2_name *name, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- bits.c --------------------------------------------------------- */
+/* ---- bitmap_bits.c -------------------------------------------------- */
 
 /* The mask that a bitmap is, which is usable; its name and extra data are
  * not needed any more afterwards.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* snapshot.c - lists the internal snapshots of an image, and opens them.
+/* snapshot_view.c - lists the internal snapshots of an image, and opens them.
  *
  * Owns      the parts of a view that it does not share with its image: the
  *           geometry of the snapshot's disk, its L1 table and cache of L2

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* snapshot.h - the internal snapshots of an image.
+/* snapshot_view.h - the internal snapshots of an image.
  *
  * What views of them rely on: while a snapshot exists, all that its L1 table
  * reaches stays as it is.  Tables and clusters have a count of their users,
