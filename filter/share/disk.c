@@ -396,13 +396,22 @@ disk_join (struct disk *d, struct below *own)
   if (!d->writable || d->writer != NULL)
     return;
   members_flush (&d->members);
-  own->durable = &d->durable;
+  below_become_member (own, &d->durable);
   members_add (&d->members, own);
 }
 
+/* In this order: who joins meanwhile flushes it as well, and hears if that
+ * fails.
+ */
 void
-disk_leave (struct disk *d, struct below *own)
+disk_leave (struct disk *d, struct below *own, const struct qcow2_io *io)
 {
+  if (!members_has (&d->members, own))
+    return;
+  if (io)
+    disk_flush (d, io);
+  else
+    disk_abandon (d, own);
   members_remove (&d->members, own);
 }
 
