@@ -179,6 +179,13 @@ q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
   return read_split (io, buf, inside, host_off, class, err);
 }
 
+bool
+q2_is_unsupported (int errnum)
+{
+  return errnum == ENOTSUP || errnum == EOPNOTSUPP || errnum == ENOSYS ||
+    errnum == ENOTTY || errnum == ENODEV;
+}
+
 void
 q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off)
 {

@@ -37,13 +37,6 @@ static const unsigned char zeros[65536];
 /* Sectors, pages, and what a plugin may have for a block. */
 static const uint32_t units[] = { 512, 4096, 65536 };
 
-bool
-q2_is_unsupported (int errnum)
-{
-  return errnum == ENOTSUP || errnum == EOPNOTSUPP || errnum == ENOSYS ||
-    errnum == ENOTTY || errnum == ENODEV;
-}
-
 /* What a range has to be aligned to, Q2_IO_NEVER if it is no use to ask. */
 static uint32_t
 unit_of (const struct q2_io *io, enum q2_io_speedup what)

@@ -56,6 +56,7 @@ struct guest {
   /* Errors of these kinds (1 << kind) are no failures of the test. */
   unsigned tolerated;
   atomic_ulong errors;          /* tolerated ones */
+  bool commits_lack_space;      /* that is a fault of the host's here */
   uint64_t next_sequential;
 };
 

@@ -39,7 +39,7 @@ build_planted ()
     done
     # shellcheck disable=SC2046     # Split on purpose.
     gcc -shared -o "$dir/nbdkit-qcow2-filter.so" \
-        "$top_builddir"/filter/.libs/*.o \
+        "$top_builddir"/filter/{,*/}.libs/*.o \
         -Wl,--version-script="$top_srcdir/filter/filter.syms" \
         "$dir/core.a" $(sed -n "s/^dependency_libs='\(.*\)'/\1/p" \
             "$top_builddir/core/libqcow2core.la") \

@@ -13,6 +13,7 @@ style_tests = \
 	style/test-headers.sh \
 	style/test-help-vs-man.sh \
 	style/test-layers.sh \
+	style/test-loops.sh \
 	style/test-man.sh \
 	style/test-no-nbdkit.sh \
 	style/test-shellcheck.sh \

@@ -514,7 +514,7 @@ test_names (void)
     { "a..c", 0 }, { "c..", 0 }, { "..x", 0 }, { "....", 2 }, { "...", 2 },
     { "a..b..c", 2 }, { "a..b..", 0 }, { "b..c..x", 0 }, { "a..b", 0 },
     { "a", 1 }, { "a.", 1 }, { "", 1 }, { ".", 1 }, { "..", 0 },
-    { "no..a", 1 }, { "a..no", 1 }, { "x..x", 0 }, { "x.....a", 0 },
+    { "no..a", 3 }, { "a..no", 3 }, { "x..x", 0 }, { "x.....a", 0 },
     { "x...", 0 }, { "dup..a", 0 }, { "dup..dup", 0 }, { "......", 0 },
     { "p.....q", 2 }, { "a..b..b..c", 0 },
   };
@@ -548,7 +548,9 @@ test_names (void)
     else
       view_refuse (image, &m.io, QCOW2_VIEW_DIFF, cases[i].name,
                    QCOW2_ERR_NOT_FOUND,
-                   cases[i].result == 1 ? "must be A..B" : "more than one");
+                   cases[i].result == 1 ? "must be A..B"
+                   : cases[i].result == 2 ? "more than one"
+                   : "no snapshot 'no'");
   }
 
   /* The first of two of the same name: the size is that of B. */

@@ -296,6 +296,7 @@ fail_nth (const struct workload *w, struct recipe_image *image,
 
   guest_init (&g, w, 5, &files);
   g.tolerated |= 1u << QCOW2_ERR_IO | 1u << QCOW2_ERR_NO_SPACE;
+  g.commits_lack_space = errnum == ENOSPC;
   host_record (&g.host);
   guest_open (&g);
   fail_file (&g, file, 1u << kind, n, more, errnum);

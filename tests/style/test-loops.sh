@@ -1,0 +1,130 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Who calls whom, file by file: no two files call each other, directly or
+# around a corner, in core/ and in filter/.  Read from the objects of the
+# build, so a call cannot hide behind a shared header.
+#
+# Loops that are still there are named below.  The list may only get shorter:
+# one that is gone must be taken off it.
+
+# shellcheck source=tests/style/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires awk nm tsort sed
+requires_build
+
+known_loops='
+core/alloc/search core/alloc/space
+core/base/assume core/base/error
+core/write/activate core/write/commit
+core/write/allocate core/write/entries
+filter/below/exportfile filter/config filter/keys filter/places
+filter/below/lanes filter/below/nbdkit_io
+filter/gate filter/layer filter/layers filter/share/disk
+'
+
+# The objects of a tree, one line each: the file's name without its ending,
+# and the object.  Not those with planted bugs.
+objects ()
+{
+    (cd "$1" && find core filter -path '*/.libs/*.o' ! -name '*planted*' \
+         2>/dev/null || :) | sort |
+        sed 's|^\(.*\)/\.libs/\([^/]*_la-\)*\([^/]*\)\.o$|\1/\3 &|'
+}
+
+# "A B" for each file A that uses a symbol that B defines.
+edges ()
+{
+    local name object
+
+    while read -r name object; do
+        nm -P "$1/$object" | sed "s|^|$name |"
+    done < <(objects "$1") | awk '
+        $3 ~ /^[TDBRVW]$/ { defined[$2] = $1 }
+        $3 == "U" { n++; user[n] = $1; used[n] = $2 }
+        END {
+            for (i = 1; i <= n; i++)
+                if (used[i] in defined && defined[used[i]] != user[i])
+                    print user[i], defined[used[i]]
+        }' | sort -u
+}
+
+# The files that can come back to themselves, one group a line.
+loops ()
+{
+    edges "$1" | awk '
+        { to[$1] = to[$1] " " $2; node[$1]; node[$2] }
+        # What can be reached from one file.
+        function reach(from,   todo, n, list, i, m) {
+            split ("", seen)
+            n = 1; todo[1] = from
+            while (n > 0) {
+                m = split (to[todo[n--]], list, " ")
+                for (i = 1; i <= m; i++)
+                    if (!(list[i] in seen)) {
+                        seen[list[i]]
+                        todo[++n] = list[i]
+                    }
+            }
+        }
+        END {
+            for (a in node) {
+                reach(a)
+                for (b in seen) reaches[a, b]
+            }
+            for (a in node) {
+                if (!((a, a) in reaches)) continue
+                for (b in node)
+                    if ((a, b) in reaches && (b, a) in reaches) print a, b
+            }
+        }' | sort | awk '
+        $1 != last { if (line != "") print line; line = ""; last = $1 }
+        { line = line (line == "" ? "" : " ") $2 }
+        END { if (line != "") print line }' | sort -u
+}
+
+check_loops ()
+{
+    local found status=0
+
+    found=$(loops "$1")
+    while IFS= read -r line; do
+        [ -n "$line" ] || continue
+        grep -qxF -- "$line" <<< "$known_loops" || {
+            echo "these files call each other: $line"
+            status=1
+        }
+    done <<< "$found"
+    while IFS= read -r line; do
+        [ -n "$line" ] || continue
+        grep -qxF -- "$line" <<< "$found" || {
+            echo "no loop any more, take it off the list: $line"
+            status=1
+        }
+    done <<< "$known_loops"
+    return $status
+}
+
+# A call upwards in a copy of the objects: ranges.c is used by io.c.
+plant_call ()
+{
+    rm -rf "$tmp/tree"
+    mkdir "$tmp/tree"
+    (cd "$top_builddir" && find core filter -path '*/.libs/*.o' -print0 |
+         tar --null -T - -cf -) | tar -C "$tmp/tree" -xf -
+    { cat "$top_srcdir/core/base/ranges.c"
+      echo 'extern int q2_io_flush (void);'
+      echo 'int planted_call (void); int planted_call (void)'
+      echo '{ return q2_io_flush (); }'; } > "$tmp/planted.c"
+    gcc -I"$top_builddir" -I"$top_srcdir/core" -c "$tmp/planted.c" \
+        -o "$tmp/tree/core/base/.libs/libqcow2core_la-ranges.o"
+    planted "a call from base/ranges.c to io/host_write.c" \
+        'core/base/ranges core/io/host_write' check_loops "$tmp/tree"
+}
+
+clean check_loops "$top_builddir"
+plant_call
+known_loops+='core/base/be core/base/bits
+'
+planted "a loop that is gone" 'take it off the list' \
+    check_loops "$top_builddir"
