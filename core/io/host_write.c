@@ -48,9 +48,7 @@ fail_no_space (const struct q2_io *io, uint64_t min_size,
 {
   return q2_fail (err, QCOW2_ERR_NO_SPACE, min_size,
                   "no space left: %s has %" PRIu64 " bytes and %" PRIu64
-                  " are needed; give it room by making what holds it larger, "
-                  "for example with 'truncate -s' or 'lvextend'",
-                  q2_io_file (io), q2_io_size (io), min_size);
+                  " are needed", q2_io_file (io), q2_io_size (io), min_size);
 }
 
 static int

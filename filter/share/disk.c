@@ -499,7 +499,8 @@ why_no_growth (void)
     return "the file is full, and with this version of nbdkit only what is "
       "served alone, with file=, can grow";
   return "what is below is full, and cannot be made larger from here; give "
-    "it more room while nbdkit is not running";
+    "it more room while nbdkit is not running, for example with 'truncate' "
+    "or 'lvextend' where it lies";
 }
 
 /* Once for each image; what could have grown has said why it did not. */
