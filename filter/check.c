@@ -16,7 +16,9 @@
  *           with any plugin that has one image: whether it can be opened,
  *           with its other files and its passphrase, as the first client
  *           would open it to read.  Then it is too late for an exit status,
- *           and what is missing may come, so that is only logged.
+ *           and what is missing may come, so that is only logged.  Clients
+ *           wait for this look, and an image can ask for minutes of work to
+ *           try a passphrase, so that ends after MAX_SECONDS.
  * Locks     none: only the main thread is here, and there are no clients yet.
  */
 #include "config.h"
@@ -28,6 +30,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define MAX_SECONDS 5
 
 /* The header in the file itself has nothing that needs the second look. */
 static bool
@@ -129,11 +133,20 @@ void
 check_image (void)
 {
   struct peek peek;
+  int r;
 
   if (!config.check_at_start || config.names != NAMES_IGNORED ||
-      (looked && looked_as == geteuid ()) || counts_connections () || !needs_more ())
+      (looked && looked_as == geteuid ()) || counts_connections () ||
+      !needs_more ())
     return;
-  if (peek_open (&peek, "", true) == -1)
+  wait_at_most (MAX_SECONDS);
+  r = peek_open (&peek, "", true);
+  if (waited_in_vain ())
+    warning (config.label ? config.label : "", "warning: trying the "
+             "passphrase takes more than %d seconds; each client waits as "
+             "long as it takes", MAX_SECONDS);
+  wait_at_most (0);
+  if (r == -1)
     return;                     /* that has been logged */
   peek_close (&peek);
   /* Nobody looks after it until a client comes. */

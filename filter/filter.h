@@ -161,6 +161,10 @@ extern void log_read_only (const char *name, const char *why);
  * if it has one, has gone; for qcow2_budget_new.
  */
 extern bool nobody_waits (void *ignored);
+/* Then this thread does not wait for long work any longer; 0: it does. */
+extern void wait_at_most (unsigned seconds);
+/* Whether it came to that. */
+extern bool waited_in_vain (void);
 
 /* ---- stack.c ---------------------------------------------------------- */
 
