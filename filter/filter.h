@@ -250,6 +250,10 @@ extern void durable_lose (struct durable *d, const char *why);
 /* Every flush of the file; 'flush' does it.  Returns 0 or an errno value. */
 extern int durable_flush (struct durable *d, int (*flush) (void *opaque),
                           void *opaque);
+/* To be called before the file, a descriptor of it or -1, is closed: if a flush
+ * has failed, what is read from it next is what is on the disk.
+ */
+extern void durable_forget (const struct durable *d, int fd);
 
 /* ---- nbdkit_io.c ------------------------------------------------------ */
 

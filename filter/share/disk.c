@@ -370,6 +370,7 @@ disk_close (struct disk *d)
   log_stats (d->name, d->image, d->writable);
   close_image (d);
   lanes_free (d->lanes);
+  durable_forget (disk_durable (d), d->fd);
   writer_free (d->writer);
   if (d->fd != -1)
     close (d->fd);
