@@ -16,7 +16,9 @@
  *           with any plugin that has one image: whether it can be opened,
  *           with its other files and its passphrase, as the first client
  *           would open it to read.  Then it is too late for an exit status,
- *           and what is missing may come, so that is only logged.
+ *           and what is missing may come, so that is only logged.  Clients
+ *           wait for this look, and an image can ask for minutes of work to
+ *           try a passphrase, so that ends after MAX_SECONDS.
  * Locks     none: only the main thread is here, and there are no clients yet.
  */
 #include "config.h"
@@ -28,6 +30,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define MAX_SECONDS 5
 
 /* The header in the file itself has nothing that needs the second look. */
 static bool
@@ -103,31 +107,6 @@ check_file (void)
 
 /* ---- When it has dropped them ------------------------------------------------ */
 
-/* A server should not wait for minutes before its first client comes, and an
- * image can ask for that: a LUKS header says how much work a passphrase is.
- */
-#define MAX_SECONDS 10
-
-/* When the look is given up; 0: nobody looks.  Only changed while there are no
- * other threads.
- */
-static time_t give_up_at;
-
-static time_t
-now (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return t.tv_sec;
-}
-
-bool
-check_is_too_long (void)
-{
-  return give_up_at != 0 && now () >= give_up_at;
-}
-
 /* These end the server when a connection ends, or count them. */
 static bool
 counts_connections (void)
@@ -160,13 +139,13 @@ check_image (void)
       (looked && looked_as == geteuid ()) || counts_connections () ||
       !needs_more ())
     return;
-  give_up_at = now () + MAX_SECONDS;
+  wait_at_most (MAX_SECONDS);
   r = peek_open (&peek, "", true);
-  if (check_is_too_long ())
-    warning (config.label, "warning: the look at the image took more than %d "
-             "seconds, and was given up; clients may have to wait longer",
-             MAX_SECONDS);
-  give_up_at = 0;
+  if (waited_in_vain ())
+    warning (config.label ? config.label : "", "warning: trying the "
+             "passphrase takes more than %d seconds; each client waits as "
+             "long as it takes", MAX_SECONDS);
+  wait_at_most (0);
   if (r == -1)
     return;                     /* that has been logged */
   peek_close (&peek);

@@ -99,7 +99,7 @@ qcow2_dump_plugin (void)
 static void
 let_go (struct handle *h, const struct qcow2_io *own)
 {
-  access_drain (&h->access);
+  access_drain (&h->access, own);
   if (h->view)
     view_release (h->access.disk, h->view);
   h->view = NULL;

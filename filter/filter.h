@@ -161,6 +161,10 @@ extern void log_read_only (const char *name, const char *why);
  * if it has one, has gone; for qcow2_budget_new.
  */
 extern bool nobody_waits (void *ignored);
+/* Then this thread does not wait for long work any longer; 0: it does. */
+extern void wait_at_most (unsigned seconds);
+/* Whether it came to that. */
+extern bool waited_in_vain (void);
 
 /* ---- stack.c ---------------------------------------------------------- */
 
@@ -246,6 +250,10 @@ extern void durable_lose (struct durable *d, const char *why);
 /* Every flush of the file; 'flush' does it.  Returns 0 or an errno value. */
 extern int durable_flush (struct durable *d, int (*flush) (void *opaque),
                           void *opaque);
+/* To be called before the file, a descriptor of it or -1, is closed: if a flush
+ * has failed, what is read from it next is what is on the disk.
+ */
+extern void durable_forget (const struct durable *d, int fd);
 
 /* ---- nbdkit_io.c ------------------------------------------------------ */
 
@@ -270,6 +278,8 @@ struct below {
   struct below *next_member;    /* members.c */
   bool settled;                 /* members.c */
   struct durable *durable;      /* the image's, of a member; or NULL */
+  bool one_at_a_time;           /* a member, below the parallel model */
+  pthread_mutex_t serial;
   _Atomic bool unflushed;       /* something was written since the last flush
                                    through this context began */
 };
@@ -285,6 +295,15 @@ extern void below_use_lanes (struct below *below, struct lanes *lanes);
 
 /* Wait until nothing but the calling thread uses the context any more. */
 extern void below_drain (struct below *below);
+
+/* From now on the context belongs to a member.  No request may be under way. */
+extern void below_become_member (struct below *below,
+                                 struct durable *durable);
+/* Lend the context of a member, below any thread model; false if it is about
+ * to go.  below_take_back ends it.
+ */
+extern bool below_lend (struct below *below);
+extern void below_take_back (struct below *below);
 
 /* ---- lanes.c ---------------------------------------------------------- */
 
@@ -314,11 +333,10 @@ struct members {
 extern void members_init (struct members *m);
 extern void members_destroy (struct members *m);
 extern void members_add (struct members *m, struct below *below);
+extern bool members_has (struct members *m, const struct below *below);
 /* Does nothing if it is not there. */
 extern void members_remove (struct members *m, struct below *below);
-/* Flush each context through which something was written, as far as they
- * can be borrowed.
- */
+/* Flush each context through which something was written. */
 extern void members_flush (struct members *m);
 /* As in struct qcow2_io_ops; opaque is the struct members. */
 extern int members_borrow (void *opaque, struct qcow2_io *ret_io);
@@ -562,9 +580,12 @@ extern void disk_close (struct disk *d);
  * once for each time that the image is opened.
  */
 extern void disk_say_read_only (struct disk *d);
-/* A connection comes, and goes, which may be used for writing. */
+/* A connection comes, and goes, which may be used for writing.  'io' is NULL
+ * if nothing can be written through its context any more.
+ */
 extern void disk_join (struct disk *d, struct below *own);
-extern void disk_leave (struct disk *d, struct below *own);
+extern void disk_leave (struct disk *d, struct below *own,
+                        const struct qcow2_io *io);
 /* ending.c: a connection goes that others may have written after; see
  * disk.c.
  */
@@ -644,8 +665,10 @@ extern int access_init (struct access *a, const char *exportname, size_t len,
 extern enum access_needs access_open (struct access *a);
 /* 'next' is what was needed, or NULL.  Returns -1 and logs on error. */
 extern int access_prepare (struct access *a, nbdkit_next *next);
-/* Wait for background work that uses the context. */
-extern void access_drain (struct access *a);
+/* Make durable what was written through the context, unless 'own' is NULL, and
+ * wait for background work that uses it.
+ */
+extern void access_drain (struct access *a, const struct qcow2_io *own);
 /* 'own' is &a->below.io, or NULL if the context cannot be used any more. */
 extern void access_end (struct access *a, const struct qcow2_io *own);
 /* At any time after access_init. */
@@ -689,8 +712,6 @@ extern int list_exports (nbdkit_next_list_exports *next,
 extern int check_file (void);
 /* In .after_fork: logs why clients would be refused, if they would. */
 extern void check_image (void);
-/* The second is running, and should not go on. */
-extern bool check_is_too_long (void);
 
 /* ---- requests.c ------------------------------------------------------- */
 

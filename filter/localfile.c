@@ -255,6 +255,7 @@ local_close (struct other *other)
 {
   struct localfile *const f = (struct localfile *) other;
 
+  durable_forget (&f->durable, f->fd);
   close (f->fd);
   durable_destroy (&f->durable);
   free (f);

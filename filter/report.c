@@ -11,6 +11,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
+
+/* For this thread: CLOCK_MONOTONIC, 0 is never; and whether it came to that. */
+static _Thread_local time_t give_up_at;
+static _Thread_local bool gave_up;
 
 static int
 errnum_of (const struct qcow2_error *error)
@@ -49,6 +54,28 @@ report (const char *name, const struct qcow2_error *error)
   return errnum_of (error);
 }
 
+static time_t
+now (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return ts.tv_sec;
+}
+
+void
+wait_at_most (unsigned seconds)
+{
+  give_up_at = seconds > 0 ? now () + seconds : 0;
+  gave_up = false;
+}
+
+bool
+waited_in_vain (void)
+{
+  return gave_up;
+}
+
 /* A sleep of no time: nbdkit ends it early, with an error, when nobody would
  * be there afterwards.  It logs a line then.
  */
@@ -56,5 +83,9 @@ bool
 nobody_waits (void *ignored)
 {
   (void) ignored;
-  return check_is_too_long () || nbdkit_nanosleep (0, 0) == -1;
+  if (give_up_at != 0 && now () >= give_up_at) {
+    gave_up = true;
+    return true;
+  }
+  return nbdkit_nanosleep (0, 0) == -1;
 }

@@ -203,6 +203,6 @@ q2_work_ask (struct q2_work *w, uint64_t steps, struct qcow2_error *err)
   if (!q2_budget_is_abandoned (w->budget))
     return 0;
   return q2_fail (err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET,
-                  "%s was given up, because the client has gone or the "
-                  "server is ending", w->what);
+                  "%s was given up, because nobody waits for it any more",
+                  w->what);
 }

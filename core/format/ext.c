@@ -161,7 +161,7 @@ q2_ext_decode (const void *bytes, size_t len, struct q2_header *h,
                struct q2_features *ret_features, struct qcow2_error *err)
 {
   struct q2_ext_walk walk;
-  struct q2_ext e;
+  struct q2_ext e = { .type = Q2_EXT_TYPE_END };
   int r;
 
   q2_ext_walk_init (&walk, bytes, len, h);

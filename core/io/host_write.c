@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* host_write.c - writing and flushing the host; growing it.
+/* write.c - writing and flushing the host; growing it.
  *
  * Owns      the rules of the writing half of struct qcow2_io_ops; nothing
  *           else calls them.
@@ -48,8 +48,7 @@ fail_no_space (const struct q2_io *io, uint64_t min_size,
 {
   return q2_fail (err, QCOW2_ERR_NO_SPACE, min_size,
                   "no space left: %s has %" PRIu64 " bytes and %" PRIu64
-                  " are needed",
-                  q2_io_file (io), q2_io_size (io), min_size);
+                  " are needed", q2_io_file (io), q2_io_size (io), min_size);
 }
 
 static int

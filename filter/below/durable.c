@@ -9,6 +9,10 @@
  *           flush of the file goes through here, one at a time; after one
  *           has failed all others fail without being tried, and so does
  *           all that writes.  That ends when the file is opened anew.
+ *
+ *           Linux takes what it could not write for written, and goes on
+ *           showing it.  Who opens the file next must not build on that, so
+ *           the pages of a local file are dropped before.
  * Locks     durable.lock is held over the flush: one that begins after
  *           another has failed must find that out.
  */
@@ -17,6 +21,7 @@
 #include "layers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -71,4 +76,12 @@ durable_flush (struct durable *d, int (*flush) (void *opaque), void *opaque)
     err = EIO;
   pthread_mutex_unlock (&d->lock);
   return err;
+}
+
+/* What is dirty once more is written and not dropped. */
+void
+durable_forget (const struct durable *d, int fd)
+{
+  if (fd != -1 && durable_is_lost (d))
+    (void) posix_fadvise (fd, 0, 0, POSIX_FADV_DONTNEED);
 }

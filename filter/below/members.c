@@ -4,8 +4,8 @@
  * Owns      a list of them, from which background work that belongs to no
  *           connection borrows one.
  * Method    only where the server runs requests of a connection in parallel
- *           can its context be lent (nbdkit_io.c); otherwise, and when they
- *           are all about to go, there is none to be had.
+ *           can its context be lent for long (nbdkit_io.c); otherwise, and
+ *           when they are all about to go, there is none to be had.
  *
  *           That a flush through one connection includes what was written
  *           through the others, which the plugin promises (disk.c), is true
@@ -13,6 +13,8 @@
  *           started again meanwhile knows nothing of that.  So before a new
  *           connection takes part those that have written are flushed once
  *           more: if that succeeds, they lead to where the new one does.
+ *           A connection that goes takes part until what it has written is
+ *           durable, or known to be lost.
  * Locks     members.lock guards the list; below.lock is taken under it.
  *           members.flush_lock is held over the flushes of members_flush,
  *           and guards 'settled'; it is taken before members.lock.
@@ -48,6 +50,18 @@ members_add (struct members *m, struct below *below)
   pthread_mutex_unlock (&m->lock);
 }
 
+bool
+members_has (struct members *m, const struct below *below)
+{
+  const struct below *b;
+
+  pthread_mutex_lock (&m->lock);
+  for (b = m->first; b && b != below; b = b->next_member)
+    ;
+  pthread_mutex_unlock (&m->lock);
+  return b != NULL;
+}
+
 void
 members_remove (struct members *m, struct below *below)
 {
@@ -78,19 +92,19 @@ members_borrow (void *opaque, struct qcow2_io *ret_io)
 
 /* ---- Flushing all of them ------------------------------------------------ */
 
-/* The next one that has something to flush. */
-static bool
-borrow_unsettled (struct members *m, struct qcow2_io *ret_io)
+/* The next one that has something to flush, which is lent; or NULL. */
+static struct below *
+borrow_unsettled (struct members *m)
 {
-  bool found = false;
+  struct below *found = NULL;
 
   pthread_mutex_lock (&m->lock);
   for (struct below *b = m->first; b && !found; b = b->next_member) {
     if (b->settled)
       continue;
     b->settled = true;
-    found = atomic_load (&b->unflushed) && b->ops.borrow &&
-      b->ops.borrow (b, ret_io) == 0;
+    if (atomic_load (&b->unflushed) && below_lend (b))
+      found = b;
   }
   pthread_mutex_unlock (&m->lock);
   return found;
@@ -100,16 +114,16 @@ borrow_unsettled (struct members *m, struct qcow2_io *ret_io)
 void
 members_flush (struct members *m)
 {
-  struct qcow2_io io;
+  struct below *b;
 
   pthread_mutex_lock (&m->flush_lock);
   pthread_mutex_lock (&m->lock);
-  for (struct below *b = m->first; b; b = b->next_member)
+  for (b = m->first; b; b = b->next_member)
     b->settled = false;
   pthread_mutex_unlock (&m->lock);
-  while (borrow_unsettled (m, &io)) {
-    io.ops->flush (io.opaque);
-    io.ops->give_back (&io);
+  while ((b = borrow_unsettled (m)) != NULL) {
+    b->ops.flush (b);
+    below_take_back (b);
   }
   pthread_mutex_unlock (&m->flush_lock);
 }

@@ -9,8 +9,11 @@
  *
  *           An image that is written to is reached by one way for all its
  *           connections (writer.c), and this one lies idle; except where
- *           such a way cannot be had, see disk.c.
+ *           such a way cannot be had, see disk.c.  Then it belongs to a
+ *           member (members.c), and others may have to flush it.
  * Locks     below.lock guards that count; never held over I/O.
+ *           below.serial is held over each request of a member, below the
+ *           parallel model; durable.lock is taken before it.
  */
 #include "config.h"
 
@@ -20,33 +23,52 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+static void
+enter (struct below *below)
+{
+  if (below->one_at_a_time)
+    pthread_mutex_lock (&below->serial);
+}
+
+static int
+leave (struct below *below, int r)
+{
+  if (below->one_at_a_time)
+    pthread_mutex_unlock (&below->serial);
+  return r;
+}
+
 static int
 below_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
              enum qcow2_io_class class)
 {
-  const struct below *const below = opaque;
+  struct below *const below = opaque;
 
   /* Only background work is left then, for which the client has no use. */
   if (below->closing)
     return ESHUTDOWN;
-  return next_pread (below->next, buf, count, host_off, class);
+  enter (below);
+  return leave (below, next_pread (below->next, buf, count, host_off, class));
 }
 
 static int
 below_extents (void *opaque, uint32_t count, uint64_t host_off,
                qcow2_host_extent_fn fn, void *fn_opaque)
 {
-  const struct below *const below = opaque;
+  struct below *const below = opaque;
 
-  return next_extents (below->next, count, host_off, fn, fn_opaque);
+  enter (below);
+  return leave (below, next_extents (below->next, count, host_off, fn,
+                                     fn_opaque));
 }
 
 static int
 below_cache (void *opaque, uint32_t count, uint64_t host_off)
 {
-  const struct below *const below = opaque;
+  struct below *const below = opaque;
 
-  return next_cache (below->next, count, host_off);
+  enter (below);
+  return leave (below, next_cache (below->next, count, host_off));
 }
 
 /* Whoever writes does so through his own context, which is the one that has
@@ -67,8 +89,11 @@ below_pwrite (void *opaque, const void *buf, uint32_t count,
 {
   struct below *const below = opaque;
 
-  return may_write (below)
-    ? next_pwrite (below->next, buf, count, host_off, class) : EIO;
+  if (!may_write (below))
+    return EIO;
+  enter (below);
+  return leave (below, next_pwrite (below->next, buf, count, host_off,
+                                    class));
 }
 
 static int
@@ -77,7 +102,8 @@ flush_context (void *opaque)
   struct below *const below = opaque;
 
   atomic_store (&below->unflushed, false);
-  return next_flush (below->next);
+  enter (below);
+  return leave (below, next_flush (below->next));
 }
 
 static int
@@ -96,8 +122,11 @@ below_zero (void *opaque, uint32_t count, uint64_t host_off, bool may_punch,
 {
   struct below *const below = opaque;
 
-  return may_write (below)
-    ? next_zero (below->next, count, host_off, may_punch, class) : EIO;
+  if (!may_write (below))
+    return EIO;
+  enter (below);
+  return leave (below, next_zero (below->next, count, host_off, may_punch,
+                                  class));
 }
 
 static int
@@ -105,38 +134,51 @@ below_trim (void *opaque, uint32_t count, uint64_t host_off)
 {
   struct below *const below = opaque;
 
-  return may_write (below) ? next_trim (below->next, count, host_off) : EIO;
+  if (!may_write (below))
+    return EIO;
+  enter (below);
+  return leave (below, next_trim (below->next, count, host_off));
 }
 
 /* ---- Background work --------------------------------------------------- */
+
+bool
+below_lend (struct below *below)
+{
+  bool closing;
+
+  pthread_mutex_lock (&below->lock);
+  closing = below->closing;
+  if (!closing)
+    below->borrowed++;
+  pthread_mutex_unlock (&below->lock);
+  return !closing;
+}
+
+void
+below_take_back (struct below *below)
+{
+  pthread_mutex_lock (&below->lock);
+  if (--below->borrowed == 0)
+    pthread_cond_broadcast (&below->returned);
+  pthread_mutex_unlock (&below->lock);
+}
 
 static int
 below_borrow (void *opaque, struct qcow2_io *ret_io)
 {
   struct below *const below = opaque;
-  int r = 0;
 
   if (below->lanes)
     return lanes_borrow (below->lanes, &below->io, ret_io);
-  pthread_mutex_lock (&below->lock);
-  if (below->closing)
-    r = ESHUTDOWN;
-  else
-    below->borrowed++;
-  pthread_mutex_unlock (&below->lock);
   *ret_io = below->io;
-  return r;
+  return below_lend (below) ? 0 : ESHUTDOWN;
 }
 
 static void
 below_give_back (struct qcow2_io *io)
 {
-  struct below *const below = io->opaque;
-
-  pthread_mutex_lock (&below->lock);
-  if (--below->borrowed == 0)
-    pthread_cond_broadcast (&below->returned);
-  pthread_mutex_unlock (&below->lock);
+  below_take_back (io->opaque);
 }
 
 void
@@ -145,6 +187,13 @@ below_use_lanes (struct below *below, struct lanes *lanes)
   below->lanes = lanes;
   below->ops.borrow = below_borrow;
   below->ops.give_back = below_give_back;
+}
+
+void
+below_become_member (struct below *below, struct durable *durable)
+{
+  below->durable = durable;
+  below->one_at_a_time = config.thread_model != NBDKIT_THREAD_MODEL_PARALLEL;
 }
 
 /* The caller may go on using it: what it has to write when a connection

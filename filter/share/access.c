@@ -33,6 +33,7 @@ access_init (struct access *a, const char *exportname, size_t len,
   }
   pthread_mutex_init (&a->below.lock, NULL);
   pthread_cond_init (&a->below.returned, NULL);
+  pthread_mutex_init (&a->below.serial, NULL);
   return 0;
 }
 
@@ -40,6 +41,7 @@ void
 access_destroy (struct access *a)
 {
   access_end (a, NULL);
+  pthread_mutex_destroy (&a->below.serial);
   pthread_cond_destroy (&a->below.returned);
   pthread_mutex_destroy (&a->below.lock);
   free (a->exportname);
@@ -110,10 +112,10 @@ access_prepare (struct access *a, nbdkit_next *next)
 }
 
 void
-access_drain (struct access *a)
+access_drain (struct access *a, const struct qcow2_io *own)
 {
   if (a->state)
-    disk_leave (state_disk (a->state), &a->below);
+    disk_leave (state_disk (a->state), &a->below, own);
   below_drain (&a->below);
 }
 
@@ -121,9 +123,7 @@ access_drain (struct access *a)
 void
 access_end (struct access *a, const struct qcow2_io *own)
 {
-  access_drain (a);
-  if (a->state && own == NULL)
-    disk_abandon (state_disk (a->state), &a->below);
+  access_drain (a, own);
   if (a->state)
     state_release (a->state, own);
   a->state = NULL;

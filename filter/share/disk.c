@@ -370,6 +370,7 @@ disk_close (struct disk *d)
   log_stats (d->name, d->image, d->writable);
   close_image (d);
   lanes_free (d->lanes);
+  durable_forget (disk_durable (d), d->fd);
   writer_free (d->writer);
   if (d->fd != -1)
     close (d->fd);
@@ -396,13 +397,22 @@ disk_join (struct disk *d, struct below *own)
   if (!d->writable || d->writer != NULL)
     return;
   members_flush (&d->members);
-  own->durable = &d->durable;
+  below_become_member (own, &d->durable);
   members_add (&d->members, own);
 }
 
+/* In this order: who joins meanwhile flushes it as well, and hears if that
+ * fails.
+ */
 void
-disk_leave (struct disk *d, struct below *own)
+disk_leave (struct disk *d, struct below *own, const struct qcow2_io *io)
 {
+  if (!members_has (&d->members, own))
+    return;
+  if (io)
+    disk_flush (d, io);
+  else
+    disk_abandon (d, own);
   members_remove (&d->members, own);
 }
 
@@ -490,7 +500,8 @@ why_no_growth (void)
     return "the file is full, and with this version of nbdkit only what is "
       "served alone, with file=, can grow";
   return "what is below is full, and cannot be made larger from here; give "
-    "it more room while nbdkit is not running";
+    "it more room while nbdkit is not running, for example with 'truncate' "
+    "or 'lvextend' where it lies";
 }
 
 /* Once for each image; what could have grown has said why it did not. */

@@ -405,11 +405,7 @@ state_release (struct state *s, const struct qcow2_io *own)
   /* While it is still ours: afterwards it may be freed at any time.  If
    * somebody comes meanwhile, this has cost him a little.
    */
-  if (s->disk->writable) {
-    if (own)
-      disk_flush (s->disk, own);
-  }
-  else if (is_last (s))
+  if (!s->disk->writable && is_last (s))
     disk_idle (s->disk);
 
   pthread_mutex_lock (&states.lock);

@@ -93,6 +93,7 @@ nbd_tests = \
 	nbd/test-repair-hostile.sh \
 	nbd/test-repair-qemu.sh \
 	nbd/test-requests.sh \
+	nbd/test-stack.sh \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
 	nbd/test-truncate.sh \

@@ -69,3 +69,27 @@ truncate -s 1G "$tmp/disk.raw"
 logged_file=$tmp/data.raw
 start_logged file "$image" qcow2-data-file="$tmp/data.raw"
 is_remembered "a data file" w:2M:64k:1 "!EIO:f"
+
+if [ -z "$instrumented" ] && strace -f -o "$tmp/trace" true 2>/dev/null; then
+    echo "what the host may have dropped is not read from its memory"
+    for inject in none fdatasync:error=EIO; do
+        new_image 1G
+        truncate -s 80M "$image"
+        traced=(strace -D -f -qq -o "$tmp/trace" -e trace=fadvise64,fdatasync)
+        flush=f
+        if [ "$inject" != none ]; then
+            traced+=(-e "inject=$inject")
+            flush='!EIO:f'
+        fi
+        printf '#!/bin/bash\nexec %s "$@"\n' "${traced[*]} $NBDKIT" \
+            >"$tmp/traced"
+        chmod +x "$tmp/traced"
+        NBDKIT=$tmp/traced start_nbdkit --filter="$filter" file "$image"
+        writetool "$uri" w:0:1M:1 "$flush"
+        stop_nbdkit || fail "strace"
+        dropped=$(grep -c 'FADV_DONTNEED' "$tmp/trace" || true)
+        [ "$((dropped > 0)) $inject" = "0 none" ] ||
+            [ "$((dropped > 0)) $inject" = "1 fdatasync:error=EIO" ] ||
+            fail "flushes: $inject, and pages are dropped $dropped times"
+    done
+fi

@@ -41,6 +41,38 @@ dirty_device ()
         grep -q 'No space left' "$tmp/dd.log" || fail "$(cat "$tmp/dd.log")"
 }
 
+# min_block: what the plugin says that it needs at least, if it does.
+min_block ()
+{
+    local min
+
+    start_nbdkit -P plain file "$loop"
+    min=$("$PYTHON" -c '
+import nbd, sys
+handle = nbd.NBD()
+handle.connect_uri(sys.argv[1])
+print(handle.get_block_size(nbd.SIZE_MINIMUM))' "$uri")
+    stop_nbdkit plain
+    echo "$min"
+}
+
+# smaller_than_sectors: an image with clusters of 512 bytes on sectors of 4096.
+# Later versions of the plugin ask for whole sectors.
+smaller_than_sectors ()
+{
+    if [ "$(min_block)" -le 512 ]; then
+        on_device 4096 cluster_size=512
+        return
+    fi
+    echo "clusters that are smaller than a sector"
+    new_image 60M -o cluster_size=512
+    new_device 4096 80M "$tmp/disk.qcow2"
+    start_nbdkit --filter="$filter" file "$loop"
+    nbdtool compare "$uri" "$tmp/disk.raw" --reads 50
+    stop_nbdkit
+    has_logged 'is served read-only: the minimum block size'
+}
+
 # on_device SECTOR OPTIONS: an image is written to, most of all where nothing is
 # aligned.
 on_device ()
@@ -87,7 +119,11 @@ data_on_device ()
 for sector in 512 4096; do
     on_device "$sector" cluster_size=2M
     on_device "$sector" cluster_size=512k,extended_l2=on,lazy_refcounts=on
-    on_device "$sector" cluster_size=512
+    if [ "$sector" -eq 512 ]; then
+        on_device "$sector" cluster_size=512
+    else
+        smaller_than_sectors
+    fi
     data_on_device "$sector" cluster_size=2M
     data_on_device "$sector" cluster_size=64k,data_file_raw=on
 done

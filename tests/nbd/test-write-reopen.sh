@@ -84,6 +84,13 @@ lost nbd socket="$tmp/below.sock" retry=5
 if "$NBDKIT" --help nbd | grep -q dynamic-export; then
     echo "the nbd plugin, where names mean something"
     lost nbd socket="$tmp/below.sock" dynamic-export=true
+    for model in requests all-requests; do
+        "$NBDKIT" --dump-plugin --filter=noparallel null >/dev/null 2>&1 ||
+            break
+        echo "the same, serializing $model"
+        lost --filter=noparallel nbd socket="$tmp/below.sock" \
+            dynamic-export=true serialize="$model"
+    done
 fi
 
 # refuses_to_write REGEX ARGUMENT...
