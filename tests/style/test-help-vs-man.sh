@@ -15,7 +15,7 @@ man_page ()
 
 keys_parsed ()
 {
-    grep -ohE 'strcmp \(key, "qcow2-[a-z0-9-]+"' "$1"/filter/*.c |
+    grep -ohE 'strcmp \(key, "qcow2-[a-z0-9-]+"' "$1"/filter/*.c "$1"/filter/*/*.c |
         grep -oE 'qcow2-[a-z0-9-]+' | sort -u
 }
 
@@ -39,7 +39,7 @@ keys_mentioned ()
 
 flags_in_code ()
 {
-    grep -ohE '^NBDKIT_DLL_PUBLIC int qcow2_debug_[a-z0-9_]+' "$1"/filter/*.c |
+    grep -ohE '^NBDKIT_DLL_PUBLIC int qcow2_debug_[a-z0-9_]+' "$1"/filter/*.c "$1"/filter/*/*.c |
         sed 's/.*qcow2_debug_//' | sort -u
 }
 
