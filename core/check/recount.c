@@ -92,10 +92,11 @@ fail_full (const struct walk *w, uint64_t host_off, struct qcow2_error *err)
     (q2_io_budget (w->io));
   const uint64_t usual = 64 << 10;
 
-  if (q2_budget_left (budget) < usual &&
-      q2_budget_take (budget, usual, "counting the references to all "
+  if (q2_budget_take (budget, usual, "counting the references to all "
                       "clusters", err) == -1)
     return -1;
+  /* Its own bound, or somebody has given something back meanwhile. */
+  q2_budget_give (budget, usual);
   return q2_fail (err, QCOW2_ERR_NOMEM, host_off,
                   "counting the references to all clusters takes more "
                   "than %" PRIu64 " MiB of memory; " Q2_RECOUNT_ADVICE,

@@ -158,8 +158,8 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
                   "with 'qemu-img check -r all'");
 }
 
-/* What went wrong the last time may be gone, but it is not known how far it
- * got then.  The fields that a repair changes are read again, and so is all
+/* What went wrong the last time may be gone, and so may be who did not wait for
+ * it, but it is not known how far it got then.  The fields that a repair changes are read again, and so is all
  * that it looks at.
  */
 static void
@@ -169,7 +169,7 @@ scan_again (struct q2_writer *w, const struct q2_io *io)
   unsigned char bytes[FEATURES_OFFSET + 8];
 
   if (kind != QCOW2_ERR_IO && kind != QCOW2_ERR_NOMEM &&
-      kind != QCOW2_ERR_NO_SPACE)
+      kind != QCOW2_ERR_NO_SPACE && kind != QCOW2_ERR_ABANDONED)
     return;
   if (q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER,
                   &w->repair_error) == -1)

@@ -393,6 +393,8 @@ test_faults (uint64_t seed, enum damage damage)
       CHECK (err.kind == QCOW2_ERR_IO || err.kind == QCOW2_ERR_NO_SPACE);
       CHECK (i.d.fail_at <= i.d.changes);
       i.d.fail_at = 0;
+      /* Opened again: until then a flush that has failed is remembered. */
+      i.d.shared.flush_failed = false;
       CHECK (repair (&i.d, &info, &err) == 0);
     }
     check_sound (&i, &i.d, false);
@@ -645,9 +647,67 @@ test_lying_holes (uint64_t n, bool can_be_read)
   free (p);
 }
 
+/* ---- Nobody waits for it ------------------------------------------------ */
+
+static bool
+is_gone (void *opaque)
+{
+  return *(bool *) opaque;
+}
+
+/* Who has made us scan leaves meanwhile, which is no reason to refuse those
+ * who come later.
+ */
+static void
+test_abandoned (bool by_first_write)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 12, .refcount_order = 4,
+    .virtual_size = 1 << 20,
+  };
+  unsigned char cluster[4096] = { 1 };
+  bool gone = true;
+  struct qcow2_budget *const budget =
+    qcow2_budget_new (1 << 30, "", is_gone, &gone);
+  const struct qcow2_options options = { .writable = true, .budget = budget };
+  struct rng rng = { 1 };
+  struct qcow2_image *image;
+  struct qcow2_error err = { .text = "" };
+  struct image i = { 0 };
+
+  unit_context ("abandoned, by the first write: %d", by_first_write);
+  builder_init (&i.r.b, &spec);
+  builder_data (&i.r.b, 0, cluster);
+  builder_finish (&i.r.b);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  damage_image (&i, &rng, FILL);
+  i.d.capacity = UINT64_C (1) << 30;
+  image = qcow2_open (&i.d.host, &options, &err);
+  REQUIRE (budget != NULL && image != NULL);
+  if (by_first_write) {
+    CHECK (qcow2_pwrite (image, &i.d.host, cluster, 512, 0, false, &err)
+           == -1);
+    CHECK_EQ (err.kind, QCOW2_ERR_ABANDONED);
+  }
+  gone = false;
+  unit_check (qcow2_pwrite (image, &i.d.host, cluster, 512, 0, false, &err)
+              == 0, __FILE__, __LINE__, "%s", err.text);
+  CHECK (qcow2_end (image, &i.d.host, &err) == 0);
+  qcow2_close (image);
+  CHECK_EQ (qcow2_budget_used (budget), 0);
+  qcow2_budget_free (budget);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
 int
 main (void)
 {
+  test_abandoned (false);
+  test_abandoned (true);
   test_lying_holes (1100, true);
   test_lying_holes (70000, false);
   for (int damage = NONE; damage < NR_DAMAGES; ++damage) {
