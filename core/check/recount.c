@@ -588,6 +588,7 @@ recount (struct q2_recount *ret_recount, const struct q2_io *io,
   return 0;
 
  fail:
+  q2_work_end (&w.work);
   q2_buffer_free (w.buf, w.buf_size);
   q2_counts_free (w.counts);
   return -1;
@@ -613,6 +614,7 @@ q2_recount_all (struct q2_recount *ret_recount, const struct q2_io *io,
 void
 q2_recount_free (struct q2_recount *recount)
 {
+  q2_work_end (&recount->work);
   q2_counts_free (recount->counts);
   recount->counts = NULL;
 }

@@ -24,7 +24,8 @@ struct q2_recount {
   bool flags_are_wrong;         /* COPIED, somewhere in the active tables */
   uint64_t hole_bytes;          /* of tables that were not read, because the
                                    host said that they are holes */
-  struct q2_work work;          /* what that was, for what comes next */
+  struct q2_work work;          /* what that was, for what comes next; to be
+                                   ended by the caller */
 };
 
 /* The work that an image of no tables may cause, in steps; so much is done in a

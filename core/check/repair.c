@@ -335,6 +335,8 @@ q2_repair_scan (const struct q2_io *io, const struct q2_header *h,
     q2_fail_nomem (err, "scanning the image");
   else
     result = scan (&j, h, &log, err);
+  if (r != NULL)
+    q2_work_end (&r->recount.work);
   q2_buffer_free (j.buf, geo->cluster_size);
   if (result == -1) {
     q2_repair_free (r);
