@@ -691,8 +691,8 @@ is_gone (void *opaque)
 static void
 test_keyring_wait (void)
 {
-  static const unsigned char header[Q2_LUKS_HEADER] = { 1 };
-  const struct q2_keyring_query query = { header, "a", 1 };
+  static const unsigned char some_header[Q2_LUKS_HEADER] = { 1 };
+  const struct q2_keyring_query query = { some_header, "a", 1 };
   struct q2_keyring_try first = { .query = &query }, second = first;
   struct qcow2_keyring *const k = qcow2_keyring_new ();
   bool gone = true;

@@ -703,9 +703,96 @@ test_abandoned (bool by_first_write)
   builder_free (&i.r.b);
 }
 
+/* ---- What is known already --------------------------------------------- */
+
+static void
+count_lines (void *opaque, enum qcow2_log_level level, const char *text)
+{
+  (void) text;
+  *(unsigned *) opaque += level == QCOW2_LOG_WARNING;
+}
+
+/* Open, look at how much was read and what it said, and write. */
+static bool
+open_and_write (struct image *i, const struct qcow2_scan *known,
+                struct qcow2_scan *ret_scan, bool *ret_scanned,
+                unsigned long *ret_reads, struct qcow2_error *err)
+{
+  unsigned lines = 0;
+  const struct qcow2_options options = {
+    .writable = true, .known_scan = known, .log = count_lines,
+    .log_opaque = &lines,
+  };
+  unsigned char bytes[512] = { 1 };
+  const unsigned long reads = i->d.reads;
+  struct qcow2_image *const image = qcow2_open (&i->d.host, &options, err);
+  bool ok;
+
+  REQUIRE (image != NULL);
+  CHECK_EQ (lines, 1);
+  *ret_reads = i->d.reads - reads;
+  *ret_scanned = qcow2_get_scan (image, ret_scan);
+  ok = qcow2_pwrite (image, &i->d.host, bytes, 512, 0, false, err) == 0 &&
+    qcow2_end (image, &i->d.host, err) == 0;
+  qcow2_close (image);
+  return ok;
+}
+
+/* An entry that leads past the end of the file cannot be repaired; a refcount
+ * that is wrong can.
+ */
+static void
+test_known (bool can_be_repaired)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 12, .refcount_order = 4,
+    .virtual_size = 1 << 20,
+  };
+  unsigned char cluster[4096] = { 1 };
+  struct rng rng = { 1 };
+  struct qcow2_scan scan, again;
+  struct qcow2_error err = { .text = "" }, second = err;
+  unsigned long reads, fewer;
+  struct image i = { 0 };
+  bool scanned;
+
+  unit_context ("known, can be repaired: %d", can_be_repaired);
+  builder_init (&i.r.b, &spec);
+  builder_data (&i.r.b, 0, cluster);
+  builder_finish (&i.r.b);
+  if (!can_be_repaired)
+    store_be64 (i.r.b.bytes + builder_entry_off (&i.r.b, 0) + 8,
+                COPIED | UINT64_C (1) << 40);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  damage_image (&i, &rng, FILL);
+  i.d.capacity = UINT64_C (1) << 30;
+  CHECK_EQ (open_and_write (&i, NULL, &scan, &scanned, &reads, &err),
+            can_be_repaired);
+  CHECK (scanned && scan.ns > 0 && scan.failed == !can_be_repaired);
+  if (can_be_repaired) {
+    memory_disk_free (&i.d);
+    damage_image (&i, &rng, FILL);
+    i.d.capacity = UINT64_C (1) << 30;
+  }
+  CHECK_EQ (open_and_write (&i, &scan, &again, &scanned, &fewer, &second),
+            can_be_repaired);
+  CHECK (!scanned && fewer < reads);
+  if (can_be_repaired)
+    CHECK_EQ (i.d.bytes[79] & 1, 0);
+  else
+    CHECK (strcmp (err.text, second.text) == 0 && err.kind == second.kind);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
 int
 main (void)
 {
+  test_known (false);
+  test_known (true);
   test_abandoned (false);
   test_abandoned (true);
   test_lying_holes (1100, true);
