@@ -224,7 +224,7 @@ count_flag (void *opaque, uint64_t host_off, uint64_t word,
 struct log {
   void (*fn) (void *opaque, enum qcow2_log_level level, const char *text);
   void *opaque;
-  uint64_t last;                /* when a line was logged */
+  uint64_t last;                /* when a line was logged, us */
 };
 
 static void
@@ -235,7 +235,7 @@ log_progress (void *opaque, unsigned percent)
   char text[100];
 
   if (log->fn == NULL ||
-      now - log->last < SECONDS_BETWEEN_LINES * UINT64_C (1000000000))
+      now - log->last < SECONDS_BETWEEN_LINES * UINT64_C (1000000))
     return;
   log->last = now;
   snprintf (text, sizeof text, "the image was not closed cleanly: %u %% of "

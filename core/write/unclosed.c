@@ -75,7 +75,8 @@ q2_writer_first_scan (struct q2_writer *w, const struct q2_io *io,
   }
   scan (w, io);
   w->first_scan = (struct qcow2_scan) {
-    .ns = q2_max (q2_meter_now () - start, 1), .failed = w->unrepairable,
+    .ns = q2_max (q2_meter_now () - start, 1) * 1000,
+    .failed = w->unrepairable,
     .error = w->repair_error,
   };
 }
