@@ -547,8 +547,8 @@ counts_contradict_flags (struct q2_counts *counts)
 static int
 recount (struct q2_recount *ret_recount, const struct q2_io *io,
          const struct q2_header *h, const struct q2_geometry *geo,
-         bool believe_holes, q2_progress_fn progress, void *opaque,
-         struct qcow2_error *err)
+         bool believe_holes, uint64_t paid, q2_progress_fn progress,
+         void *opaque, struct qcow2_error *err)
 {
   struct qcow2_budget *const budget = q2_budget_outermost
     (q2_io_budget (io));
@@ -560,7 +560,9 @@ recount (struct q2_recount *ret_recount, const struct q2_io *io,
                            ? Q2_RECOUNT_STEPS : Q2_RECOUNT_BLIND_STEPS,
                            "counting the references to all clusters"),
   };
+  const uint64_t first_max = w.work.max;
 
+  q2_work_allow (&w.work, paid);
   if (geo->version < 2)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "references cannot be counted in an image without "
@@ -583,6 +585,7 @@ recount (struct q2_recount *ret_recount, const struct q2_io *io,
     .flags_are_wrong =
       w.flags_are_wrong || counts_contradict_flags (w.counts),
     .hole_bytes = w.hole_bytes,
+    .paid = w.work.max - first_max,
     .work = w.work,
   };
   return 0;
@@ -599,16 +602,18 @@ q2_recount (struct q2_recount *ret_recount, const struct q2_io *io,
             const struct q2_header *h, const struct q2_geometry *geo,
             q2_progress_fn progress, void *opaque, struct qcow2_error *err)
 {
-  return recount (ret_recount, io, h, geo, true, progress, opaque, err);
+  return recount (ret_recount, io, h, geo, true, 0, progress, opaque, err);
 }
 
 int
 q2_recount_all (struct q2_recount *ret_recount, const struct q2_io *io,
                 const struct q2_header *h, const struct q2_geometry *geo,
-                q2_progress_fn progress, void *opaque,
+                uint64_t paid, q2_progress_fn progress, void *opaque,
                 struct qcow2_error *err)
 {
-  return recount (ret_recount, io, h, geo, false, progress, opaque, err);
+  return recount (ret_recount, io, h, geo, false,
+                  q2_min (paid, UINT64_MAX / 16) * Q2_RECOUNT_PAID_TWICE,
+                  progress, opaque, err);
 }
 
 void

@@ -271,8 +271,10 @@ scan_once (struct q2_repair_job *j, const struct q2_header *h,
 {
   struct q2_repair *const r = j->r;
 
-  if ((believe_holes ? q2_recount : q2_recount_all)
-      (&r->recount, j->io, h, j->geo, log_progress, log, err) == -1)
+  if ((believe_holes
+       ? q2_recount (&r->recount, j->io, h, j->geo, log_progress, log, err)
+       : q2_recount_all (&r->recount, j->io, h, j->geo, r->recount.paid,
+                         log_progress, log, err)) == -1)
     return -1;
   j->counts = r->recount.counts;
   if (check_width (j, err) == -1 || load_table (j, h, err) == -1 ||

@@ -647,6 +647,111 @@ test_lying_holes (uint64_t n, bool can_be_read)
   free (p);
 }
 
+/* ---- A large disk -------------------------------------------------------- */
+
+/* L2 tables of one entry each, of which the host has 4 KiB: a disk of many TiB
+ * that was made, and then copied so that zeros became holes.  One table has no
+ * entry any more, and the first entry lacks its flag, so holes are not believed
+ * in the end.
+ */
+#define LARGE_TABLES UINT64_C (40000)
+#define LARGE_CLUSTER UINT64_C (65536)
+#define LARGE_L1 (4 * LARGE_CLUSTER)
+#define LARGE_L2 (64 * LARGE_CLUSTER)
+#define LARGE_DATA (LARGE_L2 + LARGE_TABLES * LARGE_CLUSTER)
+#define LARGE_END (LARGE_DATA + LARGE_TABLES * LARGE_CLUSTER)
+
+static uint64_t
+large_entry (uint64_t host_off)
+{
+  const uint64_t i = (host_off - LARGE_L2) / LARGE_CLUSTER;
+
+  if (host_off >= LARGE_L1 && host_off < LARGE_L1 + 8 * LARGE_TABLES)
+    return COPIED |
+      (LARGE_L2 + (host_off - LARGE_L1) / 8 * LARGE_CLUSTER);
+  if (host_off < LARGE_L2 || host_off >= LARGE_DATA - LARGE_CLUSTER ||
+      host_off % LARGE_CLUSTER != 0)
+    return 0;
+  return (i == 0 ? 0 : COPIED) | (LARGE_DATA + i * LARGE_CLUSTER);
+}
+
+static int
+large_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+             enum qcow2_io_class class)
+{
+  unsigned char *const p = buf;
+  uint64_t off = q2_align_up (host_off, 8);
+
+  (void) opaque;
+  (void) class;
+  memset (buf, 0, count);
+  while (off + 8 <= host_off + count) {
+    const uint64_t entry = large_entry (off);
+
+    if (entry != 0)
+      store_be64 (p + (off - host_off), entry);
+    off = off >= LARGE_L2 ? q2_align_up (off + 1, LARGE_CLUSTER) : off + 8;
+  }
+  return 0;
+}
+
+static int
+large_extents (void *opaque, uint32_t count, uint64_t host_off,
+               qcow2_host_extent_fn fn, void *fn_opaque)
+{
+  const uint64_t end = host_off + count;
+
+  (void) opaque;
+  while (host_off < end) {
+    const uint64_t in = host_off % LARGE_CLUSTER;
+    const bool hole = host_off >= LARGE_L2 &&
+      (in >= 4096 || host_off / LARGE_CLUSTER ==
+       LARGE_DATA / LARGE_CLUSTER - 1);
+    const uint64_t next = q2_min (end, host_off < LARGE_L2 ? LARGE_L2 :
+                                  host_off - in +
+                                  (hole ? LARGE_CLUSTER : 4096));
+
+    if (fn (fn_opaque, host_off, next - host_off, hole) != 0)
+      break;
+    host_off = next;
+  }
+  return 0;
+}
+
+static void
+test_large (bool tells_holes)
+{
+  const struct qcow2_io_ops ops = {
+    .pread = large_pread, .extents = tells_holes ? large_extents : NULL,
+  };
+  const struct qcow2_io host = {
+    .ops = &ops, .size = LARGE_END, .min_block = 1,
+  };
+  const struct q2_io io = { .host = &host, .file_size = LARGE_END };
+  const struct q2_geometry_params params = {
+    .version = 3, .cluster_bits = 16, .refcount_order = 4,
+    .virtual_size = LARGE_TABLES << 29,
+  };
+  const struct q2_header h = {
+    .version = 3, .cluster_bits = 16, .l1_offset = LARGE_L1,
+    .l1_entries = LARGE_TABLES, .refcount_order = 4,
+    .refcount_table_offset = LARGE_CLUSTER, .refcount_table_clusters = 1,
+    .incompatible = Q2_INCOMPAT_DIRTY,
+  };
+  struct qcow2_error err = { .text = "" };
+  struct q2_geometry geo;
+  struct q2_repair *r;
+
+  unit_context ("a large disk, on a host that tells holes: %d", tells_holes);
+  REQUIRE (q2_geometry_init (&geo, &params, &err) == 0);
+  r = q2_repair_scan (&io, &h, &geo, NULL, NULL, &err);
+  if (unit_check (r != NULL, __FILE__, __LINE__, "%s", err.text)) {
+    CHECK_EQ (q2_repair_get_info (r)->l2_tables, LARGE_TABLES);
+    CHECK_EQ (q2_repair_get_info (r)->wrong_flags, 1);
+  }
+  q2_repair_free (r);
+}
+
 /* ---- Nobody waits for it ------------------------------------------------ */
 
 static bool
@@ -791,6 +896,8 @@ test_known (bool can_be_repaired)
 int
 main (void)
 {
+  test_large (true);
+  test_large (false);
   test_known (false);
   test_known (true);
   test_abandoned (false);
