@@ -174,7 +174,8 @@ activate (struct q2_writer *w, const struct q2_io *io,
   atomic_store (&io->shared->written, true);
   if (q2_writer_repair (w, io, err) == -1)
     return -1;
-  if ((w->overlap = q2_overlap_new (w->geo->cluster_bits, err)) == NULL ||
+  if ((w->overlap = q2_overlap_new (w->geo->cluster_bits,
+                                     q2_io_budget (io), err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||
       (w->space = q2_space_new (w->geo, &w->header, w->overlap, &w->flight, io,
                                 err))
