@@ -288,6 +288,15 @@ enum qcow2_overlap_check {
                                    too much to look for */
 };
 
+/* What came of looking at all tables of an image that was not closed, and is
+ * to be written to.
+ */
+struct qcow2_scan {
+  uint64_t ns;                  /* how long it took */
+  bool failed;                  /* nothing can be written, because of that */
+  struct qcow2_error error;
+};
+
 struct qcow2_options {
   /* The file is no qcow2 image but the disk itself, as a backing file may
    * be.  Nothing is read to find out.
@@ -349,6 +358,12 @@ struct qcow2_options {
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
 
+  /* What qcow2_get_scan has told of the same image, if it has not changed
+   * since, or NULL.  A scan that failed is not repeated: it is as if it had
+   * failed again.  One that did not is put off until something is written.
+   */
+  const struct qcow2_scan *known_scan;
+
   /* Optional (NULL): receives one line about things worth knowing, from
    * any thread that is inside a call to the engine.
    */
@@ -396,6 +411,14 @@ extern struct qcow2_image *qcow2_open (const struct qcow2_io *io,
                                        const struct qcow2_options *options,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3), __warn_unused_result__));
+
+/* Returns false if opening the image needed no scan, or did not do one, or
+ * what came of it says nothing about the next: it was given up, or there was no
+ * memory, or it could not be read.
+ */
+extern bool qcow2_get_scan (const struct qcow2_image *image,
+                            struct qcow2_scan *ret_scan)
+  __attribute__ ((__nonnull__));
 
 /* To find the key of a LUKS image takes seconds of computing, on purpose: so
  * guesses are slow.  Whoever opens the same images again and again, knowing

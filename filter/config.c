@@ -382,6 +382,7 @@ void
 config_unload (void)
 {
   places_unload ();
+  scans_unload ();
   qcow2_budget_free (config.budget);
   config.budget = NULL;
   free (config.file);

@@ -616,6 +616,18 @@ extern struct durable *disk_durable (struct disk *d);
 /* Log the error of a request; returns the errno value. */
 extern int disk_report (struct disk *d, const struct qcow2_error *error);
 
+/* ---- scans.c ---------------------------------------------------------- */
+
+/* What the last scan of this very file has found, which took long and is not
+ * long ago.
+ */
+extern bool scans_find (const char *exportname, const struct file_id *id,
+                        struct qcow2_scan *ret_scan);
+/* Remember it, if it took long.  'id' is from before the scan. */
+extern void scans_note (const char *exportname, const struct file_id *id,
+                        const struct qcow2_scan *scan);
+extern void scans_unload (void);
+
 /* ---- state.c ---------------------------------------------------------- */
 
 struct state;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* budget.c - how much memory and work an image may cost.
  *
- * Owns      the counters of memory in use.
+ * Owns      the counters of memory in use, and how many turns there are.
  * Method    a budget is a counter with a bound, and taking from it takes from
  *           all above it: the image's, then the server's.  If one of them has
  *           not enough, what was taken from those below is given back.
  * Locks     none: each counter is an atomic that never exceeds its bound but
  *           by what q2_budget_take_some takes in any case.
- * Does not  allocate anything but the server's budget.
+ * Does not  allocate anything but the server's budget and its turns.
  */
 #include "config.h"
 
@@ -20,6 +20,10 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+/* Much longer than it takes to do Q2_WORK_LOOK steps. */
+#define LEASE_MS 2000
 
 void
 q2_budget_init (struct qcow2_budget *b, struct qcow2_budget *parent,
@@ -32,6 +36,15 @@ q2_budget_init (struct qcow2_budget *b, struct qcow2_budget *parent,
   b->remedy = remedy;
   b->abandoned = NULL;
   b->opaque = NULL;
+  b->turns = NULL;
+}
+
+static unsigned
+count_turns (void)
+{
+  const long cpus = sysconf (_SC_NPROCESSORS_ONLN);
+
+  return cpus < 2 ? 2 : cpus > 64 ? 64 : (unsigned) cpus;
 }
 
 struct qcow2_budget *
@@ -45,12 +58,19 @@ qcow2_budget_new (uint64_t max_bytes, const char *remedy,
   q2_budget_init (b, NULL, max_bytes, "all images of this server", remedy);
   b->abandoned = abandoned;
   b->opaque = opaque;
-  return b;
+  b->turns = q2_turns_new (count_turns (), LEASE_MS);
+  if (b->turns != NULL)
+    return b;
+  free (b);
+  return NULL;
 }
 
 void
 qcow2_budget_free (struct qcow2_budget *b)
 {
+  if (b == NULL)
+    return;
+  q2_turns_free (b->turns);
   free (b);
 }
 
@@ -182,16 +202,27 @@ q2_budget_give (struct qcow2_budget *b, uint64_t bytes)
 bool
 q2_budget_is_abandoned (const struct qcow2_budget *b)
 {
-  while (b != NULL && b->parent != NULL)
-    b = b->parent;
+  b = q2_budget_outermost_const (b);
   return b != NULL && b->abandoned != NULL && b->abandoned (b->opaque);
 }
 
 /* ---- Work -------------------------------------------------------------- */
 
+/* Work that is over before it is asked for the second time needs none. */
+static bool
+has_turn (struct q2_work *w)
+{
+  const struct qcow2_budget *const b = q2_budget_outermost_const (w->budget);
+
+  return b == NULL || b->turns == NULL ||
+    q2_turns_take (b->turns, &w->turn, b->abandoned, b->opaque);
+}
+
 int
 q2_work_ask (struct q2_work *w, uint64_t steps, struct qcow2_error *err)
 {
+  const bool first = w->look == 0;
+
   if (w->done > w->max || steps > w->max - w->done)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "%s takes more work than so small a file can have need "
@@ -200,7 +231,7 @@ q2_work_ask (struct q2_work *w, uint64_t steps, struct qcow2_error *err)
   if (w->done < w->look)
     return 0;
   w->look = w->done + Q2_WORK_LOOK;
-  if (!q2_budget_is_abandoned (w->budget))
+  if (!q2_budget_is_abandoned (w->budget) && (first || has_turn (w)))
     return 0;
   return q2_fail (err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET,
                   "%s was given up, because nobody waits for it any more",

@@ -9,14 +9,15 @@
  *
  * Work: struct q2_work is one piece of work whose size an image decides, such
  * as reading all of its tables.  It has a bound, and it ends early when nobody
- * waits for it any more.
+ * waits for it any more.  If it takes long it goes on only while it has one of
+ * the server's turns, of which there are as many as CPUs, and at least two.
  *
- * Locks: none; atomics.
+ * Locks: none, but for those of the turns; atomics.
  */
 #ifndef QCOW2_BASE_BUDGET_H
 #define QCOW2_BASE_BUDGET_H
 
-#include "qcow2.h"
+#include "base/turns.h"
 
 struct qcow2_budget {
   struct qcow2_budget *parent;  /* or NULL; outlives this one */
@@ -27,6 +28,7 @@ struct qcow2_budget {
   /* Of the outermost one; see qcow2_budget_new. */
   qcow2_abandoned_fn abandoned; /* or NULL */
   void *opaque;
+  struct q2_turns *turns;       /* of long work; or NULL: no bound */
 };
 
 /* A budget of 'max' bytes below 'parent', which may be NULL.  The texts must
@@ -72,6 +74,14 @@ q2_budget_outermost (struct qcow2_budget *b)
   return b;
 }
 
+static inline const struct qcow2_budget *
+q2_budget_outermost_const (const struct qcow2_budget *b)
+{
+  while (b != NULL && b->parent != NULL)
+    b = b->parent;
+  return b;
+}
+
 /* Whether whoever asked for what this thread is doing does not wait for it any
  * more.
  */
@@ -87,6 +97,7 @@ struct q2_work {
   const char *what;             /* "counting ...": begins the message */
   uint64_t max, done;           /* steps */
   uint64_t look;                /* when to ask whether somebody waits */
+  uint64_t turn;                /* 0: none */
 };
 
 static inline struct q2_work
@@ -98,7 +109,8 @@ q2_work_begin (const struct qcow2_budget *budget, uint64_t max,
 
 /* Fails with QCOW2_ERR_UNSUPPORTED if that is more than is allowed, or with
  * QCOW2_ERR_ABANDONED; to be called before the work is done, often enough: at
- * least for every Q2_WORK_LOOK steps.
+ * least for every Q2_WORK_LOOK steps, and with no lock held.  From the second
+ * of these on it may wait, as turns.h says.
  */
 #define Q2_WORK_LOOK (UINT64_C (1) << 22)
 extern int q2_work_ask (struct q2_work *work, uint64_t steps,
@@ -113,6 +125,15 @@ q2_work_do (struct q2_work *work, uint64_t steps, struct qcow2_error *err)
     return 0;
   }
   return q2_work_ask (work, steps, err);
+}
+
+/* To be called at the end, whatever came of it: others may have its turn. */
+static inline void
+q2_work_end (struct q2_work *work)
+{
+  if (work->turn != 0)
+    q2_turns_give (q2_budget_outermost_const (work->budget)->turns,
+                   &work->turn);
 }
 
 /* What was read pays for more: an image that is large may cost more. */

@@ -92,10 +92,11 @@ fail_full (const struct walk *w, uint64_t host_off, struct qcow2_error *err)
     (q2_io_budget (w->io));
   const uint64_t usual = 64 << 10;
 
-  if (q2_budget_left (budget) < usual &&
-      q2_budget_take (budget, usual, "counting the references to all "
+  if (q2_budget_take (budget, usual, "counting the references to all "
                       "clusters", err) == -1)
     return -1;
+  /* Its own bound, or somebody has given something back meanwhile. */
+  q2_budget_give (budget, usual);
   return q2_fail (err, QCOW2_ERR_NOMEM, host_off,
                   "counting the references to all clusters takes more "
                   "than %" PRIu64 " MiB of memory; " Q2_RECOUNT_ADVICE,
@@ -546,8 +547,8 @@ counts_contradict_flags (struct q2_counts *counts)
 static int
 recount (struct q2_recount *ret_recount, const struct q2_io *io,
          const struct q2_header *h, const struct q2_geometry *geo,
-         bool believe_holes, q2_progress_fn progress, void *opaque,
-         struct qcow2_error *err)
+         bool believe_holes, uint64_t paid, q2_progress_fn progress,
+         void *opaque, struct qcow2_error *err)
 {
   struct qcow2_budget *const budget = q2_budget_outermost
     (q2_io_budget (io));
@@ -559,7 +560,9 @@ recount (struct q2_recount *ret_recount, const struct q2_io *io,
                            ? Q2_RECOUNT_STEPS : Q2_RECOUNT_BLIND_STEPS,
                            "counting the references to all clusters"),
   };
+  const uint64_t first_max = w.work.max;
 
+  q2_work_allow (&w.work, paid);
   if (geo->version < 2)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "references cannot be counted in an image without "
@@ -582,11 +585,13 @@ recount (struct q2_recount *ret_recount, const struct q2_io *io,
     .flags_are_wrong =
       w.flags_are_wrong || counts_contradict_flags (w.counts),
     .hole_bytes = w.hole_bytes,
+    .paid = w.work.max - first_max,
     .work = w.work,
   };
   return 0;
 
  fail:
+  q2_work_end (&w.work);
   q2_buffer_free (w.buf, w.buf_size);
   q2_counts_free (w.counts);
   return -1;
@@ -597,21 +602,24 @@ q2_recount (struct q2_recount *ret_recount, const struct q2_io *io,
             const struct q2_header *h, const struct q2_geometry *geo,
             q2_progress_fn progress, void *opaque, struct qcow2_error *err)
 {
-  return recount (ret_recount, io, h, geo, true, progress, opaque, err);
+  return recount (ret_recount, io, h, geo, true, 0, progress, opaque, err);
 }
 
 int
 q2_recount_all (struct q2_recount *ret_recount, const struct q2_io *io,
                 const struct q2_header *h, const struct q2_geometry *geo,
-                q2_progress_fn progress, void *opaque,
+                uint64_t paid, q2_progress_fn progress, void *opaque,
                 struct qcow2_error *err)
 {
-  return recount (ret_recount, io, h, geo, false, progress, opaque, err);
+  return recount (ret_recount, io, h, geo, false,
+                  q2_min (paid, UINT64_MAX / 16) * Q2_RECOUNT_PAID_TWICE,
+                  progress, opaque, err);
 }
 
 void
 q2_recount_free (struct q2_recount *recount)
 {
+  q2_work_end (&recount->work);
   q2_counts_free (recount->counts);
   recount->counts = NULL;
 }

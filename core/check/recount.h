@@ -24,7 +24,9 @@ struct q2_recount {
   bool flags_are_wrong;         /* COPIED, somewhere in the active tables */
   uint64_t hole_bytes;          /* of tables that were not read, because the
                                    host said that they are holes */
-  struct q2_work work;          /* what that was, for what comes next */
+  uint64_t paid;                /* steps that what is no hole has paid for */
+  struct q2_work work;          /* what that was, for what comes next; to be
+                                   ended by the caller */
 };
 
 /* The work that an image of no tables may cause, in steps; so much is done in a
@@ -36,6 +38,7 @@ struct q2_recount {
 #define Q2_RECOUNT_BLIND_STEPS (UINT64_C (1) << 31)
 #define Q2_RECOUNT_PAID_ENTRY 64        /* each that is not 0 */
 #define Q2_RECOUNT_PAID_BYTE 2          /* each that is no hole */
+#define Q2_RECOUNT_PAID_TWICE 4         /* as much, if holes are read, too */
 /* What it costs that a cluster has a user. */
 #define Q2_RECOUNT_CLUSTER 16
 
@@ -57,15 +60,17 @@ extern int q2_recount (struct q2_recount *ret_recount,
   __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
 
 /* The same, but what the host says about holes is not believed: for counts
- * that something is going to be freed by.
+ * that something is going to be freed by.  'paid' is that of the first time: an
+ * image that has much may have many holes between it, such as tables with few
+ * entries that were copied so that zeros became holes.
  */
 extern int q2_recount_all (struct q2_recount *ret_recount,
                            const struct q2_io *io,
                            const struct q2_header *header,
-                           const struct q2_geometry *geo,
+                           const struct q2_geometry *geo, uint64_t paid,
                            q2_progress_fn progress, void *opaque,
                            struct qcow2_error *err)
-  __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 8), __warn_unused_result__));
 extern void q2_recount_free (struct q2_recount *recount)
   __attribute__ ((__nonnull__));
 

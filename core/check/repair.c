@@ -224,7 +224,7 @@ count_flag (void *opaque, uint64_t host_off, uint64_t word,
 struct log {
   void (*fn) (void *opaque, enum qcow2_log_level level, const char *text);
   void *opaque;
-  uint64_t last;                /* when a line was logged */
+  uint64_t last;                /* when a line was logged, us */
 };
 
 static void
@@ -235,7 +235,7 @@ log_progress (void *opaque, unsigned percent)
   char text[100];
 
   if (log->fn == NULL ||
-      now - log->last < SECONDS_BETWEEN_LINES * UINT64_C (1000000000))
+      now - log->last < SECONDS_BETWEEN_LINES * UINT64_C (1000000))
     return;
   log->last = now;
   snprintf (text, sizeof text, "the image was not closed cleanly: %u %% of "
@@ -271,8 +271,10 @@ scan_once (struct q2_repair_job *j, const struct q2_header *h,
 {
   struct q2_repair *const r = j->r;
 
-  if ((believe_holes ? q2_recount : q2_recount_all)
-      (&r->recount, j->io, h, j->geo, log_progress, log, err) == -1)
+  if ((believe_holes
+       ? q2_recount (&r->recount, j->io, h, j->geo, log_progress, log, err)
+       : q2_recount_all (&r->recount, j->io, h, j->geo, r->recount.paid,
+                         log_progress, log, err)) == -1)
     return -1;
   j->counts = r->recount.counts;
   if (check_width (j, err) == -1 || load_table (j, h, err) == -1 ||
@@ -335,6 +337,8 @@ q2_repair_scan (const struct q2_io *io, const struct q2_header *h,
     q2_fail_nomem (err, "scanning the image");
   else
     result = scan (&j, h, &log, err);
+  if (r != NULL)
+    q2_work_end (&r->recount.work);
   q2_buffer_free (j.buf, geo->cluster_size);
   if (result == -1) {
     q2_repair_free (r);

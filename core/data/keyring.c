@@ -19,6 +19,7 @@
 #include "data/keyring.h"
 
 #include "base/bits.h"
+#include "base/error.h"
 #include "base/secret.h"
 #include "format/cipher_spec.h"
 
@@ -55,11 +56,15 @@ struct qcow2_keyring *
 qcow2_keyring_new (void)
 {
   struct qcow2_keyring *const k = calloc (1, sizeof *k);
+  pthread_condattr_t attr;
 
   if (k == NULL)
     return NULL;
   pthread_mutex_init (&k->lock, NULL);
-  pthread_cond_init (&k->ended, NULL);
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (&k->ended, &attr);
+  pthread_condattr_destroy (&attr);
   return k;
 }
 
@@ -161,15 +166,43 @@ look_up_locked (struct qcow2_keyring *k, const struct q2_keyring_query *query,
   return -1;
 }
 
+/* Until somebody has ended looking, or for a while; false if it is in vain.  The
+ * lock is held on entry and on return, but not in between.
+ */
+static bool
+wait_locked (struct qcow2_keyring *k, const struct qcow2_budget *budget)
+{
+  const uint64_t until = now () + SECOND / 10;
+  const struct timespec ts = {
+    .tv_sec = (time_t) (until / SECOND), .tv_nsec = (long) (until % SECOND),
+  };
+  bool in_vain;
+
+  if (pthread_cond_timedwait (&k->ended, &k->lock, &ts) == 0)
+    return true;
+  pthread_mutex_unlock (&k->lock);
+  in_vain = q2_budget_is_abandoned (budget);
+  pthread_mutex_lock (&k->lock);
+  return !in_vain;
+}
+
 int
 q2_keyring_begin (struct qcow2_keyring *k, struct q2_keyring_try *try,
-                  unsigned char *ret_key, struct qcow2_error *err)
+                  const struct qcow2_budget *budget, unsigned char *ret_key,
+                  struct qcow2_error *err)
 {
+  bool goes_on = true;
   int r;
 
   pthread_mutex_lock (&k->lock);
-  while (is_tried_locked (k, try->query))
-    pthread_cond_wait (&k->ended, &k->lock);
+  while (goes_on && is_tried_locked (k, try->query))
+    goes_on = wait_locked (k, budget);
+  if (!goes_on) {
+    pthread_mutex_unlock (&k->lock);
+    return q2_fail (err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET,
+                    "waiting for a key was given up, because the client has "
+                    "gone or the server is ending");
+  }
   r = look_up_locked (k, try->query, ret_key, err);
   if (r == 0) {
     try->next = k->trying;

@@ -8,6 +8,7 @@
 
 #include "qcow2.h"
 
+#include "base/budget.h"
 #include "format/luks.h"
 
 /* What a key was found with.  The header contains the salts, the iteration
@@ -30,12 +31,14 @@ struct q2_keyring_try {
  * Q2_MAX_KEY_BYTES bytes; -1, with the error of then, if it was looked for in
  * vain not long ago, and that was much work; 0 if the caller is to look for
  * it, and then to call q2_keyring_end.  Waits for another thread that is
- * looking for the same.
+ * looking for the same, as long as the budget (or NULL) says that somebody waits
+ * for us; then fails with QCOW2_ERR_ABANDONED.
  */
 extern int q2_keyring_begin (struct qcow2_keyring *keyring,
                              struct q2_keyring_try *try,
+                             const struct qcow2_budget *budget,
                              unsigned char *ret_key, struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+  __attribute__ ((__nonnull__ (1, 2, 4, 5), __warn_unused_result__));
 
 /* 'key', Q2_MAX_KEY_BYTES bytes, was found; or it is NULL, and *err says why.
  * All is copied; if there is no memory for that, nothing is remembered.

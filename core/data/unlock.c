@@ -172,7 +172,8 @@ find_key (struct unlock *u, const unsigned char *header,
 
   if (u->keyring == NULL)
     return try_slots (u, err);
-  r = q2_keyring_begin (u->keyring, &try, u->secrets->key, err);
+  r = q2_keyring_begin (u->keyring, &try, u->work.budget, u->secrets->key,
+                        err);
   if (r != 0)
     return r == 1 ? 0 : -1;
   r = try_slots (u, err);
@@ -220,6 +221,7 @@ q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
   if (find_key (&u, header, err) == 0)
     cipher = q2_cipher_new (&u.luks.spec, u.secrets->key, u.luks.key_bytes,
                             err);
+  q2_work_end (&u.work);
   q2_secret_free (u.secrets, size);
   if (cipher == NULL)
     return -1;

@@ -135,6 +135,19 @@ qcow2_get_info (const struct qcow2_image *image)
   return &image->info;
 }
 
+bool
+qcow2_get_scan (const struct qcow2_image *image, struct qcow2_scan *ret_scan)
+{
+  const struct q2_writer *const w = &image->writer;
+
+  *ret_scan = w->first_scan;
+  if (w->first_scan.failed &&
+      w->first_scan.error.kind != QCOW2_ERR_CORRUPT &&
+      w->first_scan.error.kind != QCOW2_ERR_UNSUPPORTED)
+    return false;
+  return w->first_scan.ns > 0;
+}
+
 void
 qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
 {

@@ -210,7 +210,7 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   if (image->info.writable) {
     const struct q2_io io = q2_image_io (image, host);
 
-    q2_writer_scan (w, &io);
+    q2_writer_first_scan (w, &io, options->known_scan);
   }
 }
 

@@ -18,10 +18,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define FIRST_BITS 8
 #define CLASS_BITS 4
 #define CLASS_MASK ((UINT64_C (1) << CLASS_BITS) - 1)
 
 struct q2_overlap {
+  struct qcow2_budget *budget;  /* or NULL; has all of 'slots' */
   unsigned cluster_bits;
   pthread_rwlock_t lock;
   uint64_t *slots;              /* cluster << CLASS_BITS | class; 0: empty */
@@ -51,18 +53,52 @@ class_name (enum q2_meta_class class)
   return "something";
 }
 
+static uint64_t
+slots_bytes (unsigned bits)
+{
+  return sizeof (uint64_t) << bits;
+}
+
+static uint64_t *
+slots_new (const struct q2_overlap *o, unsigned bits, struct qcow2_error *err)
+{
+  uint64_t *slots;
+
+  if (q2_budget_take (o->budget, slots_bytes (bits), "the overlap check",
+                      err) == -1)
+    return NULL;
+  slots = calloc (1, slots_bytes (bits));
+  if (slots != NULL)
+    return slots;
+  q2_budget_give (o->budget, slots_bytes (bits));
+  q2_fail_nomem (err, "the overlap check");
+  return NULL;
+}
+
+static void
+slots_free (const struct q2_overlap *o, uint64_t *slots, unsigned bits)
+{
+  free (slots);
+  q2_budget_give (o->budget, slots_bytes (bits));
+}
+
 struct q2_overlap *
-q2_overlap_new (unsigned cluster_bits, struct qcow2_error *err)
+q2_overlap_new (unsigned cluster_bits, struct qcow2_budget *budget,
+                struct qcow2_error *err)
 {
   struct q2_overlap *o = calloc (1, sizeof *o);
 
-  if (o == NULL ||
-      (o->slots = calloc (1 << 8, sizeof *o->slots)) == NULL) {
-    free (o);
+  if (o == NULL) {
     q2_fail_nomem (err, "the overlap check");
     return NULL;
   }
-  o->bits = 8;
+  o->budget = budget;
+  o->slots = slots_new (o, FIRST_BITS, err);
+  if (o->slots == NULL) {
+    free (o);
+    return NULL;
+  }
+  o->bits = FIRST_BITS;
   o->cluster_bits = cluster_bits;
   pthread_rwlock_init (&o->lock, NULL);
   return o;
@@ -74,7 +110,7 @@ q2_overlap_free (struct q2_overlap *o)
   if (o == NULL)
     return;
   pthread_rwlock_destroy (&o->lock);
-  free (o->slots);
+  slots_free (o, o->slots, o->bits);
   free (o);
 }
 
@@ -99,10 +135,10 @@ make_room_locked (struct q2_overlap *o, struct qcow2_error *err)
 
   if (2 * (o->used + 1) <= nr)
     return 0;
-  o->slots = calloc (2 * nr, sizeof *o->slots);
+  o->slots = slots_new (o, o->bits + 1, err);
   if (o->slots == NULL) {
     o->slots = old;
-    return q2_fail_nomem (err, "the overlap check");
+    return -1;
   }
   o->bits++;
   o->used = 0;
@@ -111,8 +147,26 @@ make_room_locked (struct q2_overlap *o, struct qcow2_error *err)
       *find_locked (o, old[i] >> CLASS_BITS) = old[i];
       o->used++;
     }
-  free (old);
+  slots_free (o, old, o->bits - 1);
   return 0;
+}
+
+bool
+q2_overlap_has_room (struct q2_overlap *o, uint64_t clusters)
+{
+  unsigned bits;
+  bool fits;
+
+  pthread_rwlock_rdlock (&o->lock);
+  bits = o->bits;
+  while (bits < 60 && 2 * (o->used + clusters) > UINT64_C (1) << bits)
+    bits++;
+  /* While it grows there are the old ones, too, and the last but one. */
+  fits = bits == o->bits ||
+    slots_bytes (bits) + slots_bytes (bits - 1) - slots_bytes (o->bits) <=
+    q2_budget_left (o->budget);
+  pthread_rwlock_unlock (&o->lock);
+  return fits;
 }
 
 static int

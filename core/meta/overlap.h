@@ -12,7 +12,7 @@
 #ifndef QCOW2_META_OVERLAP_H
 #define QCOW2_META_OVERLAP_H
 
-#include "qcow2.h"
+#include "base/budget.h"
 
 struct q2_overlap;
 
@@ -33,10 +33,19 @@ enum q2_meta_class {
   Q2_META_BITMAP_BITS,
 };
 
+/* The set takes its memory, up to 48 bytes for each cluster while it grows, from
+ * the budget (or NULL).
+ */
 extern struct q2_overlap *q2_overlap_new (unsigned cluster_bits,
+                                          struct qcow2_budget *budget,
                                           struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+  __attribute__ ((__nonnull__ (3), __warn_unused_result__));
 extern void q2_overlap_free (struct q2_overlap *overlap);
+
+/* Whether the budget has room for so many clusters more, now. */
+extern bool q2_overlap_has_room (struct q2_overlap *overlap,
+                                 uint64_t clusters)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* The clusters that hold [host_off, host_off+len) are of this class.  Fails
  * with QCOW2_ERR_CORRUPT if one of them is of another; but a table that is

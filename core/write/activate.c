@@ -8,7 +8,8 @@
  *           request that changes something: what was read ahead is dropped,
  *           refcounts and the places of metadata are read, and feature bits
  *           that promise what a writer might break are changed and flushed
- *           (ORDER-7, ORDER-8), all before the request goes on.
+ *           (ORDER-7, ORDER-8), all before the request goes on.  What is done
+ *           about an image that was not closed is in unclosed.c.
  * Locks     activate_lock.  It is not held while the image is prepared, which
  *           can take long: the requests that come meanwhile need just that, and
  *           wait for it.  It is held over I/O while the image is marked as
@@ -75,19 +76,6 @@ q2_writer_destroy (struct q2_writer *w)
   pthread_mutex_destroy (&w->solid_lock);
   free (w->new_tables);
   pthread_mutex_destroy (&w->activate_lock);
-}
-
-void
-q2_writer_scan (struct q2_writer *w, const struct q2_io *io)
-{
-  if (w->header.version < 3 ||
-      !(w->header.incompatible & Q2_INCOMPAT_DIRTY))
-    return;
-  w->repair = q2_repair_scan (io, &w->header, w->geo, w->log, w->log_opaque,
-                              &w->repair_error);
-  w->unrepairable = w->repair == NULL;
-  if (w->unrepairable && w->log)
-    w->log (w->log_opaque, QCOW2_LOG_WARNING, w->repair_error.text);
 }
 
 /* ---- Feature bits --------------------------------------------------- */
@@ -158,59 +146,6 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
                   "with 'qemu-img check -r all'");
 }
 
-/* What went wrong the last time may be gone, but it is not known how far it
- * got then.  The fields that a repair changes are read again, and so is all
- * that it looks at.
- */
-static void
-scan_again (struct q2_writer *w, const struct q2_io *io)
-{
-  const enum qcow2_error_kind kind = w->repair_error.kind;
-  unsigned char bytes[FEATURES_OFFSET + 8];
-
-  if (kind != QCOW2_ERR_IO && kind != QCOW2_ERR_NOMEM &&
-      kind != QCOW2_ERR_NO_SPACE)
-    return;
-  if (q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER,
-                  &w->repair_error) == -1)
-    return;
-  w->header.refcount_table_offset = load_be64 (bytes + 48);
-  w->header.refcount_table_clusters = load_be32 (bytes + 56);
-  w->header.incompatible = load_be64 (bytes + FEATURES_OFFSET);
-  if (q2_tables_reload (w->tables, io, &w->repair_error) == -1)
-    return;
-  w->unrepairable = false;
-  q2_writer_scan (w, io);
-}
-
-/* The refcounts of an image that was not closed are made true. */
-static int
-repair (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
-{
-  int r;
-
-  if (w->unrepairable)
-    scan_again (w, io);
-  if (w->unrepairable) {
-    *err = w->repair_error;
-    return -1;
-  }
-  if (w->repair == NULL)
-    return 0;
-  r = q2_repair_write (w->repair, io, &w->header, w->geo, err);
-  q2_repair_free (w->repair);
-  w->repair = NULL;
-  if (r == 0)
-    r = q2_tables_reload (w->tables, io, err);
-  if (io->shared->flush_failed)
-    w->failed = true;
-  if (r == -1) {                /* nobody knows how far that got */
-    w->unrepairable = true;
-    w->repair_error = *err;
-  }
-  return r;
-}
-
 /* A commit must not find that the file is too short for the L1 table, which
  * images that hold nothing yet may be.
  */
@@ -237,9 +172,10 @@ activate (struct q2_writer *w, const struct q2_io *io,
   /* What was read before may be out of date from now on. */
   q2_ahead_disable (w->reader->ahead);
   atomic_store (&io->shared->written, true);
-  if (repair (w, io, err) == -1)
+  if (q2_writer_repair (w, io, err) == -1)
     return -1;
-  if ((w->overlap = q2_overlap_new (w->geo->cluster_bits, err)) == NULL ||
+  if ((w->overlap = q2_overlap_new (w->geo->cluster_bits,
+                                     q2_io_budget (io), err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||
       (w->space = q2_space_new (w->geo, &w->header, w->overlap, &w->flight, io,
                                 err))

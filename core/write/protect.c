@@ -4,7 +4,7 @@
  * Owns      L2 tables of snapshots, and bitmaps, in the set of meta/overlap.h;
  *           and how much of both is looked for.
  * Method    each L1 table of a snapshot and each table of a bitmap is read
- *           once, before the first change.  An image can claim so much of it
+ *           once, before the first change, as long as somebody waits.  An image can claim so much of it
  *           that this would take minutes, so it has bounds; behind them guest
  *           data is not kept off, with a warning, or, if all was asked for,
  *           the image is not written to.
@@ -25,8 +25,8 @@
 #define PIECE (UINT64_C (64) << 10)
 
 /* What is read, where a request counts as at least a piece, and eight of them
- * on a host that takes long to answer; and the clusters that are noted, which
- * take 32 bytes of memory at most.
+ * on a host that takes long to answer; and the clusters that are noted, as far
+ * as the image's budget of memory has room for them.
  */
 static const struct { uint64_t bytes, clusters; } limits[] = {
   { UINT64_C (64) << 20, UINT64_C (1) << 20 },
@@ -37,6 +37,7 @@ struct protecting {
   struct q2_writer *w;
   const struct q2_io *io;
   uint64_t bytes, clusters;     /* what may still be read, and noted */
+  struct q2_work work;          /* whether somebody waits for it */
   bool full;                    /* that was not enough */
 };
 
@@ -44,7 +45,8 @@ struct protecting {
 static bool
 spend (struct protecting *p, uint64_t bytes, uint64_t clusters)
 {
-  if (bytes > p->bytes || clusters > p->clusters)
+  if (bytes > p->bytes || clusters > p->clusters ||
+      (clusters > 0 && !q2_overlap_has_room (p->w->overlap, clusters)))
     p->full = true;
   if (p->full)
     return false;
@@ -90,7 +92,8 @@ add_table (struct protecting *p, uint64_t host_off, uint64_t len,
   while (host_off < end && spend (p, cost, 0)) {
     const uint64_t n = q2_min (end - host_off, sizeof buf);
 
-    if (q2_io_read (p->io, buf, n, host_off, io_class, err) == -1 ||
+    if (q2_work_do (&p->work, n, err) == -1 ||
+        q2_io_read (p->io, buf, n, host_off, io_class, err) == -1 ||
         add_entries (p, buf, n / 8, class, err) == -1)
       return -1;
     host_off += n;
@@ -140,14 +143,27 @@ end (const struct protecting *p, struct qcow2_error *err)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "the image has too many snapshots and bitmaps to protect "
                     "all of them from being overwritten; do without "
-                    "'qcow2-overlap-check=all', or serve the image with "
-                    "'nbdkit -r'");
+                    "'qcow2-overlap-check=all', give the image more memory "
+                    "(qcow2-cache-size), or serve it with 'nbdkit -r'");
   if (w->log)
     w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image has so many "
             "snapshots and bitmaps that not all of them are protected, if "
             "entries of the disk should point to them; "
             "'qcow2-overlap-check=all' protects more");
   return 0;
+}
+
+static int
+look_for_all (struct protecting *p, struct qcow2_error *err)
+{
+  const struct q2_header *const h = &p->w->header;
+  uint64_t ignored;
+
+  if (q2_snapshots_walk (p->io, h, p->w->geo, add_snapshot, p, &ignored, err)
+      == -1)
+    return -1;
+  return p->full ? 0 : q2_bitmaps_walk (p->io, h, p->w->geo, add_bitmap, p,
+                                        err);
 }
 
 int
@@ -159,9 +175,13 @@ q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
   struct protecting p = {
     .w = w, .io = io,
     .bytes = limits[all].bytes, .clusters = limits[all].clusters,
+    .work = q2_work_begin (q2_io_budget (io), UINT64_MAX,
+                           "looking for snapshots to be protected"),
   };
-  uint64_t ignored;
+  int r;
 
+  /* What is soon done is done for who does not wait, too. */
+  p.work.look = Q2_WORK_LOOK;
   /* It is written to, so in any case. */
   if (h->nr_bitmaps > 0 &&
       q2_overlap_add (w->overlap, h->bitmap_dir_offset, h->bitmap_dir_bytes,
@@ -169,10 +189,7 @@ q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
     return -1;
   if (w->overlap_check == QCOW2_OVERLAP_NONE)
     return 0;
-  if (q2_snapshots_walk (io, h, w->geo, add_snapshot, &p, &ignored, err)
-      == -1 ||
-      (!p.full &&
-       q2_bitmaps_walk (io, h, w->geo, add_bitmap, &p, err) == -1))
-    return -1;
-  return end (&p, err);
+  r = look_for_all (&p, err);
+  q2_work_end (&p.work);
+  return r == -1 ? -1 : end (&p, err);
 }

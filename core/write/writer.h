@@ -55,6 +55,8 @@ struct q2_writer {
   void *log_opaque;
 
   struct q2_repair *repair;     /* to be written first; NULL: none */
+  struct qcow2_scan first_scan; /* at opening; ns 0: none; constant */
+  bool scan_later;              /* it is put off until the first change */
   bool unrepairable;            /* because of repair_error */
   struct qcow2_error repair_error;
 
@@ -159,13 +161,21 @@ extern int q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- activate.c ----------------------------------------------------- */
+/* ---- unclosed.c ----------------------------------------------------- */
 
 /* When it is opened: find out what has to be repaired, if it was not closed.
- * If that cannot be done the first change fails.
+ * If that cannot be done the first change fails.  'known': see qcow2_options,
+ * or NULL.
  */
-extern void q2_writer_scan (struct q2_writer *w, const struct q2_io *io)
-  __attribute__ ((__nonnull__));
+extern void q2_writer_first_scan (struct q2_writer *w, const struct q2_io *io,
+                                  const struct qcow2_scan *known)
+  __attribute__ ((__nonnull__ (1, 2)));
+/* Before the first change. */
+extern int q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- activate.c ----------------------------------------------------- */
 
 /* Prepare the image for the first change, if that has not been done; fails
  * if the image must not be changed any more.

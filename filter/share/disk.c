@@ -211,8 +211,11 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   };
   const struct passphrase passphrase = places_passphrase (0);
   struct qcow2_options options = disk_options (d->name);
+  struct qcow2_scan scan;
 
   options.writable = writing;
+  if (writing && scans_find (d->exportname, &d->id, &scan))
+    options.known_scan = &scan;
   options.open_file = gate_open_file;
   options.open_file_opaque = &gate;
   options.passphrase = passphrase.bytes;
@@ -221,6 +224,8 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   d->layers = gate.layers;
   if (d->image == NULL)
     return -1;
+  if (qcow2_get_scan (d->image, &scan))
+    scans_note (d->exportname, &d->id, &scan);
   /* Then nobody else needs to be kept from the data file. */
   if (writing && d->layers.data_file &&
       !qcow2_get_info (d->image)->writable) {

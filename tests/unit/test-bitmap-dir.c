@@ -174,7 +174,7 @@ static int
 mark (struct memory_disk *d, const struct q2_header *h,
       struct qcow2_error *err)
 {
-  struct q2_overlap *const o = q2_overlap_new (geo.cluster_bits, err);
+  struct q2_overlap *const o = q2_overlap_new (geo.cluster_bits, NULL, err);
   int r;
 
   REQUIRE (o != NULL);

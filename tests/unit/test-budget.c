@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-budget.c - budgets of memory, nested, and bounds of work. */
+/* test-budget.c - budgets of memory, nested, bounds of work, and turns. */
 #include "config.h"
 
 #include "threads.h"
 
 #include "base/budget.h"
+#include "meta/overlap.h"
+
+#include <sched.h>
+#include <stdatomic.h>
 
 #define THREADS 8
 #define ROUNDS 20000
@@ -173,9 +177,191 @@ test_work_abandoned (void)
   qcow2_budget_free (server);
 }
 
+/* ---- Turns --------------------------------------------------------------- */
+
+static struct q2_turns *turns;
+static _Atomic unsigned computing, most;
+static _Atomic bool stop;
+
+static void
+compute (void)
+{
+  const unsigned n = atomic_fetch_add (&computing, 1) + 1;
+  unsigned seen = atomic_load (&most);
+
+  while (n > seen && !atomic_compare_exchange_weak (&most, &seen, n))
+    ;
+  for (volatile unsigned i = 0; i < 2000; ++i)
+    ;
+  atomic_fetch_sub (&computing, 1);
+}
+
+/* A part of it at a time. */
+static void
+take_turns (void *arg, unsigned nr)
+{
+  uint64_t turn = 0;
+
+  (void) arg;
+  (void) nr;
+  for (unsigned i = 0; i < 500; ++i) {
+    CHECK (q2_turns_take (turns, &turn, NULL, NULL));
+    CHECK (turn != 0);
+    compute ();
+  }
+  q2_turns_give (turns, &turn);
+  CHECK_EQ (turn, 0);
+}
+
+/* Nobody gets more than what there is, and everybody gets to the end. */
+static void
+test_turns (void)
+{
+  uint64_t a = 0, b = 0;
+  struct threads threads;
+
+  turns = q2_turns_new (2, 1000000);
+  REQUIRE (turns != NULL);
+  threads_start (&threads, THREADS, take_turns, NULL);
+  threads_join (&threads);
+  CHECK (most >= 1 && most <= 2);
+  /* As many as that there are. */
+  CHECK (q2_turns_take (turns, &a, NULL, NULL));
+  CHECK (q2_turns_take (turns, &b, NULL, NULL));
+  CHECK (a != b);
+  q2_turns_give (turns, &a);
+  q2_turns_give (turns, &b);
+  q2_turns_free (turns);
+}
+
+/* The same with what work does by itself. */
+static void
+work_on (void *arg, unsigned nr)
+{
+  struct q2_work work = q2_work_begin (arg, UINT64_MAX, "the work");
+  struct qcow2_error err;
+
+  (void) nr;
+  /* The first of it is for all. */
+  CHECK (q2_work_do (&work, 1, &err) == 0);
+  CHECK_EQ (work.turn, 0);
+  for (unsigned i = 0; i < 200; ++i) {
+    CHECK (q2_work_do (&work, Q2_WORK_LOOK, &err) == 0);
+    CHECK (work.turn != 0);
+    compute ();
+  }
+  q2_work_end (&work);
+  CHECK_EQ (work.turn, 0);
+}
+
+static void
+test_work_in_parallel (void)
+{
+  struct qcow2_budget *const server = qcow2_budget_new (1, "", NULL, NULL);
+  struct threads threads;
+  struct qcow2_budget image;
+
+  REQUIRE (server != NULL);
+  q2_turns_free (server->turns);
+  server->turns = q2_turns_new (3, 1000000);
+  REQUIRE (server->turns != NULL);
+  q2_budget_init (&image, server, 1, "the image", "");
+  most = 0;
+  threads_start (&threads, THREADS, work_on, &image);
+  threads_join (&threads);
+  CHECK (most >= 1 && most <= 3);
+  qcow2_budget_free (server);
+}
+
+/* He keeps his turn until he is told to give it back. */
+static void
+keep_turn (void *arg, unsigned nr)
+{
+  uint64_t turn = 0;
+
+  (void) nr;
+  CHECK (q2_turns_take (turns, &turn, NULL, NULL));
+  atomic_store ((_Atomic bool *) arg, true);
+  while (!stop)
+    sched_yield ();
+  q2_turns_give (turns, &turn);
+}
+
+/* Who waits in vain leaves; and who does not come back loses his turn. */
+static void
+test_turns_lost (void)
+{
+  struct client c = { 0, 1 };
+  _Atomic bool has_it = false;
+  struct threads threads;
+  uint64_t turn = 0;
+
+  turns = q2_turns_new (1, 1000000);
+  REQUIRE (turns != NULL);
+  threads_start (&threads, 1, keep_turn, (void *) &has_it);
+  while (!has_it)
+    sched_yield ();
+  CHECK (!q2_turns_take (turns, &turn, is_gone, &c));
+  CHECK_EQ (turn, 0);
+  CHECK_EQ (c.asked, 2);
+  stop = true;
+  threads_join (&threads);
+  CHECK (q2_turns_take (turns, &turn, NULL, NULL));
+  q2_turns_give (turns, &turn);
+  q2_turns_free (turns);
+
+  stop = has_it = false;
+  turns = q2_turns_new (1, 1);
+  REQUIRE (turns != NULL);
+  threads_start (&threads, 1, keep_turn, (void *) &has_it);
+  while (!has_it)
+    sched_yield ();
+  CHECK (q2_turns_take (turns, &turn, NULL, NULL));
+  stop = true;
+  threads_join (&threads);
+  /* What was lost is not given back a second time. */
+  CHECK (q2_turns_take (turns, &turn, NULL, NULL));
+  q2_turns_give (turns, &turn);
+  q2_turns_free (turns);
+}
+
+/* ---- Where metadata is --------------------------------------------------- */
+
+/* The set grows as far as the budget goes, knows before, and gives all back. */
+static void
+test_overlap (void)
+{
+  struct qcow2_budget image;
+  struct qcow2_error err = { .text = "" };
+  struct q2_overlap *o;
+  uint64_t n = 0;
+
+  q2_budget_init (&image, NULL, 100 << 10, "the image", "raise it");
+  o = q2_overlap_new (16, &image, &err);
+  REQUIRE (o != NULL);
+  CHECK (q2_overlap_has_room (o, 2048) && !q2_overlap_has_room (o, 4097));
+  while (n < 10000 && q2_overlap_has_room (o, 1)) {
+    CHECK (q2_overlap_add (o, n << 16, 1, Q2_META_L2, &err) == 0);
+    ++n;
+  }
+  /* 64 KiB of slots, half of them full; the next step would take 128. */
+  CHECK_EQ (n, 4096);
+  CHECK_EQ (qcow2_budget_used (&image), 64 << 10);
+  CHECK (q2_overlap_add (o, n << 16, 1, Q2_META_L2, &err) == -1);
+  CHECK_ERROR (&err, QCOW2_ERR_NOMEM, QCOW2_NO_OFFSET);
+  CHECK_EQ (q2_overlap_class (o, 4095 << 16), Q2_META_L2);
+  CHECK_EQ (q2_overlap_class (o, 4096 << 16), Q2_META_NONE);
+  q2_overlap_free (o);
+  CHECK_EQ (qcow2_budget_used (&image), 0);
+}
+
 int
 main (void)
 {
+  test_overlap ();
+  test_turns ();
+  test_work_in_parallel ();
+  test_turns_lost ();
   threads_watchdog ();
   test_take ();
   test_take_some ();

@@ -13,6 +13,7 @@
 #include "codec/afsplit.h"
 #include "codec/pbkdf.h"
 #include "format/luks.h"
+#include "data/keyring.h"
 #include "data/unlock.h"
 
 #include "memory_io.h"
@@ -686,6 +687,30 @@ is_gone (void *opaque)
   return *(const bool *) opaque;
 }
 
+/* Who waits for somebody else's work leaves when his client does. */
+static void
+test_keyring_wait (void)
+{
+  static const unsigned char some_header[Q2_LUKS_HEADER] = { 1 };
+  const struct q2_keyring_query query = { some_header, "a", 1 };
+  struct q2_keyring_try first = { .query = &query }, second = first;
+  struct qcow2_keyring *const k = qcow2_keyring_new ();
+  bool gone = true;
+  struct qcow2_budget *const budget =
+    qcow2_budget_new (UINT64_MAX, "", is_gone, &gone);
+  unsigned char key[Q2_MAX_KEY_BYTES] = { 0 };
+  struct qcow2_error err;
+
+  REQUIRE (k != NULL && budget != NULL);
+  CHECK_EQ (q2_keyring_begin (k, &first, budget, key, &err), 0);
+  CHECK_EQ (q2_keyring_begin (k, &second, budget, key, &err), -1);
+  CHECK_ERROR (&err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET);
+  q2_keyring_end (k, &first, key, 0, &err);
+  CHECK_EQ (q2_keyring_begin (k, &second, budget, key, &err), 1);
+  qcow2_budget_free (budget);
+  qcow2_keyring_free (k);
+}
+
 /* What was much work and in vain is not done again for a while; what was given
  * up is.
  */
@@ -825,6 +850,7 @@ main (void)
   test_any ();
   test_keyring ();
   test_keyring_failures ();
+  test_keyring_wait ();
   test_keyring_is_bounded ();
   test_keyring_any ();
   return unit_finish ();

@@ -647,9 +647,261 @@ test_lying_holes (uint64_t n, bool can_be_read)
   free (p);
 }
 
+/* ---- A large disk -------------------------------------------------------- */
+
+/* L2 tables of one entry each, of which the host has 4 KiB: a disk of many TiB
+ * that was made, and then copied so that zeros became holes.  One table has no
+ * entry any more, and the first entry lacks its flag, so holes are not believed
+ * in the end.
+ */
+#define LARGE_TABLES UINT64_C (40000)
+#define LARGE_CLUSTER UINT64_C (65536)
+#define LARGE_L1 (4 * LARGE_CLUSTER)
+#define LARGE_L2 (64 * LARGE_CLUSTER)
+#define LARGE_DATA (LARGE_L2 + LARGE_TABLES * LARGE_CLUSTER)
+#define LARGE_END (LARGE_DATA + LARGE_TABLES * LARGE_CLUSTER)
+
+static uint64_t
+large_entry (uint64_t host_off)
+{
+  const uint64_t i = (host_off - LARGE_L2) / LARGE_CLUSTER;
+
+  if (host_off >= LARGE_L1 && host_off < LARGE_L1 + 8 * LARGE_TABLES)
+    return COPIED |
+      (LARGE_L2 + (host_off - LARGE_L1) / 8 * LARGE_CLUSTER);
+  if (host_off < LARGE_L2 || host_off >= LARGE_DATA - LARGE_CLUSTER ||
+      host_off % LARGE_CLUSTER != 0)
+    return 0;
+  return (i == 0 ? 0 : COPIED) | (LARGE_DATA + i * LARGE_CLUSTER);
+}
+
+static int
+large_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+             enum qcow2_io_class class)
+{
+  unsigned char *const p = buf;
+  uint64_t off = q2_align_up (host_off, 8);
+
+  (void) opaque;
+  (void) class;
+  memset (buf, 0, count);
+  while (off + 8 <= host_off + count) {
+    const uint64_t entry = large_entry (off);
+
+    if (entry != 0)
+      store_be64 (p + (off - host_off), entry);
+    off = off >= LARGE_L2 ? q2_align_up (off + 1, LARGE_CLUSTER) : off + 8;
+  }
+  return 0;
+}
+
+static int
+large_extents (void *opaque, uint32_t count, uint64_t host_off,
+               qcow2_host_extent_fn fn, void *fn_opaque)
+{
+  const uint64_t end = host_off + count;
+
+  (void) opaque;
+  while (host_off < end) {
+    const uint64_t in = host_off % LARGE_CLUSTER;
+    const bool hole = host_off >= LARGE_L2 &&
+      (in >= 4096 || host_off / LARGE_CLUSTER ==
+       LARGE_DATA / LARGE_CLUSTER - 1);
+    const uint64_t next = q2_min (end, host_off < LARGE_L2 ? LARGE_L2 :
+                                  host_off - in +
+                                  (hole ? LARGE_CLUSTER : 4096));
+
+    if (fn (fn_opaque, host_off, next - host_off, hole) != 0)
+      break;
+    host_off = next;
+  }
+  return 0;
+}
+
+static void
+test_large (bool tells_holes)
+{
+  const struct qcow2_io_ops ops = {
+    .pread = large_pread, .extents = tells_holes ? large_extents : NULL,
+  };
+  const struct qcow2_io host = {
+    .ops = &ops, .size = LARGE_END, .min_block = 1,
+  };
+  const struct q2_io io = { .host = &host, .file_size = LARGE_END };
+  const struct q2_geometry_params params = {
+    .version = 3, .cluster_bits = 16, .refcount_order = 4,
+    .virtual_size = LARGE_TABLES << 29,
+  };
+  const struct q2_header h = {
+    .version = 3, .cluster_bits = 16, .l1_offset = LARGE_L1,
+    .l1_entries = LARGE_TABLES, .refcount_order = 4,
+    .refcount_table_offset = LARGE_CLUSTER, .refcount_table_clusters = 1,
+    .incompatible = Q2_INCOMPAT_DIRTY,
+  };
+  struct qcow2_error err = { .text = "" };
+  struct q2_geometry geo;
+  struct q2_repair *r;
+
+  unit_context ("a large disk, on a host that tells holes: %d", tells_holes);
+  REQUIRE (q2_geometry_init (&geo, &params, &err) == 0);
+  r = q2_repair_scan (&io, &h, &geo, NULL, NULL, &err);
+  if (unit_check (r != NULL, __FILE__, __LINE__, "%s", err.text)) {
+    CHECK_EQ (q2_repair_get_info (r)->l2_tables, LARGE_TABLES);
+    CHECK_EQ (q2_repair_get_info (r)->wrong_flags, 1);
+  }
+  q2_repair_free (r);
+}
+
+/* ---- Nobody waits for it ------------------------------------------------ */
+
+static bool
+is_gone (void *opaque)
+{
+  return *(bool *) opaque;
+}
+
+/* Who has made us scan leaves meanwhile, which is no reason to refuse those
+ * who come later.
+ */
+static void
+test_abandoned (bool by_first_write)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 12, .refcount_order = 4,
+    .virtual_size = 1 << 20,
+  };
+  unsigned char cluster[4096] = { 1 };
+  bool gone = true;
+  struct qcow2_budget *const budget =
+    qcow2_budget_new (1 << 30, "", is_gone, &gone);
+  const struct qcow2_options options = { .writable = true, .budget = budget };
+  struct rng rng = { 1 };
+  struct qcow2_image *image;
+  struct qcow2_error err = { .text = "" };
+  struct image i = { 0 };
+
+  unit_context ("abandoned, by the first write: %d", by_first_write);
+  builder_init (&i.r.b, &spec);
+  builder_data (&i.r.b, 0, cluster);
+  builder_finish (&i.r.b);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  damage_image (&i, &rng, FILL);
+  i.d.capacity = UINT64_C (1) << 30;
+  image = qcow2_open (&i.d.host, &options, &err);
+  REQUIRE (budget != NULL && image != NULL);
+  if (by_first_write) {
+    CHECK (qcow2_pwrite (image, &i.d.host, cluster, 512, 0, false, &err)
+           == -1);
+    CHECK_EQ (err.kind, QCOW2_ERR_ABANDONED);
+  }
+  gone = false;
+  unit_check (qcow2_pwrite (image, &i.d.host, cluster, 512, 0, false, &err)
+              == 0, __FILE__, __LINE__, "%s", err.text);
+  CHECK (qcow2_end (image, &i.d.host, &err) == 0);
+  qcow2_close (image);
+  CHECK_EQ (qcow2_budget_used (budget), 0);
+  qcow2_budget_free (budget);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
+/* ---- What is known already --------------------------------------------- */
+
+static void
+count_lines (void *opaque, enum qcow2_log_level level, const char *text)
+{
+  (void) text;
+  *(unsigned *) opaque += level == QCOW2_LOG_WARNING;
+}
+
+/* Open, look at how much was read and what it said, and write. */
+static bool
+open_and_write (struct image *i, const struct qcow2_scan *known,
+                struct qcow2_scan *ret_scan, bool *ret_scanned,
+                unsigned long *ret_reads, struct qcow2_error *err)
+{
+  unsigned lines = 0;
+  const struct qcow2_options options = {
+    .writable = true, .known_scan = known, .log = count_lines,
+    .log_opaque = &lines,
+  };
+  unsigned char bytes[512] = { 1 };
+  const unsigned long reads = i->d.reads;
+  struct qcow2_image *const image = qcow2_open (&i->d.host, &options, err);
+  bool ok;
+
+  REQUIRE (image != NULL);
+  CHECK_EQ (lines, 1);
+  *ret_reads = i->d.reads - reads;
+  *ret_scanned = qcow2_get_scan (image, ret_scan);
+  ok = qcow2_pwrite (image, &i->d.host, bytes, 512, 0, false, err) == 0 &&
+    qcow2_end (image, &i->d.host, err) == 0;
+  qcow2_close (image);
+  return ok;
+}
+
+/* An entry that leads past the end of the file cannot be repaired; a refcount
+ * that is wrong can.
+ */
+static void
+test_known (bool can_be_repaired)
+{
+  const struct image_spec spec = {
+    .version = 3, .cluster_bits = 12, .refcount_order = 4,
+    .virtual_size = 1 << 20,
+  };
+  unsigned char cluster[4096] = { 1 };
+  struct rng rng = { 1 };
+  struct qcow2_scan scan, again;
+  struct qcow2_error err = { .text = "" }, second = err;
+  unsigned long reads, fewer;
+  struct image i = { 0 };
+  bool scanned;
+
+  unit_context ("known, can be repaired: %d", can_be_repaired);
+  builder_init (&i.r.b, &spec);
+  builder_data (&i.r.b, 0, cluster);
+  builder_finish (&i.r.b);
+  if (!can_be_repaired)
+    store_be64 (i.r.b.bytes + builder_entry_off (&i.r.b, 0) + 8,
+                COPIED | UINT64_C (1) << 40);
+  memory_disk_init (&i.d, i.r.b.bytes, i.r.b.size);
+  decode (&i.d, &i.undamaged, &i.geo);
+  i.h = i.undamaged;
+  memory_disk_free (&i.d);
+  damage_image (&i, &rng, FILL);
+  i.d.capacity = UINT64_C (1) << 30;
+  CHECK_EQ (open_and_write (&i, NULL, &scan, &scanned, &reads, &err),
+            can_be_repaired);
+  CHECK (scanned && scan.ns > 0 && scan.failed == !can_be_repaired);
+  if (can_be_repaired) {
+    memory_disk_free (&i.d);
+    damage_image (&i, &rng, FILL);
+    i.d.capacity = UINT64_C (1) << 30;
+  }
+  CHECK_EQ (open_and_write (&i, &scan, &again, &scanned, &fewer, &second),
+            can_be_repaired);
+  CHECK (!scanned && fewer < reads);
+  if (can_be_repaired)
+    CHECK_EQ (i.d.bytes[79] & 1, 0);
+  else
+    CHECK (strcmp (err.text, second.text) == 0 && err.kind == second.kind);
+  memory_disk_free (&i.d);
+  builder_free (&i.r.b);
+}
+
 int
 main (void)
 {
+  test_large (true);
+  test_large (false);
+  test_known (false);
+  test_known (true);
+  test_abandoned (false);
+  test_abandoned (true);
   test_lying_holes (1100, true);
   test_lying_holes (70000, false);
   for (int damage = NONE; damage < NR_DAMAGES; ++damage) {

@@ -42,7 +42,7 @@ fixture_init (struct fixture *f, unsigned cluster_bits, unsigned order)
   memory_disk_init (&f->disk, f->builder.bytes, f->builder.size);
   REQUIRE (q2_header_decode (f->disk.bytes, f->disk.size, &h, &f->geo, &err)
            == 0);
-  f->overlap = q2_overlap_new (cluster_bits, &err);
+  f->overlap = q2_overlap_new (cluster_bits, NULL, &err);
   REQUIRE (f->overlap);
   f->space = q2_space_new (&f->geo, &h, f->overlap, &f->flight, &f->disk.io,
                            &err);

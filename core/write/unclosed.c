@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* unclosed.c - images that were not closed.
+ *
+ * Owns      when their tables are scanned, and repaired.
+ * Method    a scan when the image is opened, so that whoever did that learns
+ *           what is wrong; unless it was scanned not long ago, and took long.
+ *           The first change begins with the repair, or fails.  What came of a
+ *           scan that may go better the next time, since a host did not answer
+ *           or a client did not wait, is not the last word.
+ * Locks     none: nobody else uses the image when it is opened, or prepares it
+ *           for the first change; see activate.c.
+ */
+#include "config.h"
+
+#include "write/writer.h"
+
+#include "base/be.h"
+#include "base/bits.h"
+
+/* Where the last field is that scanning depends on. */
+#define FEATURES_END 80
+
+static bool
+is_unclosed (const struct q2_writer *w)
+{
+  return w->header.version >= 3 &&
+    (w->header.incompatible & Q2_INCOMPAT_DIRTY);
+}
+
+static void
+log_line (const struct q2_writer *w, const char *text)
+{
+  if (w->log)
+    w->log (w->log_opaque, QCOW2_LOG_WARNING, text);
+}
+
+static void
+scan (struct q2_writer *w, const struct q2_io *io)
+{
+  if (!is_unclosed (w))
+    return;
+  w->repair = q2_repair_scan (io, &w->header, w->geo, w->log, w->log_opaque,
+                              &w->repair_error);
+  w->unrepairable = w->repair == NULL;
+  if (w->unrepairable)
+    log_line (w, w->repair_error.text);
+}
+
+/* The same is said again of what has failed, and what has not is put off. */
+static void
+take_known (struct q2_writer *w, const struct qcow2_scan *known)
+{
+  if (!known->failed) {
+    w->scan_later = true;
+    log_line (w, "the image was not closed cleanly, and was scanned a while "
+              "ago; it is scanned again before the first write");
+    return;
+  }
+  w->unrepairable = true;
+  w->repair_error = known->error;
+  log_line (w, w->repair_error.text);
+}
+
+void
+q2_writer_first_scan (struct q2_writer *w, const struct q2_io *io,
+                      const struct qcow2_scan *known)
+{
+  const uint64_t start = q2_meter_now ();
+
+  if (!is_unclosed (w))
+    return;
+  if (known != NULL) {
+    take_known (w, known);
+    return;
+  }
+  scan (w, io);
+  w->first_scan = (struct qcow2_scan) {
+    .ns = q2_max (q2_meter_now () - start, 1) * 1000,
+    .failed = w->unrepairable,
+    .error = w->repair_error,
+  };
+}
+
+/* What went wrong the last time may be gone, and so may be who did not wait for
+ * it, but it is not known how far it got then.  The fields that a repair changes are read again, and so is all
+ * that it looks at.
+ */
+static void
+scan_again (struct q2_writer *w, const struct q2_io *io)
+{
+  const enum qcow2_error_kind kind = w->repair_error.kind;
+  unsigned char bytes[FEATURES_END];
+
+  if (kind != QCOW2_ERR_IO && kind != QCOW2_ERR_NOMEM &&
+      kind != QCOW2_ERR_NO_SPACE && kind != QCOW2_ERR_ABANDONED)
+    return;
+  if (q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER,
+                  &w->repair_error) == -1)
+    return;
+  w->header.refcount_table_offset = load_be64 (bytes + 48);
+  w->header.refcount_table_clusters = load_be32 (bytes + 56);
+  w->header.incompatible = load_be64 (bytes + FEATURES_END - 8);
+  if (q2_tables_reload (w->tables, io, &w->repair_error) == -1)
+    return;
+  w->unrepairable = false;
+  scan (w, io);
+}
+
+/* The refcounts of an image that was not closed are made true. */
+int
+q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  int r;
+
+  if (w->scan_later)
+    scan (w, io);
+  w->scan_later = false;
+  if (w->unrepairable)
+    scan_again (w, io);
+  if (w->unrepairable) {
+    *err = w->repair_error;
+    return -1;
+  }
+  if (w->repair == NULL)
+    return 0;
+  r = q2_repair_write (w->repair, io, &w->header, w->geo, err);
+  q2_repair_free (w->repair);
+  w->repair = NULL;
+  if (r == 0)
+    r = q2_tables_reload (w->tables, io, err);
+  if (io->shared->flush_failed)
+    w->failed = true;
+  if (r == -1) {                /* nobody knows how far that got */
+    w->unrepairable = true;
+    w->repair_error = *err;
+  }
+  return r;
+}
