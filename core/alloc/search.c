@@ -46,6 +46,7 @@ struct search {
   uint64_t align;               /* see align_locked */
   uint64_t limit;
   uint64_t file_end;            /* clusters of the file as it is */
+  bool fresh;                   /* nothing that was ever in use */
   uint64_t first, nr;           /* what was found */
   struct q2_need need;
 };
@@ -77,8 +78,8 @@ look_locked (struct q2_space *s, struct search *f)
   /* Before what was never used, and before the file grows, what became free
    * behind us.
    */
-  if (f->pos >= q2_min (q2_min (f->file_end, f->limit), s->never_used) &&
-      s->lowest_freed != Q2_SPACE_NONE) {
+  if (!f->fresh && s->lowest_freed != Q2_SPACE_NONE &&
+      f->pos >= q2_min (q2_min (f->file_end, f->limit), s->never_used)) {
     f->pos = s->lowest_freed;
     s->lowest_freed = Q2_SPACE_NONE;
     return GO_ON;
@@ -262,7 +263,9 @@ add_window_locked (struct q2_space *s, const struct search *f, bool zero)
   q2_space_drop_window_locked (s, w);
   *w = (struct q2_space_window) {
     .stream = f->stream, .start = f->first, .size = f->nr, .left = f->nr,
-    .zero = zero, .stamp = s->freed_stamp, .last_use = ++s->clock,
+    .zero = zero, .last_use = ++s->clock,
+    /* Nobody writes to what never had a refcount. */
+    .stamp = f->first < s->never_used ? s->freed_stamp : 0,
   };
   s->never_used = q2_max (s->never_used, f->first + f->nr);
 }
@@ -300,4 +303,50 @@ q2_space_claim (struct q2_space *s, const struct q2_io *io, uint64_t stream,
                      f.first >= s->never_used);
   pthread_mutex_unlock (&s->lock);
   return 0;
+}
+
+/* Instead of what is reserved for tables. */
+static void
+add_fresh_locked (struct q2_space *s, const struct search *f)
+{
+  uint64_t i;
+  struct q2_space_window *const w =
+    q2_space_find_window_locked (s, Q2_SPACE_TABLES, &i);
+
+  if (w != NULL)
+    q2_space_drop_window_locked (s, w);
+  add_window_locked (s, f, true);
+}
+
+int
+q2_space_take_fresh (struct q2_space *s, const struct q2_io *io,
+                     struct qcow2_error *err)
+{
+  struct search f = {
+    .want = 1, .align = 1, .stream = Q2_SPACE_TABLES, .fresh = true,
+    .limit = q2_space_limit (s, io),
+  };
+  int r;
+
+  if (io->host->ops->grow == NULL)
+    return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
+                    "the image file cannot grow");
+  pthread_mutex_lock (&s->claim_lock);
+  pthread_mutex_lock (&s->lock);
+  /* What is passed over is found when the search goes back. */
+  if (s->cursor < s->never_used)
+    s->lowest_freed = q2_min (s->lowest_freed, s->cursor);
+  f.pos = q2_max (s->cursor, s->never_used);
+  pthread_mutex_unlock (&s->lock);
+  r = search (s, io, &f, err);
+  if (r == 0)
+    r = check_run (s, io, &f, err);
+  pthread_mutex_lock (&s->lock);
+  if (r == 0)
+    add_fresh_locked (s, &f);
+  else if (f.nr > 0)
+    q2_space_note_freed_locked (s, f.first, f.nr);
+  pthread_mutex_unlock (&s->lock);
+  pthread_mutex_unlock (&s->claim_lock);
+  return r;
 }

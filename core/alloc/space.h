@@ -61,6 +61,15 @@ extern int q2_space_alloc (struct q2_space *space, const struct q2_io *io,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The next table gets a cluster that never had a refcount, at the end of the
+ * file, instead of waiting for others to leave.  Returns 0, 1 or -1 (see
+ * above): QCOW2_ERR_NO_SPACE if the file cannot grow.
+ */
+extern int q2_space_take_fresh (struct q2_space *space,
+                                const struct q2_io *io,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Take back clusters that were handed out and never linked.  What cannot be
  * taken back is leaked.
  */

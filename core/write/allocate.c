@@ -75,15 +75,6 @@ make_space (struct q2_writer *w, const struct q2_io *io,
   return 0;
 }
 
-static uint64_t
-now_ms (void)
-{
-  struct timespec now;
-
-  clock_gettime (CLOCK_MONOTONIC, &now);
-  return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 /* There is space, but a request that began before it was let go may still be
  * using it.
  */
@@ -108,6 +99,28 @@ alloc (struct q2_change *c, uint64_t stream, uint64_t want,
                   "too many clusters wait to be released");
 }
 
+/* A cluster that was in use before is to become a table, and somebody may
+ * still be writing there: take one that never was, or wait.
+ */
+static int
+settle (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+{
+  struct qcow2_error why;
+  int r;
+
+  if (q2_writer_settle (w, 0))
+    return 0;
+  r = q2_space_take_fresh (w->space, io, &why);
+  if (r == Q2_SPACE_COMMIT_FIRST)
+    return q2_writer_commit (w, io, err);
+  if (r == 0 || q2_writer_settle (w, w->patience_ms))
+    return 0;
+  if (why.kind == QCOW2_ERR_NO_SPACE)
+    return fail_hung (w, &why, err);
+  *err = why;
+  return -1;
+}
+
 int
 q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
                  struct q2_space_run *ret, struct qcow2_error *err)
@@ -130,18 +143,16 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
       return -1;
     }
     if (r == -1 && start == 0)
-      start = now_ms ();
-    if (r == -1 && now_ms () - start > c->w->patience_ms) {
+      start = q2_now_ms ();
+    if (r == -1 && q2_now_ms () - start > c->w->patience_ms) {
       if (releases == first)
         return fail_hung (c->w, &why, err);
       *err = why;               /* others have got it, again and again */
       return -1;
     }
     q2_change_leave (c);
-    if (r == Q2_SPACE_SETTLE_FIRST) {
-      q2_writer_settle (c->w);
-      r = 0;
-    }
+    if (r == Q2_SPACE_SETTLE_FIRST)
+      r = settle (c->w, c->io, err);
     else
       r = r == -1 ? make_space (c->w, c->io, err)
         : q2_writer_commit (c->w, c->io, err);

@@ -30,6 +30,8 @@
 #include "format/entry.h"
 #include "format/header.h"
 
+#include <time.h>
+
 /* What a commit has let go, until no request uses it any more. */
 struct q2_batch {
   struct q2_batch *next;
@@ -105,6 +107,16 @@ struct q2_writer {
   _Atomic unsigned busy_calls;  /* looks since the last commit */
   _Atomic uint64_t commits;
 };
+
+/* Of a clock that is never set. */
+static inline uint64_t
+q2_now_ms (void)
+{
+  struct timespec now;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
 
 /* A request that changes the disk, on the stack of its thread. */
 struct q2_change {
@@ -226,9 +238,11 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Wait until everybody who is in flight now has left.  Not in flight. */
-extern void q2_writer_settle (struct q2_writer *w)
-  __attribute__ ((__nonnull__));
+/* Wait until everybody who is in flight now has left, for 'ms' milliseconds at
+ * most; false if somebody has not.  Not in flight.
+ */
+extern bool q2_writer_settle (struct q2_writer *w, unsigned ms)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* So much has been changed that it is time for a commit. */
 extern bool q2_writer_is_pressed (struct q2_writer *w)

@@ -103,7 +103,7 @@ run_course (struct course *course, const struct guest_files *files)
   fsck_image (files->image, files->size, &before);
   /* It could not be repaired then, and not be written to. */
   before.dirty = before.dirty &&
-    (w->host.flaky > 0 || w->host.flaky_tables > 0);
+    (w->host.flaky > 0 || w->host.flaky_tables > 0 || w->host.stingy > 0);
   guest_init (g, w, course->seed, files);
   host_record (&g->host);
   guest_open (g);
@@ -113,6 +113,8 @@ run_course (struct course *course, const struct guest_files *files)
   ended = guest_close (g, true);
   host_settle (&g->host);
   CHECK (ended || w->host.bad_flush);
+  if (c->spent != NULL)
+    *c->spent += g->host.spent;
   verifier_init (v, &g->ledger, w->name, course->image, &w->recipe);
   v->qemu_percent = c->qemu_percent;
   v->read_percent = c->read_percent;

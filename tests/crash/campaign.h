@@ -18,6 +18,9 @@ struct campaign {
   bool quiet;                   /* no CHECK fails because of a state */
 
   /* What came of it. */
+  unsigned long *spent;         /* counts the commits that ran again with what
+                                   was kept for them (host.h); NULL: nobody
+                                   wants to know */
   unsigned long states, looks, failures;
   char first[600];
 };

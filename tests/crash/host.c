@@ -78,6 +78,18 @@ is_flaky_locked (struct host *h, const struct host_op *op)
   return host_random_locked (h) % 1000 < flaky;
 }
 
+/* As where nothing is ever written over, but to what was kept for commits. */
+static bool
+is_stingy_locked (struct host *h, const struct host_op *op)
+{
+  if (h->generous > 0) {
+    h->generous -= op->kind == HOST_FLUSH;
+    return false;
+  }
+  return op->kind == HOST_WRITE && op->io_class != QCOW2_IO_DATA &&
+    h->spec.stingy > 0 && host_random_locked (h) % 1000 < h->spec.stingy;
+}
+
 /* Returns the errno that this operation must fail with, or 0. */
 static int
 fault_locked (struct host *h, struct host_op *op)
@@ -91,6 +103,11 @@ fault_locked (struct host *h, struct host_op *op)
     op->unclear = kind != HOST_FLUSH && kind != HOST_READ && h->record &&
       host_random_locked (h) / 5 % 2;
     return EIO;
+  }
+  if (is_stingy_locked (h, op)) {
+    h->failed++;
+    op->unclear = h->record && host_random_locked (h) / 5 % 2;
+    return ENOSPC;
   }
   if (h->fail_at == 0 || !(h->fail_kinds & 1u << kind))
     return 0;
@@ -445,6 +462,18 @@ host_cut (void *opaque, uint64_t size)
 }
 
 static int
+host_spend (void *opaque)
+{
+  struct host *const h = opaque;
+
+  pthread_mutex_lock (&h->lock);
+  h->generous = 3;
+  h->spent++;
+  pthread_mutex_unlock (&h->lock);
+  return 0;
+}
+
+static int
 host_extents (void *opaque, uint32_t count, uint64_t host_off,
               qcow2_host_extent_fn fn, void *fn_opaque)
 {
@@ -512,6 +541,7 @@ host_init (struct host *h, const struct host_spec *spec, const void *image,
     .trim = spec->no_trim ? NULL : host_trim,
     .grow = spec->grows ? host_grow : NULL,
     .cut = spec->grows ? host_cut : NULL,
+    .spend = spec->stingy ? host_spend : NULL,
   };
   h->io = (struct qcow2_io) {
     .ops = &h->ops,
@@ -568,7 +598,7 @@ void
 host_steady (struct host *h)
 {
   pthread_mutex_lock (&h->lock);
-  h->spec.flaky = h->spec.flaky_tables = 0;
+  h->spec.flaky = h->spec.flaky_tables = h->spec.stingy = 0;
   pthread_mutex_unlock (&h->lock);
   if (h->data != NULL)
     host_steady (h->data);

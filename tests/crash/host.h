@@ -64,6 +64,9 @@ struct host_spec {
                                    for flushes; until host_steady */
   unsigned flaky_tables;        /* so many more of what is written to tables,
                                    and three times as many to the header */
+  unsigned stingy;              /* so many of a thousand writes to tables find
+                                   no room; for three flushes, so for a commit,
+                                   after ops->spend all do; until host_steady */
   unsigned long bad_flush;      /* that flush (1 = first) fails, 0: none */
   unsigned room;                /* a sparse file on a medium that has so many
                                    blocks of 4096 left; 0: any number */
@@ -84,6 +87,8 @@ struct host {
   uint64_t most;                /* nobody asks for more; 0: no such limit */
   uint64_t random;
   unsigned inside;              /* operations running */
+  unsigned generous;            /* spec.stingy: so many flushes to go */
+  unsigned long spent;          /* how often something was */
   struct host_op **late;        /* see late.h */
   size_t nr_late;
 
@@ -132,7 +137,7 @@ extern uint64_t host_now (const struct host *h);
 extern void host_fail (struct host *h, unsigned kinds, unsigned long at,
                        unsigned long more, int errnum);
 
-/* What is flaky works from now on. */
+/* What is flaky or stingy works from now on. */
 extern void host_steady (struct host *h);
 
 /* What is late lands now, or never. */

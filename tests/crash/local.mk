@@ -15,6 +15,7 @@ CRASH_TESTS = \
 	unit/test-write-hostile \
 	unit/test-write-model \
 	unit/test-write-races \
+	unit/test-write-room \
 	unit/test-write-space \
 	unit/test-write-trust \
 	$(NULL)
@@ -135,6 +136,12 @@ unit_test_write_races_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_races_CFLAGS = $(UNIT_CFLAGS)
 unit_test_write_races_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_races_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_room_SOURCES = unit/test-write-room.c $(HOOKED_DISK)
+unit_test_write_room_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_room_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_room_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_room_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_space_SOURCES = unit/test-write-space.c $(HOOKED_DISK)
 unit_test_write_space_CPPFLAGS = $(CRASH_CPPFLAGS)

@@ -132,7 +132,7 @@ main (int argc, char *argv[])
     .read_percent = 5, .crashes = 1,
   };
   const char *variant = NULL;
-  unsigned long states = 0;
+  unsigned long states = 0, spent = 0;
   uint64_t first;
   unsigned runs = 1, randoms = 40;
   int opt;
@@ -166,6 +166,7 @@ main (int argc, char *argv[])
     default:
       return 2;
     }
+  c.spent = &spent;
   qemu_init ();
   first = c.seed;
   for (unsigned i = 0; i < runs; ++i)
@@ -177,6 +178,8 @@ main (int argc, char *argv[])
           run (&c, &campaign_workloads[j], &states);
         run_variants (&c, j, variant, &states);
       }
+  /* A commit has run again with what was kept for it. */
+  CHECK (spent > 0 || !is_wanted ("reserve", argc - optind, argv + optind));
   for (unsigned i = 0; i < randoms && unit_failures () == 0; ++i) {
     c.seed = first + i;
     run_random (&c, &states);

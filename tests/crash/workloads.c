@@ -222,6 +222,27 @@ const struct workload campaign_workloads[] = {
     .host = { .capacity = 6 * MiB, .grows = true, .room = 14,
               .delay_us = 60 },
     .clients = 4, .requests = 25, FILL, .may_fill = true },
+  /* Each commit may find no room and run again with what was kept for it. */
+  { .name = "reserve",
+    .recipe = { .options = "cluster_size=1k", .cluster_bits = 10,
+                .disk_size = 512 * KiB, .fill_percent = 40,
+                .snapshots = 1 },
+    .host = { .capacity = 4 * MiB, .grows = true, .stingy = 350 },
+    .requests = 140, STORM, .may_fill = true },
+  { .name = "reserve-refcount-table",
+    .recipe = { .options = "cluster_size=512,refcount_bits=64",
+                .cluster_bits = 9, .disk_size = 256 * KiB,
+                .fill_percent = 20, .vm_state = true,
+                .vm_state_size = 1890 * KiB },
+    .host = { .capacity = 4 * MiB, .grows = true, .stingy = 350 },
+    .requests = 100, .pattern = PATTERN_SEQUENTIAL, .write = 64, .trim = 2,
+    .read = 4, .flush = 30, .max_sectors = 80, .may_fill = true },
+  { .name = "threads-reserve",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 40 },
+    .host = { .capacity = 4 * MiB, .grows = true, .stingy = 350,
+              .delay_us = 60 },
+    .clients = 4, .requests = 40, STORM, .may_fill = true },
   /* There is so much in the file that the refcount table must move when some
    * more clusters are used, and blocks are new with every request.
    */

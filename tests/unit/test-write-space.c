@@ -126,16 +126,18 @@ waiting (struct hooked_disk *d, size_t *ret_runs)
 }
 
 static void
-begin_hung (struct hooked_disk *d, struct threads *t, bool grows)
+begin_hung (struct hooked_disk *d, struct threads *t, bool grows,
+            unsigned room)
 {
   uint64_t entry, bitmap;
 
-  hooked_disk_build (d, 12, 4, 1024 * KiB, 4);
+  hooked_disk_build (d, 12, 4, 4096 * KiB, 4);
   builder_get_entry (&d->b, 0, &entry, &bitmap);
   hung.host_off = entry & HOOKED_OFFSET;
   hung.stopped = hung.go = false;
   hooked_disk_serve (d, &(struct host_spec) {
-      .capacity = grows ? 16384 * KiB : d->b.size, .grows = grows });
+      .capacity = grows ? 16384 * KiB : d->b.size + room * 4 * KiB,
+      .grows = grows });
   hooked_disk_open (d);
   CHECK (hooked_disk_trim (d, 3));      /* and it is prepared for writing */
   CHECK (hooked_disk_write (d, 3, 'w'));
@@ -161,7 +163,7 @@ full_device_while_a_request_hangs (void)
   struct threads t;
 
   unit_context ("%s", __func__);
-  begin_hung (&d, &t, false);
+  begin_hung (&d, &t, false, 0);
   CHECK (hooked_disk_trim (&d, 1));
   d.image->writer.patience_ms = 300;
   CHECK (!hooked_disk_write (&d, 8, 'w'));
@@ -185,7 +187,7 @@ many_commits_while_a_request_hangs (void)
   size_t runs;
 
   unit_context ("%s", __func__);
-  begin_hung (&d, &t, true);
+  begin_hung (&d, &t, true, 0);
   for (unsigned i = 0; i < 500; ++i) {
     CHECK (hooked_disk_write (&d, 8, 'x'));
     CHECK (hooked_disk_trim (&d, 8));
@@ -193,6 +195,61 @@ many_commits_while_a_request_hangs (void)
   }
   CHECK (waiting (&d, &runs) <= 4);
   CHECK (runs <= 16);
+  end_hung (&d, &t);
+}
+
+/* A refcount becomes 0, so that a cluster is not made a table before everybody
+ * has left.
+ */
+static void
+free_a_cluster (struct hooked_disk *d)
+{
+  host_fail (&d->host, 1u << HOST_WRITE, 1, 0, EIO);
+  CHECK (!hooked_disk_write (d, 8, 'x'));
+  CHECK_EQ (d->err.errnum, EIO);
+}
+
+/* A file that can grow has room for a table that was never anything else. */
+static void
+table_is_made_while_a_request_hangs (void)
+{
+  struct hooked_disk d;
+  struct threads t;
+
+  unit_context ("%s", __func__);
+  begin_hung (&d, &t, true, 0);
+  free_a_cluster (&d);
+  d.image->writer.patience_ms = 0;
+  CHECK (hooked_disk_write (&d, 512, 't'));
+  hooked_disk_check (&d, 512, 't');
+  CHECK (hooked_disk_flush (&d));
+  /* What was passed over is found later. */
+  for (unsigned i = 8; i < 256; ++i)
+    CHECK (hooked_disk_write (&d, i, 'w'));
+  CHECK (d.asked <= d.b.size + 2048 * KiB);
+  end_hung (&d, &t);
+}
+
+/* One that cannot has none: the request waits, but not for ever. */
+static void
+table_on_a_device_while_a_request_hangs (void)
+{
+  struct hooked_disk d;
+  struct threads t;
+
+  unit_context ("%s", __func__);
+  begin_hung (&d, &t, false, 8);
+  free_a_cluster (&d);
+  d.image->writer.patience_ms = 300;
+  CHECK (!hooked_disk_write (&d, 512, 't'));
+  CHECK_EQ (d.err.kind, QCOW2_ERR_IO);
+  CHECK_EQ (d.err.errnum, EIO);
+  CHECK (strstr (d.err.text, "has not ended") != NULL);
+  CHECK (hooked_disk_write (&d, 3, 'v'));
+  d.image->writer.patience_ms = Q2_WRITER_PATIENCE_MS;
+  hung.go = true;
+  CHECK (hooked_disk_write (&d, 512, 't'));
+  hooked_disk_check (&d, 512, 't');
   end_hung (&d, &t);
 }
 
@@ -215,5 +272,7 @@ main (void)
             seed);
   full_device_while_a_request_hangs ();
   many_commits_while_a_request_hangs ();
+  table_is_made_while_a_request_hangs ();
+  table_on_a_device_while_a_request_hangs ();
   return unit_finish ();
 }

@@ -303,7 +303,10 @@ table_is_made_while_a_write_is_slow (void)
   builder_get_entry (&d.b, 0, &entry, &bitmap);
   builder_set_entry (&d.b, 1, entry, bitmap);
   builder_get_entry (&d.b, 5, &other, &bitmap);
-  serve (&d);
+  /* A file that can grow has other space for a table. */
+  hooked_disk_serve (&d, &(struct host_spec) {
+      .capacity = d.b.size, .grows = true });
+  hooked_disk_open (&d);
   CHECK (hooked_disk_write (&d, 7, 'w'));
   slow.host_off = entry & HOOKED_OFFSET;
   slow.read_off = (other & HOOKED_OFFSET);
@@ -312,6 +315,7 @@ table_is_made_while_a_write_is_slow (void)
   threads_start (&reader, 1, slow_reader, &d);
   WAIT_UNTIL (slow.reader_in);
   CHECK (hooked_disk_trim (&d, 0));
+  CHECK (hooked_disk_trim (&d, 6));
   CHECK (hooked_disk_flush (&d));
   threads_start (&writer, 1, slow_writer, &d);
   WAIT_UNTIL (slow.stopped);

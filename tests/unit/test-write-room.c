@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-write-room.c - a medium fills up, and what was written stays good.
+ *
+ * Owns      each piece of metadata that a write can need which has no room on
+ *           the medium yet: a slice of an L2 table, a new table, a sector of
+ *           the L1 table, a slice of a refcount block, a new block, a sector
+ *           of the refcount table.
+ * Method    a sparse file, and an image in which the next writes need just
+ *           that piece.  The medium has room for so many blocks more, for each
+ *           number up to some dozens, and small writes go to new clusters
+ *           until one fails: so there is a number for which the data takes the
+ *           last block.  Then the commit has to succeed.
+ */
+#include "config.h"
+
+#include "hooked_disk.h"
+
+#include "base/be.h"
+
+#define KiB UINT64_C (1024)
+#define MiB (KiB * KiB)
+#define BLOCK UINT64_C (4096)   /* of the medium */
+
+struct scene {
+  const char *name;
+  unsigned cluster_bits, order;
+  uint64_t virtual_size;
+  unsigned nr;                  /* clusters that are there at the start */
+  uint64_t fill;                /* bytes that are written before it is full */
+  uint64_t start, stride;       /* where the small writes go */
+  unsigned writes, max_room;
+  bool far_table;               /* see move_table */
+};
+
+static const struct scene scenes[] = {
+  { .name = "slice of an L2 table", .cluster_bits = 16, .order = 4,
+    .virtual_size = 512 * MiB, .nr = 1, .start = 32 * MiB,
+    .stride = 32 * MiB, .writes = 14, .max_room = 40 },
+  { .name = "L2 table", .cluster_bits = 12, .order = 4,
+    .virtual_size = 64 * MiB, .nr = 1, .start = 2 * MiB,
+    .stride = 2 * MiB, .writes = 24, .max_room = 40 },
+  { .name = "sector of the L1 table", .cluster_bits = 12, .order = 4,
+    .virtual_size = 8192 * MiB, .nr = 1, .start = 1024 * MiB,
+    .stride = 1024 * MiB, .writes = 6, .max_room = 24 },
+  /* The first slice of the block has 512, and windows run ahead. */
+  { .name = "slice of a refcount block", .cluster_bits = 13, .order = 6,
+    .virtual_size = 64 * MiB, .nr = 1, .fill = 300 * 8 * KiB,
+    .start = 4 * MiB, .stride = 8 * KiB, .writes = 100, .max_room = 60 },
+  { .name = "refcount block", .cluster_bits = 12, .order = 6,
+    .virtual_size = 64 * MiB, .nr = 1, .fill = 480 * 4 * KiB,
+    .start = 2 * MiB, .stride = 4 * KiB, .writes = 100, .max_room = 60 },
+  { .name = "sector of the refcount table", .cluster_bits = 9, .order = 6,
+    .virtual_size = 16 * MiB, .nr = 1, .fill = 1920 * KiB,
+    .start = 2 * MiB, .stride = BLOCK, .writes = 100, .max_room = 60,
+    .far_table = true },
+};
+
+/* The refcount table goes on in a block of the medium that has nothing else:
+ * its first cluster is the last of a block.
+ */
+static void
+move_table (struct hooked_disk *d)
+{
+  const uint64_t size = d->b.cluster_size;
+  const uint64_t old = hooked_disk_get (d, 48);
+  const uint64_t at = builder_alloc (&d->b, (unsigned) (4 * BLOCK / size));
+  const uint64_t table = (at + BLOCK) / BLOCK * BLOCK + BLOCK - size;
+
+  memcpy (d->b.bytes + table, d->b.bytes + old, size);
+  hooked_disk_put (d, 48, table);
+  store_be32 (d->b.bytes + 56, (uint32_t) (BLOCK / size));
+  for (uint64_t c = at / size; c < d->b.size / size; ++c) {
+    const uint64_t block =
+      hooked_disk_get (d, table + 8 * (c / (size / 8)));
+
+    REQUIRE (block != 0);
+    hooked_disk_put (d, block + 8 * (c % (size / 8)), 1);
+  }
+}
+
+static bool
+write_bytes (struct hooked_disk *d, uint64_t guest_off, uint64_t count)
+{
+  static unsigned char buf[64 * 1024];
+  const uint32_t max = sizeof buf;
+
+  memset (buf, 'r', sizeof buf);
+  while (count > 0) {
+    const uint32_t n = count < max ? (uint32_t) count : max;
+
+    if (qcow2_pwrite (d->image, &d->host.io, buf, n, guest_off, false,
+                      &d->err) != 0)
+      return false;
+    guest_off += n;
+    count -= n;
+  }
+  return true;
+}
+
+/* Returns how many writes there was room for. */
+static unsigned
+run (const struct scene *s, unsigned room)
+{
+  struct hooked_disk d;
+  unsigned n = 0;
+
+  unit_context ("%s, room for %u blocks", s->name, room);
+  hooked_disk_build (&d, s->cluster_bits, s->order, s->virtual_size, s->nr);
+  if (s->far_table)
+    move_table (&d);
+  hooked_disk_serve (&d, &(struct host_spec) {
+      .capacity = d.b.size + 12 * MiB, .grows = true, .room = 1u << 20 });
+  hooked_disk_open (&d);
+  CHECK (write_bytes (&d, 0, 512));
+  CHECK (write_bytes (&d, 0, s->fill));
+  CHECK (hooked_disk_flush (&d));
+  d.host.spec.room = room + 1;
+  while (n < s->writes &&
+         write_bytes (&d, s->start + n * s->stride, BLOCK))
+    ++n;
+  if (n < s->writes)
+    CHECK_EQ (d.err.kind, QCOW2_ERR_NO_SPACE);
+  unit_check (hooked_disk_flush (&d), __FILE__, __LINE__,
+              "the commit after %u writes failed: %s", n, d.err.text);
+  d.host.spec.room = 1u << 20;
+  CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), 0);
+  hooked_disk_free (&d);
+  return n;
+}
+
+int
+main (void)
+{
+  for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; ++i) {
+    CHECK_EQ (run (&scenes[i], 0), 0);
+    for (unsigned room = 1; room < scenes[i].max_room; ++room)
+      run (&scenes[i], room);
+    CHECK_EQ (run (&scenes[i], 1000), scenes[i].writes);
+  }
+  return unit_finish ();
+}
