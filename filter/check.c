@@ -45,7 +45,7 @@ stands_alone (const struct qcow2_info *info)
 static bool looked;
 static uid_t looked_as;
 
-/* ---- Before the server drops its privileges -------------------------------- */
+/* ---- Before the server drops its privileges ---------------------------- */
 
 static bool
 is_for_good (const struct qcow2_error *error)
@@ -105,7 +105,7 @@ check_file (void)
   return inspect (fd);
 }
 
-/* ---- When it has dropped them ------------------------------------------------ */
+/* ---- When it has dropped them ------------------------------------------ */
 
 /* These end the server when a connection ends, or count them. */
 static bool

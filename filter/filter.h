@@ -417,7 +417,7 @@ extern int lock_for_writing (int fd, const char *name);
 /* Whether another process keeps readers out now.  Takes no lock. */
 extern bool lock_is_taken (int fd);
 
-/* ---- reserve.c ----------------------------------------------------------- */
+/* ---- reserve.c --------------------------------------------------------- */
 
 /* Blocks set aside for commits, where every write needs new ones. */
 struct reserve {

@@ -44,7 +44,7 @@ fail_nomem (struct qcow2_error *err)
                     "out of memory for opening another file");
 }
 
-/* ---- What a parameter names ---------------------------------------------- */
+/* ---- What a parameter names -------------------------------------------- */
 
 static int
 identify (struct found *found, struct qcow2_error *err)
@@ -107,7 +107,7 @@ find_place (struct found *found, struct qcow2_error *err)
   return -1;
 }
 
-/* ---- What the header names ------------------------------------------------ */
+/* ---- What the header names --------------------------------------------- */
 
 /* The path to follow, relative to the folder to follow in; NULL, or why
  * not.
@@ -243,7 +243,7 @@ refuse (const struct gate *gate, const struct qcow2_reference *reference,
                     ? "qcow2-data-file=FILE, or " : "qcow2-backing=FILE, or ");
 }
 
-/* ---- The format -------------------------------------------------------------- */
+/* ---- The format -------------------------------------------------------- */
 
 static int
 find_format (const struct gate *gate, const struct qcow2_reference *reference,
@@ -279,7 +279,7 @@ find_format (const struct gate *gate, const struct qcow2_reference *reference,
   return 0;
 }
 
-/* ---- Both ---------------------------------------------------------------------- */
+/* ---- Both -------------------------------------------------------------- */
 
 static const struct place *
 place_of (const struct gate *gate, const struct qcow2_reference *reference)

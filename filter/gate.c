@@ -26,7 +26,7 @@ fail_too_deep (struct qcow2_error *err)
                     "chain shorter", MAX_LAYERS);
 }
 
-/* ---- The same file twice ---------------------------------------------------- */
+/* ---- The same file twice ----------------------------------------------- */
 
 static bool
 layers_contain (const struct layers *layers, const struct identity *id)
@@ -71,7 +71,7 @@ check_layer (const struct gate *gate, const struct qcow2_reference *reference,
   return 0;
 }
 
-/* ---- Opening ------------------------------------------------------------------ */
+/* ---- Opening ----------------------------------------------------------- */
 
 int
 gate_open_file (void *opaque, const struct qcow2_reference *reference,

@@ -223,7 +223,7 @@ layer_close (struct layer *l)
   free (l);
 }
 
-/* ---- Questions ------------------------------------------------------------------- */
+/* ---- Questions --------------------------------------------------------- */
 
 void
 layer_get_file (const struct layer *l, struct qcow2_file *ret_file)

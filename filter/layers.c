@@ -33,7 +33,7 @@ static struct {
   struct layer *first;
 } layers = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL };
 
-/* ---- The list ---------------------------------------------------------------- */
+/* ---- The list ---------------------------------------------------------- */
 
 static struct layer_key
 key_of (const struct gate *gate, const struct found *found,
@@ -129,7 +129,7 @@ set_needs_locked (const struct gate *gate, const struct layer *layer)
     gate->layer->needs = layer;
 }
 
-/* ---- Acquire and release --------------------------------------------------------- */
+/* ---- Acquire and release ----------------------------------------------- */
 
 /* The lock is held on entry and on return, but not in between.  NULL if it
  * cannot be opened.

@@ -74,7 +74,7 @@ report_is_quiet (void)
   return quiet;
 }
 
-/* ---- The text ------------------------------------------------------------ */
+/* ---- The text ---------------------------------------------------------- */
 
 /* What does not fit is replaced by "...". */
 static void
@@ -107,7 +107,7 @@ escape (char *ret, size_t size, const char *text)
   ret[out] = '\0';
 }
 
-/* ---- How many of them ---------------------------------------------------- */
+/* ---- How many of them -------------------------------------------------- */
 
 static time_t
 now (void)
@@ -207,7 +207,7 @@ log_summaries (bool all)
   errno = saved_errno;
 }
 
-/* ---- Lines --------------------------------------------------------------- */
+/* ---- Lines ------------------------------------------------------------- */
 
 /* 'prefix' is in front of all that comes from elsewhere. */
 static void

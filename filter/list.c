@@ -117,7 +117,7 @@ names_free (struct names *names)
   tdestroy (names->root, free);
 }
 
-/* ---- What an image has inside --------------------------------------------- */
+/* ---- What an image has inside ------------------------------------------ */
 
 struct inside {
   struct list *list;
@@ -217,7 +217,7 @@ add_inside (struct list *list, const struct peek *peek, const char *base)
   names_free (&in.ids);
 }
 
-/* ---- Images --------------------------------------------------------------- */
+/* ---- Images ------------------------------------------------------------ */
 
 /* As the plugin has it. */
 static int

@@ -105,7 +105,7 @@ local_cache (void *opaque, uint32_t count, uint64_t host_off)
   return 0;
 }
 
-/* ---- Holes -------------------------------------------------------------------- */
+/* ---- Holes ------------------------------------------------------------- */
 
 /* Where what is at 'pos' ends, and whether it is a hole. */
 static uint64_t
@@ -142,7 +142,7 @@ local_extents (void *opaque, uint32_t count, uint64_t host_off,
   return 0;
 }
 
-/* ---- Zeroing ------------------------------------------------------------------ */
+/* ---- Zeroing ----------------------------------------------------------- */
 
 static int
 allocate (const struct localfile *f, int mode, uint32_t count,
@@ -213,7 +213,7 @@ local_trim (void *opaque, uint32_t count, uint64_t host_off)
     : errno;
 }
 
-/* ---- The size ------------------------------------------------------------------- */
+/* ---- The size ---------------------------------------------------------- */
 
 static int
 local_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
@@ -234,7 +234,7 @@ local_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
   return 0;
 }
 
-/* ---- Making one ------------------------------------------------------------------ */
+/* ---- Making one -------------------------------------------------------- */
 
 static int
 local_borrow (void *opaque, struct qcow2_io *ret_io)

@@ -58,7 +58,7 @@ struct nbdfile {
   struct durable durable;
 };
 
-/* ---- Requests --------------------------------------------------------------------- */
+/* ---- Requests ---------------------------------------------------------- */
 
 struct request {
   enum { REQ_READ, REQ_EXTENTS, REQ_CACHE, REQ_WRITE, REQ_FLUSH, REQ_ZERO,
@@ -288,7 +288,7 @@ nbd_file_trim (void *opaque, uint32_t count, uint64_t host_off)
   return request (opaque, &r);
 }
 
-/* ---- Making one ---------------------------------------------------------------------- */
+/* ---- Making one -------------------------------------------------------- */
 
 static int
 nbd_file_borrow (void *opaque, struct qcow2_io *ret_io)

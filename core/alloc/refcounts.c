@@ -372,7 +372,8 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   Q2_CLEANUP_FREE bool *dirty = calloc (entries / SECTOR_ENTRIES, 1);
   Q2_CLEANUP_FREE bool *new_blocks = calloc (entries, 1);
 
-  if (table == NULL || dirty == NULL || new_blocks == NULL || rc->nr_old == Q2_MAX_OLD_TABLES)
+  if (table == NULL || dirty == NULL || new_blocks == NULL ||
+      rc->nr_old == Q2_MAX_OLD_TABLES)
     return q2_fail_nomem (err, "a larger refcount table");
   memcpy (table, rc->table, rc->table_entries * 8);
   memcpy (new_blocks, rc->new_blocks, rc->table_entries);

@@ -113,7 +113,7 @@ give_locked (struct q2_turns *t, uint64_t *turn)
   pthread_cond_broadcast (&t->changed);
 }
 
-/* ---- The queue ----------------------------------------------------------- */
+/* ---- The queue --------------------------------------------------------- */
 
 static void
 enqueue_locked (struct q2_turns *t, struct waiter *w)

@@ -549,11 +549,11 @@ search (const struct q2_counts *c, uint64_t cluster, unsigned uses)
     const struct leaf *const leaf = next_leaf (c, cluster >> LEAF_BITS);
     uint64_t i;
 
-    if (leaf == NULL || leaf->nr > cluster >> LEAF_BITS) {
+    if (leaf == NULL)
+      return matches (Q2_USE_NONE, uses) ? cluster : UINT64_MAX;
+    if (leaf->nr > cluster >> LEAF_BITS) {
       if (matches (Q2_USE_NONE, uses))
         return cluster;
-      if (leaf == NULL)
-        return UINT64_MAX;
       cluster = leaf->nr << LEAF_BITS;
     }
     i = search_leaf (leaf, cluster & (LEAF_SIZE - 1), uses);

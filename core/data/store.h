@@ -118,7 +118,8 @@ static inline bool
 q2_store_is_unaligned (const struct q2_store *store, uint64_t len,
                        struct q2_place place)
 {
-  return store->cipher != NULL && ((place.host_off | len) & (Q2_CRYPT_SECTOR - 1)) != 0;
+  return store->cipher != NULL &&
+    ((place.host_off | len) & (Q2_CRYPT_SECTOR - 1)) != 0;
 }
 
 extern int q2_store_read (struct q2_store *store, const struct q2_io *io,

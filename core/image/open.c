@@ -296,7 +296,8 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
       (r->clusters =
        q2_clusters_new (image->clusters_charge,
                         image->geo.cluster_size, err)) == NULL ||
-      (r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, &image->budget, err)) == NULL ||
+      (r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, &image->budget, err))
+      == NULL ||
       (r->workers = q2_workers_new (MAX_WORKERS, err)) == NULL)
     return -1;
   return 0;

@@ -118,7 +118,8 @@ submit (struct q2_reader *r, const struct q2_io *io, uint64_t from,
   if (p == NULL)
     return false;
   *p = (struct prefetch) {
-    .job = { .fn = fn, .group = &r->jobs }, .reader = r, .io = *io, .from = from, .to = to,
+    .job = { .fn = fn, .group = &r->jobs }, .reader = r, .io = *io,
+    .from = from, .to = to,
   };
   if (io->host->ops->borrow (io->host->opaque, &p->host) != 0) {
     free (p);

@@ -174,6 +174,9 @@ activate (struct q2_writer *w, const struct q2_io *io,
   atomic_store (&io->shared->written, true);
   if (q2_writer_repair (w, io, err) == -1)
     return -1;
+  /* Without memory for it, zeros are written once more (entries.c). */
+  if (w->new_tables == NULL)
+    w->new_tables = calloc (w->geo->l1_needed / 8 + 1, 1);
   if ((w->overlap = q2_overlap_new (w->geo->cluster_bits,
                                      q2_io_budget (io), err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||

@@ -306,9 +306,6 @@ make_room_for_entry (struct q2_change *c, uint64_t l1_index,
 
   pthread_mutex_lock (&w->solid_lock);
   r = q2_tables_make_solid_l1 (w->tables, c->io, l1_index, err);
-  /* Without memory for them zeros are written once more. */
-  if (r == 0 && w->new_tables == NULL)
-    w->new_tables = calloc (w->geo->l1_needed / 8 + 1, 1);
   if (r == 0 && w->new_tables != NULL)
     w->new_tables[l1_index / 8] |= 1u << l1_index % 8;
   pthread_mutex_unlock (&w->solid_lock);

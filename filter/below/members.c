@@ -90,7 +90,7 @@ members_borrow (void *opaque, struct qcow2_io *ret_io)
   return r;
 }
 
-/* ---- Flushing all of them ------------------------------------------------ */
+/* ---- Flushing all of them ---------------------------------------------- */
 
 /* The next one that has something to flush, which is lent; or NULL. */
 static struct below *

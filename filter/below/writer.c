@@ -69,7 +69,7 @@ writer_possible (void)
   return config.names == NAMES_IGNORED || NBDKIT_AT_LEAST (1, 44);
 }
 
-/* ---- Taking and leaving a context ---------------------------------------- */
+/* ---- Taking and leaving a context -------------------------------------- */
 
 static struct way *
 enter (struct writer *w)
@@ -203,7 +203,7 @@ writer_give_back (struct qcow2_io *io)
 {
 }
 
-/* ---- Flush and growth ----------------------------------------------------- */
+/* ---- Flush and growth -------------------------------------------------- */
 
 static int
 flush_way (struct writer *w, struct way *way)
@@ -357,7 +357,7 @@ writer_cut (void *opaque, uint64_t size)
   return r != 0 ? r : growth_cut (w->growth, size);
 }
 
-/* ---- Making one ----------------------------------------------------------- */
+/* ---- Making one -------------------------------------------------------- */
 
 static void
 set_ops (struct writer *w)

@@ -31,7 +31,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- The local file -------------------------------------------------------- */
+/* ---- The local file ---------------------------------------------------- */
 
 static bool
 may_be_read (int errnum)
@@ -135,7 +135,7 @@ make_growth (const struct disk *d)
   return growth_new (d->fd, &d->id, d->exportname, d->name, size);
 }
 
-/* ---- Reading or writing ------------------------------------------------------ */
+/* ---- Reading or writing ------------------------------------------------ */
 
 /* NULL: what is below can be written to. */
 static const char *
@@ -301,7 +301,7 @@ settle (struct disk *d)
   return 0;
 }
 
-/* ---- Open and close ---------------------------------------------------------- */
+/* ---- Open and close ---------------------------------------------------- */
 
 static struct disk *
 disk_new (const char *exportname, const struct file_id *id)
@@ -472,7 +472,7 @@ disk_relock (struct disk *d)
   return r;
 }
 
-/* ---- Requests ------------------------------------------------------------- */
+/* ---- Requests ---------------------------------------------------------- */
 
 const struct qcow2_io *
 disk_io (const struct disk *d, const struct below *own)

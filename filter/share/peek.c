@@ -28,7 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- As a connection would -------------------------------------------------- */
+/* ---- As a connection would --------------------------------------------- */
 
 static int
 open_access (struct peek *p)
@@ -51,7 +51,7 @@ open_access (struct peek *p)
   return 0;
 }
 
-/* ---- The header alone ---------------------------------------------------------- */
+/* ---- The header alone -------------------------------------------------- */
 
 static int
 inspect (struct peek *p)
@@ -107,7 +107,7 @@ open_local (struct peek *p)
   return inspect (p);
 }
 
-/* ---- Any of these ---------------------------------------------------------------- */
+/* ---- Any of these ------------------------------------------------------ */
 
 static int
 open_somehow (struct peek *p)

@@ -92,7 +92,7 @@ view_new (const struct disk *d, const struct export_name *name)
   return NULL;
 }
 
-/* ---- The list ------------------------------------------------------------ */
+/* ---- The list ---------------------------------------------------------- */
 
 static void
 unlink_locked (struct views *v, struct view *view)
@@ -166,7 +166,7 @@ views_close (struct views *v)
   }
 }
 
-/* ---- Acquire and release -------------------------------------------------- */
+/* ---- Acquire and release ----------------------------------------------- */
 
 /* The lock is held on entry and on return, but not in between. */
 static struct view *
@@ -284,7 +284,7 @@ view_label (const struct view *view)
   return view->label;
 }
 
-/* ---- Descriptions ---------------------------------------------------------- */
+/* ---- Descriptions ------------------------------------------------------ */
 
 struct describe {
   const struct view *view;
