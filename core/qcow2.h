@@ -115,10 +115,11 @@ struct qcow2_io_ops {
   /* Optional, pwrite and flush both or none: without them the image is
    * read-only.  The constraints on ranges are those of pread.  All return 0
    * or an errno value (> 0); a request that failed may have been done in
-   * part.  What is optional and fails is done without: EINVAL means that it may
-   * do with a range that is aligned better, ENOTSUP (EOPNOTSUPP, ENOSYS, ENOTTY,
-   * ENODEV) that it never will, and all else that it may do the next time.  flush makes everything durable that was acknowledged before it
-   * was called, through whichever way to this file.
+   * part.  What is optional and fails is done without: EINVAL means that it
+   * may do with a range that is aligned better, ENOTSUP (EOPNOTSUPP, ENOSYS,
+   * ENOTTY, ENODEV) that it never will, and all else that it may do the next
+   * time.  flush makes everything durable that was acknowledged before it was
+   * called, through whichever way to this file.
    */
   int (*pwrite) (void *opaque, const void *buf, uint32_t count,
                  uint64_t host_off, enum qcow2_io_class io_class);
@@ -327,9 +328,10 @@ struct qcow2_options {
   struct qcow2_budget *budget;
 
   /* Upper bound for the memory that the image and its views take for L1
-   * tables and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB more than
-   * four times what the caches of the image itself may take.  'memory_remedy' (NULL: nothing) ends the
-   * message when that is too little, and must stay.
+   * tables and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB more
+   * than four times what the caches of the image itself may take.
+   * 'memory_remedy' (NULL: nothing) ends the message when that is too little,
+   * and must stay.
    */
   uint64_t memory;
   const char *memory_remedy;
@@ -413,8 +415,8 @@ extern struct qcow2_image *qcow2_open (const struct qcow2_io *io,
   __attribute__ ((__nonnull__ (1, 2, 3), __warn_unused_result__));
 
 /* Returns false if opening the image needed no scan, or did not do one, or
- * what came of it says nothing about the next: it was given up, or there was no
- * memory, or it could not be read.
+ * what came of it says nothing about the next: it was given up, or there was
+ * no memory, or it could not be read.
  */
 extern bool qcow2_get_scan (const struct qcow2_image *image,
                             struct qcow2_scan *ret_scan)

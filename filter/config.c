@@ -2,8 +2,8 @@
 /* config.c - parameters, ours and what the plugin's tell about it.
  *
  * Owns      the global 'config', constant once config_complete has run.
- * Method    our keys all start with "qcow2-" (keys.c).  Every other key is passed
- *           on; on its way by it may tell whether the plugin looks at
+ * Method    our keys all start with "qcow2-" (keys.c).  Every other key is
+ *           passed on; on its way by it may tell whether the plugin looks at
  *           export names, and which local file it serves.
  * Locks     none: only the main thread writes, before there are others.
  */
@@ -47,7 +47,7 @@ const char config_help[] =
   "                                 auto).\n"
   "qcow2-lock=<on|off>              Lock local files against other programs\n"
   "                                 as QEMU does (default on).\n"
-  "qcow2-check-at-start=<on|off>    Look at the image when the server starts,\n"
+  "qcow2-check-at-start=<on|off>    Look at the image when nbdkit starts,\n"
   "                                 and refuse a bad local file (default\n"
   "                                 on).\n"
   "qcow2-allow-retry=<on|off>       Allow writing with the retry filter on\n"

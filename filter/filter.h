@@ -250,8 +250,8 @@ extern void durable_lose (struct durable *d, const char *why);
 /* Every flush of the file; 'flush' does it.  Returns 0 or an errno value. */
 extern int durable_flush (struct durable *d, int (*flush) (void *opaque),
                           void *opaque);
-/* To be called before the file, a descriptor of it or -1, is closed: if a flush
- * has failed, what is read from it next is what is on the disk.
+/* To be called before the file, a descriptor of it or -1, is closed: if a
+ * flush has failed, what is read from it next is what is on the disk.
  */
 extern void durable_forget (const struct durable *d, int fd);
 
@@ -296,7 +296,9 @@ extern void below_use_lanes (struct below *below, struct lanes *lanes);
 /* Wait until nothing but the calling thread uses the context any more. */
 extern void below_drain (struct below *below);
 
-/* From now on the context belongs to a member.  No request may be under way. */
+/* From now on the context belongs to a member.  No request may be under
+ * way.
+ */
 extern void below_become_member (struct below *below,
                                  struct durable *durable);
 /* Lend the context of a member, below any thread model; false if it is about
@@ -571,13 +573,13 @@ extern struct qcow2_options disk_options (const char *name);
 extern struct disk *disk_open (const char *exportname,
                                const struct file_id *id,
                                const struct below *own, bool readonly);
-/* ending.c: write out everything; the last use before disk_close.  'own' may be NULL
- * if the connection's way is gone.
+/* ending.c: write out everything; the last use before disk_close.  'own' may
+ * be NULL if the connection's way is gone.
  */
 extern void disk_end (struct disk *d, const struct qcow2_io *own);
 extern void disk_close (struct disk *d);
-/* To be called for each connection that would like to write: log why it cannot,
- * once for each time that the image is opened.
+/* To be called for each connection that would like to write: log why it
+ * cannot, once for each time that the image is opened.
  */
 extern void disk_say_read_only (struct disk *d);
 /* A connection comes, and goes, which may be used for writing.  'io' is NULL

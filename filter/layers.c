@@ -43,7 +43,9 @@ key_of (const struct gate *gate, const struct found *found,
   size_t nth = gate->nr_encrypted + reference->encrypted;
 
   if (reference->kind == QCOW2_DATA_FILE)
-    return (struct layer_key) { .id = found->id, .writing = reference->writing };
+    return (struct layer_key) {
+      .id = found->id, .writing = reference->writing,
+    };
   nth = nr == 0 ? 0 : nth < nr ? nth : nr - 1;
   return (struct layer_key) {
     .id = found->id, .folder = found->folder, .format = found->format,

@@ -198,7 +198,7 @@ struct layer {
   unsigned users;               /* (L) */
   bool ready;                   /* (L) false: being opened */
   const struct layer *needs;    /* (L) what its opening waits for */
-  struct layer_key key;               /* constant, as all else once it is ready */
+  struct layer_key key;         /* constant, as all else once it is ready */
   char *name, *folder;
   struct claim claim;
   int lock_fd;                  /* of another export's local file, or -1 */

@@ -8,8 +8,8 @@
  *           The list never fails over an image that cannot be opened, and
  *           says nothing of it.  Most clients give up over an export that is
  *           listed and cannot be opened, so what is no image at all is left
- *           out where there are many, and so are bitmaps of no use.  Snapshots whose name
- *           cannot be used are listed by their id.
+ *           out where there are many, and so are bitmaps of no use.  Snapshots
+ *           whose name cannot be used are listed by their id.
  *
  *           The list is bounded, since clients do not accept any number of
  *           exports, and so are its bytes, which come out of the server's

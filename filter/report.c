@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* For this thread: CLOCK_MONOTONIC, 0 is never; and whether it came to that. */
+/* For this thread: CLOCK_MONOTONIC, 0 is never; and whether it came to
+ * that.
+ */
 static _Thread_local time_t give_up_at;
 static _Thread_local bool gave_up;
 

@@ -52,7 +52,9 @@ span (const struct q2_space *s, const struct packing *p)
   return q2_ceil_shift (p->skip + total (p), s->geo->cluster_bits);
 }
 
-/* How many streams lie in cluster number 'n' of the range, at least in part. */
+/* How many streams lie in cluster number 'n' of the range, at least in
+ * part.
+ */
 static uint64_t
 count_streams (const struct q2_space *s, const struct packing *p, uint64_t n)
 {

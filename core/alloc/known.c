@@ -4,8 +4,8 @@
  * Owns      the table.
  * Method    a word for each group of clusters, in a table of fixed size where
  *           a group has one place: who comes later takes it.  It has two bits
- *           for a cluster, so it is larger than what a table cache of the usual
- *           size maps, and memory is only used for what is asked about.
+ *           for a cluster, so it is larger than what a table cache of the
+ *           usual size maps, and memory is only used for what is asked about.
  *           A word is read and written as a whole; who reads one that is just
  *           being forgotten began before that, which the owner waits for
  *           (q2_flight_stamp): hence the sequential consistency.

@@ -169,8 +169,8 @@ extern int q2_space_find_run (struct q2_space *space, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Whether these clusters are free, and then in the file and no metadata.  Called
- * with claim_lock, as above.
+/* Whether these clusters are free, and then in the file and no metadata.
+ * Called with claim_lock, as above.
  */
 extern int q2_space_is_run_free (struct q2_space *space,
                                  const struct q2_io *io, uint64_t cluster,

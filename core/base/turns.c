@@ -2,12 +2,12 @@
 /* turns.c - how many pieces of long work go on at the same time.
  *
  * Owns      the turns, and the queue of those who wait for one.
- * Method    a few slots, each with the number of the turn that has it, and when
- *           that asked last.  Numbers are never used again, so who has lost
- *           his turn finds out.  The first of the queue takes a slot that is
- *           free, or whose owner has not asked for too long.  Who waits looks
- *           around now and then, since nobody tells him of the latter, or that
- *           he waits in vain.
+ * Method    a few slots, each with the number of the turn that has it, and
+ *           when that asked last.  Numbers are never used again, so who has
+ *           lost his turn finds out.  The first of the queue takes a slot that
+ *           is free, or whose owner has not asked for too long.  Who waits
+ *           looks around now and then, since nobody tells him of the latter,
+ *           or that he waits in vain.
  * Locks     turns->lock guards all of it; nothing is called with it held.
  */
 #include "config.h"

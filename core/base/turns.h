@@ -4,8 +4,8 @@
  * Images decide how much work opening them is, and any number of them may be
  * opened at once.  Work that turns out to take long goes on only while it has
  * one of a few turns.  Turns are given in the order in which they were asked
- * for, and who asks again lets those go first who wait: so all get on, and none
- * waits for the end of another one's work.
+ * for, and who asks again lets those go first who wait: so all get on, and
+ * none waits for the end of another one's work.
  *
  * A turn is lost by who has not asked again for a while: he does not compute,
  * but waits for a host that does not answer, and nobody else shall.

@@ -29,9 +29,9 @@ struct q2_recount {
                                    ended by the caller */
 };
 
-/* The work that an image of no tables may cause, in steps; so much is done in a
- * few seconds.  Entries of tables, and tables that are in the file, pay for more
- * (Q2_RECOUNT_PAID_*), so time goes with what the file really has.
+/* The work that an image of no tables may cause, in steps; so much is done in
+ * a few seconds.  Entries of tables, and tables that are in the file, pay for
+ * more (Q2_RECOUNT_PAID_*), so time goes with what the file really has.
  * Where the host cannot tell what is a hole, all has to be read: 16 GiB.
  */
 #define Q2_RECOUNT_STEPS (UINT64_C (1) << 28)
@@ -60,9 +60,9 @@ extern int q2_recount (struct q2_recount *ret_recount,
   __attribute__ ((__nonnull__ (1, 2, 3, 4, 7), __warn_unused_result__));
 
 /* The same, but what the host says about holes is not believed: for counts
- * that something is going to be freed by.  'paid' is that of the first time: an
- * image that has much may have many holes between it, such as tables with few
- * entries that were copied so that zeros became holes.
+ * that something is going to be freed by.  'paid' is that of the first time:
+ * an image that has much may have many holes between it, such as tables with
+ * few entries that were copied so that zeros became holes.
  */
 extern int q2_recount_all (struct q2_recount *ret_recount,
                            const struct q2_io *io,

@@ -166,8 +166,8 @@ look_up_locked (struct qcow2_keyring *k, const struct q2_keyring_query *query,
   return -1;
 }
 
-/* Until somebody has ended looking, or for a while; false if it is in vain.  The
- * lock is held on entry and on return, but not in between.
+/* Until somebody has ended looking, or for a while; false if it is in vain.
+ * The lock is held on entry and on return, but not in between.
  */
 static bool
 wait_locked (struct qcow2_keyring *k, const struct qcow2_budget *budget)

@@ -31,8 +31,8 @@ struct q2_keyring_try {
  * Q2_MAX_KEY_BYTES bytes; -1, with the error of then, if it was looked for in
  * vain not long ago, and that was much work; 0 if the caller is to look for
  * it, and then to call q2_keyring_end.  Waits for another thread that is
- * looking for the same, as long as the budget (or NULL) says that somebody waits
- * for us; then fails with QCOW2_ERR_ABANDONED.
+ * looking for the same, as long as the budget (or NULL) says that somebody
+ * waits for us; then fails with QCOW2_ERR_ABANDONED.
  */
 extern int q2_keyring_begin (struct qcow2_keyring *keyring,
                              struct q2_keyring_try *try,

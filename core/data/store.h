@@ -69,7 +69,8 @@ struct q2_store {
   uint64_t below_size;          /* bytes of its disk */
 };
 
-extern void q2_store_init (struct q2_store *store) __attribute__ ((__nonnull__));
+extern void q2_store_init (struct q2_store *store)
+  __attribute__ ((__nonnull__));
 extern void q2_store_destroy (struct q2_store *store)
   __attribute__ ((__nonnull__));
 

@@ -65,8 +65,8 @@ q2_entry_load (const struct q2_geometry *geo, const void *raw,
 }
 
 /* Store an entry that is not compressed: 'host_off' with the COPIED flag if
- * 'copied'; or 0 and not 'copied' for none.  Without extended entries alloc and zero must each
- * be none or all; zero needs version 3.
+ * 'copied'; or 0 and not 'copied' for none.  Without extended entries alloc
+ * and zero must each be none or all; zero needs version 3.
  */
 static inline void
 q2_entry_store (const struct q2_geometry *geo, void *raw, uint64_t host_off,

@@ -15,10 +15,10 @@
 #include <strings.h>
 
 #define CONVERT(name, driver)                                                 \
-  "it is a " name " image, which the qcow2 filter does not read; convert "     \
+  "it is a " name " image, which the qcow2 filter does not read; convert "    \
   "it with 'qemu-img convert -f " driver " -O qcow2 FILE NEW.qcow2'"
 #define UNPACK(name, filter)                                                  \
-  "it is compressed with " name "; put nbdkit's " filter " filter below, "     \
+  "it is compressed with " name "; put nbdkit's " filter " filter below, "    \
   "--filter=qcow2 --filter=" filter ", or unpack it"
 
 static const struct {

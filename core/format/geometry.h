@@ -22,7 +22,8 @@ struct q2_geometry {
   unsigned version;            /* 1, 2 or 3; 0: raw, the file is the disk */
   uint64_t virtual_size;       /* bytes */
   bool data_file;              /* data clusters lie in another file, where
-                                  they lie on the disk, and have no refcounts */
+                                  they lie on the disk, and have no
+                                  refcounts */
 
   unsigned cluster_bits;
   uint64_t cluster_size;       /* 1 << cluster_bits */

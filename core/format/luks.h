@@ -20,9 +20,9 @@
 /* All that is known to exist has 4000; this bounds memory. */
 #define Q2_LUKS_MAX_STRIPES 16000
 
-/* The longest header that ext.c accepts.  Eight slots of the most stripes and the
- * longest key take 8 MB; QEMU's headers have 2.  Whoever writes to the image
- * keeps a list of these clusters.
+/* The longest header that ext.c accepts.  Eight slots of the most stripes and
+ * the longest key take 8 MB; QEMU's headers have 2.  Whoever writes to the
+ * image keeps a list of these clusters.
  */
 #define Q2_LUKS_MAX_BYTES (UINT64_C (16) << 20)
 

@@ -26,8 +26,8 @@ struct q2_ahead_buf {
   uint64_t last_use;
 };
 
-/* The memory of buffers comes from the budget (or NULL); when that has no more,
- * nothing more is read ahead.
+/* The memory of buffers comes from the budget (or NULL); when that has no
+ * more, nothing more is read ahead.
  */
 extern struct q2_ahead *q2_ahead_new (uint64_t max_bytes,
                                       struct qcow2_budget *budget,

@@ -5,11 +5,11 @@
  *           refused of that.
  * Method    zeroing is asked for, and written where the host does not want
  *           to: only writing can fail.  A refusal is remembered by its cause.
- *           EINVAL is one of alignment, as of a device whose sectors are larger
- *           than the host says, or of a plugin that takes no odd sizes: from
- *           then on only larger units are asked for, and what is around them
- *           is written.  That something is not supported holds for good.  All
- *           else, such as EIO and ENOSPC, is of this request alone.
+ *           EINVAL is one of alignment, as of a device whose sectors are
+ *           larger than the host says, or of a plugin that takes no odd sizes:
+ *           from then on only larger units are asked for, and what is around
+ *           them is written.  That something is not supported holds for good.
+ *           All else, such as EIO and ENOSPC, is of this request alone.
  * Locks     shared->blocks, as in host_write.c; what was refused are atomics.
  */
 #include "config.h"

@@ -25,9 +25,9 @@ extern int q2_bitmaps_walk (const struct q2_io *io,
   __attribute__ ((__nonnull__ (1, 2, 3, 4, 6), __warn_unused_result__));
 
 /* Say in the entry of each bitmap that is enabled that it may no longer be
- * true, as it will be once the guest has written.  Only flags that are not set are written, and
- * nothing is flushed.  'overlap' has the directory.  Does nothing if the image has no bitmaps, or none
- * that mean anything.
+ * true, as it will be once the guest has written.  Only flags that are not set
+ * are written, and nothing is flushed.  'overlap' has the directory.  Does
+ * nothing if the image has no bitmaps, or none that mean anything.
  */
 extern int q2_bitmaps_mark_in_use (const struct q2_io *io,
                                    const struct q2_header *header,

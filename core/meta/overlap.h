@@ -33,8 +33,8 @@ enum q2_meta_class {
   Q2_META_BITMAP_BITS,
 };
 
-/* The set takes its memory, up to 48 bytes for each cluster while it grows, from
- * the budget (or NULL).
+/* The set takes its memory, up to 48 bytes for each cluster while it grows,
+ * from the budget (or NULL).
  */
 extern struct q2_overlap *q2_overlap_new (unsigned cluster_bits,
                                           struct qcow2_budget *budget,

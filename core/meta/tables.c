@@ -65,8 +65,8 @@ struct q2_tables {
   uint64_t l1_charge, cache_charge;     /* taken from it */
 };
 
-/* Entries [from, to), which are in the file, perhaps but for a part of the last
- * one.
+/* Entries [from, to), which are in the file, perhaps but for a part of the
+ * last one.
  */
 static int
 read_entries (struct q2_tables *t, const struct q2_io *io, uint64_t *l1,

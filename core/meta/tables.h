@@ -89,9 +89,9 @@ extern bool q2_tables_update_l2 (struct q2_tables *tables,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* See to it that the slice that has this entry is solid, or the sector of
- * the L1 table that has this one: when they are written in a commit the host has
- * room for them.  *ret_done: something was hollow, and is not any more.  Where
- * io is NULL the caller knows that there is room.
+ * the L1 table that has this one: when they are written in a commit the host
+ * has room for them.  *ret_done: something was hollow, and is not any more.
+ * Where io is NULL the caller knows that there is room.
  * Callers hold one lock that makes these two exclude each other.
  */
 extern int q2_tables_make_solid_l2 (struct q2_tables *tables,

@@ -7,8 +7,8 @@
  *           through the snapshot table finds out which of them have a
  *           snapshot on their left, and one on their right or nothing: a name
  *           is compared with as much of the text as it is long, from the
- *           start and before the end.  Two pairs that fit are an error, as a guess would be
- *           a wrong backup.
+ *           start and before the end.  Two pairs that fit are an error, as a
+ *           guess would be a wrong backup.
  * Locks     none.
  */
 #include "config.h"

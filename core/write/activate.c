@@ -11,8 +11,8 @@
  *           (ORDER-7, ORDER-8), all before the request goes on.  What is done
  *           about an image that was not closed is in unclosed.c.
  * Locks     activate_lock.  It is not held while the image is prepared, which
- *           can take long: the requests that come meanwhile need just that, and
- *           wait for it.  It is held over I/O while the image is marked as
+ *           can take long: the requests that come meanwhile need just that,
+ *           and wait for it.  It is held over I/O while the image is marked as
  *           corrupt.
  */
 #include "config.h"
@@ -109,8 +109,9 @@ is_lazy (const struct q2_writer *w)
 }
 
 /* Bits that say that something is up to date, which we do not know and so
- * cannot keep up to date; enabled bitmaps, which we know and still do not; and, if
- * refcounts may be written late, that.  The flush makes all of it durable.
+ * cannot keep up to date; enabled bitmaps, which we know and still do not;
+ * and, if refcounts may be written late, that.  The flush makes all of it
+ * durable.
  */
 static int
 prepare_features (struct q2_writer *w, const struct q2_io *io,

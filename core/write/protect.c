@@ -4,10 +4,10 @@
  * Owns      L2 tables of snapshots, and bitmaps, in the set of meta/overlap.h;
  *           and how much of both is looked for.
  * Method    each L1 table of a snapshot and each table of a bitmap is read
- *           once, before the first change, as long as somebody waits.  An image can claim so much of it
- *           that this would take minutes, so it has bounds; behind them guest
- *           data is not kept off, with a warning, or, if all was asked for,
- *           the image is not written to.
+ *           once, before the first change, as long as somebody waits.  An
+ *           image can claim so much of it that this would take minutes, so it
+ *           has bounds; behind them guest data is not kept off, with a
+ *           warning, or, if all was asked for, the image is not written to.
  * Locks     none: the set is not in use yet.
  */
 #include "config.h"

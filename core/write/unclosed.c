@@ -81,9 +81,9 @@ q2_writer_first_scan (struct q2_writer *w, const struct q2_io *io,
   };
 }
 
-/* What went wrong the last time may be gone, and so may be who did not wait for
- * it, but it is not known how far it got then.  The fields that a repair changes are read again, and so is all
- * that it looks at.
+/* What went wrong the last time may be gone, and so may be who did not wait
+ * for it, but it is not known how far it got then.  The fields that a repair
+ * changes are read again, and so is all that it looks at.
  */
 static void
 scan_again (struct q2_writer *w, const struct q2_io *io)

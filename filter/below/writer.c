@@ -23,8 +23,8 @@
  *           the current one; who closes a retired one, which was retired
  *           before it was looked at, so finds either the count, or nobody
  *           who is going to use it.  The memory stays until the end.
- * Locks     writer.lock guards the lists of retired and closed contexts.  It is
- *           held while they are flushed and closed, where nobody but the
+ * Locks     writer.lock guards the lists of retired and closed contexts.  It
+ *           is held while they are flushed and closed, where nobody but the
  *           file that grows again waits for it; durable.lock is taken
  *           before it.
  *           writer.serial is held over each request, below the parallel

@@ -6,9 +6,9 @@
  *           and shared by all; who comes meanwhile waits, and tries himself
  *           if that fails.  When the last has gone it is kept for the next
  *           connection, since clients probe, leave and come back; only a few
- *           are kept, the latest, and none when memory is short.  Those that show what is written to at the
- *           same time are not: opening one anew tells whether that is still
- *           possible.
+ *           are kept, the latest, and none when memory is short.  Those that
+ *           show what is written to at the same time are not: opening one anew
+ *           tells whether that is still possible.
  *
  *           Views end before the disk does.  Connections give theirs back
  *           before they give back the disk's state, so there are only idle

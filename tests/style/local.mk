@@ -6,6 +6,7 @@ style_tests = \
 	style/test-clang-analyzer.sh \
 	style/test-clang-tidy.sh \
 	style/test-codespell.sh \
+	style/test-columns.sh \
 	style/test-cppcheck.sh \
 	style/test-docs.sh \
 	style/test-examples.sh \
