@@ -106,7 +106,8 @@ print($1)"
 # bitmaps [FLAG]: their names and flags, as if that flag were set, too.
 bitmaps ()
 {
-    info "sorted((b['name'], *sorted({*b['flags'], *'$*'.split()}))
+    info "sorted((b['name'], *sorted({*b['flags'],
+            *('$*'.split() if 'auto' in b['flags'] else ())}))
         for b in data.get('bitmaps', []))"
 }
 
@@ -243,6 +244,7 @@ write_at_random ()
     local -a uris more
 
     cluster=$(info "info['cluster-size']")
+    # Those that are disabled stay as they are.
     flags=$(bitmaps in-use)
     RANDOM=$((seed % 32768))
     for round in 1 2; do
