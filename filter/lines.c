@@ -209,6 +209,15 @@ log_summaries (bool all)
 
 /* ---- Lines ------------------------------------------------------------- */
 
+static void __attribute__ ((__format__ (__printf__, 3, 0)))
+make_line (char *ret, size_t size, const char *format, va_list args)
+{
+  char text[LINE_LENGTH] = "";
+
+  vsnprintf (text, sizeof text, format, args);
+  escape (ret, size, text);
+}
+
 /* 'prefix' is in front of all that comes from elsewhere. */
 static void
 say_limited (const char *prefix, const char *name, const char *format,
@@ -232,13 +241,12 @@ void
 log_error (const char *format, ...)
 {
   const int saved_errno = errno;
-  char text[LINE_LENGTH], line[LINE_LENGTH];
+  char line[LINE_LENGTH];
   va_list args;
 
   va_start (args, format);
-  vsnprintf (text, sizeof text, format, args);
+  make_line (line, sizeof line, format, args);
   va_end (args);
-  escape (line, sizeof line, text);
   say_limited ("", "", format, 0, line);
   errno = saved_errno;
 }
@@ -247,13 +255,12 @@ void
 log_debug (const char *format, ...)
 {
   const int saved_errno = errno;
-  char text[LINE_LENGTH], line[LINE_LENGTH];
+  char line[LINE_LENGTH];
   va_list args;
 
   va_start (args, format);
-  vsnprintf (text, sizeof text, format, args);
+  make_line (line, sizeof line, format, args);
   va_end (args);
-  escape (line, sizeof line, text);
   nbdkit_debug ("%s", line);
   errno = saved_errno;
 }
@@ -262,13 +269,12 @@ void
 log_warning (unsigned number, const char *name, const char *format, ...)
 {
   const int saved_errno = errno;
-  char text[LINE_LENGTH], line[LINE_LENGTH], clean[NAME_LENGTH];
+  char line[LINE_LENGTH] = "", clean[NAME_LENGTH];
   va_list args;
 
   va_start (args, format);
-  vsnprintf (text, sizeof text, format, args);
+  make_line (line, sizeof line, format, args);
   va_end (args);
-  escape (line, sizeof line, text);
   escape (clean, sizeof clean, name);
   if (quiet)
     nbdkit_debug ("qcow2: %s%s%s", clean, clean[0] ? ": " : "", line);

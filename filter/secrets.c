@@ -136,7 +136,7 @@ read_descriptor (struct passphrase *ret, const char *number)
                   "file, qcow2-passphrase=+FILE");
     return -1;
   }
-  fd = atoi (number);
+  fd = (int) strtol (number, NULL, 10);
   if (fd <= STDERR_FILENO) {
     nbdkit_error ("qcow2-passphrase: descriptors 0, 1 and 2 are the "
                   "server's own; give another one, as in "

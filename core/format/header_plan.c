@@ -211,8 +211,11 @@ plan_detour (struct q2_header_plan *plan, const struct area *from,
                           max);
   if (spare_off == 0)
     return 0;
-  if (encode (parts, spare_off, &plan->between, &len, err) == -1 ||
-      area_init (&between, plan->between, len, err) == -1)
+  if (encode (parts, spare_off, &plan->between, &len, err) == -1)
+    return -1;
+  if (plan->between == NULL)    /* not so: the spare sectors have room */
+    return 0;
+  if (area_init (&between, plan->between, len, err) == -1)
     return -1;
   /* Both ways are safe: but for the first sector they share none. */
   if (is_safe (from, &between, &last))

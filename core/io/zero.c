@@ -197,13 +197,13 @@ q2_io_write_zeros (const struct q2_io *io, uint64_t count, uint64_t host_off,
   const size_t size = (size_t) q2_min (count, MAX_BUFFER);
   Q2_CLEANUP_FREE unsigned char *large =
     count > sizeof zeros ? calloc (1, size) : NULL;
-  const unsigned char *const buf = large ? large : zeros;
   const size_t max = large ? size : sizeof zeros;
 
   while (count > 0) {
     const uint64_t n = q2_min (count, max);
 
-    if (q2_io_write (io, buf, n, host_off, class, err) == -1)
+    if (q2_io_write (io, large ? large : zeros, n, host_off, class, err)
+        == -1)
       return -1;
     host_off += n;
     count -= n;

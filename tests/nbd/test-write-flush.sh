@@ -75,6 +75,7 @@ if [ -z "$instrumented" ] && strace -f -o "$tmp/trace" true 2>/dev/null; then
     for inject in none fdatasync:error=EIO; do
         new_image 1G
         truncate -s 80M "$image"
+        # shellcheck disable=SC2054      # One argument.
         traced=(strace -D -f -qq -o "$tmp/trace" -e trace=fadvise64,fdatasync)
         flush=f
         if [ "$inject" != none ]; then

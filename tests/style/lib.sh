@@ -152,7 +152,14 @@ copy_for_analysis ()
 #define q2_fail_nomem(...) (q2_fail_nomem (__VA_ARGS__), -1)
 #endif
 END
+    sed -i '$ d' "$tree/core/base/assume.h"
+    cat >> "$tree/core/base/assume.h" <<'END'
+#define q2_assume_failed(...) (q2_assume_failed (__VA_ARGS__), false)
+#define q2_check_failed(...) (q2_check_failed (__VA_ARGS__), false)
+#endif
+END
     # Where they are defined there must be no such macros.
+    sed -i '/^#include "base\/assume.h"/a #undef q2_assume_failed\n#undef q2_check_failed' "$tree/core/base/assume.c"
     sed -i '/^#include "base\/error.h"/a #undef q2_fail\n#undef q2_fail_io\n#undef q2_fail_nomem' "$tree/core/base/error.c"
 }
 

@@ -18,17 +18,17 @@ core/alloc/search core/alloc/space
 core/base/assume core/base/error
 core/write/activate core/write/commit
 core/write/allocate core/write/entries
-filter/below/exportfile filter/config filter/keys filter/places
+filter/below/exportfile filter/config filter/fileid filter/keys filter/places filter/share/scans
 filter/below/lanes filter/below/nbdkit_io
-filter/gate filter/layer filter/layers filter/share/disk
+filter/gate filter/layer filter/layers filter/share/disk filter/share/ending
 '
 
 # The objects of a tree, one line each: the file's name without its ending,
 # and the object.  Not those with planted bugs.
 objects ()
 {
-    (cd "$1" && find core filter -path '*/.libs/*.o' ! -name '*planted*' \
-         2>/dev/null || :) | sort |
+    (cd "$1" &&
+         find core filter -path '*/.libs/*.o' ! -name '*planted*') | sort |
         sed 's|^\(.*\)/\.libs/\([^/]*_la-\)*\([^/]*\)\.o$|\1/\3 &|'
 }
 

@@ -88,19 +88,6 @@ __wrap_q2_pbkdf2 (enum q2_hash hash, const void *secret, size_t secret_len,
 
 /* ---- An image file with a LUKS header ---------------------------------- */
 
-/* For making headers. */
-static void
-derive (enum q2_hash hash, const void *secret, size_t secret_len,
-        const void *salt, size_t salt_len, uint32_t iterations, void *ret_key,
-        size_t key_len)
-{
-  struct q2_work unbounded = q2_work_begin (NULL, UINT64_MAX, "a key");
-  struct qcow2_error err;
-
-  REQUIRE (q2_pbkdf2 (hash, secret, secret_len, salt, salt_len, iterations,
-                      ret_key, key_len, &unbounded, &err) == 0);
-}
-
 #define LUKS_OFF 0x10000
 #define MAX_LUKS_BYTES 0x90000
 
@@ -139,6 +126,19 @@ start_file (uint64_t size)
 }
 
 #ifdef HAVE_NETTLE
+
+/* For making headers. */
+static void
+derive (enum q2_hash hash, const void *secret, size_t secret_len,
+        const void *salt, size_t salt_len, uint32_t iterations, void *ret_key,
+        size_t key_len)
+{
+  struct q2_work unbounded = q2_work_begin (NULL, UINT64_MAX, "a key");
+  struct qcow2_error err;
+
+  REQUIRE (q2_pbkdf2 (hash, secret, secret_len, salt, salt_len, iterations,
+                      ret_key, key_len, &unbounded, &err) == 0);
+}
 
 #define SLOT(nr) (header + 208 + 48 * (nr))
 #define ACTIVE 0x00ac71f3
