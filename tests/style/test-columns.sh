@@ -7,6 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 requires awk
 
+# shellcheck disable=SC2016         # awk's variables, not ours.
 check_columns ()
 {
     local found
