@@ -116,8 +116,18 @@ run_random (const struct campaign *options, unsigned long *ret_states)
   run (options, &choice.w, ret_states);
 }
 
-int
-main (int argc, char *argv[])
+/* What the command line asks for. */
+struct request {
+  struct campaign c;
+  const char *variant;          /* NULL: all */
+  unsigned runs, randoms;
+  char **names;                 /* of workloads */
+  int nr_names;                 /* 0: all */
+};
+
+/* Parse the command line; false if it is wrong. */
+static bool
+parse (struct request *q, int argc, char *argv[])
 {
   static const struct option options[] = {
     { "long", no_argument, NULL, 'l' },
@@ -127,62 +137,74 @@ main (int argc, char *argv[])
     { "variant", required_argument, NULL, 'v' },
     { NULL, 0, NULL, 0 },
   };
-  struct campaign c = {
-    .seed = 1, .requests_percent = 40, .subsets = 12, .qemu_percent = 100,
-    .read_percent = 5, .crashes = 1,
-  };
-  const char *variant = NULL;
-  unsigned long states = 0, spent = 0;
-  uint64_t first;
-  unsigned runs = 1, randoms = 40;
   int opt;
 
+  *q = (struct request) {
+    .c = {
+      .seed = 1, .requests_percent = 40, .subsets = 12, .qemu_percent = 100,
+      .read_percent = 5, .crashes = 1,
+    },
+    .runs = 1, .randoms = 40,
+  };
   if (is_slow ()) {
-    c.requests_percent = 15;
-    c.subsets = 6;
-    c.qemu_percent = 10;
-    randoms = 10;
+    q->c.requests_percent = 15;
+    q->c.subsets = 6;
+    q->c.qemu_percent = 10;
+    q->randoms = 10;
   }
   while ((opt = getopt_long (argc, argv, "", options, NULL)) != -1)
     switch (opt) {
     case 'l':
-      c.requests_percent = 100;
-      c.subsets = 60;
-      c.qemu_percent = 20;
-      c.crashes = 4;
+      q->c.requests_percent = 100;
+      q->c.subsets = 60;
+      q->c.qemu_percent = 20;
+      q->c.crashes = 4;
       break;
     case 's':
-      c.seed = strtoull (optarg, NULL, 0);
+      q->c.seed = strtoull (optarg, NULL, 0);
       break;
     case 'r':
-      runs = (unsigned) strtoul (optarg, NULL, 0);
+      q->runs = (unsigned) strtoul (optarg, NULL, 0);
       break;
     case 'n':
-      randoms = (unsigned) strtoul (optarg, NULL, 0);
+      q->randoms = (unsigned) strtoul (optarg, NULL, 0);
       break;
     case 'v':
-      variant = optarg;
+      q->variant = optarg;
       break;
     default:
-      return 2;
+      return false;
     }
-  c.spent = &spent;
+  q->names = argv + optind;
+  q->nr_names = argc - optind;
+  return true;
+}
+
+int
+main (int argc, char *argv[])
+{
+  struct request q;
+  unsigned long states = 0, spent = 0;
+  uint64_t first;
+
+  if (!parse (&q, argc, argv))
+    return 2;
+  q.c.spent = &spent;
   qemu_init ();
-  first = c.seed;
-  for (unsigned i = 0; i < runs; ++i)
+  first = q.c.seed;
+  for (unsigned i = 0; i < q.runs; ++i)
     for (size_t j = 0; j < campaign_nr_workloads; ++j)
-      if (is_wanted (campaign_workloads[j].name, argc - optind,
-                     argv + optind)) {
-        c.seed = first + i;
-        if (variant == NULL || strcmp (variant, "none") == 0)
-          run (&c, &campaign_workloads[j], &states);
-        run_variants (&c, j, variant, &states);
+      if (is_wanted (campaign_workloads[j].name, q.nr_names, q.names)) {
+        q.c.seed = first + i;
+        if (q.variant == NULL || strcmp (q.variant, "none") == 0)
+          run (&q.c, &campaign_workloads[j], &states);
+        run_variants (&q.c, j, q.variant, &states);
       }
   /* A commit has run again with what was kept for it. */
-  CHECK (spent > 0 || !is_wanted ("reserve", argc - optind, argv + optind));
-  for (unsigned i = 0; i < randoms && unit_failures () == 0; ++i) {
-    c.seed = first + i;
-    run_random (&c, &states);
+  CHECK (spent > 0 || !is_wanted ("reserve", q.nr_names, q.names));
+  for (unsigned i = 0; i < q.randoms && unit_failures () == 0; ++i) {
+    q.c.seed = first + i;
+    run_random (&q.c, &states);
   }
   qemu_wait ();
   printf ("%lu states, %lu looked at by qemu-img check, %lu read by it\n",

@@ -646,6 +646,37 @@ check_cost (struct run *r, const char *what, uint64_t off, uint64_t len,
 }
 
 /* 64 KiB clusters over a raw file, perhaps with images in between. */
+/* The requests to which writes of all alignments lead; 'unit' is the size of
+ * what is copied at once.
+ */
+static void
+check_costs (struct run *r, uint64_t unit)
+{
+  check_cost (r, "a whole cluster",
+              15 * 64 * KiB, 64 * KiB,
+              &(struct cost) { 0, 0, 1, 64 * KiB });
+  /* In the middle: one read, of all of it, and one write. */
+  check_cost (r, "in the middle",
+              3 * 64 * KiB + unit / 2, 100,
+              &(struct cost) { 1, unit, 1, unit });
+  /* At the start and at the end: what is not written is read. */
+  check_cost (r, "at the start",
+              5 * 64 * KiB, unit / 4,
+              &(struct cost) { 1, unit - unit / 4, 1, unit });
+  check_cost (r, "at the end",
+              7 * 64 * KiB - unit / 4, unit / 4,
+              &(struct cost) { 1, unit - unit / 4, 1, unit });
+  /* Three of them, in part the first and the last. */
+  check_cost (r, "three",
+              8 * 64 * KiB + unit / 2, 2 * unit,
+              &(struct cost) { 2, unit == 64 * KiB ? unit : 3 * unit, 2,
+                               3 * unit });
+  /* They are there now. */
+  check_cost (r, "again",
+              8 * 64 * KiB + unit / 4, unit,
+              &(struct cost) { 0, 0, 1, unit });
+}
+
 static void
 test_costs (const char *options, unsigned between, uint64_t unit)
 {
@@ -682,29 +713,7 @@ test_costs (const char *options, unsigned between, uint64_t unit)
   REQUIRE (r.image != NULL && r.buf != NULL);
   /* Tables. */
   compare (&r, 0, 1024 * KiB);
-  check_cost (&r, "a whole cluster",
-              15 * 64 * KiB, 64 * KiB,
-              &(struct cost) { 0, 0, 1, 64 * KiB });
-  /* In the middle: one read, of all of it, and one write. */
-  check_cost (&r, "in the middle",
-              3 * 64 * KiB + unit / 2, 100,
-              &(struct cost) { 1, unit, 1, unit });
-  /* At the start and at the end: what is not written is read. */
-  check_cost (&r, "at the start",
-              5 * 64 * KiB, unit / 4,
-              &(struct cost) { 1, unit - unit / 4, 1, unit });
-  check_cost (&r, "at the end",
-              7 * 64 * KiB - unit / 4, unit / 4,
-              &(struct cost) { 1, unit - unit / 4, 1, unit });
-  /* Three of them, in part the first and the last. */
-  check_cost (&r, "three",
-              8 * 64 * KiB + unit / 2, 2 * unit,
-              &(struct cost) { 2, unit == 64 * KiB ? unit : 3 * unit, 2,
-                               3 * unit });
-  /* They are there now. */
-  check_cost (&r, "again",
-              8 * 64 * KiB + unit / 4, unit,
-              &(struct cost) { 0, 0, 1, unit });
+  check_costs (&r, unit);
   compare (&r, 0, 1024 * KiB);
   CHECK_EQ (qcow2_end (r.image, &r.host.io, &err), 0);
   qcow2_close (r.image);

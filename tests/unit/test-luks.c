@@ -436,13 +436,21 @@ test_fields (void)
     memcpy (header, copy, sizeof copy);
   }
   unit_context ("%s", "");
-  /* What nobody reads. */
+  /* Fields that readers ignore. */
   put32 (header + 104, UINT32_MAX);
   memset (header + 168, 0xff, 40);
   expect_open ("open");
-  memcpy (header, copy, sizeof copy);
+}
 
-  /* Names that do not end. */
+/* Names without a final zero byte. */
+static void
+test_endless_names (void)
+{
+  unsigned char copy[592];
+
+  make_header ("aes", "xts-plain64", "sha256", 64);
+  make_slot (0, "open", 3, 128);
+  memcpy (copy, header, sizeof copy);
   for (unsigned at = 8; at < 104; at += 32) {
     unit_context ("name at %u", at);
     memset (header + at, 'a', 32);
@@ -450,7 +458,14 @@ test_fields (void)
     memcpy (header, copy, sizeof copy);
   }
   unit_context ("%s", "");
-  /* One on top of the other: by a sector, or whole. */
+}
+
+/* Two key slots that overlap: by a sector, or wholly. */
+static void
+test_overlapping_slots (void)
+{
+  make_header ("aes", "xts-plain64", "sha256", 64);
+  make_slot (0, "open", 3, 128);
   make_slot (1, "two", 3, 128);
   put32 (SLOT (1) + 40, 8 + 15);
   expect_fail ("open", QCOW2_ERR_CORRUPT, LUKS_OFF + 256);
@@ -844,6 +859,8 @@ main (void)
   test_kinds ();
   test_slots ();
   test_fields ();
+  test_endless_names ();
+  test_overlapping_slots ();
   test_sizes ();
   test_bombs ();
   test_faults ();

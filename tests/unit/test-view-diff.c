@@ -502,13 +502,59 @@ static const char *const names[] = {
 };
 #define NR_NAMES (sizeof names / sizeof names[0])
 
-static void
-test_names (void)
+/* An image with all of 'names' as its snapshots, each a cluster larger than
+ * the one before.
+ */
+static struct qcow2_image *
+open_named (struct image_builder *b, struct memory_io *m)
 {
   const struct image_spec spec = {
     .version = 3, .cluster_bits = 12, .refcount_order = 4,
     .virtual_size = 40 << 12,
   };
+  struct inside in = { .nr_snapshots = 0 };
+  struct qcow2_image *image;
+  struct qcow2_error err;
+
+  builder_init (b, &spec);
+  for (size_t i = 0; i < NR_NAMES; ++i) {
+    const struct inside_snapshot s = {
+      .id = "1", .id_len = 1, .name = names[i],
+      .name_len = names[i][0] == 'n' ? 5 : strlen (names[i]),
+      .extra_len = 24, .disk_size = (i + 1) << 12,
+    };
+
+    inside_snapshot (&in, b, &s);
+  }
+  inside_finish (&in, b);
+  builder_finish (b);
+  memory_io_init (m, b->bytes, b->size);
+  image = qcow2_open (&m->io, &(struct qcow2_options) { .raw = false }, &err);
+  REQUIRE (image != NULL);
+  return image;
+}
+
+/* Names of up to 200,000 dots have many places to be parted at. */
+static void
+test_huge_names (struct qcow2_image *image, const struct qcow2_io *io)
+{
+  static char huge[200000];
+  struct qcow2_error err;
+
+  memset (huge, '.', sizeof huge);
+  for (size_t len = 131000; len <= sizeof huge; len += 50) {
+    const struct qcow2_name name = { huge, len };
+
+    CHECK (qcow2_open_view (image, io, QCOW2_VIEW_DIFF, &name, &err) == NULL);
+    CHECK_EQ (err.kind, QCOW2_ERR_NOT_FOUND);
+    if (len > 131100)
+      len += 30000;
+  }
+}
+
+static void
+test_names (void)
+{
   static const struct { const char *name; int result; } cases[] = {
     /* 0: is a pair; 1: none; 2: more than one */
     { "a..c", 0 }, { "c..", 0 }, { "..x", 0 }, { "....", 2 }, { "...", 2 },
@@ -518,29 +564,12 @@ test_names (void)
     { "x...", 0 }, { "dup..a", 0 }, { "dup..dup", 0 }, { "......", 0 },
     { "p.....q", 2 }, { "a..b..b..c", 0 },
   };
+  const struct qcow2_name with_zero = { "n..\0m..", 7 };
   struct image_builder b;
-  struct inside in = { .nr_snapshots = 0 };
   struct memory_io m;
-  struct qcow2_image *image;
+  struct qcow2_image *const image = open_named (&b, &m);
   struct qcow2_error err;
-  static char huge[200000];
-  struct qcow2_name name = { huge, sizeof huge };
 
-  builder_init (&b, &spec);
-  for (size_t i = 0; i < NR_NAMES; ++i) {
-    const struct inside_snapshot s = {
-      .id = "1", .id_len = 1, .name = names[i],
-      .name_len = names[i][0] == 'n' ? 5 : strlen (names[i]),
-      .extra_len = 24, .disk_size = (i + 1) << 12,
-    };
-
-    inside_snapshot (&in, &b, &s);
-  }
-  inside_finish (&in, &b);
-  builder_finish (&b);
-  memory_io_init (&m, b.bytes, b.size);
-  image = qcow2_open (&m.io, &(struct qcow2_options) { .raw = false }, &err);
-  REQUIRE (image != NULL);
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
     unit_context ("name '%s'", cases[i].name);
     if (cases[i].result == 0)
@@ -562,17 +591,9 @@ test_names (void)
     CHECK_EQ (qcow2_get_info (view)->virtual_size, 10 << 12);
     qcow2_close (view);
   }
-  name = (struct qcow2_name) { "n..\0m..", 7 };
-  qcow2_close (qcow2_open_view (image, &m.io, QCOW2_VIEW_DIFF, &name, &err));
-  memset (huge, '.', sizeof huge);
-  for (size_t len = 131000; len <= sizeof huge; len += 50) {
-    name = (struct qcow2_name) { huge, len };
-    CHECK (qcow2_open_view (image, &m.io, QCOW2_VIEW_DIFF, &name, &err)
-           == NULL);
-    CHECK_EQ (err.kind, QCOW2_ERR_NOT_FOUND);
-    if (len > 131100)
-      len += 30000;
-  }
+  qcow2_close (qcow2_open_view (image, &m.io, QCOW2_VIEW_DIFF, &with_zero,
+                                &err));
+  test_huge_names (image, &m.io);
   qcow2_close (image);
   builder_free (&b);
 }
