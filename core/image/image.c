@@ -82,6 +82,7 @@ close_image (struct qcow2_image *image)
   if (image->reader.cpus != 0)
     q2_streams_destroy (&image->reader.streams);
   q2_store_destroy (&image->store);
+  q2_superblock_destroy (&image->superblock);
   q2_io_shared_destroy (&image->shared);
   free (image);
 }
@@ -132,7 +133,7 @@ qcow2_is_short_of_memory (const struct qcow2_image *image)
 const struct qcow2_info *
 qcow2_get_info (const struct qcow2_image *image)
 {
-  return &image->info;
+  return q2_image_info (image);
 }
 
 bool
@@ -181,7 +182,7 @@ static int
 check_range (const struct qcow2_image *image, uint64_t count,
              uint64_t guest_off, struct qcow2_error *err)
 {
-  const uint64_t size = image->info.virtual_size;
+  const uint64_t size = q2_image_info (image)->virtual_size;
 
   if (!q2_assume (!image->inspect, err))
     return -1;
@@ -287,9 +288,11 @@ static int
 begin_change (struct qcow2_image *image, const struct q2_io *io,
               uint64_t count, uint64_t guest_off, struct qcow2_error *err)
 {
-  if (!image->info.writable)
+  const struct qcow2_info *const info = q2_image_info (image);
+
+  if (!info->writable)
     return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
-                    "the image is read-only: %s", image->info.why_read_only);
+                    "the image is read-only: %s", info->why_read_only);
   if (check_range (image, count, guest_off, err) == -1 ||
       q2_writer_begin (&image->writer, io, err) == -1)
     return end_reading (io, -1, err);

@@ -5,6 +5,7 @@
 #ifndef QCOW2_IMAGE_IMAGE_H
 #define QCOW2_IMAGE_IMAGE_H
 
+#include "meta/superblock.h"
 #include "read/reader.h"
 #include "write/writer.h"
 
@@ -28,9 +29,9 @@ struct q2_view_ops {
 /* Everything is constant after q2_image_init, or guards itself. */
 struct qcow2_image {
   struct q2_geometry geo;
-  struct qcow2_info info;
-  struct q2_header header;      /* as it was then; empty in a view */
-  bool inspect;                 /* there is nothing but info and header */
+  struct q2_superblock superblock;      /* info, and the header; a view has
+                                           info only */
+  bool inspect;                 /* there is nothing but the superblock */
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
   struct qcow2_budget budget;   /* a view uses its parent's */
@@ -38,7 +39,7 @@ struct qcow2_image {
   struct q2_io_shared shared;   /* a view uses its parent's */
   struct q2_store store;        /* and this */
   struct q2_reader reader;
-  struct q2_writer writer;      /* used if info.writable */
+  struct q2_writer writer;      /* used if it is writable */
 
   /* The rest is NULL in an image that is no view. */
   const struct q2_view_ops *view;
@@ -46,6 +47,18 @@ struct qcow2_image {
   struct qcow2_image *base;     /* of a view without a reader of its own:
                                    whose disk it shows parts of */
 };
+
+static inline const struct qcow2_info *
+q2_image_info (const struct qcow2_image *image)
+{
+  return q2_superblock_info (&image->superblock);
+}
+
+static inline const struct q2_header *
+q2_image_header (const struct qcow2_image *image)
+{
+  return q2_superblock_header (&image->superblock);
+}
 
 static inline struct q2_io
 q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)

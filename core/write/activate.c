@@ -21,16 +21,12 @@
 
 #include "meta/bitmaps.h"
 
-#include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Where the feature bits are in the header of version 3. */
-#define FEATURES_OFFSET 72
 
 /* More commits than it can take until nothing is left to be released. */
 #define MAX_LAST_COMMITS 16
@@ -80,21 +76,18 @@ q2_writer_destroy (struct q2_writer *w)
 
 /* ---- Feature bits --------------------------------------------------- */
 
-/* Write the feature bits of w->header, and flush. */
-static int
-write_features (struct q2_writer *w, const struct q2_io *io,
-                struct qcow2_error *err)
-{
-  unsigned char bits[24];
+/* Which bits of the header are to be cleared and set, in this order. */
+struct features {
+  uint64_t clear_incompatible, set_incompatible, clear_autoclear;
+};
 
-  if (q2_overlap_check (w->overlap, FEATURES_OFFSET, sizeof bits,
-                        Q2_META_HEADER, err) == -1)
-    return -1;
-  store_be64 (bits, w->header.incompatible);
-  store_be64 (bits + 8, w->header.compatible);
-  store_be64 (bits + 16, w->header.autoclear);
-  if (q2_io_write (io, bits, sizeof bits, FEATURES_OFFSET, QCOW2_IO_HEADER,
-                   err) == -1)
+static int
+write_edited (struct q2_writer *w, struct q2_superblock_edit *edit,
+              const struct q2_io *io, struct qcow2_error *err)
+{
+  /* All of it is the header's if its first byte is. */
+  if (q2_overlap_check (w->overlap, 0, 1, Q2_META_HEADER, err) == -1 ||
+      q2_superblock_write (edit, io, Q2_SPAN_FEATURES, err) == -1)
     return -1;
   if (q2_io_flush (io, err) == 0)
     return 0;
@@ -102,10 +95,28 @@ write_features (struct q2_writer *w, const struct q2_io *io,
   return -1;
 }
 
+/* Change feature bits durably. */
+static int
+write_features (struct q2_writer *w, const struct q2_io *io,
+                const struct features *f, struct qcow2_error *err)
+{
+  struct q2_superblock_edit edit;
+  int r;
+
+  if (q2_superblock_begin (w->superblock, &edit, err) == -1)
+    return -1;
+  edit.header->incompatible &= ~f->clear_incompatible;
+  edit.header->incompatible |= f->set_incompatible;
+  edit.header->autoclear &= ~f->clear_autoclear;
+  r = write_edited (w, &edit, io, err);
+  q2_superblock_end (&edit, r == 0);
+  return r;
+}
+
 static bool
 is_lazy (const struct q2_writer *w)
 {
-  return w->header.compatible & Q2_COMPAT_LAZY_REFCOUNTS;
+  return q2_writer_header (w)->compatible & Q2_COMPAT_LAZY_REFCOUNTS;
 }
 
 /* Bits that say that something is up to date, which we do not know and so
@@ -118,21 +129,19 @@ prepare_features (struct q2_writer *w, const struct q2_io *io,
                   struct qcow2_error *err)
 {
   const uint64_t known = Q2_AUTOCLEAR_BITMAPS | Q2_AUTOCLEAR_DATA_RAW;
-  const struct q2_header before = w->header;
+  const struct q2_header *const h = q2_writer_header (w);
+  const struct features f = {
+    .clear_autoclear = ~known,
+    .set_incompatible = is_lazy (w) ? Q2_INCOMPAT_DIRTY : 0,
+  };
 
-  w->header.autoclear &= known;
-  if (is_lazy (w))
-    w->header.incompatible |= Q2_INCOMPAT_DIRTY;
-  if (w->header.version < 3 ||
-      (before.autoclear == w->header.autoclear &&
-       before.incompatible == w->header.incompatible &&
-       w->header.nr_bitmaps == 0))
+  if (h->version < 3 ||
+      ((h->autoclear & f.clear_autoclear) == 0 &&
+       (~h->incompatible & f.set_incompatible) == 0 && h->nr_bitmaps == 0))
     return 0;
-  if (q2_bitmaps_mark_in_use (io, &w->header, w->geo, w->overlap, err) == 0 &&
-      write_features (w, io, err) == 0)
-    return 0;
-  w->header = before;
-  return -1;
+  if (q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, err) == -1)
+    return -1;
+  return write_features (w, io, &f, err);
 }
 
 /* ---- The first change ----------------------------------------------- */
@@ -142,7 +151,8 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
 {
   if (!q2_space_is_uncovered (w->space, 0))
     return 0;
-  return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.refcount_table_offset,
+  return q2_fail (err, QCOW2_ERR_CORRUPT,
+                  q2_writer_header (w)->refcount_table_offset,
                   "the image has no refcounts for its header; repair it "
                   "with 'qemu-img check -r all'");
 }
@@ -154,16 +164,17 @@ static int
 make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
                   struct qcow2_error *err)
 {
-  const uint64_t bytes = (uint64_t) w->header.l1_entries * 8;
+  const struct q2_header *const h = q2_writer_header (w);
+  const uint64_t bytes = (uint64_t) h->l1_entries * 8;
 
   if (bytes == 0)
     return 0;
-  if (w->header.l1_offset > q2_io_size (io))
-    return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.l1_offset,
+  if (h->l1_offset > q2_io_size (io))
+    return q2_fail (err, QCOW2_ERR_CORRUPT, h->l1_offset,
                     "the L1 table at offset 0x%" PRIx64 " is not in the "
                     "file; repair the image with 'qemu-img check -r all'",
-                    w->header.l1_offset);
-  return q2_io_grow (io, w->header.l1_offset + bytes, err);
+                    h->l1_offset);
+  return q2_io_grow (io, h->l1_offset + bytes, err);
 }
 
 static int
@@ -181,9 +192,8 @@ activate (struct q2_writer *w, const struct q2_io *io,
   if ((w->overlap = q2_overlap_new (w->geo->cluster_bits,
                                      q2_io_budget (io), err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||
-      (w->space = q2_space_new (w->geo, &w->header, w->overlap, &w->flight, io,
-                                err))
-      == NULL ||
+      (w->space = q2_space_new (w->geo, q2_writer_header (w), w->overlap,
+                                &w->flight, io, err)) == NULL ||
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
       q2_writer_protect (w, io, err) == -1 ||
@@ -252,6 +262,7 @@ void
 q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
                       const struct qcow2_error *err)
 {
+  const struct features f = { .set_incompatible = Q2_INCOMPAT_CORRUPT };
   struct qcow2_error why;
 
   if (err->kind == QCOW2_ERR_BUG && !atomic_exchange (&w->bug, true) &&
@@ -263,12 +274,11 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
   pthread_mutex_lock (&w->activate_lock);
   if (w->active && !w->corrupt) {
     w->corrupt = true;
-    w->header.incompatible |= Q2_INCOMPAT_CORRUPT;
     if (w->log)
       w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image is corrupt: it is "
               "marked so and not written to any more");
-    if (w->header.version >= 3 &&
-        write_features (w, io, &why) == -1 && w->log)
+    if (q2_writer_header (w)->version >= 3 &&
+        write_features (w, io, &f, &why) == -1 && w->log)
       w->log (w->log_opaque, QCOW2_LOG_WARNING, why.text);
   }
   pthread_mutex_unlock (&w->activate_lock);
@@ -325,14 +335,13 @@ int
 q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
+  const struct features closed = { .clear_incompatible = Q2_INCOMPAT_DIRTY };
+
   if (!w->active && !w->failed)
     return 0;
   if (check_usable (w, err) == -1 || commit_all (w, io, err) == -1)
     return -1;
-  if (is_lazy (w)) {
-    w->header.incompatible &= ~Q2_INCOMPAT_DIRTY;
-    if (write_features (w, io, err) == -1)
-      return -1;
-  }
+  if (is_lazy (w) && write_features (w, io, &closed, err) == -1)
+    return -1;
   return cut_file (w, io, err);
 }

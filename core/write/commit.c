@@ -145,16 +145,33 @@ step_2a (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
 }
 
 static int
-step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
-         struct qcow2_error *err)
+write_links (struct q2_writer *w, const struct q2_io *io,
+             const struct commit *c, struct q2_superblock_edit *edit,
+             struct qcow2_error *err)
 {
-  if (!q2_refcounts_dirty_links (&c->refcounts))
-    return 0;
-  if (q2_refcounts_write_links (&c->refcounts, io, err) == -1)
+  if (q2_refcounts_write_links (&c->refcounts, edit, io, err) == -1)
     return -1;
   if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2B) && has_tables (c))
     return 0;
   return flush (w, io, false, err);
+}
+
+static int
+step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+         struct qcow2_error *err)
+{
+  struct q2_superblock_edit edit = { .sb = NULL };
+  int r;
+
+  if (!q2_refcounts_dirty_links (&c->refcounts))
+    return 0;
+  if (c->refcounts.header &&
+      q2_superblock_begin (w->superblock, &edit, err) == -1)
+    return -1;
+  r = write_links (w, io, c, &edit, err);
+  if (c->refcounts.header)
+    q2_superblock_end (&edit, r == 0);
+  return r;
 }
 
 static int

@@ -14,17 +14,14 @@
 
 #include "write/writer.h"
 
-#include "base/be.h"
 #include "base/bits.h"
-
-/* Where the last field is that scanning depends on. */
-#define FEATURES_END 80
 
 static bool
 is_unclosed (const struct q2_writer *w)
 {
-  return w->header.version >= 3 &&
-    (w->header.incompatible & Q2_INCOMPAT_DIRTY);
+  const struct q2_header *const h = q2_writer_header (w);
+
+  return h->version >= 3 && (h->incompatible & Q2_INCOMPAT_DIRTY);
 }
 
 static void
@@ -39,8 +36,8 @@ scan (struct q2_writer *w, const struct q2_io *io)
 {
   if (!is_unclosed (w))
     return;
-  w->repair = q2_repair_scan (io, &w->header, w->geo, w->log, w->log_opaque,
-                              &w->repair_error);
+  w->repair = q2_repair_scan (io, q2_writer_header (w), w->geo, w->log,
+                              w->log_opaque, &w->repair_error);
   w->unrepairable = w->repair == NULL;
   if (w->unrepairable)
     log_line (w, w->repair_error.text);
@@ -89,18 +86,12 @@ static void
 scan_again (struct q2_writer *w, const struct q2_io *io)
 {
   const enum qcow2_error_kind kind = w->repair_error.kind;
-  unsigned char bytes[FEATURES_END];
 
   if (kind != QCOW2_ERR_IO && kind != QCOW2_ERR_NOMEM &&
       kind != QCOW2_ERR_NO_SPACE && kind != QCOW2_ERR_ABANDONED)
     return;
-  if (q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER,
-                  &w->repair_error) == -1)
-    return;
-  w->header.refcount_table_offset = load_be64 (bytes + 48);
-  w->header.refcount_table_clusters = load_be32 (bytes + 56);
-  w->header.incompatible = load_be64 (bytes + FEATURES_END - 8);
-  if (q2_tables_reload (w->tables, io, &w->repair_error) == -1)
+  if (q2_superblock_reload (w->superblock, io, &w->repair_error) == -1 ||
+      q2_tables_reload (w->tables, io, &w->repair_error) == -1)
     return;
   w->unrepairable = false;
   scan (w, io);
@@ -124,7 +115,7 @@ q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
   }
   if (w->repair == NULL)
     return 0;
-  r = q2_repair_write (w->repair, io, &w->header, w->geo, err);
+  r = q2_repair_write (w->repair, io, w->superblock, w->geo, err);
   q2_repair_free (w->repair);
   w->repair = NULL;
   if (r == 0)

@@ -28,7 +28,7 @@
 #include "base/ranges.h"
 #include "read/reader.h"
 #include "format/entry.h"
-#include "format/header.h"
+#include "meta/superblock.h"
 
 #include <time.h>
 
@@ -46,7 +46,7 @@ struct q2_batch {
 
 struct q2_writer {
   const struct q2_geometry *geo;
-  struct q2_header header;      /* constant but for what activation changes */
+  struct q2_superblock *superblock;     /* the image's */
   struct q2_reader *reader;
   struct q2_tables *tables;     /* the reader's */
   struct q2_store *store;       /* the image's */
@@ -107,6 +107,12 @@ struct q2_writer {
   _Atomic unsigned busy_calls;  /* looks since the last commit */
   _Atomic uint64_t commits;
 };
+
+static inline const struct q2_header *
+q2_writer_header (const struct q2_writer *w)
+{
+  return q2_superblock_header (w->superblock);
+}
 
 /* Of a clock that is never set. */
 static inline uint64_t
