@@ -11,7 +11,7 @@
 #include "base/be.h"
 
 #define REFCOUNT_TABLE_OFFSET 48        /* offset, clusters */
-#define FEATURES_OFFSET 72              /* incompatible, compatible, autoclear */
+#define FEATURES_OFFSET 72      /* incompatible, compatible, autoclear */
 
 void
 q2_header_encode_span (const struct q2_header *h, enum q2_header_span span,

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* image.h - what an open image consists of, or a view of one.  For open.c,
- * attach.c, image.c, store.c, and those who make views, in core/view/.
+ * attach.c, request.c, image.c, and those who make views, in core/view/.
  */
 #ifndef QCOW2_IMAGE_IMAGE_H
 #define QCOW2_IMAGE_IMAGE_H
 
+#include "base/gate.h"
 #include "meta/superblock.h"
 #include "read/reader.h"
 #include "write/writer.h"
@@ -39,7 +40,15 @@ struct qcow2_image {
   struct q2_io_shared shared;   /* a view uses its parent's */
   struct q2_store store;        /* and this */
   struct q2_reader reader;
-  struct q2_writer writer;      /* used if it is writable */
+  struct q2_writer writer;      /* used if it is writable, and so is: */
+  struct q2_gate gate;          /* that changes go through */
+
+  /* Of the last call of qcow2_idle_commit: */
+  struct {
+    _Atomic uint64_t changes;   /* how many had begun */
+    _Atomic uint64_t commits;
+    _Atomic unsigned busy_calls;        /* since the last commit */
+  } idle;
 
   /* The rest is NULL in an image that is no view. */
   const struct q2_view_ops *view;

@@ -38,8 +38,8 @@ q2_snapshot_walk (struct qcow2_image *image, const struct qcow2_io *host,
   const struct q2_io io = q2_image_io (image, host);
   uint64_t ignored;
 
-  return q2_snapshots_walk (&io, q2_image_header (image), &image->geo, fn, opaque,
-                            &ignored, err);
+  return q2_snapshots_walk (&io, q2_image_header (image), &image->geo, fn,
+                            opaque, &ignored, err);
 }
 
 struct listing {

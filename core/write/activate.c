@@ -252,7 +252,6 @@ q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
     return -1;
   if (io->shared->bug)
     return q2_writer_fail_bug (err);
-  atomic_fetch_add_explicit (&w->changes, 1, memory_order_relaxed);
   if (w->active)
     return 0;
   return activate_once (w, io, err);

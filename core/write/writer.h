@@ -101,10 +101,6 @@ struct q2_writer {
   _Atomic uint64_t nr_committing, nr_pending;
   _Atomic uint64_t releases;    /* how often space became free */
   unsigned patience_ms;         /* constant; tests have less */
-  _Atomic uint64_t changes;     /* requests that changed something */
-  _Atomic uint64_t idle_changes;        /* 'changes', when last looked */
-  _Atomic uint64_t idle_commits;        /* 'commits', likewise */
-  _Atomic unsigned busy_calls;  /* looks since the last commit */
   _Atomic uint64_t commits;
 };
 
