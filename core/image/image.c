@@ -295,7 +295,7 @@ qcow2_flush (struct qcow2_image *image, const struct qcow2_io *host,
 void
 qcow2_flush_has_failed (struct qcow2_image *image)
 {
-  image->writer.failed = true;
+  q2_writer_become_failed (&image->writer);
 }
 
 /* Clients that are always busy and never flush must not lose all that they
@@ -320,7 +320,7 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
   const bool idle =
     atomic_exchange (&image->idle.changes, changes) == changes;
 
-  if (w->failed || w->corrupt || w->bug || !q2_writer_is_dirty (w)) {
+  if (w->state != Q2_WRITER_ACTIVE || !q2_writer_is_dirty (w)) {
     image->idle.busy_calls = 0;
     return 0;
   }

@@ -24,7 +24,7 @@
 static const char *
 why_unusable (const struct qcow2_image *image, const struct q2_bitmap *b)
 {
-  if (image->writer.active && (b->flags & Q2_BITMAP_AUTO))
+  if (image->writer.prepared && (b->flags & Q2_BITMAP_AUTO))
     return "the image has been written to since it was opened";
   if (b->flags & Q2_BITMAP_IN_USE)
     return "it is marked as in use: whoever wrote to the image has not stored "

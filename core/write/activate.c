@@ -19,8 +19,6 @@
 
 #include "write/writer.h"
 
-#include "meta/bitmaps.h"
-
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -72,76 +70,6 @@ q2_writer_destroy (struct q2_writer *w)
   pthread_mutex_destroy (&w->solid_lock);
   free (w->new_tables);
   pthread_mutex_destroy (&w->activate_lock);
-}
-
-/* ---- Feature bits --------------------------------------------------- */
-
-/* Which bits of the header are to be cleared and set, in this order. */
-struct features {
-  uint64_t clear_incompatible, set_incompatible, clear_autoclear;
-};
-
-static int
-write_edited (struct q2_writer *w, struct q2_superblock_edit *edit,
-              const struct q2_io *io, struct qcow2_error *err)
-{
-  /* All of it is the header's if its first byte is. */
-  if (q2_overlap_check (w->overlap, 0, 1, Q2_META_HEADER, err) == -1 ||
-      q2_superblock_write (edit, io, Q2_SPAN_FEATURES, err) == -1)
-    return -1;
-  if (q2_io_flush (io, err) == 0)
-    return 0;
-  w->failed = true;
-  return -1;
-}
-
-/* Change feature bits durably. */
-static int
-write_features (struct q2_writer *w, const struct q2_io *io,
-                const struct features *f, struct qcow2_error *err)
-{
-  struct q2_superblock_edit edit;
-  int r;
-
-  if (q2_superblock_begin (w->superblock, &edit, err) == -1)
-    return -1;
-  edit.header->incompatible &= ~f->clear_incompatible;
-  edit.header->incompatible |= f->set_incompatible;
-  edit.header->autoclear &= ~f->clear_autoclear;
-  r = write_edited (w, &edit, io, err);
-  q2_superblock_end (&edit, r == 0);
-  return r;
-}
-
-static bool
-is_lazy (const struct q2_writer *w)
-{
-  return q2_writer_header (w)->compatible & Q2_COMPAT_LAZY_REFCOUNTS;
-}
-
-/* Bits that say that something is up to date, which we do not know and so
- * cannot keep up to date; enabled bitmaps, which we know and still do not;
- * and, if refcounts may be written late, that.  The flush makes all of it
- * durable.
- */
-static int
-prepare_features (struct q2_writer *w, const struct q2_io *io,
-                  struct qcow2_error *err)
-{
-  const uint64_t known = Q2_AUTOCLEAR_BITMAPS | Q2_AUTOCLEAR_DATA_RAW;
-  const struct q2_header *const h = q2_writer_header (w);
-  const struct features f = {
-    .clear_autoclear = ~known,
-    .set_incompatible = is_lazy (w) ? Q2_INCOMPAT_DIRTY : 0,
-  };
-
-  if (h->version < 3 ||
-      ((h->autoclear & f.clear_autoclear) == 0 &&
-       (~h->incompatible & f.set_incompatible) == 0 && h->nr_bitmaps == 0))
-    return 0;
-  if (q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, err) == -1)
-    return -1;
-  return write_features (w, io, &f, err);
 }
 
 /* ---- The first change ----------------------------------------------- */
@@ -197,9 +125,22 @@ activate (struct q2_writer *w, const struct q2_io *io,
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
       q2_writer_protect (w, io, err) == -1 ||
-      prepare_features (w, io, err) == -1)
+      q2_writer_take_back_promises (w, io, err) == -1)
     return -1;
   return 0;
+}
+
+static int
+activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
+                      struct qcow2_error *err)
+{
+  if (activate (w, io, err) == 0)
+    return 0;
+  q2_space_free (w->space);     /* the next request tries again */
+  q2_overlap_free (w->overlap);
+  w->space = NULL;
+  w->overlap = NULL;
+  return -1;
 }
 
 static int
@@ -211,18 +152,13 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   pthread_mutex_lock (&w->activate_lock);
   while (w->activating)
     pthread_cond_wait (&w->activated, &w->activate_lock);
-  if (!w->active) {
+  if (!w->prepared && (r = q2_writer_check_usable (w, err)) == 0) {
     w->activating = true;
+    q2_writer_begin_activating (w);
     pthread_mutex_unlock (&w->activate_lock);
-    r = activate (w, io, err);
-    if (r == -1) {              /* the next request tries again */
-      q2_space_free (w->space);
-      q2_overlap_free (w->overlap);
-      w->space = NULL;
-      w->overlap = NULL;
-    }
+    r = activate_or_clean_up (w, io, err);
     pthread_mutex_lock (&w->activate_lock);
-    w->active = r == 0;
+    q2_writer_end_activating (w, r == 0);
     w->activating = false;
     pthread_cond_broadcast (&w->activated);
   }
@@ -230,67 +166,30 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   return r;
 }
 
-static int
-check_usable (struct q2_writer *w, struct qcow2_error *err)
-{
-  if (w->failed)
-    return q2_writer_fail_flushed (err);
-  if (w->bug)
-    return q2_writer_fail_bug (err);
-  if (w->corrupt)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
-                    "nothing is written since the image was found to be "
-                    "corrupt; repair it with 'qemu-img check -r all'");
-  return 0;
-}
-
 int
 q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
                  struct qcow2_error *err)
 {
-  if (check_usable (w, err) == -1)
+  if (q2_writer_check_usable (w, err) == -1)
     return -1;
   if (io->shared->bug)
     return q2_writer_fail_bug (err);
-  if (w->active)
-    return 0;
-  return activate_once (w, io, err);
-}
-
-void
-q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
-                      const struct qcow2_error *err)
-{
-  const struct features f = { .set_incompatible = Q2_INCOMPAT_CORRUPT };
-  struct qcow2_error why;
-
-  if (err->kind == QCOW2_ERR_BUG && !atomic_exchange (&w->bug, true) &&
-      w->log)
-    w->log (w->log_opaque, QCOW2_LOG_WARNING, "nothing is written to the "
-            "image any more until all clients have disconnected");
-  if (err->kind != QCOW2_ERR_CORRUPT)
-    return;
-  pthread_mutex_lock (&w->activate_lock);
-  if (w->active && !w->corrupt) {
-    w->corrupt = true;
-    if (w->log)
-      w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image is corrupt: it is "
-              "marked so and not written to any more");
-    if (q2_writer_header (w)->version >= 3 &&
-        write_features (w, io, &f, &why) == -1 && w->log)
-      w->log (w->log_opaque, QCOW2_LOG_WARNING, why.text);
-  }
-  pthread_mutex_unlock (&w->activate_lock);
+  return w->prepared ? 0 : activate_once (w, io, err);
 }
 
 int
 q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
                  struct qcow2_error *err)
 {
-  if (w->failed || w->bug)
-    return check_usable (w, err);
-  /* Before the first change there is nothing to make durable. */
-  return w->active ? q2_writer_commit (w, io, err) : 0;
+  const enum q2_writer_state state = w->state;
+
+  if (q2_writer_check_committable (w, err) == -1)
+    return -1;
+  /* Before the first change there is nothing to make durable, nor after the
+   * last one.
+   */
+  return state == Q2_WRITER_ACTIVE || state == Q2_WRITER_CORRUPT
+    ? q2_writer_commit (w, io, err) : 0;
 }
 
 /* ---- The end -------------------------------------------------------- */
@@ -330,17 +229,25 @@ cut_file (struct q2_writer *w, const struct q2_io *io,
   return 0;
 }
 
+static int
+end (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+{
+  if (q2_writer_check_usable (w, err) == -1 || commit_all (w, io, err) == -1 ||
+      q2_writer_mark_closed (w, io, err) == -1 || cut_file (w, io, err) == -1)
+    return -1;
+  q2_writer_become_ended (w);
+  return 0;
+}
+
 int
 q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
-  const struct features closed = { .clear_incompatible = Q2_INCOMPAT_DIRTY };
+  const enum q2_writer_state state = w->state;
 
-  if (!w->active && !w->failed)
+  /* Nothing was written, or not since it was ended. */
+  if (state == Q2_WRITER_OPEN || state == Q2_WRITER_ENDED ||
+      (state == Q2_WRITER_BUGGY && !w->prepared))
     return 0;
-  if (check_usable (w, err) == -1 || commit_all (w, io, err) == -1)
-    return -1;
-  if (is_lazy (w) && write_features (w, io, &closed, err) == -1)
-    return -1;
-  return cut_file (w, io, err);
+  return end (w, io, err);
 }

@@ -14,6 +14,7 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 static bool
@@ -38,8 +39,9 @@ scan (struct q2_writer *w, const struct q2_io *io)
     return;
   w->repair = q2_repair_scan (io, q2_writer_header (w), w->geo, w->log,
                               w->log_opaque, &w->repair_error);
-  w->unrepairable = w->repair == NULL;
-  if (w->unrepairable)
+  w->unclosed =
+    w->repair ? Q2_UNCLOSED_REPAIR_DUE : Q2_UNCLOSED_UNREPAIRABLE;
+  if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE)
     log_line (w, w->repair_error.text);
 }
 
@@ -48,12 +50,12 @@ static void
 take_known (struct q2_writer *w, const struct qcow2_scan *known)
 {
   if (!known->failed) {
-    w->scan_later = true;
+    w->unclosed = Q2_UNCLOSED_SCAN_DUE;
     log_line (w, "the image was not closed cleanly, and was scanned a while "
               "ago; it is scanned again before the first write");
     return;
   }
-  w->unrepairable = true;
+  w->unclosed = Q2_UNCLOSED_UNREPAIRABLE;
   w->repair_error = known->error;
   log_line (w, w->repair_error.text);
 }
@@ -73,7 +75,7 @@ q2_writer_first_scan (struct q2_writer *w, const struct q2_io *io,
   scan (w, io);
   w->first_scan = (struct qcow2_scan) {
     .ns = q2_max (q2_meter_now () - start, 1) * 1000,
-    .failed = w->unrepairable,
+    .failed = w->unclosed == Q2_UNCLOSED_UNREPAIRABLE,
     .error = w->repair_error,
   };
 }
@@ -93,8 +95,28 @@ scan_again (struct q2_writer *w, const struct q2_io *io)
   if (q2_superblock_reload (w->superblock, io, &w->repair_error) == -1 ||
       q2_tables_reload (w->tables, io, &w->repair_error) == -1)
     return;
-  w->unrepairable = false;
+  w->unclosed = Q2_UNCLOSED_CLEAN;
   scan (w, io);
+}
+
+static int
+write_repair (struct q2_writer *w, const struct q2_io *io,
+              struct qcow2_error *err)
+{
+  int r = q2_repair_write (w->repair, io, w->superblock, w->geo, err);
+
+  q2_repair_free (w->repair);
+  w->repair = NULL;
+  w->unclosed = Q2_UNCLOSED_CLEAN;
+  if (r == 0)
+    r = q2_tables_reload (w->tables, io, err);
+  if (io->shared->flush_failed)
+    q2_writer_become_failed (w);
+  if (r == -1) {                /* nobody knows how far that got */
+    w->unclosed = Q2_UNCLOSED_UNREPAIRABLE;
+    w->repair_error = *err;
+  }
+  return r;
 }
 
 /* The refcounts of an image that was not closed are made true. */
@@ -102,29 +124,16 @@ int
 q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
                   struct qcow2_error *err)
 {
-  int r;
-
-  if (w->scan_later)
+  q2_check (w->state != Q2_WRITER_OPEN && !w->prepared);
+  if (w->unclosed == Q2_UNCLOSED_SCAN_DUE) {
+    w->unclosed = Q2_UNCLOSED_CLEAN;
     scan (w, io);
-  w->scan_later = false;
-  if (w->unrepairable)
+  }
+  if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE)
     scan_again (w, io);
-  if (w->unrepairable) {
+  if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE) {
     *err = w->repair_error;
     return -1;
   }
-  if (w->repair == NULL)
-    return 0;
-  r = q2_repair_write (w->repair, io, w->superblock, w->geo, err);
-  q2_repair_free (w->repair);
-  w->repair = NULL;
-  if (r == 0)
-    r = q2_tables_reload (w->tables, io, err);
-  if (io->shared->flush_failed)
-    w->failed = true;
-  if (r == -1) {                /* nobody knows how far that got */
-    w->unrepairable = true;
-    w->repair_error = *err;
-  }
-  return r;
+  return w->unclosed == Q2_UNCLOSED_REPAIR_DUE ? write_repair (w, io, err) : 0;
 }

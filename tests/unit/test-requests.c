@@ -118,7 +118,7 @@ changes_wait_and_reads_go_on (bool active)
   sleep_ms (MOMENT_MS);
   use_without_changing ();
   CHECK_EQ (t.done, 0);
-  CHECK_EQ (t.d.image->writer.active, active);
+  CHECK_EQ (t.d.image->writer.prepared, active);
   q2_gate_open (gate ());
   threads_join (&threads);
   CHECK_EQ (t.done, 5);
