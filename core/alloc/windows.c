@@ -59,7 +59,8 @@ void
 q2_space_drop_window_locked (struct q2_space *s, struct q2_space_window *w)
 {
   if (w->left > 0)
-    q2_space_note_freed_locked (s, w->start + q2_space_next_taken (w, 0, false), 1);
+    q2_space_note_freed_locked
+      (s, w->start + q2_space_next_taken (w, 0, false), 1);
   *w = (struct q2_space_window) { .size = 0 };
 }
 
@@ -85,7 +86,8 @@ q2_space_avoid_windows_locked (const struct q2_space *s, uint64_t first,
     if (w->left == 0 || w->start >= first + *nr ||
         w->start + w->size <= first)
       continue;
-    i = q2_space_next_taken (w, first > w->start ? first - w->start : 0, false);
+    i = q2_space_next_taken (w, first > w->start ? first - w->start : 0,
+                             false);
     if (w->start + i == first)
       return w->start + q2_space_next_taken (w, i, true);
     if (i < w->size)

@@ -164,7 +164,8 @@ q2_writer_check_trusted (const struct q2_change *c, uint64_t host_off,
 
   if (w->geo->data_file)        /* nothing else lies there */
     return 0;
-  if (q2_io_check_in_file (c->io, w->geo->cluster_size, host_off, len, err) == -1)
+  if (q2_io_check_in_file (c->io, w->geo->cluster_size, host_off, len, err)
+      == -1)
     return -1;
   /* In this order: see q2_space_alloc. */
   r = q2_space_find_uncounted (w->space, c->io, first, nr, &uncounted, err);

@@ -23,8 +23,8 @@
  *      ENDED      a bug of ours     do nothing       does nothing
  *
  * A state is only ever left for one below it in the enum, but for ACTIVATING,
- * which may go back to OPEN.  So CORRUPT is forgotten when a flush fails, which
- * is worse; the header has it.  Opening the image anew is the way out of the
+ * which may go back to OPEN.  So CORRUPT is forgotten when a flush fails,
+ * which is worse; the header has it.  Opening the image anew is the way out of the
  * last four.  A bug that has shown in a read refuses changes, too, and nothing
  * else: that is in io->shared->bug, as it concerns whoever reads.
  *

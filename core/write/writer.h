@@ -274,8 +274,8 @@ extern bool q2_writer_is_pressed (struct q2_writer *w)
 
 /* It is to be written where it is, because an entry says so: fail if its
  * refcount is 0, so that somebody else could get it at any moment, if it does
- * not begin in the file, or if it is metadata.  As long as the caller is in flight it stays what it is.
- * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ * not begin in the file, or if it is metadata.  As long as the caller is in
+ * flight it stays what it is.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
  */
 extern int q2_writer_check_trusted (const struct q2_change *c,
                                     uint64_t host_off, uint64_t len,
