@@ -451,7 +451,10 @@ extern void qcow2_close (struct qcow2_image *image);
 extern void qcow2_idle (struct qcow2_image *image)
   __attribute__ ((__nonnull__));
 
-/* The struct belongs to the image and never changes. */
+/* What is known of the image now.  The struct belongs to the image, never
+ * changes, and is valid until qcow2_close; when the header changes, later
+ * calls return another one.
+ */
 extern const struct qcow2_info *
 qcow2_get_info (const struct qcow2_image *image) __attribute__ ((__nonnull__));
 

@@ -35,7 +35,6 @@
 #define SLOW_LOAD (UINT64_C (64) << 10)
 
 #define ENTRY_OFFSET UINT64_C (0xfffffffffffffe00)
-#define FIELD_OFFSET 48         /* in the header: table offset, clusters */
 
 static int
 check_table (const struct q2_refcounts *rc, struct qcow2_error *err)
@@ -490,19 +489,17 @@ q2_refcounts_write (const struct q2_refcounts *rc,
 
 int
 q2_refcounts_write_links (const struct q2_refcounts_dirty *d,
+                          struct q2_superblock_edit *edit,
                           const struct q2_io *io, struct qcow2_error *err)
 {
-  unsigned char field[12];
-
   if (q2_dirty_write (&d->sectors, SECTOR_ENTRIES * 8, UINT64_MAX, io,
                       QCOW2_IO_REFCOUNT, err) == -1)
     return -1;
   if (!d->header)
     return 0;
-  store_be64 (field, d->table_host_off);
-  store_be32 (field + 8, d->table_clusters);
-  return q2_io_write (io, field, sizeof field, FIELD_OFFSET,
-                      QCOW2_IO_HEADER, err);
+  edit->header->refcount_table_offset = d->table_host_off;
+  edit->header->refcount_table_clusters = d->table_clusters;
+  return q2_superblock_write (edit, io, Q2_SPAN_REFCOUNT_TABLE, err);
 }
 
 /* The commit has ended before the header was durable.  A table is written as

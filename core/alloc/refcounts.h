@@ -16,6 +16,7 @@
 
 #include "format/header.h"
 #include "meta/cache.h"
+#include "meta/superblock.h"
 
 #include <pthread.h>
 
@@ -190,9 +191,11 @@ extern int q2_refcounts_write (const struct q2_refcounts *rc,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 /* Step 2b: what makes new blocks, or the moved table, part of the image; after
  * that has been tried and has failed the header may name either table, so
- * that neither may have what is not durable.
+ * that neither may have what is not durable.  'edit' is looked at if the
+ * header is to name the table, and ended by the caller after its flush.
  */
 extern int q2_refcounts_write_links (const struct q2_refcounts_dirty *dirty,
+                                     struct q2_superblock_edit *edit,
                                      const struct q2_io *io,
                                      struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

@@ -5,7 +5,15 @@
  * Method    the cursor moves on from claim to claim, so full parts of the
  *           file are looked at once; when it has come to what was never used
  *           it goes back to the lowest cluster that became free behind it,
- *           and only if there is none the file grows.
+ *           and only if there is none the file grows:
+ *
+ *             | used . used | used used | used . . | never used ...
+ *                    ^                         ^     ^
+ *                    lowest_freed         cursor     never_used, at or before
+ *                    or lowest_skipped               the end of the file
+ *
+ *           What is skipped to keep streams aligned (lowest_skipped) is only
+ *           gone back to when there is nothing else.
  * Locks     claim_lock is the caller's; space.lock for each look.
  */
 #include "config.h"

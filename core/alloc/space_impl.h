@@ -117,6 +117,10 @@ extern struct q2_space_window *
 q2_space_find_window_locked (struct q2_space *space, uint64_t stream,
                              uint64_t *ret_i)
   __attribute__ ((__nonnull__));
+/* The first cluster of a window from number i on that is taken, or is not. */
+extern uint64_t q2_space_next_taken (const struct q2_space_window *window,
+                                     uint64_t i, bool taken)
+  __attribute__ ((__nonnull__));
 extern void q2_space_drop_window_locked (struct q2_space *space,
                                          struct q2_space_window *window)
   __attribute__ ((__nonnull__));

@@ -11,8 +11,6 @@
 
 #include "base/error.h"
 
-#include "base/assume.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -40,12 +38,13 @@ kind_to_errno (enum qcow2_error_kind kind)
   return EIO;
 }
 
+/* errnum > 0. */
 static void
 fill (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
       uint64_t host_off, const char *fmt, va_list args)
 {
   err->kind = kind;
-  err->errnum = q2_check (errnum > 0) ? errnum : EIO;
+  err->errnum = errnum;
   err->offset = host_off;
   vsnprintf (err->text, sizeof err->text, fmt, args);
 }

@@ -7,7 +7,7 @@
 #ifndef QCOW2_CHECK_REPAIR_H
 #define QCOW2_CHECK_REPAIR_H
 
-#include "format/header.h"
+#include "meta/superblock.h"
 #include "io/io.h"
 
 struct q2_repair;
@@ -41,14 +41,14 @@ q2_repair_get_info (const struct q2_repair *repair)
 /* Write the repair, to an image that has not changed since and whose dirty
  * bit is set, and clear that bit unless the image has lazy refcounts: their
  * writer needs it.  Everything is durable when this returns.  The place of
- * the refcount table and the feature bits in *header change.
+ * the refcount table and the feature bits in the header change.
  *
  * Wherever it is interrupted or fails, the dirty bit stays set and a new
- * scan finds all it needs.  After a failure read the header and scan again:
- * it is not known what has been written.
+ * scan finds all it needs.  After a failure reload the superblock and scan
+ * again: it is not known what has been written.
  */
 extern int q2_repair_write (struct q2_repair *repair, const struct q2_io *io,
-                            struct q2_header *header,
+                            struct q2_superblock *superblock,
                             const struct q2_geometry *geo,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

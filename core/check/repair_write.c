@@ -245,20 +245,31 @@ write_new_table (struct q2_repair_job *j, const struct plan *plan,
   return 0;
 }
 
+/* Write what was edited, durably, and end the edit. */
+static int
+write_header (struct q2_repair_job *j, struct q2_superblock_edit *edit,
+              enum q2_header_span span, struct qcow2_error *err)
+{
+  int r = q2_superblock_write (edit, j->io, span, err);
+
+  j->unflushed = true;
+  if (r == 0)
+    r = flush (j, err);
+  q2_superblock_end (edit, r == 0);
+  return r;
+}
+
 static int
 link_new_table (struct q2_repair_job *j, const struct plan *plan,
-                struct q2_header *h, struct qcow2_error *err)
+                struct q2_superblock *sb, struct qcow2_error *err)
 {
-  unsigned char field[12];
+  struct q2_superblock_edit edit;
 
-  store_be64 (field, plan->table_off);
-  store_be32 (field + 8, (uint32_t) plan->table_clusters);
-  if (write_bytes (j, field, sizeof field, 48, QCOW2_IO_HEADER, err) == -1 ||
-      flush (j, err) == -1)
+  if (q2_superblock_begin (sb, &edit, err) == -1)
     return -1;
-  h->refcount_table_offset = plan->table_off;
-  h->refcount_table_clusters = (uint32_t) plan->table_clusters;
-  return 0;
+  edit.header->refcount_table_offset = plan->table_off;
+  edit.header->refcount_table_clusters = (uint32_t) plan->table_clusters;
+  return write_header (j, &edit, Q2_SPAN_REFCOUNT_TABLE, err);
 }
 
 static int
@@ -281,8 +292,9 @@ link_new_blocks (struct q2_repair_job *j, const struct plan *plan,
 
 static int
 write_refcounts (struct q2_repair_job *j, struct plan *plan,
-                 struct q2_header *h, struct qcow2_error *err)
+                 struct q2_superblock *sb, struct qcow2_error *err)
 {
+  const struct q2_header *const h = q2_superblock_header (sb);
   const uint64_t old_table = h->refcount_table_offset >> j->geo->cluster_bits;
 
   if (place_table (j, plan, err) == -1 || place_blocks (j, plan, err) == -1 ||
@@ -294,7 +306,7 @@ write_refcounts (struct q2_repair_job *j, struct plan *plan,
   if (write_blocks (j, plan, err) == -1 ||
       write_new_table (j, plan, err) == -1 || flush (j, err) == -1)
     return -1;
-  return plan->table_off ? link_new_table (j, plan, h, err)
+  return plan->table_off ? link_new_table (j, plan, sb, err)
     : link_new_blocks (j, plan, h, err);
 }
 
@@ -350,25 +362,22 @@ write_flags (struct q2_repair_job *j, const struct q2_header *h,
 /* ---- All of it --------------------------------------------------------- */
 
 static int
-clear_dirty_bit (struct q2_repair_job *j, struct q2_header *h,
+clear_dirty_bit (struct q2_repair_job *j, struct q2_superblock *sb,
                  struct qcow2_error *err)
 {
-  const uint64_t bits = h->incompatible & ~Q2_INCOMPAT_DIRTY;
-  unsigned char field[8];
+  struct q2_superblock_edit edit;
 
-  if (h->compatible & Q2_COMPAT_LAZY_REFCOUNTS)
+  if (q2_superblock_header (sb)->compatible & Q2_COMPAT_LAZY_REFCOUNTS)
     return 0;
-  store_be64 (field, bits);
-  if (write_bytes (j, field, sizeof field, 72, QCOW2_IO_HEADER, err) == -1 ||
-      flush (j, err) == -1)
+  if (q2_superblock_begin (sb, &edit, err) == -1)
     return -1;
-  h->incompatible = bits;
-  return 0;
+  edit.header->incompatible &= ~Q2_INCOMPAT_DIRTY;
+  return write_header (j, &edit, Q2_SPAN_FEATURES, err);
 }
 
 int
 q2_repair_write (struct q2_repair *r, const struct q2_io *io,
-                 struct q2_header *h, const struct q2_geometry *geo,
+                 struct q2_superblock *sb, const struct q2_geometry *geo,
                  struct qcow2_error *err)
 {
   struct q2_repair_job j = {
@@ -380,9 +389,11 @@ q2_repair_write (struct q2_repair *r, const struct q2_io *io,
 
   if (j.buf == NULL)
     return q2_fail_nomem (err, "repairing the image");
-  if (q2_assume (h->incompatible & Q2_INCOMPAT_DIRTY, err) &&
-      write_refcounts (&j, &plan, h, err) == 0 &&
-      write_flags (&j, h, err) == 0 && clear_dirty_bit (&j, h, err) == 0)
+  if (q2_assume (q2_superblock_header (sb)->incompatible & Q2_INCOMPAT_DIRTY,
+                 err) &&
+      write_refcounts (&j, &plan, sb, err) == 0 &&
+      write_flags (&j, q2_superblock_header (sb), err) == 0 &&
+      clear_dirty_bit (&j, sb, err) == 0)
     result = 0;
   free (plan.is_new);
   q2_buffer_free (j.buf, geo->cluster_size);

@@ -13,6 +13,7 @@
 
 #include "format/ext.h"
 #include "format/header_parts.h"
+#include "format/header_span.h"
 
 #include "base/be.h"
 #include "base/bits.h"
@@ -354,6 +355,16 @@ q2_header_encoded_len (const struct q2_header_parts *parts,
 }
 
 static void
+put_span (const struct q2_header *h, enum q2_header_span span,
+          unsigned char *p)
+{
+  struct q2_header_bytes b;
+
+  q2_header_encode_span (h, span, &b);
+  memcpy (p + b.off, b.bytes, b.len);
+}
+
+static void
 encode_v2_fields (const struct q2_header_parts *parts, unsigned char *p,
                   uint64_t name_off)
 {
@@ -368,8 +379,7 @@ encode_v2_fields (const struct q2_header_parts *parts, unsigned char *p,
   store_be32 (p + 32, (uint32_t) h->crypt);
   store_be32 (p + 36, h->l1_entries);
   store_be64 (p + 40, h->l1_offset);
-  store_be64 (p + 48, h->refcount_table_offset);
-  store_be32 (p + 56, h->refcount_table_clusters);
+  put_span (h, Q2_SPAN_REFCOUNT_TABLE, p);
   store_be32 (p + 60, h->nr_snapshots);
   store_be64 (p + 64, h->snapshots_offset);
 }
@@ -379,9 +389,7 @@ encode_v3_fields (const struct q2_header_parts *parts, unsigned char *p)
 {
   const struct q2_header *const h = &parts->fields;
 
-  store_be64 (p + 72, h->incompatible);
-  store_be64 (p + 80, h->compatible);
-  store_be64 (p + 88, h->autoclear);
+  put_span (h, Q2_SPAN_FEATURES, p);
   store_be32 (p + 96, h->refcount_order);
   store_be32 (p + 100, h->header_length);
   if (h->header_length >= UNKNOWN_FIELDS_OFFSET)

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* image.c - the public functions of qcow2.h.
  *
- * Owns      the life of struct qcow2_image, and the checks every public call
- *           starts with.
+ * Owns      the life of struct qcow2_image, and which function of which room
+ *           does what is asked for; request.c has what all of it begins and
+ *           ends with.
  * Locks     none: everything in the image is constant after qcow2_open, or
  *           guards itself.
  */
 #include "config.h"
 
-#include "image/image.h"
+#include "image/request.h"
 
 #include "base/assume.h"
 #include "base/error.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +59,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   init_budget (image, options);
   q2_store_init (&image->store);
   q2_writer_init (&image->writer);
+  q2_gate_init (&image->gate);
   image->shared.meter.counting = options->count;
   image->inspect = options->inspect;
   if (q2_image_init (image, host, options, err) == 0 &&
@@ -74,6 +75,7 @@ close_image (struct qcow2_image *image)
   /* First the threads, which use everything else. */
   q2_workers_free (image->reader.workers);
   q2_writer_destroy (&image->writer);
+  q2_gate_destroy (&image->gate);
   q2_ahead_free (image->reader.ahead);
   q2_clusters_free (image->reader.clusters);
   q2_budget_give (&image->budget, image->clusters_charge);
@@ -82,6 +84,7 @@ close_image (struct qcow2_image *image)
   if (image->reader.cpus != 0)
     q2_streams_destroy (&image->reader.streams);
   q2_store_destroy (&image->store);
+  q2_superblock_destroy (&image->superblock);
   q2_io_shared_destroy (&image->shared);
   free (image);
 }
@@ -132,7 +135,7 @@ qcow2_is_short_of_memory (const struct qcow2_image *image)
 const struct qcow2_info *
 qcow2_get_info (const struct qcow2_image *image)
 {
-  return &image->info;
+  return q2_image_info (image);
 }
 
 bool
@@ -177,65 +180,21 @@ qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
 
 /* ---- Requests ------------------------------------------------------- */
 
-static int
-check_range (const struct qcow2_image *image, uint64_t count,
-             uint64_t guest_off, struct qcow2_error *err)
-{
-  const uint64_t size = image->info.virtual_size;
-
-  if (!q2_assume (!image->inspect, err))
-    return -1;
-  if (guest_off > size || count > size - guest_off)
-    return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
-                    "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64
-                    " is outside the disk of %" PRIu64 " bytes", count,
-                    guest_off, size);
-  return 0;
-}
-
-/* A request that reads is over: whether it shows that we are wrong. */
-static int
-end_reading (const struct q2_io *io, int r, struct qcow2_error *err)
-{
-  if (q2_check_end (err) == -1)
-    r = -1;
-  if (r == -1)
-    q2_io_note_bug (io, err);
-  return r;
-}
-
-/* Where bytes are in the file stays true while a request uses it. */
-static unsigned
-enter (struct qcow2_image *image)
-{
-  return q2_flight_enter (&image->writer.flight);
-}
-
-static void
-leave (struct qcow2_image *image, unsigned token)
-{
-  q2_flight_leave (&image->writer.flight, token);
-}
-
 int
 qcow2_pread (struct qcow2_image *image, const struct qcow2_io *host,
              void *buf, uint32_t count, uint64_t guest_off,
              struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
-  unsigned token;
+  struct q2_request req;
   int r;
 
-  if (check_range (image, count, guest_off, err) == -1)
-    return end_reading (&io, -1, err);
-  if (image->view != NULL)
-    return end_reading (&io,
-                        image->view->pread (image, host, buf, count,
-                                            guest_off, err), err);
-  token = enter (image);
-  r = q2_reader_pread (&image->reader, &io, buf, count, guest_off, err);
-  leave (image, token);
-  return end_reading (&io, r, err);
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_READ, count, guest_off,
+                        err) == -1)
+    return -1;
+  r = image->view
+    ? image->view->pread (image, host, buf, count, guest_off, err)
+    : q2_reader_pread (&image->reader, &req.io, buf, count, guest_off, err);
+  return q2_request_end (&req, r, err);
 }
 
 int
@@ -243,87 +202,50 @@ qcow2_extents (struct qcow2_image *image, const struct qcow2_io *host,
                uint64_t count, uint64_t guest_off, qcow2_extent_fn fn,
                void *fn_opaque, struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
-  unsigned token;
+  struct q2_request req;
   bool ignored;
   int r;
 
-  if (check_range (image, count, guest_off, err) == -1)
-    return end_reading (&io, -1, err);
-  if (image->view != NULL)
-    return end_reading (&io,
-                        image->view->extents (image, host, count, guest_off,
-                                              fn, fn_opaque, err), err);
-  token = enter (image);
-  r = q2_reader_extents (&image->reader, &io, count, guest_off, fn,
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_READ, count, guest_off,
+                        err) == -1)
+    return -1;
+  r = image->view
+    ? image->view->extents (image, host, count, guest_off, fn, fn_opaque, err)
+    : q2_reader_extents (&image->reader, &req.io, count, guest_off, fn,
                          fn_opaque, &ignored, err);
-  leave (image, token);
-  return end_reading (&io, r, err);
+  return q2_request_end (&req, r, err);
 }
 
 int
 qcow2_cache (struct qcow2_image *image, const struct qcow2_io *host,
              uint32_t count, uint64_t guest_off, struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
-  unsigned token;
+  struct q2_request req;
   int r;
 
-  if (check_range (image, count, guest_off, err) == -1)
-    return end_reading (&io, -1, err);
-  if (image->view != NULL)
-    return end_reading (&io,
-                        image->view->cache (image, host, count, guest_off,
-                                            err), err);
-  token = enter (image);
-  r = q2_reader_cache (&image->reader, &io, count, guest_off, err);
-  leave (image, token);
-  return end_reading (&io, r, err);
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_READ, count, guest_off,
+                        err) == -1)
+    return -1;
+  r = image->view ? image->view->cache (image, host, count, guest_off, err)
+    : q2_reader_cache (&image->reader, &req.io, count, guest_off, err);
+  return q2_request_end (&req, r, err);
 }
 
 /* ---- Changes -------------------------------------------------------- */
-
-static int
-begin_change (struct qcow2_image *image, const struct q2_io *io,
-              uint64_t count, uint64_t guest_off, struct qcow2_error *err)
-{
-  if (!image->info.writable)
-    return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
-                    "the image is read-only: %s", image->info.why_read_only);
-  if (check_range (image, count, guest_off, err) == -1 ||
-      q2_writer_begin (&image->writer, io, err) == -1)
-    return end_reading (io, -1, err);
-  return 0;
-}
-
-static int
-end_change (struct qcow2_image *image, const struct q2_io *io, int r,
-            bool fua, struct qcow2_error *err)
-{
-  if (q2_check_end (err) == -1)
-    r = -1;
-  if (r == 0 && fua) {
-    r = q2_writer_commit (&image->writer, io, err);
-    if (q2_check_end (err) == -1)
-      r = -1;
-  }
-  if (r == -1)
-    q2_writer_note_error (&image->writer, io, err);
-  return r;
-}
 
 int
 qcow2_pwrite (struct qcow2_image *image, const struct qcow2_io *host,
               const void *buf, uint32_t count, uint64_t guest_off, bool fua,
               struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
+  struct q2_request req;
+  int r;
 
-  if (begin_change (image, &io, count, guest_off, err) == -1)
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_CHANGE, count,
+                        guest_off, err) == -1)
     return -1;
-  return end_change (image, &io,
-                     q2_writer_pwrite (&image->writer, &io, buf, count,
-                                       guest_off, err), fua, err);
+  r = q2_writer_pwrite (&image->writer, &req.io, buf, count, guest_off, err);
+  return q2_request_end_change (&req, r, fua, err);
 }
 
 int
@@ -331,14 +253,14 @@ qcow2_zero (struct qcow2_image *image, const struct qcow2_io *host,
             uint64_t count, uint64_t guest_off, unsigned flags,
             struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
+  struct q2_request req;
+  int r;
 
-  if (begin_change (image, &io, count, guest_off, err) == -1)
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_CHANGE, count,
+                        guest_off, err) == -1)
     return -1;
-  return end_change (image, &io,
-                     q2_writer_zero (&image->writer, &io, count, guest_off,
-                                     flags, err),
-                     flags & QCOW2_ZERO_FUA, err);
+  r = q2_writer_zero (&image->writer, &req.io, count, guest_off, flags, err);
+  return q2_request_end_change (&req, r, flags & QCOW2_ZERO_FUA, err);
 }
 
 int
@@ -346,42 +268,47 @@ qcow2_trim (struct qcow2_image *image, const struct qcow2_io *host,
             uint64_t count, uint64_t guest_off, bool fua,
             struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
+  struct q2_request req;
+  int r;
 
-  if (begin_change (image, &io, count, guest_off, err) == -1)
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_CHANGE, count,
+                        guest_off, err) == -1)
     return -1;
-  return end_change (image, &io,
-                     q2_writer_trim (&image->writer, &io, count, guest_off,
-                                     err), fua, err);
+  r = q2_writer_trim (&image->writer, &req.io, count, guest_off, err);
+  return q2_request_end_change (&req, r, fua, err);
 }
+
+/* ---- Making it durable ---------------------------------------------- */
 
 int
 qcow2_flush (struct qcow2_image *image, const struct qcow2_io *host,
              struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
+  struct q2_request req;
 
-  return end_change (image, &io, q2_writer_flush (&image->writer, &io, err),
-                     false, err);
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_FLUSH, 0, 0, err) == -1)
+    return -1;
+  return q2_request_end (&req,
+                         q2_writer_flush (&image->writer, &req.io, err), err);
 }
 
 void
 qcow2_flush_has_failed (struct qcow2_image *image)
 {
-  image->writer.failed = true;
+  q2_writer_become_failed (&image->writer);
 }
 
 /* Clients that are always busy and never flush must not lose all that they
  * have written when the server is killed.
  */
 static bool
-is_overdue (struct q2_writer *w)
+is_overdue (struct qcow2_image *image)
 {
-  const uint64_t commits = atomic_load (&w->commits);
+  const uint64_t commits = atomic_load (&image->writer.commits);
 
-  if (atomic_exchange (&w->idle_commits, commits) != commits)
-    w->busy_calls = 0;
-  return ++w->busy_calls >= MAX_BUSY_CALLS;
+  if (atomic_exchange (&image->idle.commits, commits) != commits)
+    image->idle.busy_calls = 0;
+  return ++image->idle.busy_calls >= MAX_BUSY_CALLS;
 }
 
 int
@@ -389,15 +316,15 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
   struct q2_writer *const w = &image->writer;
-  const uint64_t changes = atomic_load (&w->changes);
+  const uint64_t changes = q2_gate_begun (&image->gate);
   const bool idle =
-    atomic_exchange (&w->idle_changes, changes) == changes;
+    atomic_exchange (&image->idle.changes, changes) == changes;
 
-  if (w->failed || w->corrupt || w->bug || !q2_writer_is_dirty (w)) {
-    w->busy_calls = 0;
+  if (w->state != Q2_WRITER_ACTIVE || !q2_writer_is_dirty (w)) {
+    image->idle.busy_calls = 0;
     return 0;
   }
-  return is_overdue (w) || idle ? qcow2_flush (image, host, err) : 0;
+  return is_overdue (image) || idle ? qcow2_flush (image, host, err) : 0;
 }
 
 int
@@ -406,5 +333,6 @@ qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
 {
   const struct q2_io io = q2_image_io (image, host);
 
-  return end_reading (&io, q2_writer_end (&image->writer, &io, err), err);
+  return q2_request_end_reading (&io, q2_writer_end (&image->writer, &io, err),
+                                 err);
 }

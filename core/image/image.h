@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* image.h - what an open image consists of, or a view of one.  For open.c,
- * attach.c, image.c, store.c, and those who make views, in core/view/.
+ * attach.c, request.c, image.c, and those who make views, in core/view/.
  */
 #ifndef QCOW2_IMAGE_IMAGE_H
 #define QCOW2_IMAGE_IMAGE_H
 
+#include "base/gate.h"
+#include "meta/superblock.h"
 #include "read/reader.h"
 #include "write/writer.h"
 
@@ -28,9 +30,9 @@ struct q2_view_ops {
 /* Everything is constant after q2_image_init, or guards itself. */
 struct qcow2_image {
   struct q2_geometry geo;
-  struct qcow2_info info;
-  struct q2_header header;      /* as it was then; empty in a view */
-  bool inspect;                 /* there is nothing but info and header */
+  struct q2_superblock superblock;      /* info, and the header; a view has
+                                           info only */
+  bool inspect;                 /* there is nothing but the superblock */
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
   struct qcow2_budget budget;   /* a view uses its parent's */
@@ -38,7 +40,15 @@ struct qcow2_image {
   struct q2_io_shared shared;   /* a view uses its parent's */
   struct q2_store store;        /* and this */
   struct q2_reader reader;
-  struct q2_writer writer;      /* used if info.writable */
+  struct q2_writer writer;      /* used if it is writable, and so is: */
+  struct q2_gate gate;          /* that changes go through */
+
+  /* Of the last call of qcow2_idle_commit: */
+  struct {
+    _Atomic uint64_t changes;   /* how many had begun */
+    _Atomic uint64_t commits;
+    _Atomic unsigned busy_calls;        /* since the last commit */
+  } idle;
 
   /* The rest is NULL in an image that is no view. */
   const struct q2_view_ops *view;
@@ -46,6 +56,18 @@ struct qcow2_image {
   struct qcow2_image *base;     /* of a view without a reader of its own:
                                    whose disk it shows parts of */
 };
+
+static inline const struct qcow2_info *
+q2_image_info (const struct qcow2_image *image)
+{
+  return q2_superblock_info (&image->superblock);
+}
+
+static inline const struct q2_header *
+q2_image_header (const struct qcow2_image *image)
+{
+  return q2_superblock_header (&image->superblock);
+}
 
 static inline struct q2_io
 q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)

@@ -42,29 +42,6 @@
 /* Threads that wait for a slow host. */
 #define MAX_WORKERS 256
 
-static void
-fill_info (struct qcow2_image *image, const struct q2_header *h)
-{
-  image->info = (struct qcow2_info) {
-    .version = h->version,
-    .virtual_size = h->virtual_size,
-    .cluster_size = image->geo.cluster_size,
-    .refcount_bits = h->version == 1 ? 0 : 1u << h->refcount_order,
-    .extended_l2 = image->geo.extended_l2,
-    .compression = h->compression,
-    .dirty = h->incompatible & Q2_INCOMPAT_DIRTY,
-    .corrupt = h->incompatible & Q2_INCOMPAT_CORRUPT,
-    .lazy_refcounts = h->compatible & Q2_COMPAT_LAZY_REFCOUNTS,
-    .nr_snapshots = h->nr_snapshots,
-    .nr_bitmaps = h->nr_bitmaps,
-    .encryption = h->crypt == Q2_CRYPT_LUKS ? QCOW2_ENCRYPTION_LUKS
-      : h->crypt == Q2_CRYPT_AES ? QCOW2_ENCRYPTION_AES
-      : QCOW2_ENCRYPTION_NONE,
-    .has_backing_file = h->backing_file.len > 0,
-    .has_data_file = h->incompatible & Q2_INCOMPAT_DATA_FILE,
-  };
-}
-
 /* Read [start, end) of the file, as far as there is such a thing, and keep
  * it: whatever lies in there costs no request again.
  */
@@ -154,7 +131,8 @@ keep_second_window (struct qcow2_image *image, const struct qcow2_io *host,
 }
 
 static const char *
-why_data_read_only (const struct qcow2_image *image)
+why_data_read_only (const struct qcow2_image *image,
+                    const struct q2_header *h)
 {
   const struct qcow2_io *const data = image->store.data;
 
@@ -167,7 +145,7 @@ why_data_read_only (const struct qcow2_image *image)
   if (image->store.raw && image->store.below != NULL)
     return "it has both a data file that must equal the disk and a backing "
       "file, which cannot be";
-  if (image->info.nr_snapshots > 0)
+  if (h->nr_snapshots > 0)
     return "it has both a data file and snapshots, which would change with it";
   return NULL;
 }
@@ -175,31 +153,44 @@ why_data_read_only (const struct qcow2_image *image)
 /* Why the image cannot be written to; NULL if it can. */
 static const char *
 why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
-               const struct qcow2_options *options)
+               const struct q2_header *h, const struct qcow2_options *options)
 {
+  if (options->inspect)
+    return "it was opened only to see what is inside";
   if (!options->writable)
     return "it was opened for reading";
   if (host->ops->pwrite == NULL || host->ops->flush == NULL)
     return "what holds it cannot be written and flushed";
-  if (image->info.version == 1)
+  if (h->version == 1)
     return "images of version 1 are served read-only";
-  if (image->info.corrupt)
+  if (h->incompatible & Q2_INCOMPAT_CORRUPT)
     return "it is marked corrupt; repair it with 'qemu-img check -r all'";
   if (host->min_block > image->geo.cluster_size)
     return "the minimum block size of what holds it is larger than a cluster";
-  return why_data_read_only (image);
+  return why_data_read_only (image, h);
+}
+
+static int
+make_superblock (struct qcow2_image *image, const struct qcow2_io *host,
+                 const struct q2_header *h,
+                 const struct qcow2_options *options, struct qcow2_error *err)
+{
+  const char *const why = why_read_only (image, host, h, options);
+  const struct qcow2_info info = {
+    .writable = why == NULL, .why_read_only = why,
+  };
+
+  return q2_superblock_init (&image->superblock, h, &info, err);
 }
 
 static void
 make_writer (struct qcow2_image *image, const struct qcow2_io *host,
-             const struct q2_header *h, const struct qcow2_options *options)
+             const struct qcow2_options *options)
 {
   struct q2_writer *const w = &image->writer;
 
-  image->info.why_read_only = why_read_only (image, host, options);
-  image->info.writable = image->info.why_read_only == NULL;
   w->geo = &image->geo;
-  w->header = *h;
+  w->superblock = &image->superblock;
   w->reader = &image->reader;
   w->tables = image->reader.tables;
   w->store = &image->store;
@@ -207,7 +198,7 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->overlap_check = options->overlap_check;
   w->log = options->log;
   w->log_opaque = options->log_opaque;
-  if (image->info.writable) {
+  if (q2_image_info (image)->writable) {
     const struct q2_io io = q2_image_io (image, host);
 
     q2_writer_first_scan (w, &io, options->known_scan);
@@ -243,11 +234,11 @@ log_oddities (const struct qcow2_image *image, const struct q2_header *h,
   if (options->log == NULL)
     return;
   log_cut_off (image, h, options);
-  if (image->info.corrupt)
+  if (q2_image_info (image)->corrupt)
     options->log (options->log_opaque, QCOW2_LOG_WARNING,
                   "the image is marked corrupt; it is served read-only, and "
                   "what cannot be read is an error for that request");
-  if (image->info.dirty)
+  if (q2_image_info (image)->dirty)
     options->log (options->log_opaque, QCOW2_LOG_DEBUG,
                   "the image was not closed cleanly; its refcounts are not "
                   "used for reading");
@@ -308,20 +299,20 @@ init_raw (struct qcow2_image *image, const struct q2_io *io,
           const struct qcow2_options *options, struct qcow2_error *err)
 {
   const struct q2_header none = { .version = 0 };
+  struct qcow2_info info = {
+    .virtual_size = image->file_size,
+    .why_read_only = "raw files are only read",
+  };
 
   if (image->file_size > INT64_MAX)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "the file is too large: %" PRIu64 " bytes",
                     image->file_size);
   q2_geometry_init_raw (&image->geo, image->file_size);
+  info.cluster_size = image->geo.cluster_size;
   if (make_reader (image, io, &none, options, err) == -1)
     return -1;
-  image->info = (struct qcow2_info) {
-    .virtual_size = image->file_size,
-    .cluster_size = image->geo.cluster_size,
-    .why_read_only = "raw files are only read",
-  };
-  return 0;
+  return q2_superblock_init (&image->superblock, &none, &info, err);
 }
 
 int
@@ -347,17 +338,13 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
       check_codec (&h, err) == -1 ||
       (head > 0 && keep_second_window (image, host, &h, err) == -1))
     return -1;
-  image->header = h;
-  if (options->inspect) {
-    fill_info (image, &h);
-    image->info.why_read_only = "it was opened only to see what is inside";
-    return 0;
-  }
+  if (options->inspect)
+    return make_superblock (image, host, &h, options, err);
   if (q2_attach (&image->store, &io, &h, options, err) == -1 ||
-      make_reader (image, &io, &h, options, err) == -1)
+      make_reader (image, &io, &h, options, err) == -1 ||
+      make_superblock (image, host, &h, options, err) == -1)
     return -1;
-  fill_info (image, &h);
-  make_writer (image, host, &h, options);
+  make_writer (image, host, options);
   log_oddities (image, &h, options);
   return 0;
 }

@@ -212,6 +212,24 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off)
   }
 }
 
+/* The last cluster of a file may be cut short. */
+int
+q2_io_check_in_file (const struct q2_io *io, uint64_t cluster_size,
+                     uint64_t host_off, uint64_t len,
+                     struct qcow2_error *err)
+{
+  const uint64_t size = q2_io_size (io);
+  const uint64_t last = q2_align_down (host_off + len - 1, cluster_size);
+
+  if (last < size)
+    return 0;
+  return q2_fail (err, QCOW2_ERR_TRUNCATED, last,
+                  "the cluster at offset 0x%" PRIx64 " is in use, but the "
+                  "image file ends before it, after %" PRIu64 " bytes; get "
+                  "the rest of the file, or copy what there is with "
+                  "'qemu-img convert'", last, size);
+}
+
 /* ---- Extents -------------------------------------------------------- */
 
 #define MAX_EXTENTS_REQUEST (UINT32_C (1) << 30)

@@ -134,6 +134,14 @@ q2_io_end (const struct q2_io *io)
   return q2_align_down (q2_io_reach (io), io->host->min_block);
 }
 
+/* An entry says that a cluster, or several, are in use: fail with
+ * QCOW2_ERR_TRUNCATED if one of them begins at or behind the end of the file.
+ */
+extern int q2_io_check_in_file (const struct q2_io *io, uint64_t cluster_size,
+                                uint64_t host_off, uint64_t len,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Read [host_off, host_off+count) into buf.  Any range is allowed. */
 extern int q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
                        uint64_t host_off, enum qcow2_io_class class,

@@ -2,11 +2,15 @@
 /* superblock.c - reads, plans, writes and publishes the header.
  *
  * Owns      the header area of the file, from the moment the image is open.
- * Method    copy the parts of what is in the file, let the caller edit them,
- *           plan, carry the plan out with a flush after each write, decode
- *           what is there now, and publish that.  Headers that were current
- *           are kept until the end, since readers hold no lock and no
- *           reference; each is a few hundred bytes.
+ * Method    in place: copy the current header, let the caller edit the copy,
+ *           write a span of it, publish the copy.  In parts: read what is in
+ *           the file, let the caller edit that, plan, carry the plan out with
+ *           a flush after each write, decode what is there now, and publish
+ *           it.  Headers that were current are kept until the end, since
+ *           readers hold no lock and no reference; one that comes back, as
+ *           when a bit is set, cleared and set again, is published again
+ *           instead of a copy, so there are as many as there were different
+ *           ones.
  * Locks     sb->lock over all of a change.
  */
 #include "config.h"
@@ -19,24 +23,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-int
-q2_superblock_init (struct q2_superblock *sb, const void *bytes, size_t len,
-                    const struct q2_header *header, struct qcow2_error *err)
+void
+q2_superblock_describe (const struct q2_header *h, struct qcow2_info *info)
 {
-  struct q2_superblock_version *const first = calloc (1, sizeof *first);
-  unsigned char *const area = malloc (len);
+  info->version = h->version;
+  info->virtual_size = h->virtual_size;
+  info->cluster_size = UINT64_C (1) << h->cluster_bits;
+  info->refcount_bits = h->version == 1 ? 0 : 1u << h->refcount_order;
+  info->extended_l2 = h->incompatible & Q2_INCOMPAT_EXTENDED_L2;
+  info->compression = h->compression;
+  info->dirty = h->incompatible & Q2_INCOMPAT_DIRTY;
+  info->corrupt = h->incompatible & Q2_INCOMPAT_CORRUPT;
+  info->lazy_refcounts = h->compatible & Q2_COMPAT_LAZY_REFCOUNTS;
+  info->nr_snapshots = h->nr_snapshots;
+  info->nr_bitmaps = h->nr_bitmaps;
+  info->encryption = h->crypt == Q2_CRYPT_LUKS ? QCOW2_ENCRYPTION_LUKS
+    : h->crypt == Q2_CRYPT_AES ? QCOW2_ENCRYPTION_AES
+    : QCOW2_ENCRYPTION_NONE;
+  info->has_backing_file = h->backing_file.len > 0;
+  info->has_data_file = h->incompatible & Q2_INCOMPAT_DATA_FILE;
+}
+
+/* ---- Versions --------------------------------------------------------- */
+
+static struct q2_superblock_version *
+new_version (const struct q2_header *header, const struct qcow2_info *info,
+             struct qcow2_error *err)
+{
+  struct q2_superblock_version *const v = calloc (1, sizeof *v);
+
+  if (v == NULL) {
+    q2_fail_nomem (err, "the image header");
+    return NULL;
+  }
+  v->header = *header;
+  v->info = *info;
+  return v;
+}
+
+int
+q2_superblock_init (struct q2_superblock *sb, const struct q2_header *header,
+                    const struct qcow2_info *info, struct qcow2_error *err)
+{
+  struct q2_superblock_version *first;
 
   memset (sb, 0, sizeof *sb);
-  if (first == NULL || area == NULL) {
-    free (first);
-    free (area);
-    return q2_fail_nomem (err, "the image header");
-  }
-  memcpy (area, bytes, len);
-  sb->area.data = area;
-  sb->area.len = len;
-  first->header = *header;
+  first = new_version (header, info, err);
+  if (first == NULL)
+    return -1;
+  if (header->version > 0)
+    q2_superblock_describe (header, &first->info);
   pthread_mutex_init (&sb->lock, NULL);
+  sb->all = first;
   atomic_init (&sb->current, first);
   return 0;
 }
@@ -44,22 +82,114 @@ q2_superblock_init (struct q2_superblock *sb, const void *bytes, size_t len,
 void
 q2_superblock_destroy (struct q2_superblock *sb)
 {
-  struct q2_superblock_version *v = atomic_load (&sb->current);
-
-  if (v == NULL)
+  if (atomic_load (&sb->current) == NULL)
     return;
-  while (v) {
-    struct q2_superblock_version *const older = v->older;
+  while (sb->all) {
+    struct q2_superblock_version *const v = sb->all;
 
+    sb->all = v->made_before;
     free (v);
-    v = older;
   }
-  free (sb->area.data);
   pthread_mutex_destroy (&sb->lock);
   atomic_store (&sb->current, NULL);
 }
 
-/* ---- Changing it ------------------------------------------------------ */
+/* They differ in what can be changed in place, at most. */
+static bool
+is_same (const struct q2_superblock_version *a,
+         const struct q2_superblock_version *b)
+{
+  const struct q2_header *const x = &a->header, *const y = &b->header;
+
+  return a->generation == b->generation &&
+    x->refcount_table_offset == y->refcount_table_offset &&
+    x->refcount_table_clusters == y->refcount_table_clusters &&
+    x->incompatible == y->incompatible && x->compatible == y->compatible &&
+    x->autoclear == y->autoclear;
+}
+
+/* Takes 'next'. */
+static void
+publish_locked (struct q2_superblock *sb, struct q2_superblock_version *next)
+{
+  struct q2_superblock_version *v = sb->all;
+
+  while (v != NULL && !is_same (v, next))
+    v = v->made_before;
+  if (v != NULL)
+    free (next);
+  else {
+    v = next;
+    q2_superblock_describe (&v->header, &v->info);
+    v->made_before = sb->all;
+    sb->all = v;
+  }
+  atomic_store_explicit (&sb->current, v, memory_order_release);
+}
+
+/* ---- In place --------------------------------------------------------- */
+
+int
+q2_superblock_begin (struct q2_superblock *sb,
+                     struct q2_superblock_edit *edit, struct qcow2_error *err)
+{
+  const struct q2_superblock_version *now;
+
+  pthread_mutex_lock (&sb->lock);
+  now = atomic_load_explicit (&sb->current, memory_order_relaxed);
+  edit->sb = sb;
+  edit->next = new_version (&now->header, &now->info, err);
+  if (edit->next == NULL) {
+    pthread_mutex_unlock (&sb->lock);
+    return -1;
+  }
+  edit->next->generation = now->generation;
+  edit->header = &edit->next->header;
+  return 0;
+}
+
+int
+q2_superblock_write (struct q2_superblock_edit *edit, const struct q2_io *io,
+                     enum q2_header_span span, struct qcow2_error *err)
+{
+  struct q2_header_bytes b;
+
+  q2_header_encode_span (edit->header, span, &b);
+  return q2_io_write (io, b.bytes, b.len, b.off, QCOW2_IO_HEADER, err);
+}
+
+void
+q2_superblock_end (struct q2_superblock_edit *edit, bool durable)
+{
+  if (durable)
+    publish_locked (edit->sb, edit->next);
+  else
+    free (edit->next);
+  edit->next = NULL;
+  edit->header = NULL;
+  pthread_mutex_unlock (&edit->sb->lock);
+}
+
+int
+q2_superblock_reload (struct q2_superblock *sb, const struct q2_io *io,
+                      struct qcow2_error *err)
+{
+  struct q2_superblock_edit edit;
+  unsigned char bytes[Q2_SPANS_END];
+  int r;
+
+  if (q2_superblock_begin (sb, &edit, err) == -1)
+    return -1;
+  r = q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER, err);
+  if (r == 0)
+    q2_header_decode_span (bytes, Q2_SPAN_REFCOUNT_TABLE, edit.header);
+  if (r == 0 && edit.header->version >= 3)
+    q2_header_decode_span (bytes, Q2_SPAN_FEATURES, edit.header);
+  q2_superblock_end (&edit, r == 0);
+  return r;
+}
+
+/* ---- In parts --------------------------------------------------------- */
 
 static int
 check_atomic (const struct q2_header_plan *plan, unsigned flags,
@@ -73,35 +203,30 @@ check_atomic (const struct q2_header_plan *plan, unsigned flags,
                   "crash in between could destroy the image");
 }
 
-/* Not known how far it got the last time: what the file has is what counts. */
+/* The first cluster: more than the header area, so that a plan knows all that
+ * is in use.
+ */
 static int
-read_area (struct q2_superblock *sb, const struct q2_io *io,
-           struct qcow2_error *err)
+read_area (const struct q2_superblock *sb, const struct q2_io *io,
+           struct q2_bytes *area, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_superblock_header (sb);
-  const size_t len = (size_t) 1 << h->cluster_bits;
-  unsigned char *const area = malloc (len);
-
-  if (area == NULL)
+  area->len = (size_t) 1 << q2_superblock_header (sb)->cluster_bits;
+  area->data = malloc (area->len);
+  if (area->data == NULL)
     return q2_fail_nomem (err, "the image header");
-  if (q2_io_read (io, area, len, 0, QCOW2_IO_HEADER, err) == -1) {
-    free (area);
-    return -1;
-  }
-  free (sb->area.data);
-  sb->area = (struct q2_bytes) { area, len };
-  sb->uncertain = false;
-  return 0;
+  if (q2_io_read (io, area->data, area->len, 0, QCOW2_IO_HEADER, err) == 0)
+    return 0;
+  free (area->data);
+  return -1;
 }
 
 static int
-carry_out (struct q2_superblock *sb, const struct q2_io *io,
-           const struct q2_header_plan *plan, struct qcow2_error *err)
+carry_out (const struct q2_io *io, const struct q2_header_plan *plan,
+           struct qcow2_error *err)
 {
   for (size_t i = 0; i < plan->nr_writes; ++i) {
     const struct q2_header_write *const w = &plan->writes[i];
 
-    sb->uncertain = true;
     if (q2_io_write (io, w->bytes, w->len, w->off, QCOW2_IO_HEADER, err) == -1
         || q2_io_flush (io, err) == -1)
       return -1;
@@ -109,39 +234,38 @@ carry_out (struct q2_superblock *sb, const struct q2_io *io,
   return 0;
 }
 
-/* Writes what the plan says and makes it current; takes plan->after. */
+/* Writes what the plan says and makes it current. */
 static int
 write_and_publish (struct q2_superblock *sb, const struct q2_io *io,
-                   struct q2_header_plan *plan, struct qcow2_error *err)
+                   const struct q2_header_plan *plan, struct qcow2_error *err)
 {
-  struct q2_superblock_version *const v = calloc (1, sizeof *v);
+  struct q2_header header;
+  struct q2_superblock_version *next;
   struct q2_geometry geo;
 
-  if (v == NULL)
-    return q2_fail_nomem (err, "the image header");
-  if (q2_header_decode (plan->after, plan->len, &v->header, &geo, err) == -1 ||
-      carry_out (sb, io, plan, err) == -1) {
-    free (v);
+  if (q2_header_decode (plan->after, plan->len, &header, &geo, err) == -1)
+    return -1;
+  next = new_version (&header, q2_superblock_info (sb), err);
+  if (next == NULL)
+    return -1;
+  if (carry_out (io, plan, err) == -1) {
+    free (next);
     return -1;
   }
-  free (sb->area.data);
-  sb->area = (struct q2_bytes) { plan->after, plan->len };
-  plan->after = NULL;
-  sb->uncertain = false;
-  v->older = atomic_load_explicit (&sb->current, memory_order_relaxed);
-  atomic_store_explicit (&sb->current, v, memory_order_release);
+  next->generation = ++sb->generation;
+  publish_locked (sb, next);
   return 0;
 }
 
 static int
-change_parts (struct q2_superblock *sb, const struct q2_io *io,
-              const struct q2_header_parts *parts, unsigned flags,
-              struct qcow2_error *err)
+change_area (struct q2_superblock *sb, const struct q2_io *io,
+             const struct q2_bytes *area, const struct q2_header_parts *parts,
+             unsigned flags, struct qcow2_error *err)
 {
   struct q2_header_plan plan;
   int r;
 
-  if (q2_header_plan (&plan, sb->area.data, sb->area.len, parts, err) == -1)
+  if (q2_header_plan (&plan, area->data, area->len, parts, err) == -1)
     return -1;
   r = check_atomic (&plan, flags, err);
   if (r == 0)
@@ -156,16 +280,19 @@ change_locked (struct q2_superblock *sb, const struct q2_io *io,
                struct qcow2_error *err)
 {
   struct q2_header_parts parts;
+  struct q2_bytes area;
   int r;
 
-  if (sb->uncertain && read_area (sb, io, err) == -1)
+  if (read_area (sb, io, &area, err) == -1)
     return -1;
-  if (q2_header_parts_load (&parts, sb->area.data, sb->area.len, err) == -1)
-    return -1;
-  r = edit (opaque, &parts, err);
-  if (r == 0)
-    r = change_parts (sb, io, &parts, flags, err);
-  q2_header_parts_free (&parts);
+  r = q2_header_parts_load (&parts, area.data, area.len, err);
+  if (r == 0) {
+    r = edit (opaque, &parts, err);
+    if (r == 0)
+      r = change_area (sb, io, &area, &parts, flags, err);
+    q2_header_parts_free (&parts);
+  }
+  free (area.data);
   return r;
 }
 

@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* superblock.h - the header of an open image, and the only way to change it.
  *
- * Readers get the current header as an immutable struct behind one atomic
- * pointer; it stays valid until the superblock is destroyed.  A change is a
- * function that edits the header in parts; what it returns is planned
- * (format/header_plan.h), written, flushed, and then published.
+ * Readers get the current header, and what qcow2_get_info tells of it, as
+ * immutable structs behind one atomic pointer; they stay valid until the
+ * superblock is destroyed.  There are two ways to change it:
+ *
+ * - numbers that lie next to each other in the first sector are changed in
+ *   place: q2_superblock_begin, q2_superblock_write, a flush by the caller,
+ *   q2_superblock_end;
+ * - all else by a function that edits the header in parts; what it returns is
+ *   planned (format/header_plan.h), written and flushed.
+ *
+ * Either is published when it is durable, not before.
  */
 #ifndef QCOW2_META_SUPERBLOCK_H
 #define QCOW2_META_SUPERBLOCK_H
 
 #include "format/header_parts.h"
+#include "format/header_span.h"
 #include "io/io.h"
 
 #include <pthread.h>
@@ -18,26 +26,37 @@
 /* One header that was current once, or is. */
 struct q2_superblock_version {
   struct q2_header header;
-  struct q2_superblock_version *older;
+  struct qcow2_info info;
+  unsigned generation;          /* of the superblock: the same for headers that
+                                   differ only in the numbers of spans */
+  struct q2_superblock_version *made_before;
 };
 
 struct q2_superblock {
   _Atomic (struct q2_superblock_version *) current;
 
   pthread_mutex_t lock;         /* one change at a time; held over I/O;
-                                   guards the rest */
-  struct q2_bytes area;         /* the header area as it is in the file */
-  bool uncertain;               /* ... which a failed write may have changed */
+                                   guards: */
+  struct q2_superblock_version *all;
+  unsigned generation;          /* how often it was changed in parts */
 };
 
-/* The header area as for q2_header_decode, which has succeeded with it. */
-extern int q2_superblock_init (struct q2_superblock *sb, const void *bytes,
-                               size_t len, const struct q2_header *header,
+/* Of 'info' only what does not follow from the header is looked at; all of it
+ * if there is none, since header->version is 0.
+ */
+extern int q2_superblock_init (struct q2_superblock *sb,
+                               const struct q2_header *header,
+                               const struct qcow2_info *info,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* All zero is allowed. */
 extern void q2_superblock_destroy (struct q2_superblock *sb)
+  __attribute__ ((__nonnull__));
+
+/* What follows from a header. */
+extern void q2_superblock_describe (const struct q2_header *header,
+                                    struct qcow2_info *info)
   __attribute__ ((__nonnull__));
 
 /* The current header.  One call gives fields that belong together. */
@@ -46,6 +65,48 @@ q2_superblock_header (const struct q2_superblock *sb)
 {
   return &atomic_load_explicit (&sb->current, memory_order_acquire)->header;
 }
+
+static inline const struct qcow2_info *
+q2_superblock_info (const struct q2_superblock *sb)
+{
+  return &atomic_load_explicit (&sb->current, memory_order_acquire)->info;
+}
+
+/* ---- In place --------------------------------------------------------- */
+
+struct q2_superblock_edit {
+  struct q2_superblock *sb;
+  struct q2_superblock_version *next;
+  struct q2_header *header;     /* what it is to be, for the caller to change:
+                                   only the numbers of spans */
+};
+
+/* Holds the superblock's lock until q2_superblock_end. */
+extern int q2_superblock_begin (struct q2_superblock *sb,
+                                struct q2_superblock_edit *edit,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Write one span of edit->header; the caller flushes. */
+extern int q2_superblock_write (struct q2_superblock_edit *edit,
+                                const struct q2_io *io,
+                                enum q2_header_span span,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Publish edit->header if it is durable; else the current header stays, and
+ * the file has either.
+ */
+extern void q2_superblock_end (struct q2_superblock_edit *edit, bool durable)
+  __attribute__ ((__nonnull__));
+
+/* Not known how far a change got: publish what the file has of all spans. */
+extern int q2_superblock_reload (struct q2_superblock *sb,
+                                 const struct q2_io *io,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- In parts --------------------------------------------------------- */
 
 /* Edits the parts of the current header; -1 with *err set: no change. */
 typedef int (*q2_superblock_edit_fn) (void *opaque,
@@ -60,7 +121,7 @@ typedef int (*q2_superblock_edit_fn) (void *opaque,
 /* Change the header durably: everything written before that it relies on must
  * be durable already.  A crash leaves the header of before or of after.  After
  * a failure the current header is what it was, and what is in the file one of
- * the two; the next change looks.
+ * the two; each change begins with what the file has.
  */
 extern int q2_superblock_change (struct q2_superblock *sb,
                                  const struct q2_io *io,

@@ -272,7 +272,7 @@ bits_check (struct q2_mask *mask, struct qcow2_error *err)
 {
   const struct bits_mask *const m = (struct bits_mask *) mask;
 
-  if (!m->image->writer.active || !(m->bitmap.flags & Q2_BITMAP_AUTO))
+  if (!m->image->writer.prepared || !(m->bitmap.flags & Q2_BITMAP_AUTO))
     return 0;
   return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
                      "the bitmap '%s' does not know what has been written to "

@@ -24,7 +24,7 @@
 static const char *
 why_unusable (const struct qcow2_image *image, const struct q2_bitmap *b)
 {
-  if (image->writer.active && (b->flags & Q2_BITMAP_AUTO))
+  if (image->writer.prepared && (b->flags & Q2_BITMAP_AUTO))
     return "the image has been written to since it was opened";
   if (b->flags & Q2_BITMAP_IN_USE)
     return "it is marked as in use: whoever wrote to the image has not stored "
@@ -69,8 +69,8 @@ qcow2_list_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
   const struct q2_io io = q2_image_io (image, host);
   struct listing l = { image, fn, fn_opaque };
 
-  if (q2_bitmaps_walk (&io, &image->header, &image->geo, list_one, &l,
-                       err) == -1 || q2_check_end (err) == -1)
+  if (q2_bitmaps_walk (&io, q2_image_header (image), &image->geo, list_one,
+                       &l, err) == -1 || q2_check_end (err) == -1)
     return -1;
   return 0;
 }
@@ -114,7 +114,7 @@ fail_not_found (const struct search *search, struct qcow2_error *err)
   char text[200];
 
   q2_printable (text, sizeof text, search->name->bytes, search->name->len);
-  if (search->image->header.stale_bitmaps)
+  if (q2_image_header (search->image)->stale_bitmaps)
     return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET,
                     "the bitmaps of the image, '%s' or not, mean nothing any "
                     "more: a program that does not know bitmaps has written "
@@ -132,8 +132,8 @@ q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
   const struct q2_io io = q2_image_io (image, host);
   struct search search = { .image = image, .io = &io, .name = name };
 
-  if (q2_bitmaps_walk (&io, &image->header, &image->geo, open_one, &search,
-                       err) == -1)
+  if (q2_bitmaps_walk (&io, q2_image_header (image), &image->geo, open_one,
+                       &search, err) == -1)
     return NULL;
   if (!search.found) {
     fail_not_found (&search, err);

@@ -211,6 +211,7 @@ mask_close (struct qcow2_image *view)
   mask->ops->free (mask);
   if (view->base != view->parent)
     qcow2_close (view->base);
+  q2_superblock_destroy (&view->superblock);
   free (view);
 }
 
@@ -239,6 +240,9 @@ q2_mask_open (struct qcow2_image *parent, struct qcow2_image *base,
   v->image.view = &mask_ops;
   v->image.parent = parent;
   v->image.base = base;
-  q2_view_fill_info (&v->image, base->info.virtual_size, why_read_only);
-  return (struct qcow2_image *) v; /* its first member */
+  if (q2_view_describe (&v->image, q2_image_info (base)->virtual_size,
+                        why_read_only, err) == 0)
+    return (struct qcow2_image *) v;    /* its first member */
+  qcow2_close (&v->image);
+  return NULL;
 }

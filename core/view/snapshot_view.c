@@ -38,8 +38,8 @@ q2_snapshot_walk (struct qcow2_image *image, const struct qcow2_io *host,
   const struct q2_io io = q2_image_io (image, host);
   uint64_t ignored;
 
-  return q2_snapshots_walk (&io, &image->header, &image->geo, fn, opaque,
-                            &ignored, err);
+  return q2_snapshots_walk (&io, q2_image_header (image), &image->geo, fn,
+                            opaque, &ignored, err);
 }
 
 struct listing {
@@ -158,7 +158,7 @@ q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
   const struct q2_io io = q2_image_io (image, host);
 
   /* Clusters of a data file have no count of their users. */
-  if (image->info.has_data_file) {
+  if (q2_image_info (image)->has_data_file) {
     q2_fail (err, QCOW2_ERR_CORRUPT, f->host_off,
              "the image has a snapshot although its data is in another "
              "file, where snapshots do not protect it");
@@ -214,6 +214,7 @@ snapshot_close (struct qcow2_image *view)
   q2_ahead_free (r->ahead);
   q2_tables_free (r->tables);
   q2_streams_destroy (&r->streams);
+  q2_superblock_destroy (&view->superblock);
   free (view);
 }
 
@@ -256,11 +257,10 @@ q2_snapshot_open (struct qcow2_image *image, const struct qcow2_io *host,
   }
   view->view = &snapshot_ops;
   view->parent = image;
-  if (make_reader (view, host, f, err) == -1) {
-    qcow2_close (view);
-    return NULL;
-  }
-  q2_view_fill_info (view, view->geo.virtual_size,
-                     "it is a snapshot, which never changes");
-  return view;
+  if (make_reader (view, host, f, err) == 0 &&
+      q2_view_describe (view, view->geo.virtual_size,
+                        "it is a snapshot, which never changes", err) == 0)
+    return view;
+  qcow2_close (view);
+  return NULL;
 }

@@ -17,15 +17,18 @@ q2_name_is (const struct qcow2_name *name, const void *bytes, size_t len)
 /* A view is described as its parent is, with a size of its own, and has
  * nothing inside.
  */
-static inline void
-q2_view_fill_info (struct qcow2_image *view, uint64_t virtual_size,
-                   const char *why_read_only)
+static inline int
+q2_view_describe (struct qcow2_image *view, uint64_t virtual_size,
+                  const char *why_read_only, struct qcow2_error *err)
 {
-  view->info = view->parent->info;
-  view->info.virtual_size = virtual_size;
-  view->info.nr_snapshots = view->info.nr_bitmaps = 0;
-  view->info.writable = false;
-  view->info.why_read_only = why_read_only;
+  const struct q2_header none = { .version = 0 };
+  struct qcow2_info info = *q2_image_info (view->parent);
+
+  info.virtual_size = virtual_size;
+  info.nr_snapshots = info.nr_bitmaps = 0;
+  info.writable = false;
+  info.why_read_only = why_read_only;
+  return q2_superblock_init (&view->superblock, &none, &info, err);
 }
 
 #endif /* QCOW2_VIEW_VIEW_H */

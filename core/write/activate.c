@@ -19,18 +19,12 @@
 
 #include "write/writer.h"
 
-#include "meta/bitmaps.h"
-
-#include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Where the feature bits are in the header of version 3. */
-#define FEATURES_OFFSET 72
 
 /* More commits than it can take until nothing is left to be released. */
 #define MAX_LAST_COMMITS 16
@@ -78,63 +72,6 @@ q2_writer_destroy (struct q2_writer *w)
   pthread_mutex_destroy (&w->activate_lock);
 }
 
-/* ---- Feature bits --------------------------------------------------- */
-
-/* Write the feature bits of w->header, and flush. */
-static int
-write_features (struct q2_writer *w, const struct q2_io *io,
-                struct qcow2_error *err)
-{
-  unsigned char bits[24];
-
-  if (q2_overlap_check (w->overlap, FEATURES_OFFSET, sizeof bits,
-                        Q2_META_HEADER, err) == -1)
-    return -1;
-  store_be64 (bits, w->header.incompatible);
-  store_be64 (bits + 8, w->header.compatible);
-  store_be64 (bits + 16, w->header.autoclear);
-  if (q2_io_write (io, bits, sizeof bits, FEATURES_OFFSET, QCOW2_IO_HEADER,
-                   err) == -1)
-    return -1;
-  if (q2_io_flush (io, err) == 0)
-    return 0;
-  w->failed = true;
-  return -1;
-}
-
-static bool
-is_lazy (const struct q2_writer *w)
-{
-  return w->header.compatible & Q2_COMPAT_LAZY_REFCOUNTS;
-}
-
-/* Bits that say that something is up to date, which we do not know and so
- * cannot keep up to date; enabled bitmaps, which we know and still do not;
- * and, if refcounts may be written late, that.  The flush makes all of it
- * durable.
- */
-static int
-prepare_features (struct q2_writer *w, const struct q2_io *io,
-                  struct qcow2_error *err)
-{
-  const uint64_t known = Q2_AUTOCLEAR_BITMAPS | Q2_AUTOCLEAR_DATA_RAW;
-  const struct q2_header before = w->header;
-
-  w->header.autoclear &= known;
-  if (is_lazy (w))
-    w->header.incompatible |= Q2_INCOMPAT_DIRTY;
-  if (w->header.version < 3 ||
-      (before.autoclear == w->header.autoclear &&
-       before.incompatible == w->header.incompatible &&
-       w->header.nr_bitmaps == 0))
-    return 0;
-  if (q2_bitmaps_mark_in_use (io, &w->header, w->geo, w->overlap, err) == 0 &&
-      write_features (w, io, err) == 0)
-    return 0;
-  w->header = before;
-  return -1;
-}
-
 /* ---- The first change ----------------------------------------------- */
 
 static int
@@ -142,7 +79,8 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
 {
   if (!q2_space_is_uncovered (w->space, 0))
     return 0;
-  return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.refcount_table_offset,
+  return q2_fail (err, QCOW2_ERR_CORRUPT,
+                  q2_writer_header (w)->refcount_table_offset,
                   "the image has no refcounts for its header; repair it "
                   "with 'qemu-img check -r all'");
 }
@@ -154,16 +92,17 @@ static int
 make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
                   struct qcow2_error *err)
 {
-  const uint64_t bytes = (uint64_t) w->header.l1_entries * 8;
+  const struct q2_header *const h = q2_writer_header (w);
+  const uint64_t bytes = (uint64_t) h->l1_entries * 8;
 
   if (bytes == 0)
     return 0;
-  if (w->header.l1_offset > q2_io_size (io))
-    return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.l1_offset,
+  if (h->l1_offset > q2_io_size (io))
+    return q2_fail (err, QCOW2_ERR_CORRUPT, h->l1_offset,
                     "the L1 table at offset 0x%" PRIx64 " is not in the "
                     "file; repair the image with 'qemu-img check -r all'",
-                    w->header.l1_offset);
-  return q2_io_grow (io, w->header.l1_offset + bytes, err);
+                    h->l1_offset);
+  return q2_io_grow (io, h->l1_offset + bytes, err);
 }
 
 static int
@@ -181,15 +120,27 @@ activate (struct q2_writer *w, const struct q2_io *io,
   if ((w->overlap = q2_overlap_new (w->geo->cluster_bits,
                                      q2_io_budget (io), err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||
-      (w->space = q2_space_new (w->geo, &w->header, w->overlap, &w->flight, io,
-                                err))
-      == NULL ||
+      (w->space = q2_space_new (w->geo, q2_writer_header (w), w->overlap,
+                                &w->flight, io, err)) == NULL ||
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
       q2_writer_protect (w, io, err) == -1 ||
-      prepare_features (w, io, err) == -1)
+      q2_writer_take_back_promises (w, io, err) == -1)
     return -1;
   return 0;
+}
+
+static int
+activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
+                      struct qcow2_error *err)
+{
+  if (activate (w, io, err) == 0)
+    return 0;
+  q2_space_free (w->space);     /* the next request tries again */
+  q2_overlap_free (w->overlap);
+  w->space = NULL;
+  w->overlap = NULL;
+  return -1;
 }
 
 static int
@@ -201,18 +152,13 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   pthread_mutex_lock (&w->activate_lock);
   while (w->activating)
     pthread_cond_wait (&w->activated, &w->activate_lock);
-  if (!w->active) {
+  if (!w->prepared && (r = q2_writer_check_usable (w, err)) == 0) {
     w->activating = true;
+    q2_writer_begin_activating (w);
     pthread_mutex_unlock (&w->activate_lock);
-    r = activate (w, io, err);
-    if (r == -1) {              /* the next request tries again */
-      q2_space_free (w->space);
-      q2_overlap_free (w->overlap);
-      w->space = NULL;
-      w->overlap = NULL;
-    }
+    r = activate_or_clean_up (w, io, err);
     pthread_mutex_lock (&w->activate_lock);
-    w->active = r == 0;
+    q2_writer_end_activating (w, r == 0);
     w->activating = false;
     pthread_cond_broadcast (&w->activated);
   }
@@ -220,68 +166,30 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   return r;
 }
 
-static int
-check_usable (struct q2_writer *w, struct qcow2_error *err)
-{
-  if (w->failed)
-    return q2_writer_fail_flushed (err);
-  if (w->bug)
-    return q2_writer_fail_bug (err);
-  if (w->corrupt)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
-                    "nothing is written since the image was found to be "
-                    "corrupt; repair it with 'qemu-img check -r all'");
-  return 0;
-}
-
 int
 q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
                  struct qcow2_error *err)
 {
-  if (check_usable (w, err) == -1)
+  if (q2_writer_check_usable (w, err) == -1)
     return -1;
   if (io->shared->bug)
     return q2_writer_fail_bug (err);
-  atomic_fetch_add_explicit (&w->changes, 1, memory_order_relaxed);
-  if (w->active)
-    return 0;
-  return activate_once (w, io, err);
-}
-
-void
-q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
-                      const struct qcow2_error *err)
-{
-  struct qcow2_error why;
-
-  if (err->kind == QCOW2_ERR_BUG && !atomic_exchange (&w->bug, true) &&
-      w->log)
-    w->log (w->log_opaque, QCOW2_LOG_WARNING, "nothing is written to the "
-            "image any more until all clients have disconnected");
-  if (err->kind != QCOW2_ERR_CORRUPT)
-    return;
-  pthread_mutex_lock (&w->activate_lock);
-  if (w->active && !w->corrupt) {
-    w->corrupt = true;
-    w->header.incompatible |= Q2_INCOMPAT_CORRUPT;
-    if (w->log)
-      w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image is corrupt: it is "
-              "marked so and not written to any more");
-    if (w->header.version >= 3 &&
-        write_features (w, io, &why) == -1 && w->log)
-      w->log (w->log_opaque, QCOW2_LOG_WARNING, why.text);
-  }
-  pthread_mutex_unlock (&w->activate_lock);
+  return w->prepared ? 0 : activate_once (w, io, err);
 }
 
 int
 q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
                  struct qcow2_error *err)
 {
-  if (w->failed || w->bug)
-    return check_usable (w, err);
-  /* Before the first change there is nothing to make durable. */
-  return w->active ? q2_writer_commit (w, io, err) : 0;
+  const enum q2_writer_state state = w->state;
+
+  if (q2_writer_check_committable (w, err) == -1)
+    return -1;
+  /* Before the first change there is nothing to make durable, nor after the
+   * last one.
+   */
+  return state == Q2_WRITER_ACTIVE || state == Q2_WRITER_CORRUPT
+    ? q2_writer_commit (w, io, err) : 0;
 }
 
 /* ---- The end -------------------------------------------------------- */
@@ -321,18 +229,25 @@ cut_file (struct q2_writer *w, const struct q2_io *io,
   return 0;
 }
 
+static int
+end (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
+{
+  if (q2_writer_check_usable (w, err) == -1 || commit_all (w, io, err) == -1 ||
+      q2_writer_mark_closed (w, io, err) == -1 || cut_file (w, io, err) == -1)
+    return -1;
+  q2_writer_become_ended (w);
+  return 0;
+}
+
 int
 q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
-  if (!w->active && !w->failed)
+  const enum q2_writer_state state = w->state;
+
+  /* Nothing was written, or not since it was ended. */
+  if (state == Q2_WRITER_OPEN || state == Q2_WRITER_ENDED ||
+      (state == Q2_WRITER_BUGGY && !w->prepared))
     return 0;
-  if (check_usable (w, err) == -1 || commit_all (w, io, err) == -1)
-    return -1;
-  if (is_lazy (w)) {
-    w->header.incompatible &= ~Q2_INCOMPAT_DIRTY;
-    if (write_features (w, io, err) == -1)
-      return -1;
-  }
-  return cut_file (w, io, err);
+  return end (w, io, err);
 }

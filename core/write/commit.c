@@ -89,7 +89,7 @@ flush (struct q2_writer *w, const struct q2_io *io, bool data,
       q2_io_flush (io, err) == 0)
     return 0;
   /* What was written may be lost although a later flush succeeds. */
-  w->failed = true;
+  q2_writer_become_failed (w);
   return -1;
 }
 
@@ -145,16 +145,33 @@ step_2a (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
 }
 
 static int
-step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
-         struct qcow2_error *err)
+write_links (struct q2_writer *w, const struct q2_io *io,
+             const struct commit *c, struct q2_superblock_edit *edit,
+             struct qcow2_error *err)
 {
-  if (!q2_refcounts_dirty_links (&c->refcounts))
-    return 0;
-  if (q2_refcounts_write_links (&c->refcounts, io, err) == -1)
+  if (q2_refcounts_write_links (&c->refcounts, edit, io, err) == -1)
     return -1;
   if (Q2_PLANTED (Q2_PLANT_SKIP_FLUSH_2B) && has_tables (c))
     return 0;
   return flush (w, io, false, err);
+}
+
+static int
+step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
+         struct qcow2_error *err)
+{
+  struct q2_superblock_edit edit = { .sb = NULL };
+  int r;
+
+  if (!q2_refcounts_dirty_links (&c->refcounts))
+    return 0;
+  if (c->refcounts.header &&
+      q2_superblock_begin (w->superblock, &edit, err) == -1)
+    return -1;
+  r = write_links (w, io, c, &edit, err);
+  if (c->refcounts.header)
+    q2_superblock_end (&edit, r == 0);
+  return r;
 }
 
 static int
@@ -279,26 +296,6 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 
 /* ---- Commits -------------------------------------------------------- */
 
-int
-q2_writer_fail_flushed (struct qcow2_error *err)
-{
-  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                     "a flush of the image file has failed, so it is not "
-                     "known what is in there; nothing is written any more "
-                     "until all clients have disconnected and connected "
-                     "again");
-}
-
-int
-q2_writer_fail_bug (struct qcow2_error *err)
-{
-  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                     "nothing is written any more, since the filter has run "
-                     "into a bug of its own, which was logged before; the "
-                     "image can be written to again when all clients have "
-                     "disconnected and connected again");
-}
-
 /* All that the commit has copied waits for the next one, and is not lost. */
 static int
 run_with_reserve (struct q2_writer *w, const struct q2_io *io,
@@ -307,10 +304,20 @@ run_with_reserve (struct q2_writer *w, const struct q2_io *io,
   const struct qcow2_io *const host = io->host;
   const int r = run (w, io, err);
 
-  if (r == 0 || err->kind != QCOW2_ERR_NO_SPACE || w->failed ||
+  if (r == 0 || err->kind != QCOW2_ERR_NO_SPACE ||
+      w->state == Q2_WRITER_FAILED ||
       host->ops->spend == NULL || host->ops->spend (host->opaque) != 0)
     return r;
   return run (w, io, err);
+}
+
+/* Numbers and list are as they must be. */
+static void
+check_commits_locked (const struct q2_writer *w)
+{
+  q2_check (w->finished < w->gathering);
+  q2_check (!w->committing || w->finished + 1 < w->gathering);
+  q2_check ((w->first_batch == NULL) == (w->last_batch == &w->first_batch));
 }
 
 /* Run the commit that is being gathered.  Called and returns with the lock. */
@@ -345,13 +352,11 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
   if (Q2_PLANTED (Q2_PLANT_JOIN_RUNNING) && w->committing)
     number--;
   while (r == 0 && w->finished < number) {
-    if (w->failed)
-      r = q2_writer_fail_flushed (err);
-    else if (w->bug)
-      r = q2_writer_fail_bug (err);
-    else if (w->committing)
+    check_commits_locked (w);
+    r = q2_writer_check_committable (w, err);
+    if (r == 0 && w->committing)
       pthread_cond_wait (&w->committed, &w->commit_lock);
-    else {
+    else if (r == 0) {
       r = run_locked (w, io, err);
       mine = true;
     }
@@ -377,7 +382,7 @@ q2_writer_is_dirty (struct q2_writer *w)
 {
   bool dirty;
 
-  if (!w->active)
+  if (!w->prepared)
     return false;
   pthread_mutex_lock (&w->link_lock);
   dirty = q2_tables_nr_dirty (w->tables) > 0 || w->unlinked.nr > 0;

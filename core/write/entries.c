@@ -133,7 +133,8 @@ check_let_go (const struct q2_change *c, const struct q2_link *l,
     nr = q2_entry_clusters (w->geo, &l->old[i], &first);
     /* Of a stream the end may be rounded up. */
     if (nr > 0 &&
-        q2_writer_check_in_file (c, first << bits, 1, err) == -1)
+        q2_io_check_in_file (c->io, w->geo->cluster_size, first << bits, 1,
+                             err) == -1)
       return -1;
     if (q2_overlap_check (w->overlap, first << bits, nr << bits,
                           Q2_META_NONE, err) == -1)
@@ -321,7 +322,7 @@ check_shared_table (const struct q2_change *c, uint64_t table,
 
   if (table == 0)
     return 0;
-  if (q2_writer_check_in_file (c, table, 1, err) == -1)
+  if (q2_io_check_in_file (c->io, w->geo->cluster_size, table, 1, err) == -1)
     return -1;
   return q2_overlap_class (w->overlap, table) == Q2_META_INACTIVE_L2 ? 0
     : q2_overlap_check (w->overlap, table, w->geo->cluster_size,

@@ -124,15 +124,15 @@ static int
 add_snapshots (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
+  const struct q2_header *const h = q2_writer_header (w);
   struct adding a = { w, 0 };
   uint64_t bytes;
 
-  if (w->header.nr_snapshots == 0)
+  if (h->nr_snapshots == 0)
     return 0;
-  if (q2_snapshots_walk (io, &w->header, w->geo, add_snapshot, &a, &bytes,
-                         err) == -1)
+  if (q2_snapshots_walk (io, h, w->geo, add_snapshot, &a, &bytes, err) == -1)
     return -1;
-  return q2_overlap_add (w->overlap, w->header.snapshots_offset, bytes,
+  return q2_overlap_add (w->overlap, h->snapshots_offset, bytes,
                          Q2_META_SNAPSHOT_TABLE, err);
 }
 
@@ -140,7 +140,7 @@ int
 q2_writer_add_metadata (struct q2_writer *w, const struct q2_io *io,
                         struct qcow2_error *err)
 {
-  const struct q2_header *const h = &w->header;
+  const struct q2_header *const h = q2_writer_header (w);
   struct q2_overlap *const o = w->overlap;
 
   if (q2_overlap_add (o, 0, w->geo->cluster_size, Q2_META_HEADER, err) == -1

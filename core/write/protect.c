@@ -156,7 +156,7 @@ end (const struct protecting *p, struct qcow2_error *err)
 static int
 look_for_all (struct protecting *p, struct qcow2_error *err)
 {
-  const struct q2_header *const h = &p->w->header;
+  const struct q2_header *const h = q2_writer_header (p->w);
   uint64_t ignored;
 
   if (q2_snapshots_walk (p->io, h, p->w->geo, add_snapshot, p, &ignored, err)
@@ -170,7 +170,7 @@ int
 q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
                    struct qcow2_error *err)
 {
-  const struct q2_header *const h = &w->header;
+  const struct q2_header *const h = q2_writer_header (w);
   const size_t all = w->overlap_check == QCOW2_OVERLAP_ALL;
   struct protecting p = {
     .w = w, .io = io,

@@ -14,17 +14,15 @@
 
 #include "write/writer.h"
 
-#include "base/be.h"
+#include "base/assume.h"
 #include "base/bits.h"
-
-/* Where the last field is that scanning depends on. */
-#define FEATURES_END 80
 
 static bool
 is_unclosed (const struct q2_writer *w)
 {
-  return w->header.version >= 3 &&
-    (w->header.incompatible & Q2_INCOMPAT_DIRTY);
+  const struct q2_header *const h = q2_writer_header (w);
+
+  return h->version >= 3 && (h->incompatible & Q2_INCOMPAT_DIRTY);
 }
 
 static void
@@ -39,10 +37,11 @@ scan (struct q2_writer *w, const struct q2_io *io)
 {
   if (!is_unclosed (w))
     return;
-  w->repair = q2_repair_scan (io, &w->header, w->geo, w->log, w->log_opaque,
-                              &w->repair_error);
-  w->unrepairable = w->repair == NULL;
-  if (w->unrepairable)
+  w->repair = q2_repair_scan (io, q2_writer_header (w), w->geo, w->log,
+                              w->log_opaque, &w->repair_error);
+  w->unclosed =
+    w->repair ? Q2_UNCLOSED_REPAIR_DUE : Q2_UNCLOSED_UNREPAIRABLE;
+  if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE)
     log_line (w, w->repair_error.text);
 }
 
@@ -51,12 +50,12 @@ static void
 take_known (struct q2_writer *w, const struct qcow2_scan *known)
 {
   if (!known->failed) {
-    w->scan_later = true;
+    w->unclosed = Q2_UNCLOSED_SCAN_DUE;
     log_line (w, "the image was not closed cleanly, and was scanned a while "
               "ago; it is scanned again before the first write");
     return;
   }
-  w->unrepairable = true;
+  w->unclosed = Q2_UNCLOSED_UNREPAIRABLE;
   w->repair_error = known->error;
   log_line (w, w->repair_error.text);
 }
@@ -76,7 +75,7 @@ q2_writer_first_scan (struct q2_writer *w, const struct q2_io *io,
   scan (w, io);
   w->first_scan = (struct qcow2_scan) {
     .ns = q2_max (q2_meter_now () - start, 1) * 1000,
-    .failed = w->unrepairable,
+    .failed = w->unclosed == Q2_UNCLOSED_UNREPAIRABLE,
     .error = w->repair_error,
   };
 }
@@ -89,21 +88,35 @@ static void
 scan_again (struct q2_writer *w, const struct q2_io *io)
 {
   const enum qcow2_error_kind kind = w->repair_error.kind;
-  unsigned char bytes[FEATURES_END];
 
   if (kind != QCOW2_ERR_IO && kind != QCOW2_ERR_NOMEM &&
       kind != QCOW2_ERR_NO_SPACE && kind != QCOW2_ERR_ABANDONED)
     return;
-  if (q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER,
-                  &w->repair_error) == -1)
+  if (q2_superblock_reload (w->superblock, io, &w->repair_error) == -1 ||
+      q2_tables_reload (w->tables, io, &w->repair_error) == -1)
     return;
-  w->header.refcount_table_offset = load_be64 (bytes + 48);
-  w->header.refcount_table_clusters = load_be32 (bytes + 56);
-  w->header.incompatible = load_be64 (bytes + FEATURES_END - 8);
-  if (q2_tables_reload (w->tables, io, &w->repair_error) == -1)
-    return;
-  w->unrepairable = false;
+  w->unclosed = Q2_UNCLOSED_CLEAN;
   scan (w, io);
+}
+
+static int
+write_repair (struct q2_writer *w, const struct q2_io *io,
+              struct qcow2_error *err)
+{
+  int r = q2_repair_write (w->repair, io, w->superblock, w->geo, err);
+
+  q2_repair_free (w->repair);
+  w->repair = NULL;
+  w->unclosed = Q2_UNCLOSED_CLEAN;
+  if (r == 0)
+    r = q2_tables_reload (w->tables, io, err);
+  if (io->shared->flush_failed)
+    q2_writer_become_failed (w);
+  if (r == -1) {                /* nobody knows how far that got */
+    w->unclosed = Q2_UNCLOSED_UNREPAIRABLE;
+    w->repair_error = *err;
+  }
+  return r;
 }
 
 /* The refcounts of an image that was not closed are made true. */
@@ -111,29 +124,16 @@ int
 q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
                   struct qcow2_error *err)
 {
-  int r;
-
-  if (w->scan_later)
+  q2_check (w->state != Q2_WRITER_OPEN && !w->prepared);
+  if (w->unclosed == Q2_UNCLOSED_SCAN_DUE) {
+    w->unclosed = Q2_UNCLOSED_CLEAN;
     scan (w, io);
-  w->scan_later = false;
-  if (w->unrepairable)
+  }
+  if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE)
     scan_again (w, io);
-  if (w->unrepairable) {
+  if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE) {
     *err = w->repair_error;
     return -1;
   }
-  if (w->repair == NULL)
-    return 0;
-  r = q2_repair_write (w->repair, io, &w->header, w->geo, err);
-  q2_repair_free (w->repair);
-  w->repair = NULL;
-  if (r == 0)
-    r = q2_tables_reload (w->tables, io, err);
-  if (io->shared->flush_failed)
-    w->failed = true;
-  if (r == -1) {                /* nobody knows how far that got */
-    w->unrepairable = true;
-    w->repair_error = *err;
-  }
-  return r;
+  return w->unclosed == Q2_UNCLOSED_REPAIR_DUE ? write_repair (w, io, err) : 0;
 }

@@ -4,12 +4,17 @@
  * write.c     guest writes: in place, or into new clusters
  * allocate.c  writing where an entry has to change: new clusters, copy on
  *             write
+ * room.c      space for that, and whether a place that an entry names can be
+ *             trusted
  * entries.c   entries that are changed, and L2 tables of our own
  * zero.c      zeroing and trimming
  * commit.c    making it durable, in the order of docs/ORDERING.md
  * metadata.c  where metadata is, which must not be overwritten
  * protect.c   such metadata that has to be looked for
  * activate.c  what happens before the first write, and at the end
+ * unclosed.c  images that were not closed
+ * features.c  feature bits, and what errors mean for the image
+ * states.c    what may be done to the image
  *
  * Locks (docs/LOCKING.md): 'clusters' and 'l1' are range locks that are held
  * over I/O by the request that is changing those entries; link_lock guards
@@ -28,7 +33,8 @@
 #include "base/ranges.h"
 #include "read/reader.h"
 #include "format/entry.h"
-#include "format/header.h"
+#include "meta/superblock.h"
+#include "write/states.h"
 
 #include <time.h>
 
@@ -45,8 +51,9 @@ struct q2_batch {
 #define Q2_WRITER_PATIENCE_MS 30000
 
 struct q2_writer {
+  /* Constant once the image is open: */
   const struct q2_geometry *geo;
-  struct q2_header header;      /* constant but for what activation changes */
+  struct q2_superblock *superblock;     /* the image's */
   struct q2_reader *reader;
   struct q2_tables *tables;     /* the reader's */
   struct q2_store *store;       /* the image's */
@@ -55,26 +62,28 @@ struct q2_writer {
   void (*log) (void *log_opaque, enum qcow2_log_level level,
                const char *text);
   void *log_opaque;
+  struct qcow2_scan first_scan; /* at opening; ns 0: none */
+  unsigned patience_ms;         /* tests have less */
 
-  struct q2_repair *repair;     /* to be written first; NULL: none */
-  struct qcow2_scan first_scan; /* at opening; ns 0: none; constant */
-  bool scan_later;              /* it is put off until the first change */
-  bool unrepairable;            /* because of repair_error */
-  struct qcow2_error repair_error;
+  /* Changed by the functions of states.h only: */
+  _Atomic enum q2_writer_state state;
+  _Atomic bool prepared;        /* once it was active */
 
-  pthread_mutex_t activate_lock;        /* guards the above, which belongs to
-                                           whoever prepares the image while
-                                           'activating' is set */
+  pthread_mutex_t activate_lock;        /* guards: */
   pthread_cond_t activated;             /* it is no more */
-  bool activating;
-  _Atomic bool active;          /* the rest exists; only then: */
+  bool activating;              /* and while that is set, whoever has set it
+                                   has for himself, as opening has: */
+  struct q2_repair *repair;     /* to be written first; NULL: none */
+  enum q2_unclosed_state unclosed;
+  struct qcow2_error repair_error;      /* why it is unrepairable */
+
+  /* Constant, and not NULL, from the moment 'prepared' is set; before that
+   * theirs who prepare the image:
+   */
   struct q2_overlap *overlap;
   struct q2_space *space;
-  _Atomic bool corrupt;         /* no more writes: something was wrong */
-  _Atomic bool failed;          /* no more writes: a flush has failed */
-  _Atomic bool bug;             /* no more writes, nor commits: a bug has shown
-                                   while something was being changed */
 
+  /* Guard themselves: */
   struct q2_flight flight;
   struct q2_ranges clusters;    /* of the disk, whose entries change */
   struct q2_ranges l1;          /* L1 entries that change */
@@ -87,7 +96,7 @@ struct q2_writer {
   pthread_mutex_t link_lock;    /* guards entries, and: */
   struct q2_frees unlinked;     /* since the last commit's step 1 */
 
-  pthread_mutex_t commit_lock;  /* guards the rest, up to the next comment */
+  pthread_mutex_t commit_lock;  /* guards: */
   pthread_cond_t committed;
   uint64_t gathering;           /* number of the commit not yet begun */
   uint64_t finished;            /* the last one that succeeded */
@@ -95,18 +104,26 @@ struct q2_writer {
   struct q2_batch *first_batch, **last_batch;
 
   pthread_mutex_t release_lock; /* one thread at a time releases */
-  /* Runs of clusters: in the commit that is running, and in batches.  Each is
-   * counted in 'unlinked' or in one of these until its space is free.
+
+  /* Atomics.  Runs of clusters: in the commit that is running, and in batches.
+   * Each is counted in 'unlinked' or in one of these until its space is free.
    */
   _Atomic uint64_t nr_committing, nr_pending;
   _Atomic uint64_t releases;    /* how often space became free */
-  unsigned patience_ms;         /* constant; tests have less */
-  _Atomic uint64_t changes;     /* requests that changed something */
-  _Atomic uint64_t idle_changes;        /* 'changes', when last looked */
-  _Atomic uint64_t idle_commits;        /* 'commits', likewise */
-  _Atomic unsigned busy_calls;  /* looks since the last commit */
   _Atomic uint64_t commits;
 };
+
+static inline const struct q2_header *
+q2_writer_header (const struct q2_writer *w)
+{
+  return q2_superblock_header (w->superblock);
+}
+
+static inline bool
+q2_writer_is_lazy (const struct q2_writer *w)
+{
+  return q2_writer_header (w)->compatible & Q2_COMPAT_LAZY_REFCOUNTS;
+}
 
 /* Of a clock that is never set. */
 static inline uint64_t
@@ -206,6 +223,19 @@ extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* ---- features.c ----------------------------------------------------- */
+
+/* ORDER-7: durable when it returns. */
+extern int q2_writer_take_back_promises (struct q2_writer *w,
+                                         const struct q2_io *io,
+                                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Everything is durable: clear the dirty bit, if it is ours. */
+extern int q2_writer_mark_closed (struct q2_writer *w, const struct q2_io *io,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* After an error of a change: if it means that the image is corrupt, mark it
  * so and stop writing; if it means that we are wrong, only stop writing.
  */
@@ -220,14 +250,6 @@ extern void q2_writer_note_error (struct q2_writer *w,
 extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* The error of everything that comes after a failed flush. */
-extern int q2_writer_fail_flushed (struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __cold__));
-
-/* The error of everything that comes after a bug. */
-extern int q2_writer_fail_bug (struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __cold__));
 
 /* Something waits for a commit, or for being released after one. */
 extern bool q2_writer_is_dirty (struct q2_writer *w)
@@ -248,20 +270,12 @@ extern bool q2_writer_settle (struct q2_writer *w, unsigned ms)
 extern bool q2_writer_is_pressed (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
-/* ---- allocate.c ----------------------------------------------------- */
+/* ---- room.c --------------------------------------------------------- */
 
-/* What an entry points to is to be let go: fail if a cluster of it begins at
- * or behind the end of the file.
- */
-extern int q2_writer_check_in_file (const struct q2_change *c,
-                                    uint64_t host_off, uint64_t len,
-                                    struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* It is to be written where it is, because an entry says so: fail also if its
- * refcount is 0, so that somebody else could get it at any moment, or if it
- * is metadata.  As long as the caller is in flight it stays what it is.
- * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+/* It is to be written where it is, because an entry says so: fail if its
+ * refcount is 0, so that somebody else could get it at any moment, if it does
+ * not begin in the file, or if it is metadata.  As long as the caller is in
+ * flight it stays what it is.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
  */
 extern int q2_writer_check_trusted (const struct q2_change *c,
                                     uint64_t host_off, uint64_t len,
@@ -275,6 +289,8 @@ extern int q2_writer_alloc (struct q2_change *c, uint64_t stream,
                             uint64_t want, struct q2_space_run *ret_run,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- allocate.c ----------------------------------------------------- */
 
 /* Write guest bytes to clusters whose entries have to change for that: as
  * much as can be done in one go.  The caller holds the clusters of the range

@@ -8,6 +8,7 @@ CRASH_TESTS = \
 	unit/test-bugs \
 	unit/test-chain \
 	unit/test-refusals \
+	unit/test-requests \
 	unit/test-view-history \
 	unit/test-view-writes \
 	unit/test-write-disasters \
@@ -119,6 +120,13 @@ unit_test_refusals_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_refusals_CFLAGS = $(UNIT_CFLAGS)
 unit_test_refusals_LDFLAGS = $(JITTER_WRAP)
 unit_test_refusals_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_requests_SOURCES = unit/test-requests.c $(HOOKED_DISK)
+unit_test_requests_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_requests_CFLAGS = $(UNIT_CFLAGS)
+unit_test_requests_LDFLAGS = $(JITTER_WRAP)
+unit_test_requests_LDADD = crash/libcrash.la unit/libunit.la
+
 unit_test_write_hostile_SOURCES = unit/test-write-hostile.c $(HOOKED_DISK)
 unit_test_write_hostile_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_hostile_CFLAGS = $(UNIT_CFLAGS)

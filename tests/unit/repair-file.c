@@ -145,6 +145,8 @@ handle (const char *name, const struct q2_io *io, bool only_scan)
   struct q2_header h;
   struct q2_geometry geo;
   struct q2_repair *repair;
+  struct q2_superblock sb;
+  const struct qcow2_info none = { .version = 0 };
   int r = 0;
 
   if (read_header (io, &h, &geo, &err) == -1 ||
@@ -156,7 +158,11 @@ handle (const char *name, const struct q2_io *io, bool only_scan)
     exit (2);
   }
   if (!only_scan)
-    r = q2_repair_write (repair, io, &h, &geo, &err);
+    r = q2_superblock_init (&sb, &h, &none, &err);
+  if (!only_scan && r == 0) {
+    r = q2_repair_write (repair, io, &sb, &geo, &err);
+    q2_superblock_destroy (&sb);
+  }
   q2_repair_free (repair);
   if (r == 0)
     return 0;

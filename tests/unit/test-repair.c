@@ -236,6 +236,8 @@ static int
 repair (struct memory_disk *d, struct q2_repair_info *ret_info,
         struct qcow2_error *err)
 {
+  const struct qcow2_info none = { .version = 0 };
+  struct q2_superblock sb;
   struct q2_header h, after;
   struct q2_geometry geo;
   struct q2_repair *r;
@@ -250,9 +252,15 @@ repair (struct memory_disk *d, struct q2_repair_info *ret_info,
     return -1;
   *ret_info = *q2_repair_get_info (r);
   was_dirty = h.incompatible & Q2_INCOMPAT_DIRTY;
+  if (q2_superblock_init (&sb, &h, &none, err) == -1) {
+    q2_repair_free (r);
+    return -1;
+  }
   result = was_dirty
-    ? q2_repair_write (r, &d->io, &h, &geo, err) : 0;
+    ? q2_repair_write (r, &d->io, &sb, &geo, err) : 0;
   q2_repair_free (r);
+  h = *q2_superblock_header (&sb);
+  q2_superblock_destroy (&sb);
   if (result == 0) {
     decode (d, &after, &geo);   /* the struct says what the disk says */
     CHECK_EQ (h.incompatible, after.incompatible);

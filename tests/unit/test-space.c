@@ -22,6 +22,7 @@ struct fixture {
   struct q2_overlap *overlap;
   struct q2_flight flight;
   struct q2_space *space;
+  struct q2_superblock superblock;
   uint64_t *counts;             /* of each cluster, as they should be; of those
                                    that nobody here has asked for, 0 */
 };
@@ -33,6 +34,7 @@ fixture_init (struct fixture *f, unsigned cluster_bits, unsigned order)
     .version = 3, .cluster_bits = cluster_bits, .refcount_order = order,
     .virtual_size = 1 << 20,
   };
+  const struct qcow2_info none = { .version = 0 };
   struct q2_header h;
   struct qcow2_error err;
 
@@ -42,6 +44,7 @@ fixture_init (struct fixture *f, unsigned cluster_bits, unsigned order)
   memory_disk_init (&f->disk, f->builder.bytes, f->builder.size);
   REQUIRE (q2_header_decode (f->disk.bytes, f->disk.size, &h, &f->geo, &err)
            == 0);
+  REQUIRE (q2_superblock_init (&f->superblock, &h, &none, &err) == 0);
   f->overlap = q2_overlap_new (cluster_bits, NULL, &err);
   REQUIRE (f->overlap);
   f->space = q2_space_new (&f->geo, &h, f->overlap, &f->flight, &f->disk.io,
@@ -57,6 +60,7 @@ fixture_free (struct fixture *f)
   free (f->counts);
   q2_space_free (f->space);
   q2_overlap_free (f->overlap);
+  q2_superblock_destroy (&f->superblock);
   memory_disk_free (&f->disk);
   builder_free (&f->builder);
 }
@@ -67,11 +71,14 @@ commit (struct fixture *f)
 {
   struct q2_refcounts_dirty dirty;
   struct q2_frees frees = { .nr = 0 };
+  struct q2_superblock_edit edit;
   struct qcow2_error err;
 
   REQUIRE (q2_space_gather (f->space, &dirty, &err) == 0);
   REQUIRE (q2_space_write (f->space, &dirty, &f->disk.io, &err) == 0);
-  REQUIRE (q2_refcounts_write_links (&dirty, &f->disk.io, &err) == 0);
+  REQUIRE (q2_superblock_begin (&f->superblock, &edit, &err) == 0);
+  REQUIRE (q2_refcounts_write_links (&dirty, &edit, &f->disk.io, &err) == 0);
+  q2_superblock_end (&edit, true);
   q2_space_end_gather (f->space, &dirty, true, &frees);
   q2_frees_destroy (&frees);
 }

@@ -46,6 +46,8 @@ make_image (unsigned char *p)
   memcpy (p + 700, "base.qcow", 9);
 }
 
+static const struct qcow2_info none;
+
 struct fixture {
   struct memory_disk disk;
   struct q2_superblock sb;
@@ -62,7 +64,7 @@ fixture_init (struct fixture *f)
   make_image (p);
   memory_disk_init (&f->disk, p, sizeof p);
   REQUIRE (q2_header_decode (p, sizeof p, &h, &geo, &err) == 0);
-  REQUIRE (q2_superblock_init (&f->sb, p, sizeof p, &h, &err) == 0);
+  REQUIRE (q2_superblock_init (&f->sb, &h, &none, &err) == 0);
 }
 
 static void
@@ -204,6 +206,113 @@ failures_leave_one_or_the_other (void)
   CHECK (at > 5);               /* four writes and four flushes */
 }
 
+/* ---- In place ----------------------------------------------------------- */
+
+/* Set or clear the dirty bit; 0, or -1 and nothing has changed for readers. */
+static int
+set_dirty (struct fixture *f, bool dirty, struct qcow2_error *err)
+{
+  struct q2_superblock_edit edit;
+  int r;
+
+  if (q2_superblock_begin (&f->sb, &edit, err) == -1)
+    return -1;
+  edit.header->incompatible = dirty ? Q2_INCOMPAT_DIRTY : 0;
+  CHECK (q2_superblock_header (&f->sb) != edit.header);
+  r = q2_superblock_write (&edit, &f->disk.io, Q2_SPAN_FEATURES, err);
+  if (r == 0)
+    r = q2_io_flush (&f->disk.io, err);
+  q2_superblock_end (&edit, r == 0);
+  return r;
+}
+
+static unsigned
+count_versions (const struct q2_superblock *sb)
+{
+  unsigned n = 0;
+
+  for (const struct q2_superblock_version *v = sb->all; v; v = v->made_before)
+    ++n;
+  return n;
+}
+
+static void
+spans_are_written_in_place (void)
+{
+  struct fixture f;
+  struct qcow2_error err;
+  unsigned char before[CLUSTER];
+  const struct q2_header *first;
+
+  fixture_init (&f);
+  memcpy (before, f.disk.bytes, CLUSTER);
+  first = q2_superblock_header (&f.sb);
+  CHECK (!q2_superblock_info (&f.sb)->dirty);
+  for (unsigned i = 1; i <= 100; ++i) {
+    const unsigned long writes = f.disk.writes, reads = f.disk.reads;
+
+    REQUIRE (set_dirty (&f, i & 1, &err) == 0);
+    CHECK_EQ (f.disk.writes, writes + 1);
+    CHECK_EQ (f.disk.reads, reads);
+    CHECK_EQ (q2_superblock_info (&f.sb)->dirty, i & 1);
+    CHECK_EQ (f.disk.durable[79], i & 1);
+  }
+  /* Nothing else has changed, and there were two different headers. */
+  CHECK_BYTES (f.disk.durable, before, CLUSTER);
+  CHECK_EQ (count_versions (&f.sb), 2);
+  CHECK (q2_superblock_header (&f.sb) == first);
+
+  /* A header of another generation is another one. */
+  REQUIRE (change (&f, 1, &err) == 0 && set_dirty (&f, true, &err) == 0 &&
+           set_dirty (&f, false, &err) == 0);
+  CHECK (is_generation (q2_superblock_header (&f.sb), 1));
+  CHECK_EQ (count_versions (&f.sb), 4);
+  fixture_free (&f);
+}
+
+/* What is not durable is not published, and the file has one or the other. */
+static void
+failed_spans_are_not_published (void)
+{
+  struct qcow2_error err;
+
+  for (unsigned at = 1; at <= 2; ++at) {
+    struct fixture f;
+
+    fixture_init (&f);
+    f.disk.fail_at = f.disk.changes + at;
+    f.disk.fail_errnum = EIO;
+    CHECK (set_dirty (&f, true, &err) == -1);
+    CHECK (!q2_superblock_info (&f.sb)->dirty);
+    f.disk.fail_at = 0;
+    REQUIRE (q2_superblock_reload (&f.sb, &f.disk.io, &err) == 0);
+    CHECK_EQ (q2_superblock_info (&f.sb)->dirty, f.disk.bytes[79] & 1);
+    CHECK_EQ (q2_superblock_header (&f.sb)->refcount_table_offset, CLUSTER);
+    fixture_free (&f);
+  }
+}
+
+/* One that is changed in parts keeps what was changed in place. */
+static void
+both_ways_go_together (void)
+{
+  struct fixture f;
+  struct qcow2_error err;
+  struct q2_superblock_edit edit;
+
+  fixture_init (&f);
+  REQUIRE (q2_superblock_begin (&f.sb, &edit, &err) == 0);
+  edit.header->refcount_table_offset = 2 * CLUSTER;
+  REQUIRE (q2_superblock_write (&edit, &f.disk.io, Q2_SPAN_REFCOUNT_TABLE,
+                                &err) == 0 &&
+           q2_io_flush (&f.disk.io, &err) == 0);
+  q2_superblock_end (&edit, true);
+  REQUIRE (change (&f, 1, &err) == 0);
+  CHECK_EQ (q2_superblock_header (&f.sb)->refcount_table_offset, 2 * CLUSTER);
+  CHECK_EQ (f.disk.durable[54], 2 * CLUSTER >> 8);
+  fixture_free (&f);
+}
+
 /* ---- Threads ------------------------------------------------------------ */
 
 struct race {
@@ -220,6 +329,8 @@ read_headers (void *opaque)
   while (!atomic_load (&r->stop)) {
     const struct q2_header *const h = q2_superblock_header (&r->f.sb);
 
+    /* What info tells may be of a later one. */
+    CHECK (q2_superblock_info (&r->f.sb)->nr_snapshots >= h->nr_snapshots);
     CHECK (is_generation (h, h->nr_snapshots));
     CHECK (h->nr_snapshots >= last);
     last = h->nr_snapshots;
@@ -278,7 +389,7 @@ torn_changes_are_refused (void)
   put (p + 16, 4, 600);
   memset (p + 400, 'a', 600);
   REQUIRE (q2_header_decode (p, sizeof p, &h, &geo, &err) == 0);
-  REQUIRE (q2_superblock_init (&sb, p, sizeof p, &h, &err) == 0);
+  REQUIRE (q2_superblock_init (&sb, &h, &none, &err) == 0);
   memory_disk_init (&disk, p, sizeof p);
   writes = disk.writes;
   CHECK (q2_superblock_change (&sb, &disk.io, set_long_name, &letter, 0, &err)
@@ -298,6 +409,9 @@ main (void)
 {
   changes_are_durable ();
   failures_leave_one_or_the_other ();
+  spans_are_written_in_place ();
+  failed_spans_are_not_published ();
+  both_ways_go_together ();
   readers_see_whole_headers ();
   torn_changes_are_refused ();
   return unit_finish ();

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* hand_out.c - clusters for those who ask for them.
+ *
+ * Owns      taking clusters out of windows, and taking them back.
+ * Method    from the window of the stream; if there is none, or it is used
+ *           up, one is reserved first (search.c).
+ * Locks     space.lock while clusters are taken; claim_lock over reserving.
+ */
+#include "config.h"
+
+#include "alloc/space_impl.h"
+
+#include "base/bits.h"
+
+/* The first cluster of the window that is taken for a table: it must be known
+ * as one before it counts.  Returns 0, Q2_SPACE_SETTLE_FIRST or -1.
+ */
+static int
+protect_locked (struct q2_space *s, const struct q2_space_window *w,
+                uint64_t cluster, struct qcow2_error *err)
+{
+  /* All clusters of the window were free when it was reserved, and nobody
+   * else has got them since.
+   */
+  if (!q2_flight_is_past (s->flight, w->stamp))
+    return Q2_SPACE_SETTLE_FIRST;
+  return q2_overlap_add (s->overlap, cluster << s->geo->cluster_bits,
+                         s->geo->cluster_size, Q2_META_L2, err);
+}
+
+/* Take from the stream's window; ret->nr is 0 if it has nothing.  Returns 0,
+ * or why nothing can be taken.
+ */
+static int
+take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
+             struct q2_space_run *ret, struct q2_need *need,
+             struct qcow2_error *err)
+{
+  const bool table = stream == Q2_SPACE_TABLES;
+  uint64_t i, max;
+  struct q2_space_window *const w =
+    q2_space_find_window_locked (s, stream, &i);
+  int r = 0;
+
+  ret->nr = 0;
+  need->slice_off = Q2_SPACE_NONE;
+  if (w == NULL)
+    return 0;
+  ret->cluster = w->start + i;
+  ret->zero = w->zero;
+  max = table ? 1 : q2_min (want, q2_space_next_taken (w, i, true) - i);
+  if (table)
+    r = protect_locked (s, w, ret->cluster, err);
+  if (r != 0)
+    return r;
+  ret->nr = q2_space_set_run_locked (s, ret->cluster, max, 1, need);
+  if (table && ret->nr == 0)
+    q2_overlap_remove (s->overlap, ret->cluster << s->geo->cluster_bits, 1);
+  for (uint64_t n = 0; n < ret->nr; ++n)
+    w->taken[(i + n) / 64] |= UINT64_C (1) << (i + n) % 64;
+  w->left -= ret->nr;
+  w->last_use = ++s->clock;
+  return 0;
+}
+
+int
+q2_space_alloc (struct q2_space *s, const struct q2_io *io, uint64_t stream,
+                uint64_t want, struct q2_space_run *ret,
+                struct qcow2_error *err)
+{
+  const uint64_t id = stream == Q2_SPACE_NO_STREAM ? Q2_SPACE_TABLES : stream;
+  int r = 0;
+
+  while (r == 0) {
+    struct q2_need need;
+
+    pthread_mutex_lock (&s->lock);
+    r = take_locked (s, id, want, ret, &need, err);
+    pthread_mutex_unlock (&s->lock);
+    if (r != 0 || ret->nr > 0)
+      break;
+    if (need.slice_off != Q2_SPACE_NONE) {
+      r = q2_space_load (s, io, &need, err);
+      continue;
+    }
+    pthread_mutex_lock (&s->claim_lock);
+    r = q2_space_claim (s, io, id, want, err);
+    pthread_mutex_unlock (&s->claim_lock);
+  }
+  return r;
+}
+
+void
+q2_space_undo (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
+               uint64_t nr)
+{
+  struct qcow2_error ignored;
+
+  while (nr > 0) {
+    struct q2_need need;
+    uint64_t n;
+
+    pthread_mutex_lock (&s->lock);
+    n = q2_space_set_run_locked (s, cluster, nr, 0, &need);
+    if (n > 0)
+      q2_space_note_freed_locked (s, cluster, n);
+    pthread_mutex_unlock (&s->lock);
+    if (n == 0 && q2_space_load (s, io, &need, &ignored) != 0)
+      return;
+    cluster += n;
+    nr -= n;
+  }
+}
