@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* replay.c - see replay.h.
  *
- * Owns      the rules for the states after a crash: - an operation that had
- *           ended before a completed flush of the same file started is there;
+ * Owns      the rules for the states after a crash:
+ *           - an operation that had ended before a completed flush of the
+ *             same file started is there;
  *           - any other that has started may be there, or not, or some of its
- *           sectors of 512 bytes, which are never torn; - a write that failed
- *           may be there or not, sector by sector,
+ *             sectors of 512 bytes, which are never torn;
+ *           - a write that failed may be there or not, sector by sector,
  *             from then until it lands or is overwritten (late.h);
  *           - the host forgets all operations that a failed flush should have
- *           made durable: no later flush does it.
+ *             made durable: no later flush does it.
  * Method    'base' has all durable operations.  A state is made in 'scratch'
  *           by adding operations in the order of their ends, and undone by
  *           copying the touched sectors from 'base'.  For each moment there is
@@ -18,8 +19,8 @@
  *           all subsets if there are few operations; else by kind of metadata,
  *           all but one, only one, and random ones.  If there is a data file a
  *           state is a pair of files: each has its own 'base', and one list
- *           has the operations on both that are not durable. The hash of a
- *           state is the sum of its sectors' hashes.
+ *           has the operations on both that are not durable.
+ *           The hash of a state is the sum of its sectors' hashes.
  * Does not  look at the contents of the states.
  */
 #include "config.h"
