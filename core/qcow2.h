@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* qcow2.h - the one public header of the qcow2 engine.
  *
- * The engine turns host I/O (a small table of synchronous functions over
- * the bytes of an image file) into the virtual disk inside that image.  It
- * knows nothing of nbdkit, opens no file, starts no process and prints
- * nothing: the caller supplies the I/O, and gets errors as values.
+ * The engine turns host I/O (a small table of synchronous functions over the
+ * bytes of an image file) into the virtual disk inside that image.  It calls
+ * nothing of nbdkit, opens no file, starts no process and logs only through a
+ * callback: the caller supplies the I/O, and gets errors as values.
  *
  * Threads: any number of threads may call the request functions
  * (qcow2_pread to qcow2_idle_commit below, qcow2_get_info) on one image at
@@ -31,7 +31,8 @@ enum qcow2_error_kind {
   QCOW2_ERR_IO,          /* the host I/O failed; errnum is its errno */
   QCOW2_ERR_NOMEM,       /* out of memory */
   QCOW2_ERR_FORMAT,      /* these bytes are not a qcow2 or qcow image */
-  QCOW2_ERR_UNSUPPORTED, /* a valid image that needs what we do not do */
+  QCOW2_ERR_UNSUPPORTED, /* the image is valid, but needs a feature that is
+                            missing here */
   QCOW2_ERR_CORRUPT,     /* the image breaks a rule of the format */
   QCOW2_ERR_RANGE,       /* the caller asked for bytes outside the disk */
   QCOW2_ERR_NO_SPACE,    /* the file has no room left and cannot grow */
@@ -39,20 +40,21 @@ enum qcow2_error_kind {
   QCOW2_ERR_NOT_FAST,    /* QCOW2_ZERO_FAST: it would have to be written */
   QCOW2_ERR_AUTH,        /* encrypted, and the passphrase is missing or
                             wrong */
-  QCOW2_ERR_REFUSED,     /* the caller does not let another file be opened */
+  QCOW2_ERR_REFUSED,     /* the caller does not allow another file to be
+                            opened */
   QCOW2_ERR_NOT_FOUND,   /* there is no such snapshot or bitmap */
-  QCOW2_ERR_TRUNCATED,   /* what is to be changed lies behind the end of the
+  QCOW2_ERR_TRUNCATED,   /* the bytes to be changed lie past the end of the
                             file: a part of it is missing */
-  QCOW2_ERR_BUG,         /* what must be true is not: no fault of the image's;
-                            it takes no more changes until it has been closed
-                            and opened again */
-  QCOW2_ERR_ABANDONED,   /* nobody waited for it any more */
+  QCOW2_ERR_BUG,         /* an assumption of the engine is broken; no fault of
+                            the image, which takes no more changes until it is
+                            closed and opened again */
+  QCOW2_ERR_ABANDONED,   /* no client waited for it any more */
 };
 
-/* Filled in by every function that fails, untouched by those that succeed.
- * 'errnum' is never 0.  'offset' is the host offset the failure is about,
- * or QCOW2_NO_OFFSET.  'text' is one line without newline; control
- * characters from the image are escaped.
+/* A function that fails fills it in, one that succeeds leaves it alone.
+ * 'errnum' is never 0.  'offset' is the host offset the failure is about, or
+ * QCOW2_NO_OFFSET.  'text' is one line without newline; control characters
+ * from the image are escaped.
  */
 #define QCOW2_NO_OFFSET UINT64_MAX
 struct qcow2_error {
@@ -64,7 +66,7 @@ struct qcow2_error {
 
 /* ---- Host I/O -------------------------------------------------------- */
 
-/* What a host request is for: lets callers count, and tests choose. */
+/* The purpose of a host request, for statistics and for tests. */
 enum qcow2_io_class {
   QCOW2_IO_HEADER,
   QCOW2_IO_L1,
@@ -103,71 +105,72 @@ struct qcow2_io_ops {
   /* Optional (NULL): hint that the range will be read soon. */
   int (*cache) (void *opaque, uint32_t count, uint64_t host_off);
 
-  /* Optional (NULL, both or none): a way to the same bytes for background
-   * work, which may outlive the call that 'opaque' was passed to and is
-   * used by one thread at a time.  borrow fills in *ret_io and returns 0,
-   * or an errno value if there is none to spare.  Whoever ends a way to the
-   * file waits until everything borrowed through it has been given back.
+  /* Optional (NULL, both or none): an I/O handle to the same file for
+   * background work.  It may outlive the call that 'opaque' was passed to, and
+   * is used by one thread at a time.  borrow fills in *ret_io and returns 0,
+   * or an errno value if there is none to spare.  Before the owner destroys an
+   * I/O handle it waits until all handles borrowed through it have been given
+   * back.
    */
   int (*borrow) (void *opaque, struct qcow2_io *ret_io);
   void (*give_back) (struct qcow2_io *io);
 
   /* Optional, pwrite and flush both or none: without them the image is
-   * read-only.  The constraints on ranges are those of pread.  All return 0
-   * or an errno value (> 0); a request that failed may have been done in
-   * part.  What is optional and fails is done without: EINVAL means that it
-   * may do with a range that is aligned better, ENOTSUP (EOPNOTSUPP, ENOSYS,
-   * ENOTTY, ENODEV) that it never will, and all else that it may do the next
-   * time.  flush makes everything durable that was acknowledged before it was
-   * called, through whichever way to this file.
+   * read-only.  The constraints on ranges are those of pread.  All return 0 or
+   * an errno value (> 0); a request that failed may have been done in part.
+   * The engine does without an optional function that fails: EINVAL means that
+   * it may work with a range that is aligned better, ENOTSUP (EOPNOTSUPP,
+   * ENOSYS, ENOTTY, ENODEV) that it never will, and any other error that it
+   * may work the next time.  flush makes all writes durable that were
+   * acknowledged before it was called, through any I/O handle of this file.
    */
   int (*pwrite) (void *opaque, const void *buf, uint32_t count,
                  uint64_t host_off, enum qcow2_io_class io_class);
   int (*flush) (void *opaque);
 
   /* Optional (NULL): make the range read as zeros, faster than by writing
-   * them; may_punch: it need not stay allocated.
+   * them; may_punch: the host may free its space.
    */
   int (*zero) (void *opaque, uint32_t count, uint64_t host_off,
                bool may_punch, enum qcow2_io_class io_class);
 
-  /* Optional (NULL): the same, but fail with ENOTSUP where that would take as
-   * long as writing them.
+  /* Optional (NULL): the same, but fail with ENOTSUP if it would take as long
+   * as writing zeros.
    */
   int (*fast_zero) (void *opaque, uint32_t count, uint64_t host_off,
                     bool may_punch, enum qcow2_io_class io_class);
 
-  /* Optional (NULL): nobody needs the bytes of the range any more; what
-   * they read as afterwards is undefined.
+  /* Optional (NULL): the bytes of the range are no longer needed; reading them
+   * afterwards gives undefined bytes.
    */
   int (*trim) (void *opaque, uint32_t count, uint64_t host_off);
 
   /* Optional (NULL; no cut without grow): make the file at least min_size
-   * bytes long; what is added reads as zeros.  On success *ret_size is the new
-   * size, and every way to the file that has this function reaches all of
-   * it from now on.  Not called by two threads at once.  cut gives back
-   * space at the end that grow has added, down to 'size' and no further
-   * than the size at the start; only qcow2_end calls it.
+   * bytes long; the added bytes read as zeros.  On success *ret_size is the
+   * new size, and every I/O handle of the file that has this function reaches
+   * all of it from now on.  Only one thread at a time calls it.  cut removes
+   * space at the end that grow has added, down to 'size' but not below the
+   * size at the start; only qcow2_end calls it.
    */
   int (*grow) (void *opaque, uint64_t min_size, uint64_t *ret_size);
   int (*cut) (void *opaque, uint64_t size);
 
-  /* Optional (NULL): a commit finds no room.  Give it what has been kept for
-   * that, if there is anything.
+  /* Optional (NULL): a commit has found no space; release the space that was
+   * reserved for this case, if any.
    */
   int (*spend) (void *opaque);
 };
 
-/* One way to reach the bytes of the image; the engine never changes it.
- * It must stay valid only during the call it is passed to.
+/* An I/O handle: reaches the bytes of one file.  The engine never changes it,
+ * and uses it only during the call that it is passed to.
  */
 struct qcow2_io {
   const struct qcow2_io_ops *ops;
   void *opaque;
 
-  /* Bytes that can be read through this way.  If it is smaller than the
-   * size the image was opened with, reads between the two fail with EIO:
-   * only bytes past the end of the image file itself read as zeros.  Where
+  /* Bytes that can be read through this handle.  If it is smaller than the
+   * size the image was opened with, reads between the two fail with EIO: only
+   * bytes past the end of the image file itself read as zeros.  Where
    * ops->grow is set this is the size before the file was ever grown.
    */
   uint64_t size;
@@ -194,19 +197,19 @@ struct qcow2_keyring;
 
 /* ---- Budgets ----------------------------------------------------------- */
 
-/* A bound for the memory that all images of a program use together, and a way
- * to find out that work is in vain.  Any number of threads may use it at once.
+/* Bounds the memory that all images of a program use together, and tells when
+ * a call has been abandoned.  Any number of threads may use it at once.
  */
 struct qcow2_budget;
 
-/* Asked now and then, by work that takes long, on the thread that was called
- * to do it: true if nobody waits for that call any more.
+/* Long work calls it now and then, on the thread of the call that it belongs
+ * to: true if no client waits for that call any more.
  */
 typedef bool (*qcow2_abandoned_fn) (void *opaque);
 
-/* At most 'max_bytes'.  'remedy', which must stay, ends the message when that
- * is too little: what to do about it.  'abandoned' may be NULL.  Returns NULL
- * if there is no memory.
+/* At most 'max_bytes'.  'remedy' ends the message if that is too little, and
+ * says what to do; it must outlive the budget.  'abandoned' may be NULL.
+ * Returns NULL if there is no memory.
  */
 extern struct qcow2_budget *qcow2_budget_new (uint64_t max_bytes,
                                               const char *remedy,
@@ -217,8 +220,8 @@ extern struct qcow2_budget *qcow2_budget_new (uint64_t max_bytes,
 /* All images must have been closed.  NULL is allowed. */
 extern void qcow2_budget_free (struct qcow2_budget *budget);
 
-/* For memory that the caller uses on behalf of clients: take it, which fails
- * if there is not so much left, and give it back.
+/* Account for memory that the caller uses on behalf of clients.  Taking fails
+ * (false) if less than 'bytes' is left.
  */
 extern bool qcow2_budget_take (struct qcow2_budget *budget, uint64_t bytes)
   __attribute__ ((__warn_unused_result__));
@@ -230,9 +233,9 @@ extern uint64_t qcow2_budget_used (const struct qcow2_budget *budget)
 
 /* ---- Other files ------------------------------------------------------ */
 
-/* A name in a header that leads to another file.  The engine never opens
- * one: whoever opens the image decides what the name means, and whether that
- * may be opened at all.
+/* A name in a header that refers to another file.  The engine opens none: the
+ * caller of qcow2_open decides which file the name means, and whether it may
+ * be opened at all.
  */
 enum qcow2_reference_kind { QCOW2_BACKING_FILE, QCOW2_DATA_FILE };
 
@@ -242,27 +245,27 @@ struct qcow2_reference {
                                    terminated */
   size_t name_len;              /* at most 1023 for a backing file; may be 0
                                    for a data file */
-  const char *format;           /* of a backing file, as the header says, not
+  const char *format;           /* of a backing file, as in the header, not
                                    terminated */
   size_t format_len;            /* 0: the header does not say */
-  bool writing;                 /* a data file that is to be written to */
+  bool writing;                 /* a data file that will be written to */
   bool raw;                     /* a data file that must equal the disk */
-  bool encrypted;               /* the image that refers to it is */
+  bool encrypted;               /* the image with the reference is */
 };
 
-/* What a reference led to.  It stays the caller's, who keeps it until the
- * image that refers to it is closed.
+/* The file that a reference means.  The caller owns it, and keeps it open
+ * until the image with the reference is closed.
  */
 struct qcow2_file {
   struct qcow2_image *image;    /* a backing file: an image opened with
                                    qcow2_open, perhaps a raw one; a data
                                    file: NULL */
-  const struct qcow2_io *io;    /* the way to its bytes, which any thread may
-                                   use at any time: concurrent is true */
+  const struct qcow2_io *io;    /* reaches its bytes; any thread may use it at
+                                   any time: concurrent is true */
 };
 
-/* Returns 0, or -1 with *err filled in: what could not be opened, why, and
- * what to do about it.
+/* Returns 0, or -1 with *err filled in: which file could not be opened, why,
+ * and what to do about it.
  */
 typedef int (*qcow2_open_file_fn) (void *opaque,
                                    const struct qcow2_reference *reference,
@@ -271,41 +274,41 @@ typedef int (*qcow2_open_file_fn) (void *opaque,
 
 enum qcow2_log_level { QCOW2_LOG_DEBUG, QCOW2_LOG_WARNING };
 
-/* What happens to the space of clusters that a trim, or a zero request that
- * allows it, lets go.
+/* The fate of clusters that a trim, or a zero request with
+ * QCOW2_ZERO_MAY_TRIM, makes unnecessary.
  */
 enum qcow2_discard {
-  QCOW2_DISCARD_UNMAP,          /* it becomes free and is trimmed below */
+  QCOW2_DISCARD_UNMAP,          /* freed, and trimmed on the host */
   QCOW2_DISCARD_IGNORE,         /* trims do nothing, zeroing keeps space */
   QCOW2_DISCARD_NO_UNREF,       /* reads as zeros, keeps its space */
 };
 
-/* Which metadata a write is checked not to land on. */
+/* Against which metadata writes are checked. */
 enum qcow2_overlap_check {
   QCOW2_OVERLAP_NONE,           /* writes in place are not checked */
-  QCOW2_OVERLAP_CONSTANT,       /* for us the same as the next, which costs */
-  QCOW2_OVERLAP_CACHED,         /*   no more: all but what ALL adds */
-  QCOW2_OVERLAP_ALL,            /* and fails, where that leaves out what is
-                                   too much to look for */
+  QCOW2_OVERLAP_CONSTANT,       /* here the same as CACHED, which costs */
+  QCOW2_OVERLAP_CACHED,         /*   no more */
+  QCOW2_OVERLAP_ALL,            /* refuse an image with too much metadata to
+                                   check, which CACHED leaves out */
 };
 
-/* What came of looking at all tables of an image that was not closed, and is
- * to be written to.
+/* Result of reading all tables of an image that was not closed cleanly and is
+ * opened for writing.
  */
 struct qcow2_scan {
   uint64_t ns;                  /* how long it took */
-  bool failed;                  /* nothing can be written, because of that */
+  bool failed;                  /* so the image cannot be written to */
   struct qcow2_error error;
 };
 
 struct qcow2_options {
-  /* The file is no qcow2 image but the disk itself, as a backing file may
-   * be.  Nothing is read to find out.
+  /* The file is not a qcow2 image but the disk itself, as a backing file may
+   * be.  The engine does not probe it.
    */
   bool raw;
 
-  /* Only to see what is inside: nothing is read but the header, nothing is
-   * unlocked, and no other file is opened.  Then only qcow2_get_info,
+  /* Open the image only to list its contents: read nothing but the header,
+   * decrypt nothing, open no other file.  Then only qcow2_get_info,
    * qcow2_list_snapshots and qcow2_list_bitmaps can be used.
    */
   bool inspect;
@@ -321,17 +324,17 @@ struct qcow2_options {
    */
   const char *passphrase;
   size_t passphrase_len;
-  /* Where keys are looked up first, and remembered; NULL: nowhere. */
+  /* Where keys are looked up and remembered; NULL: nowhere. */
   struct qcow2_keyring *keyring;
 
-  /* Of all images together, which must outlive the image; NULL: none. */
+  /* The budget of all images, which must outlive this one; NULL: none. */
   struct qcow2_budget *budget;
 
-  /* Upper bound for the memory that the image and its views take for L1
-   * tables and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB more
-   * than four times what the caches of the image itself may take.
-   * 'memory_remedy' (NULL: nothing) ends the message when that is too little,
-   * and must stay.
+  /* Upper bound for the memory that the image and its views take for L1 tables
+   * and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB plus four
+   * times the bounds of the image's own caches.  'memory_remedy' (NULL:
+   * nothing) ends the message if that is too little, and must outlive the
+   * image.
    */
   uint64_t memory;
   const char *memory_remedy;
@@ -344,30 +347,29 @@ struct qcow2_options {
    */
   uint64_t cluster_cache_size;
 
-  /* How far to read ahead of sequential readers, and how much may be
-   * fetched at once around a compressed cluster, in bytes; only used where
-   * the host is slow to answer.  0 = never read what was not asked for.
+  /* How far to read ahead of sequential readers, and how much to fetch at once
+   * around a compressed cluster, in bytes; only used on slow hosts.  0 = read
+   * only what was asked for.
    */
   uint64_t readahead;
 
   /* Count requests to the host, for qcow2_get_stats. */
   bool count;
 
-  /* The image is going to be written to, if it and the io that it is opened
-   * with allow that; see qcow2_info.writable.
+  /* Open for writing, if the image and 'io' allow it; see qcow2_info.writable.
    */
   bool writable;
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
 
-  /* What qcow2_get_scan has told of the same image, if it has not changed
-   * since, or NULL.  A scan that failed is not repeated: it is as if it had
-   * failed again.  One that did not is put off until something is written.
+  /* An earlier result of qcow2_get_scan for the same, unchanged image, or
+   * NULL.  A scan that failed counts as failed again, without a repetition.
+   * One that succeeded is repeated only before the first change.
    */
   const struct qcow2_scan *known_scan;
 
-  /* Optional (NULL): receives one line about things worth knowing, from
-   * any thread that is inside a call to the engine.
+  /* Optional (NULL): receives one line of the log, on any thread that is
+   * inside a call to the engine.
    */
   void (*log) (void *log_opaque, enum qcow2_log_level level,
                const char *text);
@@ -378,9 +380,9 @@ enum qcow2_compression { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD };
 
 enum qcow2_encryption {
   QCOW2_ENCRYPTION_NONE,
-  QCOW2_ENCRYPTION_AES,         /* of old; only the passphrase's length
-                                   protects it, and a wrong one is noticed
-                                   by nobody */
+  QCOW2_ENCRYPTION_AES,         /* obsolete: only the length of the passphrase
+                                   protects it, and a wrong one goes
+                                   unnoticed */
   QCOW2_ENCRYPTION_LUKS,
 };
 
@@ -392,7 +394,7 @@ struct qcow2_info {
   bool extended_l2;
   enum qcow2_compression compression;
   bool dirty;                    /* refcounts may be stale; data is fine */
-  bool corrupt;                  /* some writer has seen corruption */
+  bool corrupt;                  /* a writer has found corruption */
   bool lazy_refcounts;
   uint32_t nr_snapshots;
   uint32_t nr_bitmaps;
@@ -400,33 +402,32 @@ struct qcow2_info {
   bool has_backing_file;
   bool has_data_file;
   bool writable;                 /* qcow2_pwrite and the like may be called */
-  const char *why_read_only;     /* NULL if it is; else a constant string */
+  const char *why_read_only;     /* NULL if writable; else a constant string */
 };
 
 /* Open the image that 'io' reaches, of io->size bytes.  Reads the header and
- * the L1 table (and all other tables, if the image is to be written and was
- * not closed cleanly), never writes: the first request that changes the disk
- * prepares the image for that.  The image keeps no reference to 'io' or
- * 'options'.  Returns NULL on error.
+ * the L1 table, and all other tables if the image is opened for writing and
+ * was not closed cleanly.  Never writes: the first change of the disk prepares
+ * the image for changes.  The image keeps no reference to 'io' or 'options'.
+ * Returns NULL on error.
  */
 extern struct qcow2_image *qcow2_open (const struct qcow2_io *io,
                                        const struct qcow2_options *options,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3), __warn_unused_result__));
 
-/* Returns false if opening the image needed no scan, or did not do one, or
- * what came of it says nothing about the next: it was given up, or there was
- * no memory, or it could not be read.
+/* Returns false if opening did no scan, or if its result would say nothing
+ * about the next: it was abandoned, memory was short, or reading failed.
  */
 extern bool qcow2_get_scan (const struct qcow2_image *image,
                             struct qcow2_scan *ret_scan)
   __attribute__ ((__nonnull__));
 
-/* To find the key of a LUKS image takes seconds of computing, on purpose: so
- * guesses are slow.  Whoever opens the same images again and again, knowing
- * the passphrase, need not pay for that each time: a keyring remembers the
- * keys of the last 64 images that were opened with it, until it is freed.
- * Any number of threads may use it at once.
+/* A keyring remembers the keys of the last 64 LUKS images that were opened
+ * with it, until it is freed.  Finding a key takes seconds of computing, on
+ * purpose, to make guesses slow; with a keyring, a caller that knows the
+ * passphrase pays for this only once.  Any number of threads may use it at
+ * once.
  *
  * Returns NULL if there is no memory.
  */
@@ -436,8 +437,8 @@ extern struct qcow2_keyring *qcow2_keyring_new (void)
 /* Wipes the keys.  No qcow2_open may be using it.  NULL is allowed. */
 extern void qcow2_keyring_free (struct qcow2_keyring *keyring);
 
-/* Whether the image, or all images of its budget, use most of the memory that
- * they may: what is only kept in case that somebody comes back should go.
+/* True if the image, or all images of its budget, use most of their memory:
+ * then images kept only for a client that may return should be closed.
  */
 extern bool qcow2_is_short_of_memory (const struct qcow2_image *image)
   __attribute__ ((__nonnull__));
@@ -445,8 +446,8 @@ extern bool qcow2_is_short_of_memory (const struct qcow2_image *image)
 /* Free the image.  No request may be in flight.  NULL is allowed. */
 extern void qcow2_close (struct qcow2_image *image);
 
-/* Nobody is going to use the image for a while: give back memory that only
- * running clients have use for.  Requests may be in flight all the same.
+/* No client uses the image at present: free memory that only running clients
+ * need.  Requests may be in flight all the same.
  */
 extern void qcow2_idle (struct qcow2_image *image)
   __attribute__ ((__nonnull__));
@@ -468,7 +469,7 @@ extern int qcow2_pread (struct qcow2_image *image, const struct qcow2_io *io,
 
 /* What a range of the disk holds. */
 enum qcow2_extent_type {
-  QCOW2_EXTENT_DATA,            /* must be read to know */
+  QCOW2_EXTENT_DATA,            /* may have any contents */
   QCOW2_EXTENT_ZERO,            /* reads as zeros: the image says so */
   QCOW2_EXTENT_ZERO_ALLOCATED,  /* reads as zeros: a data cluster, but a hole
                                    of the image file, or past its end */
@@ -493,7 +494,7 @@ extern int qcow2_extents (struct qcow2_image *image,
   __attribute__ ((__nonnull__ (1, 2, 5, 7), __warn_unused_result__));
 
 /* Load the mapping of the range and pass io->ops->cache (which must not be
- * NULL) the host ranges behind it.
+ * NULL) the host ranges that it maps to.
  */
 extern int qcow2_cache (struct qcow2_image *image, const struct qcow2_io *io,
                         uint32_t count, uint64_t guest_off,
@@ -504,15 +505,15 @@ extern int qcow2_cache (struct qcow2_image *image, const struct qcow2_io *io,
 
 /* All of these need info->writable; ranges must lie inside the disk.
  *
- * What a call that succeeded has done is seen by every later call, but
- * survives a crash only after a qcow2_flush that began after it returned, or
- * if it was called with 'fua'.  A call that failed may have been done in
- * part.  Requests that overlap and run at once are done in any order.
+ * Every later call sees the effect of a call that succeeded.  It survives a
+ * crash after a qcow2_flush that began after the call returned, or if the call
+ * had 'fua' set.  A call that failed may have been done in part.  Requests
+ * that overlap and run at once take effect in any order.
  *
- * After a flush of the host has failed nobody knows what is durable: then all
- * of these fail until the image has been closed and opened again.  So they do
- * after a QCOW2_ERR_BUG; but if that was an error of reading, a flush still
- * makes durable what had been acknowledged.
+ * After a flush of the host has failed it is unknown what is durable: all of
+ * these fail until the image is closed and opened again.  The same holds after
+ * a QCOW2_ERR_BUG; but if a read caused that, a flush still makes acknowledged
+ * changes durable.
  */
 extern int qcow2_pwrite (struct qcow2_image *image,
                          const struct qcow2_io *io, const void *buf,
@@ -530,9 +531,9 @@ extern int qcow2_zero (struct qcow2_image *image, const struct qcow2_io *io,
                        struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
 
-/* Nobody needs the bytes: whole clusters of the range read as zeros
- * afterwards and their space is given back, as options.discard says; the
- * rest is left as it is.
+/* The bytes are no longer needed: whole clusters of the range read as zeros
+ * afterwards and their space is freed, as options.discard says.  Partial
+ * clusters are left alone.
  */
 extern int qcow2_trim (struct qcow2_image *image, const struct qcow2_io *io,
                        uint64_t count, uint64_t guest_off, bool fua,
@@ -543,16 +544,15 @@ extern int qcow2_flush (struct qcow2_image *image, const struct qcow2_io *io,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* A flush of the image's file, which somebody else has made, has failed: from
- * now on all changes and flushes of the image fail, as after one that the
- * engine has made.  Nothing to do for an image that is not writable.
+/* Tell the engine that a flush of the image's file failed elsewhere: from now
+ * on all changes and flushes of the image fail, as after a failed flush of its
+ * own.  Does nothing to an image that is not writable.
  */
 extern void qcow2_flush_has_failed (struct qcow2_image *image)
   __attribute__ ((__nonnull__));
 
-/* To be called every few seconds by somebody: writes out what is pending if
- * nothing has been changed since the last call, or if nothing has been
- * committed during the last few calls.
+/* Call it every few seconds: commits pending changes if nothing has changed
+ * since the last call, or if the last few calls saw no commit.
  */
 extern int qcow2_idle_commit (struct qcow2_image *image,
                               const struct qcow2_io *io,
@@ -570,10 +570,11 @@ extern int qcow2_end (struct qcow2_image *image, const struct qcow2_io *io,
 
 /* ---- Views ------------------------------------------------------------- */
 
-/* A view is an image that shows something else that an image has inside.  It
- * can be used for qcow2_pread, qcow2_extents, qcow2_cache, qcow2_get_info and
- * qcow2_get_stats, with any io that reaches the image's file, while the image
- * itself is being written to, and must be closed before the image is.
+/* A view is an image that shows a part of another one: a snapshot, a bitmap or
+ * a difference.  It supports qcow2_pread, qcow2_extents, qcow2_cache,
+ * qcow2_get_info and qcow2_get_stats, with any I/O handle of the image's file,
+ * while the image itself is being written to.  It must be closed before the
+ * image.
  */
 
 /* Any bytes, not terminated. */
@@ -590,8 +591,8 @@ struct qcow2_snapshot {
   uint64_t vm_clock_ns;
 };
 
-/* Called for each in the order of the table.  Returns 0 to go on, 1 to stop,
- * which is not an error.
+/* Called for each snapshot in the order of the table.  Returns 0 to go on, 1
+ * to stop, which is not an error.
  */
 typedef int (*qcow2_snapshot_fn) (void *fn_opaque,
                                   const struct qcow2_snapshot *snapshot);
@@ -604,7 +605,7 @@ extern int qcow2_list_snapshots (struct qcow2_image *image,
 struct qcow2_bitmap {
   struct qcow2_name name;       /* valid during the call */
   uint64_t granularity;         /* bytes of the disk per bit */
-  bool enabled;                 /* writers of QEMU keep it up */
+  bool enabled;                 /* writers must keep it up to date */
   const char *why_unusable;     /* NULL, or why no view of it can be opened:
                                    a constant string */
 };
@@ -626,29 +627,30 @@ enum qcow2_view_kind {
 
   /* The active disk where the bitmap of that name is set: data, even where
    * that reads as zeros.  All else is a hole.  If the bitmap is enabled,
-   * requests fail with EIO from the first write to the image on, which it
-   * does not know of.  One that is disabled stays as it is, and what is shown
-   * is what the disk has now.
+   * requests fail with EIO from the first write to the image on, since the
+   * bitmap does not record it.  A disabled bitmap stays as it is, and shows
+   * the present contents of the disk.
    */
   QCOW2_VIEW_BITMAP,
 
-  /* "A..B": snapshot B, or the active disk if B is empty, where it differs,
-   * as far as tables tell, from snapshot A: data, even where that reads as
-   * zeros.  All else is a hole.  The size is B's.  Behind the end of A the
-   * disk A is taken to go on with zeros.  The text must fit only one pair of
-   * names.
+  /* "A..B": snapshot B, or the active disk if B is empty, where it differs, as
+   * far as tables tell, from snapshot A: data, even where that reads as zeros.
+   * All else is a hole.  The size is B's; past its end, A counts as zeros.
+   * The text must fit only one pair of names.
    */
   QCOW2_VIEW_DIFF,
 };
 
-/* Returns NULL on error: QCOW2_ERR_NOT_FOUND if there is no such thing. */
+/* Returns NULL on error: QCOW2_ERR_NOT_FOUND if there is no such snapshot or
+ * bitmap.
+ */
 extern struct qcow2_image *
 qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *io,
                  enum qcow2_view_kind kind, const struct qcow2_name *name,
                  struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* What the image has done so far; every field only grows. */
+/* Counters of an image.  All but latency_us only grow. */
 struct qcow2_stats {
   struct {
     uint64_t requests, bytes;   /* reads of the host */
@@ -675,8 +677,9 @@ extern bool qcow2_has_libdeflate (void);
 extern bool qcow2_has_zstd (void);
 extern bool qcow2_has_nettle (void);      /* encrypted images */
 
-/* A bug aborts the program, instead of failing a request with QCOW2_ERR_BUG:
- * so it was built, or QCOW2_ABORT_ON_BUGS is in the environment.
+/* True if a bug aborts the program instead of failing a request with
+ * QCOW2_ERR_BUG: debug assertions were built in, or QCOW2_ABORT_ON_BUGS is in
+ * the environment.
  */
 extern bool qcow2_aborts_on_bugs (void);
 

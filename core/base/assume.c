@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* assume.c - see assume.h.
  *
- * Owns      what a thread remembers of a broken assumption until the request
- *           that it is running ends.
+ * Owns      the broken assumption that each thread remembers until its request
+ *           ends.
  * Locks     none: each thread has its own.
  */
 #include "config.h"

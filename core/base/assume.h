@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* assume.h - what must be true whatever an image or a client does.
+/* assume.h - assumptions that must hold whatever an image or a client does.
  *
- * If it is not, that is a bug of ours.  In a server it costs the request in
- * which it shows, which fails with EIO, and the image is not changed any more;
- * but not every client of every image.  Built with --enable-debug-assertions,
- * or with QCOW2_ABORT_ON_BUGS in the environment, as all of our tests are run,
- * the program is aborted on the spot.
+ * A broken assumption is a bug of ours.  In a server it costs the request in
+ * which it shows (EIO) and all further changes of the image, but not every
+ * client of every image.  With --enable-debug-assertions, or with
+ * QCOW2_ABORT_ON_BUGS in the environment, it aborts the program on the spot.
+ * All of our tests run so.
  *
  * q2_assume is for functions that can fail:
  *
  *      if (!q2_assume (nr > 0, err))
  *        return -1;
  *
- * q2_check is for those that cannot.  They go on in whatever way does no
- * harm, such as doing nothing; the thread remembers, and what called them
- * fails as soon as it asks q2_check_end: a commit before it writes anything,
- * every function of qcow2.h at its end.
+ * q2_check is for functions that cannot fail.  They go on in a way that does
+ * no harm, such as doing nothing, and the thread remembers.  q2_check_end
+ * makes an error of it: a commit calls it before it writes, and every function
+ * of qcow2.h calls it at its end.
  *
- * assert stays where neither is possible, and for what a caller that is next
- * to it has just made sure of.  It always aborts.
+ * assert stays where neither is possible, and where code next to it has just
+ * made sure of the condition.  It always aborts.
  */
 #ifndef QCOW2_BASE_ASSUME_H
 #define QCOW2_BASE_ASSUME_H
@@ -33,14 +33,14 @@
   (__builtin_expect (!!(cond), 1) ? true :                                    \
    q2_check_failed (#cond, __FILE__, __LINE__))
 
-/* The first q2_check of this thread that has failed since this was called
- * last: -1 and *err filled in; 0 if there is none.
+/* If a q2_check of this thread has failed since the last call, fill in *err
+ * with the first failure and return -1; else return 0.
  */
 extern int q2_check_end (struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Have it remembered by this thread, to whose request it belongs, that one has
- * failed on another.  'err' is from q2_check_end.
+/* Make this thread remember a failure of a q2_check on another thread, which
+ * worked for this thread's request.  'err' is from q2_check_end.
  */
 extern void q2_check_pass_on (const struct qcow2_error *err)
   __attribute__ ((__nonnull__, __cold__));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* be.h - big-endian integers at unaligned addresses.
  *
- * Everything on disk is big-endian and is read with these at the offsets
- * the specification gives; no struct is ever laid over disk bytes.
+ * All integers of the format are big-endian.  They are read with these
+ * functions at the offsets that the specification gives; no struct is ever
+ * laid over disk bytes.
  */
 #ifndef QCOW2_BASE_BE_H
 #define QCOW2_BASE_BE_H

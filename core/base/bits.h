@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* bits.h - powers of two, alignment, minimum and maximum.
  *
- * The alignment helpers take a power of two.  Overflow of q2_align_up is
- * the caller's business: it is only used on values already bounded.
+ * The alignment helpers take a power of two.  q2_align_up can overflow:
+ * callers pass only values that are already bounded.
  */
 #ifndef QCOW2_BASE_BITS_H
 #define QCOW2_BASE_BITS_H

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* budget.c - how much memory and work an image may cost.
  *
- * Owns      the counters of memory in use, and how many turns there are.
- * Method    a budget is a counter with a bound, and taking from it takes from
- *           all above it: the image's, then the server's.  If one of them has
- *           not enough, what was taken from those below is given back.
- * Locks     none: each counter is an atomic that never exceeds its bound but
- *           by what q2_budget_take_some takes in any case.
+ * Owns      the counters of memory in use, and the number of turns.
+ * Method    a budget is a counter with a bound.  Taking from it takes from all
+ *           above it: the image's, then the server's.  If one of them has not
+ *           enough, the bytes taken from those below are given back.
+ * Locks     none: each counter is an atomic.  It exceeds its bound only by the
+ *           'least' of q2_budget_take_some.
  * Does not  allocate anything but the server's budget and its turns.
  */
 #include "config.h"
@@ -106,7 +106,7 @@ take_from_one (struct qcow2_budget *b, uint64_t bytes)
   return true;
 }
 
-/* The budget that has not enough, or NULL if the bytes have been taken. */
+/* The budget that has too little, or NULL if the bytes have been taken. */
 static const struct qcow2_budget *
 take (struct qcow2_budget *budget, uint64_t bytes)
 {
@@ -158,8 +158,8 @@ q2_budget_left (const struct qcow2_budget *b)
   return left;
 }
 
-/* Caches get the first half of every budget, the second is for what cannot
- * shrink; and each of them no more than half of what is there.
+/* Caches share the first half of every budget; the second half is for memory
+ * that cannot shrink.  Each cache gets no more than half of the rest.
  */
 static uint64_t
 left_for_caches (const struct qcow2_budget *b)
@@ -208,7 +208,7 @@ q2_budget_is_abandoned (const struct qcow2_budget *b)
 
 /* ---- Work -------------------------------------------------------------- */
 
-/* Work that is over before it is asked for the second time needs none. */
+/* Short work, which never gets to its second look, needs no turn. */
 static bool
 has_turn (struct q2_work *w)
 {

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* budget.h - how much memory and work an image may cost.
  *
- * Memory: a server has one struct qcow2_budget, each of its images one below
- * that, and views share their image's.  Whatever grows with what an image or a
- * client asks for takes its bytes from there before it allocates them, and
- * gives them back after freeing them.  What is bounded by a small constant is
- * not accounted.
+ * Memory: a server has one struct qcow2_budget, each of its images has one
+ * below that, and views share their image's.  A structure that grows with the
+ * requests of an image or a client takes bytes from the budget before it
+ * allocates them, and gives them back after freeing them.  Structures bounded
+ * by a small constant are not accounted.
  *
  * Work: struct q2_work is one piece of work whose size an image decides, such
- * as reading all of its tables.  It has a bound, and it ends early when nobody
+ * as reading all of its tables.  It has a bound, and ends early when no client
  * waits for it any more.  If it takes long it goes on only while it has one of
- * the server's turns, of which there are as many as CPUs, and at least two.
+ * the server's turns (turns.h).  There are as many turns as CPUs, and at least
+ * two.
  *
- * Locks: none, but for those of the turns; atomics.
+ * Locks: none but those of the turns; counters are atomics.
  */
 #ifndef QCOW2_BASE_BUDGET_H
 #define QCOW2_BASE_BUDGET_H
@@ -25,23 +26,24 @@ struct qcow2_budget {
   _Atomic uint64_t used;
   const char *whose;            /* "this image": for messages; constant */
   const char *remedy;           /* "which is what ... allows"; constant */
-  /* Of the outermost one; see qcow2_budget_new. */
+  /* Set in the outermost budget only; see qcow2_budget_new. */
   qcow2_abandoned_fn abandoned; /* or NULL */
   void *opaque;
   struct q2_turns *turns;       /* of long work; or NULL: no bound */
 };
 
 /* A budget of 'max' bytes below 'parent', which may be NULL.  The texts must
- * stay.  There is nothing to destroy; everything must have been given back.
+ * outlive it.  It needs no destructor, but all bytes must be given back before
+ * it goes away.
  */
 extern void q2_budget_init (struct qcow2_budget *budget,
                             struct qcow2_budget *parent, uint64_t max,
                             const char *whose, const char *remedy)
   __attribute__ ((__nonnull__ (1, 4, 5)));
 
-/* Take 'bytes' from this budget and all above it, or from none; 'b' may be
- * NULL, which has no bound.  The second one fails with QCOW2_ERR_NOMEM, and
- * says what for, whose bound it is, and which parameter raises it.
+/* Take 'bytes' from this budget and all above it, or from none.  A NULL budget
+ * has no bound.  q2_budget_take fails with QCOW2_ERR_NOMEM; its message names
+ * 'what', the budget, and the remedy.
  */
 extern bool q2_budget_try (struct qcow2_budget *budget, uint64_t bytes)
   __attribute__ ((__warn_unused_result__));
@@ -49,23 +51,22 @@ extern int q2_budget_take (struct qcow2_budget *budget, uint64_t bytes,
                            const char *what, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (3, 4), __warn_unused_result__));
 
-/* For caches, which shrink rather than fail: take as much as there is, but
- * not more than 'most', and leave at least as much as is taken for those that
- * come later, and half of the budget for what is no cache.  Takes 'least' in
- * any case, even if that exceeds the bound, so it must be small and needed.
- * Returns what was taken.
+/* For caches, which shrink rather than fail: take at most 'most' bytes, and at
+ * most half of what caches may still take; caches get half of the budget.
+ * Takes at least 'least', even if that exceeds the bound: it must be small and
+ * needed.  Returns the number of bytes taken.
  */
 extern uint64_t q2_budget_take_some (struct qcow2_budget *budget,
                                      uint64_t least, uint64_t most)
   __attribute__ ((__warn_unused_result__));
 
-/* Give back what was taken. */
+/* Give back bytes that were taken. */
 extern void q2_budget_give (struct qcow2_budget *budget, uint64_t bytes);
 
 /* Bytes that can still be taken. */
 extern uint64_t q2_budget_left (const struct qcow2_budget *budget);
 
-/* The server's, for what is too large for any image's; 'b' may be NULL. */
+/* The server's budget, for uses too large for any image's; 'b' may be NULL. */
 static inline struct qcow2_budget *
 q2_budget_outermost (struct qcow2_budget *b)
 {
@@ -82,21 +83,19 @@ q2_budget_outermost_const (const struct qcow2_budget *b)
   return b;
 }
 
-/* Whether whoever asked for what this thread is doing does not wait for it any
- * more.
- */
+/* True if no client waits any more for the work of this thread. */
 extern bool q2_budget_is_abandoned (const struct qcow2_budget *budget);
 
 /* ---- Work -------------------------------------------------------------- */
 
-/* One thread's.  A step is a few nanoseconds: a table entry looked at, a
- * cluster counted, a few bytes read.
+/* A piece of work of one thread.  A step takes a few nanoseconds: looking at a
+ * table entry, counting a cluster, reading a few bytes.
  */
 struct q2_work {
-  const struct qcow2_budget *budget;    /* or NULL: nobody can abandon it */
+  const struct qcow2_budget *budget;    /* or NULL: never abandoned */
   const char *what;             /* "counting ...": begins the message */
   uint64_t max, done;           /* steps */
-  uint64_t look;                /* when to ask whether somebody waits */
+  uint64_t look;                /* when to ask whether a client waits */
   uint64_t turn;                /* 0: none */
 };
 
@@ -107,10 +106,10 @@ q2_work_begin (const struct qcow2_budget *budget, uint64_t max,
   return (struct q2_work) { .budget = budget, .what = what, .max = max };
 }
 
-/* Fails with QCOW2_ERR_UNSUPPORTED if that is more than is allowed, or with
- * QCOW2_ERR_ABANDONED; to be called before the work is done, often enough: at
- * least for every Q2_WORK_LOOK steps, and with no lock held.  From the second
- * of these on it may wait, as turns.h says.
+/* Account for 'steps' before doing them.  Fails with QCOW2_ERR_UNSUPPORTED if
+ * the work exceeds its bound, or with QCOW2_ERR_ABANDONED.  Call it at least
+ * every Q2_WORK_LOOK steps, with no lock held: it may wait for a turn
+ * (turns.h).
  */
 #define Q2_WORK_LOOK (UINT64_C (1) << 22)
 extern int q2_work_ask (struct q2_work *work, uint64_t steps,
@@ -127,7 +126,7 @@ q2_work_do (struct q2_work *work, uint64_t steps, struct qcow2_error *err)
   return q2_work_ask (work, steps, err);
 }
 
-/* To be called at the end, whatever came of it: others may have its turn. */
+/* Call it at the end, also after a failure: others need the turn. */
 static inline void
 q2_work_end (struct q2_work *work)
 {
@@ -136,7 +135,7 @@ q2_work_end (struct q2_work *work)
                    &work->turn);
 }
 
-/* What was read pays for more: an image that is large may cost more. */
+/* Raise the bound: a large image may cost more than a small one. */
 static inline void
 q2_work_allow (struct q2_work *work, uint64_t steps)
 {

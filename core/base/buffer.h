@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* buffer.h - large buffers that give their memory back.
  *
- * Buffers of hundreds of KiB that are allocated by one thread and freed by
- * another, over and over, are what malloc is bad at: it moves from mapping
- * such blocks to carving them out of each thread's heap, where they leave
- * holes that stay resident.  A mapping of their own costs some page faults
- * and is gone when it is freed.
+ * malloc is bad at buffers of hundreds of KiB that one thread allocates and
+ * another frees, over and over: it stops mapping them and carves them out of
+ * each thread's heap, where they leave holes that stay resident.  A mapping
+ * for each buffer costs some page faults, and freeing it returns the memory.
  */
 #ifndef QCOW2_BASE_BUFFER_H
 #define QCOW2_BASE_BUFFER_H
@@ -16,7 +15,7 @@
 
 #define Q2_BUFFER_MAPPED ((size_t) 128 << 10)
 
-/* 'size' bytes, undefined; NULL if there is no memory. */
+/* 'size' bytes, uninitialized; NULL if there is no memory. */
 static inline void *
 q2_buffer_alloc (size_t size)
 {
@@ -29,7 +28,7 @@ q2_buffer_alloc (size_t size)
   return p == MAP_FAILED ? NULL : p;
 }
 
-/* With the size it was allocated with.  NULL is allowed. */
+/* 'size' is the size at allocation.  NULL is allowed. */
 static inline void
 q2_buffer_free (void *p, size_t size)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cleanup.h - free a pointer when its scope ends.
  *
- * Hand the pointer on with q2_take, so that one owner is always visible.
+ * Pass ownership on with q2_take, so that the code always shows one owner.
  */
 #ifndef QCOW2_BASE_CLEANUP_H
 #define QCOW2_BASE_CLEANUP_H

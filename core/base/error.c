@@ -2,9 +2,8 @@
 /* error.c - making struct qcow2_error.
  *
  * Owns      the mapping from error kinds to errno values.
- * Method    the struct lives on the caller's stack and has a fixed buffer,
- *           so reporting an error allocates nothing and works when memory
- *           has run out.
+ * Method    the struct lives on the caller's stack and has a fixed buffer, so
+ *           making an error allocates nothing and works without memory.
  * Locks     none.
  */
 #include "config.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* error.h - making and prefixing struct qcow2_error.
  *
- * q2_fail* are the only places in the core that produce an error, and -1.
- * On its way up an error may be prefixed, never replaced.
+ * Every error of the core is made by a q2_fail function, which returns -1.
+ * Callers may prefix an error on its way up; they do not replace it.
  */
 #ifndef QCOW2_BASE_ERROR_H
 #define QCOW2_BASE_ERROR_H
@@ -16,7 +16,7 @@ extern int q2_fail (struct qcow2_error *err, enum qcow2_error_kind kind,
                     uint64_t host_off, const char *fmt, ...)
   __attribute__ ((__nonnull__ (1, 4), __format__ (printf, 4, 5), __cold__));
 
-/* The same for a failed host call: kind IO and the given errno (> 0). */
+/* The same for a failed host request: kind IO and the given errno (> 0). */
 extern int q2_fail_io (struct qcow2_error *err, int errnum,
                        uint64_t host_off, const char *fmt, ...)
   __attribute__ ((__nonnull__ (1, 4), __format__ (printf, 4, 5), __cold__));
@@ -25,10 +25,10 @@ extern int q2_fail_io (struct qcow2_error *err, int errnum,
 extern int q2_fail_nomem (struct qcow2_error *err, const char *what)
   __attribute__ ((__nonnull__, __cold__));
 
-/* Copy at most 'len' bytes that came from an image into a string that is
- * safe to print: control characters, quotes, backslashes and non-ASCII
- * bytes become \xNN, and what does not fit ends in "...".  'size' is the
- * size of 'out', at least 8.  Returns 'out'.
+/* Make a printable string of 'len' bytes that came from an image: control
+ * characters, quotes, backslashes and non-ASCII bytes become \xNN.  A string
+ * that does not fit ends in "...".  'size' is the size of 'out', at least 8.
+ * Returns 'out'.
  */
 extern const char *q2_printable (char *out, size_t size, const void *bytes,
                                  size_t len)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* flight.h - knowing when all requests that began before some moment ended.
+/* flight.h - have all requests that began before some moment ended?
  *
- * A request that looks up where bytes are in the file, and then uses them
- * without a lock, enters before the lookup and leaves when it is done with
- * the bytes.  Space that an entry has let go may be used again once everybody
- * who was inside at that moment has left.
+ * A request that looks up a host offset, and then uses the bytes there without
+ * a lock, enters before the lookup and leaves when it is done with the bytes.
+ * An unreferenced cluster may be used again once all requests that were inside
+ * when it was unreferenced have left.
  *
- * Nobody waits here: time is counted in epochs, whoever frees space notes the
- * epoch, and asks later whether it has passed.
+ * No thread waits here.  Time is counted in epochs: a thread that frees space
+ * notes the epoch, and asks later whether it has passed.
  */
 #ifndef QCOW2_BASE_FLIGHT_H
 #define QCOW2_BASE_FLIGHT_H
@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* All zero is a good start. */
+/* Initialized by zeros. */
 struct q2_flight {
   _Atomic uint64_t epoch;
   _Atomic uint64_t inside[2];   /* requests of even and of odd epochs */
@@ -30,7 +30,7 @@ q2_flight_enter (struct q2_flight *f)
     const uint64_t epoch = atomic_load (&f->epoch);
 
     atomic_fetch_add (&f->inside[epoch & 1], 1);
-    /* Counted in the right place, unless the epoch has changed meanwhile. */
+    /* The count is in the right place unless the epoch has changed. */
     if (atomic_load (&f->epoch) == epoch)
       return epoch & 1;
     atomic_fetch_sub (&f->inside[epoch & 1], 1);
@@ -50,8 +50,9 @@ q2_flight_stamp (struct q2_flight *f)
   return atomic_load (&f->epoch);
 }
 
-/* Whether that many epochs have ended; for a stamp + 2, that everybody who was
- * inside then has left.  Moves nothing on, so anybody may ask.
+/* True if 'epoch' has been reached.  For a stamp + 2 this means that all
+ * requests that were inside at the stamp have left.  Advances nothing, so any
+ * thread may call it.
  */
 static inline bool
 q2_flight_is_past (struct q2_flight *f, uint64_t epoch)
@@ -59,10 +60,10 @@ q2_flight_is_past (struct q2_flight *f, uint64_t epoch)
   return atomic_load (&f->epoch) >= epoch;
 }
 
-/* Whether everybody who was inside when 'stamp' was taken has left.  Moves
- * time on as far as it can be moved: an epoch ends when nobody of the one
- * before it is left, so that its counter can be used again.  Not to be called
- * by two threads at once.
+/* True if all requests that were inside when 'stamp' was taken have left.
+ * Advances the epoch as far as possible: an epoch ends when the last request
+ * of the one before it has left, so that its counter is free again.  Only one
+ * thread at a time may call it.
  */
 static inline bool
 q2_flight_has_passed (struct q2_flight *f, uint64_t stamp)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* gate.c - closing and opening the gate that changes go through.
  *
- * Owns      the two waits: of those that find it closed, and of the one that
- *           closes it.
+ * Owns      the two waits: of changes that find the gate closed, and of the
+ *           thread that closes it.
  * Method    counts and a flag, see q2_gate_enter; tests/models/gate.py walks
- *           every interleaving.  The counts are read in the order ended,
- *           begun: if they are equal nobody was inside when 'ended' was read.
- * Locks     closer_lock is held while the gate is closed, by design over
- *           whatever is done then; lock only around the condition.
+ *           every interleaving.  'ended' is read before 'begun': if they are
+ *           equal no change was inside when 'ended' was read.
+ * Locks     closer_lock is held while the gate is closed, by design over all
+ *           work done in that time; lock only around the condition.
  */
 #include "config.h"
 
@@ -57,8 +57,8 @@ q2_gate_tell (struct q2_gate *g)
   pthread_mutex_unlock (&g->lock);
 }
 
-/* Only once true: those that come later count themselves, too, before they
- * find the gate closed.
+/* Call it until it is true once: later arrivals raise 'begun', too, before
+ * they find the gate closed.
  */
 static bool
 is_empty (struct q2_gate *g)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gate.h - a moment at which no change is running.
+/* gate.h - holding changes back for a point in time.
  *
- * Changes go through the gate one by one, at the price of one atomic add at
- * each end.  Whoever needs a point in time closes it: those inside end, those
- * that come wait, and when nobody is inside that moment has come.  It lasts
- * until the gate is opened again.
+ * Changes pass the gate, at the price of one atomic add at each end.  A thread
+ * that needs a point in time closes it: changes that are inside end, new ones
+ * wait, and closing returns when none is inside.  No change runs until the
+ * gate is opened again.
  *
- * A thread that is inside must not enter again, nor close the gate: it would
- * wait for itself.
+ * A thread that is inside must neither enter again nor close the gate: it
+ * would wait for itself.
  */
 #ifndef QCOW2_BASE_GATE_H
 #define QCOW2_BASE_GATE_H
@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 struct q2_gate {
-  _Atomic uint64_t begun, ended;        /* each one that has entered, left */
+  _Atomic uint64_t begun, ended;        /* changes that have entered, left */
   _Atomic bool closed;
 
   pthread_mutex_t closer_lock;          /* held from close to open */
@@ -30,7 +30,7 @@ extern void q2_gate_init (struct q2_gate *gate) __attribute__ ((__nonnull__));
 extern void q2_gate_destroy (struct q2_gate *gate)
   __attribute__ ((__nonnull__));
 
-/* For q2_gate_enter and _leave. */
+/* Used by q2_gate_enter and q2_gate_leave. */
 extern void q2_gate_wait_open (struct q2_gate *gate)
   __attribute__ ((__nonnull__));
 extern void q2_gate_tell (struct q2_gate *gate) __attribute__ ((__nonnull__));
@@ -48,8 +48,8 @@ static inline void
 q2_gate_enter (struct q2_gate *gate)
 {
   for (;;) {
-    /* First count, then look: whoever closes it first sets the flag, then
-     * reads the counts, so one of the two sees the other.
+    /* Count first, then look.  Closing sets the flag first, then reads the
+     * counts; so at least one of the two threads sees the other.
      */
     atomic_fetch_add (&gate->begun, 1);
     if (!atomic_load (&gate->closed))
@@ -59,17 +59,18 @@ q2_gate_enter (struct q2_gate *gate)
   }
 }
 
-/* Close the gate and wait until nobody is inside; one thread at a time, others
- * wait their turn.  0, or ETIMEDOUT if somebody still is after so many
- * milliseconds: then the gate is open again.  0 ms: no limit.
+/* Close the gate and wait until no change is inside.  Other threads that close
+ * it wait until it is opened.  Returns 0, or ETIMEDOUT if a change is still
+ * inside after 'timeout_ms' milliseconds (0: no limit); then the gate is open
+ * again.
  */
 extern int q2_gate_close (struct q2_gate *gate, unsigned timeout_ms)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* By the thread that closed it. */
+/* Only the thread that closed the gate may open it. */
 extern void q2_gate_open (struct q2_gate *gate) __attribute__ ((__nonnull__));
 
-/* How many have ever entered; those that had to wait count more than once. */
+/* How many changes have entered so far; one that waited counts repeatedly. */
 static inline uint64_t
 q2_gate_begun (struct q2_gate *gate)
 {

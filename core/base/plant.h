@@ -21,8 +21,8 @@ enum q2_plant {
   Q2_PLANT_SKIP_DATA_FLUSH,     /* 2a flushes the image, not its data file */
   Q2_PLANT_TRIM_DATA,           /* a data file's clusters are trimmed before
                                    their entries are durable */
-  Q2_PLANT_FORGET_BELOW,        /* what comes with a write is zeros, not what
-                                   the layer below has */
+  Q2_PLANT_FORGET_BELOW,        /* copy on write takes zeros, not the bytes of
+                                   the backing image */
   Q2_PLANT_ZEROS_ARE_ZEROS,     /* on an encrypted disk, too */
   Q2_PLANT_REWRITE_LIVE_TABLE,  /* a refcount table that the header names,
                                    after step 3 has failed */

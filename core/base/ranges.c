@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* ranges.c - exclusive locks on ranges of numbers.
  *
- * Owns      the list of what is held.
- * Method    a list, because only as many ranges are held as there are
- *           requests running; who has to wait looks again after each release.
+ * Owns      the list of locked ranges.
+ * Method    a list, since there are only as many ranges as requests that run.
+ *           A thread that waits looks again after each release.
  * Locks     ranges.lock guards the list, for a few instructions.
  */
 #include "config.h"
@@ -54,7 +54,7 @@ static void
 take_locked (struct q2_ranges *r, struct q2_range *node, uint64_t start,
              uint64_t end)
 {
-  /* An empty one excludes nobody. */
+  /* An empty range would exclude no other. */
   (void) q2_check (start < end);
   *node = (struct q2_range) { r->first, start, end };
   r->first = node;

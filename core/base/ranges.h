@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* ranges.h - exclusive locks on ranges of numbers.
  *
- * Held over I/O, unlike mutexes: a holder is in the middle of changing what
- * the range stands for.  The node lives on the holder's stack.
+ * Unlike mutexes they are held over I/O, while the holder changes the
+ * clusters, entries or sectors that the numbers stand for.  The node lives on
+ * the holder's stack.
  */
 #ifndef QCOW2_BASE_RANGES_H
 #define QCOW2_BASE_RANGES_H
@@ -28,19 +29,19 @@ extern void q2_ranges_init (struct q2_ranges *ranges)
 extern void q2_ranges_destroy (struct q2_ranges *ranges)
   __attribute__ ((__nonnull__));
 
-/* Take [start, end), waiting until nobody holds any of it. */
+/* Lock [start, end), after waiting until no part of it is locked. */
 extern void q2_ranges_lock (struct q2_ranges *ranges, struct q2_range *node,
                             uint64_t start, uint64_t end)
   __attribute__ ((__nonnull__));
 
-/* Take it if nobody holds any of it. */
+/* Lock it if no part of it is locked. */
 extern bool q2_ranges_trylock (struct q2_ranges *ranges,
                                struct q2_range *node, uint64_t start,
                                uint64_t end)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Wait until those who hold any of it now have released it, or until none
- * does.
+/* Wait until the present holders of parts of it have released them, or until
+ * no part is locked.
  */
 extern void q2_ranges_wait (struct q2_ranges *ranges, uint64_t start,
                             uint64_t end) __attribute__ ((__nonnull__));

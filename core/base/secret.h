@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* secret.h - memory for keys.
  *
- * It has pages of its own, which are kept out of swap as far as the limit of
- * locked memory allows, and out of core dumps, and are wiped before they are
- * given back.
+ * Keys have pages of their own.  These stay out of swap, as far as the limit
+ * of locked memory allows, and out of core dumps, and are wiped before they
+ * are unmapped.
  */
 #ifndef QCOW2_BASE_SECRET_H
 #define QCOW2_BASE_SECRET_H
@@ -22,7 +22,7 @@ q2_secret_alloc (size_t size)
 
   if (p == MAP_FAILED)
     return NULL;
-  /* Neither is worth failing for: a container may allow no locked memory. */
+  /* Failures are ignored: a container may allow no locked memory. */
   (void) mlock (p, size);
 #ifdef MADV_DONTDUMP
   (void) madvise (p, size, MADV_DONTDUMP);
@@ -30,7 +30,7 @@ q2_secret_alloc (size_t size)
   return p;
 }
 
-/* With the size it was allocated with.  NULL is allowed. */
+/* 'size' is the size at allocation.  NULL is allowed. */
 static inline void
 q2_secret_free (void *p, size_t size)
 {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* turns.c - how many pieces of long work go on at the same time.
+/* turns.c - limits how many pieces of long work go on at the same time.
  *
- * Owns      the turns, and the queue of those who wait for one.
- * Method    a few slots, each with the number of the turn that has it, and
- *           when that asked last.  Numbers are never used again, so who has
- *           lost his turn finds out.  The first of the queue takes a slot that
- *           is free, or whose owner has not asked for too long.  Who waits
- *           looks around now and then, since nobody tells him of the latter,
- *           or that he waits in vain.
- * Locks     turns->lock guards all of it; nothing is called with it held.
+ * Owns      the turns, and the queue of threads that wait for one.
+ * Method    a few slots, each with the number of its turn and the time at
+ *           which that asked last.  Numbers are never used again, so a thread
+ *           that has lost its turn finds out.  The first of the queue takes a
+ *           slot that is free, or whose turn has not asked for too long.
+ *           Waiting threads wake up now and then, since nothing signals a lost
+ *           turn or an abandoned call.
+ * Locks     turns->lock guards all of it, and is not held while 'abandoned' is
+ *           called.
  */
 #include "config.h"
 
@@ -27,7 +28,7 @@ struct slot {
   uint64_t asked;               /* ns */
 };
 
-/* On the stack of who waits. */
+/* On the stack of the waiting thread. */
 struct waiter {
   struct waiter *next;
 };
@@ -137,8 +138,8 @@ dequeue_locked (struct q2_turns *t, struct waiter *w)
   pthread_cond_broadcast (&t->changed);
 }
 
-/* Returns false if it is in vain.  The lock is held on entry and on return,
- * but not in between.
+/* Returns false if the call has been abandoned.  The lock is held on entry and
+ * on return, but not in between.
  */
 static bool
 wait_locked (struct q2_turns *t, qcow2_abandoned_fn abandoned, void *opaque)

@@ -4,20 +4,19 @@
  * Owns      its threads, the list of batches and the queue of jobs.
  * Method    a batch lives on its caller's stack, in the pool's list.  The
  *           caller and the workers that join take indexes from an atomic
- *           counter; when none is left the caller takes the batch off the
- *           list and waits for the workers that are still inside.
- *           An idle worker waits on a condition of its own, in a stack, so
- *           that a call wakes one thread, the one that slept least, and the
- *           others get to leave.
- *           Threads are joined, never detached: after q2_workers_free
- *           none of them executes our code.  One that leaves puts itself on
- *           a list, which the next spawn joins.
- * Locks     workers.lock guards everything but the batches' counters, and
- *           is not held while work is done.  It is held while a thread is
- *           made, so that whoever sees threads > 0 may rely on one of them
- *           looking at the queues again.  It also guards the groups of jobs.
- * Invariant while a job is queued, threads > 0.  A worker in the idle stack
- *           is only removed by whoever wakes it, or by itself to leave.
+ *           counter; when none is left the caller takes the batch off the list
+ *           and waits for the workers that are still inside.  An idle worker
+ *           waits on a condition of its own, in a stack, so that a call wakes
+ *           only the thread that slept least, and the others time out.
+ *           Threads are joined, never detached: after q2_workers_free none of
+ *           them executes our code.  A thread that ends puts itself on a list,
+ *           which the next spawn joins.
+ * Locks     workers.lock guards everything but the batches' counters, and is
+ *           not held while work is done.  It is held while a thread is
+ *           created, so that threads > 0 implies that one of them looks at the
+ *           queues again.  It also guards the groups of jobs.
+ * Invariant while a job is queued, threads > 0.  A worker is removed from the
+ *           idle stack by the thread that wakes it, or by itself when it ends.
  */
 #include "config.h"
 
@@ -40,7 +39,7 @@ struct worker {
   struct q2_workers *pool;
   pthread_t thread;
   pthread_cond_t wake;
-  bool woken;                   /* somebody took it out of idle */
+  bool woken;                   /* taken out of idle */
 };
 
 struct batch {
@@ -51,7 +50,7 @@ struct batch {
   atomic_size_t taken;          /* may end up beyond count */
   size_t helpers, max_helpers;  /* workers inside */
   pthread_cond_t left;          /* the last of them is out */
-  bool broken;                  /* an assumption, on a worker's thread */
+  bool broken;                  /* an assumption failed on a worker's thread */
   struct qcow2_error why;
 };
 
@@ -239,7 +238,7 @@ spawn_locked (struct q2_workers *pool)
   return true;
 }
 
-/* Get one more thread to look for work. */
+/* Make one more thread look for work. */
 static bool
 call_worker_locked (struct q2_workers *pool)
 {
@@ -337,7 +336,7 @@ q2_workers_free (struct q2_workers *pool)
   pthread_mutex_unlock (&pool->lock);
 
   if (!q2_check (pool->batches == NULL && pool->jobs == NULL))
-    return;                     /* leaked: somebody uses it */
+    return;                     /* leaked: it is in use */
   pthread_cond_destroy (&pool->group_ended);
   pthread_cond_destroy (&pool->empty);
   pthread_mutex_destroy (&pool->lock);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* afsplit.c - keys that were made so large that they can be destroyed.
+/* afsplit.c - gets a key back from the stripes of a LUKS key slot.
  *
- * Method    all stripes are XORed, and what there is so far is put through a
- *           hash before each but the first.  A key longer than a digest is
- *           hashed in pieces of that length, each with its number before it;
- *           of the last digest only as much is used as the key has left.
+ * Method    XORs all stripes, and hashes the result so far before each but the
+ *           first.  A key longer than a digest is hashed in pieces of that
+ *           length, each prefixed with its number; the last digest is cut to
+ *           the rest of the key.
  * Locks     none; pure.
  */
 #include "config.h"

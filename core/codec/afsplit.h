@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* afsplit.h - keys that were made so large that they can be destroyed.
+/* afsplit.h - gets a key back from the stripes of a LUKS key slot.
  *
- * A key slot of LUKS has its key spread over thousands of stripes, all of
- * which are needed to get it back, so that destroying any of them destroys
- * the key.
+ * A key slot spreads its key over thousands of stripes.  All of them are
+ * needed to get it back, so that destroying any of them destroys the key.
  *
  * Spec: LUKS on-disk format 1.2.3, "Anti-forensic splitter".
  */
@@ -12,8 +11,8 @@
 
 #include "format/cipher_spec.h"
 
-/* Get the key of 'key_len' bytes, at most Q2_MAX_KEY_BYTES, back from
- * 'stripes' > 0 times as many.
+/* Write the key of 'key_len' bytes, at most Q2_MAX_KEY_BYTES, to 'ret_key';
+ * 'split' has 'stripes' > 0 times as many bytes.
  */
 extern void q2_af_merge (enum q2_hash hash, const void *split, size_t key_len,
                          uint32_t stripes, void *ret_key)

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cipher.c - encrypts and decrypts sectors, by nettle.
+/* cipher.c - encrypts and decrypts sectors with nettle.
  *
- * Owns      the key schedules, in memory of their own that is wiped.
- * Method    nettle has the block ciphers, with whatever instructions the
- *           processor has for them, and is fast if it is given many blocks
- *           at once.  Its functions for XTS give it one at a time.  So
- *           sectors are taken BATCH at a time and all that can be done for
- *           them with one call is: the IVs of all, their tweaks, their
- *           blocks.  Where each block needs the one before it, when CBC
- *           encrypts, it is one block of every sector.
- * Locks     none; nothing changes.
+ * Owns      the key schedules, in memory that is wiped (base/secret.h).
+ * Method    nettle's block ciphers use the instructions that the processor
+ *           has, and are fast if one call gets many blocks.  Its functions for
+ *           XTS pass one at a time.  So we take BATCH sectors at a time, and
+ *           one call does all of their IVs, tweaks or blocks.  When CBC
+ *           encrypts, each block needs the one before it: then one call does
+ *           one block of every sector.
+ * Locks     none; a cipher is constant.
  */
 #include "config.h"
 
@@ -53,13 +52,13 @@ q2_cipher_aes_legacy (const char *passphrase, size_t len,
 #define MAX_BLOCK 16            /* of a cipher */
 
 struct q2_cipher {
-  size_t size;                  /* of the memory this is in */
+  size_t size;                  /* of the allocation, with the keys */
   enum q2_cipher_mode mode;
   enum q2_cipher_iv iv;
   size_t block;                 /* bytes, of the cipher */
   nettle_cipher_func *encrypt, *decrypt, *iv_encrypt;
-  /* Key schedules, behind this.  The same one twice where the cipher makes
-   * no difference; NULL where there is no use for one.
+  /* Key schedules, after this struct.  Both are the same if the cipher uses
+   * one for both; NULL if not needed.
    */
   void *encrypt_key, *decrypt_key;
   void *iv_key;                 /* of XTS: for tweaks */
@@ -70,7 +69,7 @@ struct q2_cipher {
 static const struct nettle_cipher *
 find_cipher (enum q2_cipher_alg alg, size_t key_len)
 {
-  /* By (length - 16) / 8. */
+  /* Indexed by (length - 16) / 8. */
   static const struct nettle_cipher *const ciphers[][3] = {
     [Q2_CIPHER_AES] = { &nettle_aes128, &nettle_aes192, &nettle_aes256 },
     [Q2_CIPHER_SERPENT] =
@@ -81,7 +80,7 @@ find_cipher (enum q2_cipher_alg alg, size_t key_len)
   };
   const struct nettle_cipher *const cipher = ciphers[alg][(key_len - 16) / 8];
 
-  /* What q2_cipher_spec_takes_key allows. */
+  /* q2_cipher_spec_takes_key has allowed it. */
   assert (cipher->key_size == key_len && cipher->block_size <= MAX_BLOCK);
   return cipher;
 }
@@ -115,7 +114,7 @@ q2_cipher_new (const struct q2_cipher_spec *spec, const void *key,
   if (!q2_assume (q2_cipher_spec_takes_key (spec, key_len), err))
     return NULL;
   cipher = find_cipher (spec->alg, half);
-  /* Largest for the longest key: an ESSIV key may be longer than the
+  /* The size for the longest key, since an ESSIV key may be longer than the
    * cipher's.
    */
   step = q2_align_up (find_cipher (spec->alg, spec->alg == Q2_CIPHER_CAST5
@@ -169,7 +168,7 @@ make_ivs (const struct q2_cipher *c, unsigned char *ivs, unsigned n,
 
 /* ---- XTS --------------------------------------------------------------- */
 
-/* 16 bytes anywhere; compilers know how to XOR those at once. */
+/* 16 bytes at any address, which compilers XOR at once. */
 typedef uint64_t block16
   __attribute__ ((__vector_size__ (16), __aligned__ (1), __may_alias__));
 
@@ -183,17 +182,15 @@ xor_blocks (unsigned char *dst, const unsigned char *src,
       *(const block16 *) (src + i) ^ *(const block16 *) (mask + i);
 }
 
-/* Of two numbers, whatever the machine's byte order: the first is the first
- * in memory, and its lowest byte too.
- */
+/* Two little-endian numbers, to or from the machine's byte order. */
 static inline block16
 little_endian (block16 t)
 {
   return (block16) { htole64 (t[0]), htole64 (t[1]) };
 }
 
-/* The tweak of the next block: this one times x in GF(2^128), where the
- * lowest bit is the first byte's.
+/* The tweak of the next block: this one times x in GF(2^128), whose lowest bit
+ * is in the first byte.
  */
 static inline block16
 next_tweak (block16 t)
@@ -203,7 +200,7 @@ next_tweak (block16 t)
   return (t + t) ^ (-carry & (block16) { 0x87, 1 });
 }
 
-/* One block of a sector: dst = src ^ tweak, and the tweak to 'mask'. */
+/* One block of a sector: dst = src ^ tweak; stores the tweak in 'mask'. */
 static inline block16
 mask_block (unsigned char *dst, const unsigned char *src,
             unsigned char *mask, size_t pos, block16 t)
@@ -215,8 +212,8 @@ mask_block (unsigned char *dst, const unsigned char *src,
   return next_tweak (t);
 }
 
-/* All blocks of four sectors: each tweak waits for the one before it, but
- * not for those of other sectors.
+/* All blocks of four sectors, interleaved: a tweak depends on the one before
+ * it, but not on those of other sectors.
  */
 static void
 mask_four (unsigned char *dst, const unsigned char *src, unsigned char *mask,
@@ -279,7 +276,7 @@ xor_word (unsigned char *p, const unsigned char *mask)
   memcpy (p, &a, sizeof a);
 }
 
-/* One batch: block j of all sectors at once.  'size' is that of a block, a
+/* One batch: block j of all sectors at once.  'size' is the size of a block, a
  * constant where this is inlined.
  */
 static inline void
@@ -323,8 +320,8 @@ cbc_decrypt_batch (const struct q2_cipher *c, unsigned char *dst,
                  src + i * Q2_CRYPT_SECTOR);
 }
 
-/* The IV is the first counter: a big-endian number that is as long as a
- * block and begins anew with each sector.
+/* The IV is the first counter, a big-endian number as long as a block. Each
+ * sector begins with its own.
  */
 static void
 ctr_batch (const struct q2_cipher *c, unsigned char *dst,
@@ -441,7 +438,7 @@ q2_cipher_check_built (struct qcow2_error *err)
   return fail_no_nettle (err);
 }
 
-/* There is none, ever. */
+/* Always fails. */
 struct q2_cipher *
 q2_cipher_new (const struct q2_cipher_spec *spec, const void *key,
                size_t key_len, struct qcow2_error *err)

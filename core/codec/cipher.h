@@ -9,12 +9,12 @@
 
 #include "format/cipher_spec.h"
 
-/* Each sector is encrypted on its own, with an IV that follows from its
- * number.
+/* Bytes of a sector.  Each is encrypted by itself, with an IV computed from
+ * its number.
  */
 #define Q2_CRYPT_SECTOR 512
 
-/* A key, ready for use.  Never changes, so any number of threads may use it
+/* A key, ready for use.  It is constant, so any number of threads may use it
  * at once.
  */
 struct q2_cipher;
@@ -25,19 +25,18 @@ struct q2_cipher;
 extern int q2_cipher_check_built (struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* 'key' is copied; 'key_len' must be one that the spec takes, see
- * q2_cipher_spec_takes_key.  Fails with QCOW2_ERR_UNSUPPORTED if this
- * program was built without nettle, and with QCOW2_ERR_NOMEM.
+/* Copies 'key'; 'key_len' must satisfy q2_cipher_spec_takes_key.  Fails with
+ * QCOW2_ERR_UNSUPPORTED if this program was built without nettle, and with
+ * QCOW2_ERR_NOMEM.
  */
 extern struct q2_cipher *q2_cipher_new (const struct q2_cipher_spec *spec,
                                         const void *key, size_t key_len,
                                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Of images whose encryption method is "AES": the key is the passphrase
- * itself, its first 16 bytes, filled up with zeros.  There is no way to tell
- * whether it is the right one.  Sectors are numbered as on the disk, from 0.
- * Fails like q2_cipher_new.
+/* For images with encryption method "AES": the key is the first 16 bytes of
+ * the passphrase, filled up with zeros.  A wrong one cannot be noticed.
+ * Sectors are numbered by guest offset, from 0.  Fails like q2_cipher_new.
  */
 extern struct q2_cipher *q2_cipher_aes_legacy (const char *passphrase,
                                                size_t len,
@@ -48,9 +47,8 @@ extern struct q2_cipher *q2_cipher_aes_legacy (const char *passphrase,
 extern void q2_cipher_free (struct q2_cipher *cipher);
 
 /* Encrypt or decrypt 'len' bytes, a multiple of Q2_CRYPT_SECTOR; 'sector' is
- * the number of the first sector, and the others are counted up from it.
- * 'dst' may be 'src'; otherwise they must not overlap.  Neither needs to be
- * aligned.  Cannot fail.
+ * the number of the first one.  'dst' may be 'src'; otherwise they must not
+ * overlap.  Neither needs to be aligned.  Cannot fail.
  */
 extern void q2_cipher_encrypt (const struct q2_cipher *cipher, void *dst,
                                const void *src, size_t len, uint64_t sector)

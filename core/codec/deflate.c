@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* deflate.c - raw deflate by libdeflate, with zlib behind it.
+/* deflate.c - raw deflate by libdeflate, with zlib as the fallback.
  *
  * Owns      the two libraries' contexts.
- * Method    libdeflate is more than twice as fast, but it wants the stream
- *           to end inside the input and the output.  The format promises
- *           neither, and zlib does not mind: whatever libdeflate refuses
- *           is given to zlib, whose word is final.
+ * Method    libdeflate is more than twice as fast, but requires that the
+ *           stream ends inside the input and the output.  The format promises
+ *           neither, and zlib requires neither: zlib decides about each stream
+ *           that libdeflate refuses.
  * Locks     none; one context per thread.
  */
 #include "config.h"
@@ -27,12 +27,12 @@
 struct q2_inflater {
 #ifdef HAVE_ZLIB
   z_stream zs;
-  bool zs_ready;                /* inflateInit2 is done, when first needed */
+  bool zs_ready;                /* inflateInit2 was called, at the first use */
 #endif
 #ifdef HAVE_LIBDEFLATE
   struct libdeflate_decompressor *fast;
 #endif
-  char unused_;                 /* no empty struct without either */
+  char unused_;                 /* avoids an empty struct */
 };
 
 struct q2_inflater *
@@ -77,7 +77,7 @@ inflate_zlib (struct q2_inflater *inflater, const void *in, size_t in_len,
 
   if (in_len > UINT_MAX || out_len > UINT_MAX)
     return "the stream is too long";
-  /* The largest window: images of other writers than QEMU use it. */
+  /* The largest window: writers other than QEMU use it. */
   if (!inflater->zs_ready) {
     if (inflateInit2 (zs, -15) != Z_OK)
       return "out of memory for zlib";

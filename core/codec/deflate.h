@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* deflate.h - raw deflate streams of compressed clusters.
  *
- * Spec: "Compressed Clusters Descriptor"; what real writers leave behind a
- * stream is in docs/FORMAT-NOTES.md.
+ * Spec: "Compressed Clusters Descriptor".  docs/FORMAT-NOTES.md says which
+ * bytes real writers leave after a stream.
  */
 #ifndef QCOW2_CODEC_DEFLATE_H
 #define QCOW2_CODEC_DEFLATE_H
 
 #include <stddef.h>
 
-/* One thread's decompressor. */
+/* A decompressor; one thread at a time may use it. */
 struct q2_inflater;
 
 /* NULL: out of memory. */
 extern struct q2_inflater *q2_inflater_new (void);
 extern void q2_inflater_free (struct q2_inflater *inflater);
 
-/* Fill exactly 'out_len' bytes from the stream at the start of 'in'.
- * Bytes after the stream, or a stream that would go on, are fine; a stream
- * that ends early is not.  Returns NULL, or what is wrong (a constant).
+/* Fill exactly 'out_len' bytes from the stream at the start of 'in'.  The
+ * stream may be followed by other bytes, or go on; it must not end early.
+ * Returns NULL, or the fault as a constant string.
  */
 extern const char *q2_inflate (struct q2_inflater *inflater, const void *in,
                                size_t in_len, void *out, size_t out_len)

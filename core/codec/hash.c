@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* hash.c - hashes, by nettle.
+/* hash.c - hash functions of nettle.
  *
- * Owns      which of nettle's hashes is which.
- * Method    a table.  The state is wiped, as what is hashed is secret.
+ * Owns      the mapping from enum q2_hash to nettle's hashes.
+ * Method    a table.  The state is wiped, since the hashed bytes are secret.
  * Locks     none; pure.
  */
 #include "config.h"

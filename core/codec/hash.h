@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* hash.h - hashes, by nettle. */
+/* hash.h - hash functions of nettle. */
 #ifndef QCOW2_CODEC_HASH_H
 #define QCOW2_CODEC_HASH_H
 
@@ -13,7 +13,7 @@
 #include <nettle/sha2.h>
 #include <nettle/sm3.h>
 
-/* Room for the state of any of them. */
+/* Room for the state of any hash. */
 union q2_hash_state {
   struct md5_ctx md5;
   struct sha1_ctx sha1;
@@ -28,9 +28,9 @@ extern const struct nettle_hash *q2_hash_nettle (enum q2_hash hash)
   __attribute__ ((__returns_nonnull__));
 #endif
 
-/* Write the digest, of q2_hash_bytes (hash) bytes, of 'prefix' followed by
- * 'bytes' to 'ret_digest', which may be 'bytes'.  Either may be empty.  Does
- * nothing without nettle: then there is no cipher to use the result with.
+/* Hash 'prefix' followed by 'bytes'; either may be empty.  Writes
+ * q2_hash_bytes (hash) bytes to 'ret_digest', which may be 'bytes'.  Does
+ * nothing without nettle: then no cipher can use the result.
  */
 extern void q2_hash_digest (enum q2_hash hash, const void *prefix,
                             size_t prefix_len, const void *bytes, size_t len,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pbkdf.c - PBKDF2, over nettle's HMAC.
+/* pbkdf.c - PBKDF2 on top of nettle's HMAC.
  *
- * Owns      PBKDF2, with HMAC over any of the hashes.
- * Method    nettle has PBKDF2, too, but once it has begun nobody can end it,
- *           and an image may ask for minutes of it.
+ * Owns      PBKDF2 with HMAC of any hash.
+ * Method    nettle has PBKDF2, too, but its call cannot be cut short, and an
+ *           image may ask for minutes of it.
  * Locks     none; pure.
  */
 #include "config.h"
@@ -42,7 +42,7 @@ digest (void *ctx, size_t len, uint8_t *ret_digest)
                ret_digest);
 }
 
-/* How often somebody is asked whether to go on: every few milliseconds. */
+/* Rounds between two checks of whether to go on: a few milliseconds. */
 #define PIECE 4096u
 
 /* T_i of RFC 8018. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pbkdf.h - makes keys of passphrases.
+/* pbkdf.h - derives keys from passphrases.
  *
  * Spec: RFC 8018 (PBKDF2), with HMAC.
  */
@@ -9,10 +9,10 @@
 #include "base/budget.h"
 #include "format/cipher_spec.h"
 
-/* Fill 'ret_key' with 'key_len' > 0 bytes.  'iterations' > 0; the time is
- * proportional to q2_pbkdf2_rounds of it, each of which counts as so many
- * steps of the work.  Fails only if that is too much, or abandoned.  Does
- * nothing without nettle.
+/* Fill 'ret_key' with 'key_len' > 0 bytes; 'iterations' > 0.  The time is
+ * proportional to q2_pbkdf2_rounds; each round counts as Q2_PBKDF2_STEPS steps
+ * of the work.  Fails only if that is too much, or abandoned.  Does nothing
+ * without nettle.
  */
 #define Q2_PBKDF2_STEPS 16
 extern int q2_pbkdf2 (enum q2_hash hash, const void *secret,
@@ -21,7 +21,7 @@ extern int q2_pbkdf2 (enum q2_hash hash, const void *secret,
                       struct q2_work *work, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* How many HMACs that is: at most 4 for each iteration and key. */
+/* The number of HMACs: at most 4 for each iteration and key. */
 static inline uint64_t
 q2_pbkdf2_rounds (enum q2_hash hash, uint32_t iterations, size_t key_len)
 {

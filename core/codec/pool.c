@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pool.c - the decompression contexts of one image.
  *
- * Owns      the contexts, idle ones in a list.
- * Method    contexts are made when first needed, up to what MAX_BYTES of
- *           buffers allow, and kept until the image is closed.
+ * Owns      the contexts; idle ones are in a list.
+ * Method    a context is made when none is idle, up to MAX_CODECS of them or
+ *           MAX_BYTES of buffers, and kept until the image is closed.
  * Locks     pool.lock guards the list and the count; it is not held while a
  *           codec works.
  */
@@ -20,9 +20,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* All buffers of one image's contexts together; with the largest clusters,
- * 2 MiB, whose streams are declared to have up to twice that, enough for
- * four.
+/* All buffers of one image's contexts together.  It is enough for four of the
+ * largest clusters, 2 MiB, whose streams may claim to have twice that.
  */
 #define MAX_BYTES (UINT64_C (16) << 20)
 #define MAX_CODECS 64
@@ -32,7 +31,7 @@ struct q2_codec {
   const struct q2_codec_pool *pool;
   struct q2_inflater *inflater;
   struct q2_unzstd *unzstd;
-  void *in;                     /* allocated when first asked for */
+  void *in;                     /* allocated by the first q2_codec_in */
 };
 
 struct q2_codec_pool {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pool.h - decompression contexts with their input buffers, reused.
  *
- * A context belongs to one thread between get and put.  There are only so
- * many, so that large clusters and many clients cannot take unbounded
- * memory: who finds none waits.
+ * A context belongs to one thread between get and put.  Their number is
+ * bounded, so that large clusters and many clients cannot take unbounded
+ * memory: a thread that finds none waits.
  */
 #ifndef QCOW2_CODEC_POOL_H
 #define QCOW2_CODEC_POOL_H
@@ -20,7 +20,7 @@ q2_codec_pool_new (enum qcow2_compression compression, size_t max_csize,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_codec_pool_free (struct q2_codec_pool *pool);
 
-/* A thread that holds a codec must not ask for another. */
+/* Waits for a codec.  A thread that holds one must not ask for another. */
 extern struct q2_codec *q2_codec_get (struct q2_codec_pool *pool,
                                       struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -32,7 +32,7 @@ extern void *q2_codec_in (struct q2_codec *codec)
   __attribute__ ((__nonnull__));
 
 /* Decompress 'in_len' bytes at 'in' to exactly 'out_len' bytes at 'out'.
- * Returns NULL, or what is wrong (a constant).
+ * Returns NULL, or the fault as a constant string.
  */
 extern const char *q2_codec_decompress (struct q2_codec *codec,
                                         const void *in, size_t in_len,

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* zstd.c - zstd frames by libzstd.
+/* zstd.c - zstd frames, decompressed by libzstd.
  *
  * Owns      the library's context.
- * Method    the size of a compressed cluster is only known to sector
- *           precision, so first the library is asked where a frame ends,
- *           then it decompresses that frame in one go, straight to where
- *           the bytes belong.  The streaming calls would find the end by
- *           themselves, but allocate the window that a stranger wrote into
- *           the frame's header, up to 128 MiB per thread.
+ * Method    the size of a compressed cluster is known only in sectors.  So we
+ *           first ask the library where a frame ends, then decompress that
+ *           frame with one call, straight into the output.  The streaming
+ *           calls would find the end by themselves, but allocate the window
+ *           that the frame's header, which is not trusted, asks for: up to 128
+ *           MiB per thread.
  * Locks     none; one context per thread.
  */
 #include "config.h"

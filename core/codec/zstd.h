@@ -8,16 +8,16 @@
 
 #include <stddef.h>
 
-/* One thread's decompressor. */
+/* A decompressor; one thread at a time may use it. */
 struct q2_unzstd;
 
 /* NULL: out of memory. */
 extern struct q2_unzstd *q2_unzstd_new (void);
 extern void q2_unzstd_free (struct q2_unzstd *unzstd);
 
-/* Fill exactly 'out_len' bytes from the frames at the start of 'in'; there
- * may be several, and the last one must end where the output does.  Bytes
- * behind it are fine.  Returns NULL, or what is wrong (a constant).
+/* Fill exactly 'out_len' bytes from the frames at the start of 'in'; there may
+ * be several, and the last one must end where the output does.  Other bytes
+ * may follow.  Returns NULL, or the fault as a constant string.
  */
 extern const char *q2_unzstd (struct q2_unzstd *unzstd, const void *in,
                               size_t in_len, void *out, size_t out_len)

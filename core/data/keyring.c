@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* keyring.c - keys of LUKS images that were unlocked before.
  *
- * Owns      a list of keys, each with the header and the passphrase that it
- *           was found with, the last one used in front.
- * Method    a key is found again if header and passphrase are the same, byte
- *           by byte.  When there are too many, the one that was not used for
- *           the longest time goes.  Failures that took long are in a list
- *           of their own, so that they push out no key, and only for a
- *           while.  Who looks for what somebody else is looking for waits for
- *           him; if he is given up, it is the turn of one who waited.
- * Locks     keyring->lock guards the lists and all that is in them; nothing is
- *           called with it held.
+ * Owns      a list of keys, each with its header and passphrase, the most
+ *           recently used first.
+ * Method    a lookup compares header and passphrase byte by byte. Beyond
+ *           MAX_ENTRIES the least recently used key is forgotten.  Failures
+ *           that took long are kept for a while, in another list, so that they
+ *           evict no key.  A thread that needs a key which another thread is
+ *           looking for waits for it; if that one is abandoned, one of the
+ *           waiting threads goes on.
+ * Locks     keyring->lock guards the lists and their entries; it is not held
+ *           while keys are computed or clients are checked.
  *
- * Each entry is memory for secrets, with the passphrase at its end.
+ * Each entry is secret memory (base/secret.h), with the passphrase at its end.
  */
 #include "config.h"
 
@@ -28,14 +28,14 @@
 #include <string.h>
 #include <time.h>
 
-/* As many as a chain may have layers.  A page of locked memory each. */
+/* As many as a chain may have layers.  Each takes a page of locked memory. */
 #define MAX_ENTRIES 64
 
 struct entry {
   struct entry *next;
   unsigned char header[Q2_LUKS_HEADER];
   unsigned char key[Q2_MAX_KEY_BYTES];
-  uint64_t until;               /* of a failure: remembered until then, ns */
+  uint64_t until;               /* of a failure: forget it at this time, ns */
   struct qcow2_error error;     /* of a failure */
   size_t len;
   char passphrase[];
@@ -43,7 +43,7 @@ struct entry {
 
 struct qcow2_keyring {
   pthread_mutex_t lock;
-  pthread_cond_t ended;         /* somebody has ended looking */
+  pthread_cond_t ended;         /* a try has ended */
   struct entry *keys, *failures;
   struct q2_keyring_try *trying;
 };
@@ -126,7 +126,7 @@ push (struct entry **list, struct entry *e)
   *list = e;
 }
 
-/* The entry, which is in front of the list then, or NULL. */
+/* Find the entry and move it to the front of the list; or NULL. */
 static struct entry *
 find (struct entry **list, const struct q2_keyring_query *query)
 {
@@ -148,7 +148,7 @@ now (void)
   return (uint64_t) ts.tv_sec * SECOND + (uint64_t) ts.tv_nsec;
 }
 
-/* As q2_keyring_begin. */
+/* Returns what q2_keyring_begin does. */
 static int
 look_up_locked (struct qcow2_keyring *k, const struct q2_keyring_query *query,
                 unsigned char *ret_key, struct qcow2_error *err)
@@ -166,8 +166,8 @@ look_up_locked (struct qcow2_keyring *k, const struct q2_keyring_query *query,
   return -1;
 }
 
-/* Until somebody has ended looking, or for a while; false if it is in vain.
- * The lock is held on entry and on return, but not in between.
+/* Wait until a try has ended, or for a while; false if the call has been
+ * abandoned.  The lock is held on entry and on return, but not in between.
  */
 static bool
 wait_locked (struct qcow2_keyring *k, const struct qcow2_budget *budget)
@@ -212,7 +212,7 @@ q2_keyring_begin (struct qcow2_keyring *k, struct q2_keyring_try *try,
   return r;
 }
 
-/* Take out what is one too many; NULL if nothing is. */
+/* Remove an entry if there is one too many, and return it; else NULL. */
 static struct entry *
 take_surplus (struct entry **link)
 {
@@ -225,7 +225,7 @@ take_surplus (struct entry **link)
   return e;
 }
 
-/* What is to be remembered; NULL if nothing is, or there is no memory. */
+/* The entry to be remembered; NULL if none is, or if there is no memory. */
 static struct entry *
 entry_new (const struct q2_keyring_query *query, const unsigned char *key,
            uint64_t rounds, const struct qcow2_error *err)

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* store.c - where the bytes of data clusters are kept, and how.
+/* store.c - reads and writes data clusters in the right file, encrypted or
+ * not.
  *
- * Owns      the choice of the file, encryption on the way, and the step down
- *           to the backing file.
+ * Owns      the choice of the file, encryption, and access to the backing
+ *           image.
  * Method    reads go straight into the caller's buffer and are decrypted
- *           there, in pieces that stay in the CPU's cache where the host is
- *           fast.  Writes are encrypted into buffers that the store keeps
- *           for that, since the caller's bytes are not ours to change.  A
- *           piece that begins or ends inside a sector takes the rest of it
- *           along.
- * Locks     'sectors', a range lock, is held over I/O by whoever writes
- *           encrypted sectors, so that nobody writes back a part of one that
- *           somebody else has just changed.  Reads take no lock: who reads
- *           what is being written gets what he deserves.  But who writes a
- *           part of a sector writes bytes that he was not asked to change,
- *           so a read finds out by two counters whether somebody did that
- *           meanwhile, and if so is done once more with the lock.
+ *           there; on a fast host, in pieces that stay in the CPU's cache.
+ *           Writes are encrypted into buffers of the store, since the caller's
+ *           bytes must not change.  A piece that begins or ends inside a
+ *           sector includes the rest of the sector.
+ * Locks     'sectors', a range lock, is held over I/O by writers of encrypted
+ *           sectors, so that none writes back an old part of a sector that
+ *           another one has just changed.  Reads take no lock: a read that
+ *           races with a write may return old data, new data or a mix.  But a
+ *           write of a part of a sector also writes bytes that it was not
+ *           asked to change.  So a read notices by two counters if that
+ *           happened meanwhile, and is then repeated with the lock.
  *           buffers_lock guards the list of idle buffers.
  * Does not  know about compressed clusters, tables or entries.
  */
@@ -31,11 +31,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What is encrypted at a time, where a host request costs little: it stays
- * in the cache between two passes over it.
+/* Bytes encrypted at a time on a fast host: they stay in the CPU's cache
+ * between two passes.
  */
 #define PIECE_BYTES (UINT64_C (256) << 10)
-/* And where it costs much. */
+/* The same on a slow host. */
 #define SLOW_PIECE_BYTES (UINT64_C (4) << 20)
 
 static const unsigned char zeros[65536];
@@ -113,7 +113,7 @@ first_sector (struct q2_place place)
   return (struct q2_place) { place.host_off - back, place.guest_off - back };
 }
 
-/* Whole sectors, or anything where there is no encryption. */
+/* Read whole sectors, or any bytes if there is no encryption. */
 static int
 read_sectors (const struct q2_store *s, const struct q2_io *data, void *buf,
               uint64_t len, struct q2_place place, struct qcow2_error *err)
@@ -135,7 +135,7 @@ read_sectors (const struct q2_store *s, const struct q2_io *data, void *buf,
   return 0;
 }
 
-/* With the lock against who writes parts of sectors. */
+/* Read with the lock against writers of parts of sectors. */
 static int
 read_locked (struct q2_store *s, const struct q2_io *data, void *buf,
              uint64_t len, struct q2_place place, struct qcow2_error *err)
@@ -201,7 +201,8 @@ q2_store_read (struct q2_store *s, const struct q2_io *io, void *buf,
 
 /* ---- Writing -------------------------------------------------------- */
 
-/* Before a part of some sectors is changed: those that it does not cover. */
+/* Read the sectors that the piece covers only partly, before it changes them.
+ */
 static int
 read_edges (const struct q2_store *s, const struct q2_io *data,
             unsigned char *sectors, uint64_t span, struct q2_place first,
@@ -219,7 +220,7 @@ read_edges (const struct q2_store *s, const struct q2_io *data,
   return 0;
 }
 
-/* As much as the buffer takes, from the start of the piece. */
+/* Write as much as the buffer takes, from the start of the piece. */
 static int
 write_some (const struct q2_store *s, const struct q2_io *data,
             unsigned char *sectors, uint64_t size, const void *buf,
@@ -334,7 +335,7 @@ q2_store_trim (struct q2_store *s, uint64_t len, uint64_t host_off)
     s->data, s->data->size, &s->data_shared
   };
 
-  /* Zeros in the file are noise on an encrypted disk. */
+  /* Zeros in the file decrypt to noise. */
   if (Q2_PLANTED (Q2_PLANT_TRIM_DATA))
     q2_io_trim (&data, len, host_off);
   else if (s->cipher == NULL)
@@ -351,7 +352,7 @@ q2_store_flush (struct q2_store *s, struct qcow2_error *err)
   return s->data ? q2_io_flush (&data, err) : 0;
 }
 
-/* ---- The layer below -------------------------------------------------- */
+/* ---- The backing image -------------------------------------------------- */
 
 static struct q2_io
 below_io (const struct q2_store *s)
@@ -361,7 +362,7 @@ below_io (const struct q2_store *s)
   };
 }
 
-/* How many of the bytes the layer below has. */
+/* How many of the bytes are inside the backing image. */
 static uint64_t
 inside_below (const struct q2_store *s, uint64_t len, uint64_t guest_off)
 {
@@ -369,8 +370,8 @@ inside_below (const struct q2_store *s, uint64_t len, uint64_t guest_off)
     ? q2_min (len, s->below_size - guest_off) : 0;
 }
 
-/* What is broken there says nothing about this image, and its offsets mean
- * nothing in this file.
+/* A corrupt backing image does not make this image corrupt, and its offsets
+ * mean nothing in this file.
  */
 static int
 fail_below (struct qcow2_error *err)
@@ -417,9 +418,7 @@ q2_store_extents_below (const struct q2_store *s, uint64_t len,
                                fn_opaque, &all, err) == -1)
       return fail_below (err);
   }
-  /* Nothing comes after a part that could not be found out, nor after one
-   * at which fn has stopped.
-   */
+  /* Report nothing after a part that is unknown, or at which fn stopped. */
   if (inside < len && all)
     fn (fn_opaque, guest_off + inside, len - inside, QCOW2_EXTENT_ZERO);
   return 0;

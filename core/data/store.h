@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* store.h - where the bytes of data clusters are kept, and how.
+/* store.h - reads and writes data clusters in the right file, encrypted or
+ * not.
  *
- * They lie in the image file or in a data file of their own, in the clear or
- * encrypted; what the image has no bytes for may lie in a backing file below
- * it.  Everything else in the engine says "the bytes of the disk at guest_off,
- * whose place is host_off", and does not know which of these it is.
+ * Data clusters lie in the image file or in a data file, in the clear or
+ * encrypted; unallocated ranges are read from the backing image.  The rest of
+ * the engine says "the bytes of the disk at guest_off, which lie at host_off",
+ * and does not know which of these it is.
  *
- * Compressed clusters and tables are not the store's business: they lie in
- * the image file and are never encrypted.
+ * Compressed clusters and tables do not go through the store: they lie in the
+ * image file and are never encrypted.
  *
  * Spec: "Encryption", "External data file", "Backing file name".
  */
@@ -23,14 +24,13 @@
 
 struct q2_reader;
 
-/* Idle buffers that are kept; as many requests of one client run at once. */
+/* How many idle buffers are kept: as many requests of a client run at once. */
 #define Q2_STORE_BUFFERS 16
 
-/* All but what guards itself is constant once the image is open. */
 struct q2_reader;
 
-/* How the disk of a backing image is read.  read/ fills that in (see
- * q2_reader_backing_ops), which knows how; nothing here includes it.
+/* How to read the disk of a backing image.  read/ fills in the table (see
+ * q2_reader_backing_ops), so that this room need not include read/.
  */
 struct q2_backing_ops {
   int (*pread) (struct q2_reader *reader, const struct q2_io *io, void *buf,
@@ -42,14 +42,15 @@ struct q2_backing_ops {
                 uint64_t count, uint64_t guest_off, struct qcow2_error *err);
 };
 
+/* Constant once the image is open, except locks and what they guard. */
 struct q2_store {
   /* Encryption. */
   struct q2_cipher *cipher;     /* NULL: none; owned */
-  bool guest_iv;                /* sectors are numbered as on the disk, not as
-                                   in the file */
-  struct q2_ranges sectors;     /* of the file, being written to: host bytes */
-  _Atomic unsigned partial_writers;     /* of parts of sectors, now */
-  _Atomic uint64_t partial_writes;      /* that have ever begun */
+  bool guest_iv;                /* sectors are numbered by guest offset, not by
+                                   host offset */
+  struct q2_ranges sectors;     /* being written; host bytes */
+  _Atomic unsigned partial_writers;     /* writers of parts of sectors */
+  _Atomic uint64_t partial_writes;      /* how many have ever begun */
   pthread_mutex_t buffers_lock; /* guards the next two */
   unsigned nr_buffers;
   void *buffers[Q2_STORE_BUFFERS];
@@ -60,7 +61,7 @@ struct q2_store {
   struct q2_io_shared data_shared;
 
   /* The backing image. */
-  struct q2_reader *below;      /* NULL: there is none */
+  struct q2_reader *below;      /* NULL: none */
   const struct q2_backing_ops *below_ops;
   const struct q2_store *below_store;
   const struct qcow2_io *below_host;
@@ -74,7 +75,7 @@ extern void q2_store_init (struct q2_store *store)
 extern void q2_store_destroy (struct q2_store *store)
   __attribute__ ((__nonnull__));
 
-/* The way to the file that has the data clusters, given that to the image
+/* The I/O handle of the file with the data clusters; 'io' is that of the image
  * file.
  */
 static inline struct q2_io
@@ -87,23 +88,21 @@ q2_store_io (struct q2_store *store, const struct q2_io *io)
   };
 }
 
-/* True if some file that a request may need takes long to answer. */
+/* True if some file that a request may need is on a slow host. */
 extern bool q2_store_is_slow (const struct q2_store *store,
                               const struct q2_io *io)
   __attribute__ ((__nonnull__));
 
 /* ---- Data clusters ---------------------------------------------------- */
 
-/* A piece of the disk and its place; any alignment, but it is inside clusters
- * that follow each other in the file as they do on the disk.
+/* A piece of the disk and its place, with any alignment.  Its clusters must be
+ * contiguous in the file.
  */
 struct q2_place {
   uint64_t host_off, guest_off;
 };
 
-/* Turn bytes that were read from the file, whole sectors, into those of the
- * disk, in place.
- */
+/* Decrypt whole sectors that were read from the file, in place. */
 static inline void
 q2_store_decrypt (const struct q2_store *store, void *buf, uint64_t len,
                   struct q2_place place)
@@ -114,7 +113,7 @@ q2_store_decrypt (const struct q2_store *store, void *buf, uint64_t len,
                        / Q2_CRYPT_SECTOR);
 }
 
-/* Whether reads of the place must be of whole sectors. */
+/* True if the place must be read in whole sectors, but is not. */
 static inline bool
 q2_store_is_unaligned (const struct q2_store *store, uint64_t len,
                        struct q2_place place)
@@ -128,48 +127,49 @@ extern int q2_store_read (struct q2_store *store, const struct q2_io *io,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Where sectors are encrypted, those that the piece does not cover are read
- * and written back; writers of a sector exclude each other.
+/* Write the piece.  Encrypted sectors that it covers only partly are read and
+ * written back; writers of a sector exclude each other.
  */
 extern int q2_store_write (struct q2_store *store, const struct q2_io *io,
                            const void *buf, uint64_t len,
                            struct q2_place place, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Make it read as zeros; may_punch: it need not keep its space. */
+/* Make the piece read as zeros; may_punch: the host may free its space. */
 extern int q2_store_zero (struct q2_store *store, const struct q2_io *io,
                           uint64_t len, struct q2_place place,
                           bool may_punch, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Give back the space of bytes of the data file, of which there must be one.
- * Until the entries that have let them go are durable a crash brings back the
- * old ones, so what is there must read as zeros, or as it did.
+/* Free space of the data file, of which there must be one.  Until the changed
+ * entries are durable a crash may restore the old ones, so the range must read
+ * as zeros, or as before.
  */
 extern void q2_store_trim (struct q2_store *store, uint64_t len,
                            uint64_t host_off) __attribute__ ((__nonnull__));
 
-/* Make durable what was written to the data file, if there is one. */
+/* Make earlier writes to the data file durable, if there is one. */
 extern int q2_store_flush (struct q2_store *store, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- The layer below -------------------------------------------------- */
+/* ---- The backing image -------------------------------------------------- */
 
-/* Whether unallocated bytes from guest_off on may be anything but zeros. */
+/* True if unallocated bytes from guest_off on may be anything but zeros. */
 static inline bool
 q2_store_has_below (const struct q2_store *store, uint64_t guest_off)
 {
   return guest_off < store->below_size;
 }
 
-/* Read unallocated bytes: what the layer below has, and zeros. */
+/* Read unallocated bytes: those of the backing image, and zeros past its end.
+ */
 extern int q2_store_read_below (const struct q2_store *store, void *buf,
                                 uint64_t len, uint64_t guest_off,
                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Report what unallocated bytes read as; see qcow2_extents.  Succeeds, too, if
- * only the first part of it is known and was reported.
+/* Report the extents of unallocated bytes; see qcow2_extents.  Succeeds, too,
+ * if only a first part was known and reported.
  */
 extern int q2_store_extents_below (const struct q2_store *store,
                                    uint64_t len, uint64_t guest_off,
@@ -177,7 +177,9 @@ extern int q2_store_extents_below (const struct q2_store *store,
                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 6), __warn_unused_result__));
 
-/* Hint that they will be read; does nothing where nobody takes hints. */
+/* Hint that unallocated bytes will be read; does nothing if the host takes no
+ * hints.
+ */
 extern int q2_store_cache_below (const struct q2_store *store, uint64_t len,
                                  uint64_t guest_off, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* unlock.c - opens the LUKS header of an image with a passphrase.
  *
- * Owns      the order in which slots are tried, and the bound of the work.
- * Method    for each active slot: the passphrase becomes a key (PBKDF2),
- *           that decrypts the slot's key material, whose stripes are merged
- *           to what would be the key of the disk if the passphrase is this
- *           slot's.  A digest in the header tells whether it is.  A slot
- *           that would take more work than is left of the bound is passed
- *           over, so that it does not keep others from being tried.  What
- *           the keyring has is not looked for again, and neither, for a
- *           while, is what was not found by much work.
+ * Owns      the order of slots, and the bound of the work.
+ * Method    for each active slot, PBKDF2 makes a key from the passphrase.  It
+ *           decrypts the slot's key material, whose stripes merge to a
+ *           candidate for the key of the disk.  A digest in the header
+ *           verifies it.  A slot that would exceed the bound is skipped, so
+ *           that the others are tried. The keyring saves all of this for known
+ *           keys and, for a while, for failures that took much work.
  * Locks     none; one call, one thread.
  * Spec      LUKS on-disk format 1.2.3, "Master key recovery".
  *
- * Everything that depends on the passphrase or the key is in one piece of
- * memory, which is wiped whatever happens.  What nettle's functions leave
- * behind on the stack is not.
+ * Everything that depends on the passphrase or the key is in one allocation,
+ * which is always wiped.  Remains of nettle's functions on the stack are not.
  */
 #include "config.h"
 
@@ -45,7 +42,7 @@ struct unlock {
   struct qcow2_keyring *keyring; /* or NULL */
   struct q2_luks luks;
   uint64_t rounds_left;
-  struct q2_work work;          /* as many rounds, and if somebody waits */
+  struct q2_work work;          /* the bound, and whether a client waits */
   struct secrets *secrets;
 };
 
@@ -57,7 +54,7 @@ rounds (const struct q2_luks *luks, const struct q2_luks_slot *slot)
     q2_pbkdf2_rounds (luks->hash, luks->digest_iterations, Q2_LUKS_DIGEST);
 }
 
-/* Without a branch that depends on the bytes. */
+/* Has no branch that depends on the bytes. */
 static bool
 is_equal (const unsigned char *a, const unsigned char *b, size_t len)
 {
@@ -158,7 +155,7 @@ try_slots (struct unlock *u, struct qcow2_error *err)
   return fail_all (u, tried, passed_over, err);
 }
 
-/* Leaves the key in secrets->key; 'header' is as it was read. */
+/* Leaves the key in secrets->key; 'header' is the raw one. */
 static int
 find_key (struct unlock *u, const unsigned char *header,
           struct qcow2_error *err)

@@ -9,22 +9,20 @@
 #include "codec/cipher.h"
 #include "io/io.h"
 
-/* Try the passphrase on each active key slot of the header of 'luks_bytes'
- * bytes at 'luks_offset', which the header extension names; *ret_cipher is
- * for the data of the image.  Sectors of that are numbered by where they are
- * in the image file: host offset / Q2_CRYPT_SECTOR.
+/* Try the passphrase on each active key slot of the LUKS header, at
+ * 'luks_offset', of 'luks_bytes' bytes; the header extension has both numbers.
+ * *ret_cipher is for data clusters, whose sectors are numbered by host offset
+ * / Q2_CRYPT_SECTOR.
  *
- * Takes about as long as the image's creator wanted a guess to take, times
- * the number of slots, and is bounded: see Q2_LUKS_MAX_ROUNDS in
- * format/luks.h.  Reads the 592 bytes of the header and the key material of
- * the slots it tries, with class QCOW2_IO_HEADER.  If the keyring (NULL: there
- * is none) knows header and passphrase, nothing but the header is read, and
- * there is no work.
+ * Takes about as long as the image's creator wanted a guess to take, times the
+ * number of slots; Q2_LUKS_MAX_ROUNDS in format/luks.h is the bound.  Reads
+ * the 592 bytes of the header and the key material of the slots that it tries,
+ * with class QCOW2_IO_HEADER.  If the keyring (or NULL) knows header and
+ * passphrase, it reads only the header and computes nothing.
  *
  * Fails with QCOW2_ERR_AUTH if no slot opens, QCOW2_ERR_UNSUPPORTED if there
- * is no nettle or the header asks for what is not known, QCOW2_ERR_CORRUPT if
- * it contradicts itself.  Nothing secret is left behind in memory, apart from
- * the cipher.
+ * is no nettle or the header needs an unknown algorithm, QCOW2_ERR_CORRUPT if
+ * it contradicts itself.  Only the cipher keeps a secret in memory.
  */
 extern int q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
                            uint64_t luks_bytes, const char *passphrase,

@@ -2,7 +2,7 @@
 /* bitmap.c - decodes entries of the bitmap directory.
  *
  * Owns      the layout of an entry and its limits.
- * Method    lengths first, as 64 bit sums of smaller fields, then every
+ * Method    checks lengths first, as 64 bit sums of smaller fields, then every
  *           field against its limit.
  * Locks     none; pure.
  * Spec      "Bitmap directory".
@@ -21,7 +21,7 @@
 #define MIN_GRANULARITY_BITS 9
 #define MAX_GRANULARITY_BITS 31
 
-/* What is wrong with an entry that is long enough; NULL if nothing is. */
+/* The fault of an entry that is long enough, or NULL. */
 static const char *
 find_problem (const struct q2_geometry *geo, const struct q2_bitmap *b,
               unsigned type)

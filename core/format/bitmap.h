@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* bitmap.h - one entry of the bitmap directory, and of a bitmap table.
  *
- * Where the directory lies is in the bitmaps extension, which ext.h
- * decodes.
+ * The bitmaps extension, which ext.h decodes, says where the directory lies.
  *
  * Spec: "Bitmaps extension", "Bitmap directory", "Bitmap table".
  */
@@ -11,7 +10,7 @@
 
 #include "format/geometry.h"
 
-/* Bytes of an entry that tell how long it is. */
+/* The first bytes of an entry; they give its length. */
 #define Q2_BITMAP_FIXED 24
 #define Q2_BITMAP_FLAGS_OFF 12  /* of the 4 bytes of flags, in an entry */
 #define Q2_BITMAP_MAX_NAME 1023
@@ -19,7 +18,8 @@
 #define Q2_BITMAP_MAX_BYTES (UINT64_C (512) << 20) /* of bits */
 
 #define Q2_BITMAP_IN_USE       UINT32_C (1) /* a writer did not finish */
-#define Q2_BITMAP_AUTO         UINT32_C (2) /* writers must keep it up */
+#define Q2_BITMAP_AUTO         UINT32_C (2) /* writers must keep it up to
+                                               date */
 #define Q2_BITMAP_EXTRA_COMPATIBLE UINT32_C (4)
 #define Q2_BITMAP_KNOWN_FLAGS  UINT32_C (7)
 
@@ -28,16 +28,17 @@ struct q2_bitmap {
   uint32_t table_entries;
   uint32_t flags;
   unsigned granularity_bits;
-  const unsigned char *extra;   /* in the bytes */
-  uint32_t extra_len;           /* QEMU knows none and refuses any */
-  const char *name;             /* in the bytes; not terminated, any byte */
+  const unsigned char *extra;   /* points into 'bytes' */
+  uint32_t extra_len;           /* QEMU refuses any extra data */
+  const char *name;             /* points into 'bytes'; any bytes, not
+                                   terminated */
   uint16_t name_len;
   uint64_t entry_len;           /* to the next entry */
 };
 
-/* Decode the directory entry at the start of 'bytes', of which there are
- * 'len'.  'host_off' is where they come from, for the message.  Accepts what
- * QEMU accepts, and extra data.
+/* Decode the directory entry at the start of the 'len' bytes at 'bytes'.
+ * 'host_off' is their place, for the message.  Accepts all that QEMU accepts,
+ * and extra data.
  */
 extern int q2_bitmap_decode (const struct q2_geometry *geo,
                              const void *bytes, size_t len,
@@ -46,9 +47,9 @@ extern int q2_bitmap_decode (const struct q2_geometry *geo,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The cluster of bits that an entry of a bitmap table points to; 0 if there
- * is none: then all its bits are alike.  May be unaligned in a corrupt
- * image.
+/* The host offset of the cluster of bits that an entry of a bitmap table
+ * refers to; 0 if there is none: then all its bits are equal.  May be
+ * unaligned in a corrupt image.
  */
 static inline uint64_t
 q2_bitmap_table_cluster (uint64_t entry)

@@ -2,8 +2,8 @@
 /* cipher_spec.c - decodes the names of ciphers, modes and hashes.
  *
  * Owns      the names, and which of them go together.
- * Method    tables.  What is accepted is what QEMU and dm-crypt agree on;
- *           whether this program has the cipher is codec/cipher.c's business.
+ * Method    tables, of the names on which QEMU and dm-crypt agree.
+ *           codec/cipher.c knows which ciphers this program has.
  * Locks     none; pure.
  * Spec      LUKS on-disk format 1.2.3.
  */
@@ -97,7 +97,7 @@ decode_alg (const char *name, enum q2_cipher_alg *ret_alg)
   return false;
 }
 
-/* MODE[-IV[:HASH]]; the hash is ignored where nothing is hashed. */
+/* MODE[-IV[:HASH]]; the hash is ignored where it is not used. */
 static bool
 decode_mode (const char *s, struct q2_cipher_spec *spec)
 {

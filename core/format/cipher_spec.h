@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cipher_spec.h - how an encrypted image is encrypted.
  *
- * LUKS names a cipher, such as "aes", and says the rest in a second string
- * of the form MODE-IV[:HASH], such as "xts-plain64" or "cbc-essiv:sha256".
+ * A LUKS header names a cipher, such as "aes", and has a second string of the
+ * form MODE-IV[:HASH], such as "xts-plain64" or "cbc-essiv:sha256".
  *
  * Spec: LUKS on-disk format 1.2.3, "cipher-name", "cipher-mode" and
  * "hash-spec".
@@ -36,31 +36,31 @@ enum q2_cipher_mode {
   Q2_MODE_ECB,
   Q2_MODE_CBC,
   Q2_MODE_CTR,
-  Q2_MODE_XTS,                  /* two keys in one of twice the length */
+  Q2_MODE_XTS,                  /* the key is two keys of half its length */
 };
 
-/* How the IV of a sector follows from its number. */
+/* How to compute the IV of a sector from its number. */
 enum q2_cipher_iv {
-  Q2_IV_NONE,                   /* ECB has no use for one */
+  Q2_IV_NONE,                   /* ECB needs none */
   Q2_IV_PLAIN,                  /* the lower 32 bits, little-endian */
   Q2_IV_PLAIN64,                /* 64 bits, little-endian */
-  Q2_IV_ESSIV,                  /* that, encrypted with a hash of the key */
+  Q2_IV_ESSIV,                  /* PLAIN64, encrypted with a hash of the key */
 };
 
 struct q2_cipher_spec {
   enum q2_cipher_alg alg;
   enum q2_cipher_mode mode;
   enum q2_cipher_iv iv;
-  enum q2_hash iv_hash;         /* of Q2_IV_ESSIV only */
+  enum q2_hash iv_hash;         /* for Q2_IV_ESSIV only */
 };
 
 /* Longest key of any cipher and mode, in bytes. */
 #define Q2_MAX_KEY_BYTES 64
 
-/* Decode the two strings of a LUKS header at 'host_off', which is only for
- * the message.  Fails (QCOW2_ERR_UNSUPPORTED) if they name what is not known
- * here, or what does not go together: ESSIV needs a hash that is as long as
- * one of the cipher's keys, XTS a cipher with blocks of 16 bytes.
+/* Decode the two strings of a LUKS header; 'host_off' is its place, for the
+ * message.  Fails with QCOW2_ERR_UNSUPPORTED if a name is unknown, or if the
+ * names do not go together: ESSIV needs a hash as long as one of the cipher's
+ * keys, XTS a cipher with blocks of 16 bytes.
  */
 extern int q2_cipher_spec_decode (const char *name, const char *mode,
                                   uint64_t host_off,
@@ -68,7 +68,7 @@ extern int q2_cipher_spec_decode (const char *name, const char *mode,
                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* True if the cipher and its mode take keys of that many bytes. */
+/* True if the cipher and its mode take keys of 'key_bytes' bytes. */
 extern bool q2_cipher_spec_takes_key (const struct q2_cipher_spec *spec,
                                       size_t key_bytes)
   __attribute__ ((__nonnull__));
@@ -77,7 +77,7 @@ extern bool q2_cipher_spec_takes_key (const struct q2_cipher_spec *spec,
 extern bool q2_hash_decode (const char *name, enum q2_hash *ret_hash)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* How long its digests are, in bytes, at most Q2_MAX_HASH_BYTES. */
+/* Bytes of a digest, at most Q2_MAX_HASH_BYTES. */
 extern size_t q2_hash_bytes (enum q2_hash hash);
 
 #endif /* QCOW2_FORMAT_CIPHER_SPEC_H */

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* entry.h - L2 entries of versions 2 and 3 as writers see them.
+/* entry.h - L2 entries of versions 2 and 3, decoded and encoded for writers.
  *
- * Where a reader only wants to know what a cluster reads as, a writer has to
- * keep apart what lies behind that: space that is kept, space that is shared,
- * and each subcluster.  A cluster without extended L2 entries is treated as
- * if all of its subclusters were alike, so that nobody has to ask which kind
- * it is.
+ * A reader only needs to know what a cluster reads as.  A writer also needs to
+ * know whether it has space, whether that is shared, and the state of each
+ * subcluster.  Without extended L2 entries a cluster counts as 32 equal
+ * subclusters, so that callers need not tell the two kinds apart.
  *
  * Spec: "Cluster mapping", "Extended L2 Entries".
  */
@@ -41,7 +40,7 @@ q2_entry_load (const struct q2_geometry *geo, const void *raw,
     geo->extended_l2 ? load_be64 ((const unsigned char *) raw + 8) : 0;
 
   q2_l2e_decode (geo, descriptor, bitmap, &e->m);
-  /* What lies in a data file is nobody else's, whatever the flag says. */
+  /* A cluster of a data file is never shared, whatever the flag says. */
   e->copied = e->m.kind != Q2_CLUSTER_COMPRESSED &&
     e->m.kind != Q2_CLUSTER_INVALID && e->m.placed &&
     ((descriptor & Q2_ENTRY_COPIED) || geo->data_file);
@@ -64,9 +63,9 @@ q2_entry_load (const struct q2_geometry *geo, const void *raw,
   }
 }
 
-/* Store an entry that is not compressed: 'host_off' with the COPIED flag if
- * 'copied'; or 0 and not 'copied' for none.  Without extended entries alloc
- * and zero must each be none or all; zero needs version 3.
+/* Encode an entry that is not compressed: 'host_off' with the COPIED flag if
+ * 'copied'; or 0 and not 'copied' for no cluster.  Without extended entries
+ * 'alloc' and 'zero' must each be 0 or all ones; 'zero' needs version 3.
  */
 static inline void
 q2_entry_store (const struct q2_geometry *geo, void *raw, uint64_t host_off,
@@ -99,8 +98,8 @@ q2_entry_clusters (const struct q2_geometry *geo, const struct q2_entry *e,
   return ((e->m.host_off + len - 1) >> geo->cluster_bits) - *ret_first + 1;
 }
 
-/* The subclusters of its cluster that [guest_off, guest_off+len) touches; the
- * range must not leave the cluster.
+/* The subclusters that [guest_off, guest_off+len) touches; the range must lie
+ * in one cluster.
  */
 static inline uint32_t
 q2_entry_mask (const struct q2_geometry *geo, uint64_t guest_off,
@@ -118,8 +117,8 @@ q2_entry_mask (const struct q2_geometry *geo, uint64_t guest_off,
   return mask & (Q2_ALL_SUBCLUSTERS << first);
 }
 
-/* Whether the range, which must not leave its cluster, can be written where
- * it is, without any change of the entry.
+/* True if the range, which must lie in one cluster, can be written in place,
+ * without a change of the entry.
  */
 static inline bool
 q2_entry_is_in_place (const struct q2_geometry *geo,

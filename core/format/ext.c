@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* ext.c - walks header extensions, names feature bits.
  *
- * Owns      the extension types and the rule each must keep.
- * Method    the area runs from the end of the header to the backing file
- *           name, or to the end of the first cluster.  Types nobody here
- *           knows are skipped: they are optional by definition.
+ * Owns      the extension types, and the rules for each of them.
+ * Method    the area runs from the end of the header to the backing file name,
+ *           or to the end of the first cluster.  Unknown types are skipped:
+ *           they are optional by definition.
  * Locks     none; pure.
  */
 #include "config.h"
@@ -35,8 +35,8 @@ decode_bitmaps (const struct q2_ext *e, struct q2_header *h,
     return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
                     "invalid bitmaps extension: its length is %u, not 24",
                     e->len);
-  /* A writer that does not know bitmaps has changed the image since: they
-   * are meaningless now, and so is this extension.
+  /* A writer that does not know bitmaps has changed the image, so the bitmaps
+   * and this extension are meaningless.
    */
   h->stale_bitmaps = !(h->autoclear & Q2_AUTOCLEAR_BITMAPS);
   if (h->stale_bitmaps)
@@ -137,7 +137,7 @@ q2_ext_next (struct q2_ext_walk *walk, struct q2_ext *ret_ext,
   struct q2_ext e;
 
   if (walk->off >= walk->end || walk->end - walk->off < Q2_EXT_HEADER_LEN)
-    return 0;                   /* no room for another one */
+    return 0;                   /* no room for another extension */
   e.type = load_be32 (walk->bytes + walk->off);
   e.len = load_be32 (walk->bytes + walk->off + 4);
   e.data_off = walk->off + Q2_EXT_HEADER_LEN;

@@ -8,20 +8,20 @@
 
 #include "format/header.h"
 
-/* The types of extensions that are known here. */
+/* The known types of extensions. */
 #define Q2_EXT_TYPE_END             UINT32_C (0x00000000)
 #define Q2_EXT_TYPE_BACKING_FORMAT  UINT32_C (0xe2792aca)
 #define Q2_EXT_TYPE_FEATURE_NAMES   UINT32_C (0x6803f857)
 #define Q2_EXT_TYPE_BITMAPS         UINT32_C (0x23852875)
 #define Q2_EXT_TYPE_LUKS            UINT32_C (0x0537be77)
 #define Q2_EXT_TYPE_DATA_FILE       UINT32_C (0x44415441)
-/* Ours: its data is room that nobody needs, see header_plan.h. */
+/* Our own: its data is unused room, see header_plan.h. */
 #define Q2_EXT_TYPE_JUMP            UINT32_C (0x4a4d5051)
 
-/* Type and length, in front of the data, which is padded to 8 bytes. */
+/* Bytes of type and length, before the data, which is padded to 8 bytes. */
 #define Q2_EXT_HEADER_LEN 8
 
-/* One extension. */
+/* One extension.  'data' points into the walk's bytes. */
 struct q2_ext {
   uint32_t type;
   uint32_t len;                 /* of the data, without padding */
@@ -30,7 +30,7 @@ struct q2_ext {
 };
 
 /* Walks the extensions.  'off' is where the next one begins; after the last
- * one it is where they end, behind the end marker if there is one.
+ * one it is where they end: past the end marker, if there is one.
  */
 struct q2_ext_walk {
   const unsigned char *bytes;   /* the first bytes of the image */
@@ -41,20 +41,21 @@ extern void q2_ext_walk_init (struct q2_ext_walk *walk, const void *bytes,
                               size_t len, const struct q2_header *header)
   __attribute__ ((__nonnull__));
 
-/* 1: *ret_ext is the next extension, 0: there are no more, -1: it does not
- * fit, *err says so.
+/* Returns 1 and the next extension in *ret_ext, 0 after the last one, or -1
+ * with *err filled in if the next one does not fit.
  */
 extern int q2_ext_next (struct q2_ext_walk *walk, struct q2_ext *ret_ext,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Where the feature name table lies in the header area, if there is one. */
+/* The feature name table in the header area; 'table' is NULL if there is none.
+ */
 struct q2_features {
   const unsigned char *table;
   size_t len;
 };
 
-/* Walk the extensions; fills in the fields of *header that come from them
+/* Walk the extensions.  Fills in the fields of *header that come from them,
  * and *ret_features, which points into 'bytes'.
  */
 extern int q2_ext_decode (const void *bytes, size_t len,
@@ -63,14 +64,14 @@ extern int q2_ext_decode (const void *bytes, size_t len,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Where the extensions that begin at 'off' end, just behind the end marker;
+/* Where the extensions that begin at 'off' end, just past the end marker;
  * UINT64_MAX if that is not within the first 'len' bytes.
  */
 extern uint64_t q2_ext_end (const void *bytes, size_t len, uint64_t off)
   __attribute__ ((__nonnull__));
 
-/* Fail if an incompatible feature bit is set that nobody here knows; the
- * message has the names the image gives them.
+/* Fail with QCOW2_ERR_UNSUPPORTED if an unknown incompatible feature bit is
+ * set.  The message has the names that the image gives to the bits.
  */
 extern int q2_features_check (const struct q2_header *header,
                               const struct q2_features *features,

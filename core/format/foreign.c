@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* foreign.c - files that are no qcow2 images, but that people take for one.
+/* foreign.c - recognizes other formats, for messages.
  *
- * Owns      the magic bytes of other formats, and what helps.
- * Method    only for messages: nothing is decided by what is found here, so
- *           a file that pretends to be something else is only called that.
+ * Owns      the magic bytes of other formats, and the remedy for each.
+ * Method    compares magic bytes.  The result appears only in messages and
+ *           decides nothing.
  * Locks     none.
  */
 #include "config.h"

@@ -3,8 +3,8 @@
  *
  * Owns      the arithmetic of the format: which bits mean what for each
  *           version and cluster size.
- * Method    one function per concern, each total: every input either gives
- *           numbers that cannot overflow later, or an error.
+ * Method    one function per concern.  Every input gives either numbers that
+ *           cannot overflow later, or an error.
  * Locks     none; pure.
  * Spec      "Cluster mapping": x = 62 - (cluster_bits - 8).
  */
@@ -114,7 +114,7 @@ q2_geometry_init (struct q2_geometry *ret_geo,
   return 0;
 }
 
-/* What a raw file is read and cached in, for want of clusters. */
+/* A raw file has no clusters; it is read and cached in units of this size. */
 #define RAW_CLUSTER_BITS 16
 
 void

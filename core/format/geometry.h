@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* geometry.h - every shift, mask and limit that follows from a header.
  *
- * Computed once, checked for overflow once, constant afterwards.  Nothing
- * else in the core derives such numbers again.
+ * Computed and checked for overflow once, when the header is decoded; constant
+ * afterwards.
  *
  * Spec: "Cluster mapping", "Reference counts"; for version 1 the layout of
  * the older "qcow" format.
@@ -21,9 +21,8 @@
 struct q2_geometry {
   unsigned version;            /* 1, 2 or 3; 0: raw, the file is the disk */
   uint64_t virtual_size;       /* bytes */
-  bool data_file;              /* data clusters lie in another file, where
-                                  they lie on the disk, and have no
-                                  refcounts */
+  bool data_file;              /* data clusters lie in a data file, each at its
+                                  guest offset, and have no refcounts */
 
   unsigned cluster_bits;
   uint64_t cluster_size;       /* 1 << cluster_bits */
@@ -53,7 +52,7 @@ struct q2_geometry {
   unsigned refblock_bits;      /* log2 of the entries of a block */
 };
 
-/* What the header says; see struct q2_header. */
+/* Fields of the header; see struct q2_header. */
 struct q2_geometry_params {
   unsigned version;
   uint64_t virtual_size;
@@ -64,16 +63,16 @@ struct q2_geometry_params {
   unsigned refcount_order;
 };
 
-/* Fails with QCOW2_ERR_CORRUPT or _UNSUPPORTED where the numbers are
- * outside what the format and QEMU allow.
+/* Fails with QCOW2_ERR_CORRUPT or _UNSUPPORTED if a number is outside the
+ * limits of the format or of QEMU.
  */
 extern int q2_geometry_init (struct q2_geometry *ret_geo,
                              const struct q2_geometry_params *params,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* For a file that is the disk itself: everything that follows from its
- * size.  There are no tables and no entries.
+/* The geometry of a raw file of 'size' bytes.  There are no tables and no
+ * entries.
  */
 extern void q2_geometry_init_raw (struct q2_geometry *ret_geo, uint64_t size)
   __attribute__ ((__nonnull__));
@@ -85,7 +84,9 @@ q2_geometry_max_csize (const struct q2_geometry *geo)
   return geo->version == 1 ? geo->csize_mask : (geo->csize_mask + 1) * 512;
 }
 
-/* The L1 entry, and the entry of its L2 table, that map a guest offset. */
+/* The index of the L1 entry, and of the entry in its L2 table, that map a
+ * guest offset.
+ */
 static inline uint64_t
 q2_l1_index (const struct q2_geometry *geo, uint64_t guest_off)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* header.c - decodes and checks the fixed part of the header.
  *
- * Owns      the header fields of all three versions and the rules that
- *           hold between them.  Extensions are ext.c's.
+ * Owns      the header fields of all three versions and the rules that hold
+ *           between them.  ext.c owns the extensions.
  * Method    read every field at its offset in the specification, then check
  *           each against its limits, then derive the geometry.  An error
  *           names the byte offset of the field it is about.
@@ -239,7 +239,7 @@ check_tables (const struct q2_geometry *geo, const struct q2_header *h,
     return q2_fail (err, QCOW2_ERR_CORRUPT, 60,
                     "snapshot table too large: %u snapshots, at most %u are "
                     "allowed", h->nr_snapshots, MAX_SNAPSHOTS);
-  /* 40 bytes is the smallest snapshot table entry. */
+  /* The smallest entry of the snapshot table has 40 bytes. */
   if (check_table (geo, "snapshot table", 64, h->snapshots_offset,
                    (uint64_t) h->nr_snapshots * 40, err) == -1)
     return -1;
@@ -264,7 +264,7 @@ check_backing_name (const struct q2_header *h, struct qcow2_error *err)
   return 0;
 }
 
-/* Everything that must hold before the extensions can be looked at. */
+/* Check everything that must hold before extensions can be decoded. */
 static int
 decode_v2_v3 (const unsigned char *p, struct q2_header *h,
               struct q2_geometry *ret_geo, struct qcow2_error *err)

@@ -27,7 +27,7 @@
 
 enum q2_crypt { Q2_CRYPT_NONE, Q2_CRYPT_AES, Q2_CRYPT_LUKS };
 
-/* A name stored in the header area: bytes [offset, offset+len) of the
+/* The place of a name in the header area: bytes [offset, offset+len) of the
  * image.  len == 0: there is none.
  */
 struct q2_name {
@@ -41,7 +41,8 @@ struct q2_header {
   unsigned l2_bits;                 /* version 1 only */
   uint64_t virtual_size;
   uint64_t l1_offset;
-  uint32_t l1_entries;              /* as stored; version 1: as needed */
+  uint32_t l1_entries;              /* as stored; version 1: as many as
+                                       needed */
   uint64_t refcount_table_offset;
   uint32_t refcount_table_clusters;
   unsigned refcount_order;
@@ -54,26 +55,26 @@ struct q2_header {
   struct q2_name backing_file;
   struct q2_name backing_format;    /* from here on: from extensions */
   struct q2_name data_file;
-  uint32_t nr_bitmaps;              /* 0: none, or they are meaningless */
+  uint32_t nr_bitmaps;              /* 0: none, or meaningless ones */
   uint64_t bitmap_dir_offset, bitmap_dir_bytes; /* if nr_bitmaps > 0 */
-  bool stale_bitmaps;               /* there are, but meaningless ones */
+  bool stale_bitmaps;               /* there are bitmaps, but meaningless */
   uint64_t luks_offset, luks_bytes; /* 0: no encryption header */
 };
 
-/* Bytes from the start of the image that q2_header_decode needs, given the
- * first 'len' of them (at least Q2_HEADER_PROBE; zero-filled where the file
- * is shorter): all of the first cluster if 'len' covers it, else up to the
- * end of the extensions and the backing file name.  Never more than a
- * cluster, nor less than Q2_HEADER_PROBE; just that if the bytes make no
- * sense.
+/* The number of bytes from the start of the image that q2_header_decode needs.
+ * 'head' has the first 'len' of them: at least Q2_HEADER_PROBE, filled up with
+ * zeros if the file is shorter.  The result is all of the first cluster if
+ * 'len' covers it, else up to the end of the extensions and the backing file
+ * name.  It is at most a cluster and at least Q2_HEADER_PROBE; exactly that if
+ * the bytes make no sense.
  */
 #define Q2_HEADER_PROBE 512
 extern size_t q2_header_area (const void *head, size_t len)
   __attribute__ ((__nonnull__));
 
 /* Decode and check the header and its extensions, and derive the geometry.
- * 'bytes' are the first 'len' bytes of the image; len is at least what
- * q2_header_area says.
+ * 'bytes' has the first 'len' bytes of the image, at least as many as
+ * q2_header_area returns.
  */
 extern int q2_header_decode (const void *bytes, size_t len,
                              struct q2_header *ret_header,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* header_parts.c - the header area in parts, and back.
  *
- * Owns      the order of extensions when they are written, and what is kept
- *           of what nobody here knows.
+ * Owns      the order of extensions when they are written, and the rules for
+ *           unknown fields and extensions.
  * Method    loading decodes and checks first, then copies the bytes of each
- *           part.  Encoding places parts one behind the other by a cursor
- *           that either counts or writes, so that the length that was
- *           announced is the length that is written.
+ *           part.  Encoding places the parts one after another with a cursor
+ *           that either counts or writes, so that the announced length is the
+ *           length written.
  * Locks     none; pure.
  */
 #include "config.h"
@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UNKNOWN_FIELDS_OFFSET 105       /* behind the compression type */
+#define UNKNOWN_FIELDS_OFFSET 105       /* after the compression type */
 
 static const unsigned char magic[4] = { 'Q', 'F', 'I', 0xfb };
 
@@ -37,7 +37,7 @@ static const uint32_t ext_types[Q2_NR_KNOWN_EXTS] = {
 
 /* ---- Bytes ------------------------------------------------------------ */
 
-/* Replaces what is there. */
+/* Replaces the old bytes. */
 static int
 set_bytes (struct q2_bytes *b, const void *data, size_t len,
            struct qcow2_error *err)
@@ -83,7 +83,7 @@ q2_header_parts_free (struct q2_header_parts *parts)
   memset (parts, 0, sizeof *parts);
 }
 
-/* With its padding, as far as the area has it. */
+/* Keep it with its padding, as far as the area has that. */
 static int
 keep_unknown_ext (struct q2_header_parts *parts, const struct q2_ext *e,
                   struct qcow2_error *err)
@@ -254,8 +254,8 @@ put_ext_header (struct cursor *c, uint32_t type, uint32_t len)
   put (c, header, sizeof header);
 }
 
-/* Go on in the spare room; what lies in between is the data of an extension
- * that nobody knows.
+/* Go on in the spare room.  The bytes in between become the data of an
+ * extension of an unknown type.
  */
 static void
 jump (struct cursor *c)
@@ -295,7 +295,7 @@ put_ext (struct cursor *c, uint32_t type, const struct q2_bytes *data)
   put (c, zeros, padded - data->len);
 }
 
-/* Each in one piece; their order is kept. */
+/* Each in one piece, in their old order. */
 static void
 put_unknown_exts (struct cursor *c, const struct q2_bytes *exts)
 {

@@ -2,10 +2,10 @@
 /* header_parts.h - the header area taken apart to be changed, and put
  * together again.
  *
- * q2_header_encode is the mirror of q2_header_decode.  Fields, extensions and
- * the backing file name that nobody here knows keep every byte; known
- * extensions that occur more than once are reduced to the last one, which is
- * the one that counts.
+ * q2_header_encode is the mirror of q2_header_decode.  Unknown fields and
+ * extensions, and the backing file name, keep every byte.  Of a known
+ * extension that occurs more than once only the last one, which counts, is
+ * kept.
  *
  * Spec: "Header", "Header extensions", "Backing file name".
  */
@@ -14,11 +14,11 @@
 
 #include "format/header.h"
 
-/* Reaches the disk whole or not at all. */
+/* Bytes that reach the disk all or not at all. */
 #define Q2_HEADER_SECTOR 512u
 
-/* Known extensions, in the order in which they are written: those that
- * change most often come first, so that they lie in the first sector.
+/* Known extensions, in the order in which they are written.  Those that change
+ * most often come first, so that they lie in the first sector.
  */
 enum q2_known_ext {
   Q2_EXT_BITMAPS,
@@ -29,7 +29,7 @@ enum q2_known_ext {
 };
 #define Q2_NR_KNOWN_EXTS 5
 
-/* Bytes of their own; data is NULL if there are none. */
+/* An allocated string of bytes; data is NULL if there are none. */
 struct q2_bytes {
   unsigned char *data;
   size_t len;
@@ -47,8 +47,8 @@ struct q2_header_parts {
   struct q2_bytes backing_file;
 };
 
-/* Take the header area apart.  Bytes as for q2_header_decode; version 2 or 3,
- * others fail.  On success the caller frees the parts.
+/* Take the header area apart; 'bytes' as for q2_header_decode.  Versions other
+ * than 2 and 3 fail.  On success the caller frees the parts.
  */
 extern int q2_header_parts_load (struct q2_header_parts *parts,
                                  const void *bytes, size_t len,
@@ -83,17 +83,17 @@ extern int q2_header_set_backing_file (struct q2_header_parts *parts,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4), __warn_unused_result__));
 
-/* How many bytes encoding takes.  spare_off == 0: extensions lie behind the
- * header and the backing file name behind them, as QEMU writes it.  Else what
- * does not fit into the first sector lies from spare_off on, a multiple of
- * 512 that is not 0; so does the name, in any case.  UINT64_MAX: the header
- * leaves no room in the first sector for that.
+/* The number of bytes of the encoded area.  spare_off == 0: extensions follow
+ * the header and the backing file name follows them, as QEMU writes it.  Else
+ * spare_off is a multiple of 512: extensions that do not fit into the first
+ * sector, and the name in any case, lie from there on.  Returns UINT64_MAX if
+ * the header leaves no room in the first sector for a jump.
  */
 extern uint64_t q2_header_encoded_len (const struct q2_header_parts *parts,
                                        uint64_t spare_off)
   __attribute__ ((__nonnull__));
 
-/* Write them to 'bytes', which has q2_header_encoded_len bytes, all zero. */
+/* Encode into 'bytes', which has q2_header_encoded_len bytes, all zero. */
 extern void q2_header_encode (const struct q2_header_parts *parts,
                               uint64_t spare_off, unsigned char *bytes)
   __attribute__ ((__nonnull__));

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* header_plan.c - which sectors of the first cluster to write, in which
- * order.
+/* header_plan.c - the sectors of the first cluster to write, in order.
  *
  * Owns      the question whether a change of the header can be torn.
- * Method    a sector is in use if decoding looks at a byte of it.  Going from
- *           one area to another is safe when at most one of the sectors
- *           that differ is in use before: the others are written first,
- *           flushed, and that one switches.  Where more differ, the way leads
- *           over a copy in spare sectors, by two such steps.
+ * Method    a sector is in use if decoding reads a byte of it.  A step from
+ *           one area to another is safe if at most one of the sectors that
+ *           differ is in use before: the others are written first and flushed,
+ *           and that one switches.  If more differ, two such steps go by way
+ *           of a copy in spare sectors.
  * Locks     none; pure.
  */
 #include "config.h"
@@ -25,7 +24,7 @@
 
 #define MAX_SECTORS ((1u << Q2_MAX_CLUSTER_BITS) / Q2_HEADER_SECTOR)
 
-/* A header area: whole sectors, zero behind what is in use. */
+/* A header area: whole sectors, zero after the last byte in use. */
 struct area {
   const unsigned char *bytes;
   uint32_t nr;                  /* sectors */
@@ -74,7 +73,7 @@ area_init (struct area *a, const unsigned char *bytes, size_t len,
   return r;
 }
 
-/* What is on the disk in a sector that is not in use is not known. */
+/* True if the sector may differ: the contents of an unused one are unknown. */
 static bool
 differs (const struct area *from, const struct area *to, uint32_t sector)
 {
@@ -98,8 +97,9 @@ add_write (struct q2_header_plan *plan, const struct area *to,
   };
 }
 
-/* The sectors that differ but 'last', from the first of them to the last of
- * them; what lies between is in use by 'to' and equal, or 'last'.
+/* Add a write of all sectors that differ, except 'last', from the first of
+ * them to the last.  Sectors in between are equal and in use by 'to', or
+ * 'last'.
  */
 static void
 add_others (struct q2_header_plan *plan, const struct area *from,
@@ -122,7 +122,7 @@ add_others (struct q2_header_plan *plan, const struct area *from,
     add_write (plan, to, begin, end - begin);
 }
 
-/* Whether a crash on the way leaves one or the other; *ret_last is the sector
+/* True if a crash on the way leaves one or the other.  *ret_last is the sector
  * that decides, to be written last.
  */
 static bool
@@ -151,8 +151,8 @@ add_step (struct q2_header_plan *plan, const struct area *from,
 
 /* ---- Areas ------------------------------------------------------------ */
 
-/* Whole sectors for the parts, zero where nothing is; NULL if they do not
- * fit.
+/* Encode the parts into whole sectors, filled up with zeros.  *ret_bytes is
+ * NULL if they do not fit.
  */
 static int
 encode (const struct q2_header_parts *parts, uint64_t spare_off,
@@ -175,7 +175,9 @@ encode (const struct q2_header_parts *parts, uint64_t spare_off,
   return 0;
 }
 
-/* The first 'nr' sectors that neither uses, behind the first; 0: none. */
+/* The offset of the first 'nr' sectors, except sector 0, that neither area
+ * uses; 0: none.
+ */
 static uint64_t
 find_spare (const struct area *a, const struct area *b, uint32_t nr,
             uint32_t max)
@@ -190,7 +192,7 @@ find_spare (const struct area *a, const struct area *b, uint32_t nr,
   return 0;
 }
 
-/* Over spare sectors: 0 if there are none that serve, else 1. */
+/* Plan two steps by way of spare sectors: 0 if there are too few, else 1. */
 static int
 plan_detour (struct q2_header_plan *plan, const struct area *from,
              const struct area *to, const struct q2_header_parts *parts,
@@ -213,11 +215,11 @@ plan_detour (struct q2_header_plan *plan, const struct area *from,
     return 0;
   if (encode (parts, spare_off, &plan->between, &len, err) == -1)
     return -1;
-  if (plan->between == NULL)    /* not so: the spare sectors have room */
+  if (plan->between == NULL)    /* cannot be: the spare sectors have room */
     return 0;
   if (area_init (&between, plan->between, len, err) == -1)
     return -1;
-  /* Both ways are safe: but for the first sector they share none. */
+  /* Both steps are safe: the areas share only the first sector. */
   if (is_safe (from, &between, &last))
     add_step (plan, from, &between, last);
   if (is_safe (&between, to, &last))

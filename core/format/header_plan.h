@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* header_plan.h - from one header area to another without a moment at which
- * the image has neither.
+/* header_plan.h - plans writes that change the header so that a crash leaves
+ * the old one or the new one.
  *
- * A sector of 512 bytes reaches the disk whole or not at all; sectors of
- * one write reach it in any order.  A plan is a list of writes with a flush
- * after each.  At every moment a crash leaves an area that decodes as the old
- * header, with its extensions and its backing file name, or as the new one:
+ * A sector of 512 bytes reaches the disk whole or not at all; sectors of one
+ * write reach it in any order.  A plan is a list of writes with a flush after
+ * each.  A crash at any moment leaves an area that decodes as the old header,
+ * with its extensions and its backing file name, or as the new one:
  *
  *    old   [fields ext ext ext|ext ext name|              |        ]
  *    1     [fields ext ext ext|ext ext name|ext name      |        ]  spare
@@ -13,9 +13,9 @@
  *    3     [FIELDS ext JUMP --|ext name    |ext name      |        ]  unused
  *    4     [FIELDS ext ext ext|ext name    |              |        ]  sector 0
  *
- * Where just one sector that is in use differs, one write does, and where all
- * the others that differ are unused before, two.  JUMP is an extension of a
- * type that nobody knows, whose data is skipped.
+ * One write is enough if only one sector in use differs, and two if all other
+ * sectors that differ were unused.  JUMP is an extension of an unknown type,
+ * whose data is skipped.
  *
  * Spec: "Header extensions": unknown extensions can be ignored.
  */
@@ -36,16 +36,16 @@ struct q2_header_plan {
   size_t nr_writes;             /* 0: nothing changes */
   bool atomic;                  /* false: a crash may leave neither */
 
-  unsigned char *after;         /* the area when all is written */
+  unsigned char *after;         /* the area after all writes */
   size_t len;
-  unsigned char *between;       /* what else writes point to, or NULL */
+  unsigned char *between;       /* other bytes that are written, or NULL */
 };
 
 /* Plan to change the header area, whose first 'len' bytes are given, to what
- * 'parts' say.  'len' is as for q2_header_decode; what lies behind counts as
- * unused, so it must include all of the first cluster that is in use.
- * Fails if the new header cannot fit into the first cluster.  The caller
- * looks at 'atomic', and frees the plan.
+ * 'parts' say.  'len' is as for q2_header_decode; bytes past it count as
+ * unused, so it must include all of the first cluster that is in use.  Fails
+ * if the new header does not fit into the first cluster.  The caller checks
+ * 'atomic', and frees the plan.
  */
 extern int q2_header_plan (struct q2_header_plan *plan, const void *bytes,
                            size_t len, const struct q2_header_parts *parts,

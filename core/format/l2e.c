@@ -2,9 +2,9 @@
 /* l2e.c - decodes L2 entries.
  *
  * Owns      the meaning of the bits; see l2e.h.
- * Method    compressed entries first (their other bits mean something
- *           else), then the standard descriptor, then the subcluster
- *           bitmap.  Every 128 bit value decodes to something.
+ * Method    decodes compressed entries first (their other bits mean something
+ *           else), then the standard descriptor, then the subcluster bitmap.
+ *           Every 128 bit value has a result.
  * Locks     none; pure.
  */
 #include "config.h"
@@ -88,7 +88,7 @@ q2_l2e_decode (const struct q2_geometry *geo, uint64_t descriptor,
   }
 
   m->host_off = descriptor & geo->offset_mask;
-  /* At the start of a data file there is a cluster, not a header. */
+  /* A data file begins with a cluster, not a header. */
   m->placed = m->host_off != 0 ||
     (geo->data_file && (descriptor & Q2_ENTRY_COPIED));
   /* Version 1 clusters may start at any sector: old writers put them at

@@ -2,11 +2,10 @@
 /* luks.c - decodes the LUKS header of an encrypted image.
  *
  * Owns      the layout of the header, and its rules.
- * Method    each field is read at its offset.  Slots that are not active are
- *           not looked at: nothing says that what a deleted key has left
- *           behind makes sense.  What is of no use here is not decoded: the
- *           UUID, and the payload's offset, since in a qcow2 image the data
- *           does not follow the header.
+ * Method    each field is read at its offset.  Inactive slots are ignored,
+ *           since a deleted key may leave anything there.  So are the UUID and
+ *           the payload's offset: in a qcow2 image the data does not follow
+ *           the header.
  * Locks     none; pure.
  * Spec      LUKS on-disk format 1.2.3, "PHDR" and "key slot".
  */
@@ -41,7 +40,7 @@ enum {
   SLOT_BYTES = 48,
 };
 
-/* A string that does not fill its field, or fail. */
+/* The string, which must be shorter than its field; else fail. */
 static const char *
 string (const unsigned char *p, unsigned at, const char *what,
         uint64_t host_off, struct qcow2_error *err)

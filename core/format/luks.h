@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* luks.h - the LUKS header of an encrypted image.
  *
- * It lies in clusters of the image that the header extension names, with the
- * key material of its slots behind it.  All its offsets count from its own
- * start.
+ * It lies in clusters of the image that the header extension names, followed
+ * by the key material of its slots.  All its offsets count from its own start.
  *
  * Spec: "Full disk encryption header pointer"; LUKS on-disk format 1.2.3,
  * "PHDR".
@@ -17,22 +16,22 @@
 #define Q2_LUKS_SLOTS 8
 #define Q2_LUKS_SALT 32
 #define Q2_LUKS_DIGEST 20
-/* All that is known to exist has 4000; this bounds memory. */
+/* All known writers use 4000; this bounds memory. */
 #define Q2_LUKS_MAX_STRIPES 16000
 
 /* The longest header that ext.c accepts.  Eight slots of the most stripes and
- * the longest key take 8 MB; QEMU's headers have 2.  Whoever writes to the
- * image keeps a list of these clusters.
+ * the longest key take 8 MB; QEMU's headers have 2.  A writer keeps a list of
+ * these clusters.
  */
 #define Q2_LUKS_MAX_BYTES (UINT64_C (16) << 20)
 
 /* Bound for the work of opening one image, in rounds of q2_pbkdf2_rounds.
- * LUKS has no upper limit of its own, so a header could ask for years.  The
- * fastest processors make about ten million rounds a second, and slots are
- * made to take one to two seconds: eight slots of 20 million are well
- * within.  The slowest, or SHA-512, make about a million; so nothing takes
- * more than some five minutes of one processor.  The fuzzer, which takes
- * that for a hang, is built with less.
+ * LUKS has no upper limit, so a header could ask for years.  The fastest
+ * processors do about ten million rounds a second, and slots are made to take
+ * one to two seconds: eight slots of 20 million rounds are well within the
+ * bound.  The slowest processors, or SHA-512, do about a million, so no image
+ * takes more than some five minutes of one processor.  The fuzzer, which would
+ * take that for a hang, is built with less.
  */
 #ifndef Q2_LUKS_MAX_ROUNDS
 #define Q2_LUKS_MAX_ROUNDS (UINT64_C (1) << 28)
@@ -50,18 +49,18 @@ struct q2_luks_slot {
 struct q2_luks {
   struct q2_cipher_spec spec;
   enum q2_hash hash;
-  size_t key_bytes;             /* one that the spec takes */
-  unsigned char digest[Q2_LUKS_DIGEST]; /* of the key: tells if it is right */
+  size_t key_bytes;             /* a length that the spec takes */
+  unsigned char digest[Q2_LUKS_DIGEST]; /* of the key, to verify it */
   unsigned char digest_salt[Q2_LUKS_SALT];
   uint32_t digest_iterations;   /* > 0 */
   struct q2_luks_slot slots[Q2_LUKS_SLOTS];
 };
 
-/* Decode the header whose Q2_LUKS_HEADER bytes these are; it lies at
- * 'host_off' in the image file, and the header with all of its key material
- * has 'luks_bytes' bytes.  What is decoded obeys every rule: the key material
- * of active slots lies behind the header, in those bytes, and does not
- * overlap.  Fails with QCOW2_ERR_UNSUPPORTED or QCOW2_ERR_CORRUPT.
+/* Decode the Q2_LUKS_HEADER bytes of a header at 'host_off' in the image file.
+ * The header and all of its key material have 'luks_bytes' bytes.  On success
+ * the key material of active slots lies after the header, within those bytes,
+ * and does not overlap.  Fails with QCOW2_ERR_UNSUPPORTED or
+ * QCOW2_ERR_CORRUPT.
  */
 extern int q2_luks_decode (const void *bytes, uint64_t host_off,
                            uint64_t luks_bytes, struct q2_luks *ret_luks,

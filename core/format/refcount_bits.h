@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* refcount_bits.h - one refcount of 1 to 64 bits inside a refcount block.
  *
- * Widths of a byte and more are big-endian; smaller ones are packed from
+ * Refcounts of 8 bits and more are big-endian; narrower ones are packed from
  * the least significant bit of each byte up.
  *
  * Spec: "Reference counts".

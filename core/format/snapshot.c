@@ -3,9 +3,9 @@
  *
  * Owns      the layout of an entry and its limits.
  * Method    the fixed part gives the lengths of the three parts that follow
- *           it; the sizes are 64 bit sums of small fields and cannot wrap.
- *           Old writers leave extra data out or short: then what it would
- *           say follows from the fixed part and the image.
+ *           it; the sizes are 64 bit sums of small fields and cannot wrap. Old
+ *           writers leave extra data out or short; missing fields follow from
+ *           the fixed part and the image.
  * Locks     none; pure.
  * Spec      "Snapshots".
  */

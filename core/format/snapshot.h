@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* snapshot.h - one entry of the snapshot table.
  *
- * Entries have any length and follow each other, each padded to 8 bytes:
- * only the first one's place is known from the header.
+ * Entries have any length and follow each other, each padded to 8 bytes, so
+ * the header gives the place of the first one only.
  *
  * Spec: "Snapshots".
  */
@@ -11,13 +11,13 @@
 
 #include "format/geometry.h"
 
-/* Bytes of an entry that tell how long it is. */
+/* The first bytes of an entry; they give its length. */
 #define Q2_SNAPSHOT_FIXED 40
 #define Q2_SNAPSHOT_MAX_EXTRA 1024
 /* Fixed part, extra data, id and name, padded. */
 #define Q2_SNAPSHOT_MAX_ENTRY \
   (Q2_SNAPSHOT_FIXED + Q2_SNAPSHOT_MAX_EXTRA + 2 * 65535 + 2)
-/* Of the whole table. */
+/* Bytes of the whole table. */
 #define Q2_SNAPSHOT_MAX_TABLE (UINT64_C (64) << 20)
 
 struct q2_snapshot {
@@ -29,21 +29,21 @@ struct q2_snapshot {
   uint64_t disk_size;           /* bytes of the disk when it was taken */
   uint64_t icount;              /* UINT64_MAX if it is not known */
   uint32_t extra_len;           /* version 3 demands 16, QEMU writes 24 */
-  const char *id, *name;        /* in the bytes; not terminated, any byte */
+  const char *id, *name;        /* point into 'bytes'; any bytes, not
+                                   terminated */
   uint16_t id_len, name_len;
   size_t entry_len;             /* to the next entry */
 };
 
-/* How long the entry is whose first Q2_SNAPSHOT_FIXED bytes these are; may
+/* The length of the entry that begins with these Q2_SNAPSHOT_FIXED bytes; may
  * exceed Q2_SNAPSHOT_MAX_ENTRY if they are broken.
  */
 extern uint64_t q2_snapshot_entry_len (const void *fixed)
   __attribute__ ((__nonnull__));
 
-/* Decode the entry at the start of 'bytes', of which there are 'len'.
- * 'host_off' is where they come from, for the message.  Fails if the entry
- * is longer, or breaks a limit; where it says its L1 table lies is another
- * question.
+/* Decode the entry at the start of the 'len' bytes at 'bytes'.  'host_off' is
+ * their place, for the message.  Fails if the entry is longer, or breaks a
+ * limit.  Does not check the place of its L1 table.
  */
 extern int q2_snapshot_decode (const struct q2_geometry *geo,
                                const void *bytes, size_t len,
@@ -52,8 +52,8 @@ extern int q2_snapshot_decode (const struct q2_geometry *geo,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Fail if the snapshot's L1 table is too large or where none can be.  QEMU
- * too asks this only of snapshots that are used.
+/* Fail if the snapshot's L1 table is too large or at an impossible place. Like
+ * QEMU, check this only when a snapshot is used.
  */
 extern int q2_snapshot_check_l1 (const struct q2_geometry *geo,
                                  const struct q2_snapshot *snapshot,

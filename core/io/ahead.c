@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* ahead.c - read-ahead buffers.
  *
- * Owns      the buffers: a list in ascending order, tens of them, no two of
- *           which overlap.
+ * Owns      the buffers: tens of them, in a list in ascending order, without
+ *           overlaps.
  * Method    a claim fills the first gap of its range with a new, loading
- *           buffer, after throwing out others if their bytes would be too
- *           many: those consumed in full first, then those nobody has
- *           touched for a while, the longest unused first.
- *           Whoever waits for a buffer or uses its bytes has it pinned.  A
- *           buffer that could not be read leaves the list at once and loses
- *           its bytes, which is how the waiters know; the last one frees it.
- * Locks     ahead.lock guards the list and all of a buffer but its bytes;
- *           it is not held while bytes are read or copied.  The bytes
- *           belong to the claimer while the buffer is loading, and are
- *           constant afterwards.
- * Does not  read anything, or decide what is worth reading.
+ *           buffer.  If the buffers would have too many bytes it evicts
+ *           others: those consumed in full first, then those unused for a
+ *           while, the least recently used first.  Threads that wait for a
+ *           buffer or use its bytes pin it.  A buffer whose read has failed
+ *           leaves the list at once and loses its bytes, which tells the
+ *           waiting threads; the last one frees it.
+ * Locks     ahead.lock guards the list and all of a buffer but its bytes; it
+ *           is not held while bytes are read or copied.  The bytes belong to
+ *           the claimer while the buffer is loading, and are constant
+ *           afterwards.
+ * Does not  read anything, or decide what to read.
  */
 #include "config.h"
 
@@ -31,13 +31,13 @@
 #include <string.h>
 #include <time.h>
 
-/* How many of the bytes thrown out are remembered when judging whether
- * reading ahead pays.
+/* How many evicted bytes are remembered when judging whether reading ahead
+ * pays.
  */
 #define JUDGE_BYTES (UINT64_C (16) << 20)
 
-/* How long unread bytes are left alone, in nanoseconds; and where most of a
- * buffer has been read, as it is when what is left belongs to nobody.
+/* How long, in nanoseconds, a buffer with unread bytes is kept after its last
+ * use; and one that was mostly read, whose rest is likely never needed.
  */
 #define FRESH UINT64_C (1000000000)
 #define FRESH_REST UINT64_C (40000000)
@@ -52,7 +52,8 @@ struct q2_ahead {
   atomic_uint nr_bufs;          /* in the list; written under the lock */
 
   uint64_t requests, read_bytes, used_bytes;    /* ever, without failures */
-  uint64_t gone_bytes, gone_used;       /* thrown out lately, of those used */
+  uint64_t gone_bytes, gone_used;       /* evicted lately; used ones of
+                                           those */
   atomic_bool useless;          /* written under the lock */
 };
 
@@ -98,7 +99,7 @@ q2_ahead_free (struct q2_ahead *ahead)
     return;
   for (const struct q2_ahead_buf *buf = ahead->first; buf; buf = buf->next)
     if (!q2_check (!buf->loading && buf->pins == 0))
-      return;                   /* leaked: somebody uses it */
+      return;                   /* leaked: it is in use */
   q2_budget_give (ahead->budget, ahead->bytes);
   free_list (ahead->first);
   pthread_cond_destroy (&ahead->loaded);
@@ -176,8 +177,8 @@ is_consumed (const struct q2_ahead_buf *buf, uint64_t time)
      time - buf->last_use >= FRESH_REST);
 }
 
-/* What overlaps [start, end) stays: the claimer wants those bytes as well,
- * and would have to claim them next.
+/* Buffers that overlap [start, end) stay: the claimer wants those bytes as
+ * well, and would have to claim them next.
  */
 static bool
 may_go (const struct q2_ahead_buf *buf, uint64_t start, uint64_t end,
@@ -197,13 +198,13 @@ goes_before (const struct q2_ahead_buf *a, const struct q2_ahead_buf *b,
   return a->last_use < b->last_use;
 }
 
-/* Note how much of a buffer that is thrown out was of use. */
+/* Count how much of an evicted buffer was used. */
 static void
 judge_locked (struct q2_ahead *ahead, const struct q2_ahead_buf *buf)
 {
   ahead->gone_bytes += size_of (buf);
   ahead->gone_used += buf->consumed;
-  /* What happened long ago counts less and less. */
+  /* Older evictions count less and less. */
   if (ahead->gone_bytes > JUDGE_BYTES) {
     ahead->gone_bytes /= 2;
     ahead->gone_used /= 2;
@@ -214,9 +215,8 @@ judge_locked (struct q2_ahead *ahead, const struct q2_ahead_buf *buf)
                          memory_order_relaxed);
 }
 
-/* Take buffers that do not overlap [start, end) out of the list until there
- * is room for 'len' bytes, and put them into *ret_gone; or none at all if
- * that is not enough.
+/* Move buffers that do not overlap [start, end) from the list to *ret_gone
+ * until there is room for 'len' bytes; or none if that is impossible.
  */
 static bool
 make_room_locked (struct q2_ahead *ahead, uint64_t len, uint64_t start,
@@ -250,7 +250,7 @@ make_room_locked (struct q2_ahead *ahead, uint64_t len, uint64_t start,
 
 /* ---- Claims --------------------------------------------------------- */
 
-/* The first part of [*start, *end) that is in no buffer, up to the next. */
+/* Narrow [*start, *end) to its first part that is in no buffer. */
 static bool
 find_gap_locked (const struct q2_ahead *ahead, uint64_t *start,
                  uint64_t *end)
@@ -309,9 +309,7 @@ q2_ahead_claim (struct q2_ahead *ahead, uint64_t start, uint64_t end)
 
 /* ---- Users ---------------------------------------------------------- */
 
-/* The buffer may be gone afterwards.  Frees under the lock, but only after
- * a failed read.
- */
+/* The buffer may be freed: under the lock, but only after a failed read. */
 static void
 unpin_locked (struct q2_ahead_buf *buf)
 {
@@ -352,7 +350,7 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
   pthread_mutex_unlock (&ahead->lock);
 }
 
-/* Pin the buffer, in order to use 'count' of its bytes, once it is read;
+/* Pin the buffer to use 'count' of its bytes, after waiting for its read;
  * false if that fails.
  */
 static bool

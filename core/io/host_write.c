@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* write.c - writing and flushing the host; growing it.
+/* host_write.c - writing, flushing and growing the file.
  *
- * Owns      the rules of the writing half of struct qcow2_io_ops; nothing
- *           else calls them.
- * Method    like reading (io.c).  Where the host has a minimum block, a write
- *           that ends inside a block reads the rest of it first; every write,
- *           aligned or not, holds its blocks meanwhile, or the rest would be
- *           written back over what somebody else has just written.
+ * Owns      pwrite, flush and grow of struct qcow2_io_ops: only this file
+ *           calls them.
+ * Method    like reading (io.c).  If the host has a minimum block, a write
+ *           that ends inside a block reads the rest of it first.  Every write,
+ *           aligned or not, locks its blocks meanwhile; else writing back the
+ *           rest could undo another write.
  * Locks     shared->blocks, a range lock, is held over I/O, which is its
- *           purpose; only with minimum blocks.  shared->grow_lock is held
- *           while the host grows the file: who waits for it needs just that.
+ *           purpose; it is used only with minimum blocks.  shared->grow_lock
+ *           is held while the host grows the file: threads that wait for it
+ *           need just that.
  */
 #include "config.h"
 
@@ -97,7 +98,7 @@ static int
 fail_write (const char *what, int r, uint64_t count, uint64_t host_off,
             enum qcow2_io_class class, struct qcow2_error *err)
 {
-  /* What is below may be a sparse file on a full disk. */
+  /* The image may be a sparse file on a full disk. */
   if (r == ENOSPC || r == EDQUOT)
     return q2_fail (err, QCOW2_ERR_NO_SPACE, host_off,
                     "%s %" PRIu64 " bytes of %s at offset 0x%" PRIx64
@@ -130,7 +131,7 @@ write_aligned (const struct q2_io *io, const unsigned char *buf,
   return 0;
 }
 
-/* Part of one block; the rest of it stays. */
+/* Write part of one block and keep the rest of it. */
 static int
 write_partial_block (const struct q2_io *io, const void *buf, size_t count,
                      uint64_t host_off, enum qcow2_io_class class,
@@ -212,7 +213,7 @@ q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
 {
   int r;
 
-  /* Another one would say nothing of what was lost. */
+  /* Another flush would succeed in spite of lost writes. */
   if (io->shared && io->shared->flush_failed)
     return q2_fail_io (err, EIO, QCOW2_NO_OFFSET, "an earlier flush of %s "
                        "has failed", q2_io_file (io));

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* io.c - bounds, zero-fill, alignment and splitting of host I/O.
  *
- * Owns      the rules of struct qcow2_io_ops; nothing else calls them.
- * Method    clip the range at the end of the file and zero the rest; what
- *           was read when the image was opened is copied from there.  Then
- *           the common case (no minimum block, or already aligned) goes
- *           straight into the caller's buffer, and an unaligned head or tail
- *           goes through a bounce buffer of one block.
+ * Owns      pread, extents and cache of struct qcow2_io_ops: only this file
+ *           calls them.
+ * Method    clips the range at the end of the file and zeroes the rest; copies
+ *           bytes that opening has read from the windows.  Then the common
+ *           case (no minimum block, or already aligned) goes straight into the
+ *           caller's buffer, and an unaligned head or tail goes through a
+ *           bounce buffer of one block.
  * Locks     none.  May block for as long as the host does.
  */
 #include "config.h"
@@ -206,7 +207,7 @@ q2_io_cache (const struct q2_io *io, uint64_t count, uint64_t host_off)
 
     if (r != 0 && io->shared && q2_is_unsupported (r))
       atomic_store (&io->shared->no_cache, true);
-    if (r != 0)                 /* it was no more than a hint */
+    if (r != 0)                 /* the hint is optional */
       return;
     host_off += n;
   }
@@ -234,11 +235,11 @@ q2_io_check_in_file (const struct q2_io *io, uint64_t cluster_size,
 
 #define MAX_EXTENTS_REQUEST (UINT32_C (1) << 30)
 
-/* Clips what the host reports to the range that was asked for: with a
- * minimum block the request is wider.
+/* Clips extents of the host to the range of the caller: with a minimum block
+ * the host is asked about a wider one.
  */
 struct clip {
-  uint64_t start, end;          /* what the caller wants next, and its end */
+  uint64_t start, end;          /* the rest of the caller's range */
   qcow2_host_extent_fn fn;
   void *fn_opaque;
   bool stopped;
@@ -258,7 +259,7 @@ clip_extent (void *opaque, uint64_t host_off, uint64_t len, bool hole)
   return clip->stopped;
 }
 
-/* What the host says, for as long as it says something. */
+/* Report extents of the host until it fails. */
 static void
 ask_host (const struct q2_io *io, struct clip *clip, uint64_t end)
 {
@@ -276,9 +277,7 @@ ask_host (const struct q2_io *io, struct clip *clip, uint64_t end)
       atomic_store (&io->shared->no_extents, true);
     if (r != 0)
       return;
-    /* An answer that says nothing about what was asked for: then it has to
-     * be read to know.
-     */
+    /* An answer that tells nothing about the range counts as data. */
     if (clip->start == before && !clip->stopped)
       clip_extent (clip, before, end - before, false);
   }
@@ -300,9 +299,7 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
   if (io->host->ops->extents != NULL && host_off < ask_end &&
       !(io->shared && atomic_load (&io->shared->no_extents)))
     ask_host (io, &clip, ask_end);
-  /* What the host was not asked about: data up to the end of the file, a
-   * hole behind it.
-   */
+  /* Without an answer: data up to the end of the file, a hole past it. */
   clip.end = end;
   if (clip.start < q2_min (end, size))
     clip_extent (&clip, clip.start, q2_min (end, size) - clip.start, false);
@@ -312,7 +309,7 @@ q2_io_extents (const struct q2_io *io, uint64_t count, uint64_t host_off,
 }
 
 struct stretch {
-  uint64_t start, end;          /* equal: there is none yet */
+  uint64_t start, end;          /* equal: none yet */
 };
 
 static int

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* io.h - the only way from the core to host bytes.
+/* io.h - reading, writing, flushing, zeroing and growing one file.
  *
- * Turns "read these bytes of the image" into calls that keep every promise
- * of struct qcow2_io_ops: inside the plugin, never empty, split, aligned.
- * Bytes past the end of the image file read as zeros, as every reader of
- * the format does: writers leave the last cluster and tables cut short.
- * Writing past the end makes the file grow, if the host can do that.
+ * All host bytes go through here; write/ and read/ call only cut, spend,
+ * borrow and give_back of struct qcow2_io_ops themselves.  Any range is turned
+ * into calls that keep the rules of that struct: inside the file, never empty,
+ * split, aligned.  Bytes past the end of the file read as zeros, as for every
+ * reader of the format: writers leave the last cluster or table cut short.
+ * Writing past the end grows the file, if the host can do that.
  */
 #ifndef QCOW2_IO_IO_H
 #define QCOW2_IO_IO_H
@@ -17,19 +18,19 @@
 
 #include "qcow2.h"
 
-/* Largest request passed down: plugins and clients of remote stores have
+/* The largest request to the host: plugins and clients of remote stores have
  * limits near 32 or 64 MiB.
  */
 #define Q2_IO_MAX (UINT32_C (32) << 20)
 
 /* Bytes of the file that were read when the image was opened; constant. */
 struct q2_window {
-  unsigned char *bytes;         /* NULL: there is none */
+  unsigned char *bytes;         /* NULL: none */
   uint64_t start, end;
 };
 #define Q2_IO_WINDOWS 2
 
-/* What the host may do faster than by reading and writing, or not at all. */
+/* Operations that the host may do faster than by writing, or not at all. */
 enum q2_io_speedup {
   Q2_IO_ZERO,                   /* see qcow2_io_ops.zero */
   Q2_IO_PUNCH,                  /* the same, with may_punch */
@@ -40,24 +41,24 @@ enum q2_io_speedup {
 #define Q2_IO_NR_SPEEDUPS 5
 #define Q2_IO_NEVER (UINT32_C (1) << 31)
 
-/* What all requests of an image share. */
+/* State that all requests of an image share. */
 struct q2_io_shared {
-  const char *file;             /* NULL: it is the image file; else what to
-                                   call it in messages; constant */
-  struct qcow2_budget *budget;  /* of the image; NULL: no bound; constant */
+  const char *file;             /* name of the file in messages, NULL: the
+                                   image file; constant */
+  struct qcow2_budget *budget;  /* the image's; NULL: no bound; constant */
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
-  /* What the host has refused: true for good; ranges have to be aligned to
-   * these, Q2_IO_NEVER: it is no use to ask.
+  /* Refusals of the host.  true holds for good; ranges must be aligned to the
+   * unit, and Q2_IO_NEVER means that it always refuses.
    */
   _Atomic bool no_cache, no_extents;
   _Atomic uint32_t unit[Q2_IO_NR_SPEEDUPS];
   /* Only used by images that are written to: */
   _Atomic bool written;         /* the windows are out of date */
   _Atomic bool flush_failed;    /* once */
-  _Atomic bool bug;             /* shown by some request: no more changes */
+  _Atomic bool bug;             /* a request has hit one: no more changes */
   _Atomic uint64_t grown_size;  /* of the file; 0: it has not grown */
-  pthread_mutex_t grow_lock;    /* one at a time asks the host to grow */
+  pthread_mutex_t grow_lock;    /* held while the host grows the file */
   struct q2_ranges blocks;      /* minimum blocks being written to */
 };
 
@@ -66,16 +67,16 @@ extern void q2_io_shared_init (struct q2_io_shared *shared)
 extern void q2_io_shared_destroy (struct q2_io_shared *shared)
   __attribute__ ((__nonnull__));
 
-/* One request's way to the file, on the caller's stack. */
+/* The I/O handle of one request, on the caller's stack. */
 struct q2_io {
   const struct qcow2_io *host;
   uint64_t file_size;           /* when the image was opened; may exceed
                                    host->size */
-  struct q2_io_shared *shared;  /* may be NULL: nothing kept or measured */
+  struct q2_io_shared *shared;  /* NULL: keeps and measures nothing */
 };
 
-/* After a request that has failed, or background work, in which a bug showed
- * up: the image takes no more changes.
+/* Call it with the error of a failed request or background job: if it is a
+ * bug, the image takes no more changes.
  */
 static inline void
 q2_io_note_bug (const struct q2_io *io, const struct qcow2_error *err)
@@ -84,7 +85,7 @@ q2_io_note_bug (const struct q2_io *io, const struct qcow2_error *err)
     io->shared->bug = true;
 }
 
-/* What to call the file in messages. */
+/* The name of the file in messages. */
 static inline const char *
 q2_io_file (const struct q2_io *io)
 {
@@ -92,15 +93,15 @@ q2_io_file (const struct q2_io *io)
     : "the image file";
 }
 
-/* Of the image that this is a way to; NULL: no bound. */
+/* The budget of the image that the file belongs to; NULL: no bound. */
 static inline struct qcow2_budget *
 q2_io_budget (const struct q2_io *io)
 {
   return io->shared ? io->shared->budget : NULL;
 }
 
-/* True if the host takes long to answer, as far as is known: then requests
- * are worth saving, even at the price of reading too much.
+/* True if the host is known to be slow: then saving requests is worth reading
+ * too much.
  */
 static inline bool
 q2_io_is_slow (const struct q2_io *io)
@@ -108,7 +109,7 @@ q2_io_is_slow (const struct q2_io *io)
   return io->shared && q2_meter_is_slow (&io->shared->meter);
 }
 
-/* Bytes of the image file now. */
+/* The present size of the file in bytes. */
 static inline uint64_t
 q2_io_size (const struct q2_io *io)
 {
@@ -119,7 +120,7 @@ q2_io_size (const struct q2_io *io)
   return q2_max (io->file_size, grown);
 }
 
-/* How many of them this way reaches. */
+/* How many of them this handle reaches. */
 static inline uint64_t
 q2_io_reach (const struct q2_io *io)
 {
@@ -127,7 +128,9 @@ q2_io_reach (const struct q2_io *io)
     : q2_min (io->host->size, io->file_size);
 }
 
-/* Where what can be read ends, or what the last partial block hides. */
+/* The end of the bytes that can be read; past it is the file's end, or a
+ * partial block that no request can reach.
+ */
 static inline uint64_t
 q2_io_end (const struct q2_io *io)
 {
@@ -148,25 +151,24 @@ extern int q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Hint that the range will be read; nothing happens where the host takes no
- * hints.
+/* Hint that the range will be read; does nothing if the host takes no hints.
  */
 extern void q2_io_cache (const struct q2_io *io, uint64_t count,
                          uint64_t host_off) __attribute__ ((__nonnull__));
 
-/* Which parts of the range are holes of the host file.  Ranges come out
- * ascending, without gaps and never past the end of the range; past the end
- * of the file is a hole.  Where the host cannot tell, or fails to, everything
- * is data.  Stops early, successfully, when fn returns nonzero.
+/* Report which parts of the range are holes of the file: ascending, without
+ * gaps, never past the end of the range.  Past the end of the file is a hole.
+ * If the host cannot tell, or fails, everything is data.  Stops early, with
+ * success, when fn returns nonzero.
  */
 extern int q2_io_extents (const struct q2_io *io, uint64_t count,
                           uint64_t host_off, qcow2_host_extent_fn fn,
                           void *fn_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 6), __warn_unused_result__));
 
-/* The first part of [host_off, end) that is no hole, as far as that is one
- * piece: [*ret_start, *ret_end), empty and at 'end' if all of it is a hole.
- * Where the host cannot tell, or fails to, all is data: who reads a hole finds
+/* The first contiguous part of [host_off, end) that is not a hole:
+ * [*ret_start, *ret_end), empty and at 'end' if all of it is a hole.  If the
+ * host cannot tell, or fails, all is data, which is harmless: a hole reads as
  * zeros.
  */
 extern void q2_io_next_data (const struct q2_io *io, uint64_t host_off,
@@ -175,71 +177,66 @@ extern void q2_io_next_data (const struct q2_io *io, uint64_t host_off,
 
 /* ---- host_write.c --------------------------------------------------- */
 
-/* Write the bytes; past the end of the file it grows, or the write fails
- * with QCOW2_ERR_NO_SPACE.  Where the host has a minimum block, the rest of
- * the first and last one is read and written back.
+/* Write the bytes.  A write past the end grows the file, or fails with
+ * QCOW2_ERR_NO_SPACE.  If the host has a minimum block, the rest of the first
+ * and the last one is read and written back.
  */
 extern int q2_io_write (const struct q2_io *io, const void *buf,
                         uint64_t count, uint64_t host_off,
                         enum qcow2_io_class class, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Make durable what was written before. */
+/* Make earlier writes durable.  Fails for good once a flush has failed. */
 extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Make the file at least that large; nothing to do if it is. */
+/* Make the file at least 'min_size' bytes long, if it is shorter. */
 extern int q2_io_grow (const struct q2_io *io, uint64_t min_size,
                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- zero.c --------------------------------------------------------- */
 
-/* Make the range read as zeros, in the way that is cheapest for the host; if
- * it refuses they are written.
+/* Make the range read as zeros, in the cheapest way for the host; if that
+ * refuses, write zeros.
  */
 extern int q2_io_zero (const struct q2_io *io, uint64_t count,
                        uint64_t host_off, bool may_punch,
                        enum qcow2_io_class class, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The same, inside the file, but fail with QCOW2_ERR_NOT_FAST if more would
- * have to be written than what is not aligned at both ends.
+/* The same, inside the file, but fail with QCOW2_ERR_NOT_FAST if more than the
+ * unaligned ends would have to be written.
  */
 extern int q2_io_fast_zero (const struct q2_io *io, uint64_t count,
                             uint64_t host_off, bool may_punch,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Write zeros, so that afterwards the range has its place on the medium, as
- * far as whoever is below can give it one.
- */
+/* Write zeros, so that the host allocates space for the range, if it can. */
 extern int q2_io_write_zeros (const struct q2_io *io, uint64_t count,
                               uint64_t host_off, enum qcow2_io_class class,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Give the range back to the host, as far as it has whole blocks.  If the
- * host refuses, it just keeps them.
- */
+/* Trim the whole blocks of the range.  Errors of the host are ignored. */
 extern void q2_io_trim (const struct q2_io *io, uint64_t count,
                         uint64_t host_off) __attribute__ ((__nonnull__));
 
-/* The same, but they read as zeros afterwards, or as they did; nothing happens
- * where the host cannot zero.
+/* The same, but afterwards the blocks read as zeros, or as before.  Does
+ * nothing if the host cannot zero.
  */
 extern void q2_io_punch (const struct q2_io *io, uint64_t count,
                          uint64_t host_off) __attribute__ ((__nonnull__));
 
-/* An errno value that means that the host can never do what it was asked
- * for.
+/* True for an errno value which says that the host never supports the request.
  */
 extern bool q2_is_unsupported (int errnum) __attribute__ ((__const__));
 
-/* Name of what a request is for, in messages. */
+/* The name of a class of requests in messages. */
 extern const char *q2_io_class_name (enum qcow2_io_class class);
 
-/* Largest request passed down. */
+/* The largest request of this handle. */
 static inline uint32_t
 q2_io_max_request (const struct q2_io *io)
 {

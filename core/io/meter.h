@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* meter.h - how long the host takes to answer, and what was asked of it.
+/* meter.h - how long the host takes to answer, and counters of requests.
  *
- * Everything is relaxed atomics: numbers for decisions about speed and for
- * people, on which no correctness depends.
+ * Everything is relaxed atomics: the numbers are for users and for decisions
+ * about speed; correctness does not depend on them.
  */
 #ifndef QCOW2_IO_METER_H
 #define QCOW2_IO_METER_H
@@ -13,8 +13,8 @@
 #include <stdatomic.h>
 #include <time.h>
 
-/* A local file answers from the page cache in microseconds, a fast network
- * in several hundred: from here on a request saved is worth a copy.
+/* A local file answers from the page cache in a few microseconds, a fast
+ * network in several hundred.  From here on, saving a request is worth a copy.
  */
 #define Q2_SLOW_US 250
 
@@ -44,8 +44,8 @@ q2_meter_is_slow (const struct q2_meter *meter)
     Q2_SLOW_US;
 }
 
-/* Reading the clock costs as much as looking up a cluster, so on a fast
- * host only some of the data requests are timed.
+/* Reading the clock costs as much as looking up a cluster, so only some of the
+ * data requests to a fast host are timed.
  */
 static inline bool
 q2_meter_wants_sample (const struct q2_meter *meter,
@@ -55,11 +55,11 @@ q2_meter_wants_sample (const struct q2_meter *meter,
     q2_meter_is_slow (meter);
 }
 
-/* A request for 'count' bytes took 'us'.  Moving the bytes, at a GiB per
- * second, is not latency.  A few short times make a host fast, for a busy
- * machine makes long ones too, and those count slowly; a single one may be
- * luck, such as a cache between us and the host.  The first one is taken
- * more literally, since a mistake costs less then than a slow start.
+/* A request for 'count' bytes took 'us' microseconds.  The time for moving the
+ * bytes, at a GiB per second, is not latency.  A few short times make a host
+ * fast, since long ones may come from a busy machine; a single short one may
+ * come from a cache on the way.  The first one counts more, since a mistake
+ * costs less then than a slow start.
  */
 static inline void
 q2_meter_sample (struct q2_meter *meter, uint64_t us, uint32_t count)

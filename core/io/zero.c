@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* zero.c - zeroing and trimming the host.
  *
- * Owns      what the host can do faster than by writing, and what it has
- *           refused of that.
- * Method    zeroing is asked for, and written where the host does not want
- *           to: only writing can fail.  A refusal is remembered by its cause.
- *           EINVAL is one of alignment, as of a device whose sectors are
- *           larger than the host says, or of a plugin that takes no odd sizes:
- *           from then on only larger units are asked for, and what is around
- *           them is written.  That something is not supported holds for good.
- *           All else, such as EIO and ENOSPC, is of this request alone.
- * Locks     shared->blocks, as in host_write.c; what was refused are atomics.
+ * Owns      zero, fast_zero and trim of struct qcow2_io_ops, and the memory of
+ *           what the host has refused.
+ * Method    asks the host to zero, and writes zeros if it refuses: only
+ *           writing can fail.  Refusals are remembered by their cause.  EINVAL
+ *           means alignment, as of a device whose sectors are larger than the
+ *           host says, or of a plugin that takes no odd sizes: from then on
+ *           only larger units are asked for, and zeros are written around
+ *           them. Lack of support holds for good.  All else, such as EIO and
+ *           ENOSPC, concerns this request alone.
+ * Locks     shared->blocks, as in host_write.c; refusals are atomics.
  */
 #include "config.h"
 
@@ -29,15 +29,15 @@ static const unsigned char zeros[65536];
 
 #define MAX_BUFFER (UINT64_C (1) << 20)
 
-/* Less than this is sooner written than asked for. */
+/* Writing fewer zeros than this is faster than asking. */
 #define MIN_HOST_ZERO 32768
 
 /* ---- What was refused ----------------------------------------------- */
 
-/* Sectors, pages, and what a plugin may have for a block. */
+/* Sectors, pages, and larger blocks of plugins. */
 static const uint32_t units[] = { 512, 4096, 65536 };
 
-/* What a range has to be aligned to, Q2_IO_NEVER if it is no use to ask. */
+/* The alignment that the host needs; Q2_IO_NEVER: it always refuses. */
 static uint32_t
 unit_of (const struct q2_io *io, enum q2_io_speedup what)
 {
@@ -49,8 +49,8 @@ unit_of (const struct q2_io *io, enum q2_io_speedup what)
   return unit > block ? unit : block;
 }
 
-/* The host has refused a range that was aligned to 'unit'.  True if it is
- * worth asking again, with larger units.
+/* The host has refused a range aligned to 'unit'.  Returns true if a larger
+ * unit is worth a try.
  */
 static bool
 learn (const struct q2_io *io, enum q2_io_speedup what, int errnum,
@@ -63,7 +63,7 @@ learn (const struct q2_io *io, enum q2_io_speedup what, int errnum,
   for (size_t i = sizeof units / sizeof *units; i > 0; --i)
     if (errnum == EINVAL && units[i - 1] > unit)
       next = units[i - 1];
-  /* Somebody may have learned more meanwhile. */
+  /* Another thread may have learned more meanwhile. */
   for (uint32_t old = atomic_load (&io->shared->unit[what]);
        old < next &&
          !atomic_compare_exchange_weak (&io->shared->unit[what], &old, next);)
@@ -113,7 +113,7 @@ can_ask (const struct q2_io *io, enum q2_io_speedup what)
   return false;
 }
 
-/* So that what is aligned stays so when it is taken to pieces. */
+/* A power of two, so that the pieces of an aligned range are aligned. */
 static uint64_t
 largest_piece (const struct q2_io *io)
 {
@@ -141,7 +141,7 @@ ask_pieces (const struct q2_io *io, enum q2_io_speedup what, uint64_t start,
   return 0;
 }
 
-/* The same, and nobody writes part of a minimum block meanwhile. */
+/* The same, with its minimum blocks locked. */
 static int
 ask_blocks (const struct q2_io *io, enum q2_io_speedup what, uint64_t start,
             uint64_t end, enum qcow2_io_class class)
@@ -157,8 +157,8 @@ ask_blocks (const struct q2_io *io, enum q2_io_speedup what, uint64_t start,
   return r;
 }
 
-/* As much of a range as the host takes in one go, at least 'least' bytes:
- * where that begins and ends; both 0: nothing.
+/* The largest aligned part of a range, of at least 'least' bytes, that the
+ * host has zeroed; both 0: none.
  */
 struct middle {
   uint64_t start, end;
@@ -189,7 +189,7 @@ ask_middle (const struct q2_io *io, enum q2_io_speedup what, uint64_t count,
 
 /* ---- Zeroing -------------------------------------------------------- */
 
-/* Much is written with few requests, if there is memory for that. */
+/* Uses a large buffer, and so few requests, if there is memory for it. */
 int
 q2_io_write_zeros (const struct q2_io *io, uint64_t count, uint64_t host_off,
                    enum qcow2_io_class class, struct qcow2_error *err)
@@ -256,7 +256,7 @@ q2_io_fast_zero (const struct q2_io *io, uint64_t count, uint64_t host_off,
   return write_around (io, count, host_off, m, QCOW2_IO_DATA, err);
 }
 
-/* ---- Giving back ---------------------------------------------------- */
+/* ---- Trimming ---------------------------------------------------- */
 
 static void
 give_back (const struct q2_io *io, enum q2_io_speedup what, uint64_t count,
@@ -268,7 +268,7 @@ give_back (const struct q2_io *io, enum q2_io_speedup what, uint64_t count,
   if (host_off >= end)
     return;
   done = ask_middle (io, what, end - host_off, host_off, 1, QCOW2_IO_DATA);
-  (void) done;                  /* what the host refuses it keeps */
+  (void) done;                  /* ignore refusals */
 }
 
 void

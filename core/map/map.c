@@ -3,11 +3,11 @@
  *
  * Owns      the walk over a guest range and the merging of runs.
  * Method    L1 entry by L1 entry; an empty one answers its whole range.
- *           Otherwise raw L2 entries are copied out a batch at a time and
- *           decoded one by one, but stretches of all-zero entries, the bulk
- *           of a sparse disk, are only counted.
- * Locks     none of its own; the cache copies under its.
- * Does not  read data, or know what an unallocated run reads as.
+ *           Otherwise raw L2 entries are copied out in batches and decoded one
+ *           by one, except that stretches of all-zero entries, the bulk of a
+ *           sparse disk, are only counted.
+ * Locks     none; the table cache has its own.
+ * Does not  read data, or know about backing images.
  */
 #include "config.h"
 
@@ -26,7 +26,7 @@ struct walk {
   struct q2_tables *tables;
   const struct q2_geometry *geo;
   const struct q2_io *io;
-  uint64_t guest_off, end;      /* what is still to be mapped */
+  uint64_t guest_off, end;      /* the rest that is to be mapped */
   bool scan;
   struct q2_run *runs;
   size_t nr, max;
@@ -169,7 +169,7 @@ add_entries (struct walk *w, const uint64_t *raw, uint64_t nr,
   return WALK_ON;
 }
 
-/* Map what is left of the range under one L1 entry, or a batch of it. */
+/* Map the rest of the range under one L1 entry, or a batch of it. */
 static enum walked
 walk_l1_entry (struct walk *w, struct qcow2_error *err)
 {

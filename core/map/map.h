@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* map.h - guest ranges to runs: where the bytes of the disk are.
+/* map.h - maps guest ranges to runs: where the bytes of the disk are.
  *
  * A run is a piece of the disk that one host action answers.  Runs are
  * merged as far as possible: clusters that follow each other both on the
@@ -12,7 +12,7 @@
 #include "meta/tables.h"
 
 enum q2_run_kind {
-  Q2_RUN_UNALLOCATED,           /* reads from the layer below, or zeros */
+  Q2_RUN_UNALLOCATED,           /* reads from the backing image, or zeros */
   Q2_RUN_ZERO,                  /* reads as zeros */
   Q2_RUN_DATA,                  /* the bytes at host_off */
   Q2_RUN_COMPRESSED,            /* part of one compressed cluster */
@@ -27,10 +27,10 @@ struct q2_run {
   uint64_t csize;               /* COMPRESSED: host bytes, at most */
 };
 
-/* Map [guest_off, guest_off+len), which must lie inside the disk, len > 0,
- * to at most 'max' runs that start at guest_off and leave no gaps.  Fewer
- * bytes than asked for may be covered: call again for the rest.  Fails only
- * if not even the first byte could be mapped.
+/* Map [guest_off, guest_off+len), which must lie inside the disk, len > 0, to
+ * at most 'max' runs that start at guest_off and leave no gaps.  They may
+ * cover less than 'len' bytes: call again for the rest.  Fails only if not
+ * even the first byte could be mapped.
  */
 extern int q2_map_runs (struct q2_tables *tables, const struct q2_io *io,
                         uint64_t guest_off, uint64_t len,
@@ -38,8 +38,8 @@ extern int q2_map_runs (struct q2_tables *tables, const struct q2_io *io,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The same for callers that pass through the disk once without reading it:
- * the tables they need do not push out those that others use.
+/* The same for callers that walk the disk once without reading it: their
+ * tables do not evict those that others use.
  */
 extern int q2_map_scan (struct q2_tables *tables, const struct q2_io *io,
                         uint64_t guest_off, uint64_t len,
@@ -47,7 +47,7 @@ extern int q2_map_scan (struct q2_tables *tables, const struct q2_io *io,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The error for the entry of a guest offset, which is INVALID; returns -1. */
+/* Fill in *err for a guest offset whose entry is INVALID; returns -1. */
 extern int q2_map_fail_invalid (const struct q2_tables *tables,
                                 uint64_t guest_off,
                                 const struct q2_mapping *mapping,

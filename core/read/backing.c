@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* backing.c - how the disk of a backing image is read.
  *
- * Owns      the table through which data/store.c gets at the image below.
- * Method    the store decides that bytes come from the backing image, and a
- *           reader asks the store for bytes; the table is what keeps the two
- *           from including each other.
+ * Owns      the table through which data/store.c reads the backing image.
+ * Method    the store reads the backing image through a reader, and a reader
+ *           reads bytes through the store.  With the table they need not
+ *           include each other.
  * Locks     none.
  */
 #include "config.h"

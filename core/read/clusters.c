@@ -3,19 +3,19 @@
  *
  * Owns      its entries, each with the bytes of one cluster.
  * Method    a chained hash table, and a list from the most to the least
- *           recently used.  A miss puts in an entry that is being filled, in
- *           a new one's or the least recently used one's memory, and readers
- *           of the same key wait for it.  A reference keeps an entry from
- *           being reused while its bytes are filled, waited for or copied.
- *           If a fill fails the entry leaves the table at once, and the last
- *           one who waited frees it; everybody then fills a buffer of his
- *           own, so that one request's broken backend fails no other.  The
- *           same happens if all entries are in use.
- * Locks     clusters.lock guards the table, the list and the states, and
- *           is not held while bytes are filled or copied.  References are
- *           taken under the lock, those to a ready entry given back without:
- *           the bytes of an entry without references are nobody's.
- * Does not  know how clusters are read or decompressed, and resists no scan.
+ *           recently used.  A miss inserts an entry that is being filled, in
+ *           new memory or in that of the least recently used entry, and
+ *           readers of the same key wait for it.  A reference keeps an entry
+ *           from being reused while its bytes are filled, waited for or
+ *           copied.  If a fill fails the entry leaves the table at once, and
+ *           the last waiting thread frees it; each of them then fills a buffer
+ *           of its own, so that a broken I/O handle fails only its own
+ *           request.  The same happens if all entries are in use.
+ * Locks     clusters.lock guards the table, the list and the states, and is
+ *           not held while bytes are filled or copied.  References are taken
+ *           under the lock; those to a ready entry are dropped without it,
+ *           since only entries without references are reused.
+ * Does not  know how clusters are read or decompressed, or resist scans.
  */
 #include "config.h"
 
@@ -33,7 +33,7 @@
 
 #define MAX_BUCKETS (1U << 20)
 
-/* Memory for clusters that found no place in the cache. */
+/* Memory for clusters that find no place in the cache. */
 #define PRIVATE_BYTES (UINT64_C (8) << 20)
 
 enum state {
@@ -57,7 +57,7 @@ struct q2_clusters {
   unsigned bucket_bits;
 
   pthread_mutex_t lock;
-  pthread_cond_t filled;        /* some entry is not FILLING any more */
+  pthread_cond_t filled;        /* an entry is not FILLING any more */
   struct entry **buckets;
   struct entry *newest, *oldest;
   uint64_t nr_entries;          /* including failed ones not yet freed */
@@ -106,7 +106,7 @@ q2_clusters_free (struct q2_clusters *c)
     struct entry *const e = c->newest;
 
     c->newest = e->older;
-    /* Rather leaked than freed while it is used. */
+    /* A leak is better than freeing an entry in use. */
     if (q2_check (atomic_load (&e->refs) == 0))
       q2_buffer_free (e, sizeof *e + c->cluster_size);
   }
@@ -166,7 +166,7 @@ remove_locked (struct q2_clusters *c, struct entry *e)
   list_remove_locked (c, e);
 }
 
-/* Memory for a new entry, or NULL if there is none to be had. */
+/* Memory for a new entry, or NULL. */
 static struct entry *
 get_entry_locked (struct q2_clusters *c)
 {
@@ -179,7 +179,7 @@ get_entry_locked (struct q2_clusters *c)
       return e;
     }
   }
-  /* Acquire: whoever copied from these bytes has finished. */
+  /* Acquire: all copies of these bytes have finished. */
   for (e = c->oldest; e; e = e->newer)
     if (atomic_load_explicit (&e->refs, memory_order_acquire) == 0) {
       remove_locked (c, e);
@@ -188,7 +188,7 @@ get_entry_locked (struct q2_clusters *c)
   return NULL;
 }
 
-/* An entry for the key, being filled by the caller. */
+/* Add an entry for the key, which the caller fills. */
 static struct entry *
 add_locked (struct q2_clusters *c, const struct q2_cluster_key *key)
 {
@@ -228,7 +228,7 @@ unref_failed_locked (struct q2_clusters *c, struct entry *e)
 
 /* ---- Reading -------------------------------------------------------- */
 
-/* With a reference to a ready entry, which this gives back. */
+/* Takes over a reference to a ready entry, and drops it. */
 static void
 copy_and_unref (struct entry *e, size_t skip, void *buf, size_t len)
 {
@@ -256,7 +256,7 @@ q2_clusters_lookup (struct q2_clusters *c, const struct q2_cluster_key *key,
   return e != NULL;
 }
 
-/* Wait for somebody's fill; false, and the reference is gone, if it
+/* Wait for another thread's fill; false, and the reference is dropped, if it
  * fails.
  */
 static bool
@@ -270,7 +270,7 @@ wait_locked (struct q2_clusters *c, struct entry *e)
   return false;
 }
 
-/* The caller's own fill is over; if it failed, so is the reference. */
+/* The caller's fill has ended; if it failed, drop the reference. */
 static void
 end_fill (struct q2_clusters *c, struct entry *e, bool ok)
 {
@@ -284,8 +284,8 @@ end_fill (struct q2_clusters *c, struct entry *e, bool ok)
   pthread_mutex_unlock (&c->lock);
 }
 
-/* Take a part in the memory for buffers outside of the cache; many clients
- * of an image with large clusters have to take turns.
+/* Take a share of the memory for buffers outside of the cache; with large
+ * clusters, many clients have to take turns.
  */
 static void
 begin_private (struct q2_clusters *c)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* clusters.h - a cache of decompressed clusters.
  *
- * For requests smaller than a cluster, which would decompress the whole
- * cluster again for each of its pieces.
+ * It serves requests smaller than a cluster, which would otherwise decompress
+ * the whole cluster for each of its pieces.
  */
 #ifndef QCOW2_READ_CLUSTERS_H
 #define QCOW2_READ_CLUSTERS_H
@@ -11,8 +11,8 @@
 
 struct q2_clusters;
 
-/* At most 'max_bytes' of clusters of 'cluster_size' bytes; memory is used
- * as clusters come in.  If not even one fits, nothing is ever kept.
+/* A cache of at most 'max_bytes' of clusters of 'cluster_size' bytes each.  It
+ * takes memory as clusters come in.  If not even one fits, it keeps nothing.
  */
 extern struct q2_clusters *q2_clusters_new (uint64_t max_bytes,
                                             size_t cluster_size,
@@ -20,14 +20,14 @@ extern struct q2_clusters *q2_clusters_new (uint64_t max_bytes,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_clusters_free (struct q2_clusters *clusters);
 
-/* Where a cluster's stream lies names the cluster: both numbers, because a
- * corrupt image may have two entries that differ only in one.
+/* Identifies a cluster by the place of its stream.  It takes both numbers,
+ * since a corrupt image may have two entries that differ only in one.
  */
 struct q2_cluster_key {
   uint64_t host_off, csize;
 };
 
-/* Make the cluster's bytes: cluster_size of them at 'buf'. */
+/* Make the cluster_size bytes of the cluster at 'buf'. */
 typedef int (*q2_cluster_fill_fn) (void *arg, void *buf,
                                    struct qcow2_error *err);
 

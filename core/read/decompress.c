@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* decompress.c - the bytes of one compressed cluster.
+/* decompress.c - reads one compressed cluster.
  *
- * Owns      the way from a compressed run to the caller's buffer.
- * Method    a request for the whole cluster is decompressed straight into
- *           the caller's buffer.  For a smaller one the cluster goes
- *           through the cache of decompressed clusters, since its other
- *           parts are likely to be asked for next.  The stream is used in
- *           place where the ahead buffers have it.
+ * Owns      reading a compressed run into the caller's buffer.
+ * Method    a request for the whole cluster is decompressed straight into the
+ *           caller's buffer.  For a smaller one the cluster goes through the
+ *           cache of decompressed clusters, since its other parts are likely
+ *           to be asked for next.  If the ahead buffers have the stream, it is
+ *           used in place.
  * Locks     none held over I/O or decompression; a codec may be held while
  *           its stream is being read.
  */
@@ -37,7 +37,7 @@ decompress (const struct cluster *c, struct q2_codec *codec,
     q2_codec_decompress (codec, stream, run->csize, out, cluster_size);
   const uint64_t size = q2_io_size (c->io);
 
-  /* The length is an upper bound, so that the last one may be shorter. */
+  /* csize is an upper bound, so the last stream may be shorter. */
   if (problem)
     return q2_fail (err, QCOW2_ERR_CORRUPT, run->host_off,
                     "the compressed cluster of at most %" PRIu64 " bytes at "
@@ -54,8 +54,8 @@ decompress (const struct cluster *c, struct q2_codec *codec,
   return 0;
 }
 
-/* Through the codec's own buffer: from several ahead buffers, where the
- * stream crosses a border between them, and from the host.
+/* Use the codec's own buffer: the stream crosses a border between ahead
+ * buffers, or is read from the host.
  */
 static int
 read_and_decompress (const struct cluster *c, struct q2_codec *codec,
@@ -91,7 +91,7 @@ with_codec (const struct cluster *c, const void *stream, void *out,
   return ret;
 }
 
-/* The whole cluster to 'out'. */
+/* Decompress the whole cluster to 'out'. */
 static int
 make_cluster (void *arg, void *out, struct qcow2_error *err)
 {
@@ -101,7 +101,7 @@ make_cluster (void *arg, void *out, struct qcow2_error *err)
   const unsigned char *stream = NULL;
   int ret;
 
-  /* Waiting for a buffer comes before taking a codec: those are few. */
+  /* Wait for a buffer before taking a codec, since there are few codecs. */
   if (q2_ahead_any (ahead))
     stream = q2_ahead_pin (ahead, c->run->csize, c->run->host_off, &pinned);
   ret = with_codec (c, stream, out, err);

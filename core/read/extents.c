@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* extents.c - which parts of the disk are data, which read as zeros.
+/* extents.c - reports which parts of the disk are data and which are zeros.
  *
  * Owns      merging runs into extents, and finding data clusters that are
  *           holes of the image file: those of a preallocated image, or of
@@ -7,10 +7,10 @@
  * Method    runs come from the map in batches; one extent is kept pending
  *           until one of another type follows.
  *
- *           Asking the host costs a system call or a round trip each time,
- *           so only long runs are asked about.  Preallocation makes runs as
- *           long as an L2 table allows; a fragmented disk has none.  Nor
- *           is a hole of an encrypted file zeros.
+ *           Asking the host costs a system call or a round trip each time, so
+ *           it is asked only about long runs: preallocation makes runs as long
+ *           as an L2 table allows.  It is not asked about encrypted data,
+ *           since holes do not decrypt to zeros.
  * Locks     none.
  */
 #include "config.h"
@@ -28,8 +28,8 @@
 /* Runs mapped at a time; a fragmented disk has one per cluster. */
 #define MAX_RUNS 128
 
-/* The host is asked about runs of at least this, or what one L2 table maps
- * if that is less.
+/* The host is asked about runs of at least this length, or of what one L2
+ * table maps if that is less.
  */
 #define MIN_ASK_HOST (UINT64_C (1) << 20)
 
@@ -54,9 +54,7 @@ report (struct pending *p)
   p->reported = true;
 }
 
-/* Returns nonzero if the walk should stop; what comes after that is nobody's
- * business, and is not even kept.
- */
+/* Returns nonzero if the walk should stop; then extents are dropped. */
 static int
 add (struct pending *p, uint64_t guest_off, uint64_t len,
      enum qcow2_extent_type type)
@@ -134,7 +132,7 @@ add_data (const struct q2_reader *r, const struct q2_io *io,
   return 0;
 }
 
-/* ---- Runs that the layer below answers for ---------------------------- */
+/* ---- Runs that the backing image answers ---------------------------- */
 
 static int
 add_extent_below (void *opaque, uint64_t guest_off, uint64_t len,
@@ -143,7 +141,7 @@ add_extent_below (void *opaque, uint64_t guest_off, uint64_t len,
   return add (opaque, guest_off, len, type);
 }
 
-/* Fails if the layer below cannot answer for all of it. */
+/* Fails if the backing image cannot answer for all of the run. */
 static int
 add_below (const struct q2_reader *r, struct pending *p,
            const struct q2_run *run, struct qcow2_error *err)
@@ -199,8 +197,8 @@ walk (const struct q2_reader *r, const struct q2_io *io, uint64_t count,
   return 0;
 }
 
-/* The tables of the range at once, and those of the next two in the
- * background: clients walk the disk in steps.
+/* Load the tables of the range at once, and those of the next two ranges in
+ * the background: clients walk the disk in steps.
  */
 static void
 load_tables (struct q2_reader *r, const struct q2_io *io, uint64_t count,
@@ -230,8 +228,8 @@ q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
     load_tables (r, io, count, guest_off);
   ret = walk (r, io, count, guest_off, &p, err);
 
-  /* What was mapped before a failure is worth reporting: the client comes
-   * back for the rest and gets the error then.
+  /* Report the part mapped before a failure: the client asks again for the
+   * rest and gets the error then.
    */
   report (&p);
   if (!q2_assume (!p.gap, err))

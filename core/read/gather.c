@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gather.c - which host ranges to fetch for a set of runs, and fetching.
+/* gather.c - chooses the host ranges to fetch for a set of runs.
  *
  * Owns      the size of requests to a slow host.
- * Method    runs give exactly their own range, cut where it is too long.
- *           Where clusters are known to be packed in the order of the disk
- *           the file is thought of as a row of chunks, and the whole chunks
- *           they lie in are asked for: whatever order readers come in, a
- *           chunk is requested once.
- * Locks     none of its own; claims of the ahead buffers make a range one
- *           thread's to read.
+ * Method    a run gives exactly its own range, cut into pieces if it is too
+ *           long.  If clusters are known to be packed in the order of the
+ *           disk, the file is divided into chunks, and the whole chunks with
+ *           the runs are fetched: so a chunk is requested once, in any order
+ *           of readers.
+ * Locks     none; claims of the ahead buffers let only one thread read a
+ *           range.
  */
 #include "config.h"
 
@@ -16,8 +16,8 @@
 
 #include "base/bits.h"
 
-/* One of the two is compressed, and b lies behind a, perhaps with a gap for
- * alignment.
+/* True if one of the two is compressed, and b follows a in the file, perhaps
+ * after a gap for alignment.
  */
 static bool
 follows (const struct q2_geometry *geo, const struct q2_run *a,

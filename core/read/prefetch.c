@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* prefetch.c - background jobs that read what will be needed.
+/* prefetch.c - background jobs that read ahead.
  *
- * Owns      the jobs and the borrowed ways to the file they use.
- * Method    a job maps a guest range, which loads the L2 tables it needs,
- *           and fetches the host ranges behind it, several at a time where
- *           its way to the file allows.  Where it does not, the range is
- *           cut into several jobs, each of which borrows a way of its own.
- *           Nothing depends on a job: it may fail, or not be run at all.
- * Locks     none.  A job holds what it has borrowed until it ends, and
- *           whoever closes the connection waits for that.
+ * Owns      the jobs and the I/O handles that they borrow.
+ * Method    a job maps a guest range, which loads the L2 tables it needs, and
+ *           fetches the host ranges, several at a time if its I/O handle
+ *           allows.  If not, the range is cut into several jobs, each of which
+ *           borrows a handle of its own.  Nothing depends on a job: it may
+ *           fail, or never run.
+ * Locks     none.  A job keeps its borrowed handle until it ends, and closing
+ *           the connection waits for that.
  */
 #include "config.h"
 
@@ -22,10 +22,10 @@
 #define MAX_RUNS 64
 #define MAX_PARALLEL 32
 
-/* Guest bytes per job where each job reads one piece after the other. */
+/* Guest bytes per job if a job reads one piece after the other. */
 #define SERIAL_JOB_BYTES (UINT64_C (2) << 20)
 
-/* What a request may read ahead while its client waits. */
+/* How much a request may read ahead while its client waits. */
 #define MAX_INLINE (UINT64_C (2) << 20)
 
 struct prefetch {
@@ -81,7 +81,7 @@ end (struct prefetch *p)
 {
   struct qcow2_error why;
 
-  /* No request fails because of it; but see q2_io_note_bug. */
+  /* No request fails; but see q2_io_note_bug. */
   if (q2_check_end (&why) == -1)
     q2_io_note_bug (&p->io, &why);
   p->host.ops->give_back (&p->host);
@@ -107,7 +107,7 @@ tables_job (struct q2_job *job)
   end (p);
 }
 
-/* Returns false if nothing more can be done in the background now. */
+/* Returns false if no further job can be submitted now. */
 static bool
 submit (struct q2_reader *r, const struct q2_io *io, uint64_t from,
         uint64_t to, void (*fn) (struct q2_job *))
@@ -133,8 +133,8 @@ submit (struct q2_reader *r, const struct q2_io *io, uint64_t from,
   return true;
 }
 
-/* Without a way of our own the request that is here has to wait for what
- * the next ones will need; reading it in one piece is still the best deal.
+/* Without a handle to borrow the present request has to wait for bytes that
+ * the next ones will need; reading them in one piece is still the best choice.
  */
 static void
 read_ahead_inline (struct q2_reader *r, const struct q2_io *io,
@@ -180,6 +180,6 @@ q2_prefetch_tables (struct q2_reader *r, const struct q2_io *io,
 {
   if (from < to && io->host->ops->borrow &&
       !submit (r, io, from, to, tables_job)) {
-    /* Then they are loaded when somebody asks. */
+    /* A request loads them when it needs them. */
   }
 }

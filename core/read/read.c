@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* read.c - bytes of the disk, and cache hints.
+/* read.c - reads bytes of the disk; cache hints.
  *
  * Owns      turning the runs of a request into host requests and
  *           decompressions, and deciding which of them run at once.
  * Method    on a fast host a data run is one host request straight into the
- *           caller's buffer, one run after the other: that is what costs
- *           least.  On a slow one all host requests of a client's request
- *           are in flight together: data runs go into the caller's buffer,
- *           the streams of compressed clusters into the ahead buffers, many
- *           clusters with one request.  Then the clusters are decompressed,
- *           on several CPUs if no other request has use for them.
- * Locks     none.  Work that is shared out finishes before the call returns.
+ *           caller's buffer, one run after the other, since that costs least.
+ *           On a slow host all host requests of a client's request are in
+ *           flight together: data runs go into the caller's buffer, the
+ *           streams of compressed clusters into the ahead buffers, many
+ *           clusters with one request.  Then the clusters are decompressed, on
+ *           several CPUs if no other request needs them.
+ * Locks     none.  Work given to other threads ends before the call returns.
  */
 #include "config.h"
 
@@ -26,12 +26,12 @@
  */
 #define MAX_RUNS 32
 
-/* Host requests of one client request in flight. */
+/* Host requests in flight for one client request. */
 #define MAX_PARALLEL 32
 
 /* ---- One run -------------------------------------------------------- */
 
-/* The ahead buffers have bytes as they are in the image file. */
+/* Ahead buffers have raw bytes of the image file. */
 static int
 read_data (const struct q2_reader *r, const struct q2_io *io,
            const struct q2_run *run, void *buf, struct qcow2_error *err)
@@ -104,8 +104,7 @@ do_item (void *arg, size_t i)
   pthread_mutex_unlock (&w->lock);
 }
 
-/* Pieces come first in the numbering: they take as long as data runs, and
- * more waits for them.
+/* Pieces come first: they take as long as data runs, and more depends on them.
  */
 static void
 do_fetch_or_item (void *arg, size_t i)
@@ -128,7 +127,7 @@ choose_items (struct work *w, size_t nr, bool others, bool compressed)
       w->items[w->nr_items++] = i;
 }
 
-/* All items are done: 0, or the error of the first that failed. */
+/* After all items: 0, or the error of the first that failed. */
 static int
 end_work (struct work *w, struct qcow2_error *err)
 {
@@ -139,9 +138,7 @@ end_work (struct work *w, struct qcow2_error *err)
   return -1;
 }
 
-/* How many clusters to decompress at once: other requests have as good a
- * claim to the CPUs.
- */
+/* How many clusters to decompress at once, leaving CPUs to other requests. */
 static unsigned
 idle_cpus (struct q2_reader *r)
 {
@@ -151,7 +148,7 @@ idle_cpus (struct q2_reader *r)
   return active < r->cpus ? r->cpus - active + 1 : 1;
 }
 
-/* All runs are mapped to one stretch of the buffer. */
+/* The runs fill one contiguous part of the buffer. */
 static int
 read_slow (struct q2_reader *r, const struct q2_io *io,
            const struct q2_run *runs, size_t nr, bool sequential, void *buf,
@@ -168,7 +165,7 @@ read_slow (struct q2_reader *r, const struct q2_io *io,
 
   if (widen || nr > 1)
     q2_gather (runs, nr, widen, widen, q2_io_end (io), &pieces);
-  /* Data that comes with a piece is copied from it afterwards. */
+  /* Data runs inside a piece are copied from it afterwards. */
   choose_items (&w, nr, !widen, false);
   q2_workers_batch (r->workers, do_fetch_or_item, &w,
                     pieces.nr + w.nr_items,
@@ -192,7 +189,7 @@ read_fast (struct q2_reader *r, const struct q2_io *io,
   return 0;
 }
 
-/* Several clusters to decompress, and CPUs that have nothing to do. */
+/* True if there are several clusters to decompress, and idle CPUs. */
 static bool
 is_worth_sharing (struct q2_reader *r, const struct q2_io *io,
                   const struct q2_run *runs, size_t nr)
@@ -222,9 +219,9 @@ read_shared (struct q2_reader *r, const struct q2_io *io,
   return end_work (&w, err);
 }
 
-/* Whether runs are better read together.  Of one alone only what its own file
- * has read ahead matters; layers below see to theirs, and are not asked, since
- * each would ask all those below itself.
+/* True if the runs are better read together.  For a single run only its own
+ * file matters.  Backing images decide for themselves; asking them here would
+ * ask each of them once per image above it.
  */
 static bool
 is_slow (const struct q2_reader *r, const struct q2_io *io, size_t nr)
@@ -232,14 +229,14 @@ is_slow (const struct q2_reader *r, const struct q2_io *io, size_t nr)
   return nr == 1 ? q2_io_is_slow (io) : q2_store_is_slow (r->store, io);
 }
 
-/* Returns whether the request is one of a sequential reader's. */
+/* Returns true if the request belongs to a sequential reader. */
 static bool
 read_ahead (struct q2_reader *r, const struct q2_io *io, uint64_t count,
             uint64_t guest_off)
 {
   struct q2_stream_advice advice;
 
-  /* What is below reads ahead by itself; a data file is read as asked. */
+  /* Backing images read ahead by themselves; data files never do. */
   if (r->streams.max_window == 0 || r->store->data != NULL)
     return false;
   advice = q2_streams_note (&r->streams, guest_off, count,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* reader.h - the read side of an image: bytes, extents, cache hints.
  *
- * Put together from a map, a codec pool and, for hosts that are slow to
- * answer, buffers that are filled ahead; knows nothing of headers.
+ * Combines the map, a codec pool and, for slow hosts, ahead buffers; knows
+ * nothing of headers.
  */
 #ifndef QCOW2_READ_READER_H
 #define QCOW2_READ_READER_H
@@ -17,10 +17,10 @@
 
 #include <stdatomic.h>
 
-/* Memory for what is read ahead. */
+/* Memory for reading ahead. */
 #define Q2_MAX_AHEAD_BYTES (UINT64_C (24) << 20)
 
-/* The parts are the image's; constant pointers. */
+/* The image owns the parts; the pointers are constant. */
 struct q2_reader {
   struct q2_tables *tables;
   struct q2_store *store;
@@ -28,7 +28,7 @@ struct q2_reader {
   struct q2_clusters *clusters;
   struct q2_ahead *ahead;
   struct q2_workers *workers;
-  struct q2_job_group jobs;     /* that use this reader */
+  struct q2_job_group jobs;     /* jobs that use this reader */
   struct q2_streams streams;
   unsigned cpus;                /* how many clusters to decompress at once */
   _Atomic unsigned active;      /* read requests running now */
@@ -44,9 +44,9 @@ extern int q2_reader_pread (struct q2_reader *reader, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* *ret_all, set on success, tells whether all of the range has been reported
- * and fn wants to hear more; false if fn stopped it, perhaps at the very end,
- * or if a part of the range could not be found out.
+/* On success *ret_all is true if all of the range was reported and fn did not
+ * stop; false if fn stopped, even at the very end, or if a part of the range
+ * is unknown.
  */
 extern int q2_reader_extents (struct q2_reader *reader,
                               const struct q2_io *io, uint64_t count,
@@ -60,26 +60,26 @@ extern int q2_reader_cache (struct q2_reader *reader, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* What an image that has this one as its backing image needs of it. */
+/* How an overlay reads this image as its backing image. */
 extern const struct q2_backing_ops q2_reader_backing_ops;
 
-/* ---- prefetch.c: reading what is not asked for yet ------------------ */
+/* ---- prefetch.c: reading ahead ------------------ */
 
-/* How far to read ahead at most. */
+/* How far to read ahead at most, in bytes. */
 extern uint64_t q2_prefetch_max (const struct q2_reader *reader,
                                  const struct q2_io *io)
   __attribute__ ((__nonnull__));
 
-/* Have the guest range [from, to), at most that long, read ahead, in the
- * background where the host lends us a way to do that.  Returns how far
- * that could be arranged.
+/* Read ahead the guest range [from, to), at most that long; in the background
+ * if the host lends an I/O handle.  Returns the end of the part that is or
+ * will be read.
  */
 extern uint64_t q2_prefetch_data (struct q2_reader *reader,
                                   const struct q2_io *io, uint64_t from,
                                   uint64_t to)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Have the L2 tables that map the range loaded in the background. */
+/* Load the L2 tables that map the range, in the background. */
 extern void q2_prefetch_tables (struct q2_reader *reader,
                                 const struct q2_io *io, uint64_t from,
                                 uint64_t to)
@@ -87,7 +87,7 @@ extern void q2_prefetch_tables (struct q2_reader *reader,
 
 /* ---- decompress.c: one compressed cluster --------------------------- */
 
-/* The bytes of a COMPRESSED run to 'buf'; its stream comes from the ahead
+/* Decompress a COMPRESSED run to 'buf'.  The stream comes from the ahead
  * buffers if they have it, else from the host.
  */
 extern int q2_decompress_run (struct q2_reader *reader,
@@ -96,7 +96,7 @@ extern int q2_decompress_run (struct q2_reader *reader,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* ---- gather.c: host ranges behind runs ------------------------------ */
+/* ---- gather.c: host ranges of runs ------------------------------ */
 
 /* Host ranges worth one request each. */
 struct q2_piece {
@@ -109,16 +109,16 @@ struct q2_pieces {
   size_t nr;
 };
 
-/* Compressed clusters are packed behind each other in the order they were
- * written, those that could not be compressed lie among them: if most
- * neighbours of the disk are neighbours in the file too, the file around
- * them holds what will be asked for next.
+/* True if most neighbours on the disk are neighbours in the file, too.
+ * Compressed clusters are packed in the order in which they were written, with
+ * clusters that could not be compressed among them; so the file around them
+ * likely has the bytes needed next.
  */
 extern bool q2_is_packed (const struct q2_geometry *geo,
                           const struct q2_run *runs, size_t nr)
   __attribute__ ((__nonnull__));
 
-/* The same about the runs of a request; a single cluster is judged by its
+/* The same for the runs of a request; a single cluster is compared with its
  * neighbour.
  */
 extern bool q2_is_worth_widening (struct q2_reader *reader,
@@ -126,10 +126,10 @@ extern bool q2_is_worth_widening (struct q2_reader *reader,
                                   const struct q2_run *runs, size_t nr)
   __attribute__ ((__nonnull__));
 
-/* Add the host ranges of the compressed runs, and of the data ones if
- * 'data'; with 'widen' all of the chunks they lie in, for files that are
- * known to hold what will be needed next around them.  Neighbours are joined
- * up to Q2_PIECE_BYTES.  What does not fit is left out.
+/* Add the host ranges of the compressed runs, and of the data ones if 'data';
+ * with 'widen' add all of the chunks that they lie in (see q2_is_packed).
+ * Neighbours are joined up to Q2_PIECE_BYTES.  Ranges that do not fit into
+ * *pieces are left out.
  */
 extern void q2_gather (const struct q2_run *runs, size_t nr, bool data,
                        bool widen, uint64_t file_size,
@@ -137,7 +137,7 @@ extern void q2_gather (const struct q2_run *runs, size_t nr, bool data,
   __attribute__ ((__nonnull__));
 
 /* Read the part of a piece that no buffer has yet into the ahead buffers.
- * Errors are dropped: whoever needs the bytes meets them again.
+ * Errors are ignored: the request that needs the bytes meets them again.
  */
 extern void q2_fetch_piece (struct q2_reader *reader, const struct q2_io *io,
                             const struct q2_piece *piece,

@@ -2,14 +2,14 @@
 /* stream.c - the sequential stream detector.
  *
  * Owns      the table of streams of an image.
- * Method    a request belongs to the stream whose position it is near, else
- *           it starts a new one in the least recently used slot.  A stream
- *           is sequential from its third request on, while at least half of
- *           the bytes it has passed over were asked for: random requests
- *           that happen to fall near each other pass over much more.  The
- *           window doubles each time it is used up, so a reader that stops
- *           early has cost little; for one that has gone on it is kept nearly
- *           full, so that there is always something on its way.
+ * Method    a request belongs to the stream whose position it is near, else it
+ *           starts a new one in the least recently used slot.  A stream is
+ *           sequential from its third request on, while at least half of the
+ *           bytes it has passed over were asked for: random requests that
+ *           happen to fall near each other pass over much more.  The window
+ *           doubles each time it is used up, so that a reader that stops early
+ *           has cost little.  For a persistent reader it is kept nearly full,
+ *           so that some request is always in flight.
  * Locks     streams.lock guards the table; held for a few comparisons.
  */
 #include "config.h"
@@ -26,8 +26,8 @@
 /* The window is topped up in steps that are worth a request. */
 #define MIN_STEP (UINT64_C (1) << 20)
 
-/* How far from its stream's position a request may be: what a client with
- * 32 requests in flight spreads over.
+/* How far from its stream's position a request may be: the spread of a client
+ * with 32 requests in flight.
  */
 #define MAX_IN_FLIGHT 32
 #define MIN_NEAR (UINT64_C (128) << 10)
@@ -55,7 +55,7 @@ nearness (uint64_t count)
   return q2_min (q2_max (MAX_IN_FLIGHT * count, MIN_NEAR), MAX_NEAR);
 }
 
-/* The stream the request belongs to, or the slot to start a new one in. */
+/* The stream of the request, or the slot for a new one. */
 static struct q2_stream *
 find_locked (struct q2_streams *streams, uint64_t guest_off, uint64_t count)
 {
@@ -84,10 +84,10 @@ restart (struct q2_stream *s, uint64_t guest_off, uint64_t max_window)
   };
 }
 
-/* How little may be left of the window before more is read.  At first half
- * of what was last read, since it has been doubled.  From a reader who has
- * gone on for long three quarters: a client with many requests in flight
- * asks for all that comes next at once, and would then wait for all of it.
+/* Read more when less than this is left of the window.  At first it is half of
+ * the last read, since the window has doubled since.  For a persistent reader
+ * it is three quarters: a client with many requests in flight asks for much at
+ * once, and would then wait for all of it.
  */
 static uint64_t
 low_water (const struct q2_stream *s, uint64_t max_window)
@@ -99,7 +99,7 @@ low_water (const struct q2_stream *s, uint64_t max_window)
   return s->window - q2_min (q2_max (quarter, MIN_STEP), 3 * quarter);
 }
 
-/* Have what is missing of the window read, and widen it. */
+/* Advise to read the rest of the window, and widen it. */
 static void
 advise_locked (struct q2_stream *s, uint64_t from, uint64_t disk_size,
                uint64_t max_window, struct q2_stream_advice *advice)
@@ -137,7 +137,7 @@ q2_streams_note (struct q2_streams *streams, uint64_t guest_off,
 
   passed = s->pos - s->start;
   if (s->bytes < passed / 2) {
-    /* The first ones of many in flight leave gaps that the next ones fill. */
+    /* The first of many requests in flight leave gaps for the next ones. */
     if (passed > 2 * nearness (count)) {
       restart (s, guest_off + count, max_window);
       s->last_use = streams->clock;
@@ -160,7 +160,7 @@ q2_streams_fell_short (struct q2_streams *streams,
                        const struct q2_stream_advice *advice, uint64_t done)
 {
   pthread_mutex_lock (&streams->lock);
-  /* Unless it has moved on, or makes room for another one. */
+  /* Unless the stream has moved on, or its slot has been reused. */
   if (streams->streams[advice->stream].frontier == advice->to)
     streams->streams[advice->stream].frontier = done;
   pthread_mutex_unlock (&streams->lock);

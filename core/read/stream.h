@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* stream.h - finds sequential readers among the requests of an image.
+/* stream.h - detects sequential readers among the requests of an image.
  *
- * Requests of one reader arrive out of order: clients keep many in flight
- * and the server runs them on many threads.  So a stream is a region in
- * which requests cover most of what they pass over.
+ * Requests of one reader arrive out of order: clients keep many in flight and
+ * the server runs them on many threads.  So a stream is a region of which
+ * requests cover most.
  */
 #ifndef QCOW2_READ_STREAM_H
 #define QCOW2_READ_STREAM_H
@@ -31,7 +31,7 @@ struct q2_streams {
   struct q2_stream streams[Q2_STREAMS];
 };
 
-/* 'max_window' is how far to read ahead at most; 0 turns it off. */
+/* 'max_window' is how far to read ahead at most, in bytes; 0 turns it off. */
 extern void q2_streams_init (struct q2_streams *streams, uint64_t max_window)
   __attribute__ ((__nonnull__));
 extern void q2_streams_destroy (struct q2_streams *streams)
@@ -40,14 +40,14 @@ extern void q2_streams_destroy (struct q2_streams *streams)
 /* What to do about a request. */
 struct q2_stream_advice {
   bool sequential;
-  size_t stream;                /* whose advice it is */
+  size_t stream;                /* index of its stream */
   uint64_t from, to;            /* read ahead this now; empty: nothing */
 };
 
 /* Note a request for [guest_off, guest_off+count) of a disk of 'disk_size'
- * bytes.  Nothing is advised beyond 'max_window' from it.  If the request
- * has to wait for what is read ahead, as 'waits' says, the advice covers the
- * request itself, and comes only when all before it has been used.
+ * bytes.  The advice reaches at most 'max_window' from it.  If the request
+ * must wait for the reading ahead ('waits'), the advice covers the request
+ * itself, and comes only when all earlier bytes have been used.
  */
 extern struct q2_stream_advice
 q2_streams_note (struct q2_streams *streams, uint64_t guest_off,
@@ -55,7 +55,7 @@ q2_streams_note (struct q2_streams *streams, uint64_t guest_off,
                  bool waits)
   __attribute__ ((__nonnull__));
 
-/* The advice could only be followed up to 'done'. */
+/* Tell the stream that the advice was followed only up to 'done'. */
 extern void q2_streams_fell_short (struct q2_streams *streams,
                                    const struct q2_stream_advice *advice,
                                    uint64_t done)

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bitmap_bits.c - the mask that a persistent bitmap is.
+/* bitmap_bits.c - the mask of a persistent bitmap.
  *
- * Owns      a bounded cache of pieces of its table and of its bits: there may
- *           be half a GiB of them.
- * Method    the cache of mapping tables (meta/cache.h) does for these what it
- *           does for those: pieces are read when they are needed, several at
- *           once where the host is slow.  An entry of the table stands for a
- *           cluster of bits, or says that they are all alike.  Bit i of a
- *           cluster is bit i % 8, from the lowest, of byte i / 8.
- *           Nobody writes to bitmaps.  From the first write to the image on
- *           the mask of one that is enabled is not true any more; that of one
- *           that is disabled is.  So what is in the cache is what is in the
- *           file.
- *           Where tables may lie behind the end of the file, bits may not:
- *           bits that are missing would read as "nothing has changed".
- * Locks     the cache's.
+ * Owns      a bounded cache of pieces of its table and of its bits, which may
+ *           have half a GiB.
+ * Method    the table cache (meta/cache.h) serves for bits, too: pieces are
+ *           read when they are needed, several at once on a slow host.  An
+ *           entry of the table refers to a cluster of bits, or says that they
+ *           are all equal.  Bit i of a cluster is bit i % 8, from the lowest,
+ *           of byte i / 8. We never write to bits or tables of bitmaps, so the
+ *           cache always has what the file has.  After the first write to the
+ *           image an enabled bitmap is stale; a disabled one stays valid.
+ *           Unlike other tables, bits must not lie past the end of the file:
+ *           missing bits would read as "nothing has changed".
+ * Locks     those of the cache.
  * Spec      "Bitmap table", "Bitmap data".
  */
 #include "config.h"
@@ -35,7 +33,7 @@
 #define LEAST_CACHE_BYTES (UINT64_C (64) << 10)
 #define SLICE_SIZE 4096
 
-/* What is read at once on a slow host. */
+/* Bytes read at once on a slow host. */
 #define SLOW_LOAD (UINT64_C (64) << 10)
 
 /* Bits of a table entry that must be 0. */
@@ -45,15 +43,15 @@
 struct bits_mask {
   struct q2_mask mask;          /* first */
   struct qcow2_image *image;
-  struct q2_bitmap bitmap;      /* without its name and extra data */
+  struct q2_bitmap bitmap;      /* its name and extra data are not valid */
   struct q2_cache *cache;
-  uint64_t charge;              /* for it, of the image's budget */
+  uint64_t charge;              /* for the cache, of the image's budget */
   char name[80];                /* printable */
 };
 
 /* ---- Sizes ---------------------------------------------------------- */
 
-/* Of the disk, log2 of the bytes that an entry of the table stands for. */
+/* log2 of the bytes of the disk for which an entry of the table stands. */
 static unsigned
 entry_shift (const struct q2_geometry *geo, const struct q2_bitmap *b)
 {
@@ -69,9 +67,9 @@ q2_bits_table_entries (const struct q2_geometry *geo,
 
 /* ---- Reading -------------------------------------------------------- */
 
-/* Copy 'len' bytes at 'off' of an area of the file that begins at a cluster
- * and has 'size' bytes, as many of them as lie in one piece; returns how many,
- * or 0 on failure.
+/* Copy up to 'len' bytes at 'off' of an area of the file that begins at a
+ * cluster and has 'size' bytes: as many as lie in one piece.  Returns their
+ * number, or 0 on failure.
  */
 static size_t
 read_piece (struct bits_mask *m, const struct q2_io *io, uint64_t area,
@@ -98,9 +96,9 @@ read_piece (struct bits_mask *m, const struct q2_io *io, uint64_t area,
   return len;
 }
 
-/* What an entry of the table says. */
+/* A decoded entry of the table. */
 struct bits {
-  uint64_t host_off;            /* 0: they are all alike */
+  uint64_t host_off;            /* 0: they are all equal to 'set' */
   bool set;
 };
 
@@ -115,9 +113,7 @@ fail_entry (const struct bits_mask *m, uint64_t index, uint64_t entry,
                   entry, why);
 }
 
-/* All bits that the disk has in this cluster: what the file does not have
- * would read as "not changed".
- */
+/* True if the file has all bits of this cluster that the disk needs. */
 static bool
 is_in_file (const struct bits_mask *m, const struct q2_io *io,
             uint64_t index, uint64_t host_off)
@@ -165,7 +161,7 @@ bit_at (const unsigned char *bytes, size_t i)
   return bytes[i / 8] >> i % 8 & 1;
 }
 
-/* The first bit behind 'i' that is not like it, or 'end', a multiple of 8. */
+/* The first bit after 'i' that differs from it, or 'end', a multiple of 8. */
 static size_t
 end_of_run (const unsigned char *bytes, size_t i, size_t end)
 {
@@ -177,7 +173,7 @@ end_of_run (const unsigned char *bytes, size_t i, size_t end)
   return i;
 }
 
-/* A part of the disk that is being turned into runs. */
+/* The part of the disk that is turned into runs. */
 struct part {
   struct bits_mask *m;
   const struct q2_io *io;
@@ -185,7 +181,7 @@ struct part {
   struct q2_mask_runs *runs;
 };
 
-/* Add what lies before 'guest_end'; returns false if there is no room. */
+/* Add a run up to 'guest_end'; returns false if there is no room. */
 static bool
 add_up_to (struct part *p, uint64_t guest_end, bool set)
 {
@@ -197,7 +193,7 @@ add_up_to (struct part *p, uint64_t guest_end, bool set)
   return true;
 }
 
-/* Add what a piece of a cluster of bits tells.  All of these return 0, 1 if
+/* Add the runs of a piece of a cluster of bits.  All of these return 0, 1 if
  * there is no room for more, or -1.
  */
 static int
@@ -209,7 +205,7 @@ add_piece (struct part *p, uint64_t host_off, struct qcow2_error *err)
     ((UINT64_C (8) << geo->cluster_bits) - 1);
   const uint64_t nr =
     q2_ceil_shift (p->end, granularity) - (p->guest_off >> granularity);
-  /* Of the first bit that is read. */
+  /* The number of the first bit that is read. */
   const uint64_t first = (p->guest_off >> granularity) - in_cluster % 8;
   unsigned char bytes[SLICE_SIZE];
   const size_t len =
@@ -230,7 +226,7 @@ add_piece (struct part *p, uint64_t host_off, struct qcow2_error *err)
   return 0;
 }
 
-/* Add what an entry of the table tells. */
+/* Add the runs of an entry of the table. */
 static int
 add_entry (struct part *p, struct qcow2_error *err)
 {

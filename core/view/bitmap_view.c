@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* bitmap_view.c - lists the persistent bitmaps of an image, and opens them.
  *
- * Owns      the rules of which bitmaps can be trusted.
- * Method    a bitmap says what has changed since somebody's last copy of the
- *           disk.  One that may have missed a write would make a copy that is
- *           wrong and looks right, so whatever is not known to be true is
- *           refused, with what to do about it.  One that is disabled is a
- *           set of bits that nobody changes, whatever is written.
- * Locks     none: of the image only what is constant is looked at, and
- *           whether it has been written to, which changes once.
+ * Owns      the rules for trusting a bitmap.
+ * Method    a bitmap marks changes since a client's last copy of the disk.
+ *           One that missed a write would lead to a copy that is silently
+ *           wrong, so bitmaps that may be stale are refused, with a remedy in
+ *           the message.  A disabled bitmap is a fixed set of bits, which
+ *           writes do not make stale.
+ * Locks     none: it reads only constant fields of the image, and whether the
+ *           image has been written to, which changes once.
  */
 #include "config.h"
 
@@ -20,7 +20,7 @@
 #include "base/assume.h"
 #include "base/error.h"
 
-/* NULL if it can be used; else a constant string. */
+/* NULL if the bitmap can be used; else a constant string. */
 static const char *
 why_unusable (const struct qcow2_image *image, const struct q2_bitmap *b)
 {

@@ -8,7 +8,7 @@
 
 /* ---- bitmap_view.c -------------------------------------------------- */
 
-/* A view of the active disk where the bitmap is set. */
+/* Open a view of the active disk that shows where the bitmap is set. */
 extern struct qcow2_image *
 q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
                 const struct qcow2_name *name, struct qcow2_error *err)
@@ -16,15 +16,13 @@ q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
 
 /* ---- bitmap_bits.c -------------------------------------------------- */
 
-/* The mask that a bitmap is, which is usable; its name and extra data are
- * not needed any more afterwards.
- */
+/* The mask of a usable bitmap; does not keep its name and extra data. */
 extern struct q2_mask *
 q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
              const struct q2_bitmap *bitmap, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Entries that its table must have for the image's disk. */
+/* The number of entries that its table must have for the image's disk. */
 extern uint64_t q2_bits_table_entries (const struct q2_geometry *geo,
                                        const struct q2_bitmap *bitmap)
   __attribute__ ((__nonnull__));

@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* diff.c - the mask of what differs between two disks of an image.
+/* diff.c - the mask of differences between two disks of an image.
  *
  * Owns      comparing L1 and L2 tables; the tables of A.
- * Method    nothing is read but tables.  What a snapshot's tables lead to
- *           never changes (view/snapshot_view.h), so if A's entry and B's lead
- *           to the same place, the same bytes are there, and if both lead to
- *           the same L2 table there is no need to look into it.  That holds
- *           for the active disk as well: a cluster that A has too is shared,
- *           is copied before it is written, and is never free for use by
- *           something else.
- *           Two entries are compared by subclusters; where there are none all
- *           of a cluster's are alike.  A subcluster reads as zeros, reads from
- *           the backing file, or has its bytes at some place in the file, and
- *           is unchanged if both sides do the same.  Without a backing file,
- *           and behind its end, what is not allocated reads as zeros.  Behind
- *           its own end A reads as zeros, in the middle of a cluster too,
- *           whatever the cluster holds there and the backing file has.
- *           An entry that is no entry is an error on either side.
- * Locks     none: tables guard themselves.  Looking at the active disk is a
- *           request in flight, as reading it is.
+ * Method    reads only tables.  Clusters and tables of a snapshot never change
+ *           (view/snapshot_view.h).  So if entries of A and B refer to the
+ *           same place, the bytes are equal, and if both refer to the same L2
+ *           table it need not be read.  This holds for the active disk as
+ *           well: a cluster that A has, too, is shared, is copied before it is
+ *           written, and is never freed for another use.  Two entries are
+ *           compared by subclusters; without extended entries a cluster has 32
+ *           equal ones.  A subcluster is zeros, or unallocated, or at some
+ *           place in the file, and is unchanged if that is the same on both
+ *           sides.  Unallocated means zeros without a backing image and past
+ *           its end.  Past its own end A reads as zeros, even in the middle of
+ *           a cluster, regardless of the cluster and the backing image.  An
+ *           invalid entry is an error on either side.
+ * Locks     none: tables guard themselves.  Comparing with the active disk is
+ *           a request in flight, as reading it is.
  */
 #include "config.h"
 
@@ -41,12 +39,12 @@ struct diff_mask {
   struct q2_mask mask;          /* first */
   struct qcow2_image *image;
   struct q2_geometry a_geo;
-  struct q2_tables *a, *b;      /* b is that of the base */
+  struct q2_tables *a, *b;      /* b belongs to the base */
   bool b_is_active;
 };
 
-/* A piece of the disk under one L1 entry, on one side of A's end, and of that
- * of the backing file.
+/* A piece of the disk under one L1 entry, on one side of A's end and of the
+ * end of the backing image.
  */
 struct piece {
   const struct diff_mask *d;
@@ -54,17 +52,18 @@ struct piece {
   bool scan;
   uint64_t guest_off, end;
   bool inside;                  /* A */
-  bool backed;                  /* what is not allocated is in there */
+  bool backed;                  /* unallocated bytes come from the backing
+                                   image */
 };
 
 /* ---- Two entries ---------------------------------------------------- */
 
-/* What A's entries count as behind its end. */
+/* Stands for A's entries past its end. */
 static const struct q2_entry reads_as_zeros = {
   .zero = Q2_ALL_SUBCLUSTERS
 };
 
-/* csize is 0 in what is not compressed, and in nothing else. */
+/* csize is 0 if and only if the cluster is not compressed. */
 static bool
 same_place (const struct q2_mapping *a, const struct q2_mapping *b)
 {
@@ -96,7 +95,7 @@ table_of (const struct q2_tables *t, uint64_t guest_off)
                                                                 guest_off)));
 }
 
-/* The disk from guest_off on, as far as it is one piece. */
+/* The piece of the disk from guest_off on. */
 static struct piece
 next_piece (const struct diff_mask *d, uint64_t guest_off, uint64_t end)
 {
@@ -115,7 +114,7 @@ next_piece (const struct diff_mask *d, uint64_t guest_off, uint64_t end)
   return p;
 }
 
-/* Whether L1 entries tell all about a piece, and what. */
+/* True if L1 entries decide about a whole piece; *ret_set is the result. */
 static bool
 tables_tell (const struct piece *p, bool *ret_set)
 {
@@ -125,16 +124,16 @@ tables_tell (const struct piece *p, bool *ret_set)
     *ret_set = false;
     return table_of (p->d->a, p->guest_off) == b;
   }
-  /* A reads as zeros there, and B from its backing file if it has one. */
+  /* A reads as zeros there, and B from the backing image, if any. */
   *ret_set = p->backed;
   return b == 0;
 }
 
 /* ---- Many entries --------------------------------------------------- */
 
-/* Raw entries from p->guest_off on, as many as there is room for; all 0 where
- * there is no table.  The table is told how far the piece goes, so that it
- * reads as far.
+/* Load raw entries from p->guest_off on, as many as there is room for; all 0
+ * if there is no table.  The table cache learns the length of the piece, to
+ * read it at once.
  */
 static int
 load (const struct piece *p, struct q2_tables *t, uint64_t *raw,
@@ -166,8 +165,8 @@ decode (const struct piece *p, const struct q2_tables *t, const uint64_t *raw,
   return 0;
 }
 
-/* Add the part of a cluster from p->guest_off on, of which the subclusters
- * 'changed' are.  Returns false if there is no room.
+/* Add the part of a cluster from p->guest_off on, whose changed subclusters
+ * are 'changed'.  Returns false if there is no room.
  */
 static bool
 add_cluster (struct piece *p, uint32_t changed, struct q2_mask_runs *runs)
@@ -206,7 +205,7 @@ compare_one (struct piece *p, const uint64_t *raw_a, const uint64_t *raw_b,
   return !add_cluster (p, compare (&a, &b, p->backed), runs);
 }
 
-/* As far as one slice of a table goes. */
+/* Compare up to the end of one slice of a table. */
 static int
 compare_some (struct piece *p, struct q2_mask_runs *runs,
               struct qcow2_error *err)
@@ -241,7 +240,7 @@ compare_piece (struct piece *p, struct q2_mask_runs *runs,
 
 /* ---- The mask ------------------------------------------------------- */
 
-/* B's tables stay what they are while a request looks at them. */
+/* B's tables stay in place while a request reads them. */
 static unsigned
 enter (const struct diff_mask *d)
 {
@@ -290,7 +289,7 @@ load_tables (const struct diff_mask *d, const struct q2_io *io,
     q2_tables_preload (d->a, io, workers, from, a_to - from);
 }
 
-/* What has to be compared, neighbours together. */
+/* Load the tables that have to be compared, neighbours together. */
 static void
 diff_preload (struct q2_mask *mask, const struct q2_io *io,
               uint64_t guest_off, uint64_t len)

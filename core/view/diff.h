@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* diff.h - what has changed between two snapshots, or since one. */
+/* diff.h - views of the changes between two snapshots, or since one. */
 #ifndef QCOW2_VIEW_DIFF_H
 #define QCOW2_VIEW_DIFF_H
 
@@ -7,7 +7,7 @@
 
 /* ---- diff.c --------------------------------------------------------- */
 
-/* A view of what differs; 'name' is "A..B", see qcow2.h. */
+/* Open a view of the differences; 'name' is "A..B", see qcow2.h. */
 extern struct qcow2_image *
 q2_diff_open (struct qcow2_image *image, const struct qcow2_io *host,
               const struct qcow2_name *name, struct qcow2_error *err)
@@ -15,13 +15,13 @@ q2_diff_open (struct qcow2_image *image, const struct qcow2_io *host,
 
 /* ---- diff_name.c ---------------------------------------------------- */
 
-/* What "A..B" stands for. */
+/* The disks that "A..B" names. */
 struct q2_diff_pair {
   struct q2_found_snapshot a, b;
-  bool b_is_active;             /* then b is nothing */
+  bool b_is_active;             /* then b is not valid */
 };
 
-/* Fails unless the name can be taken apart in just one way. */
+/* Fails unless the name can be split in exactly one way. */
 extern int q2_diff_find_pair (struct qcow2_image *image,
                               const struct qcow2_io *host,
                               const struct qcow2_name *name,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* diff_name.c - the two snapshots that "A..B" names.
  *
- * Owns      taking the text apart.
- * Method    names of snapshots may hold any bytes, two dots among them, so
- *           every ".." of the text may be the one between A and B.  One walk
- *           through the snapshot table finds out which of them have a
- *           snapshot on their left, and one on their right or nothing: a name
- *           is compared with as much of the text as it is long, from the
- *           start and before the end.  Two pairs that fit are an error, as a
- *           guess would be a wrong backup.
+ * Owns      splitting the text.
+ * Method    names of snapshots may hold any bytes, even two dots, so every
+ *           ".." of the text may be the one between A and B.  One walk through
+ *           the snapshot table finds which of them have a snapshot on the
+ *           left, and one or nothing on the right: each name is compared with
+ *           the start and with the end of the text.  It is an error if two
+ *           pairs fit, since a guess could make a wrong backup.
  * Locks     none.
  */
 #include "config.h"
@@ -23,9 +22,9 @@
 /* Two names as long as names can be. */
 #define MAX_TEXT (2 * 65535 + 2)
 
-/* What is on both sides of a ".." of the text. */
+/* The two sides of a ".." of the text. */
 struct split {
-  bool a_found;                 /* and there is a ".." */
+  bool a_found;                 /* and ".." follows it */
   bool b_found;
   struct q2_found_snapshot a, b;
 };
@@ -33,7 +32,7 @@ struct split {
 struct search {
   const char *text;
   size_t len;
-  struct split *at;             /* by its position */
+  struct split *at;             /* indexed by position of the ".." */
 };
 
 static bool
@@ -103,8 +102,8 @@ fail (const struct qcow2_name *name, enum qcow2_error_kind kind,
                   why);
 }
 
-/* Where there is one way only to take the text apart, or only one in which
- * half of it fits, what is wrong is the other half.
+/* If there is only one split, or only one whose half fits, the other half of
+ * that is wrong; else NULL.
  */
 static const struct split *
 nearest (const struct search *search)
@@ -151,7 +150,8 @@ choose (const struct search *search, const struct qcow2_name *name,
 
   for (size_t i = 0; i + 2 <= search->len; ++i) {
     const struct split *const split = &search->at[i];
-    const bool active = i + 2 == search->len; /* whatever is called "" */
+    const bool active = i + 2 == search->len; /* even if a snapshot is called
+                                                 "" */
 
     if (split->a_found && (split->b_found || active)) {
       *ret = (struct q2_diff_pair) { split->a, split->b, active };

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* mask.c - reading and mapping a disk through a mask.
+/* mask.c - bytes and extents of a disk through a mask.
  *
  * Owns      the views, each with its mask.
- * Method    the mask cuts a range into runs; those that are set are requests
- *           to the base, which is an image as any other, the rest is zeros.
- *           A mask that can cease to be true is asked before a request, so
- *           that nobody waits for an answer that cannot be used, and after it:
- *           if it is true then, it was true all the time.
- * Locks     none: a view is constant, the mask and the base guard themselves.
- * Does not  know what a mask is made from.
+ * Method    the mask cuts a range into runs.  Those that are set become
+ *           requests to the base, which is an ordinary image; the rest is
+ *           zeros.  A mask that can become stale is checked before a request,
+ *           to fail early, and after it: if it is valid then, it was valid all
+ *           the time.
+ * Locks     none: a view is constant; the mask and the base guard themselves.
+ * Does not  know how a mask is made.
  */
 #include "config.h"
 
@@ -25,7 +25,7 @@
 #define MAX_RUNS 64
 
 struct mask_view {
-  struct qcow2_image image;     /* first: it is what callers have */
+  struct qcow2_image image;     /* first: callers have a pointer to it */
   struct q2_mask *mask;
 };
 
@@ -43,8 +43,8 @@ check (struct q2_mask *mask, struct qcow2_error *err)
 
 /* ---- Runs one by one ------------------------------------------------ */
 
-/* A run, which another one of the same kind may follow.  Returns 0 to go on,
- * 1 to stop, or -1.
+/* Takes one run; the next may be of the same kind.  Returns 0 to go on, 1 to
+ * stop, or -1.
  */
 typedef int (*run_fn) (void *arg, const struct q2_mask_run *run,
                        uint64_t guest_off, struct qcow2_error *err);
@@ -80,7 +80,7 @@ walk (struct qcow2_image *view, const struct q2_io *io, uint64_t count,
 struct reading {
   struct qcow2_image *base;
   const struct qcow2_io *host;
-  unsigned char *buf;           /* for what comes next */
+  unsigned char *buf;           /* for the next bytes */
 };
 
 static int
@@ -139,7 +139,7 @@ mask_cache (struct qcow2_image *view, const struct qcow2_io *host,
 struct report {
   qcow2_extent_fn fn;
   void *fn_opaque;
-  uint64_t guest_off, len;      /* len == 0: there is none yet */
+  uint64_t guest_off, len;      /* len == 0: none yet */
   bool set;
   bool reported;                /* fn was called */
   int result;                   /* of fn: 0 go on, 1 stop, -1 failed */
@@ -191,7 +191,7 @@ mask_extents (struct qcow2_image *view, const struct qcow2_io *host,
     mask->ops->preload (mask, &io, guest_off, count);
   r = walk (view, &io, count, guest_off, true, report_run, &p, err);
 
-  /* As for other images, what is known before a failure is worth telling. */
+  /* As for other images, report the extents before a failure. */
   report_extent (&p);
   if (p.result == -1)
     return q2_fail_io (err, p.errnum, QCOW2_NO_OFFSET,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* mask.h - views that show a part of a disk, and zeros for the rest.
  *
- * A mask says of each byte of a disk, its base, whether it is set: shown.
- * What is set is data, whatever the bytes are, and all else is a hole, so the
- * extents of the view are what the mask has to tell.
+ * A mask says of each byte of a disk, its base, whether it is set, that is,
+ * shown.  Set bytes are data, whatever they are, and all others are holes, so
+ * the mask alone decides about the extents of the view.
  */
 #ifndef QCOW2_VIEW_MASK_H
 #define QCOW2_VIEW_MASK_H
@@ -25,22 +25,21 @@ struct q2_mask_runs {
   size_t nr, max;
 };
 
-/* All may be called by any number of threads at once. */
+/* Any number of threads may call these at once. */
 struct q2_mask_ops {
-  /* Fail if the mask does not fit its disk any more.  Optional (NULL). */
+  /* Fail if the mask has become stale.  Optional (NULL). */
   int (*check) (struct q2_mask *mask, struct qcow2_error *err);
 
-  /* Add runs from guest_off on, at least one, until guest_off + len or until
-   * there is no room for more; len > 0.  With 'scan' the caller is not going
-   * to read what they cover; see meta/cache.h.  If it fails, what was added
-   * before counts.
+  /* Add at least one run from guest_off on, up to guest_off + len or until
+   * there is no room; len > 0.  With 'scan' the caller will not read the disk
+   * there; see meta/cache.h.  Runs added before a failure are valid.
    */
   int (*runs) (struct q2_mask *mask, const struct q2_io *io,
                uint64_t guest_off, uint64_t len, bool scan,
                struct q2_mask_runs *runs, struct qcow2_error *err);
 
-  /* On a slow host: runs of all this range are going to be asked for.
-   * Optional (NULL).
+  /* On a slow host: prepare for a query of all runs of the range. Optional
+   * (NULL).
    */
   void (*preload) (struct q2_mask *mask, const struct q2_io *io,
                    uint64_t guest_off, uint64_t len);
@@ -62,8 +61,8 @@ q2_mask_add (struct q2_mask_runs *runs, uint64_t len, bool set)
   return true;
 }
 
-/* A view of 'base', which is 'parent' or a view of it.  Takes the mask, and
- * a base that is not the parent, also if it fails.
+/* Open a view of 'base', which is 'parent' or a view of it.  Takes ownership
+ * of the mask, and of a base that is not the parent, even if it fails.
  */
 extern struct qcow2_image *
 q2_mask_open (struct qcow2_image *parent, struct qcow2_image *base,

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* snapshot_view.c - lists the internal snapshots of an image, and opens them.
  *
- * Owns      the parts of a view that it does not share with its image: the
- *           geometry of the snapshot's disk, its L1 table and cache of L2
- *           tables, what is read ahead of its readers.
- * Method    a snapshot is a disk of its own with an L1 table of its own, so
- *           a view of it is a reader like that of the image, with the image's
- *           threads, codecs and decompressed clusters.  The L1 table ends
- *           where the disk does: behind it there may be the memory of a
- *           virtual machine, which is nobody's to see.
- *           Decompressed clusters are known by where their stream lies.  As a
- *           snapshot's streams stay where they are, what is found under that
- *           key is what is there, whoever put it in.  What was read ahead
- *           may have bytes of the active disk in it that are out of date
- *           since; no table of the snapshot leads to those.
- *           Listing looks at no L1 table: there may be 65,536 of them, and
- *           what one says is a matter of who opens it.
+ * Owns      the parts of a view that its image does not share: the geometry of
+ *           the snapshot's disk, its L1 table, its cache of L2 tables, and its
+ *           ahead buffers.
+ * Method    a snapshot is a disk with its own L1 table, so a view of it is a
+ *           reader like that of the image, with the image's threads, codecs
+ *           and decompressed clusters.  The L1 table is read only up to the
+ *           end of the disk: past it there may be the memory of a virtual
+ *           machine, which no client may see. Decompressed clusters are
+ *           identified by the place of their stream.  A snapshot's streams
+ *           stay in place, so entries of all readers can be shared.  Ahead
+ *           buffers may have stale bytes of the active disk, but no table of
+ *           the snapshot refers to those. Listing reads no L1 table: there may
+ *           be 65,536 of them, and only opening a snapshot checks its own.
  * Locks     none: a view is constant, or its parts guard themselves.
  */
 #include "config.h"
@@ -128,7 +126,7 @@ q2_snapshot_find (struct qcow2_image *image, const struct qcow2_io *host,
 
 /* ---- Its disk ------------------------------------------------------- */
 
-/* As the image's, but for the size. */
+/* The same as the image's, except for the size. */
 static int
 make_geometry (const struct qcow2_image *image,
                const struct q2_found_snapshot *f, struct q2_geometry *ret,
@@ -157,7 +155,7 @@ q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
 {
   const struct q2_io io = q2_image_io (image, host);
 
-  /* Clusters of a data file have no count of their users. */
+  /* Clusters of a data file have no refcounts. */
   if (q2_image_info (image)->has_data_file) {
     q2_fail (err, QCOW2_ERR_CORRUPT, f->host_off,
              "the image has a snapshot although its data is in another "
@@ -204,7 +202,7 @@ snapshot_cache (struct qcow2_image *view, const struct qcow2_io *host,
   return q2_reader_cache (&view->reader, &io, count, guest_off, err);
 }
 
-/* Jobs that read ahead use the reader; the threads stay. */
+/* Waits for jobs that use the reader; the threads belong to the image. */
 static void
 snapshot_close (struct qcow2_image *view)
 {

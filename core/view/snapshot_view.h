@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* snapshot_view.h - the internal snapshots of an image.
  *
- * What views of them rely on: while a snapshot exists, all that its L1 table
- * reaches stays as it is.  Tables and clusters have a count of their users,
- * who writes to the active disk copies what has more than one, and nothing of
- * ours changes or deletes a snapshot.  So what was read of it once is true for
- * ever, where two tables point to the same place the same bytes are there, and
- * requests need not be in flight (base/flight.h).
+ * Views rely on this: all that a snapshot's L1 table reaches stays unchanged.
+ * Tables and clusters have refcounts, a writer of the active disk copies those
+ * with more than one reference, and nothing here changes or deletes a
+ * snapshot.  So bytes read once stay valid, two references to the same place
+ * mean the same bytes, and requests need not be in flight (base/flight.h).
  */
 #ifndef QCOW2_VIEW_SNAPSHOT_VIEW_H
 #define QCOW2_VIEW_SNAPSHOT_VIEW_H
@@ -15,7 +14,7 @@
 #include "format/snapshot.h"
 #include "meta/snapshots.h"
 
-/* A snapshot that was found in the table; its id and name are not kept. */
+/* A snapshot found in the table; its id and name are not valid. */
 struct q2_found_snapshot {
   struct q2_snapshot s;
   uint64_t host_off;            /* of its entry */
@@ -32,7 +31,7 @@ extern void q2_snapshot_keep (const struct q2_snapshot *snapshot,
                               struct q2_found_snapshot *ret_found)
   __attribute__ ((__nonnull__));
 
-/* The first one of that name, or id. */
+/* Find the first snapshot of that name, or id. */
 extern int q2_snapshot_find (struct qcow2_image *image,
                              const struct qcow2_io *host,
                              const struct qcow2_name *name, bool by_id,
@@ -40,14 +39,16 @@ extern int q2_snapshot_find (struct qcow2_image *image,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Its tables; *ret_geo is that of its disk and must outlive them. */
+/* Open its tables; *ret_geo becomes the geometry of its disk and must outlive
+ * them.
+ */
 extern struct q2_tables *
 q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
                     const struct q2_found_snapshot *found,
                     struct q2_geometry *ret_geo, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* A view of it. */
+/* Open a view of it. */
 extern struct qcow2_image *
 q2_snapshot_open (struct qcow2_image *image, const struct qcow2_io *host,
                   const struct q2_found_snapshot *found,

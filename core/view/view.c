@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* view.c - opens views.
  *
- * Owns      nothing; tells apart the kinds of views.
- * Locks     none: of the image only what is constant is looked at, so
- *           it may be in use.
+ * Owns      nothing; chooses the function for each kind of view.
+ * Locks     none: it reads only constant parts of the image, so that may be in
+ *           use.
  */
 #include "config.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* view.h - what all kinds of views have in common. */
+/* view.h - code that all kinds of views share. */
 #ifndef QCOW2_VIEW_VIEW_H
 #define QCOW2_VIEW_VIEW_H
 
@@ -14,8 +14,8 @@ q2_name_is (const struct qcow2_name *name, const void *bytes, size_t len)
     (len == 0 || memcmp (name->bytes, bytes, len) == 0);
 }
 
-/* A view is described as its parent is, with a size of its own, and has
- * nothing inside.
+/* The info of a view is its parent's, with another size, read-only, and
+ * without snapshots and bitmaps.
  */
 static inline int
 q2_view_describe (struct qcow2_image *view, uint64_t virtual_size,

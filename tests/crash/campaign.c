@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* campaign.c - see campaign.h.
  *
- * Owns      the course of a campaign: an image, clients, a clean end; then
- *           every state of the log is looked at; then from a few of the
- *           states, as after a crash, the same again.
+ * Owns      the course of a campaign: an image, clients, a clean end; then a
+ *           check of every state of the log; then, from a few of the states,
+ *           as after a crash, the same again.
  */
 #include "config.h"
 
@@ -16,7 +16,7 @@
 
 #define MAX_CRASHES 8
 
-/* A state that has been set aside. */
+/* A state that is kept. */
 struct crash {
   unsigned char *bytes, *data, *disk;
   uint64_t size, data_size;
@@ -25,7 +25,7 @@ struct crash {
 struct course {
   struct campaign *c;
   const struct workload *w;
-  struct recipe_image *image;   /* what it all began with */
+  struct recipe_image *image;   /* the initial image */
   uint64_t seed;
   struct guest guest;
   struct verifier verifier;
@@ -101,7 +101,7 @@ run_course (struct course *course, const struct guest_files *files)
   bool ended;
 
   fsck_image (files->image, files->size, &before);
-  /* It could not be repaired then, and not be written to. */
+  /* It could not be repaired and written to then. */
   before.dirty = before.dirty &&
     (w->host.flaky > 0 || w->host.flaky_tables > 0 || w->host.stingy > 0);
   guest_init (g, w, course->seed, files);
@@ -135,7 +135,7 @@ run_course (struct course *course, const struct guest_files *files)
   guest_free (g);
 }
 
-/* The guest comes back after a crash. */
+/* The guest goes on after a crash. */
 static void
 run_after (struct campaign *c, const struct workload *w, uint64_t seed,
            const struct crash *crash, struct recipe_image *image)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* campaign.h - a workload, all that a crash could have made of it, and what
- * comes after.
+/* campaign.h - runs a workload, checks all states that a crash could leave,
+ * and goes on from some of them.
  */
 #ifndef CRASH_CAMPAIGN_H
 #define CRASH_CAMPAIGN_H
@@ -11,16 +11,15 @@
 
 struct campaign {
   uint64_t seed;
-  unsigned requests_percent;    /* of what the workloads say; 0: 100 */
+  unsigned requests_percent;    /* of the workloads' numbers; 0: 100 */
   unsigned subsets;             /* see struct replay_spec */
   unsigned qemu_percent, read_percent; /* see struct verifier */
   unsigned crashes;             /* states in which the guest starts again */
   bool quiet;                   /* no CHECK fails because of a state */
 
-  /* What came of it. */
-  unsigned long *spent;         /* counts the commits that ran again with what
-                                   was kept for them (host.h); NULL: nobody
-                                   wants to know */
+  /* Results. */
+  unsigned long *spent;         /* commits that ran again with reserved space
+                                   (host.h), or NULL */
   unsigned long states, looks, failures;
   char first[600];
 };

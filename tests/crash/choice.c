@@ -67,7 +67,7 @@ choose_image (struct choice *c, struct rng *rng, bool small)
   r->fill_percent = one_in (rng, 3) ? 0 : (unsigned) rng_below (rng, 101);
   r->compressed = r->fill_percent > 0 && one_in (rng, 4) &&
     qcow2_has_zlib ();
-  /* Clusters in which many compressed ones lie need room to count. */
+  /* Host clusters with many compressed ones have high refcounts. */
   if (order > (r->compressed ? 3 : 0) && one_in (rng, 3))
     r->snapshots = 1 + (unsigned) (order > 1 ? rng_below (rng, 2) : 0);
   r->vm_state = order > (r->compressed ? 3 : 1) && one_in (rng, 8);
@@ -77,7 +77,7 @@ choose_image (struct choice *c, struct rng *rng, bool small)
   choose_options (r, c->options, sizeof c->options, rng, v2, order);
 }
 
-/* ---- More than one file ------------------------------------------------ */
+/* ---- Several files ----------------------------------------------------- */
 
 static enum qcow2_encryption
 choose_encryption (struct rng *rng, unsigned n)
@@ -87,7 +87,7 @@ choose_encryption (struct rng *rng, unsigned n)
   return one_in (rng, 2) ? QCOW2_ENCRYPTION_LUKS : QCOW2_ENCRYPTION_AES;
 }
 
-/* Under a disk of that size: anything from nothing to twice as much. */
+/* A backing file of zero to twice the size of the overlay. */
 static void
 choose_backing (struct recipe *r, char *options, size_t len, struct rng *rng,
                 uint64_t above)
@@ -124,7 +124,7 @@ choose_chain (struct choice *c, struct rng *rng)
   }
 }
 
-/* What cannot be made is left as it was. */
+/* Impossible choices change nothing. */
 static void
 choose_files (struct choice *c, struct rng *rng)
 {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* choice.h - a workload from a seed.
- */
+/* choice.h - chooses a workload by a seed. */
 #ifndef CRASH_CHOICE_H
 #define CRASH_CHOICE_H
 
@@ -15,9 +14,9 @@ struct choice {
   char below_options[CHOICE_LAYERS][200];
 };
 
-/* Any version, cluster size, refcount width, encryption ..., any host, with
- * backing files and a data file or without; 'small': for a crash test, which
- * looks at all of the image again and again.  'c' must stay where it is.
+/* Any version, cluster size, refcount width, encryption ..., any host, with or
+ * without backing files and a data file; 'small': for a crash test, which
+ * reads all of the image again and again.  'c' must not move.
  */
 extern void choose (struct choice *c, struct rng *rng, bool small);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fsck.c - see fsck.h.
  *
- * Owns      the count of references, and what each cluster is used for.
- * Method    walk everything that the header leads to, noting for each
- *           cluster its use and the number of references; then walk the
- *           refcounts.  Every L1 table (the active one, and those of
- *           snapshots) counts the tables and clusters below it once more.
- * Does not  repair, or say more than the first thing that is wrong.
+ * Owns      the references to each cluster, and its use.
+ * Method    walks all tables from the header on, and notes the use and the
+ *           number of references of each cluster; then walks the refcounts.
+ *           Every L1 table (the active one, and those of snapshots) counts its
+ *           tables and clusters once more.
+ * Does not  repair, or report more than the first error.
  */
 #include "config.h"
 
@@ -86,7 +86,7 @@ hash_range (struct walk *w, uint64_t off, uint64_t len)
   w->ret->metadata = h;
 }
 
-/* One more reference to each cluster of a range; false if there is no such
+/* Count a reference to each cluster of a range; false if there is no such
  * cluster.
  */
 static bool
@@ -128,7 +128,7 @@ refcount_of (struct walk *w, uint64_t cluster)
     i * w->refcount_bits % 8 & ((1u << w->refcount_bits) - 1);
 }
 
-/* COPIED, in an active table, if and only if the refcount is 1. */
+/* In an active table, COPIED if and only if the refcount is 1. */
 static void
 check_copied (struct walk *w, uint64_t entry, uint64_t off, const char *what)
 {
@@ -152,7 +152,7 @@ walk_compressed (struct walk *w, uint64_t entry)
 
   if (entry & COPIED)
     corrupt (w, "compressed and COPIED: 0x%016" PRIx64, entry);
-  /* The number of sectors may say too much at the end of the file. */
+  /* The number of sectors may be too large at the end of the file. */
   if (off < w->size && len > w->size - off)
     len = w->size - off;
   refer (w, off, len, DATA, "compressed");
@@ -171,8 +171,8 @@ check_bitmap (struct walk *w, uint64_t entry, uint64_t bitmap)
     corrupt (w, "subclusters 0x%016" PRIx64 " without a cluster", bitmap);
 }
 
-/* Where it lies on the disk; nothing of this file is referred to.  QEMU says
- * COPIED always, and knows a cluster at offset 0 by it.
+/* The offset must be the guest offset; the entry refers to nothing in this
+ * file.  QEMU always sets COPIED, and recognizes a cluster at offset 0 by it.
  */
 static void
 check_data_entry (struct walk *w, uint64_t entry, uint64_t guest_off)
@@ -299,7 +299,7 @@ walk_bitmap (struct walk *w, uint64_t entry)
     corrupt (w, "bitmap table at 0x%" PRIx64, table);
     return;
   }
-  /* In use: its content means nothing, its clusters are still its own. */
+  /* In use: its bits mean nothing, but its clusters are in use. */
   w->ret->trusted |= !(load (w, entry + 12, 4) & 1);
   if (nr == 0 || !refer (w, table, nr * 8, BITMAPS, "bitmap table"))
     return;
@@ -343,7 +343,7 @@ walk_extensions (struct walk *w)
       break;
     if (type == 0x23852875 && (autoclear & 1))
       walk_bitmaps (w, at + 8);
-    /* What is in there is not looked at, since it never changes. */
+    /* Its contents are ignored, since they never change. */
     if (type == 0x0537be77)
       refer (w, load (w, at + 8, 8), load (w, at + 16, 8), CRYPT,
              "encryption header");
@@ -381,7 +381,8 @@ walk_reftable (struct walk *w)
   }
 }
 
-/* What is counted and lies past the end of the file: QEMU does not look. */
+/* Refcounts of clusters past the end of the file, which QEMU does not check.
+ */
 static void
 check_past_end (struct walk *w)
 {
@@ -413,8 +414,8 @@ check_refcounts (struct walk *w)
   check_past_end (w);
 }
 
-/* What is COPIED is written in place: nobody else may have it, whatever the
- * refcounts of an image that is dirty say.
+/* A COPIED cluster is written in place, so it must not be shared, even if the
+ * image is dirty and its refcounts do not matter.
  */
 static void
 check_shared (struct walk *w)

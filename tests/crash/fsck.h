@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fsck.h - is this image sound?
+/* fsck.h - checks an image.
  *
- * Counts all references of an image to its clusters and compares with the
- * refcounts.  Written from the format's specification; shares no code with
- * the engine, and agrees with 'qemu-img check' (test-fsck.c).  Fast enough
- * to be run on each of a hundred thousand states.
+ * Counts all references of an image to its clusters and compares them with the
+ * refcounts.  Written from the format's specification; shares no code with the
+ * engine, and agrees with 'qemu-img check' (test-fsck.c).  Fast enough to be
+ * run on each of a hundred thousand states.
  *
  * Knows versions 2 and 3, every width of refcounts, extended L2 tables,
- * snapshots, bitmaps, compressed clusters, the header of encryption, and
- * entries that lead to a data file.
+ * snapshots, bitmaps, compressed clusters, the LUKS header, and entries that
+ * refer to a data file.
  */
 #ifndef CRASH_FSCK_H
 #define CRASH_FSCK_H
@@ -23,10 +23,10 @@ struct fsck {
                                    which QEMU accepts if it is counted twice */
   unsigned leaks;               /* clusters with a refcount too high */
   unsigned past_end;            /* clusters counted past the file's end */
-  bool dirty;                   /* marked: refcounts do not count */
+  bool dirty;                   /* the dirty bit: refcounts are not checked */
   bool trusted;                 /* a bitmap or an unknown feature bit says
                                    that the disk has not been written to */
-  uint64_t metadata;            /* a hash of all that was looked at */
+  uint64_t metadata;            /* a hash of all metadata */
   char text[256];               /* the first corruption */
   char leak_text[128];          /* the first leak */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* guest.c - see guest.h.
  *
- * Owns      the choice of requests, and their way into the ledger.
+ * Owns      choosing requests, and entering them in the ledger.
  * Locks     none of its own.
  */
 #include "config.h"
@@ -151,8 +151,8 @@ do_zero (struct guest *g, struct range range, bool fua, unsigned flags)
               succeeded (g, r, &err));
 }
 
-/* Whole clusters of the range, where the last one ends with the disk, as far
- * as they can be trimmed.
+/* The whole clusters of the range that can be trimmed; the last one of the
+ * disk may be partial.
  */
 static struct range
 whole_clusters (const struct guest *g, struct range range)
@@ -224,7 +224,7 @@ do_flush (struct guest *g, bool idle)
   size_t index;
   int r;
 
-  /* Promises nothing, since it may have nothing to do. */
+  /* It guarantees nothing, since it may do nothing. */
   if (idle) {
     r = qcow2_idle_commit (g->image, &g->host.io, &err);
     succeeded (g, r, &err);
@@ -232,7 +232,7 @@ do_flush (struct guest *g, bool idle)
   }
   index = ledger_begin (&g->ledger, &op);
   r = qcow2_flush (g->image, &g->host.io, &err);
-  /* What a commit writes has had its room before. */
+  /* A commit's writes have room reserved. */
   CHECK (r == 0 || err.kind != QCOW2_ERR_NO_SPACE || g->commits_lack_space);
   ledger_end (&g->ledger, index, host_tick (&g->host),
               succeeded (g, r, &err));
@@ -323,8 +323,8 @@ guest_init_data (struct host *h, const struct workload *w, const void *data,
   struct host_spec spec = w->host;
   unsigned char *bytes;
 
-  /* Any thread may use it at any time; it grows further than the disk does,
-   * or there is something else behind that.
+  /* Any thread may use it at any time; it can grow past the end of the disk,
+   * or has garbage there.
    */
   spec.in_turn = false;
   spec.room = 0;
@@ -337,7 +337,7 @@ guest_init_data (struct host *h, const struct workload *w, const void *data,
   host_init (h, &spec, bytes, spec.grows || size > w->recipe.disk_size ?
              size : w->recipe.disk_size);
   h->random = 4711;
-  /* A raw one must not become longer than the disk. */
+  /* A raw data file must not become longer than the disk. */
   h->most = (w->recipe.disk_size + h->io.min_block - 1) / h->io.min_block *
     h->io.min_block;
   free (bytes);
@@ -360,8 +360,8 @@ init_ledger (struct guest *g, const unsigned char *disk, uint64_t nr_sectors)
     const uint32_t id = tag_read (disk + i * SECTOR, i);
 
     note_initial (g, i, id);
-    /* After a crash there may be a write whose entry, which comes later, says
-     * that there are zeros.
+    /* After a crash the data file may have a write whose entry still says
+     * zeros.
      */
     if (g->w->recipe.data_raw) {
       const uint32_t raw = tag_read (g->data.bytes + i * SECTOR, i);
@@ -389,7 +389,7 @@ guest_init (struct guest *g, const struct workload *w, uint64_t seed,
     guest_init_data (&g->data, w, files->data, files->data_size);
     host_join (&g->host, &g->data);
     g->attach.data = &g->data.io;
-    /* One of the two. */
+    /* A fault in one of the two files. */
     if (seed % 2)
       g->host.spec.bad_flush = 0;
     else
@@ -407,8 +407,8 @@ guest_free (struct guest *g)
   ledger_free (&g->ledger);
 }
 
-/* An entry of version 2 cannot say that a cluster does not read as what is
- * below, which it does up to this sector.
+/* An image of version 2 cannot hide the backing image, which ends at this
+ * sector.
  */
 static uint64_t
 stuck_until (const struct guest *g)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* guest.h - clients that read and write a disk at random, and remember.
+/* guest.h - clients that read and write a disk at random, with a ledger.
  *
- * All of a guest's requests are in whole sectors, are entered in the
- * ledger, and what it reads must be what the ledger allows.
+ * A guest's requests are in whole sectors and are entered in the ledger; reads
+ * must return what the ledger allows.
  */
 #ifndef CRASH_GUEST_H
 #define CRASH_GUEST_H
@@ -14,7 +14,7 @@
 
 enum pattern {
   PATTERN_RANDOM,               /* anywhere, of any length */
-  PATTERN_SEQUENTIAL,           /* each client its own stream */
+  PATTERN_SEQUENTIAL,           /* a stream for each client */
   PATTERN_HOT,                  /* in a few clusters, again and again */
 };
 
@@ -23,7 +23,7 @@ struct workload {
   struct recipe recipe;
   struct host_spec host;
   enum qcow2_discard discard;
-  uint64_t cache_size;          /* 0: of the engine's choice */
+  uint64_t cache_size;          /* 0: the engine's default */
   enum pattern pattern;
   unsigned clients;             /* threads */
   unsigned requests;            /* of each */
@@ -31,17 +31,17 @@ struct workload {
   unsigned write, zero, trim, read, flush, idle;
   unsigned fua_percent;
   unsigned max_sectors;         /* of a request; 0: four clusters */
-  bool may_fill;                /* that there is no space is no failure */
+  bool may_fill;                /* lack of space is no failure */
 };
 
-/* What a guest begins with. */
+/* The initial files of a guest. */
 struct guest_files {
   const void *image;
   uint64_t size;
   const void *data;             /* the data file; NULL: there is none */
   uint64_t data_size;
-  const unsigned char *disk;    /* what they hold, sector by sector */
-  struct layers *layers;        /* below; not the guest's */
+  const unsigned char *disk;    /* the expected contents */
+  struct layers *layers;        /* backing files; not owned */
 };
 
 struct guest {
@@ -56,15 +56,15 @@ struct guest {
   /* Errors of these kinds (1 << kind) are no failures of the test. */
   unsigned tolerated;
   atomic_ulong errors;          /* tolerated ones */
-  bool commits_lack_space;      /* that is a fault of the host's here */
+  bool commits_lack_space;      /* the host causes this */
   uint64_t next_sequential;
 };
 
-/* The files are copied, but not the layers. */
+/* Copies the files, but not the layers. */
 extern void guest_init (struct guest *g, const struct workload *w,
                         uint64_t seed, const struct guest_files *files);
 extern struct guest_files guest_files_of (struct recipe_image *image);
-/* Where a data file lies beside such an image; it is copied. */
+/* The host of a data file for such an image; copies 'data'. */
 extern void guest_init_data (struct host *h, const struct workload *w,
                              const void *data, uint64_t size);
 extern void guest_free (struct guest *g);
@@ -75,9 +75,9 @@ extern void guest_open (struct guest *g);
 extern void guest_run (struct guest *g);
 /* One request; 'rng' belongs to the client. */
 extern void guest_request (struct guest *g, struct rng *rng);
-/* All of the disk, compared with the ledger. */
+/* Read all of the disk and compare it with the ledger. */
 extern void guest_read_all (struct guest *g);
-/* qcow2_end (if that is wanted) and qcow2_close. */
+/* qcow2_end (if 'end') and qcow2_close. */
 extern bool guest_close (struct guest *g, bool end);
 
 #endif /* CRASH_GUEST_H */

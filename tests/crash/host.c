@@ -2,13 +2,12 @@
 /* host.c - see host.h.
  *
  * Owns      the bytes of the file, and the log.
- * Method    an operation gets its place in the log when it begins, and
- *           happens to the bytes at the moment in which its end is written
- *           down: so the order of the ends is the order in which the file
- *           has changed.  In between the lock is free, others begin and end.
- *           Two files have one clock, which moves for each begin and end of
- *           either: so it is known what had ended in one of them before
- *           something in the other began.
+ * Method    an operation is entered in the log when it starts, and changes the
+ *           bytes at the moment in which its end is logged: so the file has
+ *           changed in the order of the ends.  In between the lock is free,
+ *           and others start and end. Two files have one clock, which advances
+ *           with each start and end, so the order of operations on different
+ *           files is known.
  * Locks     host.lock, a leaf.
  */
 #include "config.h"
@@ -78,7 +77,9 @@ is_flaky_locked (struct host *h, const struct host_op *op)
   return host_random_locked (h) % 1000 < flaky;
 }
 
-/* As where nothing is ever written over, but to what was kept for commits. */
+/* As on a file system that never overwrites, except into space reserved for
+ * commits.
+ */
 static bool
 is_stingy_locked (struct host *h, const struct host_op *op)
 {
@@ -90,7 +91,7 @@ is_stingy_locked (struct host *h, const struct host_op *op)
     h->spec.stingy > 0 && host_random_locked (h) % 1000 < h->spec.stingy;
 }
 
-/* Returns the errno that this operation must fail with, or 0. */
+/* Returns the errno with which this operation must fail, or 0. */
 static int
 fault_locked (struct host *h, struct host_op *op)
 {
@@ -170,7 +171,7 @@ host_record (struct host *h)
 
 /* ---- The medium -------------------------------------------------------- */
 
-/* Every block that holds anything has its place, and no other. */
+/* Every block that is not zero is allocated, and no other. */
 static void
 init_room (struct host *h)
 {
@@ -184,7 +185,7 @@ init_room (struct host *h)
     h->solid[i] = memcmp (h->bytes + i * HOLE, zeros, HOLE) != 0;
 }
 
-/* How many bytes of the range can be written. */
+/* Allocate blocks; returns how many bytes of the range can be written. */
 static uint64_t
 take_room_locked (struct host *h, uint64_t len, uint64_t host_off)
 {
@@ -199,7 +200,7 @@ take_room_locked (struct host *h, uint64_t len, uint64_t host_off)
   return len;
 }
 
-/* What has been given back, whole blocks of it. */
+/* Free whole blocks of a range. */
 static void
 give_room_locked (struct host *h, uint64_t len, uint64_t host_off)
 {
@@ -225,7 +226,7 @@ delay (struct host *h, uint64_t random)
     usleep ((useconds_t) (random / 4 % h->spec.delay_us));
 }
 
-/* How much of an operation that fails is done: it ends between sectors. */
+/* How much of a failed operation is done: it ends between sectors. */
 static uint64_t
 part_of (const struct host_op *op, uint64_t random, uint32_t block)
 {
@@ -236,8 +237,8 @@ part_of (const struct host_op *op, uint64_t random, uint32_t block)
     end / unit * unit - op->host_off : 0;
 }
 
-/* Begin an operation; returns the errno it must fail with.  What is left of
- * op->len happens all the same.
+/* Start an operation; returns the errno with which it must fail, or 0.  The
+ * rest of op->len is done in any case.
  */
 static int
 enter (struct host *h, struct host_op *op, struct host_op **ret_entry)
@@ -438,7 +439,7 @@ host_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
     return ENOSPC;
   if (min_size > size) {
     size = (min_size + block - 1) / block * block;
-    /* Often more than was asked for. */
+    /* Often by more than needed. */
     if (size / block % 2 == 0)
       size += 16 * block;
     if (size > h->spec.capacity)
@@ -521,7 +522,7 @@ host_init (struct host *h, const struct host_spec *spec, const void *image,
   memcpy (h->bytes, image, size);
   size = (size + 4095) & ~UINT64_C (4095);
   if (!spec->grows) {
-    /* Tables that end at the end of the file must go on with zeros. */
+    /* Tables cut off by the end of the file must go on with zeros. */
     const uint64_t from = (size + 65535) & ~UINT64_C (65535);
 
     if (from < h->spec.capacity)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* jitter.c - threads that lose the processor at the worst moments.
+/* jitter.c - makes threads lose the processor at the worst moments.
  *
- * Owns      the wrappers of pthread_mutex_lock and pthread_mutex_unlock,
- *           which the linker puts between everything and the C library.
- * Method    between two critical sections is where another thread can do
- *           harm, and where a few instructions are seldom interrupted: so
- *           now and then a thread sleeps there.
+ * Owns      the wrappers of pthread_mutex_lock and pthread_mutex_unlock, which
+ *           the linker puts before those of the C library.
+ * Method    another thread can do harm between two critical sections, but
+ *           these few instructions are seldom interrupted: so now and then a
+ *           thread sleeps there.
  */
 #include "config.h"
 

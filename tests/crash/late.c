@@ -2,10 +2,10 @@
 /* late.c - see late.h.
  *
  * Owns      the list of late sectors, host.late.
- * Method    each is an operation of its own in the host's log, which begins
- *           when the write has failed and ends when it lands.  Until then a
- *           crash may leave it behind or not, like any that is under way.
- *           One that never lands ends, too, and is marked 'never'.
+ * Method    each is a separate operation in the host's log, which starts when
+ *           the write has failed and ends when it lands.  Until then a crash
+ *           may leave it or not, like any operation under way. One that never
+ *           lands ends, too, and is marked 'never'.
  */
 #include "config.h"
 
@@ -14,10 +14,10 @@
 #include "tag.h"
 #include "unit.h"
 
-/* Of one write. */
+/* Late sectors of one write. */
 #define MAX_SECTORS 8
 
-/* One of so many lands with each operation. */
+/* With each operation, one of so many lands. */
 #define PATIENCE 24
 
 static uint64_t
@@ -53,7 +53,7 @@ late_add_locked (struct host *h, const struct host_op *op)
   uint64_t at = first + random_below (h, nr);
   uint64_t to = at + 1 + random_below (h, MAX_SECTORS);
 
-  /* Mostly what is short is late as a whole. */
+  /* Short writes are mostly late as a whole. */
   if (nr <= MAX_SECTORS && random_below (h, 3) > 0) {
     at = first;
     to = first + nr;

@@ -1,26 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* late.h - writes that failed, and reach the file all the same, later.
+/* late.h - failed writes that reach the file later all the same.
  *
- * A write that returns an error is not a write that did not happen: it may be
- * in a cache below, or on its way through a network.  Each of its sectors
- * lands at some moment after that, or never.  What somebody writes to the
- * same place later stays: a late sector never lands on newer bytes.
+ * A failed write may still be done: it may be in a cache of the host, or in a
+ * network.  Each of its sectors lands at some later moment, or never. A late
+ * sector never lands on newer bytes.
  *
- * All functions: called with host.lock.
+ * All functions are called with host.lock held.
  */
 #ifndef CRASH_LATE_H
 #define CRASH_LATE_H
 
 #include "host.h"
 
-/* The operation has failed; some of its sectors are late from now on. */
+/* The operation has failed; make some of its sectors late. */
 extern void late_add_locked (struct host *h, const struct host_op *op);
 
-/* Time passes: some of them land. */
+/* Time passes: some late sectors land. */
 extern void late_move_locked (struct host *h);
 
-/* Somebody else writes there: what is late there lands before that, or never.
- */
+/* Before a new write to this range its late sectors land, or never will. */
 extern void late_supersede_locked (struct host *h, uint64_t host_off,
                                    uint64_t len);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* layers.c - see layers.h.
  *
- * Owns      the bytes of backing files, and the images that were opened over
- *           them: each once, however often an image above it is opened.
- * Method    a struct memory_io has no way to be written to; here it gets one
- *           that fails a check, so that a write is told from a crash.
+ * Owns      the bytes of backing files, and the images that were opened from
+ *           them: each once, even if overlays are opened several times.
+ * Method    a struct memory_io has no functions for writing; here it gets ones
+ *           that fail a check, so that a write is noticed.
  * Locks     none: images are opened by one thread.
  */
 #include "config.h"
@@ -25,7 +25,7 @@ hash_bytes (const unsigned char *bytes, uint64_t size)
   return h;
 }
 
-/* ---- What must not be called ------------------------------------------- */
+/* ---- Functions that must not be called --------------------------------- */
 
 static int
 must_not_write (void *opaque, const void *buf, uint32_t count,
@@ -167,7 +167,7 @@ open_backing (struct attach *a, const struct qcow2_reference *ref,
 {
   struct layer *const layer = find (a->layers, ref);
   struct qcow2_options options = { .cache_size = 1 << 20 };
-  /* Below there are no data files. */
+  /* Backing images have no data files. */
   struct attach below = { .layers = a->layers };
 
   REQUIRE (layer != NULL);

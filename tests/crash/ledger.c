@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* ledger.c - see ledger.h.
  *
- * Owns      the guest's requests and the rule that tells which of them a
- *           sector may show.
- * Method    a sector's writes are few, so a search through all of them is
- *           cheap; what has been settled is one number per sector, since
- *           only the latest begin of a settled write matters.
- * Locks     ledger.lock while requests run; afterwards nothing changes.
+ * Owns      the guest's requests, and the rule for the contents of a sector.
+ * Method    a sector has few writes, so searching all of them is cheap. One
+ *           number per sector is enough for settled writes, since only the
+ *           latest start of one matters.
+ * Locks     ledger.lock while requests run; constant afterwards.
  */
 #include "config.h"
 
@@ -74,7 +73,7 @@ add_locked (struct ledger *l, const struct guest_op *op)
 void
 ledger_initial (struct ledger *l, uint64_t sector, uint32_t id)
 {
-  /* Ended at 1, after 0, which is where nothing has been settled yet. */
+  /* Ended at 1: after 0, when nothing is settled yet. */
   const struct guest_op op = {
     .id = id, .acked = true, .sector = sector, .count = 1, .end = 1,
   };
@@ -140,8 +139,8 @@ ledger_refused (struct ledger *l, size_t index)
   pthread_mutex_unlock (&l->lock);
 }
 
-/* Does one of the sector's writes that had begun before 'tick' and had not
- * ended before 'settled' leave 'id' there?
+/* True if a write of 'id' to the sector had started before 'tick' and had not
+ * ended before 'settled'.
  */
 static bool
 allows (const struct ledger *l, uint64_t sector, uint32_t id, uint64_t tick,

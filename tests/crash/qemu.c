@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* qemu.c - see qemu.h.
  *
- * Owns      the folder, and threads that each take a job, write its files
- *           and wait for the processes.
- * Method    a queue of a few jobs: who submits waits while it is full, so
- *           memory is bounded and states come no faster than QEMU can look
- *           at them.
+ * Owns      the folder, and threads that take jobs, write their files and wait
+ *           for the processes.
+ * Method    a queue of a few jobs.  Submitting waits while it is full, so
+ *           memory is bounded, and states come no faster than QEMU can check
+ *           them.
  * Locks     'lock', of the queue and the counters.
  */
 #include "config.h"
@@ -185,7 +185,7 @@ qemu_load (const char *name, uint64_t *ret_size)
 
 /* ---- Jobs -------------------------------------------------------------- */
 
-/* Keep what failed where it can be looked at. */
+/* Keep the files of a failed job for inspection. */
 static void
 failed (const struct job *job, const char *image, const char *log,
         const char *problem, int status)
@@ -212,7 +212,7 @@ failed (const struct job *job, const char *image, const char *log,
   show (log);
 }
 
-/* Where a job's files are. */
+/* The paths of a job's files. */
 struct paths {
   char image[160], data[160], raw[160], log[160];
   char target[QEMU_IMAGE];
@@ -276,7 +276,7 @@ run_job (const struct job *job, unsigned nr)
   }
   if (!CHECK (status == 0))
     failed (job, p.image, p.log, "check", status);
-  /* What was repaired reads as before. */
+  /* A repaired image reads as before. */
   else if (job->disk != NULL && job->want == QEMU_REPAIRED)
     compare (job, &p);
 }

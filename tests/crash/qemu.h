@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* qemu.h - QEMU's opinion about an image.
+/* qemu.h - checks images with QEMU.
  *
  * Runs qemu-img, several at a time, on images in a folder in memory (a
  * tmpfs) that is removed at the end.
@@ -15,11 +15,11 @@
 extern void qemu_init (void);
 extern void qemu_finish (void);
 
-/* A path for a file of that name in the folder. */
+/* The path of a file of that name in the folder. */
 extern void qemu_path (char *buf, size_t len, const char *name);
 
-/* Runs a command line (a format, "%s" is not escaped) in the folder; what
- * it prints is shown if it does not exit with 'expect'.
+/* Run a command line (a format, "%s" is not escaped) in the folder; show its
+ * output if it does not exit with 'expect'.
  */
 extern void qemu_run (int expect, const char *fmt, ...)
   __attribute__ ((__format__ (printf, 2, 3)));
@@ -27,22 +27,20 @@ extern void qemu_run (int expect, const char *fmt, ...)
 extern int qemu_status (const char *fmt, ...)
   __attribute__ ((__format__ (printf, 1, 2)));
 
-/* The bytes of a file in the folder; to be freed. */
+/* The bytes of a file in the folder; the caller frees them. */
 extern unsigned char *qemu_load (const char *name, uint64_t *ret_size);
 extern void qemu_save (const char *name, const void *bytes, uint64_t size);
 
 /* ---- Other files ------------------------------------------------------- */
 
-/* What QEMU needs beside the image; backing files it finds in the folder. */
+/* Further input of QEMU; it finds backing files in the folder. */
 struct qemu_files {
   const char *options;          /* ",NAME=VALUE..." of --image-opts */
   const void *data;             /* the data file, NULL: there is none */
   uint64_t data_size;
 };
 
-/* The passphrase of all that is encrypted, and the name of the object that
- * tells it to QEMU.
- */
+/* The passphrase of all encrypted images, and QEMU's object with it. */
 #define QEMU_PASSPHRASE "crash"
 #define QEMU_SECRET "secret0"
 #define QEMU_OBJECT                                                           \
@@ -53,7 +51,7 @@ struct qemu_files {
  */
 extern const char *qemu_image (char *buf, size_t len, const char *name,
                                const char *options, const char *data);
-#define QEMU_IMAGE 960          /* bytes that are enough for it */
+#define QEMU_IMAGE 960          /* enough bytes for it */
 
 /* ---- In the background -------------------------------------------------- */
 
@@ -65,17 +63,16 @@ enum qemu_want {
 };
 
 /* Check a copy of these bytes, with a copy of files->data if 'files' is not
- * NULL, and compare what QEMU reads as the disk with 'disk' if that is not
- * NULL.  A failure is a failed CHECK with 'what' in
- * it; the image is then kept.
+ * NULL, and compare QEMU's copy of the disk with 'disk' if that is not NULL.
+ * A failure is a failed CHECK with 'what' in it; then the image is kept.
  */
 extern void qemu_submit (const void *bytes, uint64_t size,
                          const struct qemu_files *files,
                          enum qemu_want want, const void *disk,
                          uint64_t disk_size, const char *what);
-/* Until all have been done. */
+/* Wait until all jobs are done. */
 extern void qemu_wait (void);
-/* How many were. */
+/* The numbers of checks and of copies of disks. */
 extern unsigned long qemu_checks (void), qemu_reads (void);
 
 #endif /* CRASH_QEMU_H */

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* recipe.c - see recipe.h.
  *
- * Owns      files in the folder of qemu.h, with a number in their names that
- *           no other recipe has: QEMU may still look at those of the last.
- * Method    the disk is made in memory, converted by qemu-img, and changed
- *           by qemu-io afterwards where a conversion would not do.  Backing
- *           files first.  An overlay is converted as if there were nothing
- *           below it and then told so: what is zeros in the part of the disk
- *           that it has itself becomes unallocated.
+ * Owns      files in the folder of qemu.h.  Each recipe has another number in
+ *           their names, since QEMU may still check those of the last.
+ * Method    makes the disk in memory, converts it with qemu-img, and changes
+ *           it with qemu-io if a conversion does not do.  Backing files come
+ *           first.  An overlay is converted without a backing file and then
+ *           rebased: zeros of its own part of the disk become unallocated.
  *
- *           QEMU takes a second to make a LUKS header, in which it finds out
- *           how slow it has to be made.  So one is made, and is moved to each
- *           image that needs one: all have the same key.
+ *           QEMU spends a second on measuring when it makes a LUKS header.  So
+ *           one is made, and copied to each encrypted image: all have the same
+ *           key.
  */
 #include "config.h"
 
@@ -21,14 +20,15 @@
 #include "tag.h"
 #include "unit.h"
 
-/* An image, or a backing file, that is being made. */
+/* An image, or a backing file, in the making. */
 struct making {
   const struct recipe *r;
   struct rng *rng;
-  unsigned nr, depth;           /* of the recipe; 0: the image, 1 below it */
+  unsigned nr, depth;           /* of the recipe; 0: the image, 1: its backing
+                                   file */
   char name[64], data_name[64], below[64];
-  char image[QEMU_IMAGE];       /* how QEMU's programs are to open it */
-  unsigned char *disk;          /* what it reads as */
+  char image[QEMU_IMAGE];       /* QEMU's arguments to open it */
+  unsigned char *disk;          /* the expected contents */
 };
 
 static unsigned nr_made;
@@ -51,7 +51,7 @@ new_disk (const struct recipe *r)
   return disk;
 }
 
-/* What the image has by itself. */
+/* The image's own data. */
 static unsigned char *
 fill (struct making *m)
 {
@@ -145,8 +145,8 @@ luks_header (uint64_t *ret_len)
   return header;
 }
 
-/* One more extension; the names of features, for which there may be no room
- * then, are dropped.
+/* Add an extension; drop the feature name table, for which there may be no
+ * room then.
  */
 static void
 name_luks_header (unsigned char *bytes, uint64_t offset, uint64_t len)
@@ -237,7 +237,7 @@ make_file (struct making *m, const unsigned char *own)
               m->name);
 }
 
-/* What QEMU has to be told about the layers, from the top. */
+/* QEMU's options for the layers, from the top. */
 static void
 describe (const struct recipe *r, char *buf, size_t len)
 {
@@ -254,7 +254,7 @@ describe (const struct recipe *r, char *buf, size_t len)
   REQUIRE (n < len);
 }
 
-/* Without what is below it. */
+/* Without its backing file. */
 static const char *
 alone (const struct making *m, char *buf, size_t len)
 {
@@ -265,7 +265,7 @@ alone (const struct making *m, char *buf, size_t len)
   return qemu_image (buf, len, m->name, options, NULL);
 }
 
-/* It lies behind the disk in the L1 table, and stays there. */
+/* It lies past the end of the disk in the L1 table, and stays there. */
 static void
 save_vm_state (const struct making *m)
 {
@@ -327,7 +327,7 @@ load_data (struct recipe_image *image, const struct making *m)
 static unsigned char *make_layer (struct recipe_image *image,
                                   struct making *m);
 
-/* The disk of the backing file, as far as ours goes. */
+/* The disk of the backing file, up to the end of ours. */
 static void
 make_below (struct recipe_image *image, struct making *m)
 {
@@ -360,7 +360,7 @@ put_on_top (const struct making *m)
               alone (m, image, sizeof image));
 }
 
-/* Returns the disk; the file is in the folder. */
+/* Makes the file in the folder; returns its disk. */
 static unsigned char *
 make_layer (struct recipe_image *image, struct making *m)
 {
@@ -427,7 +427,7 @@ recipe_free (struct recipe_image *image)
   free (image->data);
 }
 
-/* ---- What there is ----------------------------------------------------- */
+/* ---- Possible recipes -------------------------------------------------- */
 
 bool
 recipe_is_possible (const struct recipe *r)
@@ -438,12 +438,12 @@ recipe_is_possible (const struct recipe *r)
     if ((r->compressed && !qcow2_has_zlib ()) ||
         (encrypted && !qcow2_has_nettle ()))
       return false;
-    /* QEMU would not make them. */
+    /* QEMU refuses to make them. */
     if ((r->compressed && (encrypted || r->data_file)) ||
         ((r->snapshots > 0 || r->vm_state) && r->data_file) ||
         (r->data_raw && (encrypted || r->below != NULL)) ||
         (r->data_file && has_option (r, "compat=0.10")) ||
-        /* What is preallocated there is noise. */
+        /* There preallocated clusters are noise. */
         (encrypted && has_option (r, "preallocation")))
       return false;
   }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* recipe.h - images made by QEMU, whose disk is known.
- */
+/* recipe.h - images made by QEMU with known disks. */
 #ifndef CRASH_RECIPE_H
 #define CRASH_RECIPE_H
 
@@ -11,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What sectors hold that are filled: this write (tag.h); of the backing file
- * the next, and so on.
+/* Filled sectors are from this write (tag.h); those of the backing file from
+ * the next one, and so on.
  */
 #define RECIPE_ID 1u
 
@@ -27,7 +26,7 @@ struct recipe {
   bool vm_state;                /* a snapshot has one ... */
   uint64_t vm_state_size;       /* ... that large; 0 counts as 9216 */
   bool bitmap;                  /* a persistent one */
-  bool autoclear;               /* a feature bit that nobody knows */
+  bool autoclear;               /* an unknown feature bit */
   bool no_tail;                 /* the file's last cluster is cut short */
   enum qcow2_encryption encryption;
   bool data_file;
@@ -35,9 +34,9 @@ struct recipe {
   bool data_short;              /* and ends where the last filled cluster
                                    does */
   const struct recipe *below;   /* the backing file; NULL: there is none */
-  bool raw;                     /* of a backing file: it is no image; of the
-                                   above disk_size, which need not be a
-                                   multiple of 512, and fill_percent count */
+  bool raw;                     /* a backing file that is not an image; only
+                                   disk_size, which need not be a multiple of
+                                   512, and fill_percent apply */
 };
 
 struct recipe_image {
@@ -45,29 +44,28 @@ struct recipe_image {
   uint64_t size;
   uint64_t full_size;           /* with the zeros that no_tail cuts off */
   unsigned char *disk;
-  unsigned char *snapshot;      /* what the disk was when they were taken */
+  unsigned char *snapshot;      /* the disk when they were taken */
   uint64_t disk_size;
   unsigned char *data;          /* the data file; NULL: there is none */
   uint64_t data_size;
-  struct layers layers;         /* below it, also in the folder of qemu.h */
+  struct layers layers;         /* its backing files, also in the folder of
+                                   qemu.h */
   char qemu_options[256];       /* for QEMU to open a copy of the image: see
                                    struct qemu_files */
 };
 
-/* qemu_init first.  The same bytes each time, but for dates and what is
- * encrypted.  The struct must stay where it is.
+/* Call qemu_init first.  Makes the same bytes each time, except dates and
+ * encrypted data.  The struct must not move.
  */
 extern void recipe_make (struct recipe_image *image, const struct recipe *r,
                          uint64_t seed);
-/* Waits until QEMU has looked at what needs the layers. */
+/* Waits until QEMU has checked the images that need the layers. */
 extern void recipe_free (struct recipe_image *image);
 
-/* Make an image in the folder, which has no data yet, one that is encrypted
- * with LUKS.
- */
+/* Encrypt an image in the folder that has no data yet, with LUKS. */
 extern void recipe_encrypt (const char *name);
 
-/* Whether there is all that it needs to be made and opened. */
+/* True if everything needed to make and open it is here. */
 extern bool recipe_is_possible (const struct recipe *r);
 
 #endif /* CRASH_RECIPE_H */

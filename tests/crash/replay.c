@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* replay.c - see replay.h.
  *
- * Owns      the rule of what a crash may leave behind:
- *           - an operation that had ended before a flush began, which has
- *             ended since, is there, if it was a flush of the same file;
- *           - any other that has begun may be there, or not, or some of its
- *             sectors of 512 bytes: these are never torn;
+ * Owns      the rules for the states after a crash:
+ *           - an operation that had ended before a completed flush of the
+ *             same file started is there;
+ *           - any other that has started may be there, or not, or some of its
+ *             sectors of 512 bytes, which are never torn;
  *           - a write that failed may be there or not, sector by sector,
  *             from then until it lands or is overwritten (late.h);
- *           - what a flush that failed should have made durable has been
- *             forgotten by the host: no later flush will do it.
- * Method    'base' is what is durable.  A state is made in 'scratch' by
- *           adding operations in the order of their ends, and taken back by
- *           copying the touched sectors from 'base'.  At each moment comes
- *           the state with all that had ended ("prefix"), and that with an
- *           operation that was under way, whole and torn.  Before a flush
- *           ends come subsets of all that is not durable: all of them if
- *           there are few operations; else by kind of metadata, without
- *           one, with only one, and random ones.  A state is a pair of files
- *           if there is a data file: each has its own 'base', and what is not
- *           durable of both is one list.
+ *           - the host forgets all operations that a failed flush should have
+ *             made durable: no later flush does it.
+ * Method    'base' has all durable operations.  A state is made in 'scratch'
+ *           by adding operations in the order of their ends, and undone by
+ *           copying the touched sectors from 'base'.  For each moment there is
+ *           the state with all operations that had ended ("prefix"), and that
+ *           plus one that was under way, whole and torn.  Before the end of a
+ *           flush there are subsets of all operations that are not durable:
+ *           all subsets if there are few operations; else by kind of metadata,
+ *           all but one, only one, and random ones.  If there is a data file a
+ *           state is a pair of files: each has its own 'base', and one list
+ *           has the operations on both that are not durable.
  *           The hash of a state is the sum of its sectors' hashes.
- * Does not  look at what is in the states.
+ * Does not  look at the contents of the states.
  */
 #include "config.h"
 
@@ -37,12 +37,13 @@ struct event {
   bool end;
 };
 
-/* What the two files have each. */
+/* One of the two files. */
 struct file {
   const struct host *h;         /* NULL: there is no such file */
   unsigned char *base, *scratch;
   uint64_t base_size, scratch_size;
-  uint64_t doubtful;            /* never durable: what had ended before */
+  uint64_t doubtful;            /* operations that ended before this are never
+                                   durable */
   uint32_t *touched;            /* sectors in which they differ */
   size_t nr_touched, touched_room;
 };
@@ -61,7 +62,7 @@ struct replayer {
   size_t nr_events;
   struct host_op **pending;     /* begun, not durable; by end */
   size_t nr_pending;
-  unsigned char *choice;        /* of each: what a state has of it */
+  unsigned char *choice;        /* for each: its part in a state */
 
   struct file files[NR_FILES];
   uint64_t hash;
@@ -229,8 +230,8 @@ choose_ended (struct replayer *r)
     r->choice[i] = r->pending[i]->end != TICK_NEVER ? ALL : NOTHING;
 }
 
-/* Something of its own: a class of writes, zeroing, trimming, the size; and
- * whatever is done to the data file.
+/* Groups: each class of writes, zeroing, trimming, the size; all operations on
+ * the data file.
  */
 static unsigned
 group_of (const struct host_op *op)
@@ -349,7 +350,7 @@ list_events (struct replayer *r)
   qsort (r->events, r->nr_events, sizeof *r->events, by_tick);
 }
 
-/* It has ended: its place is behind all that have, before all that run. */
+/* It has ended: move it after all that have ended, before all that run. */
 static void
 move_to_its_end (struct replayer *r, const struct host_op *op)
 {

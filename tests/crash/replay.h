@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* replay.h - the files that a crash could leave behind.
+/* replay.h - makes the files that a crash could leave.
  *
- * From the log of a host, and that of a data file's host if one is joined to
- * it: at every moment, what has been made durable by a flush of its file is
- * there; of the rest, any part may be.  See replay.c.
+ * The input is the log of a host, and that of the data file's host if one is
+ * joined.  At every moment, all operations that a flush has made durable are
+ * in the file, and any part of the others.  See replay.c.
  */
 #ifndef CRASH_REPLAY_H
 #define CRASH_REPLAY_H
@@ -20,13 +20,13 @@ struct state {
   const char *how;              /* for messages */
 };
 
-/* Return false: no more, please. */
+/* Returns false to stop. */
 typedef bool (*state_fn) (void *opaque, const struct state *state);
 
 struct replay_spec {
   uint64_t seed;
-  unsigned all_subsets;         /* of up to so many operations */
-  unsigned subsets;             /* of more: so many, chosen at random */
+  unsigned all_subsets;         /* all subsets of up to so many operations */
+  unsigned subsets;             /* of more: so many random ones */
   unsigned prefix_percent;      /* of the moments */
 };
 

@@ -72,9 +72,7 @@ void
 tag_garbage (void *buf, size_t len, uint64_t seed)
 {
   for (size_t i = 0; i < len; i += 8) {
-    /* An odd byte in each word: it is neither zero nor an entry of a table
-     * that could be taken for good.
-     */
+    /* All bytes are odd: no word is zero or a valid entry of a table. */
     const uint64_t word = mix (seed + i) | UINT64_C (0x0101010101010101);
 
     memcpy ((unsigned char *) buf + i, &word, 8);

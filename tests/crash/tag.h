@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tag.h - sectors of a disk that say who wrote them.
+/* tag.h - sectors of a disk that name the write that they are from.
  *
- * The content of a sector follows from its number and from the write that
- * it is part of, so that bytes which appear in another place, or come from
- * a file that was there before, are known for what they are.  Compressible.
+ * The contents of a sector follow from its number and its write, so that bytes
+ * in the wrong place, or of an old file, are recognized.  Compressible.
  */
 #ifndef CRASH_TAG_H
 #define CRASH_TAG_H
@@ -13,7 +12,7 @@
 
 #define SECTOR 512u
 
-/* What a sector holds: one of these, or the number of a write. */
+/* The contents of a sector: one of these, or the number of a write. */
 #define TAG_ZERO 0u
 #define TAG_FOREIGN UINT32_MAX
 
@@ -21,10 +20,10 @@
 extern void tag_fill (void *buf, uint64_t sector, uint64_t count,
                       uint32_t id);
 
-/* Which write a sector is from: all 512 bytes are looked at. */
+/* The write of a sector; checks all 512 bytes. */
 extern uint32_t tag_read (const void *buf, uint64_t sector);
 
-/* Bytes of a file that is none of ours, 'len' a multiple of 8. */
+/* Bytes of a foreign file; 'len' is a multiple of 8. */
 extern void tag_garbage (void *buf, size_t len, uint64_t seed);
 
 #endif /* CRASH_TAG_H */

@@ -5,9 +5,9 @@
  *                   [--variant NAME|all|none] [WORKLOAD...]
  *
  * Runs each workload once (--runs: so often, with other seeds), and one
- * variant of it (--variant: that one, all, or none), then some that follow
- * from a seed (--random: so many), and looks at all that a crash could have
- * left behind; CRASH_KEEP=FOLDER keeps images in which something is wrong.
+ * variant of it (--variant: that one, all, or none), then some chosen by a
+ * seed (--random: so many), and checks all states that a crash could leave.
+ * CRASH_KEEP=FOLDER keeps images with errors.
  */
 #include "config.h"
 
@@ -29,7 +29,7 @@ seconds (void)
   return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
 }
 
-/* make check with a sanitizer: the numbers count less than the time. */
+/* make check with a sanitizer: fewer runs, to save time. */
 static bool
 is_slow (void)
 {
@@ -89,7 +89,7 @@ run_variant (const struct campaign *options, const struct workload *w,
     run (options, &v.w, ret_states);
 }
 
-/* The one of that name, all, or one that is another with each seed. */
+/* The one of that name, all, or one that depends on the seed. */
 static void
 run_variants (const struct campaign *options, size_t workload,
               const char *wanted, unsigned long *ret_states)
@@ -200,7 +200,7 @@ main (int argc, char *argv[])
           run (&q.c, &campaign_workloads[j], &states);
         run_variants (&q.c, j, q.variant, &states);
       }
-  /* A commit has run again with what was kept for it. */
+  /* A commit has run again with reserved space. */
   CHECK (spent > 0 || !is_wanted ("reserve", q.nr_names, q.names));
   for (unsigned i = 0; i < q.randoms && unit_failures () == 0; ++i) {
     q.c.seed = first + i;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-fsck.c - fsck.c and 'qemu-img check' are of one opinion.
+/* test-fsck.c - fsck.c agrees with 'qemu-img check'.
  *
  * Owns      nothing.
- * Method    images of many kinds, whole and with damage of every sort that
- *           a wrong order of writes could cause: both must say that the
- *           image is sound, has leaks, or is corrupt.
+ * Method    images of many kinds, intact and with every kind of damage that a
+ *           wrong order of writes could cause: both must give the same result,
+ *           sound, leaks or corrupt.
  */
 #include "config.h"
 
@@ -41,7 +41,7 @@ put64 (unsigned char *bytes, uint64_t off, uint64_t v)
 
 #define OFFSET_MASK UINT64_C (0x00fffffffffffe00)
 
-/* Where a random used entry of a table lies; 0 if there is none. */
+/* The offset of a random used entry of a table; 0 if there is none. */
 static uint64_t
 used_entry (const unsigned char *bytes, uint64_t size, uint64_t table,
             uint64_t len, unsigned step, struct rng *rng)
@@ -113,7 +113,7 @@ DAMAGE (reserved_l2, l2_entry, entry | 2)
 DAMAGE (lose_block, block_entry, entry & 0)
 DAMAGE (next_block, block_entry, entry + CLUSTER)
 
-/* A refcount, or a few of them, becomes another. */
+/* Change a refcount, or a few of them. */
 static bool
 refcounts (unsigned char *bytes, uint64_t size, struct rng *rng)
 {
@@ -135,7 +135,7 @@ refcounts (unsigned char *bytes, uint64_t size, struct rng *rng)
   return true;
 }
 
-/* Two entries that say the same. */
+/* Two equal entries. */
 static bool
 twice (unsigned char *bytes, uint64_t size, struct rng *rng)
 {
@@ -232,8 +232,8 @@ damage_each (const struct workload *w, uint64_t seed, unsigned times,
   recipe_free (&image);
 }
 
-/* An encrypted one has a header that is counted, too.  (Of entries that lead
- * to a data file QEMU has no opinion.)
+/* In an encrypted image the LUKS header is counted, too.  (QEMU does not check
+ * entries that refer to a data file.)
  */
 static void
 damage_variant (const char *workload, const char *variant, unsigned *ret_seen,

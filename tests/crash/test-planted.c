@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-planted.c - the crash tests bite.
+/* test-planted.c - proves that the crash tests find bugs.
  *
- * Linked with a copy of the engine that has the bugs of base/plant.h built
- * in; each is switched on in turn, and some state must show it.  With none
- * of them the same campaigns find nothing.
+ * Linked with a copy of the engine that has the bugs of base/plant.h; each is
+ * switched on in turn, and some state must show it.  Without a bug the same
+ * campaigns find nothing.
  *
  * Owns      the switch, q2_planted.
- * Method    a process for each bug, since an engine that is wrong may also
- *           end in an assertion of its own.
+ * Method    a process for each bug, since it may also trigger an assertion of
+ *           the engine.
  */
 #include "config.h"
 
@@ -34,7 +34,8 @@ static const struct plant {
   const char *name;
   const char *workloads[4];     /* where to look, NULL: no more */
   const char *variant;          /* of each of these; NULL: as they are */
-  uint64_t rare;                /* few seeds show it, such as this; 0: most */
+  uint64_t rare;                /* only few seeds show it, such as this one; 0:
+                                   most do */
 } plants[] = {
   { 0, "no bug",
     { "storm-4k", "tiny-64-bit", "threads-4k", "snapshot-4k" }, NULL, 0 },
@@ -125,7 +126,7 @@ hunt (const struct plant *plant, unsigned runs)
   return unit_failures () > 0 ? 1 : 0;
 }
 
-/* Its complaints are expected, and nobody wants to read them. */
+/* Its messages are expected, so they are dropped. */
 static int
 hunt_in_child (const struct plant *plant, unsigned runs)
 {

@@ -2,7 +2,7 @@
 /* variants.c - see variants.h.
  *
  * Owns      the table.  Backing files end in the middle of a cluster of the
- *           image above them, before its end or behind it.
+ *           overlay, before its end or past it.
  */
 #include "config.h"
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* variants.h - the same clients, on an image that needs more than its file.
+/* variants.h - the same clients on overlays, encrypted images, and images with
+ * a data file.
  */
 #ifndef CRASH_VARIANTS_H
 #define CRASH_VARIANTS_H
 
 #include "guest.h"
 
-/* Large, and must stay where it is while it is used. */
+/* Large; must not move while it is in use. */
 struct variant {
   struct workload w;            /* points to what follows */
   struct recipe below[3];       /* the uppermost first */

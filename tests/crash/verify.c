@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verify.c - see verify.h.
  *
- * Owns      what has been seen already: a state that comes again is looked
- *           at only if the guest has been promised more in the meantime, and
- *           QEMU is asked once about the same metadata.
- * Method    the engine opens each state read-only, through a struct
- *           memory_io that cannot be written to.
+ * Owns      the states seen before: a state that comes again is checked only
+ *           if there are new guarantees since, and QEMU checks the same
+ *           metadata only once.
+ * Method    the engine opens each state read-only, through a struct memory_io
+ *           without functions for writing.
  */
 #include "config.h"
 
@@ -122,7 +122,7 @@ failed (struct verifier *v, const struct state *state, const char *fmt, ...)
   return false;
 }
 
-/* ---- Looking ----------------------------------------------------------- */
+/* ---- Checking ---------------------------------------------------------- */
 
 static bool
 look_at_structure (struct verifier *v, const struct state *state,
@@ -135,7 +135,7 @@ look_at_structure (struct verifier *v, const struct state *state,
                  fsck->text);
 }
 
-/* The disk as the engine reads it, into v->disk. */
+/* Read the disk with the engine into v->disk. */
 static bool
 read_disk (struct verifier *v, const struct state *state)
 {
@@ -191,7 +191,7 @@ look_at_disk (struct verifier *v, const struct state *state)
   for (uint64_t i = 0; i < v->cut.l->nr_sectors; ++i)
     if (!look_at_sector (v, state, i, tag_read (v->disk + i * SECTOR, i), ""))
       return false;
-  /* Somebody may use it without the image. */
+  /* The data file may be used without the image. */
   for (uint64_t i = 0; v->data_raw && i < v->cut.l->nr_sectors; ++i)
     if (!look_at_sector (v, state, i, (i + 1) * SECTOR <= state->data_size ?
                          tag_read (state->data + i * SECTOR, i) : TAG_ZERO,
@@ -200,8 +200,8 @@ look_at_disk (struct verifier *v, const struct state *state)
   return true;
 }
 
-/* At the end a raw data file is the disk, which is in v->disk.  Where it was
- * not at the beginning, after a crash, it is where the guest has been.
+/* At the end a raw data file equals the disk in v->disk.  If it did not at the
+ * start, after a crash, it does where the guest has written.
  */
 static bool
 look_at_data (struct verifier *v, const struct state *state)
@@ -231,8 +231,8 @@ submit (struct verifier *v, const struct state *state, enum qemu_want want,
                read ? v->disk : NULL, v->cut.l->nr_sectors * SECTOR, what);
 }
 
-/* A bitmap that is not marked as in use, or a feature bit that we do not
- * know and should have cleared: then nothing has been written yet.
+/* If a bitmap is not marked as in use, or an unknown autoclear bit is still
+ * set, nothing may have been written yet.
  */
 static bool
 look_at_trust (struct verifier *v, const struct state *state,

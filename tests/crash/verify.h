@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* verify.h - is everything that was promised still there?
+/* verify.h - checks the states after a crash.
  *
- * Looks at one state after the other: the structure of the image by fsck.h
- * and by QEMU, the disk as the engine reads it, and for some states as QEMU
- * does, against the ledger; and a data file that must be the disk, too.
+ * Checks each state: the metadata with fsck.h and with QEMU; the disk, as the
+ * engine and sometimes QEMU read it, against the ledger; and a raw data file,
+ * too.
  */
 #ifndef CRASH_VERIFY_H
 #define CRASH_VERIFY_H
@@ -19,12 +19,13 @@ struct verifier {
   unsigned qemu_percent;        /* of the states with new metadata */
   unsigned read_percent;        /* of those: the disk too */
   bool quiet;                   /* count failures, say nothing */
-  struct layers *layers;        /* below the image */
+  struct layers *layers;        /* backing files of the image */
   const char *qemu_options;     /* see struct qemu_files */
-  bool data_raw;                /* the data file is the disk */
+  bool data_raw;                /* the data file must equal the disk */
 
-  unsigned long states;         /* that differ */
-  unsigned long looks;          /* the same again, with more promised, too */
+  unsigned long states;         /* different ones */
+  unsigned long looks;          /* also of states seen before with fewer
+                                   guarantees */
   unsigned long failures;
   char first[600];              /* the first of them */
 
@@ -41,8 +42,8 @@ extern void verifier_free (struct verifier *v);
 /* A state_fn: false after the first failure. */
 extern bool verifier_look (void *verifier, const struct state *state);
 
-/* The file after qcow2_end: clean by all accounts, and no leaks but those
- * that were there before; the disk is in v->disk afterwards.
+/* Check the file after qcow2_end: clean, and no leaks but those that were
+ * there before.  Stores the disk in v->disk.
  */
 extern bool verifier_look_at_end (struct verifier *v,
                                   const struct state *state,

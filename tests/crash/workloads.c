@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* workloads.c - what the clients of a crash test do, and with what image.
+/* workloads.c - the clients and images of the crash tests.
  *
- * Owns      the table.  Small disks and small clusters: what counts is how
- *           often something is allocated, freed, shared and committed.
+ * Owns      the table.  Disks and clusters are small, for many allocations,
+ *           frees, shared clusters and commits.
  */
 #include "config.h"
 
@@ -18,7 +18,7 @@
 #define STORM                                                                 \
   .write = 35, .zero = 22, .trim = 25, .read = 8, .flush = 9, .idle = 1,      \
   .fua_percent = 3
-/* Until there is no more room, with little in between that is committed. */
+/* Until there is no more room, with few commits in between. */
 #define FILL                                                                  \
   .write = 70, .zero = 4, .trim = 6, .read = 6, .flush = 3, .fua_percent = 1
 
@@ -222,7 +222,7 @@ const struct workload campaign_workloads[] = {
     .host = { .capacity = 6 * MiB, .grows = true, .room = 14,
               .delay_us = 60 },
     .clients = 4, .requests = 25, FILL, .may_fill = true },
-  /* Each commit may find no room and run again with what was kept for it. */
+  /* Each commit may find no room and run again with reserved space. */
   { .name = "reserve",
     .recipe = { .options = "cluster_size=1k", .cluster_bits = 10,
                 .disk_size = 512 * KiB, .fill_percent = 40,
@@ -243,8 +243,8 @@ const struct workload campaign_workloads[] = {
     .host = { .capacity = 4 * MiB, .grows = true, .stingy = 350,
               .delay_us = 60 },
     .clients = 4, .requests = 40, STORM, .may_fill = true },
-  /* There is so much in the file that the refcount table must move when some
-   * more clusters are used, and blocks are new with every request.
+  /* The file is so full that the refcount table must move for a few more
+   * clusters, and every request needs new blocks.
    */
   { .name = "flaky-refcount-table",
     .recipe = { .options = "cluster_size=512,refcount_bits=64",

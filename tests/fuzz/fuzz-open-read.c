@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fuzz-open-read.c - libFuzzer target: the input is an image file.
  *
- * Its backing file and data file are the same bytes, and what it has inside is
- * looked at as well: see exercise.c.  It is used twice: as on a local file, and as on one of several kinds of
- * slow hosts, with reading ahead and background threads.
+ * Its backing file and data file are the same bytes, and its views are read as
+ * well: see exercise.c.  It is used twice: as a local file, and on one of
+ * several kinds of slow hosts, with reading ahead and background threads.
  *
- * Beyond what sanitizers see, an input is bad if the engine breaks a
- * promise to the host or returns a malformed error or extent; memory_io and
- * exercise check that.
+ * Beyond what sanitizers see, an input is bad if the engine breaks a rule of
+ * host requests or returns a malformed error or extent; memory_io and exercise
+ * check that.
  */
 #include "config.h"
 

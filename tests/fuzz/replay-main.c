@@ -2,8 +2,8 @@
 /* replay-main.c - runs a fuzz target over files, without libFuzzer.
  *
  * Arguments are files; without any, all files of the corpus in the source
- * tree.  Each input is in a buffer of its own size, so that a sanitizer
- * sees reads beyond it.
+ * tree.  Each input is in a buffer of its own size, so that a sanitizer sees
+ * reads past its end.
  */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# exports.sh - what the tests of snapshots and bitmaps as exports share;
-# sourced.
+# exports.sh - common functions of the tests of snapshots and bitmaps as
+# exports; sourced.
 # shellcheck shell=bash
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/writing.sh"
@@ -11,7 +11,7 @@ exports_client ()
 }
 
 # make_history FILE: an image of 4 MiB with snapshots one, two and "three/3 x",
-# and a bitmap 'bits' of what was written since two, beside a disabled one.
+# a bitmap 'bits' of the writes since two, and a disabled one.
 make_history ()
 {
     qemu-img create -q -f qcow2 "$1" 4M
@@ -27,8 +27,8 @@ make_history ()
     qemu-io -f qcow2 -c 'write -q -P 5 2M 64k' "$1"
 }
 
-# history_content FILE NAME RAW: what QEMU says that a snapshot of it holds;
-# the active disk if NAME is empty.
+# history_content FILE NAME RAW: the contents of a snapshot according to QEMU;
+# of the active disk if NAME is empty.
 history_content ()
 {
     if [ -n "$2" ]; then
@@ -38,7 +38,7 @@ history_content ()
     fi
 }
 
-# has_export NAME [REGEX]: the last list has it, with such a description.
+# has_export NAME [REGEX]: the last list has it, with a matching description.
 has_export ()
 {
     jq -e -s --arg name "$1" --arg re "${2-}" \
@@ -55,13 +55,13 @@ has_no_export ()
         >/dev/null || fail "the list has '$1'"
 }
 
-# list: what the last server has, into $tmp/list.
+# list: writes the exports of the last server to $tmp/list.
 list ()
 {
     exports_client list "$sock" >"$tmp/list"
 }
 
-# counts NUMBER: so many exports are in the last list.
+# counts NUMBER: the last list has so many exports.
 counts ()
 {
     [ "$(wc -l <"$tmp/list")" -eq "$1" ] || {

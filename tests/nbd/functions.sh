@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# functions.sh - what the end-to-end tests share; sourced by each.
+# functions.sh - common functions of the end-to-end tests; sourced by each.
 #
-# Owns      a folder $tmp per test, and every server that start_nbdkit
-#           started: all are stopped when the test ends, and one that did
-#           not end cleanly (a signal, a report of a sanitizer, an exit code)
-#           fails the test whatever the test itself found.
+# Owns      a folder $tmp per test, and every server that start_nbdkit started:
+#           all are stopped when the test ends, and one that does not end
+#           cleanly (a signal, a report of a sanitizer, an exit code) fails the
+#           test.
 # Method    the server is always started apart from its clients, never with
-#           --run, because what is preloaded into it for a sanitizer would be
-#           inherited by them.
+#           --run, since they would inherit the libraries that are preloaded
+#           into it for a sanitizer.
 #
 # Environment
 #   top_srcdir, top_builddir   set by make; by hand, run a test in the folder
@@ -21,7 +21,7 @@
 # Exit codes: 77 the test was skipped, 99 it could not be run.
 # shellcheck shell=bash
 
-# Sourced by several of the files that a test sources: once is enough.
+# Several of the files that a test sources source this one.
 [ -z "${functions_are_here:-}" ] || return 0
 functions_are_here=1
 
@@ -43,7 +43,7 @@ PYTHONDONTWRITEBYTECODE=1
 PYTHONPATH=$nbddir:$lib
 # Servers such as nginx and sshd are not in an ordinary user's path.
 PATH=$PATH:/usr/sbin:/sbin
-# A server that finds a bug in itself ends, which fails the test.
+# A server that finds a bug in itself aborts, which fails the test.
 export QCOW2_ABORT_ON_BUGS=1
 export LC_ALL PYTHONDONTWRITEBYTECODE PYTHONPATH top_srcdir top_builddir
 export PYTHON
@@ -68,7 +68,7 @@ broken ()
     exit 99
 }
 
-# Something slow may be slower still under a checker.
+# Slow operations are slower still under a checker.
 patience=20
 instrumented=
 if [ -n "$VALGRIND" ] || [ "$SANITIZER" != no ]; then
@@ -119,7 +119,7 @@ at_exit ()
 trap at_exit EXIT
 trap 'exit 1' INT TERM HUP
 
-# ---- What a test needs ---------------------------------------------------
+# ---- Requirements of a test ----------------------------------------------
 
 # requires COMMAND [ARGUMENT...]: skip unless it succeeds.
 requires ()
@@ -170,13 +170,13 @@ requires_nbdkit ()
         skip "nbdkit $version is older than $1.$2"
 }
 
-# Where programs that sanitizers would be preloaded into, too, matter.
+# For tests of programs that would inherit a sanitizer's library.
 skip_if_instrumented ()
 {
     [ -z "$instrumented" ] || skip "not with a sanitizer or valgrind: $*"
 }
 
-# wait_for COMMAND [ARGUMENT...]: until it succeeds.
+# wait_for COMMAND [ARGUMENT...]: repeat it until it succeeds.
 wait_for ()
 {
     local i
@@ -190,11 +190,11 @@ wait_for ()
 
 # ---- Servers -------------------------------------------------------------
 
-# What a sanitizer needs beside its own library.
-# dlclose: what was unloaded has no names in reports, and cannot be told from
-# what is suppressed.  freelocale: with libasan, the first strerror of nbdkit
-# leaves glibc's lock of the locale taken (without any filter, too), and
-# exit() waits for it for ever in a destructor of libp11-kit.
+# Functions that a sanitizer needs to be replaced.  dlclose: reports have no
+# names of unloaded functions, so suppressions would not match.  freelocale:
+# with libasan, the first strerror of nbdkit keeps glibc's lock of the locale
+# (without any filter, too), and exit() waits for it for ever in a destructor
+# of libp11-kit.
 make_preload ()
 {
     preload=$tmp/preload.so
@@ -211,11 +211,11 @@ leak:nbdkit-multi-conn-filter.so
 END
 }
 
-# What a test wants servers to be run by, in front of everything else.
+# A command of the test that runs the servers, before all other words.
 launcher=()
 
-# refuse_syscalls RULE[,RULE...]: servers that are started from now on meet
-# these failures, see refuse_syscalls.c; none without a rule.
+# refuse_syscalls RULE[,RULE...]: servers started from now on meet these
+# failures, see refuse_syscalls.c; without a rule, none.
 refuse_syscalls ()
 {
     local program=$tmp/refuse_syscalls
@@ -229,7 +229,7 @@ refuse_syscalls ()
     launcher=("$program" "$1")
 }
 
-# Sets the array 'nbdkit_command': how to run the server.
+# Sets the array 'nbdkit_command', which runs the server.
 set_nbdkit_command ()
 {
     nbdkit_command=("$NBDKIT")
@@ -250,8 +250,7 @@ set_nbdkit_command ()
             "LD_PRELOAD=$(gcc -print-file-name=libtsan.so) $preload"
             "TSAN_OPTIONS=exitcode=66"
             "${nbdkit_command[@]}")
-        # It finds more, and on new kernels works at all, with addresses
-        # that are not random.
+        # Without random addresses it finds more; on new kernels it needs this.
         if setarch -R true 2>/dev/null; then
             nbdkit_command=(setarch -R "${nbdkit_command[@]}")
         fi
@@ -268,7 +267,7 @@ set_nbdkit_command ()
     nbdkit_command=("${launcher[@]}" "${nbdkit_command[@]}")
 }
 
-# run_nbdkit ARGUMENT...: in the foreground, for its output; 0 if it is well.
+# run_nbdkit ARGUMENT...: in the foreground, for its output; 0 if it succeeds.
 run_nbdkit ()
 {
     local -a nbdkit_command
@@ -320,8 +319,8 @@ start_nbdkit ()
     return 1
 }
 
-# stop_nbdkit [NAME]: ask the server to leave; returns 1 unless it does, and
-# did nothing wrong.  Clients must have disconnected.
+# stop_nbdkit [NAME]: ask the server to end; returns 1 if it does not, or not
+# cleanly.  Clients must have disconnected.
 stop_nbdkit ()
 {
     local name=${1:-nbdkit} i status=0 running
@@ -359,8 +358,8 @@ stop_nbdkit ()
     return 0
 }
 
-# serve ARGUMENT... --run COMMAND: run the shell command while a server runs;
-# it finds $uri and $sock.
+# serve ARGUMENT... --run COMMAND: run the shell command while a server runs,
+# with $uri and $sock set.
 serve ()
 {
     local -a arguments=()
@@ -377,8 +376,8 @@ serve ()
     return "$status"
 }
 
-# refused REGEX ARGUMENT...: the server must refuse its command line, and say
-# why.
+# refused REGEX ARGUMENT...: the server must refuse its command line with a
+# matching message.
 refused ()
 {
     local regex=$1 status=0
@@ -395,7 +394,7 @@ refused ()
         fail "no message like '$regex' for: $*"
 }
 
-# opens: how many images the last server has opened so far; needs -v.
+# opens: prints how many images the last server has opened so far; needs -v.
 opens ()
 {
     grep -c 'qcow2: .*: opened: version' "$log" || true
@@ -403,8 +402,8 @@ opens ()
 
 # ---- Images --------------------------------------------------------------
 
-# make_disk FILE SIZE [UNIT [SEED]]: raw content in which every 64 bytes tell
-# where they belong, mixed with noise and zeros.
+# make_disk FILE SIZE [UNIT [SEED]]: raw contents in which every 64 bytes name
+# their place, mixed with noise and zeros.
 make_disk ()
 {
     "$PYTHON" - "$@" <<'END'
@@ -424,7 +423,7 @@ make_image ()
     qemu-img convert -f raw -O qcow2 "$@" "$raw" "$image"
 }
 
-# A disk of 8 MiB with everything on it, $tmp/disk.raw, and as qcow2,
+# A disk of 8 MiB with all kinds of contents, $tmp/disk.raw, and as qcow2,
 # $tmp/disk.qcow2.
 make_standard_image ()
 {
@@ -437,8 +436,8 @@ nbdtool ()
     "$PYTHON" "$nbddir/nbdtool.py" "$@"
 }
 
-# by_qemu URI RAW [ARGUMENT...]: QEMU's own client finds RAW there, and what
-# qemu-img opens by these arguments.
+# by_qemu URI RAW [ARGUMENT...]: QEMU's own client reads RAW there, and so does
+# qemu-img with these arguments.
 by_qemu ()
 {
     "$PYTHON" "$nbddir/qemu_client.py" "$@"
@@ -449,8 +448,8 @@ export_uri ()           # NAME [SERVER]
     echo "nbd+unix:///$1?socket=$tmp/${2:-nbdkit}.sock"
 }
 
-# check_read_only: the export at $uri says that it is, and a client that writes
-# all the same gets errors.
+# check_read_only: the export at $uri says that it is read-only, and a client
+# that writes all the same gets errors.
 check_read_only ()
 {
     "$PYTHON" - "$uri" <<'END'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# layers.sh - what the tests of backing files and data files share.
+# layers.sh - common functions of the tests of backing files and data files.
 #
-# Each test works in a folder of its own, $tmp/images, with images that are made
-# there by relative names.
+# Each test works in its own folder, $tmp/images, and makes images there by
+# relative names.
 # shellcheck shell=bash
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/writing.sh"
@@ -15,14 +15,14 @@ set_names ()
     "$PYTHON" "$nbddir/set_names.py" "$@"
 }
 
-# make_base NAME SIZE [SEED]: a raw file with content.
+# make_base NAME SIZE [SEED]: a raw file with random contents.
 make_base ()
 {
     make_disk "$images/$1" "$2" 65536 "${3:-1}"
 }
 
-# overlay NAME BACKING FORMAT SIZE [qemu-img create's options...]: with
-# something of its own at 64K and 1M.
+# overlay NAME BACKING FORMAT SIZE [qemu-img create's options...]: with its own
+# data at 64K and 1M.
 overlay ()
 {
     local name=$1 backing=$2 format=$3 size=$4
@@ -35,15 +35,15 @@ overlay ()
              -c 'write -q -P 0xa5 1M 70000' "$(basename "$name")")
 }
 
-# truth IMAGE: what QEMU reads from it, $tmp/truth.raw.
+# truth IMAGE: QEMU's copy of it, $tmp/truth.raw.
 truth ()
 {
     (cd "$(dirname "$1")" &&
          qemu-img convert -O raw "$(basename "$1")" "$tmp/truth.raw")
 }
 
-# serves PARAMETER...: a server with these shows $tmp/truth.raw, at the export
-# name $name.
+# serves PARAMETER...: a server with these serves $tmp/truth.raw, as export
+# $name.
 name=
 serves ()
 {
@@ -56,8 +56,8 @@ serves ()
     stop_nbdkit serves
 }
 
-# says REGEX PARAMETER...: a server with these refuses a client, at once, and says
-# why.
+# says REGEX PARAMETER...: a server with these refuses a client at once, with a
+# matching message.
 says ()
 {
     local regex=$1
@@ -72,7 +72,7 @@ says ()
     stop_nbdkit says
 }
 
-# connect_client: to $uri, until finish_client.
+# connect_client: connect to $uri until finish_client.
 connect_client ()
 {
     start_client "touch:$tmp/connected"

@@ -2,9 +2,9 @@
 # luks.sh - encrypted images, made, filled, checked and written to by QEMU;
 # sourced by the tests of encryption.
 #
-# Owns      $image, and $raw, what must be on its disk; $secret, a file with
-#           the passphrase; $driver, QEMU's name for the image's format; $data,
-#           the data file if there is one.
+# Owns      $image; $raw, the expected disk; $secret, a file with the
+#           passphrase; $driver, QEMU's name for the image's format; $data, the
+#           data file if there is one.
 # shellcheck shell=bash
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/writing.sh"
@@ -26,9 +26,9 @@ legacy=encrypt.format=aes,encrypt.key-secret=key
 
 # ---- QEMU's stopwatch ------------------------------------------------------
 
-# Before QEMU makes a key slot it finds out how many iterations take a second,
-# which takes seconds, or fails under load.  Of this clock each look takes a
-# second; what QEMU makes of the key does not depend on it.
+# Before QEMU makes a key slot it measures how many iterations take a second,
+# which takes seconds, or fails under load.  This clock advances by a second
+# each time it is read; the key does not depend on it.
 clock=
 make_clock ()
 {
@@ -50,7 +50,7 @@ END
 }
 make_clock
 
-# quick COMMAND...: that makes key slots.
+# quick COMMAND...: run a command that makes key slots.
 quick ()
 {
     local i
@@ -83,8 +83,8 @@ encrypt ()
     truncate -s "$1" "$raw"
 }
 
-# find_header: sets header_at and header_bytes, where the image's LUKS header
-# lies in its file.
+# find_header: sets header_at and header_bytes, the place of the LUKS header in
+# the image's file.
 find_header ()
 {
     # shellcheck disable=SC2034     # By who sources this.
@@ -94,7 +94,7 @@ import luks_headers
 print(*luks_headers.find_header(sys.argv[1]))' "$image")
 }
 
-# fill FILE: put this on the disk.
+# fill FILE: write this to the disk.
 fill ()
 {
     cp "$1" "$raw"
@@ -102,7 +102,7 @@ fill ()
         "$(opened)"
 }
 
-# with_key COMMAND...: qemu-io's, for the disk.
+# with_key COMMAND...: run commands of qemu-io on the disk.
 with_key ()
 {
     local -a commands=()
@@ -114,12 +114,12 @@ with_key ()
     qemu-io "${key[@]}" "${commands[@]}" --image-opts "$(opened)" \
         >"$tmp/qemu-io" 2>&1 ||
         fail "qemu-io: $(cat "$tmp/qemu-io")"
-    # qemu-io may succeed without success.
+    # qemu-io's exit status may hide a failure.
     ! grep -q -i -e 'fail' -e 'error' "$tmp/qemu-io" ||
         fail "qemu-io: $(cat "$tmp/qemu-io")"
 }
 
-# by_qemu COMMAND...: the same, to what must be on the disk, too.
+# by_qemu COMMAND...: the same, and also on the expected disk.
 by_qemu ()
 {
     local -a commands=()
@@ -127,19 +127,19 @@ by_qemu ()
 
     with_key "$@"
     for command; do
-        # There is nothing to compress.
+        # A raw file cannot be compressed.
         commands+=(-c "${command/ -c / }")
     done
     qemu-io -f raw "${commands[@]}" "$raw" >/dev/null
 }
 
-# what_qemu_reads: that is what must be on the disk.
+# what_qemu_reads: make QEMU's copy the expected disk.
 what_qemu_reads ()
 {
     qemu-img convert "${key[@]}" --image-opts -O raw "$(opened)" "$raw"
 }
 
-# judged: QEMU finds no errors, no leaks, and on the disk what must be there.
+# judged: QEMU finds no errors, no leaks, and the expected disk.
 judged ()
 {
     if [ "$driver" != qcow ]; then
@@ -152,7 +152,7 @@ judged ()
         fail "QEMU does not find what was written"
 }
 
-# concealed: nothing that is on the disk can be read in the image's files.
+# concealed: the image's files contain no plain bytes of the disk.
 concealed ()
 {
     local -a files=("$image")
@@ -174,7 +174,7 @@ serve_encrypted ()      # [ARGUMENT...]
         qcow2-passphrase=+"$secret" "${arguments[@]}"
 }
 
-# same_over_nbd: clients find what must be there.
+# same_over_nbd: clients read the expected disk.
 same_over_nbd ()
 {
     rm -f "$tmp/copy"

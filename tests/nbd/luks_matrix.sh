@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# luks_matrix.sh - one way to encrypt an image, both directions: QEMU writes
-# and we read, we write and QEMU reads, QEMU writes again and we read; sourced
-# by the tests that go through the ways.
+# luks_matrix.sh - one combination of encryption options in both directions:
+# QEMU writes and we read, we write and QEMU reads, QEMU writes again and we
+# read; sourced by the tests of many combinations.
 # shellcheck shell=bash
 # shellcheck source=luks.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/luks.sh"
 
-# Not a multiple of any cluster but 512.
+# Not a multiple of any cluster size but 512.
 disk_size=$((5 * 1024 * 1024 + 5 * 512))
 make_disk "$tmp/pattern" "$disk_size" 16384
 make_disk "$tmp/small-pattern" $((256 * 1024)) 4096
 operations=150
 
-# ---- Kinds of images: what is on the disk before we write -------------------
+# ---- Kinds of images: the disk before we write ------------------------------
 
 make_full ()            # OPTIONS
 {
@@ -20,7 +20,7 @@ make_full ()            # OPTIONS
     fill "$tmp/pattern"
 }
 
-# Clusters that nobody has written to are noise, but not subclusters.
+# Clusters that were never written are noise, but subclusters are not.
 make_preallocated ()
 {
     local noise
@@ -31,13 +31,13 @@ make_preallocated ()
     noise=$(head -c 1M "$raw" | tr -d '\0' | wc -c)
     case $1 in
     *extended_l2=on*) [ "$noise" -eq 0 ] ;;
-    # In ECB it is one block over and over, some bytes of which may be 0.
+    # In ECB mode it is one block repeated, of which some bytes may be 0.
     *) [ "$noise" -gt 250000 ] ;;
     esac || broken "of the first 1M QEMU reads $noise bytes that are not 0"
 }
 
-# qemu-img refuses to compress and encrypt; qemu-io does the former only, and
-# only where nothing is yet.
+# qemu-img refuses to compress and encrypt; qemu-io compresses without
+# encrypting, and only unallocated clusters.
 make_compressed ()
 {
     encrypt "$disk_size" "$1"
@@ -61,7 +61,7 @@ snapshot ()             # NAME
     qemu-img snapshot "${key[@]}" --image-opts -c "$1" "$(opened)"
 }
 
-# data_file_raw makes all of it noise at first.
+# With data_file_raw all of the disk is noise at first.
 make_data ()
 {
     encrypt "$disk_size" "$1,data_file=$data"
@@ -75,9 +75,9 @@ make_raw_data ()
     what_qemu_reads
 }
 
-# ---- What must be so afterwards ---------------------------------------------
+# ---- Checks afterwards ------------------------------------------------------
 
-# How many clusters are compressed.
+# The number of compressed clusters.
 compressed ()
 {
     qemu-img check --output=json "${key[@]}" --image-opts "$(opened)" |
@@ -103,7 +103,7 @@ snapshots_kept ()
 
 # ---- One combination ----------------------------------------------------------
 
-# What there has been.
+# The combinations so far.
 declare -A seen
 
 # options_of CIPHER MODE IV[:HASH] HASH: qemu-img create's.
@@ -125,13 +125,13 @@ saw ()                  # CIPHER MODE IV[:HASH] HASH
     done
 }
 
-# through KIND OPTIONS SEED: make one, and let all write to it.
+# through KIND OPTIONS SEED: make an image, and let QEMU and us write to it.
 through ()
 {
     local kind=$1 options=$2 seed=$3 cluster before
     local -a torn=()
 
-    # Legacy AES is in that mode, too.
+    # Legacy AES uses that mode, too.
     [[ $options != *mode=cbc* && $options != *format=aes* ]] || torn=(--torn)
 
     rm -f "$tmp"/snapshot-*
@@ -171,7 +171,7 @@ combination ()
     through "$5" "$(options_of "$@")${6:+,$6}" $number
 }
 
-# legacy KIND OPTIONS: the encryption of old days, whose key is the passphrase.
+# legacy KIND OPTIONS: the obsolete method, whose key is the passphrase.
 legacy ()
 {
     echo "legacy AES: $*"
@@ -201,7 +201,7 @@ legacy_v1 ()
     driver=qcow2
 }
 
-# key_of CIPHER MODE IV[:HASH] HASH: less, where it is about the key.
+# key_of CIPHER MODE IV[:HASH] HASH: a shorter test, of the key only.
 key_of ()
 {
     saw "$@"

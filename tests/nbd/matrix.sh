@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# matrix.sh - which images of the matrix (tests/lib/matrix.py) are checked by
-# which test, so that the tests can run side by side; sourced by each.
+# matrix.sh - assigns the images of the matrix (tests/lib/matrix.py) to tests,
+# so that the tests can run in parallel; sourced by each.
 # shellcheck shell=bash
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 
-# Patterns of names; the group "other" is every image that no pattern has.
+# Patterns of names; the group "other" has all images that match no pattern.
 declare -A matrix_groups=(
     [clusters]='cs-* v2-cs-*'
     [refcounts]='rb-*'

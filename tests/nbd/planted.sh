@@ -4,8 +4,8 @@
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 
-# change_object DIR FILE SED-SCRIPT: one file of core/, changed, takes the place
-# of the one in DIR/core.a.
+# change_object DIR FILE SED-SCRIPT: compile a changed file of core/ and
+# replace the one in DIR/core.a.
 change_object ()
 {
     local dir=$1 file=$2 object
@@ -17,14 +17,14 @@ change_object ()
     gcc -O1 -g -fPIC -fvisibility=hidden -I"$top_builddir" \
         -I"$top_srcdir/core" -c "$dir/mutant.c" -o "$dir/$object" ||
         broken "cannot be built: $file: $3"
-    # Members of one name have prefixes; those here have none.
+    # Members with equal names have prefixes; these have none.
     ar t "$dir/core.a" | grep -q -x -F "$object" ||
         broken "core has no $object"
     ar r "$dir/core.a" "$dir/$object"
 }
 
-# build_planted DIR FILE SED-SCRIPT [FILE SED-SCRIPT]...: DIR gets a filter in
-# which these files of core/ are changed.
+# build_planted DIR FILE SED-SCRIPT [FILE SED-SCRIPT]...: make a filter in DIR
+# in which these files of core/ are changed.
 build_planted ()
 {
     local dir=$1

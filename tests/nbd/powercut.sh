@@ -16,8 +16,8 @@ powercut ()
     "$PYTHON" "$nbddir/powercut.py" "$@"
 }
 
-# start_logged ARGUMENT...: start_nbdkit, with a log of what happens to
-# $tmp/disk.qcow2, or to $logged_file.  fail_flush=N: the Nth flush fails.
+# start_logged ARGUMENT...: start_nbdkit, with a log of all operations on
+# $tmp/disk.qcow2, or on $logged_file.  fail_flush=N: the Nth flush fails.
 start_logged ()
 {
     cat >"$tmp/logged" <<SCRIPT
@@ -30,10 +30,9 @@ SCRIPT
     NBDKIT=$tmp/logged start_nbdkit --filter="$filter" "$@"
 }
 
-# With room=BYTES the file has that size at first.
-#
-# campaign SEED OPTIONS FLUSHES OPERATIONS CUTS ARGUMENT...: of one server, with
-# clients that come and go twice.
+# campaign SEED OPTIONS FLUSHES OPERATIONS CUTS ARGUMENT...: test one server,
+# with clients that connect twice.  With room=BYTES the file has that size at
+# first.
 campaign ()
 {
     local seed=$1 options=$2 flushes=$3 operations=$4 cuts=$5 cluster round
@@ -42,7 +41,7 @@ campaign ()
     shift 5
     rm -f "$tmp/journal" "$tmp/powercut.ops"
     new_image 1G -o "$options"
-    # So that there is something to lose when it grows.
+    # Unflushed writes that growing could lose.
     [ "$(stat -c %s "$tmp/disk.qcow2")" -ge "${room:-0}" ] ||
         truncate -s "$room" "$tmp/disk.qcow2"
     cp "$tmp/disk.qcow2" "$tmp/initial.qcow2"

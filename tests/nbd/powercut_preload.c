@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* powercut_preload.c - what a server does to a file, and when.
+/* powercut_preload.c - logs a server's operations on a file.
  *
  * Preloaded into a server, it logs each write, zeroing, change of size and
- * flush of one file, with its bytes, the descriptor and the time at which it
- * began and ended; tests/nbd/powercut.py makes of that what a power cut could
- * have left behind.
+ * flush of one file, with its bytes, the descriptor and the times of its start
+ * and end; tests/nbd/powercut.py makes the files that a power cut could leave
+ * from it.
  *
  * Environment
  *   POWERCUT_FILE=PATH        the file; it must exist

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* refuse_syscalls.c - run a program for which some system calls fail.
+/* refuse_syscalls.c - runs a program for which some system calls fail.
  *
  * Usage     refuse_syscalls RULE[,RULE...] PROGRAM [ARGUMENT...]
  *           A RULE is NAME=ERRNO, or NAME:N:VALUE=ERRNO for calls whose

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# remote.sh - an image behind a layer that is slow to answer, and how much is
-# asked of it; sourced.
+# remote.sh - serves an image from a slow host, and counts requests to it;
+# sourced.
 # shellcheck shell=bash
 # shellcheck source=requests.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/requests.sh"
@@ -13,10 +13,10 @@ requires_filter delay
 # shellcheck disable=SC2034         # For the tests.
 M=$((1024 * 1024))
 
-# start_remote DELAY FILE [ARGUMENT...]: serve an image file, each read of
-# which takes that long, and log the reads.  With the array 'between' set,
-# these filters lie between ours and the log.  What is counted is what clients
-# cause, so the image is not looked at before they come.
+# start_remote DELAY FILE [ARGUMENT...]: serve an image file with a delay for
+# each read, and log the reads.  The array 'between' has filters between ours
+# and the log. Only requests that clients cause are counted, so the check at
+# the start is off.
 between=()
 start_remote ()
 {
@@ -31,7 +31,7 @@ start_remote ()
         qcow2-check-at-start=off
 }
 
-# The sum of what these requests asked for; log lines have it in hex.
+# The sum of the bytes of these requests; log lines have them in hex.
 requested_bytes ()
 {
     logged | "$PYTHON" -c '
@@ -51,8 +51,8 @@ bytes_at_most ()
     [ "$bytes" -le "$1" ] || fail "$2: $bytes bytes were read"
 }
 
-# stat_of TEXT FIELD: a counter that the last server printed when it ended,
-# of the line that has the text; the sum if there are several.
+# stat_of TEXT FIELD: a counter that the last server logged at its end, in the
+# lines with the text; the sum if there are several.
 stat_of ()
 {
     { grep -E "qcow2: stats: .*$1" "$log" || true; } |
@@ -60,8 +60,8 @@ stat_of ()
         awk '{ sum += $1 } END { print sum + 0 }'
 }
 
-# make_real FILE SIZE: what a system's disk has, from the machine's own
-# programs and libraries.
+# make_real FILE SIZE: contents like those of a system's disk, from the
+# machine's own programs and libraries.
 make_real ()
 {
     find /usr/bin /usr/lib -xdev -type f -size +4k -print0 2>/dev/null |
@@ -70,7 +70,7 @@ make_real ()
     [ "$(stat -c %s "$1")" -eq "$2" ] || skip "no $2 bytes of programs here"
 }
 
-# copy [nbdcopy's options...]: the disk, which must be $tmp/disk.raw.
+# copy [nbdcopy's options...]: copy the disk, which must equal $tmp/disk.raw.
 copy ()
 {
     rm -f "$tmp/copy"
@@ -78,7 +78,7 @@ copy ()
     cmp "$tmp/copy" "$tmp/disk.raw" || fail "wrong data"
 }
 
-# remote_images ARGUMENT...: see there.
+# remote_images ARGUMENT...: see remote_images.py.
 remote_images ()
 {
     "$PYTHON" "$nbddir/remote_images.py" "$@"
@@ -94,7 +94,7 @@ make_served_images ()
     make_image "$tmp/www/packed.qcow2" "$tmp/disk.raw" -c
 }
 
-# port NUMBER: one that is likely to be free; each number another one.
+# port NUMBER: a port that is likely to be free, another one for each number.
 port ()
 {
     echo $((20000 + (RANDOM + $1) % 20000))

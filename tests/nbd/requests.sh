@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# requests.sh - counting what the filter asks of the layer below: the log
-# filter beneath ours writes a line per request; sourced.
+# requests.sh - counts the filter's requests to the plugin: the log filter
+# below ours writes a line for each; sourced.
 # shellcheck shell=bash
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
@@ -12,25 +12,24 @@ start_logged ()
 {
     seen=0
     rm -f "$tmp/requests"
-    # Nothing that is not asked for, also when a busy machine looks like a
-    # slow host.
+    # No reading ahead, even if a busy machine looks like a slow host.
     start_nbdkit -r --filter="$filter" --filter=log file "$@" qcow2-readahead=0 \
         logfile="$tmp/requests"
 }
 
-# Forget what was logged so far.
+# Forget the log so far.
 forget ()
 {
     seen=$(wc -l <"$tmp/requests")
 }
 
-# What was logged since.
+# The log since then.
 logged ()
 {
     tail -n +$((seen + 1)) "$tmp/requests"
 }
 
-# requests KIND: how many of them (Read, Extents, Cache) there were.
+# requests KIND: the number of requests of a kind (Read, Extents, Cache).
 requests ()
 {
     logged | grep -c " $1 id=" || true
@@ -52,7 +51,7 @@ at_most ()
         fail "$3: $(requests "$2") x $2, expected at most $1"
 }
 
-# make_noise FILE SIZE: no zeros, nothing that compresses well.
+# make_noise FILE SIZE: without zeros, incompressible.
 make_noise ()
 {
     "$PYTHON" -c '
@@ -62,7 +61,7 @@ open(sys.argv[1], "wb").write(random.Random(7).randbytes(int(sys.argv[2])))
 ' "$@"
 }
 
-# read_range OFFSET LENGTH: and check what was read.
+# read_range OFFSET LENGTH: read it and check the bytes.
 read_range ()
 {
     nbdtool read "$uri" "$1" "$2" | cmp - \

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# services.sh - servers of other kinds that hold images: each is started by
-# the test that needs it, in $tmp, and stopped when the test ends; sourced.
+# services.sh - other servers that hold images: a test starts those that it
+# needs, in $tmp, and they are stopped when the test ends; sourced.
 # shellcheck shell=bash
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
@@ -28,12 +28,12 @@ http {
     }
 }
 END
-    # Its workers may be another user's, who must get at the files.
+    # Its workers may run as another user, who must be able to read the files.
     chmod a+rx "$tmp"
     nginx -c "$tmp/nginx/conf" -e "$tmp/nginx/error" ||
         broken "nginx does not start"
     wait_for test -s "$tmp/nginx/pid"
-    # The number now: the file is gone once it has ended.
+    # Read the number now: the file is removed when it ends.
     cleanup_fn kill "$(cat "$tmp/nginx/pid")"
     wait_for test -S "$tmp/nginx.sock"
 }
@@ -76,7 +76,7 @@ END
         identity="$dir/id" known-hosts="$dir/known_hosts")
 }
 
-# start_qemu_nbd NAME IMAGE FORMAT: on $tmp/NAME.sock, for many clients.
+# start_qemu_nbd NAME IMAGE FORMAT: serve it on $tmp/NAME.sock to many clients.
 start_qemu_nbd ()
 {
     local name=$1
@@ -89,9 +89,9 @@ start_qemu_nbd ()
     wait_for test -S "$tmp/$name.sock"
 }
 
-# make_images: the images that hold everything, $tmp/images/mix.qcow2 and
-# mix-extl2.qcow2, and their maps as the oracle sees them.  (test-matrix-other
-# compares those with QEMU's.)
+# make_images: images with all kinds of clusters, $tmp/images/mix.qcow2 and
+# mix-extl2.qcow2, and their maps from the oracle.  (test-matrix-other compares
+# those with QEMU's.)
 make_images ()
 {
     local name
@@ -111,7 +111,7 @@ for length, flags in oracle.Image(sys.argv[1]).extents():
     done
 }
 
-# check_disk URI NAME: content and map of one of these.
+# check_disk URI NAME: check the contents and map of one of these.
 check_disk ()
 {
     nbdtool compare "$1" "$tmp/images/$2.raw" --reads 200

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A layer below that takes only blocks of 4096 bytes: no other request may go
-# there.  An image that does not end on such a block is an error that says so.
+# A plugin that takes only blocks of 4096 bytes gets no other request.  An
+# image that does not end on such a block is an error that says so.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -17,7 +17,7 @@ start ()
         blocksize-error-policy=error
 }
 
-# Each made to end on a block, but for those in ragged/.
+# Each ends on a block, except those in ragged/.
 names=(cs-512 cs-1k cs-4k cs-64k zlib-512 zlib-4k zlib-64k zstd-64k
     zstd-512 extl2-16k v1-plain v1-compressed snapshots mix mix-extl2)
 "$PYTHON" "$lib/matrix.py" make "${names[@]}" "$tmp/even"

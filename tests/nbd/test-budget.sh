@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Small images that ask for much memory, or for much work: both have bounds, and
-# within these everything opens.
+# Small images that ask for much memory or much work: both are bounded, and
+# within the bounds all images open.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -22,7 +22,7 @@ client ()
     "$PYTHON" "$nbddir/budget_client.py" "$@"
 }
 
-# peak_is MIB WHAT: the server has never had more.
+# peak_is MIB WHAT: the server has never used more memory.
 peak_is ()
 {
     local peak
@@ -32,7 +32,7 @@ peak_is ()
     [ "$peak" -le "$1" ] || fail "$2: $peak MiB, more than $1"
 }
 
-# Processor time that the server has had, and the same in seconds.
+# Processor time of the server so far, and the same in seconds.
 cpu_ticks ()
 {
     awk '{ print $14 + $15 }' "/proc/$pid/stat"
@@ -54,7 +54,7 @@ for name in 'diff/s%d..s%e' 'snapshot/s%d'; do
     stop_nbdkit
 done
 
-# What is not there costs nothing, but this is.
+# Missing tables cost nothing, but these exist.
 image views-real
 for name in 'diff/s%d..s%e' 'snapshot/s%d'; do
     start_nbdkit --filter="$filter" file "$image"
@@ -63,7 +63,7 @@ for name in 'diff/s%d..s%e' 'snapshot/s%d'; do
     peak_is 600 "$opened of 64 $name, whose L1 tables are full"
     grep -q 'no memory for an L1 table.*this image.*qcow2-cache-size' "$log" ||
         fail "no message that says what to do"
-    # All of it is given back.
+    # All memory is given back.
     [ "$(client exports "$sock" 64 "$name" 2>/dev/null)" -eq "$opened" ] ||
         fail "the second time it is not as many"
     stop_nbdkit
@@ -96,7 +96,7 @@ for kind in l1-tables l1-small bitmaps refcounts scattered; do
     nbdtool read "$uri" 0 512 | cmp -n 512 - /dev/zero
     second=$(($(cpu_ticks) - first))
     echo "$kind: $first ticks, then $second"
-    # What took over half a second is not done again for a while.
+    # Work that took over half a second is not repeated for a while.
     [ "$first" -lt $(($(getconf CLK_TCK) * 3 / 4)) ] ||
         [ "$second" -lt $((first / 3)) ] ||
         fail "$kind: the second client causes the same work again"

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What an assumption that turns out to be wrong costs: as the filter is shipped,
-# the request in which that shows, with a line in the log, and all further
-# changes of that image; but no other client, nor the server.  In our tests it
-# costs the server.  In the filter used here two assumptions are wrong.
+# A broken assumption costs the request that meets it, with a line in the log,
+# and all further changes of that image, but no other client, nor the server.
+# With QCOW2_ABORT_ON_BUGS it costs the server.  In the filter built here two
+# assumptions are wrong.
 # shellcheck source=planted.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/planted.sh"
 
@@ -25,7 +25,7 @@ mkdir "$tmp/images"
 for name in a b c; do
     qemu-img create -q -f qcow2 "$tmp/images/$name" 8M
     qemu-io -f qcow2 -c 'write -q -P 1 0 1M' "$tmp/images/$name"
-    # Room: only what is served alone can grow.
+    # Room: only a file that is served alone can grow.
     truncate -s 32M "$tmp/images/$name"
 done
 
@@ -35,7 +35,7 @@ check_images ()         # NAME...
 
     for name; do
         status=0
-        # What was allocated for a request that failed may be lost.
+        # Clusters allocated for a failed request may leak.
         qemu-img check -q -f qcow2 "$tmp/images/$name" >"$tmp/out" 2>&1 ||
             status=$?
         [ $status -eq 0 ] || [ $status -eq 3 ] || fail "$(cat "$tmp/out")"
@@ -82,7 +82,7 @@ data = b"\5" * M
 one.pwrite(data, 3 * M)
 one.flush()
 
-# While something is changed.
+# A bug in a change.
 refused(one.pwrite, data, 5 * M)
 assert logged("/a: this is a bug, please report it: "
               "'guest_off != 5") == 1
@@ -97,7 +97,7 @@ for handle in one, late:
 assert logged("/a: nothing is written any more") >= 2
 late.shutdown()
 
-# While something is read.
+# A bug in a read.
 other.pwrite(data, 3 * M)
 refused(block_status, other, M, 2 * M)
 assert logged("/b: this is a bug, please report it: "
@@ -107,7 +107,7 @@ refused(other.pwrite, data, 0)
 other.flush()
 content(other, 3 * M, 5)
 
-# The server, and what does not meet a bug, goes on.
+# The server goes on, and so do requests that do not meet a bug.
 third.pwrite(data, 7 * M)
 third.flush()
 content(third, 7 * M, 5)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# NBD_CMD_CACHE: passed on for the data behind the range where the plugin knows
-# it, by reading where it does not.
+# NBD_CMD_CACHE: passed on for the host ranges of the data if the plugin
+# supports it, else done by reading.
 # shellcheck source=requests.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/requests.sh"
 

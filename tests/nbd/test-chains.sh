@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Random chains of images read as they do in QEMU, with all layers in local
-# files, on NBD servers, or here and there; and their maps tell no lies.
+# Random chains of images read as in QEMU, with their files local, on NBD
+# servers, or mixed; and their maps are true.
 #
 # Environment
-#   SEED=N     of the first one
+#   SEED=N     of the first chain
 #   COUNT=N    how many
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
@@ -16,7 +16,7 @@ requires_plugin nbd
 
 : "${SEED:=1}" "${COUNT:=10}"
 
-# served WAY: nbdcopy, nbdinfo, our own client and QEMU's.
+# served WAY: check with nbdcopy, nbdinfo, our own client and QEMU's.
 served ()
 {
     local -a arguments

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A bad image is an error when the server starts, if it is certain that it is a
-# local file; all else that would keep clients out is in the log before the
-# first of them comes.
+# A bad image is an error when the server starts, if it is certainly a local
+# file; all other errors that would keep clients out are in the log before the
+# first client connects.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -24,8 +24,8 @@ broken_image version 4 '\0\0\0\11'
 broken_image feature 72 '\100\0\0\0'
 broken_image clusters 20 '\0\0\0\77'
 
-# logs REGEX PARAMETER...: the server starts, and its log has that although
-# nobody has connected.
+# logs REGEX PARAMETER...: the server starts, and its log matches before a
+# client has connected.
 logs ()
 {
     local regex=$1
@@ -36,7 +36,7 @@ logs ()
     stop_nbdkit logs
 }
 
-# silent PARAMETER...: the server starts, and has nothing to say.
+# silent PARAMETER...: the server starts and logs nothing.
 silent ()
 {
     start_nbdkit -P silent "$@"
@@ -83,7 +83,7 @@ if "$NBDKIT" --dump-plugin --filter=xz null >/dev/null 2>&1 &&
     xz -k --block-size=65536 alone.qcow2
     silent -r --filter="$filter" --filter=xz file alone.qcow2.xz
 fi
-# Above it does not matter.
+# Above ours it does not matter.
 refused 'text: not a qcow2 image' --filter=cow --filter="$filter" file text
 
 echo "a filter that ends the server with the first connection is left in peace"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The layer below fails for a while: those requests are EIO, and once it is well
-# again so are we; nothing that failed is remembered.
+# The plugin fails for a while: those requests fail with EIO, later ones
+# succeed; failures are not cached.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -37,7 +37,7 @@ for _ in range(3):
     open(trigger, "w").close()
     for offset in (0, 65536, 4 << 20):      # the first needs metadata, too
         try:
-            # What was read before may be known: then it is right.
+            # Bytes read before may be cached: then they are right.
             raw.check(offset, bytes(uri.pread(65536, offset)))
         except nbd.Error as error:
             assert error.errnum == errno.EIO, error

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# nbd-apply-extents: what has changed, applied to a copy, makes it the new disk,
-# over random histories of disks that grow and shrink; what it refuses; that it
-# says when a copy is not complete.
+# nbd-apply-extents: a difference applied to a copy makes it the new disk, for
+# random histories of disks that grow and shrink; refusals; a copy that is not
+# complete is reported.
 # shellcheck source=exports.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/exports.sh"
 

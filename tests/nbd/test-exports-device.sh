@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # An image on a block device that is overwritten while no client is connected:
-# nothing of a device can tell that, so nothing of it may be remembered.
+# the device cannot tell, so nothing of it may be cached.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Several images from one directory, over many connections at once; a name that
-# does not exist is an error for that client only.
+# Several images from one directory, over many connections at once; an unknown
+# name is an error for that client only.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 

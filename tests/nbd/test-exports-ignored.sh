@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# On a plugin that ignores export names every name is the same image, opened
-# once: also for connections one after the other, and all at once.
+# With a plugin that ignores export names every name is the same image, opened
+# once, for connections in sequence and at once.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -18,7 +18,7 @@ nbdinfo "$uri" >/dev/null
 [ "$(opens)" = 1 ] || fail "nbdinfo had it opened again"
 stop_nbdkit
 
-# While the first is being opened, the others come.
+# The others connect while the first is being opened.
 start_nbdkit -r -v --filter="$filter" --filter=delay \
     file "$tmp/disk.qcow2" delay-read=100ms
 clients=()

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The list of exports: active disks, snapshots and bitmaps, with what there is
-# to say about them; and what is broken, or no image, does not matter.
+# The list of exports: active disks, snapshots and bitmaps, with descriptions;
+# broken images and other files do no harm.
 # shellcheck source=exports.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/exports.sh"
 
@@ -10,7 +10,7 @@ image=$tmp/disk.qcow2
 make_history "$image"
 date='20[0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'
 
-# check_history PREFIX: what the last list says of this image.
+# check_history PREFIX: check the last list's exports of this image.
 check_history ()
 {
     has_export "${1}snapshot/one" "^snapshot of $date, disk 4194304 bytes\$"
@@ -29,12 +29,12 @@ for options in "-r" ""; do
     counts 6
     has_export "" '^qcow2 version 3, cluster size 65536$'
     check_history ""
-    # While somebody is connected, too.
+    # While a client is connected, too.
     start_client "touch:$tmp/there"
     list
     counts 6
     finish_client
-    # Once for the list and its clients, which all come after another.
+    # Opened once for the list and its clients, which connect in sequence.
     [ -z "$options" ] || [ "$(opens)" = 1 ] || fail "opened $(opens) times"
     stop_nbdkit
     has_not_logged 'error:'
@@ -90,7 +90,7 @@ for options in "-r" ""; do
     check_history snapshot/
     has_export a.qcow2 'cluster size 65536'
     has_export broken '^$'
-    # What is no image is not among them.
+    # Other files are not listed.
     counts 15
     stop_nbdkit
     has_not_logged 'error:'

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# 1,000 snapshots: listed with a handful of requests to a slow backend, which
-# need not be made again by who connects next, and each of them served.  What is
-# listed is bounded, whatever an image has.
+# 1,000 snapshots: listed with a handful of requests to a slow host, which the
+# next client need not repeat, and each of them served.  The list is bounded
+# for any image.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 # shellcheck source=exports.sh source-path=SCRIPTDIR
@@ -69,7 +69,7 @@ open_ones = []
 for number, name in enumerate(names):
     handle = connect(sys.argv[1], name)
     assert content(handle) == image.content(number), name
-    # Some stay for a while, and more than are kept without.
+    # Some stay for a while, more than are kept without clients.
     open_ones.append((handle, number))
     if len(open_ones) > 10:
         for index in (0, 4, 7):
@@ -93,7 +93,7 @@ ln -s "$tmp/many.qcow2" "$tmp/images/3"
 start_nbdkit -r --filter="$filter" file "$tmp/toomany.qcow2"
 list
 counts 9000
-# What is not listed is there.
+# Exports that are not listed exist.
 nbdtool size "$(export_uri snapshot/snap%209499)" >/dev/null
 stop_nbdkit
 start_nbdkit -r --filter="$filter" file dir="$tmp/images"

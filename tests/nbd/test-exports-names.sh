@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Names of snapshots that are unusual, or that no export can have: all can be
-# reached, by name or by id, and what the list says leads to what it says.
+# Unusual names of snapshots, or names that no export can have: all can be
+# reached, by name or by id, and each listed name leads to its snapshot.
 # shellcheck source=exports.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/exports.sh"
 
@@ -99,7 +99,7 @@ for name, number in wanted.items():
 assert listed[prefix + "snapshot-id/12"].startswith('snapshot "nul\\x00byte"')
 assert listed[prefix + "snapshot-id/18"].startswith('snapshot "zzz')
 
-# Not listed, but a name is a name.
+# Not listed, but it can be used.
 for name, number in (("new\nline", 12), ("\x1b[31mred", 13)):
     handle = connect(socket, f"{prefix}snapshot/{name}")
     assert content(handle) == contents[number], name
@@ -110,7 +110,7 @@ for ident in {entry[1] for entry in NAMES if entry[1] and b"\0" not in
     assert content(handle) == contents[first(1, ident)], ident
     handle.shutdown()
 
-# What there is not, and what could be several things.
+# Unknown and ambiguous names.
 for name, works in (("snapshot/nul", False), ("diff/plain..", True),
                     ("diff/..", True), ("diff/plain....", True),
                     ("diff/plain", False), ("diff/p..q..r", False)):
@@ -128,7 +128,7 @@ start_nbdkit -r -v --filter="$filter" file "$tmp/images/disk.qcow2"
 stop_nbdkit
 # (Later releases of nbdkit escape backslashes.)
 has_logged 'debug: .*snapshot "unreachable.+x0a" is not listed'
-# A name in the log is one line, and not the terminal's business.
+# A name in the log stays in one line, without control characters.
 has_logged 'snapshot/.+x1b.31mred: opened'
 start_nbdkit -r --filter="$filter" file dir="$tmp/images"
 "$PYTHON" "$tmp/check.py" "$sock" disk.qcow2 "$tmp/other.qcow2"
@@ -166,7 +166,7 @@ if "$NBDKIT" --dump-plugin eval >/dev/null 2>&1 && [ -z "$instrumented" ]; then
     nbdtool compare "$(export_uri a.qcow2)" "$tmp/now.raw" --reads 2
     nbdtool compare "$(export_uri a.qcow2/snapshot/one)" "$tmp/one.raw" \
         --reads 2
-    # A name that looks like that of a view is one, and never something else.
+    # A name that looks like that of a view always means the view.
     nbdtool fails "$(export_uri snapshot/one)" >/dev/null
     list
     has_export a.qcow2

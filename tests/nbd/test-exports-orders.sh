@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Connections to the active disk and to what is inside come and go in every
-# order, between them the list is asked for, images are replaced, clients are
-# killed, and opening fails: the image is open as often as it has to be, ends
-# with the last of them, and so do its locks.
+# Clients of the active disk and of views connect and disconnect in every
+# order; in between, exports are listed, images are replaced, clients are
+# killed, and opening fails.  The image is opened as often as needed, and ends
+# with the last client, as do its locks.
 # shellcheck source=exports.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/exports.sh"
 
@@ -17,7 +17,7 @@ history_content "$image" two "$tmp/two.raw"
 history_content "$image" "" "$tmp/disk.raw"
 cp "$image" "$tmp/first.qcow2"
 
-# is_free: nobody holds a lock on the image.
+# is_free: no lock is held on the image.
 is_free ()
 {
     local i
@@ -49,8 +49,8 @@ for options in "-r" ""; do
             "${p%/}=$tmp/disk.raw" "${p}snapshot/one=$tmp/one.raw" \
             "${p}snapshot/two=$tmp/two.raw"
         opened=$(opens)
-        # What is only read stays open; else it ends with the last client,
-        # and there were as many last clients as orders.
+        # A read-only image stays open; else it ends with the last client, once
+        # for each order.
         if [ -n "$options" ]; then
             [ "$opened" -eq 1 ] ||
                 fail "opened $opened times"
@@ -133,14 +133,14 @@ is_free
 stop_nbdkit
 
 echo "who writes leaves while another one is told that there is no such thing"
-# From 1.36 on the delay filter fails what a connection writes as it ends; from
-# 1.44 on nothing is written through a connection any more.
+# From 1.36 on the delay filter fails writes of a connection that is ending;
+# from 1.44 on nothing is written through a connection any more.
 version=$("$NBDKIT" --dump-config | sed -n 's/^version=1\.\([0-9]*\).*/\1/p')
 wheres="file dir"
 [ "$version" -lt 36 ] || [ "$version" -ge 44 ] || wheres="file"
 for where in $wheres; do
     cp "$tmp/first.qcow2" "$image"
-    # So that it shows whether the image was ended, whoever was the last.
+    # This shows if the image was ended, with any client as the last.
     qemu-img amend -q -f qcow2 -o lazy_refcounts=on "$image"
     history_content "$image" "" "$tmp/disk.raw"
     if [ "$where" = file ]; then

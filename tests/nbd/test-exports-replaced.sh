@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# An image that is replaced, grows, shrinks or is written to between connections:
-# new connections see what is there now, old ones what they opened.
+# An image that is replaced, grows, shrinks or is written to between
+# connections: new connections see the new image, old ones the image that they
+# opened.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -17,7 +18,7 @@ done
 make_disk "$tmp/3.raw" 1234432 4096 3
 make_image "$tmp/3.qcow2" "$tmp/3.raw" -c -o cluster_size=4096
 
-# run_all URI ARGUMENT...: the same for file= and dir=.
+# run_all URI ARGUMENT...: run all cases, for file= and for dir=.
 run_all ()
 {
     local where=$1 i

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Where it is not known what export names mean to a plugin, each name is an
-# image of its own: here a plugin in shell, for which they are files.
+# If the meaning of export names is unknown, each name is another image: here
+# with a plugin in shell, for which they are files.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 

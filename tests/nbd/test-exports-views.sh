@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Snapshots, bitmaps and differences as exports: what they hold, as QEMU says
-# it, or as is known where QEMU is wrong; their size, map and description;
-# that they are read-only; and what is refused, with a message that says why.
+# Snapshots, bitmaps and differences as exports: their contents, compared with
+# QEMU, or with known contents where QEMU is wrong; their size, map and
+# description; that they are read-only; and refusals, with their messages.
 # shellcheck source=exports.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/exports.sh"
 
@@ -14,7 +14,7 @@ for name in one two "three/3 x" ""; do
     history_content "$image" "$name" "$tmp/content${name//[\/ ]/}"
 done
 
-# expect_map NAME LINE...: what is data of an export, "OFFSET LENGTH".
+# expect_map NAME LINE...: the data extents of an export, "OFFSET LENGTH".
 expect_map ()
 {
     local name=$1
@@ -26,7 +26,7 @@ expect_map ()
         fail "the map of $name"
 }
 
-# masked RAW OUT LINE...: what such a view reads as: RAW where that is data.
+# masked RAW OUT LINE...: the contents of such a view: RAW in its data extents.
 masked ()
 {
     "$PYTHON" - "$@" <<'END'
@@ -40,15 +40,15 @@ open(sys.argv[2], "wb").write(out)
 END
 }
 
-# compare NAME RAW [ARGUMENT...]: an export, by our own client and, once for each
-# way to be named, by QEMU's.
+# compare NAME RAW [ARGUMENT...]: check an export with our own client and, once
+# for each form of its name, with QEMU's.
 compare ()
 {
     nbdtool compare "$(export_uri "$1")" "${@:2}"
     [ -z "$options" ] || by_qemu "$(export_uri "$1")" "$2"
 }
 
-# check_view NAME RAW LINE...: what is data of it, and RAW there.
+# check_view NAME RAW LINE...: check its data extents, and RAW there.
 check_view ()
 {
     local name=$1 raw=$2
@@ -178,7 +178,7 @@ try_image ()            # qemu-img convert's options...
     history_content "$tmp/try.qcow2" "" "$tmp/try.raw"
     start_nbdkit --filter="$filter" file "$tmp/try.qcow2"
     nbdtool compare "$(export_uri snapshot/before)" "$tmp/source.raw"
-    # What has changed, applied to a copy.
+    # Apply the changes to a copy.
     cp "$tmp/source.raw" "$tmp/copy.raw"
     "$PYTHON" "$top_srcdir/tools/nbd-apply-extents" --quiet \
         "$(export_uri diff/before..)" "$tmp/copy.raw"
@@ -206,7 +206,7 @@ for i in snapshot/one snapshot/two snapshot-id/1 snapshot-id/2 snapshot-id/3 \
         bitmap/bits diff/one..two snapshot/one; do
     nbdtool size "$(export_uri $i)" >/dev/null
 done
-# 4 are kept, the latest; the first was no longer among them.
+# The latest 4 are kept; the first was no longer among them.
 [ "$(grep -c 'snapshot/one: opened:' "$log")" -eq 2 ] ||
     fail "how many views are kept"
 [ "$(grep -c 'stats: .*: tables:' "$log")" -eq 4 ] ||

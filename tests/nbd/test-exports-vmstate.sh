@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The memory of a virtual machine in a snapshot lies behind the disk: no export
-# shows it, it survives what clients write, and QEMU can go on from it.
+# The memory of a virtual machine in a snapshot lies past the end of the disk:
+# no export shows it, it survives writes of clients, and QEMU can resume from
+# it.
 # shellcheck source=exports.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/exports.sh"
 
 requires_program jq
 image=$tmp/disk.qcow2
 
-# vm_state NAME: what the image has of it, for a hash.
+# vm_state NAME: the saved memory in the image, for a hash.
 vm_state ()
 {
     "$PYTHON" - "$image" "$1" <<'END'
@@ -43,7 +44,7 @@ for _ in range(count):
 END
 }
 
-# write_all_over: to the disk, with an image that may have to grow.
+# write_all_over: write to all of the disk; the image may have to grow.
 write_all_over ()
 {
     local size
@@ -54,7 +55,7 @@ write_all_over ()
     writetool "$uri" "w:0:$size:81" f "t:0:$size" w:4k:4k:82
 }
 
-# check_survival NAME: it does, whatever is written to the active disk.
+# check_survival NAME: it survives writes to the active disk.
 check_survival ()
 {
     local name=$1 size
@@ -78,7 +79,7 @@ check_survival ()
     vm_state "$name" >"$tmp/vm.after"
     cmp "$tmp/vm.before" "$tmp/vm.after" || fail "the VM state has changed"
 
-    # Now the active disk shares tables with it, also those of the VM state.
+    # Now the active disk shares tables with it, even those of the VM state.
     start_nbdkit --filter="$filter" file "$image"
     nbdtool compare "$uri" "$tmp/then.raw" --reads 20
     write_all_over
@@ -108,7 +109,7 @@ check_survival vm2
 
 requires_program qemu-system-sparc
 
-# monitor LINE...: what QEMU says to these commands.  No machine: nothing runs.
+# monitor LINE...: QEMU's answers to these commands.  No machine: nothing runs.
 monitor ()
 {
     printf '%s\n' "$@" quit |

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Snapshots and bitmaps as exports while other clients write to the active
-# disk: snapshots stay what they are, a bitmap fails from the first write on
-# and is refused afterwards, whoever came first can be whatever it is, and QEMU
-# is content with the image in the end.
+# disk: snapshots do not change, a bitmap fails from the first write on and is
+# refused afterwards, the first client may use any export, and QEMU finds no
+# errors in the image in the end.
 # shellcheck source=exports.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/exports.sh"
 
@@ -11,7 +11,7 @@ requires_program jq
 mkdir "$tmp/images"
 image=$tmp/images/disk.qcow2
 
-# serve_it KIND: by file= or dir=, with the prefix of names in $p.
+# serve_it KIND: serve it by file= or dir=; sets $p, the prefix of names.
 serve_it ()
 {
     if [ "$1" = file ]; then
@@ -28,7 +28,7 @@ fresh_image ()
 {
     rm -f "$image"
     make_history "$image"
-    # In a directory it grows only from nbdkit 1.44 on.
+    # A file in a directory grows only from nbdkit 1.44 on.
     truncate -s +16M "$image"
     for name in one two; do
         history_content "$image" $name "$tmp/content$name"
@@ -43,7 +43,7 @@ check_snapshots ()
     nbdtool compare "$(export_uri "${p}snapshot/two")" "$tmp/contenttwo"
 }
 
-# in_the_end: no client is left.
+# in_the_end: checks after the last client has left.
 in_the_end ()
 {
     stop_nbdkit
@@ -85,7 +85,7 @@ check(another, one)
 another.shutdown()
 assert bytes(writer.pread(len(raw) // 4, 0)) == raw[:len(raw) // 4]
 writer.shutdown()
-# The image goes on living for this one.
+# The image stays open for this client.
 check(reader, one)
 writer = connect(active)
 writer.pwrite(b"again" * 1000, 555555)
@@ -129,9 +129,9 @@ for request in (lambda: bitmap.pread(512, 0),
         raise AssertionError("it did not fail")
     except nbd.Error as error:
         assert error.errnum == errno.EIO, error
-# What does not show the active disk goes on.
+# Views that do not show the active disk go on.
 assert disk_map(diff) == before
-# Who comes now is told at once.
+# A client that connects now is refused at once.
 bitmap.shutdown()
 try:
     connect(sys.argv[1])

@@ -1,17 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Clients that ask for one extent at a time, QEMU's among them, of disks whose
-# map comes from several files: an overlay that is longer than what is below it,
-# wherever that is, with holes of the files.  The images of the matrix, random
-# chains and the views of an image are looked at in the same way by their own
-# tests.
+# Clients that ask for one extent at a time, such as QEMU, of disks whose map
+# comes from several files: overlays that are longer than their backing image,
+# local or not, with holes of the files.  Other tests do the same for the
+# images of the matrix, random chains and views.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
 requires_plugin nbd
 cd "$images"
 
-# serve_layers PARAMETER...: $top, which QEMU opens by its name.
+# serve_layers PARAMETER...: serve $top, which QEMU opens by its name.
 serve_layers ()
 {
     truth "$top"
@@ -20,7 +19,7 @@ serve_layers ()
     stop_nbdkit
     start_nbdkit --filter="$filter" file "$top" "$@"
     by_qemu "$uri" "$tmp/truth.raw"
-    # It is there for who comes later, too.
+    # Later clients get it, too.
     nbdtool compare "$uri" "$tmp/truth.raw" --reads 10
     stop_nbdkit
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Maps of huge and sparse disks, and odd questions: what is answered, and how
-# many requests below that takes.
+# Maps of huge and sparse disks, and odd ranges: the answers, and the number of
+# requests to the plugin.
 # shellcheck source=requests.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/requests.sh"
 
@@ -98,7 +98,7 @@ nbdinfo --map "$uri" >"$tmp/our.map"
 [ "$(awk '{ print $1, $2, $3 }' "$tmp/our.map")" = "0 $((64 * T)) 3" ] ||
     fail "64 TiB: $(cat "$tmp/our.map")"
 at_most 8 Read "the map of 64 TiB"
-# The L1 table of 1 MiB is read as far as it is no hole.
+# The L1 table of 1 MiB is read where it is not a hole.
 expect 1 Extents "the map of 64 TiB"
 stop_nbdkit
 
@@ -115,7 +115,7 @@ G, M = 1 << 30, 1 << 20
 data = [tuple(map(int, line.split())) for line in open(sys.argv[1])]
 assert {flags for _, _, flags in data} == {0, 2}, data
 inside = [(offset, length) for offset, length, flags in data if flags == 0]
-# The file system's blocks, and the runs too short to ask about, round.
+# The file system's blocks, and runs too short to ask about, round it.
 assert 0 < sum(length for _, length in inside) < 64 * M, inside
 for start, end in ((G, G + M), (3 * G, 3 * G + 65536)):
     assert any(offset <= start and offset + length >= end

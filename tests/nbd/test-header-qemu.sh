@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Whatever a crash leaves of a header that was being changed, QEMU reads the
-# old one or the new one, and the disk is the same.  No server: the engine
-# alone.
+# After a crash during a change of the header, QEMU reads the old or the new
+# one, and the same disk.  There is no server, only the engine.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -11,7 +10,7 @@ requires jq --version
 
 change_header=$top_builddir/tests/unit/header-file
 
-# What QEMU says of the header; but not how large the file is.
+# QEMU's description of the header, without the size of the file.
 describe ()
 {
     qemu-img info -U --output=json "$1" |
@@ -19,7 +18,7 @@ describe ()
                     .children)'
 }
 
-# Leaks are what a removed bitmap leaves behind.
+# A removed bitmap leaves leaks.
 check ()
 {
     local status=0
@@ -33,7 +32,7 @@ check ()
 
 states=0
 
-# try IMAGE CHANGE...: looks at every state on the way.
+# try IMAGE CHANGE...: check every state on the way.
 try ()
 {
     local image=$1 before after now state=0 more=more

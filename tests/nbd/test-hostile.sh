@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Images that lie: refused with a message that says why, or served with errors
-# only where there is damage; see tests/lib/hostile_images.py.
+# Hostile images: refused with a message, or served with errors only in the
+# damaged parts; see tests/lib/hostile_images.py.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -14,5 +14,5 @@ cp "$tmp/disk.qcow2" "$tmp/images/sound"
 start_nbdkit --filter="$filter" file dir="$tmp/images"
 timeout $((patience * 10)) \
     "$PYTHON" "$nbddir/hostile_check.py" "$sock" "$log" "$tmp/images"
-# The server has seen it all and is well.
+# The server is still well.
 nbdtool compare "$(export_uri sound)" "$tmp/disk.raw"

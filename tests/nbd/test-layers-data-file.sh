@@ -1,14 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# External data files, raw and not, read and written, by parameter and by
-# name; and what happens to those that cannot be written, or belong to two
-# images.
+# External data files, raw and not, read and written, by parameter and by name;
+# data files that cannot be written, or that belong to two images.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
 cd "$images"
 
-# both IMAGE: QEMU finds in it what was written, $tmp/disk.raw.
+# both IMAGE: QEMU reads $tmp/disk.raw from it.
 both ()
 {
     qemu-img check -q "$1" || fail "qemu-img check $1"
@@ -100,7 +99,7 @@ has_logged 'twin\.qcow2: .*disk\.data cannot be opened for writing, because this
 has_logged 'disk\.data: is open for writing in this server'
 nbdtool compare "$uri" "$tmp/disk.raw" --reads 10
 finish_client
-# The first has left; the last of its locks go a moment later.
+# The first has left; its last locks are released a moment later.
 uri=$(export_uri twin.qcow2)
 start_client w:6M:1M:9 f
 nbdtool fails "$(export_uri disk.qcow2)" >/dev/null

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# 64 backing files below each other are served, 65 are not, wherever the chain
-# is entered, and whether or not a part of it is open already.
+# A chain of 64 backing files is served, one of 65 is not, from any start in
+# the chain, and even if a part of it is open already.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # A backing file that is another export of the same plugin: of a folder of
-# files, where it is locked and shared like any other file, and of a plugin
-# that we know nothing of, below each thread model.
+# files, where it is locked and shared like any other file, and of an unknown
+# plugin, under each thread model.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# qcow2-follow: names in headers lead to files beneath one folder, in whatever
-# way they are written.
+# qcow2-follow: names in headers, in all forms, lead to files beneath one
+# folder.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -62,7 +62,7 @@ serves file near.qcow2 qcow2-follow=.
 echo "links that stay inside"
 ln -s bases current
 ln -s ../bases/mid.qcow2 bases/link
-# As the manual says: a hard link is as good as any other name.
+# As the manual says, a hard link is opened.
 mkdir "$tmp/outside"
 mv bases/mid.qcow2 "$tmp/outside/"
 ln "$tmp/outside/mid.qcow2" bases/mid.qcow2

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Images that name what they should not, served with the parameter that
-# follows names: each is refused, with a reason, at once, and nothing that lies
-# elsewhere was opened, or connected to, for it.
+# Images with forbidden names, served with qcow2-follow: each is refused at
+# once, with a reason, and nothing outside of the folder is opened or connected
+# to.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -26,7 +26,7 @@ socket.socket(socket.AF_UNIX).bind("socket")'
 long=$(printf 'a/%.0s' {1..511})b
 longer=$(printf 'x%.0s' {1..1023})
 
-# One image for each, with the name, and what the log must say of it.
+# One image for each name, and the message that the log must have.
 names=()
 reasons=()
 hostile ()
@@ -141,14 +141,14 @@ exec strace -D -f -y -qq -o "$tmp/trace" \
 END
 chmod +x "$tmp/traced"
 
-# check_trace: what has been opened since the first client came.
+# check_trace: checks all opens since the first client connected.
 check_trace ()
 {
     "$PYTHON" - "$tmp/trace" "$images" <<'END'
 import re
 import sys
 
-# What the C library opens by itself.
+# Files that the C library opens by itself.
 LIBRARY = ("/proc/sys/vm/overcommit_memory", "/sys/devices/system/cpu/online")
 trace, images = sys.argv[1:]
 opened = 0
@@ -168,7 +168,7 @@ for line in open(trace, errors="replace"):
     opened += 1
     real = path.split(" (deleted)")[0]
     assert real == images or real.startswith(images + "/"), line
-    # Looked at only: no harm.
+    # Not opened: harmless.
     if "O_PATH" in arguments:
         continue
     kind = real[len(images) + 1:]

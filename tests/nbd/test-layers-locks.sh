@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What an image stands on stays as it is while it is served: QEMU cannot write
-# to it, another server cannot, and this one cannot, whether or not files are
-# locked; and what is being written to is not taken as a base.
+# A backing file cannot change while its overlay is served: QEMU, another
+# server and this server cannot write to it, even with qcow2-lock=off; and a
+# file that is being written to is refused as a backing file.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 

@@ -37,7 +37,7 @@ for model in multi one; do
     rm -f "$tmp/base.connections"
     mode=disable
     [ $model = one ] || mode=auto
-    # It leaks.
+    # qemu-nbd leaks.
     find_leaks=0 base_server -r --filter=multi-conn --filter=log --filter=delay \
         file base.raw delay-read=20ms multi-conn-mode=$mode \
         logfile="$tmp/base.connections"
@@ -103,7 +103,7 @@ for _ in range(3):
     assert handle.pread(70000, 3 << 20) == raw[3 << 20:][:70000]
 open(f"{tmp}/again", "w").close()
 wait_for("other")
-# Another size: not the same file.
+# Another size means another file.
 try:
     handle.pread(70000, 4 << 20)
     raise SystemExit("another file was read")
@@ -121,7 +121,7 @@ wait_until ()           # FILE
     done
     fail "the client did not get to '$1'"
 }
-# kill_base: it has a client, who is not going to leave.
+# kill_base: its client does not disconnect, so it must be killed.
 kill_base ()
 {
     pid=${server_pid[base]}

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Passphrases: all ways to give one, one for each encrypted image of a chain,
-# and none in the log.
+# Passphrases: all forms of the parameter, one for each encrypted image of a
+# chain, and none in the log.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -10,9 +10,8 @@ run_nbdkit --dump-plugin --filter="$filter" null >"$tmp/dump"
 cd "$images"
 make_disk "$tmp/truth.raw" 2000000 65536
 
-# encrypted NAME SECRET [qemu-img create's options...]: QEMU cannot tell the
-# time of a key derivation that is faster than the kernel's tick, as it is
-# with sha256.
+# encrypted NAME SECRET [qemu-img create's options...]: QEMU cannot measure a
+# key derivation that is faster than the kernel's tick, as with sha256.
 encrypted ()
 {
     local name=$1 secret=$2
@@ -24,7 +23,7 @@ encrypted ()
         broken "$(cat "$tmp/create")"
 }
 
-# write IMAGE SECRET OPERATION...: by QEMU.
+# write IMAGE SECRET OPERATION...: QEMU writes.
 write ()
 {
     local image=$1 secret=$2
@@ -73,8 +72,8 @@ refused 'cannot be read: Bad file descriptor' --filter="$filter" \
 head -c 70000 /dev/zero | tr '\0' x >long
 refused 'longer than 65535 bytes' --filter="$filter" file disk.qcow2 \
     qcow2-passphrase=+long
-# There is no terminal to ask on.  What is preloaded for a sanitizer would go
-# into the shell, too.
+# There is no terminal to ask on.  The shell would inherit a sanitizer's
+# library.
 if [ -z "$instrumented" ]; then
     cat >"$tmp/detached" <<END
 #!/bin/sh
@@ -86,7 +85,7 @@ END
 fi
 
 echo "the key is derived once, however many clients come and go"
-# Who derives it again cannot, once the key material is gone.
+# The key cannot be derived again once the key material is destroyed.
 cp disk.qcow2 again.qcow2
 header=$(LC_ALL=C grep -abo LUKS again.qcow2 | head -n 1 | cut -d : -f 1)
 start_nbdkit --filter="$filter" file again.qcow2 qcow2-passphrase=+secret
@@ -130,24 +129,24 @@ for export in middle.qcow2 same.qcow2; do
 done
 stop_nbdkit
 
-# locks_memory PIDFILE: the process does.
+# locks_memory PIDFILE: true if the process locks memory.
 locks_memory ()
 {
     [ -s "$1" ] && grep -q '^VmLck:.*[1-9]' "/proc/$(cat "$1")/status"
 }
 
-# None where none may be locked, and sanitizers lock nothing.
+# None if no memory may be locked; sanitizers lock nothing.
 if [ "$(ulimit -l)" != 0 ] && [ -z "$instrumented" ]; then
     echo "secrets are locked in memory, also in a daemon"
     run_nbdkit -P "$tmp/daemon.pid" -U "$tmp/daemon" --filter="$filter" \
         file middle.qcow2 qcow2-follow=. qcow2-passphrase=base-secret
-    # It goes on starting when its parent is gone.
+    # It goes on starting after its parent has ended.
     wait_for locks_memory "$tmp/daemon.pid"
     kill "$(cat "$tmp/daemon.pid")"
 fi
 
-# in_dump PID TEXT: how often it is in what a core dump would have: memory of
-# its own that is not left out.
+# in_dump PID TEXT: how often the text is in memory that a core dump would
+# include.
 in_dump ()
 {
     "$PYTHON" - "$@" <<'END'
@@ -174,7 +173,7 @@ print(found)
 END
 }
 
-# A sanitizer's memory is too much, and holds freed blocks for long.
+# A sanitizer uses too much memory, and keeps freed blocks for long.
 if [ -z "$instrumented" ]; then
     echo "a core dump has no passphrase"
     start_nbdkit --filter="$filter" file disk.qcow2 qcow2-passphrase=+secret

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # No other file is opened because an image names it.  The message names the
-# file and the parameter; parameters that make no sense are refused.
+# file and the parameter; senseless parameters are refused.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 

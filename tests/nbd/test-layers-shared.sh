@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Images of one server that stand on the same base share it: it is open once,
-# however many clients come at once, until the last of them has gone.
+# Overlays in one server share their backing file: it is open once, for any
+# number of clients, until the last has disconnected.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -15,7 +15,7 @@ for i in 1 2 3 4 5 6; do
     qemu-img convert -O raw over$i.qcow2 "$tmp/over$i.raw"
 done
 
-# open_files NAME: how many descriptors of the server are that file.
+# open_files NAME: how many descriptors the server has for that file.
 open_files ()
 {
     find "/proc/$pid/fd" -lname "$images/$1" | wc -l

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A lock that cannot be taken does not count as taken: where the kernel or the
-# file system gives none, nothing is written, nor read as if it were locked; and
-# no other check of a file that fails counts as passed.
+# A lock that cannot be taken does not count as taken: if the kernel or the
+# file system has no locks, nothing is written, nor read as if it were locked;
+# and no other failed check of a file counts as passed.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -65,7 +65,7 @@ echo "no locks at all: nobody has one, so who only reads goes on, and says it"
 for errno in $ENOLCK $EINVAL $ENOSYS $EOPNOTSUPP; do
     refuse_syscalls "$setlk=$errno,$getlk=$errno"
     if [ "$errno" = $ENOLCK ]; then
-        # That one says that there are locks, but not now.
+        # This error means that there are locks, but not now.
         says "cannot be locked.*$remedy" -r file top.qcow2 qcow2-follow=.
     else
         reads file top.qcow2 qcow2-follow=.

@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What clients and images choose cannot forge lines of the log, and cannot
-# fill it: after some lines of a kind they are counted, and nothing else is
-# lost in between.
+# Clients and images can neither forge lines of the log nor fill it: after some
+# lines of a kind further ones are counted, and no other line is lost.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -10,7 +9,8 @@ requires_plugin pattern
 cd "$images"
 lines=20                # of a kind, as in filter/lines.c
 
-# connects NAME...: each must be refused; names may have Python's escapes.
+# connects NAME...: connections that must be refused; names may have Python's
+# escapes.
 connects ()
 {
     "$PYTHON" - "$sock" "$@" <<'END'
@@ -29,7 +29,7 @@ for text in sys.argv[2:]:
 END
 }
 
-# reads_badly NUMBER OFFSET: so many reads that fail.
+# reads_badly NUMBER OFFSET: NUMBER reads that fail.
 reads_badly ()
 {
     "$PYTHON" - "$sock" "$@" <<'END'
@@ -47,8 +47,8 @@ handle.shutdown()
 END
 }
 
-# unforged: no line of the log begins as only what was injected does, and none
-# of ours has a control character.
+# unforged: no line of the log begins like the injected text, and none of ours
+# has a control character.
 unforged ()
 {
     ! grep -a -n '^nbdkit: forged\|^forged' "$log" >&2 || fail "a forged line"

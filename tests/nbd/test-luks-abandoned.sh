@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A header that asks for minutes of work: it ends when the client that caused it
-# leaves, and when the server is told to stop; the look at the image when the
-# server starts does not keep clients waiting for it.
+# A header that asks for minutes of work: it ends when the client that caused
+# it leaves, and when the server is told to stop; the check at the start does
+# not delay clients.
 # shellcheck source=luks.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/luks.sh"
 
@@ -15,7 +15,7 @@ echo wrong >"$secret.wrong"
 start_nbdkit --filter="$filter" file "$image" \
     qcow2-passphrase=+"$secret.wrong" qcow2-check-at-start=off
 
-# given_up TIMES: so often, so far.
+# given_up TIMES: the work was abandoned that often so far.
 given_up ()
 {
     [ "$(grep -c 'trying the passphrase was given up' "$log")" -ge "$1" ]
@@ -33,8 +33,8 @@ stop_nbdkit
 wait $! || true
 given_up 2 || fail "nothing was given up when the server ended"
 
-# Whoever comes after the look has the server's attention: it is told that
-# there is no such export, or gives up itself.
+# A client that connects after the check gets an answer: that there is no such
+# export, unless it gives up first.
 start_nbdkit --filter="$filter" file "$image" \
     qcow2-passphrase=+"$secret.wrong"
 looked ()

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A header that asks for as much work as is just allowed, and a passphrase that
-# is wrong: it ends, and other images do not wait for it.
+# A header that asks for the most work allowed, and a wrong passphrase: the
+# work ends, and other images do not wait for it.
 # shellcheck source=luks.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/luks.sh"
 

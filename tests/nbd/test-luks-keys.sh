@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Keys: all key slots, made by QEMU and by cryptsetup; passphrases of all kinds,
-# and where they are not seen; headers that lie, and ones that ask for work
-# without end.
+# Keys: all key slots, made by QEMU and by cryptsetup; passphrases of all
+# kinds, and where they must not appear; headers with errors, and ones that ask
+# for endless work.
 # shellcheck source=luks.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/luks.sh"
 
-# amend OPTIONS [qemu-img amend's options...]: about key slots.
+# amend OPTIONS [qemu-img amend's options...]: change key slots.
 amend ()
 {
     quick qemu-img amend "${key[@]}" "${@:2}" --image-opts "$(opened)" \
@@ -20,7 +20,7 @@ add_key ()
         --object "secret,id=new,data=$2"
 }
 
-# opens_with PARAMETER...: clients find what must be there.
+# opens_with PARAMETER...: clients read the expected disk.
 opens_with ()
 {
     start_nbdkit -v --filter="$filter" file "$image" "$@"
@@ -28,7 +28,7 @@ opens_with ()
     stop_nbdkit
 }
 
-# refuses_with REGEX PARAMETER...: clients are turned away, with this message.
+# refuses_with REGEX PARAMETER...: clients are refused, with this message.
 refuses_with ()
 {
     local regex=$1
@@ -80,7 +80,7 @@ if [ -n "$(type -P cryptsetup)" ]; then
     find_header
     tail -c +$((header_at + 1)) "$image" 2>/dev/null |
         head -c "$header_bytes" >"$tmp/header" || :
-    # Any bytes are a passphrase for it, but not for QEMU.
+    # cryptsetup takes any bytes as a passphrase, QEMU does not.
     printf '\xff\xfe, not UTF-8' >"$tmp/slot-0"
     cryptsetup luksAddKey --batch-mode --key-slot 0 \
         --pbkdf-force-iterations 1234 --key-file "$tmp/slot-7" \
@@ -94,7 +94,7 @@ else
     echo "cryptsetup is not here: left out"
 fi
 
-# ---- Headers that lie ------------------------------------------------------
+# ---- Headers with errors ---------------------------------------------------
 
 echo "headers with one thing wrong"
 key=(--object "secret,id=key,file=$secret")
@@ -104,7 +104,7 @@ add_key 1 second
 add_key 7 last
 printf second >"$tmp/second"
 mkdir "$tmp/images"
-# In bounded memory, if nothing else needs much.
+# In bounded memory, if no other check needs much.
 server=$NBDKIT
 if [ -z "$instrumented" ]; then
     printf '%s\n' '#!/bin/bash' 'ulimit -v 2000000' "exec '$NBDKIT' \"\$@\"" \
@@ -139,7 +139,7 @@ stop_nbdkit
 
 # ---- Passphrases -------------------------------------------------------------
 
-# made_with FILE: an image with the passphrase that is all of the file.
+# made_with FILE: an image whose passphrase is the whole file.
 made_with ()
 {
     cp "$1" "$secret"
@@ -161,12 +161,12 @@ for file in bare line lines nul; do
 done
 refuses_with "$none" qcow2-passphrase=+"$tmp/dos"
 refuses_with "$none" qcow2-passphrase=-9 9<"$tmp/dos"
-# The line's end is the passphrase's, too, and no file can say so to us.
+# The newline is part of the passphrase, which no file can express to us.
 made_with "$tmp/line"
 refuses_with "$none" qcow2-passphrase=+"$tmp/line"
 refuses_with "$none" qcow2-passphrase=+"$tmp/bare"
 opens_with qcow2-passphrase=$'one line\n'
-# The manual's way out; QEMU finds a slot that is not in use.
+# The manual's remedy; QEMU finds an unused slot.
 quick qemu-img amend "${key[@]}" --object "secret,id=new,file=$tmp/bare" \
     -o encrypt.state=active,encrypt.new-secret=new,encrypt.iter-time=10 \
     --image-opts "$(opened)"

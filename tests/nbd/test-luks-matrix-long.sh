@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# All ways to encrypt an image that QEMU has: each cipher, mode and IV
-# generator with some hash, in some kind of image, written to at random; then
-# with each hash, which only the key slots depend on.  And the legacy
-# encryption in all kinds.
+# All of QEMU's options for encryption: each cipher, mode and IV generator with
+# some hash, in some kind of image, with random writes; then each hash, on
+# which only the key slots depend.  And the legacy encryption in all kinds of
+# images.
 # shellcheck source=luks_matrix.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/luks_matrix.sh"
 
@@ -39,7 +39,7 @@ ways ()
             esac
             case $cipher-$mode in
             *-ecb) ivs="plain plain64" ;;
-            # The hash has to be as long as a key.
+            # The hash must be as long as a key.
             cast5-*) ivs="plain plain64 essiv:md5" ;;
             *) ivs="plain plain64 essiv:md5 essiv:sha256" ;;
             esac

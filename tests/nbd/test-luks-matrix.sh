@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Ways to encrypt an image, and kinds of encrypted images: QEMU and we write
-# in turns, and find what the other has written.  Each cipher, key size, mode,
-# IV generator and hash is there, with each mode for each cipher;
+# Options for encryption, and kinds of encrypted images: QEMU and we write in
+# turns, and read each other's writes.  It covers each cipher, key size, mode,
+# IV generator and hash, and each mode for each cipher;
 # test-luks-matrix-long.sh has all combinations.
 # shellcheck source=luks_matrix.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/luks_matrix.sh"

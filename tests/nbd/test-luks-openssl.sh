@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What we have written is decrypted by openssl, with a key that for LUKS comes
-# from cryptsetup; so neither QEMU nor nettle has a say in it.
+# openssl decrypts our writes, with a key that for LUKS comes from cryptsetup;
+# so the test depends on neither QEMU nor nettle.
 # shellcheck source=luks.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/luks.sh"
 
 requires_program openssl cryptsetup
 make_disk "$tmp/pattern" $((3 * 1024 * 1024 + 512)) 16384
 
-# written OPTIONS: an image that we have written to, all of it, and again.
+# written OPTIONS: an image to which we have written twice everywhere.
 written ()
 {
     encrypt $((3 * 1024 * 1024 + 512)) "$1"
@@ -32,7 +32,7 @@ decrypts ()             # MODE KEY
         fail "openssl finds something else"
 }
 
-# volume_key: of the image's LUKS header, in hexadecimal.
+# volume_key: the key of the image's LUKS header, in hexadecimal.
 volume_key ()
 {
     find_header

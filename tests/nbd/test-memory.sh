@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# An empty disk of 64 TiB takes no more memory and no more requests to open than
-# one of 1 GiB.
+# Opening an empty disk of 64 TiB takes no more memory and requests than one of
+# 1 GiB.
 # shellcheck source=requests.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/requests.sh"
 
@@ -22,7 +22,7 @@ for size in 1G 64T; do
     done
     peak >"$tmp/$size.peak"
     at_most 4 Read "$size: opening"
-    # The L1 table is 1 MiB for 64 TiB; it and the header are all there is.
+    # The L1 table is 1 MiB for 64 TiB; there are only it and the header.
     stop_nbdkit
 done
 echo "peak of the server in KiB: $(cat "$tmp/1G.peak") with 1 GiB," \

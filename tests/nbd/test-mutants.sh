@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Do these tests bite?  Each mutant is a server that is wrong in one way, and
-# each test named with it must fail: neither pass nor be skipped.
+# Do these tests find bugs?  Each mutant is a server with one bug, and each
+# test named with it must fail: neither pass nor be skipped.
 #
 # Environment
-#   ONLY=REGEX   of descriptions: try only these
+#   ONLY=REGEX   try only mutants whose descriptions match
 # shellcheck source=planted.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/planted.sh"
 
@@ -16,8 +16,8 @@ real=$(type -P "$NBDKIT")
 wrong=0
 expected=1
 
-# mutant DESCRIPTION BODY TEST...: BODY is shell that runs the server, of
-# which $nbdkit is the program and "$@" are the arguments.
+# mutant DESCRIPTION BODY TEST...: BODY is shell code that runs the server:
+# $nbdkit is its program, "$@" are its arguments.
 mutant ()
 {
     local what=$1 body=$2 test status
@@ -76,7 +76,7 @@ planted ()
          exec "$nbdkit" "$@"' "${@:4}"
 }
 
-# The wrapper itself does no harm.
+# The wrapper itself is harmless.
 expected=0
 # shellcheck disable=SC2016
 mutant "nothing is wrong" 'exec "$nbdkit" "$@"' matrix-v1 plugin-file readonly
@@ -132,8 +132,8 @@ mutant "the cache of tables has no limit" \
      exec "$nbdkit" "$@"' \
     memory
 
-# What a server does with images that do not stand alone.  First that one that
-# is built here is as good as another.
+# Images with other files.  First, a server that is built here without a bug
+# passes.
 expected=0
 planted data/store.c '$ a /* the same */' "nothing is wrong, built here" \
     chains write-layers

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# nbdkit loads the filter's file once, however often it is in the chain: twice is
-# refused, with a message that says what to do instead.
+# nbdkit loads the filter's file only once: using the filter twice in a chain
+# is refused, with a message that says what to do instead.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 

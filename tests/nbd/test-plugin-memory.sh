@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# An image copied into the memory plugin, of which another server serves the
-# disk through the nbd plugin.
+# An image is copied into the memory plugin, and another server serves its disk
+# through the nbd plugin.
 # shellcheck source=services.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/services.sh"
 

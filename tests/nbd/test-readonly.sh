@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# With -r nothing is ever written: the export is read-only, the plugin opens the
-# file read-only, and the file stays as it is.
+# With -r nothing is written: the export is read-only, the plugin opens the
+# file read-only, and the file does not change.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 

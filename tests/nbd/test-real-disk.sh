@@ -14,7 +14,7 @@ requires_program mke2fs e2fsck
 
 cache=$top_builddir/tests/real-disk
 
-# Copies folders of this system until there is enough of them.
+# Copies folders of this system until there is enough data.
 make_tree ()
 {
     local tree=$1 dir
@@ -25,7 +25,7 @@ make_tree ()
             /usr/share /usr/lib; do
         [ -d "$dir" ] || continue
         mkdir -p "$tree$dir"
-        # What we may not read stays out.
+        # Skip files that we may not read.
         cp -a "$dir/." "$tree$dir" 2>/dev/null || true
         [ "$(du -sm "$tree" | cut -f1)" -le 320 ] || return 0
     done
@@ -60,7 +60,7 @@ for name in plain zlib zstd; do
     qemu-img compare -q -f raw -F raw "$cache/disk.raw" "$uri"
     nbdtool compare "$uri" "$cache/disk.raw" --only-random --reads 2000
     if [ "$name" = zstd ]; then
-        # As a client would use it: copied out, in parallel, holes skipped.
+        # As a client would do it: in parallel, skipping holes.
         nbdcopy "$uri" "$tmp/copy.raw"
         cmp "$cache/disk.raw" "$tmp/copy.raw"
         e2fsck -f -n "$tmp/copy.raw"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Real backends other than HTTP and S3, each of which the test starts itself.  It says
-# which of them are not installed.
+# Real servers other than HTTP and S3, each started by the test.  It names
+# those that are not installed.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 # shellcheck source=services.sh source-path=SCRIPTDIR

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Copying a compressed image takes about one request per MiB of the file,
-# whatever the client's connections and requests are.
+# Copying a compressed image takes about one request per MiB of the file, for
+# all numbers of connections and sizes of requests.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
@@ -10,7 +10,7 @@ for type in zlib zstd; do
     make_image "$tmp/disk.qcow2" "$tmp/disk.raw" -c -m 4 \
         -o compression_type=$type
     size=$(stat -c %s "$tmp/disk.qcow2")
-    # 1.1 for each MiB that has been begun, and 1 to open.
+    # 1.1 for each MiB, rounded up, and 1 to open.
     mib=$(((size + M - 1) / M))
     most=$((mib * 11 / 10 + 1))
     for client in "--connections=1" "--connections=4" \

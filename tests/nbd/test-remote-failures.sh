@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Backends that fail: only the reads that need what cannot be read fail, and
-# nothing of it is remembered.
+# Servers that fail: only reads that need the unreadable bytes fail, and
+# failures are not cached.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
@@ -18,8 +18,8 @@ make_image "$tmp/packed.qcow2" "$tmp/disk.raw" -c
 make_image "$tmp/tables.qcow2" "$tmp/disk.raw" -S 0 -o cluster_size=4k
 trigger=$tmp/trigger
 
-# start_broken IMAGE START END ACTION [ARGUMENT...]: while the trigger is
-# there the shell command runs first for reads of [START, END).
+# start_broken IMAGE START END ACTION [ARGUMENT...]: while the trigger file
+# exists, reads of [START, END) first run the shell command ACTION.
 start_broken ()
 {
     local image=$1 start=$2 end=$3 action=$4

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Over HTTP from nginx, also slowed down by it, and over HTTPS with a password:
-# the right data, and few requests in nginx's log.
+# Over HTTP from nginx, at full speed and slowed down, and over HTTPS with a
+# password: the right data, and few requests in nginx's log.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 # shellcheck source=services.sh source-path=SCRIPTDIR
@@ -62,7 +62,7 @@ END
     broken "nginx does not start"
 }
 
-# gets: requests for content since the last call.
+# gets: the number of GET requests since the last call.
 gets ()
 {
     sleep 0.2                   # The log is written after the answer.

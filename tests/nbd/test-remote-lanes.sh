@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Connections that the filter opened to read ahead, and that have died since:
-# each fails one request at most, is closed, and another one takes its place.
-# Who reads notices nothing.
+# Connections for reading ahead that break: each fails one request at most, is
+# closed, and is replaced.  Clients notice nothing.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
@@ -11,12 +10,12 @@ skip_if_instrumented "what is preloaded would go into the scripts, too"
 make_real "$tmp/disk.raw" $((24 * M))
 make_image "$tmp/plain.qcow2" "$tmp/disk.raw" -S 0
 
-# A plugin whose connections have numbers, and which writes down what they
-# do: "1 open", "1 read", "1 failed", "1 close".  All up to number $tmp/dead,
-# but the first, fail: they began before something at the other end did.
-# 'path' is one of the keys that tell the filter that export names do not
-# matter; else it opens none.  It reads ahead in small steps, so that some are
-# made after the death.
+# A plugin with numbered connections that logs their actions: "1 open", "1
+# read", "1 failed", "1 close".  Those up to the number in $tmp/dead, except
+# the first, fail, as if they were older than a restart of the server.  'path'
+# is one of the keys that tell the filter that export names do not matter; else
+# it opens none.  It reads ahead in small steps, so that some are made after
+# the death.
 events=$tmp/events
 echo 0 >"$tmp/dead"
 echo 0 >"$tmp/opened"
@@ -34,8 +33,8 @@ start_nbdkit -r -v -D qcow2.stats=1 -D nbdkit.backend.datapath=0 \
            exec dd if=$tmp/plain.qcow2 iflag=skip_bytes,count_bytes \
                skip=\$4 count=\$3 bs=65536 status=none"
 
-# One client all the time: a third of the disk, then all that was opened
-# besides the client's own connection dies, and the rest.
+# One client reads a third of the disk; then all connections except the
+# client's own break, and it reads the rest.
 "$PYTHON" - "$uri" "$tmp/disk.raw" "$tmp" <<'END'
 import sys
 import time

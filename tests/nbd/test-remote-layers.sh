@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# An overlay on a web server over a base on the same web server, which a second
-# nbdkit fetches: the right data, and of each file only what is needed, in few
+# An overlay and its backing image on a web server, the latter served by a
+# second nbdkit: the right data, and only the needed parts of each file, in few
 # requests.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
@@ -10,8 +10,8 @@ source "$(dirname "$0")/services.sh"
 
 requires_plugin curl
 
-# The disk: 16 MiB of the base, of which the overlay replaces 2 MiB in one
-# piece and 2 MiB here and there, and 2 MiB of zeros.
+# The disk: 16 MiB of the backing image, of which the overlay replaces 2 MiB in
+# one piece, 2 MiB in small pieces, and 2 MiB by zeros.
 mkdir "$tmp/www"
 make_real "$tmp/base.raw" $((16 * M))
 make_image "$tmp/www/plain.qcow2" "$tmp/base.raw" -S 0
@@ -50,14 +50,14 @@ stop_both ()
     stop_nbdkit base
 }
 
-# gets FILE: requests for content of it since the server started.
+# gets FILE: the number of GET requests for it since the server started.
 gets ()
 {
     sleep 0.2                   # The log is written after the answer.
     grep -c "\"GET /$1 .* 206 " "$tmp/nginx/access" || true
 }
 
-# sent FILE: bytes of it that were sent.
+# sent FILE: the number of bytes of it that were sent.
 sent ()
 {
     sed -n "s|.*\"GET /$1 [^\"]*\" 206 \([0-9]*\) .*|\1|p" \
@@ -109,7 +109,7 @@ for name in plain packed; do
     serve_overlay $name
     copy --connections=4
     stop_both
-    # Pieces of the base lie between pieces of the overlay.
+    # Pieces of the backing image lie between pieces of the overlay.
     most $over $((over_size * 12 / 10 / M + 20)) \
         $((over_size * 11 / 10 + 512 * 1024)) copy
     most $base $((size * 12 / 10 / M + 20)) \

@@ -14,7 +14,7 @@ check ()
     diff -q "$tmp/$1.map" "$tmp/map" || fail "$1: the map is wrong"
     echo "$1: $(requests Read) requests"
     at_most "$2" Read "$1"
-    # Tables and the head; nothing of the disk's content.
+    # Tables and the head, but no data.
     bytes_at_most $((2048 * 65536 + 2 * M)) "$1"
     stop_nbdkit
 }

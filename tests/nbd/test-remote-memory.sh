@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# With all defaults the server's memory stays within 80 MiB of what nbdkit
-# needs to serve the same disk raw to the same client.
+# With all defaults the server takes at most 80 MiB more memory than nbdkit
+# takes to serve the same disk raw to the same client.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Opening a remote image, and its first sector, take one request where
-# everything is at the head of the file, as qemu-img makes it, and two
-# elsewhere; the second connection takes none.
+# Opening a remote image and reading its first sector take one request if all
+# is at the head of the file, as qemu-img makes it, and else two; the second
+# connection takes none.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
@@ -43,7 +43,7 @@ check 1 "extended L2" -o extended_l2=on
 check 1 "compressed" -c
 check 1 "compressed with zstd" -c -o compression_type=zstd
 check 1 "preallocated" -o preallocation=falloc
-# The L1 table has been copied to the end of the file.
+# The L1 table is copied to the end of the file.
 check 2 snapshots
 
 echo "several first connections at once open the image once"

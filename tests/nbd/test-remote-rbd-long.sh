@@ -4,8 +4,8 @@
 # nbdkit's nbd plugin reads: the right data, and few requests.
 #
 # The cluster is one monitor and one OSD with its data in memory, in $tmp and
-# on ports of 127.0.0.1, with cephx as a real one has it.  All of it is killed
-# when the test ends, however it ends.
+# on ports of 127.0.0.1, with cephx as in a real one.  All of it is killed
+# whenever the test ends.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
@@ -24,10 +24,10 @@ conf=$dir/conf
 mkdir -p "$dir/mon" "$dir/osd"
 export CEPH_CONF=$conf
 unset CEPH_ARGS
-# A command that has nobody to talk to would wait for minutes.
+# A command without a server would wait for minutes.
 ceph=(timeout "$patience" ceph --name client.admin)
 
-# configure PORT: of the monitor; the OSD finds ports itself.
+# configure PORT: the monitor's port; the OSD finds ports itself.
 configure ()
 {
     cat >"$conf" <<END
@@ -62,8 +62,8 @@ admin socket =
 END
 }
 
-# start_daemon PROGRAM ARGUMENT...: one that does not outlive this shell, not
-# even if that is killed; sets 'daemon'.
+# start_daemon PROGRAM ARGUMENT...: start a daemon that does not outlive this
+# shell, even if that is killed; sets 'daemon'.
 start_daemon ()
 {
     setpriv --pdeathsig KILL "$@" </dev/null >>"$tmp/daemons.log" 2>&1 &
@@ -71,8 +71,8 @@ start_daemon ()
     cleanup_fn kill_daemon "$daemon"
 }
 
-# Nothing of it is kept, so there is no need to end it gently; and qemu-nbd,
-# if it is, waits for ever for a cluster that has ended meanwhile.
+# No data is kept, so they are killed: qemu-nbd, asked to end, would wait for
+# ever for a cluster that has ended meanwhile.
 kill_daemon ()
 {
     { kill -KILL "$1" && wait "$1"; } 2>/dev/null || true
@@ -121,7 +121,7 @@ start_mon ()
         ceph-mon --mkfs -i a --monmap "$dir/monmap" \
             --keyring "$dir/mon.keyring"
         start_daemon ceph-mon -i a -f
-        # It ends at once on a port that is taken.
+        # It ends at once if the port is in use.
         ! wait_for_daemon mon_leads || return 0
         kill_daemon "$daemon"
     done
@@ -174,7 +174,7 @@ for name in plain packed; do
     nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --only-random
     stop_nbdkit
 
-    # And what QEMU itself makes of the same RBD image.
+    # QEMU reads the same RBD image.
     rm -f "$tmp/copy"
     timeout 60 qemu-img convert -f qcow2 -O raw "$rbd" "$tmp/copy"
     cmp "$tmp/copy" "$tmp/disk.raw" || fail "$name: QEMU reads other data"

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Reading ahead: it saves requests, can be turned off, turns itself off for
-# random access, and never fetches what is zero or unallocated.
+# Reading ahead saves requests, can be turned off, turns itself off for random
+# access, and never fetches zero or unallocated clusters.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
-# sequential SIZE LENGTH: one read after the other.
+# sequential SIZE LENGTH: reads in sequence.
 sequential ()
 {
     "$PYTHON" - "$uri" "$tmp/disk.raw" "$@" <<'END'
@@ -44,7 +44,7 @@ start_remote 5ms "$tmp/disk.qcow2"
 sequential $((16 * M)) 65536
 echo "256 reads of 64 KiB: $(requests Read) requests"
 at_most 40 Read "256 sequential reads, read ahead"
-# What was read ahead of the last one: 16 MiB at most.
+# Bytes read ahead of the last read: 16 MiB at most.
 bytes_at_most $((16 * M + 17 * M)) "16 MiB, read ahead"
 stop_nbdkit
 [ "$(stat_of 'read ahead' requests)" -gt 0 ] || fail "nothing was read ahead"
@@ -74,7 +74,7 @@ stop_nbdkit
 
 start_remote 1ms "$tmp/disk.qcow2"
 at_random 600 65536
-# It takes some tens of MiB to find out that this does not pay.
+# The filter needs some tens of MiB to find out that this does not pay.
 bytes_at_most $((600 * 65536 + HEAD + 64 * M)) "random compressed clusters"
 stop_nbdkit
 

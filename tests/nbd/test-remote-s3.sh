@@ -15,7 +15,7 @@ requires_plugin S3
 "$PYTHON" -c 'import boto3' 2>/dev/null || skip "no Python module boto3"
 export AWS_ACCESS_KEY_ID=S3RVER AWS_SECRET_ACCESS_KEY=S3RVER
 export AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
-# Those of the user are none of ours.
+# Do not use the user's settings.
 export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL
 export no_proxy=127.0.0.1
@@ -61,8 +61,8 @@ start_server ()
     broken "no S3 server starts: $(tail -n 3 "$tmp/server.log")"
 }
 
-# How many reads of an object the server has answered; what it logs before
-# the name differs.
+# How many reads of an object the server has answered; the text before the name
+# differs.
 answered ()
 {
     grep -c "$1\.qcow2.* 206" "$tmp/server.log" || true
@@ -89,7 +89,7 @@ for name in ("plain", "packed"):
         s3.put_object(Bucket="images", Key=f"{name}.qcow2", Body=image.read())
 END_OF_UPLOAD
 
-# start_image NAME: serve an image in S3, and log what is asked of S3.
+# start_image NAME: serve an image in S3, and log the requests.
 start_image ()
 {
     seen=0
@@ -122,7 +122,7 @@ for name in plain packed; do
         fail "$name: $asked requests are in the log," \
             "S3 has answered $(answered "$name") - $before"
 
-    # What others use, and another way through the image.
+    # Another client, with another order of requests.
     qemu-img convert -f raw -O raw "$uri" "$tmp/copy"
     cmp "$tmp/copy" "$tmp/by-qemu" || fail "$name: qemu-img gets other data"
     nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --only-random

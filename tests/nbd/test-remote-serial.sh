@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Below slower thread models, which is what many remote plugins have: the
-# data is right, nothing hangs, and requests stay few.
+# With the slower thread models, which many remote plugins have, the data is
+# right, nothing hangs, and requests stay few.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
@@ -19,7 +19,7 @@ check ()
 
     shift 2
     for name in plain packed; do
-        # What nbdcopy asks for is 256 KiB.
+        # nbdcopy's requests have 256 KiB.
         size=$(stat -c %s "$tmp/$name.qcow2")
         mib=$(((size + M - 1) / M))
         most=$((mib * 12 / 10 + 6))
@@ -40,7 +40,7 @@ check ()
     done
 }
 
-# The log filter lies below these, so that it sees what they let through.
+# The log filter is below these, so that it sees the requests that they pass.
 between=(--filter=noparallel)
 check serialize_requests 4 serialize=requests
 check serialize_requests 1 serialize=requests

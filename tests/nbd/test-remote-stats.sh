@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# -D qcow2.stats=1 prints counters when an image is closed, and they agree
-# with what the layer below has seen.
+# -D qcow2.stats=1 logs counters when an image is closed, and they agree with
+# the requests that the plugin got.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 
@@ -36,7 +36,7 @@ for name in plain packed; do
             [ "$(stat_of decompressed bytes)" -eq 0 ] ||
                 fail "something was decompressed"
         fi
-        # Without delay it depends on the machine whether it is slow.
+        # Without delay it depends on the machine if the host is slow.
         if [ $delay = 2ms ]; then
             [ "$(stat_of 'read ahead' bytes)" -gt 0 ] ||
                 fail "nothing was read ahead"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A web server that dies and comes back, and files of it that change.
+# A web server that dies and is restarted, and whose files change.
 # shellcheck source=remote.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/remote.sh"
 # shellcheck source=services.sh source-path=SCRIPTDIR
@@ -12,7 +12,7 @@ make_real "$tmp/disk.raw" $((12 * M))
 make_image "$tmp/plain.qcow2" "$tmp/disk.raw" -S 0
 make_image "$tmp/packed.qcow2" "$tmp/disk.raw" -c
 
-# kill_nginx: at once, in the middle of whatever it does.
+# kill_nginx: at once, in the middle of a request.
 kill_nginx ()
 {
     local nginx

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Images that lie, scanned as if they had not been closed cleanly: whatever
-# their tables say, the scan ends soon, in little memory, with a result or with
-# one line that says what is wrong.  No server: the engine alone.
+# Hostile images, scanned as if they had not been closed cleanly: with any
+# tables, the scan ends soon, in little memory, with a result or with a line
+# that names the error.  There is no server, only the engine.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -34,5 +34,5 @@ for image in "$tmp"/images/*.qcow2; do
     esac
 done
 echo "$scanned scanned, $refused refused"
-# Had all failed in the same way, nothing would have been tested.
+# If all failed in the same way, nothing would be tested.
 [ "$scanned" -ge 50 ] && [ "$refused" -ge 50 ]

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What we make of images that were not closed cleanly, QEMU finds nothing
-# wrong with; see repair_check.py.  No server: the engine alone.
+# QEMU finds no errors in images that we have repaired after an unclean end;
+# see repair_check.py.  There is no server, only the engine.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 

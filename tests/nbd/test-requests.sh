@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# How many requests reach the layer below: the whole point over a network.
+# The number of requests to the plugin, which matters most over a network.
 # shellcheck source=requests.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/requests.sh"
 
@@ -10,8 +10,8 @@ requires_plugin file
 M=$((1024 * 1024))
 make_noise "$tmp/disk.raw" $((40 * M))
 
-# The number of pieces that 2 MiB and 32 MiB are in: qemu-img puts each L2
-# table, and that is one per 32 KiB or 2 MiB, before the data it maps.
+# The number of pieces of 2 MiB and of 32 MiB: qemu-img puts each L2 table, one
+# per 32 KiB or 2 MiB, before the data that it maps.
 for case in 512:64:1024 4k:1:16 64k:1:1 2M:1:1; do
     IFS=: read -r cluster_size of_2m of_32m <<<"$case"
     echo "clusters of $cluster_size, one after the other"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What is above and below the filter is known, however nbdkit was told.
+# The filter knows the filters above and below it, for all forms of nbdkit's
+# command line.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 
@@ -15,7 +16,7 @@ filterdir=$(sed -n 's/^filterdir=//p' <<<"$config")
 plugindir=$(sed -n 's/^plugindir=//p' <<<"$config")
 qcow2=--filter=$filter
 
-# found: what the log says of it, in the order in which it does.
+# found: the log's lines about it, in order.
 found ()
 {
     sed -n 's/^.*debug: qcow2: \(below\|above\) is the \(plugin\|filter\) /\1:/p' \
@@ -72,7 +73,7 @@ runs ()
 if [ -z "$instrumented" ]; then
     echo "with a command, with no bytes, and with something preloaded"
     runs "$qcow2" --filter=noextents file "$image" --run 'exit 0'
-    # What is preloaded is there before the plugin.
+    # Preloaded libraries are loaded before the plugin.
     other=$(ldd "$(command -v qemu-img)" | awk '$3 ~ /libz/ { print $3; exit }')
     LD_PRELOAD=$other runs "$qcow2" --filter=noextents file "$image" --run 'exit 0'
     LD_BIND_NOW=1 runs "$qcow2" --filter=noextents file "$image" --run 'exit 0'
@@ -81,7 +82,7 @@ if [ -z "$instrumented" ]; then
     "$NBDKIT" -U "$tmp/d.sock" -P "$tmp/d.pid" "$qcow2" file "$image"
     wait_for test -s "$tmp/d.pid"
     kill "$(cat "$tmp/d.pid")"
-    # That it is the file plugin alone was known, or it would have started.
+    # It knew that the file plugin is alone, or it would have started.
     echo text >"$tmp/text"
     ! "$NBDKIT" -U "$tmp/e.sock" -P "$tmp/e.pid" "$qcow2" file "$tmp/text" \
         2>"$tmp/err" || fail "a daemon started with no image"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# nbdkit loads filters into one name space: only what it needs may be visible.
+# nbdkit loads filters into one name space: only the needed symbols are
+# exported.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Under every thread model: many connections reading at random at once, on an
+# Under every thread model, many connections read at random at once from an
 # image whose tables do not all fit into the cache.
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/functions.sh"

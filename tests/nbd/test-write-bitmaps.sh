@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Bitmaps of images that are written to: QEMU still has those that are
-# disabled, bit by bit, and refuses the enabled ones, which we do not keep up
-# to date; and a client sees the disk of now through a disabled one.
+# Bitmaps of images that are written to: QEMU reads the disabled ones
+# unchanged, and refuses the enabled ones, which we do not keep up to date; a
+# client sees the present disk through a disabled one.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -10,7 +10,7 @@ image=$tmp/disk.qcow2
 
 requires nbdinfo --version
 
-# bits_of IMAGE NAME: lines "offset length bit" that QEMU tells of the bitmap.
+# bits_of IMAGE NAME: QEMU's map of the bitmap, lines "offset length bit".
 bits_of ()
 {
     nbdinfo --map="qemu:dirty-bitmap:$2" -- \

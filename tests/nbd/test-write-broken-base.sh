@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Something in the base is broken: what needs it fails, and says in which file
-# that is.  The overlay is as good as before, and everything else goes on.
+# A corrupt entry in a backing image: requests that need it fail, and name the
+# file.  The overlay is not damaged, and other requests succeed.
 # shellcheck source=write_images.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/write_images.sh"
 
-# break_entry FILE GUEST-CLUSTER: its L2 entry leads to an odd offset.
+# break_entry FILE GUEST-CLUSTER: its L2 entry gets an unaligned offset.
 break_entry ()
 {
     "$PYTHON" - "$1" "$2" <<'END'
@@ -20,7 +20,7 @@ image.poke64(entry, qfmt.COPIED | 0x50200)
 END
 }
 
-# broken KIND LAYER WHAT: guest cluster 32, at 2M, of that layer.
+# broken KIND LAYER WHAT: break guest cluster 32, at 2M, of that layer.
 broken ()
 {
     local base=$tmp/lower-$2.qcow2
@@ -30,7 +30,7 @@ broken ()
     break_entry "$base" 32
     sha256sum "${lower[@]}" >"$tmp/lower-sums"
     serve_file
-    # Some sectors of it, a whole cluster, and what is elsewhere.
+    # Some sectors of it, the whole cluster, and other clusters.
     writetool "$uri" --raw "$raw" w:5M:1M:1 "!EIO:w:2100k:512:2" \
         "!EIO:w:2000k:64k:3" f w:6M:100:4 w:4M:70000:5
     nbdtool fails "$uri" $((2100 * 1024)) 512 >/dev/null

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What was acknowledged is written when the last client leaves without a flush:
-# also if a filter below sleeps, which nbdkit does not allow on behalf of a
-# client that has gone, and if the first attempt fails.  If it cannot be
-# written that is said so that it is heard.
+# Acknowledged writes are committed when the last client leaves without a
+# flush, even if a filter below sleeps, which nbdkit does not allow for a
+# client that has left, and if the first attempt fails.  If it cannot be done
+# the log says so.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -17,13 +17,13 @@ fresh ()
     truncate -s 80M "$image"
 }
 
-# is_written: the image holds it all, for somebody to whom locks do not matter.
+# is_written: the image has all writes, as read without locks.
 is_written ()
 {
     qemu-img compare -U -q -f qcow2 -F raw "$image" "$tmp/disk.raw"
 }
 
-# sleeps EXPORT ARGUMENT...: a write below takes its time.
+# sleeps EXPORT ARGUMENT...: a filter below delays writes.
 sleeps ()
 {
     local export=$1 end
@@ -41,7 +41,7 @@ sleeps ()
                 w:40M:64k:3 die || fail "it did not die"
         fi
         wait_for is_written
-        # Who comes now waits until the image has been closed.
+        # A client that connects now waits until the image has been closed.
         nbdinfo "$uri" >/dev/null
         stop_nbdkit
         has_not_logged 'LAST COMMIT|aborting sleep'
@@ -57,9 +57,9 @@ sleeps "" --filter=noparallel file "$image" serialize=requests
 echo "names that mean something"
 sleeps disk.qcow2 file dir="$tmp"
 
-# fails WHEN ARGUMENT...: all writes below, from when $tmp/failing is there
-# until the log has WHEN.  A client that leaves waits for the image to be
-# closed.
+# fails WHEN ARGUMENT...: all writes of the host fail from the creation of
+# $tmp/failing until the log has WHEN.  A client that leaves waits until the
+# image has been closed.
 fails ()
 {
     local when=$1 mender
@@ -94,7 +94,7 @@ for export in "" disk.qcow2; do
 
     echo "errors that stay"
     fails 'THE LAST COMMIT HAS FAILED' "${ways[@]}"
-    # Nothing is in the way of the next one.
+    # The next client is served.
     writetool "$uri" w:0:1M:8 f
     nbdtool read "$uri" 0 512 | cmp - <(head -c 512 /dev/zero |
         tr '\0' '\10') || fail "not served any more"

@@ -1,14 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# No room: freed space is found again without a flush; where there is none,
-# the client gets ENOSPC, nothing is broken, and when there is room again, it
-# is used.
+# No space: freed space is reused without a flush; without any, the client gets
+# ENOSPC, nothing is damaged, and new space is used later.
 # shellcheck source=write_images.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/write_images.sh"
 
 disk_size=$((60 * 1024 * 1024))
 
-# fixed SIZE [OPTIONS...]: a disk of 60M in an image that has SIZE.
+# fixed SIZE [OPTIONS...]: a disk of 60M in an image file of SIZE.
 fixed ()
 {
     alone
@@ -22,7 +21,7 @@ serve_fixed ()
         "${parameters[@]}"
 }
 
-# at_once OPERATIONS...: each argument a client's operations.
+# at_once OPERATIONS...: each argument has the operations of one client.
 at_once ()
 {
     local clients=() operations pid
@@ -37,7 +36,8 @@ at_once ()
     done
 }
 
-# rewritten DESCRIPTION OPERATION: ten times, with no flush, three clients.
+# rewritten DESCRIPTION OPERATION: ten times, without a flush, by three
+# clients.
 rewritten ()
 {
     local i first second third
@@ -80,7 +80,7 @@ truncate -s 60M "$image"
 serve_fixed
 rewritten compressed none
 
-# layered KIND OPTIONS: the same for one that does not stand alone.
+# layered KIND OPTIONS: the same for an image with other files.
 layered ()
 {
     "make_$1" "$2"
@@ -95,7 +95,7 @@ do
     $how
     serve_fixed
     for i in 1 2 3; do
-        # What a write that failed has done is not known: trim it.
+        # A failed write may be done in part: trim it.
         writetool "$uri" --raw "$raw" w:0:20M:1 f w:20M:9M:2 \
             "!ENOSPC:w:40M:8M:3" t:40M:8M \
             t:4M:8M w:48M:7M:4 w:0:1M:5 "!ENOSPC:w:4M:8M:6" t:4M:8M \
@@ -105,7 +105,7 @@ do
     stop_nbdkit
     check_image
     check_layers
-    # There is room again.
+    # There is space again.
     truncate -s 100M "$image"
     serve_fixed
     writetool "$uri" --raw "$raw" w:0:60M:9
@@ -147,7 +147,7 @@ truncate -s 60M "$raw"
 qemu-img create -q -f qcow2 "$image" 60M
 start_nbdkit --filter="$filter" file "$image"
 writetool "$uri" --raw "$raw" w:0:12M:1 f "!ENOSPC:w:20M:24M:2" w:1M:1M:3
-# It is still full, though the request has failed; and so is it for others.
+# It is still full after the failed request, for other clients, too.
 head -c 12M "$raw" >"$tmp/first"
 nbdtool read "$uri" 0 $((12 * 1024 * 1024)) | cmp - "$tmp/first" ||
     fail "what was written before is not there"

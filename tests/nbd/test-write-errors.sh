@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Writes below fail at random: so do some of the clients', and no more than
-# that; afterwards service goes on as if nothing had been.  A flush that
-# fails is another matter.
+# Writes of the host fail at random: some of the clients' fail, and no more;
+# afterwards all requests succeed again.  After a failed flush all fail.
 #
 # Environment
 #   SEED=N, COUNT=N    of the first stream of requests, and how many
@@ -22,7 +21,7 @@ model ()
             sed -n 's/.*"cluster-size": \([0-9]*\),*/\1/p')" "$@"
 }
 
-# at_worst_leaks: of the image, after all have left.
+# at_worst_leaks: check the image after all clients have left.
 at_worst_leaks ()
 {
     local status=0
@@ -37,12 +36,12 @@ at_worst_leaks ()
     check_layers
 }
 
-# errors KIND OPTIONS WHAT...: the parameters of the error filter.
+# errors KIND OPTIONS WHAT...: WHAT are parameters of the error filter.
 errors ()
 {
     serve_errors ()
     {
-        # Room for both, and something that stays.
+        # Room for both, and data that stays.
         make_room $((48 * 1024 * 1024))
         start_nbdkit --filter="$filter" --filter=error file "$image" \
             "${parameters[@]}" "$@"
@@ -50,8 +49,8 @@ errors ()
     with_errors "$@"
 }
 
-# errors_below KIND OPTIONS WHAT...: the same for errors of what the image
-# stands on, which is on an NBD server.
+# errors_below KIND OPTIONS WHAT...: the same for errors of the backing file,
+# which is on an NBD server.
 errors_below ()
 {
     serve_errors ()
@@ -81,7 +80,7 @@ with_errors ()
             --remove "$tmp/on" || fail "$*: $what"
         writetool "$uri" f || fail "$*: a flush fails when all is well again"
     done
-    # Errors until the very end.
+    # Errors until the end.
     model --seed "$((SEED + 2))" --operations 150 || fail "$*: afterwards"
     touch "$tmp/client-go"
     wait "$client"
@@ -101,7 +100,7 @@ with_errors ()
 writes=(error-pwrite=EIO error-pwrite-rate=4%)
 zeroes=(error-zero=EIO error-zero-rate=20% error-trim=EIO error-trim-rate=20%)
 reads=(error-pread=EIO error-pread-rate=6%)
-# Of a base less and less is read.
+# Less and less of a backing image is read.
 base_reads=(error-pread=EIO error-pread-rate=50%)
 for ((; COUNT > 0; COUNT--)); do
     errors empty cluster_size=64k "${writes[@]}"
@@ -150,7 +149,7 @@ done
     fail "does not go on after all have left: $(cat "$tmp/error")"
 stop_nbdkit
 stop_nbdkit below
-# Whether what was not flushed is there, nobody knows.
+# Unflushed writes may be there or not.
 status=0
 qemu-img check -q "$image" >"$tmp/check" 2>&1 || status=$?
 [ "$status" -eq 0 ] || [ "$status" -eq 3 ] ||

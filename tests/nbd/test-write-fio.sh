@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # fio writes and trims over several connections at once, flushes now and then,
-# and finds what it wrote; then QEMU finds nothing wrong with the image.
+# and verifies its writes; then QEMU finds no errors in the image.
 #
 # Environment
 #   SIZE=BYTES    how much each job writes
@@ -24,7 +24,7 @@ make_plain ()
     create "$1"
 }
 
-# Over a compressed base, which has something wherever jobs write, and behind.
+# Over a compressed backing image, with data where jobs write, and after that.
 make_over ()
 {
     local base=$tmp/lower-1.qcow2
@@ -41,8 +41,8 @@ make_over ()
     keep "$base"
 }
 
-# verified NAME IMAGE-OPTIONS [KIND]: jobs on regions of their own, each over its own
-# connection, then all of it read by other ones.
+# verified NAME IMAGE-OPTIONS [KIND]: each job has its own region and its own
+# connection; then other jobs read all of it.
 verified ()
 {
     local -a run=() opened
@@ -104,7 +104,7 @@ bs=64k
 iodepth=4
 offset=250M
 
-# Two that share tables: 64k of one, 64k of the other.
+# Two jobs that share tables, in alternating pieces of 64k.
 [even]
 rw=randwrite
 bs=4k
@@ -128,7 +128,7 @@ zoneskip=64k
 verify=0
 loops=4
 JOB
-    # It leaves files where it is.
+    # fio leaves files in the current folder.
     (cd "$tmp" && fio "${run[@]}" --output="$tmp/fio.log" "$tmp/job.fio") ||
         fail "$1: fio finds that it is wrong"
     ! grep -E 'verify: bad|error=[^0]' "$tmp/fio.log" || fail "$1"

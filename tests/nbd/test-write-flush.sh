@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A flush below fails once, wherever the filter flushes: from then on nothing
-# is written and no flush succeeds until all clients have gone; then service
+# A flush of the host fails once, at each place where the filter flushes: from
+# then on no write or flush succeeds until all clients have left; then service
 # goes on.
 # shellcheck source=powercut.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/powercut.sh"
 
 image=$tmp/disk.qcow2
 
-# is_remembered WHAT OPERATION...: while a client is connected that has written
-# 1 MiB, the operations make a flush fail.
+# is_remembered WHAT OPERATION...: the operations make a flush fail, while a
+# client is connected that has written 1 MiB.
 is_remembered ()
 {
     local what=$1
@@ -26,7 +26,7 @@ is_remembered ()
     grep -q 'a flush has failed: what was written before may be lost' "$log" ||
         fail "$what: the log does not tell"
     finish_client
-    # Who comes now has the image opened anew.
+    # For a new client the image is opened anew.
     writetool "$uri" w:0:1M:4 f || fail "$what: service does not go on"
     stop_nbdkit
 }
@@ -37,7 +37,7 @@ truncate -s 8M "$image"
 start_logged file "$image"
 is_remembered "the proof before the file grows" "!EIO:w:100M:12M:2"
 
-# The proof was the first.
+# The check before the file grows was the first flush.
 fail_flush=2
 new_image 1G
 truncate -s 8M "$image"

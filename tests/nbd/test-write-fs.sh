@@ -1,9 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # A real file system on the disk, mounted by the kernel: many small files are
-# made, removed and made again, and all is well, for ext4 and for QEMU.  Then
-# once more, and the server is killed meanwhile: what had been synced is
-# there.
+# made, removed and made again, without errors for ext4 and for QEMU.  Then the
+# same with the server killed meanwhile: synced files survive.
 #
 # Environment
 #   FILES=N      how many files
@@ -28,7 +27,7 @@ mkdir "$fuse" "$mnt"
 
 # ---- The stack ---------------------------------------------------------------
 
-# Whatever is left of it; nothing may hang, or be left mounted.
+# Clean up all of it; nothing may hang, or stay mounted.
 take_apart ()
 {
     timeout 20 umount "$mnt" 2>/dev/null || umount -l "$mnt" 2>/dev/null
@@ -54,7 +53,7 @@ start_fuse ()
     skip "nbdfuse does not work here: $(cat "$tmp/nbdfuse.log")"
 }
 
-# The loop device goes away with the mount.
+# Unmounting removes the loop device.
 mount_disk ()
 {
     start_fuse
@@ -67,7 +66,7 @@ umount_disk ()
     local i
 
     umount "$mnt"
-    # The loop device lets go of the file a little later.
+    # The loop device closes the file a little later.
     for ((i = 0; i < patience * 20; i++)); do
         ! umount "$fuse" 2>/dev/null || break
         sleep 0.05
@@ -78,7 +77,7 @@ umount_disk ()
 
 # ---- Files -----------------------------------------------------------------------
 
-# A tree in $tmp/tree.tar, and what is in it.
+# A tree of files in $tmp/tree.tar, and its list.
 make_tree ()
 {
     find /usr/share /usr/lib -xdev -type f -size -40k 2>/dev/null | sort |
@@ -156,8 +155,8 @@ clean ()                # OPTIONS
     remade
 }
 
-# layered OVER OPTIONS: on an overlay over a disk that has a file system with
-# one tree.  OVER is over or luks_over.
+# layered OVER OPTIONS: on an overlay over a disk with a file system and one
+# tree.  OVER is over or luks_over.
 layered ()
 {
     local base=$tmp/lower-1.qcow2
@@ -177,8 +176,8 @@ layered ()
 
 # ---- Killed -------------------------------------------------------------------------
 
-# killed OPTIONS SECONDS: after the first tree has been synced, while the
-# second is being made, removed and made again.
+# killed OPTIONS SECONDS: kill the server after the first tree has been synced,
+# while the second is made, removed and made again.
 killed ()
 {
     local status=0 writer
@@ -203,7 +202,7 @@ killed ()
     qemu-img check -q "$image" || status=$?
     [ "$status" -eq 0 ] || [ "$status" -eq 3 ] ||
         fail "qemu-img check: $status after kill -9"
-    # Replays the journal, through us.
+    # Replays the journal through the filter.
     start_nbdkit --filter="$filter" file "$image"
     start_fuse
     status=0

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A host file system that fills up: writes get ENOSPC, but all that have been
-# acknowledged can be flushed, and are there when the server is killed after
-# that.  On each file system that can be made and mounted here.
+# A host file system that fills up: writes get ENOSPC, but all acknowledged
+# ones can be flushed, and survive if the server is killed after that.  On each
+# file system that can be made and mounted here.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -21,7 +21,7 @@ unmount ()
 }
 cleanup_fn unmount
 
-# new_fs KIND: a small one, empty, on $mnt.  False if it cannot be had here.
+# new_fs KIND: a small, empty one on $mnt.  False if it cannot be made here.
 new_fs ()
 {
     unmount
@@ -41,14 +41,14 @@ new_fs ()
             mkfs.btrfs -q -f "$tmp/fs" >/dev/null ;;
     esac 2>"$tmp/mkfs.log" &&
         mount -o loop "$tmp/fs" "$mnt" 2>>"$tmp/mkfs.log" || return
-    # No more than some megabytes are left.
+    # Only some megabytes are left.
     leave=$((40 * 1024 * 1024))
     free=$(df --output=avail -B 1 "$mnt" | tail -n 1)
     [ "$1" != xfs ] || fallocate -l $((free - leave)) "$mnt/filler"
 }
 
-# full KIND OPTIONS [ARGUMENTS OF full.py]: what was written until there was no
-# more room is flushed at once, and is there.
+# full KIND OPTIONS [ARGUMENTS OF full.py]: write until there is no space,
+# flush at once, and check the writes.
 full ()
 {
     local kind=$1 options=$2 size=8G nr
@@ -62,7 +62,7 @@ full ()
     fi
     image=$mnt/disk.qcow2
     qemu-img create -q -f qcow2 -o "$options" "$image" "$size"
-    # As cp and other programs leave it.
+    # Sparse, as cp and other programs make it.
     fallocate --dig-holes "$image" 2>/dev/null || true
     start_nbdkit --filter="$filter" file "$image"
     nr=$("$PYTHON" "$nbddir/full.py" "$uri" --out "$tmp/pieces" "$@") ||
@@ -81,7 +81,7 @@ full ()
 
 for kind in ${KINDS:-tmpfs ext4 xfs btrfs}; do
     full "$kind" cluster_size=64k --size 4096 --order random
-    # Where every write takes new room this takes long.
+    # This takes long if every write takes new space.
     [ "$kind" != btrfs ] || continue
     full "$kind" cluster_size=64k
     # A new table for nearly every write; the L1 table has a hole, too.

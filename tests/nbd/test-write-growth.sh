@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # A local file grows as it is written to, and is cut back in the end; but only
-# if it is what is written to, and if it may.  What cannot grow is written to
-# as far as it has room, and stays clean.
+# if writes reach that file, and if it may grow.  Other files are written to as
+# far as they have space, and stay clean.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -17,7 +17,7 @@ echo "an empty image grows, over several connections, and ends where its cluster
 new_image 1G
 start_nbdkit -v --filter="$filter" file "$tmp/disk.qcow2"
 start_client w:0:1M:1
-# Not only what it was given: more, so that it does not grow all the time.
+# It grows by more than needed, so that it does not grow all the time.
 [ "$(size_of "$tmp/disk.qcow2")" -gt $((32 * M)) ] || fail "no large step"
 # A second connection, through the first one's growth and its own.
 writetool "$uri" --raw "$tmp/disk.raw" w:700M:100M:2 w:5M:64k:3 f w:300M:8M:4
@@ -98,8 +98,8 @@ END
     check_image
 fi
 
-# full REGEX ARGUMENT...: within its room the image is written to, and beyond
-# it is out of space, says so, and goes on with the rest.
+# full REGEX ARGUMENT...: writes succeed within its size, and fail with ENOSPC
+# and a message beyond; then others still succeed.
 full ()
 {
     local regex=$1
@@ -116,7 +116,7 @@ full ()
     has_not_logged 'the file has grown to'
 }
 
-# What the write that failed has done is not known; all else must be right.
+# The failed write may be done in part; all else must be right.
 check_full ()
 {
     qemu-img check -q "$1" || fail "$1 is not clean"
@@ -137,7 +137,7 @@ if [ -z "$instrumented" ]; then
     echo "a limit on the size of files"
     new_image 1G
     truncate -s 8M "$tmp/disk.qcow2"
-    # The log is a file, too.
+    # The limit holds for the log, too.
     cat >"$tmp/limited" <<END
 #!/bin/bash
 ulimit -f $((10 * 1024))

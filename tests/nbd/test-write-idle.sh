@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What was written and not flushed is on the disk a few seconds after clients
-# have become idle: the server is killed then.
+# Unflushed writes are durable a few seconds after clients have become idle:
+# the server is killed then.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
-# check_idle EXPORT ARGUMENT...: with these ways to the file.
+# check_idle EXPORT ARGUMENT...: with these plugins and filters.
 check_idle ()
 {
     local export=$1 status=0 i
@@ -18,7 +18,7 @@ check_idle ()
     start_client w:0:1M:1 w:10M:64k:2 z:10M:4k
     for ((i = 0; i < patience; i++)); do
         sleep 1
-        # Another user, to whom the locks do not matter.
+        # Another program, which ignores the locks.
         if qemu-img compare -U -q -f qcow2 -F raw "$tmp/disk.qcow2" \
                 "$tmp/disk.raw" 2>/dev/null; then
             break

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Ends of all kinds.  What was flushed is there after all of them; what was
-# acknowledged, after all but the death of the server, and if clients have
-# been idle for some seconds, even then.  QEMU finds at most leaked clusters.
+# Ends of all kinds.  Flushed writes survive all of them; acknowledged ones all
+# but a kill of the server, and even that if clients have been idle for some
+# seconds.  QEMU finds at most leaked clusters.
 #
 # Environment
 #   ROUNDS=N     how often the server is killed
@@ -21,7 +21,7 @@ write_kill ()
     "$PYTHON" "$nbddir/write_kill.py" "$1" "$state" "$uri" "${@:2}"
 }
 
-# A disk of zeros, but for an overlay: who knows what is on the base writes on.
+# The disk has zeros, except that of an overlay, whose contents are known.
 new_layout ()           # LAYOUT OPTIONS
 {
     local base=$tmp/lower-1.qcow2
@@ -55,7 +55,7 @@ new ()                  # [LAYOUT:]OPTIONS
     new_layout "$layout" "${1#*:}"
     cluster=$((64 * 1024))
     [ "${1/cluster_size=4k/}" = "$1" ] || cluster=4096
-    # The disk, its tables, and next to nothing.
+    # Room for the disk, its tables, and little more.
     room=34M
     if [ "${1/cluster_size=2M/}" != "$1" ]; then
         cluster=$((2 * 1024 * 1024))    # a smaller trim does nothing
@@ -72,7 +72,7 @@ serve_image ()
     start_nbdkit --filter="$filter" file "$image" "${parameters[@]}" "$@"
 }
 
-# clean: no leak, no error, and the bit for lazy refcounts is not set.
+# clean: no leak, no error, and the dirty bit is not set.
 clean ()
 {
     local -a opened
@@ -84,7 +84,7 @@ clean ()
         fail "$options: dirty: $1"
 }
 
-# all_layers: as they should be, whatever is on the disk by now.
+# all_layers: check the other files, with any contents of the disk.
 all_layers ()
 {
     local -a opened
@@ -96,7 +96,7 @@ all_layers ()
     check_layers
 }
 
-# at_most_leaks: of a copy, as a repair of ours is still to come.
+# at_most_leaks: check a repaired copy, since our own repair is still to come.
 at_most_leaks ()
 {
     local status=0
@@ -115,7 +115,7 @@ at_most_leaks ()
         fail "$options: qemu-img check: $status: $1: $(tail "$tmp/check")"
 }
 
-# In the background, until it has got somewhere.
+# In the background, until it has made some progress.
 start_writing ()
 {
     local i
@@ -148,7 +148,7 @@ kill_server ()
     fi
 }
 
-# read_back [--all]: by a server that changes nothing.
+# read_back [--all]: through a read-only server.
 read_back ()
 {
     serve_image -r
@@ -161,9 +161,8 @@ kinds=(cluster_size=64k "cluster_size=4k,lazy_refcounts=on")
     kinds+=("cluster_size=64k,extended_l2=on" "compat=0.10,cluster_size=4k"
         "cluster_size=512" "cluster_size=2M")
 
-# killed ROUND: in the first half there is hardly any room, so space that was
-# freed must be used again, and few commits are for flushes; then the file
-# grows.
+# killed ROUND: in the first half there is hardly any space, so freed space
+# must be reused, and few commits are for flushes; then the file grows.
 killed ()
 {
     local -a how=() opened
@@ -202,7 +201,7 @@ for kind in "${kinds[@]}" "${layered[@]}"; do
     for ((round = 1; round <= ROUNDS; round += step)); do
         killed "$round"
     done
-    # It is no worse for QEMU, either, and in the end all is well.
+    # QEMU finds no more errors, and in the end there are none.
     serve_image
     write_kill write --cluster "$cluster" "${trims[@]}" --operations 200
     stop_nbdkit

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The same as test-write-model.sh for images that do not stand alone: several
-# clients write at random to overlays, encrypted images and images with a data
-# file, then QEMU does, then we again.  What is below stays as it is.
+# The same as test-write-model.sh for overlays, encrypted images and images
+# with a data file: several clients write at random, then QEMU does, then we
+# again.  Backing files do not change.
 #
 # Environment
-#   SEED=N     of the first one
+#   SEED=N     seed of the first image
 #   COUNT=N    this many more images, of kinds chosen at random
 # shellcheck source=write_images.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/write_images.sh"
@@ -50,7 +50,7 @@ if [ "$COUNT" -eq 0 ] && "$NBDKIT" --dump-plugin --filter=log null \
     echo "a flush reaches the data file"
     make_data cluster_size=64k
     serve_remote_data --filter=log logfile="$tmp/requests"
-    # Connected all the time, so that it is not the end that does it.
+    # Connected all the time, so that the commit at the end is not tested.
     start_client w:6M:64k:2 f
     grep -q ' Flush id=' "$tmp/requests" || fail "it was not flushed"
     finish_client

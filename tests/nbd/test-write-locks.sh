@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# QEMU and we keep each other, and ourselves, from writing to an image that is
-# in use, and from reading one that is written to; readers do not mind each
-# other.  Locks last as long as clients are connected.
+# An image that QEMU or a server of ours uses cannot be written to by another
+# one, and one that is written to cannot be read; readers can share it. Locks
+# last as long as clients are connected.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
 image=$tmp/disk.qcow2
 
-# locked_for REGEX COMMAND...: QEMU must say that it cannot have a lock.
+# locked_for REGEX COMMAND...: QEMU must fail to get a lock.
 locked_for ()
 {
     local regex=$1
@@ -155,7 +155,7 @@ check_image
 echo "images in a directory, and their hard links, are locked one by one"
 mkdir "$tmp/images"
 cp "$image" "$tmp/images/a"
-# Not every version of nbdkit lets it grow.
+# With some versions of nbdkit it cannot grow.
 truncate -s 40M "$tmp/images/a"
 ln "$tmp/images/a" "$tmp/images/b"
 ln -s a "$tmp/images/c"
@@ -166,7 +166,7 @@ for name in a b c; do
     start_client w:5M:64k:5
     image=$tmp/images/a
     locked_for '"write" lock' write_with_qemu
-    # Every name is the same image, in the same hands.
+    # Every name is the same image, in the same server.
     for other in a b c; do
         writetool "$(export_uri "$other" dir)" --raw "$tmp/disk.raw" \
             w:6M:1M:6 f

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Images on real block devices, with sectors of 512 and of 4096 bytes: what a
-# device refuses to zero, because it is not aligned, is written instead.
+# Images on real block devices, with sectors of 512 and of 4096 bytes: if a
+# device refuses to zero an unaligned range, zeros are written instead.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -16,8 +16,8 @@ detach ()
 }
 cleanup_fn detach
 
-# new_device SECTOR SIZE [FILE]: $loop, with these sectors, on a new file
-# that begins with the bytes of FILE.
+# new_device SECTOR SIZE [FILE]: set $loop to a device with these sectors, on a
+# new file that begins with the bytes of FILE.
 new_device ()
 {
     detach
@@ -28,12 +28,12 @@ new_device ()
         2>"$tmp/losetup.log") ||
         skip "the kernel has no loop devices to spare with sectors of $1" \
             "bytes: $(cat "$tmp/losetup.log")"
-    # An old kernel may not do what it was told to.
+    # An old kernel may ignore the sector size.
     [ "$(blockdev --getss "$loop")" -eq "$1" ] ||
         skip "the kernel makes no loop devices with sectors of $1 bytes"
 }
 
-# Garbage, so that what is not written does not happen to be zeros.
+# Garbage, so that unwritten bytes are not zeros by chance.
 dirty_device ()
 {
     tr '\0' '\252' </dev/zero | dd of="$loop" bs=1M iflag=fullblock \
@@ -41,7 +41,7 @@ dirty_device ()
         grep -q 'No space left' "$tmp/dd.log" || fail "$(cat "$tmp/dd.log")"
 }
 
-# min_block: what the plugin says that it needs at least, if it does.
+# min_block: the plugin's minimum block size, if any.
 min_block ()
 {
     local min
@@ -73,8 +73,7 @@ smaller_than_sectors ()
     has_logged 'is served read-only: the minimum block size'
 }
 
-# on_device SECTOR OPTIONS: an image is written to, most of all where nothing is
-# aligned.
+# on_device SECTOR OPTIONS: write to an image, mostly unaligned.
 on_device ()
 {
     echo "sectors of $1 bytes, $2"
@@ -92,8 +91,8 @@ on_device ()
     check_image_of "$loop"
 }
 
-# data_on_device SECTOR OPTIONS: the same for a data file, which another
-# server has on the device.
+# data_on_device SECTOR OPTIONS: the same for a data file, which another server
+# serves from the device.
 data_on_device ()
 {
     echo "sectors of $1 bytes, data file, $2"

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Several clients write at random, to images of all kinds and through all
-# kinds of plugins, and read what they must; then QEMU finds nothing wrong
-# with the image, and writes to it; then we do again.
+# Several clients write at random, to images of all kinds and through all kinds
+# of plugins, and read the expected bytes; then QEMU finds no errors in the
+# image, and writes to it; then we write again.
 #
 # Environment
-#   SEED=N     of the first one
+#   SEED=N     seed of the first image
 #   COUNT=N    this many more images, of kinds chosen at random
 # shellcheck source=write_images.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/write_images.sh"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The parameters of writing: good and bad values, and what they change.
+# The parameters of writing: good and bad values, and their effects.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -38,7 +38,7 @@ for parameter in grow lock discard overlap-check; do
     grep -q "^qcow2-$parameter=" "$tmp/help" || fail "--help: $parameter"
 done
 
-# data: how many bytes of the disk have a place in the file.
+# data: how many bytes of the disk are allocated.
 data ()
 {
     qemu-img map --output=json "$image" | "$PYTHON" -c '
@@ -47,7 +47,7 @@ import sys
 print(sum(e["length"] for e in json.load(sys.stdin) if "offset" in e))'
 }
 
-# blocks: how many bytes of the file are on the real disk.
+# blocks: how many bytes of the file have blocks in the file system.
 blocks ()
 {
     echo $(($(stat -c '%b * %B' "$image")))

@@ -1,19 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The power of the file that the server writes to is cut, at many moments while
-# it grows, through one context after the other, and is cut back at the end;
-# also after a flush has failed.  What was flushed is there, and QEMU finds no
-# error in what is left behind.
+# Power cuts of the server's file, at many moments: while it grows through one
+# context after the other, when it is cut back at the end, and after a flush
+# has failed.  Flushed writes survive, and QEMU finds no errors.
 #
 # Environment
-#   SEED=N, ROUNDS=N, CUTS=N    of the first image, how many of each, and
-#                               how many power cuts of each
+#   SEED=N, ROUNDS=N, CUTS=N    seed of the first image, images of each kind,
+#                               and power cuts of each image
 # shellcheck source=powercut.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/powercut.sh"
 
 : "${SEED:=1}" "${ROUNDS:=1}" "${CUTS:=16}"
 
-# has NAME MINIMUM: of what the last campaign had in it.
+# has NAME MINIMUM: the last campaign had at least so many events.
 has ()
 {
     local number
@@ -34,7 +33,7 @@ for ((; ROUNDS > 0; ROUNDS--)); do
         --filter=noparallel serialize=requests
     has grown 2
 
-    # Any of them fails.  That of the proof before the file grows is the first,
+    # Any flush fails.  The first is that of the check before the file grows,
     # if clients flush seldom.
     room=$((40 * 1024 * 1024))
     for fail_flush in 1 2 3 5 8; do

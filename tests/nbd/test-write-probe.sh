@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Opening an image for writing, reading from it and asking about it writes
-# nothing: not a byte, not a time, whatever a writer would have to prepare.
-# So does not what is below it, whatever is done to the image.
+# Opening an image for writing, reading it and mapping it writes nothing: not a
+# byte, not a time stamp, even if a writer would have to prepare much.  Its
+# backing files are never written to.
 # shellcheck source=write_images.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/write_images.sh"
 
@@ -12,20 +12,20 @@ probe ()
     nbdinfo --list "$uri" >/dev/null
     nbdinfo --map "$uri" >/dev/null
     nbdtool read "$uri" 0 65536 >/dev/null
-    # Connected for longer than an idle image waits.
+    # Connected for longer than the ticker waits.
     [ $# -eq 0 ] || { start_client f; sleep 6; finish_client; }
-    # Nothing to make durable.
+    # A flush of nothing.
     writetool "$uri" f
 }
 
-# state: of all files of the image.
+# state: the state of all files of the image.
 state ()
 {
     stat -c '%n %s %b %y %z' "$image" "${lower[@]}" ${data:+"$data"}
     sha256sum "$image" "${lower[@]}" ${data:+"$data"}
 }
 
-# unchanged WHAT [probe's argument]: probed, it is what it was.
+# unchanged WHAT [probe's argument]: probing does not change it.
 unchanged ()
 {
     local what=$1
@@ -59,7 +59,7 @@ echo "unknown autoclear bits"
 qemu-img create -q -f qcow2 "$image" 64M
 printf '\200' | dd of="$image" bs=1 seek=88 conv=notrunc status=none
 unchanged "autoclear"
-# A write clears them, so that the test means something.
+# A write clears them, which proves that the test works.
 start_nbdkit --filter="$filter" file "$image"
 writetool "$uri" w:0:512:1
 stop_nbdkit

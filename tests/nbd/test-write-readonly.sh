@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What cannot be written to, or should not be, is served read-only, with one
-# line in the log that says why, unless that was asked for; and stays as it
-# is, whatever clients send.
+# An image that cannot or must not be written to is served read-only, with one
+# line in the log that says why, unless -r was given; and no client can change
+# it.
 # shellcheck source=services.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/services.sh"
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
-# read_only FILE REGEX ARGUMENT...: served read-only for that reason.
+# read_only FILE REGEX ARGUMENT...: it is served read-only for that reason.
 read_only ()
 {
     local file=$1 regex=$2 i before
@@ -42,7 +42,7 @@ check_read_only
 stop_nbdkit
 has_not_logged 'read-only'
 [ "$(sha256sum <"$image")" = "$before" ] || fail "it was written to"
-# The same server without it can write, so that the flags mean something.
+# The same server without it can write, so the check means something.
 start_nbdkit --filter="$filter" file "$image"
 if check_read_only 2>/dev/null; then
     fail "read-only without a reason"
@@ -88,8 +88,8 @@ if "$NBDKIT" --dump-plugin curl >/dev/null 2>&1 &&
     ! grep -E '"(PUT|POST|PATCH)' "$tmp/nginx/access" || fail "sent a write"
 fi
 
-# A plugin in shell, which does what it is told.  It cannot be told whether it
-# looks at names, so each is another image.
+# A plugin in shell.  The filter cannot tell if it uses export names, so each
+# is another image.
 have_eval ()
 {
     "$NBDKIT" --dump-plugin eval >/dev/null 2>&1 && [ -z "$instrumented" ]

@@ -1,9 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What is below is opened anew while clients have written and not flushed, and
-# what they wrote is gone there: no flush must succeed after that.  With a
-# filter that does such a thing behind our back, the retry filter, nothing is
-# written unless that is asked for.
+# The host is reopened and loses unflushed writes: no flush may succeed after
+# that.  With the retry filter, which reopens silently, nothing is written
+# unless a parameter allows it.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -17,7 +16,7 @@ serve_below ()
     start_nbdkit -P below file "$image"
 }
 
-# The power of the machine below fails, and comes back.
+# A power cut of the server's machine, and a restart.
 power_cut_below ()
 {
     pid=${server_pid[below]}
@@ -26,7 +25,7 @@ power_cut_below ()
     serve_below
 }
 
-# start_server ARGUMENT...: over a server whose image has room.
+# start_server ARGUMENT...: with a server whose image file has room.
 start_server ()
 {
     new_image 64M
@@ -44,8 +43,8 @@ wait_for_client ()
     wait_for test -e "$tmp/client-ready"
 }
 
-# lost ARGUMENT...: neither who wrote, nor somebody else who comes later, is
-# told that what was written is durable.
+# lost ARGUMENT...: neither the client that wrote nor a later one is told that
+# the writes are durable.
 lost ()
 {
     local who
@@ -53,7 +52,7 @@ lost ()
     for who in writer other; do
         start_server "$@"
         rm -f "$tmp"/client-*
-        # What cannot be reached any more may also be an error of another kind.
+        # A lost connection may also give another error.
         writetool "$uri" w:0:1M:7 "touch:$tmp/client-ready" \
             "wait:$tmp/client-go" f >"$tmp/writer" 2>&1 &
         client=$!
@@ -69,7 +68,7 @@ lost ()
             fail "$*: a flush of what is lost has succeeded"
         fi
         client=
-        # The next ones are served as if nothing had been.
+        # The next clients are served normally.
         wait_for writetool "$uri" w:0:1M:8 f
         nbdtool read "$uri" 0 512 | cmp - <(head -c 512 /dev/zero |
             tr '\0' '\10') || fail "$*: not served any more"

@@ -1,18 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Files that are not what they are taken for: the message says what they are,
-# and what helps.
+# Files of other formats: the message names the format and the remedy.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
 cd "$images"
 make_disk disk.raw $((3 * 1024 * 1024)) 65536
 make_image disk.qcow2 disk.raw
-# Every cluster of this one can be compressed, to about half.
+# Every cluster of this one compresses to about half.
 head -c $((1536 * 1024)) /dev/urandom | od -An -v -tx1 | tr -d ' \n' >hex.raw
 make_image packed.qcow2 hex.raw -c
 
-# is_named FILE REGEX: at once, and without the look when the server starts.
+# is_named FILE REGEX: with and without the check at the start.
 is_named ()
 {
     refused "qcow2: $1: not a qcow2 image: .*$2" --filter="$filter" file "$1"
@@ -104,7 +103,7 @@ warns 'the file is cut off: it has 2097152 bytes, and its L1 table at' cut.qcow2
 cp disk.qcow2 start.qcow2
 truncate -s 1000 start.qcow2
 warns 'the file is cut off: it has 1000 bytes' start.qcow2
-# All that qemu-img makes is whole.
+# Images made by qemu-img are complete.
 for options in cluster_size=512 cluster_size=2M refcount_bits=64,cluster_size=4k
 do
     qemu-img create -q -f qcow2 -o "$options" whole.qcow2 10M
@@ -114,7 +113,7 @@ do
     stop_nbdkit
 done
 
-# A table that is there leads to clusters that are not.
+# An existing table refers to clusters past the end.
 size=$(stat -c %s packed.qcow2)
 truncate -s $((size / 2)) packed.qcow2
 start_nbdkit -r --filter="$filter" file packed.qcow2

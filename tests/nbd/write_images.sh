@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# write_images.sh - images of all kinds that are written to, through all kinds
-# of plugins, by write_model.py, and then by QEMU, and then again; sourced by
-# the tests that do so.
+# write_images.sh - images of all kinds and plugins of all kinds, for tests in
+# which write_model.py writes, then QEMU, then write_model.py again; sourced.
 #
-# Owns      $image, and $raw, what must be on its disk.
+# Owns      $image, and $raw, the expected disk.
 # shellcheck shell=bash
 # shellcheck source=write_layers.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/write_layers.sh"
@@ -92,7 +91,7 @@ with_qemu ()
     qemu-io -f raw "${commands[@]}" "$raw"
 }
 
-# info EXPRESSION: of what qemu-img says.
+# info EXPRESSION: of qemu-img's description.
 info ()
 {
     qemu-img info --output=json "$image" | "$PYTHON" -c "
@@ -143,7 +142,7 @@ serve_file ()
     uris=("$uri")
 }
 
-# What does not grow.
+# Files that do not grow.
 make_room ()
 {
     truncate -s "$(($(stat -c %s "$image") + $1))" "$image"
@@ -199,7 +198,7 @@ serve_retry ()
     serve_below retry,qcow2-allow-retry=on
 }
 
-# Writes that are not of whole blocks fail.
+# Writes of partial blocks fail.
 serve_blocks ()
 {
     serve_below blocksize-policy,blocksize-minimum=4096,blocksize-error-policy=error
@@ -223,7 +222,7 @@ stop_all ()
 
 # ---- One of them -----------------------------------------------------------
 
-# Who only reads changes nothing, not even a flag.
+# Reading changes nothing, not even a flag.
 only_read ()
 {
     local before now
@@ -237,14 +236,14 @@ only_read ()
     [ "$before" = "$now" ] || fail "reading has changed the image"
 }
 
-# write_at_random SEED OPERATIONS PLUGIN: us, then QEMU, then us.
+# write_at_random SEED OPERATIONS PLUGIN: we write, then QEMU, then we.
 write_at_random ()
 {
     local seed=$1 operations=$2 plugin=$3 round cluster flags
     local -a uris more
 
     cluster=$(info "info['cluster-size']")
-    # Those that are disabled stay as they are.
+    # Disabled ones do not change.
     flags=$(bitmaps in-use)
     RANDOM=$((seed % 32768))
     for round in 1 2; do

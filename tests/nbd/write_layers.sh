@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# write_layers.sh - kinds of images that do not stand alone: overlays and chains of
-# them, encrypted ones, ones with a data file; sourced by write_images.sh.
+# write_layers.sh - images with other files or a key: overlays and chains,
+# encrypted images, images with a data file; sourced by write_images.sh.
 #
-# Owns      the array 'lower', files that nobody may change; $data, the data
+# Owns      the array 'lower', files that must not change; $data, the data
 #           file, if there is one; 'parameters', 'qemu_secrets' and
 #           'qemu_options' of writing.sh.
 # shellcheck shell=bash
@@ -11,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/writing.sh"
 
 image=$tmp/disk.qcow2
 raw=$tmp/disk.raw
-# Not a multiple of any cluster but 512.
+# Not a multiple of any cluster size but 512.
 disk_size=$((16 * 1024 * 1024 + 5 * 512))
 
 lower=()
@@ -20,7 +20,7 @@ data_is_disk=           # data_file_raw
 # shellcheck disable=SC2034     # By who sources this.
 model_options=()        # for write_model.py
 
-# alone: the next image is.
+# alone: the next image has no other files and no key.
 alone ()
 {
     rm -f "${lower[@]}" "$tmp"/lower-* ${data:+"$data"}
@@ -33,15 +33,15 @@ alone ()
     parameters=()
 }
 
-# keep FILE...: nobody may change these, from now on.
+# keep FILE...: these must not change from now on.
 keep ()
 {
     lower+=("$@")
     sha256sum "${lower[@]}" >"$tmp/lower-sums"
 }
 
-# check_layers: what is below the image is as it was, and all is well with it;
-# a data file that is to be the disk is the disk.
+# check_layers: backing files are unchanged and without errors, and a raw data
+# file equals the disk.
 check_layers ()
 {
     local file
@@ -60,14 +60,14 @@ check_layers ()
         esac
     done
     if [ -n "$data_is_disk" ]; then
-        # Behind its end it reads as zeros.
+        # Past its end it reads as zeros.
         cp "$data" "$tmp/lower-now"
         truncate -s "$(stat -c %s "$raw")" "$tmp/lower-now"
         cmp "$tmp/lower-now" "$raw" || fail "the data file is not the disk"
     fi
 }
 
-# options_of FILE: qemu_options for a lower layer: without the first "backing".
+# options_of FILE: qemu_options of a backing file: without the first "backing".
 options_of ()
 {
     local option
@@ -81,28 +81,28 @@ options_of ()
 
 # ---- Overlays -------------------------------------------------------------------
 
-# lower_disk SIZE SEED: a raw file with content, $tmp/lower-SEED.raw.
+# lower_disk SIZE SEED: a raw file with data, $tmp/lower-SEED.raw.
 lower_disk ()
 {
     make_disk "$tmp/lower-$2.raw" "$1" 65536 "$2"
 }
 
-# over FILE FORMAT OPTIONS: the image becomes an empty overlay over it, and is
-# told where it is by qcow2-follow.
+# over FILE FORMAT OPTIONS: the image becomes an empty overlay over it, which
+# qcow2-follow finds.
 over ()
 {
     rm -f "$image"
     qemu-img create -q -f qcow2 -b "$1" -F "$2" -o "$3" \
         "${qemu_secrets[@]}" "$image" "$disk_size"
     parameters=(qcow2-follow="$tmp")
-    # What version 2 cannot say a trim leaves as it is.
+    # A trim keeps data that version 2 cannot hide.
     # shellcheck disable=SC2034
     case $3 in
     *compat=0.10*) model_options=(--trims-may-not) ;;
     esac
 }
 
-# disk_is FILE: what is on the image's disk, with zeros behind the end of it.
+# disk_is FILE: the expected disk, with zeros past the end of FILE.
 disk_is ()
 {
     cp "$1" "$raw"
@@ -164,7 +164,7 @@ make_over_extended ()
     over_qcow2 cluster_size=16k,extended_l2=on "$1"
 }
 
-# chain LENGTH OPTIONS: of so many files, each with something of its own.
+# chain LENGTH OPTIONS: a chain of so many files, each with its own data.
 chain ()
 {
     local i below=$tmp/lower-1.raw format=raw sizes=(64k 4k 2M 512 16k)
@@ -194,7 +194,7 @@ make_chain8 ()
     chain 8 "$1"
 }
 
-# Over a base, with a snapshot in which some of the base still shows.
+# An overlay with a snapshot, in which parts of the backing image show.
 make_over_snapshot ()
 {
     make_over_compressed "$1"
@@ -218,7 +218,7 @@ luks ()
     passphrase=$("$PYTHON" "$lib/luks.py" "$1" "$disk_size" "$2")
 }
 
-# content: on an image that has nothing to show yet.
+# content: write data to an empty image.
 content ()
 {
     [ -z "${no_content:-}" ] || return 0
@@ -276,7 +276,7 @@ make_luks_over_luks ()
     keep "$base"
 }
 
-# Encrypted, over what is not.
+# Encrypted, over a backing image that is not.
 make_luks_over_raw ()
 {
     create cluster_size=64k
@@ -319,10 +319,10 @@ make_data_short ()
     truncate -s 10M "$data"
 }
 
-# ---- Where the layers are ---------------------------------------------------------
+# ---- Places of other files --------------------------------------------------------
 
-# serve_remote [ARGUMENT...]: backing files are on an NBD server, which these
-# arguments are for, and nothing is followed.
+# serve_remote [ARGUMENT...]: backing files are on an NBD server, which gets
+# these arguments; nothing is followed.
 serve_remote ()
 {
     local -a local_parameters=("${parameters[@]}") parameters=()
@@ -339,7 +339,7 @@ serve_remote ()
     serve_file
 }
 
-# serve_remote_data [ARGUMENT...]: the same for a data file, which so cannot
+# serve_remote_data [ARGUMENT...]: the same for a data file, which then cannot
 # grow.
 serve_remote_data ()
 {

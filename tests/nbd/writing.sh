@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# writing.sh - what the tests that write share; sourced by each.
+# writing.sh - common functions of the tests that write; sourced by each.
 # shellcheck shell=bash
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
@@ -13,8 +13,8 @@ writetool ()
     "$PYTHON" "$nbddir/writetool.py" "$@"
 }
 
-# new_image SIZE [qemu-img create's options...]: an empty $tmp/disk.qcow2,
-# and what is on it, $tmp/disk.raw.
+# new_image SIZE [qemu-img create's options...]: an empty $tmp/disk.qcow2, and
+# its expected disk, $tmp/disk.raw.
 new_image ()
 {
     local size=$1
@@ -25,23 +25,23 @@ new_image ()
     truncate -s "$size" "$tmp/disk.raw"
 }
 
-# What QEMU's programs need to open an image that is encrypted, and what the
-# filter needs for one that does not stand alone: see write_layers.sh.
+# Options for QEMU's programs to open an encrypted image, and parameters of the
+# filter for other files: see write_layers.sh.
 qemu_secrets=()
 qemu_options=
 # shellcheck disable=SC2034     # By who sources this.
 parameters=()
 
 # in_qemu IMAGE: sets the array 'opened', the arguments with which a program of
-# QEMU opens it, and what it stands on.
+# QEMU opens it and its other files.
 in_qemu ()
 {
     opened=("${qemu_secrets[@]}" --image-opts
         "driver=qcow2,file.filename=$1$qemu_options")
 }
 
-# check_image_of IMAGE: as it has been left; no errors, no leaks, and the content
-# of $tmp/disk.raw.
+# check_image_of IMAGE: it has no errors and no leaks, and equals
+# $tmp/disk.raw.
 check_image_of ()
 {
     local -a opened
@@ -59,7 +59,7 @@ check_image ()
     check_image_of "$tmp/disk.qcow2"
 }
 
-# kill_nbdkit: the last server, without warning.
+# kill_nbdkit: kill the last server with SIGKILL.
 kill_nbdkit ()
 {
     local name
@@ -74,7 +74,7 @@ kill_nbdkit ()
     done
 }
 
-# Before the servers: they do not end while somebody is connected.
+# Before the servers, which do not end while a client is connected.
 client=
 kill_client ()
 {
@@ -106,7 +106,7 @@ finish_client ()
     client=
 }
 
-# has_logged REGEX, has_not_logged REGEX: in the last server's log.
+# has_logged REGEX, has_not_logged REGEX: check the last server's log.
 has_logged ()
 {
     grep -E -q -e "$1" "$log" || fail "no message like '$1'"

@@ -9,9 +9,8 @@ python=${PYTHON:-/usr/bin/python3}
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$script")/../style/lib.sh"
 
-# Makes 'tree', in which scripts/ are those of the sources and the filter is
-# that of the build.  What is built is ready: scripts/setup has tests of its
-# own.
+# Makes 'tree', with the scripts/ of the sources and the filter of the build.
+# The build is complete: scripts/setup has its own tests.
 make_tree ()
 {
     local so=$top_builddir/filter/.libs/nbdkit-qcow2-filter.so

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What people meet first: scripts/, make install, programs of tools/.
+# First steps of a user: scripts/, make install, programs of tools/.
 
 scripts_tests = \
 	scripts/test-install.sh \

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# What "make install" installs, that "make uninstall" takes all of it away,
-# that the filter says its version, and that nbd-apply-extents says what it
-# needs where Python or libnbd's module is missing.
+# "make install" installs the right files, "make uninstall" removes all of
+# them, the filter prints its version, and nbd-apply-extents names what it
+# needs if Python or libnbd's module is missing.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/../style/lib.sh"
@@ -65,8 +65,8 @@ tool=$(find "$tmp/inst" -name nbd-apply-extents)
 planted "one more file" "nbd-apply-extents-1.la" check_installed
 rm "$tool-1.la"
 
-# Programs that stand in for a machine without Python, and one without the
-# module: of all that is there only these names are found.
+# Folders that stand for a machine without Python, and one without the module:
+# only the programs in them are found.
 mkdir "$tmp/bin" "$tmp/none"
 printf '#!/bin/sh\nexit 1\n' > "$tmp/bin/python3"
 chmod +x "$tmp/bin/python3"
@@ -75,8 +75,8 @@ apply_without ()
 {
     local path=$1 text=$2 status=0
 
-    # The first line names the interpreter, the system's Python comes next:
-    # the copy knows another place for that.
+    # The first line names the interpreter, then comes the system's Python, for
+    # which the copy has another path.
     sed "s|/usr/bin/python3|$tmp/none/python3|" "$tool" > "$tmp/apply"
     chmod +x "$tmp/apply"
     PATH=$path "$tmp/apply" nbd://x y > "$tmp/said" 2>&1 || status=$?

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# scripts/serve serves what it is given, or says why not: images, folders and
-# options in any order; the lines that it prints can be pasted; clients that
-# leave in the middle of a copy do not end it; on a terminal ^C ends it
-# whoever is connected, and it asks for a passphrase.
+# scripts/serve serves images and folders, with options in any order, or says
+# why not; the lines that it prints can be pasted; clients that leave in the
+# middle of a copy do not end it; on a terminal ^C ends it while clients are
+# connected, and it asks for a passphrase.
 
 # shellcheck source=tests/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -50,7 +50,7 @@ start_serve ()
     uri=$(sed -n 's/^  \(nbd+unix:.*\)/\1/p' out | head -n 1)
 }
 
-# serves TEXT ARGUMENT...: it says TEXT when it is called so.
+# serves TEXT ARGUMENT...: with these arguments it prints TEXT.
 serves ()
 {
     local text=$1
@@ -61,7 +61,7 @@ serves ()
     echo "ok: serve $*"
 }
 
-# refuses TEXT ARGUMENT...: an error that says TEXT, and nothing is served.
+# refuses TEXT ARGUMENT...: it fails with an error that has TEXT.
 refuses ()
 {
     local text=$1

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# scripts/setup: what it installs, and says about that; services that come
+# scripts/setup installs the right packages and says so; services that come
 # with packages are neither started nor enabled; options of an earlier
-# configure are kept; a user can use what root has built.  With each awk.
+# configure are kept; a user can use root's build.  With each awk.
 #
-# The package manager is one that writes down how it is called, in folders
-# that stand for those of the system, and the project is a small one, with an
-# autoconf of its own.
+# The package manager is a fake that records its calls, in folders that stand
+# for those of the system, and the project is a small one, with its own
+# autoconf.
 
 # shellcheck source=tests/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -147,7 +147,7 @@ said "configuring"
 grep -qF 'thing two  words' "$tree/Makefile" || fail "the options are lost"
 echo "ok: options of configure are kept"
 
-# ---- What another user has built ------------------------------------------
+# ---- The build of another user --------------------------------------------
 
 if [ "$(id -u)" -eq 0 ]; then
     chmod 755 "$tmp"

@@ -17,7 +17,7 @@ USE = re.compile(rf"""(?<![\w./'-])awk(?=\s)
     (?:{GAP}-[Fv](?:{GAP})?{WORD})*
     (?P<program>{GAP}'(?P<text>[^']*)')?""", re.VERBOSE)
 REPETITION = re.compile(r"(?<!\\)\{\d+(?:,\d*)?\}")
-# Where the name alone stands: what a test requires, or lists.
+# The name alone: a test requires or lists it.
 MENTION = re.compile(r"requires(_program)?\b|(for|where) awk\b|local\b|read -r")
 
 
@@ -54,7 +54,7 @@ def look_at(script: str, folder: str) -> int:
 
 
 def main() -> int:
-    # A list: every script is looked at, also after a fault.
+    # A list, so that every script is checked, even after a fault.
     return 1 if sum([look_at(script, sys.argv[1])
                      for script in sys.argv[2:]]) else 0
 

@@ -4,9 +4,9 @@
 # lib.sh - sourced by the tests of this folder: where things are, how a test
 # ends, and the proof that a check can fail.
 #
-# A test is written as a function that checks one source tree, called with
-# the real one and with copies in which something was broken on purpose: a
-# check that does not see the break fails the test ("planted").
+# A test is a function that checks one source tree.  It is called with the real
+# tree, and with copies that have a fault made on purpose: a check that does
+# not find it fails the test ("planted").
 
 set -e
 set -u
@@ -32,7 +32,7 @@ fail ()
     exit 1
 }
 
-# The sources are the same however they are compiled.
+# The sources do not depend on the options of the build.
 if [ "${SANITIZER:-no}" != no ] || [ -n "${VALGRIND:-}" ]; then
     skip "has been run without a sanitizer or valgrind"
 fi
@@ -59,8 +59,8 @@ clean ()
     echo "ok: $* finds nothing"
 }
 
-# planted WHAT TEXT CHECK...: in a tree that was broken on purpose the check
-# must fail, with TEXT in what it says.
+# planted WHAT TEXT CHECK...: in a tree with a planted fault the check must
+# fail, and print TEXT.
 planted ()
 {
     local what=$1 text=$2 out
@@ -76,8 +76,8 @@ planted ()
     echo "ok: $1 notices: $what"
 }
 
-# Copies the sources without what a build in the tree has made: what git
-# knows, or has not been told to ignore; all of it if this is no checkout.
+# Copies the sources without the results of a build: all files that git does
+# not ignore; everything if this is not a checkout.
 copy_source ()
 {
     local top
@@ -117,7 +117,7 @@ set_cflags ()
     cflags+=(-std=gnu11 "-I$top_builddir" -Icore -Ifilter)
 }
 
-# The files of one kind that can be compiled here: the filter's only with
+# The files of one kind that can be compiled here; those of the filter need
 # nbdkit's header.
 compilable ()
 {
@@ -136,9 +136,8 @@ for_each_file ()
     (cd "$tree" && xargs -r -P "$(nproc)" -n 1 "$@")
 }
 
-# Makes 'tree' a copy in which analysers can see that functions of another
-# file that report errors always return -1; without that they look at what
-# would happen if an error were no error.
+# Makes 'tree' a copy in which analysers see that functions of another file
+# that report errors always return -1; otherwise they follow impossible paths.
 copy_for_analysis ()
 {
     tree=$1
@@ -158,13 +157,13 @@ END
 #define q2_check_failed(...) (q2_check_failed (__VA_ARGS__), false)
 #endif
 END
-    # Where they are defined there must be no such macros.
+    # Not in the files that define these functions.
     sed -i '/^#include "base\/assume.h"/a #undef q2_assume_failed\n#undef q2_check_failed' "$tree/core/base/assume.c"
     sed -i '/^#include "base\/error.h"/a #undef q2_fail\n#undef q2_fail_io\n#undef q2_fail_nomem' "$tree/core/base/error.c"
 }
 
-# Analysers know nothing of __attribute__ ((__cleanup__)).  Takes out their
-# reports, one line each, of leaks of variables that free themselves.
+# Analysers do not know __attribute__ ((__cleanup__)).  Removes their reports,
+# one line each, of leaks of variables that free themselves.
 without_cleanup_leaks ()
 {
     local line file rest name

@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Shell scripts work with any awk (gawk, mawk, that of busybox), whichever
-# one a machine has, and with bash 5.1 (Debian 11) and newer.
+# Shell scripts work with any awk (gawk, mawk, busybox), and with bash 5.1
+# (Debian 11) and newer.
 #
-# Each awk parses every awk program of the scripts, so programs are written
-# in a way that find-awk.py can find.  Then the check with the longest
-# program is run with each awk; tests/scripts does that with scripts/.
+# Each awk parses every awk program of the scripts, so programs must be written
+# in a form that find-awk.py finds.  Then the check with the longest program
+# runs with each awk; tests/scripts does that with scripts/.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -39,8 +39,8 @@ check_awk_programs ()
         [ -e "$program" ] || continue
         for awk in "${awks[@]}"; do
             read -r -a command <<< "$awk"
-            # No input: what is looked for is whether it can be parsed.
-            # Some exit with 1 because they found nothing.
+            # Without input: this only tests parsing.  Some exit with 1 since
+            # they found nothing.
             "${command[@]}" -f "$program" < /dev/null \
                 2> "$tmp/said" > "$tmp/printed" || :
             if [ -s "$tmp/said" ]; then
@@ -53,8 +53,8 @@ check_awk_programs ()
     return "$status"
 }
 
-# What bash got after 5.1, as far as a pattern can tell, and & in what a
-# pattern is replaced with, which is another thing since 5.2.
+# Features that bash got after 5.1, as far as a pattern can tell, and & in the
+# replacement of a pattern, whose meaning changed in 5.2.
 check_bash ()
 {
     local new='\$\{[^}]*@k\}|\$\{ |\$\{\||printf[^|;]*%Q'

@@ -8,9 +8,9 @@
 requires clang-tidy
 set_cflags
 
-# Left out: an opinion about parameters in an order that can be confused,
-# about macros whose arguments are types, about narrowing and widening (gcc's
-# -Wconversion looks at core/), and about "_" in names.
+# Left out: parameters in an order that can be confused, macros whose arguments
+# are types, narrowing and widening (gcc's -Wconversion checks core/), and "_"
+# in names.
 checks='-*,bugprone-*,-bugprone-easily-swappable-parameters'
 checks+=',-bugprone-macro-parentheses,-bugprone-narrowing-conversions'
 checks+=',-bugprone-implicit-widening-of-multiplication-result'

@@ -8,8 +8,8 @@
 requires cppcheck
 set_cflags
 
-# Without the system's headers it looks at our code only, and guesses at the
-# rest; it may not complain that it does.
+# Without the system's headers it checks our code only, and guesses the rest;
+# it must not complain about that.
 check_cppcheck ()
 {
     local report

@@ -2,22 +2,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck disable=SC2016         # These backquotes are not the shell's.
 #
-# The documentation speaks of what is there: each path and function that it
-# names exists, and docs/ARCHITECTURE.md names each file of core/ and
-# filter/.
+# The documentation is up to date: each path and function that it names exists,
+# and docs/ARCHITECTURE.md names each file of core/ and filter/.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# What is between backquotes, one per line.
+# The text between backquotes, one per line.
 quoted ()
 {
     grep -oE '`[^`]+`' "$1" | tr -d '`'
 }
 
-# NAME stands for any name.  Paths: from the top of the tree, or relative to core/ as "io/io.c" in
-# docs/ARCHITECTURE.md; "x.[ch]" and "test-*.sh" stand for several files.  Names of
-# exports look like paths.
+# Paths are relative to the top of the tree, or to core/, as "io/io.c" in
+# docs/ARCHITECTURE.md; "x.[ch]" and "test-*.sh" stand for several files. NAME
+# stands for any name.  Names of exports look like paths.
 check_paths ()
 {
     local doc path bad=0
@@ -73,7 +72,7 @@ check_architecture ()
     return $bad
 }
 
-# The number of something with a limit that people care about.
+# The README must stay short.
 check_readme_length ()
 {
     [ "$(wc -l < "$1/README.md")" -le 150 ] ||

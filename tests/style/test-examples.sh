@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# The examples of the README and of the man page do what they show:
-# examples.py says which, and how.
+# The examples of the README, of the guides and of the man page have the output
+# that they show; examples.py says how they are marked.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"

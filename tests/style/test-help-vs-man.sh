@@ -79,7 +79,7 @@ check_help_vs_man ()
         same "$1" dump_in_code dump_in_man
 }
 
-# What is compiled in is what was read above.
+# The compiled filter has the parameters found above.
 check_real_help ()
 {
     nbdkit --help "--filter=$1" null | grep -oE '^qcow2-[a-z0-9-]+=<' |

@@ -1,18 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Who includes whom.  In core/ a file includes headers of its own folder and
-# of folders before it in the list below, never of a later one or of one on
-# the same line.  filter/ and tools/ see nothing of core/ but qcow2.h, and
-# core/ sees nothing of nbdkit.
+# Includes.  In core/ a file includes headers of its own folder and of folders
+# before it in the list below, never of a later one or of another one on the
+# same line.  filter/ and tools/ include only qcow2.h of core/, and core/
+# includes nothing of nbdkit.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires awk
 
-# Prints the violations in a tree; fails if there are any.
-# No space before the parenthesis of a call: awk allows it only for functions
-# of its own, though some let it pass.
+# Prints the violations in a tree; fails if there are any.  No space before the
+# parenthesis of a call: awk requires this for functions of the program, though
+# some accept it.
 # shellcheck disable=SC2016         # awk's variables, not ours.
 check_layers ()
 {

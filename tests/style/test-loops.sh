@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Who calls whom, file by file: no two files call each other, directly or
-# around a corner, in core/ and in filter/.  Read from the objects of the
-# build, so a call cannot hide behind a shared header.
+# Calls between files: no two files of core/ or of filter/ call each other,
+# directly or indirectly.  The calls are read from the objects of the build, so
+# a shared header cannot hide one.
 #
-# Loops that are still there are named below.  The list may only get shorter:
-# one that is gone must be taken off it.
+# Known loops are listed below.  The list may only get shorter: a loop that is
+# gone must be removed from it.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -45,12 +45,12 @@ edges ()
         }' | sort -u
 }
 
-# The files that can come back to themselves, one group a line.
+# The files on loops, one loop per line.
 loops ()
 {
     edges "$1" | awk '
         { to[$1] = to[$1] " " $2; node[$1]; node[$2] }
-        # What can be reached from one file.
+        # The files that one file can reach.
         function reach(from,   todo, n, list, i, m) {
             split ("", seen)
             n = 1; todo[1] = from

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Every file of code says its licence in its first lines, and every C file
-# goes on with a comment that says what it is.
+# Every file of code has its licence in its first lines, and every C file has a
+# comment after it that says what it is.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -20,15 +20,15 @@ mkdir "$tmp/none"
 grep -vE '^#define HAVE_(ZLIB|LIBDEFLATE|ZSTD|NETTLE) ' "$top_builddir/config.h" \
      > "$tmp/none/config.h"
 
-# check_warnings CC DIR-OF-CONFIG.H [OPTION...] < FILES
-# Optimised, because some warnings come from the optimiser.
+# check_warnings CC DIR-OF-CONFIG.H [OPTION...] < FILES With optimisation,
+# since some warnings come from the optimiser.
 check_warnings ()
 {
     for_each_file "$1" "-I$2" "${cflags[@]}" -O2 -Wall -Wextra -Werror \
                   -Wshadow -Wstrict-prototypes "${@:3}" -c -o /dev/null
 }
 
-# The parameters of nbdkit's callbacks are not ours to leave out.
+# The parameters of nbdkit's callbacks are fixed.
 check_all ()
 {
     compilable c | grep ^core/ | check_warnings "$1" "$2" &&

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* exercise.c - uses an image from a stranger, for hostile-image tests and
- * for fuzzing.
+/* exercise.c - uses an untrusted image, for tests of hostile images and for
+ * fuzzing.
  *
- * Method    memory_io checks every request the engine makes; this file
- *           checks every error and extent it returns.  Work is bounded:
- *           at most MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB
- *           as NBD has; of snapshots and bitmaps the first MAX_NAMES.
+ * Method    memory_io checks every request of the engine; this file checks
+ *           every error and extent that it returns.  Work is bounded: at most
+ *           MAX_READ bytes, MAX_EXTENTS extents, and ranges of 4 GiB as NBD
+ *           has; of snapshots and bitmaps the first MAX_NAMES.
  *
- *           Where the image has a backing file or a data file, these are the
- *           very same bytes: so whoever makes the image up makes up all of
- *           the chain, which ends in a raw layer.
+ *           A backing file or a data file has the very same bytes: so the
+ *           author of the image makes all of the chain, which ends in a raw
+ *           layer.
  * Locks     none.
  */
 #include "config.h"

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* exercise.h - everything a client can do to an image nobody trusts. */
+/* exercise.h - everything that a client can do to an untrusted image. */
 #ifndef EXERCISE_H
 #define EXERCISE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Open the bytes as an image, read in many places, ask for extents and
- * cache hints; then the same with what it has inside.  Its backing file and
- * its data file are the same bytes once more, and its passphrase is "fuzz".
- * All errors are fine, as long as they are well-formed.
- * Returns whether the image could be opened.
+/* Open the bytes as an image, read in many places, ask for extents and cache
+ * hints; then the same with its views.  Its backing file and its data file are
+ * the same bytes, and its passphrase is "fuzz".  Well-formed errors are fine.
+ * Returns true if the image could be opened.
  */
 extern bool exercise_image (const void *bytes, size_t size);
 
-/* The same, on a host that counts as slow, with reading ahead; 'kind'
- * chooses what else the host offers.
+/* The same on a slow host, with reading ahead; 'kind' chooses the host's other
+ * abilities.
  */
 extern bool exercise_slow_image (const void *bytes, size_t size,
                                  unsigned kind);

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* header-file.c - changes the header of an image file step by step; for tests
- * that have QEMU look at what a crash on the way would leave.
+ * in which QEMU reads the states after a crash on the way.
  *
  * usage: header-file IMAGE STATE CHANGE [VALUE]
  *
  * Changes: backing NAME, no-bitmaps, reorder (nothing, in our own layout).
- * STATE chooses what to leave in the file: "after", or a number: writes of
- * the plan come in their order, each sector by sector in both directions, and
- * the state is the one after that many of these sectors.  Prints "more" if
- * there are more states, else "last".
+ * STATE is the state of the file: "after", or a number of sectors that were
+ * written.  Writes of the plan come in order, each sector by sector in both
+ * directions.  Prints "more" if there are more states, else "last".
  */
 #include "config.h"
 

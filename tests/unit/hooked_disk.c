@@ -2,9 +2,9 @@
 /* hooked_disk.c - see hooked_disk.h.
  *
  * Owns      the hooks around the host's operations.
- * Method    the host's table of operations is the host's own copy: those
- *           with a hook are replaced there.
- * Locks     host.lock, for what is remembered and for fields of the file.
+ * Method    each host has its own copy of the table of operations, in which
+ *           those with a hook are replaced.
+ * Locks     host.lock, for the records and for fields of the file.
  */
 #include "config.h"
 

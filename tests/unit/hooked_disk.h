@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* hooked_disk.h - an image that is written to, on a host with hooks.
+/* hooked_disk.h - a writable image on a host with hooks.
  *
- * A struct host with an image on it that a test has built, and has damaged
- * if it likes.  Hooks stop a thread at the one moment that matters, which no
- * number of random runs would hit; what is trimmed is remembered.
+ * A struct host with an image that a test has built, and perhaps damaged.
+ * Hooks stop a thread at a critical moment, which random runs would hardly
+ * ever hit; trims are recorded.
  */
 #ifndef HOOKED_DISK_H
 #define HOOKED_DISK_H
@@ -23,7 +23,7 @@ struct hooked_disk {
   struct qcow2_image *image;
   struct qcow2_error err;       /* of the last request of the main thread */
 
-  /* Optional.  The read has been done, the flush or write has not. */
+  /* Optional.  Called after a read, before a flush or a write. */
   void (*after_read) (struct hooked_disk *d, uint32_t count,
                       uint64_t host_off, enum qcow2_io_class io_class);
   void (*before_flush) (struct hooked_disk *d);
@@ -41,23 +41,23 @@ struct hooked_disk {
 extern void hooked_disk_build (struct hooked_disk *d, unsigned cluster_bits,
                                unsigned refcount_order,
                                uint64_t virtual_size, unsigned nr);
-/* Put what is built on a host, and open it. */
+/* Put the image on a host, and open it. */
 extern void hooked_disk_serve (struct hooked_disk *d,
                                const struct host_spec *spec);
 extern void hooked_disk_open (struct hooked_disk *d);
 extern void hooked_disk_free (struct hooked_disk *d);
 
-/* Fields of the image: as built, or, once it is served, in the file. */
+/* Fields of the image being built or, once it is served, of the file. */
 extern uint64_t hooked_disk_get (struct hooked_disk *d, uint64_t host_off);
 extern void hooked_disk_put (struct hooked_disk *d, uint64_t host_off,
                              uint64_t value);
 
-/* All of a guest cluster.  False: see d->err. */
+/* Write all of a guest cluster.  False: see d->err. */
 extern bool hooked_disk_write (struct hooked_disk *d, uint64_t guest_cluster,
                                int byte);
 extern bool hooked_disk_trim (struct hooked_disk *d, uint64_t guest_cluster);
 extern bool hooked_disk_flush (struct hooked_disk *d);
-/* A check: the cluster is full of that byte. */
+/* Check that the cluster is full of that byte. */
 extern void hooked_disk_check (struct hooked_disk *d, uint64_t guest_cluster,
                                int byte);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* image_builder.c - the writer behind most unit tests.
+/* image_builder.c - makes the images of most unit tests.
  *
- * Owns      the layout: header, L1 table, then everything in the order it
- *           was asked for, refcounts at the end.
- * Method    one growing byte array; tables are edited in place.  Runs out
- *           of memory by aborting: it is a test.
+ * Owns      the layout: header, L1 table, then everything in the order of the
+ *           calls, refcounts at the end.
+ * Method    one growing byte array; tables are edited in place.  Aborts
+ *           without memory: it is a test.
  * Locks     none.
  * Spec      the whole of "Header", "Reference counts", "Cluster mapping".
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* image_builder.h - writes legal images in memory, one L2 entry at a time.
  *
- * Knows the format from the specification and shares no code with the
- * engine: what both get wrong in the same way would go unnoticed.
+ * Written from the specification; shares no code with the engine, since an
+ * error of both would go unnoticed.
  */
 #ifndef IMAGE_BUILDER_H
 #define IMAGE_BUILDER_H
@@ -20,7 +20,7 @@ struct image_spec {
   uint64_t virtual_size;
 };
 
-/* Something that takes clusters and is not the active disk's. */
+/* Clusters that do not belong to the active disk. */
 struct builder_extra {
   uint64_t host_off, len;
   uint64_t l1_entries;          /* of an L1 table; else 0 */
@@ -36,7 +36,7 @@ struct image_builder {
   uint64_t room;
   uint64_t packed_off, packed_end; /* where the next stream goes */
 
-  uint64_t frozen;              /* tables before this are snapshots' */
+  uint64_t frozen;              /* tables before this belong to snapshots */
   struct builder_extra extra[BUILDER_MAX_EXTRA];
   size_t nr_extra;
 };
@@ -51,10 +51,11 @@ extern void builder_init (struct image_builder *b,
                           const struct image_spec *spec);
 extern void builder_free (struct image_builder *b);
 
-/* 'n' clusters at the end of the file, zeros: their host offset. */
+/* Add 'n' clusters of zeros at the end of the file; returns their host offset.
+ */
 extern uint64_t builder_alloc (struct image_builder *b, uint64_t n);
 
-/* The entry of a guest cluster; makes the L2 table if there is none. */
+/* Set the entry of a guest cluster; makes the L2 table if there is none. */
 extern void builder_set_entry (struct image_builder *b,
                                uint64_t guest_cluster, uint64_t descriptor,
                                uint64_t bitmap);
@@ -72,7 +73,7 @@ extern uint64_t builder_data (struct image_builder *b,
 /* A zero cluster (version 3), with host space kept or without. */
 extern void builder_zero (struct image_builder *b, uint64_t guest_cluster,
                           bool keep_space);
-/* A compressed cluster.  False, and nothing happens, if the bytes do not
+/* A compressed cluster.  Returns false, and does nothing, if the bytes do not
  * become smaller or the library is missing.
  */
 extern bool builder_compressed (struct image_builder *b,
@@ -85,7 +86,7 @@ extern uint64_t builder_subclusters (struct image_builder *b,
                                      uint32_t zero, bool keep_space,
                                      const void *cluster);
 
-/* Add an extension behind the header; before builder_finish. */
+/* Add a header extension; call it before builder_finish. */
 extern void builder_extension (struct image_builder *b, uint32_t type,
                                const void *data, uint32_t len);
 

@@ -2,8 +2,8 @@
 /* image_inside.c - see image_inside.h.
  *
  * Owns      the snapshot table, and the bitmap directory.
- * Method    a snapshot is a copy of the L1 table; all L2 tables that were
- *           there before it count as shared from then on.
+ * Method    a snapshot is a copy of the L1 table; all earlier L2 tables count
+ *           as shared from then on.
  * Locks     none.
  * Spec      "Snapshots", "Bitmaps extension".
  */

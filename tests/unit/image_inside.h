@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* image_inside.h - snapshots and bitmaps for the images of image_builder.h.
  *
- * As that, it shares no code with the engine.
+ * It shares no code with the engine, either.
  */
 #ifndef IMAGE_INSIDE_H
 #define IMAGE_INSIDE_H
@@ -24,9 +24,8 @@ struct inside_bitmap {
   const char *name;
   unsigned granularity_bits;
   uint32_t flags;
-  /* The bits, the first of which is the lowest of the first byte; each
-   * cluster of them that is all 0 or all 1 gets no cluster.  NULL: the table
-   * is all zeros.
+  /* The bits; the first is the lowest of the first byte.  If a cluster of them
+   * is all 0 or all 1 it is not allocated.  NULL: the table is all zeros.
    */
   const unsigned char *bits;
   uint64_t nr_bits;
@@ -42,15 +41,15 @@ struct inside {
   unsigned nr_bitmaps;
 };
 
-/* The active disk as it is now becomes a snapshot, with one of id and name
- * as they are in 's', whose strings are not copied.
+/* Take a snapshot of the present active disk, with the id and name in 's',
+ * whose strings are not copied.
  */
 extern void inside_snapshot (struct inside *in, struct image_builder *b,
                              const struct inside_snapshot *s);
 extern void inside_bitmap (struct inside *in, struct image_builder *b,
                            const struct inside_bitmap *bitmap);
 
-/* Write the tables that list them; then builder_finish. */
+/* Write the tables that list them; call builder_finish after that. */
 extern void inside_finish (struct inside *in, struct image_builder *b);
 
 #endif /* IMAGE_INSIDE_H */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* memory_disk.c - a file in memory that remembers what a crash could leave.
+/* memory_disk.c - a file in memory that can show what a crash could leave.
  *
- * Owns      the bytes as reads see them, the bytes as of the last flush, and
- *           every write in between.
+ * Owns      the present bytes, the bytes at the last flush, and every write in
+ *           between.
  * Locks     none; one thread.
  */
 #include "config.h"

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* memory_disk.h - a file in memory that can be written to, and that
- * remembers what a crash could leave of it.
+/* memory_disk.h - a writable file in memory that can show what a crash could
+ * leave.
  *
- * Checks on every call that the engine keeps the promises of struct
- * qcow2_io_ops.  Bytes past the end of what was stored read as zeros, so a
- * file may claim any size.
+ * Checks on every call that the engine keeps the rules of struct qcow2_io_ops.
+ * Bytes past the stored ones read as zeros, so a file may claim any size.
  */
 #ifndef MEMORY_DISK_H
 #define MEMORY_DISK_H
@@ -22,7 +21,7 @@ struct memory_disk {
   struct q2_io_shared shared;
   struct q2_io io;              /* pass &d.io to the engine */
 
-  unsigned char *bytes;         /* what reads see */
+  unsigned char *bytes;         /* present contents */
   uint64_t stored;              /* bytes of them */
   uint64_t size;                /* of the file */
   uint64_t capacity;            /* it cannot grow past this */
@@ -32,7 +31,7 @@ struct memory_disk {
   struct disk_write *pending;   /* since then, in order */
   size_t nr_pending;
 
-  /* What extents calls a hole although there are bytes. */
+  /* A range that extents reports as a hole although it has bytes. */
   uint64_t lie_start, lie_end;
 
   unsigned long reads, read_bytes, writes, flushes;
@@ -53,8 +52,8 @@ extern void memory_disk_free (struct memory_disk *disk);
 /* The file claims another size; nothing is stored for it. */
 extern void memory_disk_resize (struct memory_disk *disk, uint64_t size);
 
-/* A new disk: what is durable and those pending writes for which keep (rng)
- * says so; NULL: all.  One write may be torn at 512 bytes.
+/* Make a disk with the durable bytes and random ones of the pending writes;
+ * rng NULL: all of them.  One write may be torn at 512 bytes.
  */
 struct rng;
 extern void memory_disk_crash (const struct memory_disk *disk,

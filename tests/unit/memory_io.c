@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* memory_io.c - the host side of the unit tests.
  *
- * Owns      checking every request against struct qcow2_io_ops, the ways
- *           that are lent, and the faults and delays.
- * Method    a broken promise is a failed check and EIO, never a read
- *           outside the bytes.
+ * Owns      checking every request against struct qcow2_io_ops, the lent I/O
+ *           handles, and the faults and delays.
+ * Method    a broken rule is a failed check and EIO, never a read outside the
+ *           bytes.
  * Locks     none: the counters are atomic, the rest is constant during a
  *           call of the engine.
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* memory_io.h - a struct qcow2_io over bytes in memory.
  *
- * Checks on every call that the engine keeps the promises of struct
- * qcow2_io_ops, counts requests, and fails or delays them on demand.  Lends
- * ways to the same bytes for background work if told to.
+ * Checks on every call that the engine keeps the rules of struct qcow2_io_ops,
+ * counts requests, and fails or delays them on demand.  Can lend I/O handles
+ * for background work.
  */
 #ifndef MEMORY_IO_H
 #define MEMORY_IO_H
@@ -25,7 +25,7 @@ struct memory_io {
   /* Set between calls of the engine. */
   unsigned long fail_at;        /* fail call number this (1 = next), 0 none */
   bool fail_on;                 /* ... and all that follow */
-  unsigned fail_every;          /* each call with such a number; 0 none */
+  unsigned fail_every;          /* every so many-th call; 0 none */
   int fail_errnum;
   unsigned delay_us;            /* of each read; 1 more for each KiB */
   /* Report holes where whole 'hole_size' blocks of bytes are zero; one call
@@ -34,34 +34,34 @@ struct memory_io {
   uint32_t hole_size;
   unsigned max_extents;
 
-  /* Ways lent and not given back yet: must be 0 when the engine has closed
-   * the image.  Faults and counters are shared with them.
+  /* I/O handles lent and not given back: must be 0 when the engine has closed
+   * the image.  They share faults and counters.
    */
   atomic_uint borrowed;
   atomic_ulong lent;            /* ever */
   unsigned max_borrowed;        /* more is EBUSY; 0: any number */
-  bool fail_lent;               /* fail all reads through lent ways */
+  bool fail_lent;               /* fail all reads through lent handles */
 
-  /* Optional, not owned: how often each sector of 512 bytes has been read,
-   * and how often a read of it was made to fail.
+  /* Optional, not owned: how often each sector of 512 bytes was read, and how
+   * often such a read was made to fail.
    */
   atomic_uint *sector_reads, *sector_faults;
 
-  /* Where io.concurrent is false two reads at once, through this way or
-   * through one that is lent, are a failed check.
+  /* If io.concurrent is false, two reads at once, through this handle or
+   * through a lent one, are a failed check.
    */
   bool in_turn;
-  atomic_int inside;            /* reads of this way running now */
+  atomic_int inside;            /* reads through this handle running now */
 };
 
-/* A way to 'size' bytes with no limits and no faults; adjust the fields of
- * m->io and of *m afterwards.
+/* An I/O handle to 'size' bytes without limits and faults; adjust the fields
+ * of m->io and of *m afterwards.
  */
 extern void memory_io_init (struct memory_io *m, const void *bytes,
                             uint64_t size);
 
-/* From now on lend ways to the bytes, at most 'max' at a time (0: any
- * number).  They are like m->io; sets m->in_turn.
+/* From now on lend I/O handles like m->io, at most 'max' at a time (0: any
+ * number).  Sets m->in_turn.
  */
 extern void memory_io_lend (struct memory_io *m, unsigned max);
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* random_image.c - fills images at random and remembers what is where.
+/* random_image.c - fills images at random and records the contents.
  *
- * Owns      the model: bytes, and per sector where they are.
- * Method    stretches of clusters of one kind, so that runs come in all
- *           lengths; between stretches host clusters may be left unused, so
- *           that neighbours on the disk are not always neighbours in the
- *           file.
+ * Owns      the model: the bytes, and the place of each sector.
+ * Method    stretches of clusters of one kind, for runs of all lengths.
+ *           Between stretches host clusters may be left unused, so that
+ *           neighbours on the disk are not always neighbours in the file.
  * Locks     none.
  */
 #include "config.h"

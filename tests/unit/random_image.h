@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* random_image.h - seeded random legal images, with a model to compare to.
  *
- * The model covers a window of the disk sector by sector; everything before
- * the window is unallocated, and the disk ends with it.  Where 'base' is
- * not 0 the window lies across the border between two L2 tables, which for
- * large clusters is far into the disk.
+ * The model covers a window of the disk sector by sector.  Everything before
+ * the window is unallocated, and the disk ends with it.  If 'base' is not 0
+ * the window lies across the border between two L2 tables, which for large
+ * clusters is far into the disk.
  */
 #ifndef RANDOM_IMAGE_H
 #define RANDOM_IMAGE_H
@@ -30,16 +30,15 @@ struct random_image {
   struct image_builder b;
   uint64_t base;                /* guest offset of the window */
   uint64_t len;                 /* bytes of the window */
-  unsigned char *disk;          /* what the window reads as */
+  unsigned char *disk;          /* contents of the window */
   struct sector *sectors;       /* of 512 bytes, the last may be cut */
 };
 
-/* A geometry; small clusters are likelier. */
+/* A random geometry; small clusters are more likely. */
 extern struct image_spec random_spec (struct rng *rng);
 
-/* Fill in what the fields of 'spec' leave open: virtual_size is chosen
- * here, so that the window has at most about 'max_len' bytes, but some
- * clusters.
+/* Fill in the open fields of 'spec': virtual_size is chosen here, so that the
+ * window has at most about 'max_len' bytes, but some clusters.
  */
 extern void random_image_init (struct random_image *image, struct rng *rng,
                                const struct image_spec *spec,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* repair-file.c - scans an image file as if it had not been closed cleanly,
- * and repairs it; for tests that compare with QEMU.
+/* repair-file.c - scans an image file as after an unclean end, and repairs it;
+ * for tests that compare with QEMU.
  *
  * usage: repair-file [-n|-b] FILE...
  *
- * Prints one line for each file.  -n: only scan, and flags and refcounts that
- * are wrong do not matter; -b: the same, on a host that cannot tell what is a
- * hole.  Otherwise the files must have the dirty bit.
- * Exit status 1 if a file could not be scanned or repaired, 2 if it cannot be
- * read at all.
+ * Prints one line for each file.  -n: only scan, and ignore wrong flags and
+ * refcounts; -b: the same, on a host that does not report holes.  Otherwise
+ * the files must have the dirty bit.  Exit status 1 if a file could not be
+ * scanned or repaired, 2 if it cannot be read at all.
  */
 #include "config.h"
 

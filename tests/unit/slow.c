@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* slow.c - images on slow hosts; see slow.h.
  *
- * Owns      the layouts, and comparing what the engine says with the model
- *           of random_image.
- * Locks     none: sector counts are atomic, everything else is constant
- *           while the image is open.
+ * Owns      the layouts, and comparing the engine with the model of
+ *           random_image.
+ * Locks     none: sector counts are atomic; all else is constant while the
+ *           image is open.
  */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-ahead.c - read-ahead buffers.
  *
- * Linked with wrappers: the clock is ours, threads that start to wait are
- * counted, and allocations fail when told to.
+ * Linked with wrappers: the test controls the clock, counts threads that start
+ * to wait, and makes allocations fail.
  */
 #include "config.h"
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-below-faults.c - a layer below that cannot be read is never zeros.
+/* test-below-faults.c - an unreadable backing image never reads as zeros.
  *
- *           Nor is it forgotten where a map was stopped.
- * Method    an empty overlay stands on a smaller base with data here and
- *           there, under several L2 tables.  Each call to the base's host is
- *           made to fail, once or from then on.  What is then read or mapped
- *           is true or an error, and never less: a client that copies a disk
- *           by its map skips what it is told are zeros.
+ *           Nor if a map was stopped there.
+ * Method    an empty overlay has a smaller backing image with scattered data,
+ *           under several L2 tables.  Each call to the backing image's host
+ *           fails, once or from then on.  Reads and maps must be true or an
+ *           error: a client that copies a disk by its map skips all reported
+ *           zeros.
  */
 #include "config.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-bugs.c - what comes of assumptions that turn out to be wrong.
+/* test-bugs.c - the effects of broken assumptions.
  *
- * They are made wrong by a host that breaks its promises, and by the test
- * itself, which is inside of the engine.  Where bugs do not abort, a request
- * fails, its image is not changed any more, and everything else goes on.
+ * A host that breaks its rules breaks them, and the test itself, which uses
+ * internals of the engine.  If bugs do not abort, the request fails, its image
+ * is not changed any more, and all else goes on.
  */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-cache.c - the table cache against the bytes of the file it caches.
  *
- * Whatever is evicted, shared, read ahead or failed: bytes that come out of
- * the cache are those of the file.
+ * After any evictions, shared loads, reading ahead and failures, the cache
+ * returns the bytes of the file.
  */
 #include "config.h"
 

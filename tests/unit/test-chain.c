@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-chain.c - images over images over images.
+/* test-chain.c - chains of backing images.
  *
  * Usage: test-chain [FIRST-SEED [RUNS]]
  *
- * Owns      the model: what the chain reads as.
- * Method    chains of 1 to 8 layers, each of its own version, cluster size,
+ * Owns      the model: the contents of the chain.
+ * Method    chains of 1 to 8 images, each with its own version, cluster size,
  *           length, compression and encryption.  Half of them are built in
- *           memory, with lengths that are multiples of nothing, and it is
- *           known for each byte which layer it is from; QEMU makes the
- *           others, and reads them.  All are read, mapped, and written to at
- *           the top; layers.c sees to it that nobody writes below.
- *           Then what a copy on write costs, request by request.
+ *           memory, with odd lengths, and the source of each byte is known;
+ *           QEMU makes the others, and reads them.  All are read, mapped, and
+ *           written to at the top; layers.c checks that backing images are not
+ *           written to.  Then the requests of a copy on write are counted.
  */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-cipher.c - ciphers, hashes and keys against what other programs make
- * of the same bytes.
+/* test-cipher.c - ciphers, hashes and keys against the results of other
+ * programs.
  */
 #include "config.h"
 

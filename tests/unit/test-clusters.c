@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-clusters.c - the cache of decompressed clusters.
  *
- * Linked with wrappers: threads that start to wait are counted, clusters'
- * memory is counted, and allocations fail when told to.
+ * Linked with wrappers: the test counts threads that start to wait and the
+ * memory of clusters, and makes allocations fail.
  */
 #include "config.h"
 

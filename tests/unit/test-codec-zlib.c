@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-codec-zlib.c - raw deflate streams as all kinds of writers make
- * them, and broken ones.
+/* test-codec-zlib.c - raw deflate streams of all kinds of writers, and broken
+ * ones.
  */
 #include "config.h"
 

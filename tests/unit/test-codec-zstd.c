@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-codec-zstd.c - zstd frames as all kinds of writers make them, and
- * broken or hostile ones.
+/* test-codec-zstd.c - zstd frames of all kinds of writers, and broken or
+ * hostile ones.
  */
 #include "config.h"
 

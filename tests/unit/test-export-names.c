@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-export-names.c - how the filter splits names of exports, makes them,
- * and describes what they lead to.
- */
+/* test-export-names.c - splitting, making and describing names of exports. */
 #include "config.h"
 
 #include "exports.h"

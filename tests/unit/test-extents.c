@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-extents.c - data clusters that are holes of the image file.
  *
- * Preallocated disks must show as sparse, with few questions to the host;
- * fragmented disks must not ask about every cluster.
+ * Preallocated disks must show as sparse, with few requests to the host; for
+ * fragmented disks the host must not be asked about every cluster.
  */
 #include "config.h"
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-faults.c - every host request and every allocation fails once.
  *
- * Method    the same workload again and again: from the n-th call on
- *           everything fails, until the first error has been seen; then the
- *           operation is repeated and must succeed, and the rest must be as
- *           if nothing had happened.  A second sweep fails only call n and
- *           goes on, so that faults which are survived are tried too.
+ * Method    repeats a workload: from the n-th call on all calls fail until the
+ *           first error; then the operation is repeated and must succeed, and
+ *           so must the rest.  A second sweep fails only call n and goes on,
+ *           to test faults that cause no error.
  * Locks     none; one thread.
  */
 #include "config.h"

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-gate.c - while the gate is closed nobody is inside, and nobody waits
+/* test-gate.c - no thread is inside while the gate is closed, and none waits
  * for ever.
  *
- * What changes write inside is read by the thread that has closed the gate,
- * without a lock: the thread sanitizer sees whether the gate orders that.
+ * The thread that has closed the gate reads without a lock the data that
+ * changes have written inside: the thread sanitizer checks that the gate
+ * orders this.
  */
 #include "config.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-gather.c - which host ranges are fetched for a set of runs.
+/* test-gather.c - the host ranges to fetch for a set of runs.
  *
- * Method    random runs against a model that marks, sector by sector, what
- *           has to be covered; all ranges are multiples of a sector there.
- *           Odd ranges and huge ones have tests of their own.
+ * Method    random runs against a model that marks the sectors to be covered;
+ *           all ranges are multiples of a sector.  Odd and huge ranges have
+ *           separate tests.
  */
 #include "config.h"
 

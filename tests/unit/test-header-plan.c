@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-header-plan.c - no crash while the header changes leaves neither the
- * old one nor the new one.
+/* test-header-plan.c - a crash while the header changes leaves the old one or
+ * the new one.
  *
- * Headers of all kinds are made with a writer of their own, changed in random
- * ways, and the plan for that is carried out: before each flush every subset
- * of the sectors of the step (every prefix and many subsets, where there are
- * too many) has reached the disk.  What a reader of their own finds there must
- * be what the old header said or what the new one says.
+ * The test makes headers of all kinds with its own writer, changes them at
+ * random, and carries out the plan: before each flush, every subset of the
+ * sectors of the step (every prefix and many subsets, if there are too many)
+ * has reached the disk.  Its own reader must find the old or the new header
+ * there.
  */
 #include "config.h"
 

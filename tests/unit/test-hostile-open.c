@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-hostile-open.c - images cut short and images with flipped bits:
- * whatever comes out, nothing crashes, hangs or reads outside the file.
+/* test-hostile-open.c - truncated images and images with flipped bits: the
+ * engine must not crash, hang or read outside the file.
  */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-io.c - bounds, zero-fill, splitting and alignment of host I/O.
  *
- * memory_io checks the promises to the host; here the other side is
- * checked: what comes back, and how many requests it took.
+ * memory_io checks the requests; this test checks the results, and the number
+ * of requests.
  */
 #include "config.h"
 

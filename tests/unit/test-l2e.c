@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-l2e.c - what every kind of L2 entry decodes to.
+/* test-l2e.c - decoding of every kind of L2 entry.
  *
- * Exhaustive where that is possible: each bit of the entry, each size field
- * of compressed clusters, each state of each subcluster.
+ * Exhaustive where possible: each bit of the entry, each size of a compressed
+ * cluster, each state of each subcluster.
  */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-limits.c - the largest disks and tables, and what they cost.
+/* test-limits.c - the largest disks and tables, and their memory.
  *
- * The memory an image takes may depend on what its file holds, not on what
- * its header claims.
+ * The memory of an image may depend on the contents of its file, not on the
+ * claims of its header.
  */
 #include "config.h"
 

@@ -2,9 +2,9 @@
 /* test-luks.c - opening LUKS headers: one that QEMU has made, others with
  * any number of slots, and hostile ones.
  *
- * Owns      the wrappers of mmap and munmap, through which all memory for
- *           secrets is taken and given back, and of q2_pbkdf2.
- * Method    q2_pbkdf2 does its work only where that is little; the rest is
+ * Owns      the wrappers of mmap and munmap, which allocate all secret memory,
+ *           and of q2_pbkdf2.
+ * Method    q2_pbkdf2 does only small amounts of work; larger ones are just
  *           counted.
  * Locks     none; one thread.
  */

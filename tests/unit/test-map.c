@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-map.c - runs against a naive model of 512 byte sectors.
  *
- * The model says where each sector is; merged by the rules of map.h it
+ * The model has the place of each sector.  Merged by the rules of map.h it
  * gives the only right list of runs for any range and any limit.
  */
 #include "config.h"

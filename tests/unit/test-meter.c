@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-meter.c - what is believed about how slow the host is.
+/* test-meter.c - the estimate of the host's latency.
  *
- * Too slow costs copies and threads on a local file, too fast costs round
- * trips: so one sample that does not fit must not turn it over, and several
- * must; and a fast host must still be looked at, whatever the client reads.
+ * A local file taken for slow costs copies and threads; a slow host taken for
+ * fast costs round trips.  So one odd sample must not change the estimate, but
+ * several must; and a fast host must still be measured with all kinds of
+ * reads.
  */
 #include "config.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-property.c - random images through the public interface, against
- * the bytes they were made from.
+/* test-property.c - random images through the public interface, against their
+ * known contents.
  *
- * Reads of all sizes and places, extents that must cover a range without
- * gaps and tell the truth, cache hints, and several threads on one image.
+ * Reads of all sizes and places, extents, which must be true and without gaps,
+ * cache hints, and several threads on one image.
  */
 #include "config.h"
 

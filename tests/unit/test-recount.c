@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-recount.c - the counts themselves against a model, and counting the
- * references in images: those of the image builder, whose refcounts come
- * from code of its own, and those that lie.
+/* test-recount.c - counts against a model, and counting the references in
+ * images: those of the image builder, which has its own code for refcounts,
+ * and hostile ones.
  */
 #include "config.h"
 

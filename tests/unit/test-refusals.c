@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-refusals.c - hosts that refuse what they need not do.
+/* test-refusals.c - hosts that refuse optional operations.
  *
  * Owns      one host for each optional operation, and each way to refuse it.
- * Method    requests that make use of all of them are sent to an image; all
- *           must succeed, and the disk must be what it should be.  Then a look
- *           at how often was asked in vain: what is not supported once, what
- *           was not aligned a few times, and all else again each time.
+ * Method    requests that use all of them must succeed on an image, with the
+ *           right result on the disk.  Then the refusals are counted: one for
+ *           lack of support, a few for alignment, and any number for other
+ *           errors.
  */
 #include "config.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-repair.c - repairing refcounts: what it makes of damaged images, and
- * of a crash or a failure at any point of it.
+/* test-repair.c - repairing refcounts of damaged images, with a crash or a
+ * failure at any point.
  *
- * The image builder's refcounts are the truth; after a repair they must be
- * as they were, but for clusters that the repair itself has taken or freed.
+ * The image builder's refcounts are right; a repair must restore them, except
+ * for clusters that the repair itself has taken or freed.
  */
 #include "config.h"
 

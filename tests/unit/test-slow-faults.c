@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-slow-faults.c - a slow host whose requests fail.
  *
- * Method    a sequential copy, again and again, of which the n-th request
- *           to the host fails, or all from the n-th on: whoever sent it.
- *           memory_io notes which sectors were in failed requests, and only
- *           reads that need one of those may fail.  Reading ahead fails for
- *           nobody.
+ * Method    repeats a sequential copy in which the n-th request to the host
+ *           fails, or all from the n-th on, in all threads.  memory_io notes
+ *           the sectors of failed requests, and only reads that need one of
+ *           those may fail.  A failure to read ahead fails no read.
  */
 #include "config.h"
 

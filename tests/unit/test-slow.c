@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-slow.c - the whole engine on a host that is slow to answer.
+/* test-slow.c - the whole engine on a slow host.
  *
- * What is read must be right, whatever was read ahead and by whom; and it
- * must take few requests, few bytes, and none that no one has use for.
+ * Reads must be right with any reading ahead of any thread, and take few
+ * requests, few bytes, and none that is useless.
  */
 #include "config.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-stream.c - the sequential stream detector.
  *
- * Every request of a test goes through note (), which checks what holds for
- * all advice: it lies inside the disk, within the window, and, for a reader
- * who arrives in order, is given once and without gaps.
+ * Every request of a test goes through note (), which checks the rules for all
+ * advice: it lies inside the disk, within the window, and, for a reader in
+ * order, is given once and without gaps.
  */
 #include "config.h"
 

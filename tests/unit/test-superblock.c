@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-superblock.c - the header changes as a whole, for readers, for the
- * file, and whatever fails.
+/* test-superblock.c - the header changes atomically, for readers and in the
+ * file, even after failures.
  */
 #include "config.h"
 

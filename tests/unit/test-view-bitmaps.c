@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-view-bitmaps.c - disks seen through a bitmap, and bitmaps that must not
- * be trusted.
+/* test-view-bitmaps.c - views of bitmaps, and bitmaps that must not be
+ * trusted.
  */
 #include "config.h"
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-view-diff.c - what differs between snapshots.
+/* test-view-diff.c - differences between snapshots.
  *
  * Usage: test-view-diff [FIRST-SEED [RUNS]]
  *
  * Owns      random histories of a disk, and the model of them.
- * Method    clusters are changed in every way that tables know, snapshots
- *           of any size are taken, and each one and the active disk are
- *           compared with what was recorded; then all pairs: what differs is
- *           known from where each sector was, and the data extents of A..B
- *           put onto a copy of A must make it B.
+ * Method    changes clusters in every way that tables can express, takes
+ *           snapshots of any size, and compares each one and the active disk
+ *           with the record.  Then all pairs: the differences are known from
+ *           the place of each sector, and the data extents of A..B applied to
+ *           a copy of A must make it B.
  */
 #include "config.h"
 

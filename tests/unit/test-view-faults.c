@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-view-faults.c - every host request and every allocation of what has to
- * do with views fails once.
+/* test-view-faults.c - every host request and every allocation for views fails
+ * once.
  *
- * Method    as test-faults.c: the same workload again and again, in which
- *           call n fails, or n and all after it until an error has been seen;
- *           then the operation is repeated and must succeed.
+ * Method    as in test-faults.c: repeats a workload in which call n fails, or
+ *           all from n on until the first error; then the operation is
+ *           repeated and must succeed.
  * Locks     none; one thread.
  */
 #include "config.h"

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-view-history.c - views of images that QEMU has made, and that QEMU and
- * we have written to.
+/* test-view-history.c - views of images made by QEMU, with writes of QEMU and
+ * the engine.
  *
  * Usage: test-view-history [FIRST-SEED [RUNS]]
  *
- * Owns      the history: what the disk held each time, and where it was
- *           touched in between.
- * Method    epochs of requests by qemu-io or by the engine, each followed by
- *           a snapshot that qemu-img takes, and perhaps by another size of
- *           the disk.  While the engine writes, views of all older snapshots
- *           are open and read.  At the end every snapshot must read as
- *           qemu-img had read the disk then, which must hold nothing that was
- *           not touched; and for each pair the data extents of A..B make B
- *           of a copy of A, and are no more than was touched in between.
- *           Bitmaps that QEMU has kept up must show what it has written since
- *           they were added.
+ * Owns      the history: the disk at each time, and the parts written to in
+ *           between.
+ * Method    epochs of requests by qemu-io or by the engine, each followed by a
+ *           snapshot that qemu-img takes, and perhaps by another size of the
+ *           disk.  While the engine writes, views of all older snapshots are
+ *           open and read.  At the end every snapshot must read as qemu-img
+ *           had read the disk then; for each pair the data extents of A..B
+ *           must make B of a copy of A, and cover only parts written in
+ *           between.  Bitmaps kept by QEMU must show its writes since they
+ *           were added.
  */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-view-snapshots.c - listing snapshots and opening them: what is told of
- * them, what lies in them, lies about them, and how many requests it takes.
+/* test-view-snapshots.c - listing snapshots and opening them: descriptions,
+ * contents, hostile tables, and the number of requests.
  */
 #include "config.h"
 

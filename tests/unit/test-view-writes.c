@@ -6,11 +6,11 @@
  * Owns      the threads that open, read, map and close views.
  * Method    QEMU takes a snapshot, clients write, QEMU takes another one; then
  *           clients write again, and meanwhile both snapshots must read as
- *           they did when they were taken, and what differs between them must
- *           make one of the other.  What differs from the active disk cannot
- *           be known while that is written to, but each sector must be zeros
- *           or one that was written there; in the end it must be all.  A bitmap
- *           is true until the first write, and from then on refused.
+ *           when they were taken, and their difference must turn one into the
+ *           other.  A difference to the active disk is not defined while that
+ *           is written to, but each sector must be zeros or one that was
+ *           written there; in the end it must be complete.  A bitmap is valid
+ *           until the first write, and refused from then on.
  */
 #include "config.h"
 

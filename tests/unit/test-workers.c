@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-workers.c - the thread pool.
  *
- * Linked with wrappers around the calls below: threads that are made and
- * joined are counted, making them fails when told to, and idle workers'
- * patience ends when told to.
+ * Linked with wrappers around the calls below: the test counts threads that
+ * are created and joined, makes creation fail, and ends the wait of idle
+ * workers.
  */
 #include "config.h"
 

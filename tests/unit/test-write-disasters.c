@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-write-disasters.c - what has destroyed disks elsewhere.
+/* test-write-disasters.c - known ways to lose a disk.
  *
- * One function for each of the known ways to lose a disk; what it does is
- * in its name.
+ * One function for each bug that has destroyed disks elsewhere; its name says
+ * which.
  *
  * Owns      nothing; see crash/ for the host, the clients and the ledger.
  * Method    small images made by QEMU, some of them damaged on purpose; at

@@ -4,11 +4,10 @@
  *
  * Owns      the wrappers of malloc and friends, which the linker puts
  *           between the engine and the C library.
- * Method    the same requests again and again, while the n-th operation of
- *           the host (or the n-th allocation) fails, for each n.  Nobody may
- *           lose what was flushed, whatever a crash leaves behind; the
- *           requests after the failure succeed, and nothing is leaked in the
- *           end, unless it was a flush that failed, or an allocation.
+ * Method    repeats the same requests while the n-th operation of the host (or
+ *           the n-th allocation) fails, for each n.  Flushed writes must
+ *           survive any crash; later requests succeed, and nothing is leaked
+ *           in the end, unless a flush or an allocation failed.
  * Locks     none; threads that only start qemu-img have counters of their own.
  */
 #include "config.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-write-hostile.c - images that lie to a writer.
+/* test-write-hostile.c - hostile images that are written to.
  *
- * Owns      one function for each lie that has made the server hang, abort,
- *           or destroy metadata; its comment says which it was.
+ * Owns      one function for each corruption that has made the server hang,
+ *           abort, or destroy metadata; its comment says which.
  * Method    a sound image gets one or two wrong fields.  The request that
- *           meets them must fail as CORRUPT; nothing of the metadata may be
- *           trimmed or written over, the file does not grow, what is sound
- *           can still be read, and the image can be closed.
+ *           meets them must fail as CORRUPT; metadata must not be trimmed or
+ *           overwritten, the file must not grow, sound parts can still be
+ *           read, and the image can be closed.
  */
 #include "config.h"
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-write-model.c - the disk is an array of bytes.
+/* test-write-model.c - the disk against an array of bytes.
  *
  * Usage: test-write-model [FIRST-SEED [RUNS]]
  *
  * Owns      the model.
- * Method    image, host and requests follow from a seed (crash/choice.h).
- *           One client, at any byte: the model is exact.  Several clients,
- *           in whole sectors: the ledger of crash/ tells what may be read.
- *           In between the image is closed and opened again, and QEMU
- *           writes to it; at the end QEMU checks it for errors and leaks,
+ * Method    a seed chooses image, host and requests (crash/choice.h).  With
+ *           one client, at any byte, the model is exact.  With several
+ *           clients, in whole sectors, the ledger of crash/ knows the possible
+ *           contents.  In between the image is closed and opened again, and
+ *           QEMU writes to it; at the end QEMU checks it for errors and leaks,
  *           and reads it.
  */
 #include "config.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-write-races.c - two writers at the one moment that matters.
+/* test-write-races.c - two writers at a critical moment.
  *
- * Owns      one function for each race that has lost data, starved a reader
- *           or failed a request that need not fail; its comment says how.
+ * Owns      one function for each race that has lost data, starved a reader or
+ *           failed a request without need; its comment says how.
  * Method    hooks of the host stop a thread in the middle of an operation
- *           until the others have done what it must not miss.  Where it can
- *           only be guessed that another thread has come far enough, a wrong
- *           guess makes the test pass, never fail.
+ *           until the others have done the critical step.  If the progress of
+ *           another thread can only be guessed, a wrong guess makes the test
+ *           pass, never fail.
  * Locks     none; the threads talk through atomic flags.
  */
 #include "config.h"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-write-room.c - a medium fills up, and what was written stays good.
+/* test-write-room.c - a medium fills up, and acknowledged writes survive.
  *
  * Owns      each piece of metadata that a write can need which has no room on
  *           the medium yet: a slice of an L2 table, a new table, a sector of
  *           the L1 table, a slice of a refcount block, a new block, a sector
  *           of the refcount table.
  * Method    a sparse file, and an image in which the next writes need just
- *           that piece.  The medium has room for so many blocks more, for each
- *           number up to some dozens, and small writes go to new clusters
- *           until one fails: so there is a number for which the data takes the
- *           last block.  Then the commit has to succeed.
+ *           that piece.  The medium has room for N more blocks, for each N up
+ *           to some dozens, and small writes go to new clusters until one
+ *           fails: so for some N the data takes the last block.  Then the
+ *           commit must succeed.
  */
 #include "config.h"
 

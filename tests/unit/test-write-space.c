@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test-write-space.c - an image whose file cannot grow can be filled.
  *
- * A device that is as large as 'qemu-img measure' says holds a disk all of
- * whose clusters are written, in whichever order, and whatever has to be
- * moved on the way.  And while something hangs below, who needs its space
- * waits, and is not told that there is none.
+ * A device of the size that 'qemu-img measure' prints has room for all
+ * clusters of the disk, written in any order, even if tables must move. And
+ * while a host request hangs, a write that needs its space waits, and does not
+ * fail with ENOSPC.
  */
 #include "config.h"
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-write-trust.c - what a writer must not take an image's word for.
+/* test-write-trust.c - writes in place must not trust entries.
  *
- * Owns      entries that say that clusters may be written in place which are
- *           free, behind the end of the file, or metadata that has to be
- *           looked for.
- * Method    a sound image with a lie in it, as in test-write-hostile.c.  A
- *           client that can write to what becomes a table makes entries of
- *           his own: so what the disk has elsewhere must stay what it was.
+ * Owns      entries that allow writes in place to clusters that are free, past
+ *           the end of the file, or metadata that has to be searched for.
+ * Method    a sound image with a wrong field, as in test-write-hostile.c.  A
+ *           client that can write to a future table can make entries of its
+ *           own: so other parts of the disk must not change.
  */
 #include "config.h"
 
