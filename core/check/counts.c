@@ -87,6 +87,23 @@ q2_counts_add (struct q2_counts *c, uint64_t cluster, uint32_t n,
 }
 
 void
+q2_counts_turn (struct q2_counts *c, uint64_t cluster, enum q2_use use,
+                unsigned flags)
+{
+  struct q2_counts_leaf *const leaf = q2_counts_find_leaf (c, cluster);
+  uint32_t old;
+
+  if (!q2_check (leaf != NULL))
+    return;
+  old = q2_counts_element (leaf, cluster);
+  c->total[old & Q2_ELEMENT_USE]--;
+  c->total[use]++;
+  /* No larger than before, so there is room. */
+  q2_check (q2_counts_set_element (c, leaf, cluster, (old & ~Q2_ELEMENT_USE) |
+                                   (uint32_t) use | flags) == Q2_COUNTS_OK);
+}
+
+void
 q2_counts_clear (struct q2_counts *c, uint64_t cluster)
 {
   struct q2_counts_leaf *const leaf = q2_counts_find_leaf (c, cluster);

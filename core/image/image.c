@@ -60,7 +60,8 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   q2_store_init (&image->store);
   q2_writer_init (&image->writer);
   image->shared.meter.counting = options->count;
-  image->inspect = options->inspect;
+  image->check = options->check;
+  image->inspect = options->inspect || options->check;
   if (q2_image_init (image, host, options, err) == 0 &&
       q2_check_end (err) == 0)
     return image;
@@ -89,8 +90,7 @@ close_image (struct qcow2_image *image)
 void
 qcow2_close (struct qcow2_image *image)
 {
-  void (*log) (void *log_opaque, enum qcow2_log_level level,
-               const char *text);
+  qcow2_log_fn log;
   struct qcow2_error err;
   void *log_opaque;
 
@@ -104,7 +104,7 @@ qcow2_close (struct qcow2_image *image)
     close_image (image);
   /* Nobody is left whose request could fail. */
   if (q2_check_end (&err) == -1 && log)
-    log (log_opaque, QCOW2_LOG_WARNING, err.text);
+    log (log_opaque, QCOW2_LOG_WARNING, err.text, err.advice);
 }
 
 void
@@ -287,9 +287,14 @@ static int
 begin_change (struct qcow2_image *image, const struct q2_io *io,
               uint64_t count, uint64_t guest_off, struct qcow2_error *err)
 {
+  if (!q2_assume (!image->inspect, err))
+    return end_reading (io, -1, err);
   if (!image->info.writable)
-    return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
-                    "the image is read-only: %s", image->info.why_read_only);
+    return q2_fail_advise (err, QCOW2_ERR_READ_ONLY,
+                           image->info.corrupt ? QCOW2_ADVICE_REPAIR
+                           : QCOW2_ADVICE_NONE, QCOW2_NO_OFFSET,
+                           "the image is read-only: %s",
+                           image->info.why_read_only);
   if (check_range (image, count, guest_off, err) == -1 ||
       q2_writer_begin (&image->writer, io, err) == -1)
     return end_reading (io, -1, err);

@@ -31,6 +31,7 @@ struct qcow2_image {
   struct qcow2_info info;
   struct q2_header header;      /* as it was then; empty in a view */
   bool inspect;                 /* there is nothing but info and header */
+  bool check;                   /* ... because it is only for qcow2_check */
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
   struct qcow2_budget budget;   /* a view uses its parent's */

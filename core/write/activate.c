@@ -142,9 +142,9 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
 {
   if (!q2_space_is_uncovered (w->space, 0))
     return 0;
-  return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.refcount_table_offset,
-                  "the image has no refcounts for its header; repair it "
-                  "with 'qemu-img check -r all'");
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                         w->header.refcount_table_offset,
+                         "the image has no refcounts for its header");
 }
 
 /* A commit must not find that the file is too short for the L1 table, which
@@ -159,10 +159,10 @@ make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
   if (bytes == 0)
     return 0;
   if (w->header.l1_offset > q2_io_size (io))
-    return q2_fail (err, QCOW2_ERR_CORRUPT, w->header.l1_offset,
-                    "the L1 table at offset 0x%" PRIx64 " is not in the "
-                    "file; repair the image with 'qemu-img check -r all'",
-                    w->header.l1_offset);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           w->header.l1_offset,
+                           "the L1 table at offset 0x%" PRIx64 " is not in "
+                           "the file", w->header.l1_offset);
   return q2_io_grow (io, w->header.l1_offset + bytes, err);
 }
 
@@ -228,9 +228,10 @@ check_usable (struct q2_writer *w, struct qcow2_error *err)
   if (w->bug)
     return q2_writer_fail_bug (err);
   if (w->corrupt)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
-                    "nothing is written since the image was found to be "
-                    "corrupt; repair it with 'qemu-img check -r all'");
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           QCOW2_NO_OFFSET,
+                           "nothing is written since the image was found to "
+                           "be corrupt");
   return 0;
 }
 
@@ -257,7 +258,8 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
   if (err->kind == QCOW2_ERR_BUG && !atomic_exchange (&w->bug, true) &&
       w->log)
     w->log (w->log_opaque, QCOW2_LOG_WARNING, "nothing is written to the "
-            "image any more until all clients have disconnected");
+            "image any more",
+            QCOW2_ADVICE_REOPEN);
   if (err->kind != QCOW2_ERR_CORRUPT)
     return;
   pthread_mutex_lock (&w->activate_lock);
@@ -266,10 +268,10 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
     w->header.incompatible |= Q2_INCOMPAT_CORRUPT;
     if (w->log)
       w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image is corrupt: it is "
-              "marked so and not written to any more");
+              "marked so and not written to any more", QCOW2_ADVICE_REPAIR);
     if (w->header.version >= 3 &&
         write_features (w, io, &why) == -1 && w->log)
-      w->log (w->log_opaque, QCOW2_LOG_WARNING, why.text);
+      w->log (w->log_opaque, QCOW2_LOG_WARNING, why.text, why.advice);
   }
   pthread_mutex_unlock (&w->activate_lock);
 }

@@ -282,21 +282,20 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 int
 q2_writer_fail_flushed (struct qcow2_error *err)
 {
-  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                     "a flush of the image file has failed, so it is not "
-                     "known what is in there; nothing is written any more "
-                     "until all clients have disconnected and connected "
-                     "again");
+  return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN,
+                         QCOW2_NO_OFFSET,
+                         "a flush of the image file has failed, so it is not "
+                         "known what is in there, and nothing is written any "
+                         "more");
 }
 
 int
 q2_writer_fail_bug (struct qcow2_error *err)
 {
-  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                     "nothing is written any more, since the filter has run "
-                     "into a bug of its own, which was logged before; the "
-                     "image can be written to again when all clients have "
-                     "disconnected and connected again");
+  return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN,
+                         QCOW2_NO_OFFSET,
+                         "nothing is written any more because of a bug of "
+                         "this program, which was logged before");
 }
 
 /* All that the commit has copied waits for the next one, and is not lost. */
@@ -365,7 +364,7 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
 
     if (q2_writer_release (w, io, &why) == -1) {
       if (w->log)
-        w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text);
+        w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text, why.advice);
       q2_writer_note_error (w, io, &why);
     }
   }

@@ -115,8 +115,10 @@ static struct qcow2_io_ops ops = {
 };
 
 static void
-print_line (void *opaque, enum qcow2_log_level level, const char *text)
+print_line (void *opaque, enum qcow2_log_level level, const char *text,
+            enum qcow2_advice advice)
 {
+  (void) advice;
   (void) level;
   printf ("%s: %s\n", (const char *) opaque, text);
 }
