@@ -92,13 +92,15 @@ q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
   const unsigned order = j->geo->refcount_order;
   const uint64_t first = idx << j->geo->refblock_bits;
   const uint64_t n = UINT64_C (1) << j->geo->refblock_bits;
+  const uint64_t file_end = q2_ceil_shift (q2_io_size (j->io),
+                                           j->geo->cluster_bits);
   bool changed = false;
 
   for (uint64_t i = 0; i < n; ++i) {
     const uint64_t old = q2_refcount_get (j->buf, order, i);
     const uint64_t count = counted (j, first + i);
 
-    if (old != 0)
+    if (old != 0 && first + i < file_end)
       j->end = q2_max (j->end, first + i + 1);
     if (old == count)
       continue;

@@ -39,6 +39,9 @@
 #define L1_RESERVED UINT64_C (0x7f000000000001ff)
 #define BITMAP_RESERVED UINT64_C (0xff000000000001fe)
 
+/* What version 3 demands of the extra data of a snapshot. */
+#define MIN_EXTRA 16u
+
 /* ---- Refcounts --------------------------------------------------------- */
 
 static int
@@ -145,6 +148,14 @@ use_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
 {
   struct q2_walk *const w = opaque;
 
+  if (w->findings != NULL && w->geo->version >= 3 &&
+      s->extra_len < MIN_EXTRA &&
+      q2_walk_fault (w, QCOW2_FINDING_ENTRY, QCOW2_ADVICE_REPAIR, host_off,
+                     s->entry_len, err,
+                     "the snapshot table entry at offset 0x%" PRIx64 " has "
+                     "%u bytes of extra data, at least %u are needed",
+                     host_off, s->extra_len, MIN_EXTRA) == -1)
+    return -1;
   if (q2_snapshot_check_l1 (w->geo, s, host_off, err) == -1)
     return q2_walk_skip (w, QCOW2_FINDING_SNAPSHOT_TABLE, err);
   return use_l1 (w, s->l1_offset, s->l1_entries, false, err);

@@ -35,7 +35,8 @@ struct q2_repair_job {
   uint64_t cursor;              /* there is no free cluster before this one */
   bool unflushed;
   struct q2_findings *findings; /* of a check while it compares, or NULL */
-  uint64_t end;                 /* behind the last refcount that is not 0 */
+  uint64_t end;                 /* behind the last cluster of the file whose
+                                   refcount is not 0 */
 };
 
 /* The index of the block that has the refcount of a cluster. */
