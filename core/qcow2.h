@@ -49,7 +49,55 @@ enum qcow2_error_kind {
                             the image, which takes no more changes until it is
                             closed and opened again */
   QCOW2_ERR_ABANDONED,   /* no client waited for it any more */
+  QCOW2_ERR_CANCELLED,   /* the caller's progress function ended it */
 };
+
+/* What to do about an error or a line of the log.  The engine says what is
+ * the case; only its caller knows the programs, parameters and connections
+ * that a remedy is made of.
+ */
+enum qcow2_advice {
+  QCOW2_ADVICE_NONE,
+  QCOW2_ADVICE_CHECK,           /* check the image */
+  QCOW2_ADVICE_REPAIR,          /* repair the image */
+  QCOW2_ADVICE_COMPLETE,        /* get the rest of the file, or repair it */
+  QCOW2_ADVICE_COPY,            /* get the rest, or copy what there is */
+  QCOW2_ADVICE_CREATE,          /* create an image first */
+  QCOW2_ADVICE_DOWNLOAD,        /* get the file once more */
+  QCOW2_ADVICE_REOPEN,          /* close the image and open it again */
+  QCOW2_ADVICE_NEW_HANDLE,      /* use a new I/O handle */
+  QCOW2_ADVICE_ROUND_UP,        /* make the file end with a whole block */
+  QCOW2_ADVICE_CACHE,           /* give qcow2_options.cache_size more */
+  QCOW2_ADVICE_PROTECT_LESS,    /* another qcow2_options.overlap_check, more
+                                   memory, or open it for reading */
+  QCOW2_ADVICE_PROTECT_MORE,    /* QCOW2_OVERLAP_ALL */
+  QCOW2_ADVICE_FEWER_SNAPSHOTS, /* delete snapshots, or open it for reading */
+  QCOW2_ADVICE_PASSPHRASE,      /* give a passphrase */
+  QCOW2_ADVICE_OTHER_PASSPHRASE,
+  QCOW2_ADVICE_KEY_SLOTS,       /* another one, or slots that cost less */
+  QCOW2_ADVICE_NEW_BITMAP,      /* copy all, and add a new bitmap */
+  QCOW2_ADVICE_REMOVE_BITMAP,   /* copy all, and remove the bitmap */
+  QCOW2_ADVICE_BITMAP_READ_ONLY,        /* copy all, and open it for reading
+                                           while a bitmap is used */
+  QCOW2_ADVICE_LIST_BITMAPS,    /* see which bitmaps there are */
+  QCOW2_ADVICE_LIST_SNAPSHOTS,
+  QCOW2_ADVICE_RAW,             /* a raw disk needs no qcow2 engine */
+  QCOW2_ADVICE_VMDK,            /* convert the image; from which format */
+  QCOW2_ADVICE_VPC,
+  QCOW2_ADVICE_VHDX,
+  QCOW2_ADVICE_VDI,
+  QCOW2_ADVICE_QED,
+  QCOW2_ADVICE_PARALLELS,
+  QCOW2_ADVICE_GZIP,            /* unpack the file; with what */
+  QCOW2_ADVICE_XZ,
+  QCOW2_ADVICE_BZIP2,
+  QCOW2_ADVICE_LZIP,
+  QCOW2_ADVICE_ZSTD,
+  QCOW2_ADVICE_ZIP,
+  QCOW2_ADVICE_TAR,
+  QCOW2_ADVICE_LUKS,            /* decrypt the file */
+};
+#define QCOW2_NR_ADVICES (QCOW2_ADVICE_LUKS + 1)
 
 /* A function that fails fills it in, one that succeeds leaves it alone.
  * 'errnum' is never 0.  'offset' is the host offset the failure is about, or
@@ -61,6 +109,7 @@ struct qcow2_error {
   enum qcow2_error_kind kind;
   int errnum;
   uint64_t offset;
+  enum qcow2_advice advice;     /* what the text does not say */
   char text[512];
 };
 
@@ -274,6 +323,10 @@ typedef int (*qcow2_open_file_fn) (void *opaque,
 
 enum qcow2_log_level { QCOW2_LOG_DEBUG, QCOW2_LOG_WARNING };
 
+/* Receives one line, and what to do about it. */
+typedef void (*qcow2_log_fn) (void *log_opaque, enum qcow2_log_level level,
+                              const char *text, enum qcow2_advice advice);
+
 /* The fate of clusters that a trim, or a zero request with
  * QCOW2_ZERO_MAY_TRIM, makes unnecessary.
  */
@@ -312,6 +365,12 @@ struct qcow2_options {
    * qcow2_list_snapshots and qcow2_list_bitmaps can be used.
    */
   bool inspect;
+
+  /* Only for qcow2_check: as with 'inspect', and faulty fields of the header
+   * do not keep the image from being opened where a check can do without
+   * them: refcount table, snapshot table, bitmaps.
+   */
+  bool check;
 
   /* Opens backing files and data files; NULL: images that need one are
    * refused with QCOW2_ERR_REFUSED.  Only called by qcow2_open.
@@ -371,8 +430,7 @@ struct qcow2_options {
   /* Optional (NULL): receives one line of the log, on any thread that is
    * inside a call to the engine.
    */
-  void (*log) (void *log_opaque, enum qcow2_log_level level,
-               const char *text);
+  qcow2_log_fn log;
   void *log_opaque;
 };
 
@@ -667,6 +725,119 @@ struct qcow2_stats {
 extern void qcow2_get_stats (const struct qcow2_image *image,
                              struct qcow2_stats *ret_stats)
   __attribute__ ((__nonnull__));
+
+/* ---- Checking and repairing ------------------------------------------ */
+
+enum qcow2_severity {
+  QCOW2_FINDING_CORRUPTION,     /* data is lost, or may get lost */
+  QCOW2_FINDING_LEAK,           /* space is lost, nothing else */
+  QCOW2_FINDING_WARNING,        /* breaks the format; nobody suffers */
+  QCOW2_FINDING_ERROR,          /* a part that could not be checked */
+};
+#define QCOW2_NR_SEVERITIES 4
+
+enum qcow2_finding_kind {
+  QCOW2_FINDING_HEADER,         /* a field of the header, or an extension */
+  QCOW2_FINDING_MISALIGNED,     /* does not begin at a cluster */
+  QCOW2_FINDING_PAST_END,       /* lies past the end of the file */
+  QCOW2_FINDING_RESERVED,       /* reserved bits of an entry are set */
+  QCOW2_FINDING_ENTRY,          /* an entry that the format does not have */
+  QCOW2_FINDING_OVERLAP,        /* a cluster with two uses */
+  QCOW2_FINDING_TOO_MANY,       /* more users than a refcount can tell */
+  QCOW2_FINDING_REFCOUNT,       /* differs from the users that there are */
+  QCOW2_FINDING_COPIED,         /* the COPIED flag contradicts them */
+  QCOW2_FINDING_REFCOUNT_BLOCK, /* cannot be used as one */
+  QCOW2_FINDING_SNAPSHOT_TABLE,
+  QCOW2_FINDING_BITMAP_DIRECTORY,
+  QCOW2_FINDING_UNREADABLE,     /* the host could not read it */
+};
+#define QCOW2_NR_FINDINGS 13
+
+/* One thing that a check has found; there only during the call.  Offsets are
+ * QCOW2_NO_OFFSET where they mean nothing.
+ */
+#define QCOW2_FINDING_TEXT 600
+struct qcow2_finding {
+  enum qcow2_finding_kind kind;
+  enum qcow2_severity severity;
+  uint64_t host_off, length;    /* what is wrong; length 0: unknown */
+  uint64_t table_off;           /* the table with the entry that says so */
+  uint64_t index;               /* ... and which of its entries */
+  uint64_t expected, actual;    /* REFCOUNT: users that were counted, and the
+                                   refcount; COPIED: the flag as it should be
+                                   and as it is */
+  const char *text;             /* one line, with all of this */
+};
+
+typedef void (*qcow2_finding_fn) (void *opaque,
+                                  const struct qcow2_finding *finding);
+
+enum qcow2_repair {
+  QCOW2_REPAIR_NONE,
+  QCOW2_REPAIR_LEAKS,           /* lower refcounts; only in an image that has
+                                   no corruption also correct COPIED flags */
+  QCOW2_REPAIR_ALL,             /* and raise them, replace what is no refcount
+                                   block or table, and clear the marks of an
+                                   image that was not closed or is corrupt */
+};
+
+struct qcow2_check_options {
+  enum qcow2_repair repair;
+  /* Upper bound for the memory of the counts, in bytes, besides what budgets
+   * allow: one byte for each cluster in use.  0 = 1088 MiB.  An image that
+   * needs more is not checked: QCOW2_ERR_NOMEM.
+   */
+  uint64_t memory;
+  /* Optional (NULL): called for the first max_findings (0 = 1000) findings,
+   * before anything is repaired.
+   */
+  qcow2_finding_fn finding;
+  uint64_t max_findings;
+  /* Optional (NULL): called now and then.  If it returns false the check ends
+   * with QCOW2_ERR_CANCELLED.  What has been repaired until then stays.
+   */
+  bool (*progress) (void *opaque, unsigned percent);
+  void *opaque;
+};
+
+/* With a repair: as it is afterwards, from counting once more. */
+struct qcow2_check_result {
+  uint64_t corruptions, leaks, warnings;
+  uint64_t check_errors;        /* parts that could not be checked */
+  uint64_t corruptions_fixed, leaks_fixed;
+  uint64_t findings_left_out;   /* not passed on: there were too many */
+  uint64_t total_clusters;      /* of the disk */
+  uint64_t allocated_clusters;  /* ... of which the image has data, or space */
+  uint64_t compressed_clusters; /* ... compressed */
+  uint64_t image_end;           /* host offset where the last cluster ends
+                                   that is used or has a refcount */
+  bool incomplete;              /* not all references could be found; see
+                                   below */
+};
+
+/* Count all references of an image of version 2 or 3 and compare: with the
+ * refcounts, the COPIED flags, the limits of the format.  A fault does not end
+ * it.  The image must have been opened with qcow2_options.check, or for
+ * reading.
+ *
+ * A repair needs an image that was opened with 'check' and 'writable', which
+ * nobody else uses; its other functions must not be called any more then.  It
+ * changes refcounts, COPIED flags and the header, never the guest's data nor
+ * what an entry points to.  Wherever it is interrupted, no refcount is lower
+ * than the references there are, unless it was before.
+ *
+ * Some faults mean that references are unknown: a table that could not be
+ * read, or is something else as well, or a snapshot table that breaks off.
+ * Then no refcount is lowered, nothing that seems free is used, and the
+ * faults themselves stay.
+ *
+ * Returns 0 if it has been done, whatever came of it, or -1.
+ */
+extern int qcow2_check (struct qcow2_image *image, const struct qcow2_io *io,
+                        const struct qcow2_check_options *options,
+                        struct qcow2_check_result *ret_result,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- The library itself ---------------------------------------------- */
 

@@ -131,6 +131,11 @@ extern void log_summaries (bool all);
  */
 extern int report (const char *name, const struct qcow2_error *error);
 
+/* What to do about an error of the engine: the end of a sentence, after a
+ * semicolon, or "".
+ */
+extern const char *advice_words (enum qcow2_advice advice);
+
 /* True if 'cond' is.  Else that is a bug of ours, which is logged; the caller
  * goes on in whatever way does no harm, for the sake of all other clients.
  * Where the engine aborts on bugs, so does this; see core/base/assume.h.
@@ -145,7 +150,7 @@ extern bool bug_found (const char *what, const char *file, int line)
 
 /* For qcow2_options; opaque is the name. */
 extern void log_from_engine (void *opaque, enum qcow2_log_level level,
-                             const char *text);
+                             const char *text, enum qcow2_advice advice);
 /* -D qcow2.stats=1, and what comes of it. */
 extern bool log_counts (void);
 extern void log_stats (const char *name, const struct qcow2_image *image,

@@ -63,14 +63,18 @@ log_stats (const char *name, const struct qcow2_image *image, bool writing)
 }
 
 void
-log_from_engine (void *opaque, enum qcow2_log_level level, const char *text)
+log_from_engine (void *opaque, enum qcow2_log_level level, const char *text,
+                 enum qcow2_advice advice)
 {
   const char *const name = opaque;
+  const char *const words = advice_words (advice);
+  const char *const semicolon = words[0] ? "; " : "";
 
   if (level == QCOW2_LOG_WARNING)
-    warning (name, "warning: %s", text);
+    warning (name, "warning: %s%s%s", text, semicolon, words);
   else
-    nbdkit_debug ("qcow2: %s%s%s", name, name[0] ? ": " : "", text);
+    nbdkit_debug ("qcow2: %s%s%s%s%s", name, name[0] ? ": " : "", text,
+                  semicolon, words);
 }
 
 /* Every probe of a client opens the image. */

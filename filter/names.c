@@ -24,6 +24,7 @@ fail_with (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
 
   err->kind = kind;
   err->errnum = errnum > 0 ? errnum : EIO;
+  err->advice = QCOW2_ADVICE_NONE;
   err->offset = QCOW2_NO_OFFSET;
   va_start (args, fmt);
   vsnprintf (err->text, sizeof err->text, fmt, args);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* report.c - errors of the engine to nbdkit's log.
  *
- * Owns      which errno value a client gets.
+ * Owns      which errno value a client gets, and what users are advised to
+ *           do: the engine knows no programs, parameters or connections.
  * Method    lines.c says the text.
  * Locks     none.
  */
@@ -34,6 +35,74 @@ errnum_of (const struct qcow2_error *error)
   }
 }
 
+#define CONVERT(driver)                                                       \
+  "the qcow2 filter does not read that; convert it with 'qemu-img convert "   \
+  "-f " driver " -O qcow2 FILE NEW.qcow2'"
+#define UNPACK(filter)                                                        \
+  "put nbdkit's " filter " filter below, --filter=qcow2 --filter=" filter     \
+  ", or unpack it"
+
+static const char *const advices[QCOW2_NR_ADVICES] = {
+  [QCOW2_ADVICE_NONE] = "",
+  [QCOW2_ADVICE_CHECK] = "check the image with 'qemu-img check'",
+  [QCOW2_ADVICE_REPAIR] = "repair the image with 'qemu-img check -r all'",
+  [QCOW2_ADVICE_COMPLETE] = "get the rest of the file, or repair the image "
+    "with 'qemu-img check -r all'",
+  [QCOW2_ADVICE_COPY] = "get the rest of the file, or copy what there is with "
+    "'qemu-img convert'",
+  [QCOW2_ADVICE_CREATE] = "'qemu-img create -f qcow2 FILE SIZE' makes an "
+    "image",
+  [QCOW2_ADVICE_DOWNLOAD] = "download the image again",
+  [QCOW2_ADVICE_REOPEN] = "the image can be written to again when all clients "
+    "have disconnected and connected again",
+  [QCOW2_ADVICE_NEW_HANDLE] = "connect again",
+  [QCOW2_ADVICE_ROUND_UP] = "put '--filter=truncate' with 'round-up' and that "
+    "size below this filter, or extend the file to a multiple of it",
+  [QCOW2_ADVICE_CACHE] = "give the filter a larger qcow2-cache-size",
+  [QCOW2_ADVICE_PROTECT_LESS] = "do without 'qcow2-overlap-check=all', give "
+    "the image more memory (qcow2-cache-size), or serve it with 'nbdkit -r'",
+  [QCOW2_ADVICE_PROTECT_MORE] = "'qcow2-overlap-check=all' protects more",
+  [QCOW2_ADVICE_FEWER_SNAPSHOTS] = "serve it with 'nbdkit -r', or delete "
+    "snapshots",
+  [QCOW2_ADVICE_PASSPHRASE] = "give its passphrase with qcow2-passphrase, for "
+    "example qcow2-passphrase=+FILE",
+  [QCOW2_ADVICE_OTHER_PASSPHRASE] = "check qcow2-passphrase",
+  [QCOW2_ADVICE_KEY_SLOTS] = "check qcow2-passphrase, or make slots with a "
+    "smaller iter-time",
+  [QCOW2_ADVICE_NEW_BITMAP] = "make a full copy of the disk, and a new bitmap "
+    "with 'qemu-img bitmap --add'",
+  [QCOW2_ADVICE_REMOVE_BITMAP] = "make a full copy of the disk and remove the "
+    "bitmap with 'qemu-img bitmap --remove'",
+  [QCOW2_ADVICE_BITMAP_READ_ONLY] = "make a full copy of the disk, and serve "
+    "the image read-only ('nbdkit -r') while you copy what a bitmap tells",
+  [QCOW2_ADVICE_LIST_BITMAPS] = "'qemu-img info' lists those it has",
+  [QCOW2_ADVICE_LIST_SNAPSHOTS] = "'qemu-img snapshot -l' lists those it has",
+  [QCOW2_ADVICE_RAW] = "to serve a raw disk, leave out the qcow2 filter",
+  [QCOW2_ADVICE_VMDK] = CONVERT ("vmdk"),
+  [QCOW2_ADVICE_VPC] = CONVERT ("vpc"),
+  [QCOW2_ADVICE_VHDX] = CONVERT ("vhdx"),
+  [QCOW2_ADVICE_VDI] = CONVERT ("vdi"),
+  [QCOW2_ADVICE_QED] = CONVERT ("qed"),
+  [QCOW2_ADVICE_PARALLELS] = CONVERT ("parallels"),
+  [QCOW2_ADVICE_GZIP] = UNPACK ("gzip"),
+  [QCOW2_ADVICE_XZ] = UNPACK ("xz"),
+  [QCOW2_ADVICE_BZIP2] = UNPACK ("bzip2"),
+  [QCOW2_ADVICE_LZIP] = UNPACK ("lzip"),
+  [QCOW2_ADVICE_ZSTD] = "unpack it with 'zstd -d'",
+  [QCOW2_ADVICE_ZIP] = "unpack it with 'unzip'",
+  [QCOW2_ADVICE_TAR] = "put nbdkit's tar filter below, --filter=qcow2 "
+    "--filter=tar, with tar-entry=NAME",
+  [QCOW2_ADVICE_LUKS] = "put nbdkit's luks filter below, --filter=qcow2 "
+    "--filter=luks, or, if it is a raw disk, in the place of the qcow2 filter",
+};
+
+const char *
+advice_words (enum qcow2_advice advice)
+{
+  return (size_t) advice < QCOW2_NR_ADVICES && advices[advice] != NULL
+    ? advices[advice] : "";
+}
+
 bool
 bug_found (const char *what, const char *file, int line)
 {
@@ -48,10 +117,12 @@ int
 report (const char *name, const struct qcow2_error *error)
 {
   const bool quietly = report_is_quiet ();
+  const char *const words = advice_words (error->advice);
 
   /* A bug is of interest whoever looks. */
   report_quietly (quietly && error->kind != QCOW2_ERR_BUG);
-  log_warning (error->kind, name, "%s", error->text);
+  log_warning (error->kind, name, "%s%s%s", error->text,
+               words[0] ? "; " : "", words);
   report_quietly (quietly);
   return errnum_of (error);
 }

@@ -42,10 +42,11 @@ check_table (const struct q2_refcounts *rc, struct qcow2_error *err)
   for (uint64_t i = 0; i < rc->table_entries; ++i)
     if (!q2_is_aligned (rc->table[i], rc->geo->cluster_size) ||
         rc->table[i] >> 56 != 0)
-      return q2_fail (err, QCOW2_ERR_CORRUPT, rc->table_host_off + i * 8,
-                      "refcount table entry %" PRIu64 " points to offset 0x%"
-                      PRIx64 ", where no refcount block can be; repair the "
-                      "image with 'qemu-img check -r all'", i, rc->table[i]);
+      return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                             rc->table_host_off + i * 8,
+                             "refcount table entry %" PRIu64 " points to "
+                             "offset 0x%" PRIx64 ", where no refcount block "
+                             "can be", i, rc->table[i]);
   return 0;
 }
 
@@ -64,10 +65,10 @@ q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
   };
   /* It is written to; the last cluster may be cut short. */
   if (rc->table_host_off + bytes >= q2_io_size (io) + geo->cluster_size)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, rc->table_host_off,
-                    "the refcount table at offset 0x%" PRIx64 " is not in "
-                    "the file; get the rest of it, or repair the image with "
-                    "'qemu-img check -r all'", rc->table_host_off);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_COMPLETE,
+                           rc->table_host_off,
+                           "the refcount table at offset 0x%" PRIx64 " is "
+                           "not in the file", rc->table_host_off);
   rc->table = malloc (bytes);
   rc->sector_dirty = calloc (rc->table_entries / SECTOR_ENTRIES, 1);
   rc->new_blocks = calloc (rc->table_entries, 1);

@@ -64,10 +64,10 @@ check_run (struct q2_space *s, uint64_t cluster, uint64_t nr, uint64_t value,
   const unsigned bits = s->geo->cluster_bits;
 
   if (value == 0)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, cluster << bits,
-                    "the cluster at offset 0x%" PRIx64 " was in use, but its "
-                    "refcount is 0; repair the image with 'qemu-img check -r "
-                    "all'", cluster << bits);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           cluster << bits,
+                           "the cluster at offset 0x%" PRIx64 " was in use, "
+                           "but its refcount is 0", cluster << bits);
   if (value > 1 ||
       q2_overlap_check (s->overlap, cluster << bits, nr << bits,
                         Q2_META_SHARED_L2, err) == 0)

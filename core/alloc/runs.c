@@ -196,10 +196,9 @@ q2_space_alloc_run (struct q2_space *s, const struct q2_io *io, uint64_t nr,
 static int
 fail_unused (uint64_t host_off, struct qcow2_error *err)
 {
-  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                  "the cluster at offset 0x%" PRIx64 " is in use, but its "
-                  "refcount is 0; repair the image with 'qemu-img check -r "
-                  "all'", host_off);
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR, host_off,
+                         "the cluster at offset 0x%" PRIx64 " is in use, but "
+                         "its refcount is 0", host_off);
 }
 
 static int

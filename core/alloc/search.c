@@ -125,12 +125,12 @@ check_near (const struct q2_space *s, const struct search *f,
 
   if (cluster <= f->file_end + (MAX_SKIP >> bits))
     return 0;
-  return q2_fail (err, QCOW2_ERR_TRUNCATED, cluster << bits,
-                  "no space left: the image counts all clusters up to offset "
-                  "0x%" PRIx64 " as in use, far behind the end of the file "
-                  "at 0x%" PRIx64 "; get the rest of the file, or repair the "
-                  "image with 'qemu-img check -r all'", cluster << bits,
-                  f->file_end << bits);
+  return q2_fail_advise (err, QCOW2_ERR_TRUNCATED, QCOW2_ADVICE_COMPLETE,
+                         cluster << bits,
+                         "no space left: the image counts all clusters up to "
+                         "offset 0x%" PRIx64 " as in use, far past the end of "
+                         "the file at 0x%" PRIx64, cluster << bits,
+                         f->file_end << bits);
 }
 
 /* Find a free run; the cursor moves behind it. */

@@ -28,10 +28,10 @@ add_block (struct q2_space *s, const struct q2_io *io, uint64_t host_off,
 
   if (host_off >= q2_io_size (io) ||
       q2_overlap_class (s->overlap, host_off) == Q2_META_REFCOUNT_BLOCK)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                    "the refcount block at offset 0x%" PRIx64 " is not in "
-                    "the file, or used twice; repair the image with "
-                    "'qemu-img check -r all'", host_off);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           host_off,
+                           "the refcount block at offset 0x%" PRIx64 " is not "
+                           "in the file, or used twice", host_off);
   if (q2_overlap_add (s->overlap, host_off, size, Q2_META_REFCOUNT_BLOCK,
                       err) == -1)
     return -1;

@@ -55,7 +55,7 @@ qcow2_budget_new (uint64_t max_bytes, const char *remedy,
 
   if (b == NULL)
     return NULL;
-  q2_budget_init (b, NULL, max_bytes, "all images of this server", remedy);
+  q2_budget_init (b, NULL, max_bytes, "all open images", remedy);
   b->abandoned = abandoned;
   b->opaque = opaque;
   b->turns = q2_turns_new (count_turns (), LEASE_MS);
@@ -224,9 +224,10 @@ q2_work_ask (struct q2_work *w, uint64_t steps, struct qcow2_error *err)
   const bool first = w->look == 0;
 
   if (w->done > w->max || steps > w->max - w->done)
-    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
-                    "%s takes more work than so small a file can have need "
-                    "of; check the image with 'qemu-img check'", w->what);
+    return q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED, QCOW2_ADVICE_CHECK,
+                           QCOW2_NO_OFFSET,
+                           "%s takes more work than so small a file can have "
+                           "need of", w->what);
   w->done += steps;
   if (w->done < w->look)
     return 0;

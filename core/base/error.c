@@ -33,6 +33,7 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_TRUNCATED:
   case QCOW2_ERR_BUG:         return EIO;
   case QCOW2_ERR_ABANDONED:   return ESHUTDOWN;
+  case QCOW2_ERR_CANCELLED:   return ECANCELED;
   }
   return EIO;
 }
@@ -45,6 +46,7 @@ fill (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
   err->kind = kind;
   err->errnum = errnum;
   err->offset = host_off;
+  err->advice = QCOW2_ADVICE_NONE;
   vsnprintf (err->text, sizeof err->text, fmt, args);
 }
 
@@ -57,6 +59,20 @@ q2_fail (struct qcow2_error *err, enum qcow2_error_kind kind,
   va_start (args, fmt);
   fill (err, kind, kind_to_errno (kind), host_off, fmt, args);
   va_end (args);
+  return -1;
+}
+
+int
+q2_fail_advise (struct qcow2_error *err, enum qcow2_error_kind kind,
+                enum qcow2_advice advice, uint64_t host_off,
+                const char *fmt, ...)
+{
+  va_list args;
+
+  va_start (args, fmt);
+  fill (err, kind, kind_to_errno (kind), host_off, fmt, args);
+  va_end (args);
+  err->advice = advice;
   return -1;
 }
 

@@ -16,6 +16,13 @@ extern int q2_fail (struct qcow2_error *err, enum qcow2_error_kind kind,
                     uint64_t host_off, const char *fmt, ...)
   __attribute__ ((__nonnull__ (1, 4), __format__ (printf, 4, 5), __cold__));
 
+/* The same, with what to do about it. */
+extern int q2_fail_advise (struct qcow2_error *err,
+                           enum qcow2_error_kind kind,
+                           enum qcow2_advice advice, uint64_t host_off,
+                           const char *fmt, ...)
+  __attribute__ ((__nonnull__ (1, 5), __format__ (printf, 5, 6), __cold__));
+
 /* The same for a failed host request: kind IO and the given errno (> 0). */
 extern int q2_fail_io (struct qcow2_error *err, int errnum,
                        uint64_t host_off, const char *fmt, ...)

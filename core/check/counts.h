@@ -60,6 +60,11 @@ extern enum q2_counts_result q2_counts_add (struct q2_counts *counts,
                                             enum q2_use *ret_old)
   __attribute__ ((__nonnull__ (1), __warn_unused_result__));
 
+/* A cluster that is used becomes one of another use, with flags besides. */
+extern void q2_counts_turn (struct q2_counts *counts, uint64_t cluster,
+                            enum q2_use use, unsigned flags)
+  __attribute__ ((__nonnull__));
+
 /* Nobody uses the cluster any more. */
 extern void q2_counts_clear (struct q2_counts *counts, uint64_t cluster)
   __attribute__ ((__nonnull__));

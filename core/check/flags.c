@@ -3,7 +3,8 @@
  *
  * Owns      the rule: in the active tables an entry has the flag if and only
  *           if what it points to has exactly one user; compressed clusters
- *           and entries that point to nothing never have it.
+ *           and entries that point to nothing never have it.  A check, which
+ *           reports what is, asks whether the refcount is 1 instead.
  * Method    the active L1 table again, then the L2 tables that it points to,
  *           in the order of the file.  They are not kept since they were
  *           counted because wrong flags are rare.  Where many were holes,
@@ -26,7 +27,8 @@
 struct flags {
   const struct q2_io *io;
   const struct q2_geometry *geo;
-  struct q2_counts *counts;
+  struct q2_counts *counts, *odd;
+  struct q2_work *work;
   unsigned char *buf;
   bool skip_holes;              /* counting them did, too */
   q2_flag_fn fn;
@@ -41,10 +43,17 @@ check_entry (struct flags *f, uint64_t host_off, uint64_t entry,
              uint64_t target, struct qcow2_error *err)
 {
   const bool has_flag = entry & Q2_ENTRY_COPIED;
-  const bool needs_flag = target != 0 &&
-    q2_counts_get (f->counts, target >> f->geo->cluster_bits).count == 1;
+  const uint32_t count =
+    q2_counts_get (f->counts, target >> f->geo->cluster_bits).count;
+  const bool is_odd = f->odd != NULL &&
+    q2_counts_get (f->odd, target >> f->geo->cluster_bits).count > 0;
+  const bool needs_flag = target != 0 && (count == 1) != is_odd;
 
   if (has_flag == needs_flag)
+    return 0;
+  /* Faulty, and so not counted: what it should be is not known. */
+  if (target != 0 &&
+      (count == 0 || !q2_is_aligned (target, f->geo->cluster_size)))
     return 0;
   return f->fn (f->opaque, host_off, entry ^ Q2_ENTRY_COPIED, err);
 }
@@ -98,7 +107,8 @@ check_data (struct flags *f, uint64_t host_off, uint64_t end,
   while (host_off < end) {
     const uint64_t n = q2_min (end - host_off, PIECE);
 
-    if (q2_io_read (f->io, f->buf, n, host_off, class, err) == -1 ||
+    if (q2_work_do (f->work, n / 8, err) == -1 ||
+        q2_io_read (f->io, f->buf, n, host_off, class, err) == -1 ||
         check_piece (f, host_off, n, err) == -1)
       return -1;
     host_off += n;
@@ -120,6 +130,8 @@ check_table (struct flags *f, uint64_t host_off, uint64_t len,
   while (host_off < end) {
     uint64_t start = host_off, stop = end;
 
+    if (q2_work_do (f->work, Q2_RECOUNT_CLUSTER, err) == -1)
+      return -1;
     if (f->skip_holes)
       q2_io_next_data (f->io, host_off, end, &start, &stop);
     start = q2_align_down (start, 16);
@@ -154,13 +166,15 @@ check_tables (struct flags *f, const struct q2_header *h,
 }
 
 int
-q2_recount_flags (const struct q2_recount *recount, const struct q2_io *io,
+q2_recount_flags (struct q2_recount *recount, const struct q2_io *io,
                   const struct q2_header *h, const struct q2_geometry *geo,
                   q2_flag_fn fn, void *opaque, struct qcow2_error *err)
 {
   struct flags f = {
-    .io = io, .geo = geo, .counts = recount->counts, .fn = fn,
-    .opaque = opaque, .skip_holes = recount->hole_bytes > 0,
+    .io = io, .geo = geo, .counts = recount->counts,
+    .odd = recount->odd,
+    .work = &recount->work, .fn = fn, .opaque = opaque,
+    .skip_holes = recount->hole_bytes > 0,
   };
   int r;
 

@@ -8,22 +8,30 @@
 #define QCOW2_CHECK_RECOUNT_H
 
 #include "check/counts.h"
+#include "check/findings.h"
 #include "format/header.h"
 #include "io/io.h"
 
-/* Ends the messages about tables that nobody can trust. */
-#define Q2_RECOUNT_ADVICE "check and repair the image with " \
-  "'qemu-img check -r all'"
+/* Memory of the counts: 64 TiB of clusters of 64 KiB, with the tree above
+ * them.
+ */
+#define Q2_RECOUNT_MAX_BYTES (UINT64_C (1088) << 20)
 
-/* How much of the scan has been done, when that has changed. */
-typedef void (*q2_progress_fn) (void *opaque, unsigned percent);
+/* How much of the scan has been done, when that has changed; in a check more
+ * often.  False: end it, with QCOW2_ERR_CANCELLED.
+ */
+typedef bool (*q2_progress_fn) (void *opaque, unsigned percent);
 
 struct q2_recount {
   struct q2_counts *counts;
   uint64_t l2_tables;           /* of the disk and of all snapshots */
+  struct q2_counts *odd;        /* of a check, or NULL: clusters that have
+                                   one user or a refcount of 1, not both;
+                                   freed with the rest */
   bool flags_are_wrong;         /* COPIED, somewhere in the active tables */
   uint64_t hole_bytes;          /* of tables that were not read, because the
                                    host said that they are holes */
+  uint64_t allocated, compressed;       /* clusters of the active disk */
   uint64_t paid;                /* steps that what is no hole has paid for */
   struct q2_work work;          /* what that was, for what comes next; to be
                                    ended by the caller */
@@ -71,6 +79,20 @@ extern int q2_recount_all (struct q2_recount *ret_recount,
                            q2_progress_fn progress, void *opaque,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 4, 8), __warn_unused_result__));
+
+/* The same for a check: a fault becomes a finding, and what is faulty is not
+ * counted.  All but the refcount table and refcount blocks, which the caller
+ * counts next; what the host says about holes is not believed.  Takes at most
+ * 'max_bytes' of memory.  Fails only where the check cannot go on.
+ */
+extern int q2_recount_check (struct q2_recount *ret_recount,
+                             const struct q2_io *io,
+                             const struct q2_header *header,
+                             const struct q2_geometry *geo,
+                             struct q2_findings *findings,
+                             uint64_t max_bytes, q2_progress_fn progress,
+                             void *opaque, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 5, 9), __warn_unused_result__));
 extern void q2_recount_free (struct q2_recount *recount)
   __attribute__ ((__nonnull__));
 
@@ -83,9 +105,11 @@ typedef int (*q2_flag_fn) (void *opaque, uint64_t host_off, uint64_t word,
 
 /* Call fn for each such entry, in no particular order; a piece of a table
  * is read before fn is called for its entries, so fn may change the entry
- * that it is called for.  Reads nothing if no flag is wrong.
+ * that it is called for.  Reads nothing if no flag is wrong.  What it costs is
+ * charged to recount->work.  Entries that a check has found faulty are left
+ * out.
  */
-extern int q2_recount_flags (const struct q2_recount *recount,
+extern int q2_recount_flags (struct q2_recount *recount,
                              const struct q2_io *io,
                              const struct q2_header *header,
                              const struct q2_geometry *geo, q2_flag_fn fn,

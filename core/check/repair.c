@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* repair.c - finds out what is wrong with the refcounts of an image.
+/* repair.c - finds out what is wrong with an image that was not closed.
  *
- * Owns      comparing stored refcounts with counted references.
- * Method    count everything (recount.c), then read every refcount block and
- *           correct it in memory, which tells how much there is to do.  Doing
- *           it is for later, see repair_write.c; until then the counts are
- *           kept, one byte for each cluster that is in use.
+ * Owns      the scan, and what is logged about it.
+ * Method    count everything (recount.c), then compare that with every
+ *           refcount (compare.c).  Correcting them is for later, see
+ *           repair_write.c; until then the counts are kept, one byte for each
+ *           cluster that is in use.
  * Locks     none; the image is not in use yet.
  * Spec      "Reference counts".
  */
 #include "config.h"
 
 #include "check/repair_job.h"
-
-#include "format/refcount_bits.h"
 
 #include "base/be.h"
 #include "base/bits.h"
@@ -25,11 +23,6 @@
 #include <stdlib.h>
 
 #define SECONDS_BETWEEN_LINES 5
-
-/* Larger tables of refcount blocks are asked for holes: no block of a sound
- * image is one, but a sparse file can claim a million of them.
- */
-#define FEW_BLOCKS 1024
 
 /* ---- The refcount table ------------------------------------------------ */
 
@@ -58,81 +51,6 @@ load_table (struct q2_repair_job *j, const struct q2_header *h,
   return 0;
 }
 
-/* ---- Refcount blocks --------------------------------------------------- */
-
-/* The block in j->buf becomes what was counted. */
-bool
-q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
-{
-  const unsigned order = j->geo->refcount_order;
-  const uint64_t first = idx << j->geo->refblock_bits;
-  const uint64_t n = UINT64_C (1) << j->geo->refblock_bits;
-  bool changed = false;
-
-  for (uint64_t i = 0; i < n; ++i) {
-    const uint64_t old = q2_refcount_get (j->buf, order, i);
-    const uint64_t count = q2_counts_get (j->counts, first + i).count;
-
-    if (old == count)
-      continue;
-    changed = true;
-    j->too_high += old > count;
-    j->too_low += old < count;
-    q2_refcount_set (j->buf, order, i, count);
-  }
-  return changed;
-}
-
-int
-q2_repair_read_block (struct q2_repair_job *j, uint64_t idx,
-                      struct qcow2_error *err)
-{
-  return q2_io_read (j->io, j->buf, j->geo->cluster_size, j->r->blocks[idx],
-                     QCOW2_IO_REFCOUNT, err);
-}
-
-bool
-q2_repair_is_hole (const struct q2_repair_job *j, uint64_t idx)
-{
-  const uint64_t host_off = j->r->blocks[idx];
-  const uint64_t end = host_off + j->geo->cluster_size;
-  uint64_t start, stop;
-
-  if (j->r->nr_blocks <= FEW_BLOCKS || j->io->host->ops->extents == NULL)
-    return false;
-  q2_io_next_data (j->io, host_off, end, &start, &stop);
-  return start == end;
-}
-
-/* The first cluster >= 'cluster' that is used but has no refcount. */
-uint64_t
-q2_repair_next_uncovered (const struct q2_repair_job *j, uint64_t cluster)
-{
-  for (;;) {
-    uint64_t idx;
-
-    cluster = q2_counts_next_used (j->counts, cluster);
-    idx = q2_repair_block_of (j, cluster);
-    if (cluster == UINT64_MAX || !q2_repair_has_block (j, idx))
-      return cluster;
-    cluster = (idx + 1) << j->geo->refblock_bits;
-  }
-}
-
-static uint64_t
-count_missing_blocks (const struct q2_repair_job *j)
-{
-  uint64_t cluster = q2_repair_next_uncovered (j, 0);
-  uint64_t n = 0;
-
-  while (cluster != UINT64_MAX) {
-    ++n;
-    cluster = (q2_repair_block_of (j, cluster) + 1) << j->geo->refblock_bits;
-    cluster = q2_repair_next_uncovered (j, cluster);
-  }
-  return n;
-}
-
 /* ---- The scan ---------------------------------------------------------- */
 
 /* Fail if there is a count that refcounts cannot express. */
@@ -140,7 +58,7 @@ static int
 check_width (const struct q2_repair_job *j, struct qcow2_error *err)
 {
   const unsigned width = 1u << j->geo->refcount_order;
-  const uint64_t max = UINT64_MAX >> (64 - width);
+  const uint64_t max = q2_repair_max_count (j);
   uint64_t cluster;
 
   for (cluster = q2_counts_next_used (j->counts, 0);
@@ -149,63 +67,16 @@ check_width (const struct q2_repair_job *j, struct qcow2_error *err)
     const uint32_t count = q2_counts_get (j->counts, cluster).count;
     const uint64_t host_off = cluster << j->geo->cluster_bits;
 
+    if (q2_work_do (&j->r->recount.work, 1, err) == -1)
+      return -1;
     if (count > max)
-      return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                      "the cluster at offset 0x%" PRIx64 " has %u users, "
-                      "more than refcounts of %u bits can tell; "
-                      Q2_RECOUNT_ADVICE, host_off, count, width);
+      return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                             host_off,
+                             "the cluster at offset 0x%" PRIx64 " has %u "
+                             "users, more than refcounts of %u bits can tell",
+                             host_off, count, width);
   }
   return 0;
-}
-
-/* A block that is a hole has counts of 0: only what is in use is looked at. */
-static bool
-scan_hole (struct q2_repair_job *j, uint64_t idx)
-{
-  const uint64_t end = (idx + 1) << j->geo->refblock_bits;
-  uint64_t cluster = q2_counts_next_used (j->counts,
-                                          idx << j->geo->refblock_bits);
-  const bool changes = cluster < end;
-
-  for (; cluster < end;
-       cluster = q2_counts_next_used (j->counts, cluster + 1))
-    j->too_low++;
-  return changes;
-}
-
-static int
-scan_block (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
-{
-  struct q2_work *const work = &j->r->recount.work;
-  const uint64_t entries = UINT64_C (1) << j->geo->refblock_bits;
-  const uint64_t size = j->geo->cluster_size;
-
-  if (q2_work_do (work, Q2_RECOUNT_CLUSTER, err) == -1)
-    return -1;
-  if (q2_repair_is_hole (j, idx))
-    return scan_hole (j, idx) ? q2_work_do (work, size / 8, err) : 0;
-  if (j->io->host->ops->extents != NULL)
-    q2_work_allow (work, size * Q2_RECOUNT_PAID_BYTE);
-  if (q2_work_do (work, entries, err) == -1 ||
-      q2_repair_read_block (j, idx, err) == -1)
-    return -1;
-  q2_repair_correct_block (j, idx);     /* to know how much there is to do */
-  return 0;
-}
-
-static int
-scan_blocks (struct q2_repair_job *j, struct qcow2_error *err)
-{
-  for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx)
-    if (q2_repair_has_block (j, idx) && scan_block (j, idx, err) == -1)
-      return -1;
-  j->r->info.too_high = j->too_high;
-  j->r->info.too_low = j->too_low;
-  j->r->info.missing_blocks = count_missing_blocks (j);
-  /* All of them are going to be written. */
-  return q2_work_do (&j->r->recount.work,
-                     q2_min (j->r->info.missing_blocks, UINT32_MAX) *
-                     (j->geo->cluster_size / 8), err);
 }
 
 static int
@@ -222,12 +93,12 @@ count_flag (void *opaque, uint64_t host_off, uint64_t word,
 }
 
 struct log {
-  void (*fn) (void *opaque, enum qcow2_log_level level, const char *text);
+  qcow2_log_fn fn;
   void *opaque;
   uint64_t last;                /* when a line was logged, us */
 };
 
-static void
+static bool
 log_progress (void *opaque, unsigned percent)
 {
   struct log *const log = opaque;
@@ -236,11 +107,12 @@ log_progress (void *opaque, unsigned percent)
 
   if (log->fn == NULL ||
       now - log->last < SECONDS_BETWEEN_LINES * UINT64_C (1000000))
-    return;
+    return true;
   log->last = now;
   snprintf (text, sizeof text, "the image was not closed cleanly: %u %% of "
             "its tables have been scanned", percent);
-  log->fn (log->opaque, QCOW2_LOG_WARNING, text);
+  log->fn (log->opaque, QCOW2_LOG_WARNING, text, QCOW2_ADVICE_NONE);
+  return true;
 }
 
 static void
@@ -262,7 +134,7 @@ log_result (const struct log *log, const struct q2_repair_info *info)
               "are wrong; this is going to be corrected before the first "
               "write", info->too_low, info->too_high, info->missing_blocks,
               info->wrong_flags);
-  log->fn (log->opaque, QCOW2_LOG_WARNING, text);
+  log->fn (log->opaque, QCOW2_LOG_WARNING, text, QCOW2_ADVICE_NONE);
 }
 
 static int
@@ -278,7 +150,7 @@ scan_once (struct q2_repair_job *j, const struct q2_header *h,
     return -1;
   j->counts = r->recount.counts;
   if (check_width (j, err) == -1 || load_table (j, h, err) == -1 ||
-      scan_blocks (j, err) == -1 ||
+      q2_repair_compare (j, err) == -1 ||
       q2_recount_flags (&r->recount, j->io, h, j->geo, count_flag, r, err)
       == -1)
     return -1;
@@ -322,9 +194,7 @@ scan (struct q2_repair_job *j, const struct q2_header *h, struct log *log,
 struct q2_repair *
 q2_repair_scan (const struct q2_io *io, const struct q2_header *h,
                 const struct q2_geometry *geo,
-                void (*log_fn) (void *log_opaque, enum qcow2_log_level level,
-                                const char *text),
-                void *log_opaque, struct qcow2_error *err)
+                qcow2_log_fn log_fn, void *log_opaque, struct qcow2_error *err)
 {
   struct q2_repair *const r = calloc (1, sizeof *r);
   struct log log = { log_fn, log_opaque, q2_meter_now () };
@@ -354,6 +224,7 @@ q2_repair_free (struct q2_repair *r)
   if (r == NULL)
     return;
   q2_recount_free (&r->recount);
+  free (r->stale);
   free (r->blocks);
   free (r);
 }

@@ -28,9 +28,7 @@ struct q2_repair_info {
 extern struct q2_repair *
 q2_repair_scan (const struct q2_io *io, const struct q2_header *header,
                 const struct q2_geometry *geo,
-                void (*log) (void *log_opaque, enum qcow2_log_level level,
-                             const char *text),
-                void *log_opaque, struct qcow2_error *err)
+                qcow2_log_fn log, void *log_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
 extern void q2_repair_free (struct q2_repair *repair);
 

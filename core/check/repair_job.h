@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* repair_job.h - what the two halves of repairing share: repair.c scans,
- * repair_write.c writes.  Nobody else includes this.
+/* repair_job.h - what the parts of repairing share: repair.c scans an image
+ * that was not closed, check.c any image, compare.c compares refcounts with
+ * what was counted, and repair_write.c writes.  Nobody else includes this.
  */
 #ifndef QCOW2_CHECK_REPAIR_JOB_H
 #define QCOW2_CHECK_REPAIR_JOB_H
@@ -13,6 +14,14 @@ struct q2_repair {
   struct q2_repair_info info;
   uint64_t *blocks;             /* by index: the refcount block, 0: none */
   uint64_t nr_blocks;           /* that the table has room for */
+
+  /* The rest is what a check knows, and a scan does not need. */
+  bool checked;                 /* no dirty bit protects what is written */
+  bool never_lower, never_raise;        /* refcounts */
+  bool keep_flags;
+  bool *stale;                  /* by index: the table's entry is wrong; or
+                                   NULL */
+  uint64_t first_free;          /* nothing new goes in front of this cluster */
 };
 
 /* What a scan or a write passes around. */
@@ -25,6 +34,9 @@ struct q2_repair_job {
   uint64_t too_high, too_low;   /* refcounts that were corrected */
   uint64_t cursor;              /* there is no free cluster before this one */
   bool unflushed;
+  struct q2_findings *findings; /* of a check while it compares, or NULL */
+  uint64_t end;                 /* behind the last cluster of the file whose
+                                   refcount is not 0 */
 };
 
 /* The index of the block that has the refcount of a cluster. */
@@ -40,6 +52,13 @@ q2_repair_has_block (const struct q2_repair_job *j, uint64_t idx)
   return idx < j->r->nr_blocks && j->r->blocks[idx] != 0;
 }
 
+/* The largest refcount that the image can store. */
+static inline uint64_t
+q2_repair_max_count (const struct q2_repair_job *j)
+{
+  return UINT64_MAX >> (64 - (1u << j->geo->refcount_order));
+}
+
 /* Whether a block that exists has no bytes in the file, as far as the host can
  * tell.
  */
@@ -51,8 +70,8 @@ extern int q2_repair_read_block (struct q2_repair_job *j, uint64_t idx,
                                  struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Make the block in j->buf, with index 'idx', what was counted.  Returns
- * whether that changed it.
+/* Make the block in j->buf, with index 'idx', what was counted, as far as that
+ * is allowed.  Returns whether that changed it.
  */
 extern bool q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
   __attribute__ ((__nonnull__));
@@ -61,5 +80,12 @@ extern bool q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
 extern uint64_t q2_repair_next_uncovered (const struct q2_repair_job *j,
                                           uint64_t cluster)
   __attribute__ ((__nonnull__));
+
+/* Compare all refcounts with the counts: fills in too_high, too_low and
+ * missing_blocks of the repair's info.
+ */
+extern int q2_repair_compare (struct q2_repair_job *j,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_CHECK_REPAIR_JOB_H */

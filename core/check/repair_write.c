@@ -22,6 +22,8 @@
 
 #include "check/repair_job.h"
 
+#include "format/l2e.h"
+
 #include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
@@ -53,7 +55,7 @@ blocks_for (const struct q2_repair_job *j, uint64_t clusters)
 static uint64_t
 size_new_table (const struct q2_repair_job *j)
 {
-  const uint64_t end = q2_counts_end (j->counts);
+  const uint64_t end = q2_max (q2_counts_end (j->counts), j->cursor);
   const uint64_t missing = j->r->info.missing_blocks;
   uint64_t last = 0, new_end = end, table = 0;
 
@@ -115,10 +117,10 @@ place_table (struct q2_repair_job *j, struct plan *plan,
   if (clusters == 0)
     return 0;
   if (bytes > Q2_MAX_REFCOUNT_TABLE_BYTES)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
-                    "the image uses offsets for which there would have to be "
-                    "a refcount table larger than 8 MiB; "
-                    Q2_RECOUNT_ADVICE);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           QCOW2_NO_OFFSET,
+                           "the image uses offsets for which there would "
+                           "have to be a refcount table larger than 8 MiB");
   if (place (j, clusters, &cluster, err) == -1)
     return -1;
   blocks = realloc (r->blocks, bytes);
@@ -279,7 +281,8 @@ link_new_blocks (struct q2_repair_job *j, const struct plan *plan,
   for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx) {
     unsigned char entry[8];
 
-    if (!plan->is_new[idx])
+    if (!plan->is_new[idx] &&
+        (j->r->never_raise || j->r->stale == NULL || !j->r->stale[idx]))
       continue;
     store_be64 (entry, j->r->blocks[idx]);
     if (write_bytes (j, entry, sizeof entry,
@@ -297,11 +300,20 @@ write_refcounts (struct q2_repair_job *j, struct plan *plan,
   const struct q2_header *const h = q2_superblock_header (sb);
   const uint64_t old_table = h->refcount_table_offset >> j->geo->cluster_bits;
 
-  if (place_table (j, plan, err) == -1 || place_blocks (j, plan, err) == -1 ||
-      make_room (j, err) == -1)
+  if (j->r->never_raise) {      /* nothing new */
+    plan->is_new = calloc (q2_max (j->r->nr_blocks, 1), sizeof *plan->is_new);
+    if (plan->is_new == NULL)
+      return q2_fail_nomem (err, "correcting refcounts");
+  }
+  else if (place_table (j, plan, err) == -1 ||
+           place_blocks (j, plan, err) == -1 || make_room (j, err) == -1)
     return -1;
-  /* Only now, so that nothing has been placed there. */
-  for (uint64_t i = 0; plan->table_off && i < h->refcount_table_clusters; ++i)
+  /* Only now, so that nothing has been placed there.  Without the dirty bit
+   * the old table is in use until the new one is linked: the next check
+   * finds it.
+   */
+  for (uint64_t i = 0; plan->table_off && !j->r->checked &&
+         i < h->refcount_table_clusters; ++i)
     q2_counts_clear (j->counts, old_table + i);
   if (write_blocks (j, plan, err) == -1 ||
       write_new_table (j, plan, err) == -1 || flush (j, err) == -1)
@@ -336,6 +348,9 @@ correct_flag (void *opaque, uint64_t host_off, uint64_t word,
 {
   struct entries *const e = opaque;
 
+  /* What should have the flag may have users that were not found. */
+  if (e->j->r->never_lower && (word & Q2_ENTRY_COPIED))
+    return 0;
   if ((host_off != e->host_off + e->len || e->len == sizeof e->buf) &&
       write_entries (e, err) == -1)
     return -1;
@@ -352,6 +367,8 @@ write_flags (struct q2_repair_job *j, const struct q2_header *h,
 {
   struct entries e = { .j = j };
 
+  if (j->r->keep_flags)
+    return 0;
   if (q2_recount_flags (&j->r->recount, j->io, h, j->geo, correct_flag, &e,
                         err) == -1 ||
       write_entries (&e, err) == -1)
@@ -382,19 +399,20 @@ q2_repair_write (struct q2_repair *r, const struct q2_io *io,
 {
   struct q2_repair_job j = {
     .r = r, .counts = r->recount.counts, .io = io, .geo = geo,
-    .buf = q2_buffer_alloc (geo->cluster_size)
+    .buf = q2_buffer_alloc (geo->cluster_size), .cursor = r->first_free,
   };
   struct plan plan = { 0 };
   int result = -1;
 
   if (j.buf == NULL)
     return q2_fail_nomem (err, "repairing the image");
-  if (q2_assume (q2_superblock_header (sb)->incompatible & Q2_INCOMPAT_DIRTY,
-                 err) &&
+  if (q2_assume (r->checked || (q2_superblock_header (sb)->incompatible &
+                                Q2_INCOMPAT_DIRTY), err) &&
       write_refcounts (&j, &plan, sb, err) == 0 &&
       write_flags (&j, q2_superblock_header (sb), err) == 0 &&
-      clear_dirty_bit (&j, sb, err) == 0)
+      (r->checked || clear_dirty_bit (&j, sb, err) == 0))
     result = 0;
+  q2_work_end (&r->recount.work);
   free (plan.is_new);
   q2_buffer_free (j.buf, geo->cluster_size);
   return result;

@@ -200,8 +200,8 @@ q2_keyring_begin (struct qcow2_keyring *k, struct q2_keyring_try *try,
   if (!goes_on) {
     pthread_mutex_unlock (&k->lock);
     return q2_fail (err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET,
-                    "waiting for a key was given up, because the client has "
-                    "gone or the server is ending");
+                    "waiting for a key was given up, because nobody waits "
+                    "for the image any more");
   }
   r = look_up_locked (k, try->query, ret_key, err);
   if (r == 0) {

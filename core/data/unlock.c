@@ -113,19 +113,20 @@ fail_all (const struct unlock *u, unsigned tried, unsigned passed_over,
           struct qcow2_error *err)
 {
   if (passed_over > 0)
-    return q2_fail (err, QCOW2_ERR_AUTH, u->luks_offset,
-                    "the passphrase opens none of the %u key slots that were "
-                    "tried, and %u were not, because their iteration counts "
-                    "ask for too much work; check qcow2-passphrase, or make "
-                    "slots with a smaller iter-time", tried, passed_over);
+    return q2_fail_advise (err, QCOW2_ERR_AUTH, QCOW2_ADVICE_KEY_SLOTS,
+                           u->luks_offset,
+                           "the passphrase opens none of the %u key slots "
+                           "that were tried, and %u were not, because their "
+                           "iteration counts ask for too much work", tried,
+                           passed_over);
   if (tried == 0)
     return q2_fail (err, QCOW2_ERR_AUTH, u->luks_offset,
                     "the LUKS header at offset 0x%" PRIx64 " has no active "
                     "key slot: no passphrase opens the image any more",
                     u->luks_offset);
-  return q2_fail (err, QCOW2_ERR_AUTH, u->luks_offset,
-                  "no key slot of the image opens with the passphrase given; "
-                  "check qcow2-passphrase");
+  return q2_fail_advise (err, QCOW2_ERR_AUTH, QCOW2_ADVICE_OTHER_PASSPHRASE,
+                         u->luks_offset, "no key slot of the image opens with "
+                         "the passphrase given");
 }
 
 /* Leaves the key in secrets->key. */

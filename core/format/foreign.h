@@ -3,14 +3,15 @@
 #ifndef QCOW2_FORMAT_FOREIGN_H
 #define QCOW2_FORMAT_FOREIGN_H
 
-#include <stddef.h>
+#include "qcow2.h"
 
-/* Describe the file that begins with these 'len' bytes, and say what to do
- * about it: the rest of a sentence that begins with "not a qcow2 image: ".
- * Returns a constant string.
+/* Describe the file that begins with these 'len' bytes: the rest of a sentence
+ * that begins with "not a qcow2 image: ", a constant string; and what to do
+ * about it.
  */
 extern const char *q2_foreign_describe (const unsigned char *bytes,
-                                        size_t len)
-  __attribute__ ((__nonnull__ (1)));
+                                        size_t len,
+                                        enum qcow2_advice *ret_advice)
+  __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_FORMAT_FOREIGN_H */

@@ -55,9 +55,13 @@ static int
 check_magic (const unsigned char *p, size_t len, struct q2_header *h,
              struct qcow2_error *err)
 {
-  if (memcmp (p, magic, sizeof magic) != 0)
-    return q2_fail (err, QCOW2_ERR_FORMAT, 0, "not a qcow2 image: %s",
-                    q2_foreign_describe (p, len));
+  if (memcmp (p, magic, sizeof magic) != 0) {
+    enum qcow2_advice advice;
+    const char *const what = q2_foreign_describe (p, len, &advice);
+
+    return q2_fail_advise (err, QCOW2_ERR_FORMAT, advice, 0,
+                           "not a qcow2 image: %s", what);
+  }
   h->version = load_be32 (p + 4);
   if (h->version < 1 || h->version > 3)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, 4,
@@ -201,9 +205,8 @@ check_refcount_table (const struct q2_geometry *geo,
     (uint64_t) h->refcount_table_clusters << geo->cluster_bits;
 
   if (h->refcount_table_clusters == 0)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, 56,
-                    "image does not contain a reference count table; "
-                    "'qemu-img check -r all' can rebuild it");
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR, 56,
+                           "image does not contain a reference count table");
   if (bytes > Q2_MAX_REFCOUNT_TABLE_BYTES)
     return q2_fail (err, QCOW2_ERR_CORRUPT, 56,
                     "reference count table too large: %u clusters, at most "
@@ -229,21 +232,68 @@ check_l1 (const struct q2_geometry *geo, const struct q2_header *h,
                       (uint64_t) h->l1_entries * 8, err);
 }
 
-static int
-check_tables (const struct q2_geometry *geo, const struct q2_header *h,
-              struct qcow2_error *err)
+/* Who hears of faults that a check can do without; NULL if nobody can. */
+struct tolerance {
+  q2_header_fault_fn fault;
+  void *opaque;
+};
+
+/* Whether a fault may be passed over. */
+static bool
+tolerate (const struct tolerance *t, const struct qcow2_error *err)
 {
-  if (check_refcount_table (geo, h, err) == -1)
-    return -1;
+  if (t == NULL || err->kind != QCOW2_ERR_CORRUPT)
+    return false;
+  if (t->fault != NULL)
+    t->fault (t->opaque, err);
+  return true;
+}
+
+static int
+check_snapshots (const struct q2_geometry *geo, const struct q2_header *h,
+                 struct qcow2_error *err)
+{
   if (h->nr_snapshots > MAX_SNAPSHOTS)
     return q2_fail (err, QCOW2_ERR_CORRUPT, 60,
                     "snapshot table too large: %u snapshots, at most %u are "
                     "allowed", h->nr_snapshots, MAX_SNAPSHOTS);
   /* The smallest entry of the snapshot table has 40 bytes. */
-  if (check_table (geo, "snapshot table", 64, h->snapshots_offset,
-                   (uint64_t) h->nr_snapshots * 40, err) == -1)
-    return -1;
+  return check_table (geo, "snapshot table", 64, h->snapshots_offset,
+                      (uint64_t) h->nr_snapshots * 40, err);
+}
+
+static int
+check_tables (const struct q2_geometry *geo, struct q2_header *h,
+              const struct tolerance *t, struct qcow2_error *err)
+{
+  if (check_refcount_table (geo, h, err) == -1) {
+    if (!tolerate (t, err))
+      return -1;
+    h->refcount_table_clusters = 0;
+  }
+  if (check_snapshots (geo, h, err) == -1) {
+    if (!tolerate (t, err))
+      return -1;
+    h->lost_snapshots = h->nr_snapshots > 0;
+    h->nr_snapshots = 0;
+  }
   return check_l1 (geo, h, err);
+}
+
+/* The first fault ends the extensions, so that those behind it are lost. */
+static int
+decode_extensions (const void *bytes, size_t len, struct q2_header *h,
+                   const struct tolerance *t, struct qcow2_error *err)
+{
+  struct q2_features features = { 0 };
+
+  if (q2_ext_decode (bytes, len, h, &features, err) == -1) {
+    if (h->crypt == Q2_CRYPT_LUKS || !tolerate (t, err))
+      return -1;
+    h->lost_bitmaps = h->autoclear & Q2_AUTOCLEAR_BITMAPS;
+    h->nr_bitmaps = 0;
+  }
+  return q2_features_check (h, &features, err);
 }
 
 static int
@@ -294,14 +344,13 @@ decode_v2_v3 (const unsigned char *p, struct q2_header *h,
   return q2_geometry_init (ret_geo, &params, err);
 }
 
-int
-q2_header_decode (const void *bytes, size_t len,
-                  struct q2_header *ret_header, struct q2_geometry *ret_geo,
-                  struct qcow2_error *err)
+static int
+decode (const void *bytes, size_t len, struct q2_header *ret_header,
+        struct q2_geometry *ret_geo, const struct tolerance *t,
+        struct qcow2_error *err)
 {
   struct q2_header h = { 0 };
   struct q2_geometry geo;
-  struct q2_features features = { 0 };
 
   if (check_magic (bytes, len, &h, err) == -1)
     return -1;
@@ -311,10 +360,9 @@ q2_header_decode (const void *bytes, size_t len,
   }
   else {
     if (decode_v2_v3 (bytes, &h, &geo, err) == -1 ||
-        q2_ext_decode (bytes, len, &h, &features, err) == -1 ||
-        q2_features_check (&h, &features, err) == -1 ||
+        decode_extensions (bytes, len, &h, t, err) == -1 ||
         (h.version >= 3 && decode_compression_type (bytes, &h, err) == -1) ||
-        check_tables (&geo, &h, err) == -1)
+        check_tables (&geo, &h, t, err) == -1)
       return -1;
     if ((h.autoclear & Q2_AUTOCLEAR_DATA_RAW) &&
         !(h.incompatible & Q2_INCOMPAT_DATA_FILE))
@@ -325,4 +373,24 @@ q2_header_decode (const void *bytes, size_t len,
   *ret_header = h;
   *ret_geo = geo;
   return 0;
+}
+
+int
+q2_header_decode (const void *bytes, size_t len,
+                  struct q2_header *ret_header, struct q2_geometry *ret_geo,
+                  struct qcow2_error *err)
+{
+  return decode (bytes, len, ret_header, ret_geo, NULL, err);
+}
+
+int
+q2_header_decode_faulty (const void *bytes, size_t len,
+                         struct q2_header *ret_header,
+                         struct q2_geometry *ret_geo,
+                         q2_header_fault_fn fault, void *opaque,
+                         struct qcow2_error *err)
+{
+  const struct tolerance t = { fault, opaque };
+
+  return decode (bytes, len, ret_header, ret_geo, &t, err);
 }

@@ -59,6 +59,8 @@ struct q2_header {
   uint64_t bitmap_dir_offset, bitmap_dir_bytes; /* if nr_bitmaps > 0 */
   bool stale_bitmaps;               /* there are bitmaps, but meaningless */
   uint64_t luks_offset, luks_bytes; /* 0: no encryption header */
+  bool lost_snapshots, lost_bitmaps;    /* q2_header_decode_faulty: there are,
+                                           but nobody knows where */
 };
 
 /* The number of bytes from the start of the image that q2_header_decode needs.
@@ -81,5 +83,20 @@ extern int q2_header_decode (const void *bytes, size_t len,
                              struct q2_geometry *ret_geo,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* What is wrong with a field. */
+typedef void (*q2_header_fault_fn) (void *opaque,
+                                    const struct qcow2_error *err);
+
+/* The same for a check: faulty fields that it can do without are reported to
+ * 'fault' (NULL: nobody), and the part of the image that they are about is
+ * taken for missing: the refcount table, all snapshots, all bitmaps.
+ */
+extern int q2_header_decode_faulty (const void *bytes, size_t len,
+                                    struct q2_header *ret_header,
+                                    struct q2_geometry *ret_geo,
+                                    q2_header_fault_fn fault, void *opaque,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 3, 4, 7), __warn_unused_result__));
 
 #endif /* QCOW2_FORMAT_HEADER_H */

@@ -28,10 +28,10 @@
 static int
 fail_no_passphrase (const struct q2_header *h, struct qcow2_error *err)
 {
-  return q2_fail (err, QCOW2_ERR_AUTH, h->version == 1 ? 36 : 32,
-                  "the image is encrypted with %s; give its passphrase with "
-                  "qcow2-passphrase, for example qcow2-passphrase=+FILE",
-                  h->crypt == Q2_CRYPT_AES ? "AES" : "LUKS");
+  return q2_fail_advise (err, QCOW2_ERR_AUTH, QCOW2_ADVICE_PASSPHRASE,
+                         h->version == 1 ? 36 : 32,
+                         "the image is encrypted with %s",
+                         h->crypt == Q2_CRYPT_AES ? "AES" : "LUKS");
 }
 
 static int

@@ -61,7 +61,8 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   q2_writer_init (&image->writer);
   q2_gate_init (&image->gate);
   image->shared.meter.counting = options->count;
-  image->inspect = options->inspect;
+  image->check = options->check;
+  image->inspect = options->inspect || options->check;
   if (q2_image_init (image, host, options, err) == 0 &&
       q2_check_end (err) == 0)
     return image;
@@ -92,8 +93,7 @@ close_image (struct qcow2_image *image)
 void
 qcow2_close (struct qcow2_image *image)
 {
-  void (*log) (void *log_opaque, enum qcow2_log_level level,
-               const char *text);
+  qcow2_log_fn log;
   struct qcow2_error err;
   void *log_opaque;
 
@@ -107,7 +107,7 @@ qcow2_close (struct qcow2_image *image)
     close_image (image);
   /* Nobody is left whose request could fail. */
   if (q2_check_end (&err) == -1 && log)
-    log (log_opaque, QCOW2_LOG_WARNING, err.text);
+    log (log_opaque, QCOW2_LOG_WARNING, err.text, err.advice);
 }
 
 void

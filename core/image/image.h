@@ -33,6 +33,7 @@ struct qcow2_image {
   struct q2_superblock superblock;      /* info, and the header; a view has
                                            info only */
   bool inspect;                 /* there is nothing but the superblock */
+  bool check;                   /* ... because it is only for qcow2_check */
   uint64_t cache_size;          /* of options, or what that stands for */
   uint64_t file_size;
   struct qcow2_budget budget;   /* a view uses its parent's */

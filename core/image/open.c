@@ -16,6 +16,7 @@
 #include "image/image.h"
 #include "format/header.h"
 #include "format/l2e.h"
+#include "meta/header_read.h"
 
 #include "base/be.h"
 #include "base/bits.h"
@@ -32,9 +33,6 @@
  * it with clusters of 64 KiB.
  */
 #define HEAD_BYTES (UINT64_C (512) << 10)
-
-/* Where header extensions usually end, even of 2 MiB clusters. */
-#define PROBE_BYTES 65536
 
 /* Bytes of guest data that a second request brings along. */
 #define FIRST_DATA_BYTES (UINT64_C (64) << 10)
@@ -69,32 +67,6 @@ keep_window (struct qcow2_image *image, const struct qcow2_io *host,
     return -1;
   *w = (struct q2_window) { q2_take (bytes), start, end };
   return 0;
-}
-
-/* The header area, in a new buffer. */
-static unsigned char *
-read_header_area (const struct q2_io *io, size_t *ret_len,
-                  struct qcow2_error *err)
-{
-  size_t len = PROBE_BYTES;
-
-  for (;;) {
-    Q2_CLEANUP_FREE unsigned char *area = malloc (len);
-    size_t need;
-
-    if (area == NULL) {
-      q2_fail_nomem (err, "the image header");
-      return NULL;
-    }
-    if (q2_io_read (io, area, len, 0, QCOW2_IO_HEADER, err) == -1)
-      return NULL;
-    need = q2_header_area (area, len);
-    if (need <= len) {
-      *ret_len = need;
-      return q2_take (area);
-    }
-    len = need;                 /* extensions that do not end so soon */
-  }
 }
 
 /* On a slow host, a second request that brings what the head did not: the
@@ -161,10 +133,12 @@ why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
     return "it was opened for reading";
   if (host->ops->pwrite == NULL || host->ops->flush == NULL)
     return "what holds it cannot be written and flushed";
+  if (options->check)           /* a repair does not mind the rest */
+    return NULL;
   if (h->version == 1)
-    return "images of version 1 are served read-only";
+    return "images of version 1 are only read";
   if (h->incompatible & Q2_INCOMPAT_CORRUPT)
-    return "it is marked corrupt; repair it with 'qemu-img check -r all'";
+    return "it is marked corrupt";
   if (host->min_block > image->geo.cluster_size)
     return "the minimum block size of what holds it is larger than a cluster";
   return why_data_read_only (image, h);
@@ -224,7 +198,8 @@ log_cut_off (const struct qcow2_image *image, const struct q2_header *h,
             "was it downloaded or copied as a whole?  What is missing reads "
             "as zeros", size, no_l1 ? "L1 table" : "refcount table",
             no_l1 ? h->l1_offset : h->refcount_table_offset);
-  options->log (options->log_opaque, QCOW2_LOG_WARNING, text);
+  options->log (options->log_opaque, QCOW2_LOG_WARNING, text,
+                QCOW2_ADVICE_NONE);
 }
 
 static void
@@ -236,12 +211,13 @@ log_oddities (const struct qcow2_image *image, const struct q2_header *h,
   log_cut_off (image, h, options);
   if (q2_image_info (image)->corrupt)
     options->log (options->log_opaque, QCOW2_LOG_WARNING,
-                  "the image is marked corrupt; it is served read-only, and "
-                  "what cannot be read is an error for that request");
+                  "the image is marked corrupt; it is only read, and what "
+                  "cannot be read is an error for that request",
+                  QCOW2_ADVICE_REPAIR);
   if (q2_image_info (image)->dirty)
     options->log (options->log_opaque, QCOW2_LOG_DEBUG,
                   "the image was not closed cleanly; its refcounts are not "
-                  "used for reading");
+                  "used for reading", QCOW2_ADVICE_NONE);
 }
 
 static int
@@ -315,13 +291,26 @@ init_raw (struct qcow2_image *image, const struct q2_io *io,
   return q2_superblock_init (&image->superblock, &none, &info, err);
 }
 
+/* Those who check an image hear of its faults from the check. */
+static int
+decode_header (struct qcow2_image *image, const unsigned char *area,
+               size_t len, struct q2_header *h, struct qcow2_error *err)
+{
+  if (image->check)
+    return q2_header_decode_faulty (area, len, h, &image->geo, NULL, NULL,
+                                    err);
+  if (q2_header_decode (area, len, h, &image->geo, err) == -1)
+    return -1;
+  return check_codec (h, err);
+}
+
 int
 q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
                const struct qcow2_options *options, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
   const uint64_t head =
-    options->readahead > 0 && !options->inspect ? HEAD_BYTES : 0;
+    options->readahead > 0 && !image->inspect ? HEAD_BYTES : 0;
   Q2_CLEANUP_FREE unsigned char *area = NULL;
   struct q2_header h;
   size_t area_len;
@@ -329,16 +318,14 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
   if (options->raw)
     return init_raw (image, &io, options, err);
   if (image->file_size == 0)
-    return q2_fail (err, QCOW2_ERR_FORMAT, 0, "not a qcow2 image: the file "
-                    "is empty; 'qemu-img create -f qcow2 FILE SIZE' makes "
-                    "an image");
+    return q2_fail_advise (err, QCOW2_ERR_FORMAT, QCOW2_ADVICE_CREATE, 0,
+                           "not a qcow2 image: the file is empty");
   if (keep_window (image, host, 0, 0, head, err) == -1 ||
-      (area = read_header_area (&io, &area_len, err)) == NULL ||
-      q2_header_decode (area, area_len, &h, &image->geo, err) == -1 ||
-      check_codec (&h, err) == -1 ||
+      (area = q2_header_read (&io, &area_len, err)) == NULL ||
+      decode_header (image, area, area_len, &h, err) == -1 ||
       (head > 0 && keep_second_window (image, host, &h, err) == -1))
     return -1;
-  if (options->inspect)
+  if (image->inspect)
     return make_superblock (image, host, &h, options, err);
   if (q2_attach (&image->store, &io, &h, options, err) == -1 ||
       make_reader (image, &io, &h, options, err) == -1 ||

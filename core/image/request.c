@@ -53,8 +53,10 @@ begin_change (struct q2_request *r, uint64_t count, uint64_t guest_off,
   const struct qcow2_info *const info = q2_image_info (image);
 
   if (!info->writable)
-    return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
-                    "the image is read-only: %s", info->why_read_only);
+    return q2_fail_advise (err, QCOW2_ERR_READ_ONLY,
+                           info->corrupt ? QCOW2_ADVICE_REPAIR
+                           : QCOW2_ADVICE_NONE, QCOW2_NO_OFFSET,
+                           "the image is read-only: %s", info->why_read_only);
   if (check_range (image, count, guest_off, err) == -1)
     return q2_request_end_reading (&r->io, -1, err);
   /* What prepares the image is a change, too. */

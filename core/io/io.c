@@ -88,13 +88,10 @@ read_partial_block (const struct q2_io *io, unsigned char *buf, size_t count,
   Q2_CLEANUP_FREE unsigned char *bounce = NULL;
 
   if (start + block > q2_io_reach (io))
-    return q2_fail_io (err, EIO, host_off,
-                       "offset 0x%" PRIx64 " lies in the last, partial "
-                       "block of the file, which cannot be read with the "
-                       "minimum block size of %" PRIu32 " below; put "
-                       "'--filter=truncate' with 'round-up=%" PRIu32 "' "
-                       "below this filter, or extend the file to a multiple",
-                       host_off, block, block);
+    return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_ROUND_UP, host_off,
+                           "offset 0x%" PRIx64 " lies in the last, partial "
+                           "block of the file, which cannot be read with a "
+                           "minimum block size of %" PRIu32, host_off, block);
   bounce = malloc (block);
   if (bounce == NULL)
     return q2_fail_nomem (err, "an aligned block");
@@ -172,11 +169,11 @@ q2_io_read (const struct q2_io *io, void *buf, uint64_t count,
   if (read_window (io, buf, inside, host_off))
     return 0;
   if (host_off + inside > q2_io_reach (io))
-    return q2_fail_io (err, EIO, host_off,
-                       "%s was %" PRIu64 " bytes long when it was opened, "
-                       "but this connection reaches only %" PRIu64
-                       ": connect again", q2_io_file (io), size,
-                       q2_io_reach (io));
+    return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_NEW_HANDLE,
+                           host_off,
+                           "%s was %" PRIu64 " bytes long when it was opened, "
+                           "but only %" PRIu64 " can be reached here",
+                           q2_io_file (io), size, q2_io_reach (io));
   return read_split (io, buf, inside, host_off, class, err);
 }
 
@@ -224,11 +221,10 @@ q2_io_check_in_file (const struct q2_io *io, uint64_t cluster_size,
 
   if (last < size)
     return 0;
-  return q2_fail (err, QCOW2_ERR_TRUNCATED, last,
-                  "the cluster at offset 0x%" PRIx64 " is in use, but the "
-                  "image file ends before it, after %" PRIu64 " bytes; get "
-                  "the rest of the file, or copy what there is with "
-                  "'qemu-img convert'", last, size);
+  return q2_fail_advise (err, QCOW2_ERR_TRUNCATED, QCOW2_ADVICE_COPY, last,
+                         "the cluster at offset 0x%" PRIx64 " is in use, but "
+                         "the image file ends before it, after %" PRIu64
+                         " bytes", last, size);
 }
 
 /* ---- Extents -------------------------------------------------------- */

@@ -111,10 +111,10 @@ q2_map_fail_invalid (const struct q2_tables *tables, uint64_t guest_off,
     q2_tables_l2_entry_off (tables, q2_l1_index (geo, guest_off),
                             q2_l2_index (geo, guest_off));
 
-  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                  "the L2 entry at offset 0x%" PRIx64 " (disk offset 0x%"
-                  PRIx64 ") is corrupt: %s; check the image with 'qemu-img "
-                  "check'", host_off, guest_off, m->problem);
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_CHECK, host_off,
+                         "the L2 entry at offset 0x%" PRIx64 " (disk offset "
+                         "0x%" PRIx64 ") is corrupt: %s", host_off, guest_off,
+                         m->problem);
 }
 
 /* Number of entries at the start of the batch that are all zero. */

@@ -176,10 +176,10 @@ fail_overlap (const struct q2_overlap *o, uint64_t cluster,
 {
   const uint64_t host_off = cluster << o->cluster_bits;
 
-  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                  "the cluster at offset 0x%" PRIx64 " is to hold %s, but it "
-                  "is part of %s; repair the image with 'qemu-img check -r "
-                  "all'", host_off, class_name (wanted), class_name (found));
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR, host_off,
+                         "the cluster at offset 0x%" PRIx64 " is to hold %s, "
+                         "but it is part of %s", host_off, class_name (wanted),
+                         class_name (found));
 }
 
 static int

@@ -283,10 +283,10 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
   /* Version 1 has no alignment rule for tables. */
   if (table > INT64_MAX ||
       (geo->version > 1 && !q2_is_aligned (table, geo->table_align)))
-    return q2_fail (err, QCOW2_ERR_CORRUPT, table,
-                    "L1 entry %" PRIu64 " points to an L2 table at offset "
-                    "0x%" PRIx64 ", where no table can be; check the image "
-                    "with 'qemu-img check'", l1_index, table);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_CHECK, table,
+                           "L1 entry %" PRIu64 " points to an L2 table at "
+                           "offset 0x%" PRIx64 ", where no table can be",
+                           l1_index, table);
   if (table >= q2_io_size (io)) {
     memset (buf, 0, len);
     return 0;

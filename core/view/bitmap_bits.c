@@ -106,11 +106,11 @@ static int
 fail_entry (const struct bits_mask *m, uint64_t index, uint64_t entry,
             const char *why, struct qcow2_error *err)
 {
-  return q2_fail (err, QCOW2_ERR_CORRUPT, m->bitmap.table_offset + 8 * index,
-                  "entry %" PRIu64 " of the table of bitmap '%s' is 0x%016"
-                  PRIx64 ", which %s; make a full copy of the disk and remove "
-                  "the bitmap with 'qemu-img bitmap --remove'", index, m->name,
-                  entry, why);
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BITMAP,
+                         m->bitmap.table_offset + 8 * index,
+                         "entry %" PRIu64 " of the table of bitmap '%s' is "
+                         "0x%016" PRIx64 ", which %s", index, m->name, entry,
+                         why);
 }
 
 /* True if the file has all bits of this cluster that the disk needs. */
@@ -270,12 +270,10 @@ bits_check (struct q2_mask *mask, struct qcow2_error *err)
 
   if (!m->image->writer.prepared || !(m->bitmap.flags & Q2_BITMAP_AUTO))
     return 0;
-  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                     "the bitmap '%s' does not know what has been written to "
-                     "the image since it was opened, so what it shows would "
-                     "be incomplete; make a full copy of the disk, and serve "
-                     "the image read-only ('nbdkit -r') while you copy what "
-                     "a bitmap tells", m->name);
+  return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_BITMAP_READ_ONLY,
+                         QCOW2_NO_OFFSET,
+                         "bitmap '%s' is stale: the image has been written to "
+                         "since it was opened", m->name);
 }
 
 static void

@@ -98,12 +98,11 @@ open_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   search->found = true;
   why = why_unusable (search->image, b);
   if (why != NULL)
-    return q2_fail (err, QCOW2_ERR_REFUSED, host_off,
-                    "the bitmap '%s' does not tell what has changed: %s; "
-                    "make a full copy of the disk, and a new bitmap with "
-                    "'qemu-img bitmap --add'",
-                    q2_printable (text, sizeof text, b->name, b->name_len),
-                    why);
+    return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
+                           host_off,
+                           "the bitmap '%s' does not tell what has changed: "
+                           "%s", q2_printable (text, sizeof text, b->name,
+                                               b->name_len), why);
   search->mask = q2_bits_new (search->image, search->io, b, err);
   return search->mask == NULL ? -1 : 1;
 }
@@ -115,14 +114,14 @@ fail_not_found (const struct search *search, struct qcow2_error *err)
 
   q2_printable (text, sizeof text, search->name->bytes, search->name->len);
   if (q2_image_header (search->image)->stale_bitmaps)
-    return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET,
-                    "the bitmaps of the image, '%s' or not, mean nothing any "
-                    "more: a program that does not know bitmaps has written "
-                    "to it; make a full copy of the disk, and a new bitmap "
-                    "with 'qemu-img bitmap --add'", text);
-  return q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
-                  "the image has no bitmap with the name '%s'; 'qemu-img "
-                  "info' lists those it has", text);
+    return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
+                           QCOW2_NO_OFFSET,
+                           "the bitmaps of the image, '%s' or not, mean "
+                           "nothing any more: a program that does not know "
+                           "bitmaps has written to it", text);
+  return q2_fail_advise (err, QCOW2_ERR_NOT_FOUND, QCOW2_ADVICE_LIST_BITMAPS,
+                         QCOW2_NO_OFFSET, "the image has no bitmap with the "
+                         "name '%s'", text);
 }
 
 struct qcow2_image *

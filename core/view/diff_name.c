@@ -97,9 +97,10 @@ fail (const struct qcow2_name *name, enum qcow2_error_kind kind,
 {
   char text[200];
 
-  return q2_fail (err, kind, QCOW2_NO_OFFSET, "'%s' %s",
-                  q2_printable (text, sizeof text, name->bytes, name->len),
-                  why);
+  return q2_fail_advise (err, kind, QCOW2_ADVICE_LIST_SNAPSHOTS,
+                         QCOW2_NO_OFFSET, "'%s' %s",
+                         q2_printable (text, sizeof text, name->bytes,
+                                       name->len), why);
 }
 
 /* If there is only one split, or only one whose half fits, the other half of
@@ -135,11 +136,12 @@ fail_name (const struct search *search, const struct split *split,
   const size_t len = split->a_found ? name->len - at - 2 : at;
   char all[200], part[200];
 
-  return q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
-                  "'%s' names no difference: the image has no snapshot "
-                  "'%s'; 'qemu-img snapshot -l' lists the snapshots",
-                  q2_printable (all, sizeof all, name->bytes, name->len),
-                  q2_printable (part, sizeof part, bad, len));
+  return q2_fail_advise (err, QCOW2_ERR_NOT_FOUND, QCOW2_ADVICE_LIST_SNAPSHOTS,
+                         QCOW2_NO_OFFSET,
+                         "'%s' names no difference: the image has no snapshot "
+                         "'%s'", q2_printable (all, sizeof all, name->bytes,
+                                               name->len),
+                         q2_printable (part, sizeof part, bad, len));
 }
 
 static int
@@ -163,8 +165,7 @@ choose (const struct search *search, const struct qcow2_name *name,
   if (nr == 0)
     return fail (name, QCOW2_ERR_NOT_FOUND,
                  "names no difference: it must be A..B with the names of two "
-                 "snapshots, or A.. for what has changed since A; 'qemu-img "
-                 "snapshot -l' lists the snapshots", err);
+                 "snapshots, or A.. for what has changed since A", err);
   if (nr > 1)
     return fail (name, QCOW2_ERR_NOT_FOUND,
                  "can be taken apart in more than one way into names of "

@@ -115,12 +115,12 @@ q2_snapshot_find (struct qcow2_image *image, const struct qcow2_io *host,
   if (q2_snapshot_walk (image, host, look_at, &search, err) == -1)
     return -1;
   if (!search.found)
-    return q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
-                    "the image has no snapshot with the %s '%s'; 'qemu-img "
-                    "snapshot -l' lists those it has",
-                    by_id ? "id" : "name",
-                    q2_printable (text, sizeof text, name->bytes,
-                                  name->len));
+    return q2_fail_advise (err, QCOW2_ERR_NOT_FOUND,
+                           QCOW2_ADVICE_LIST_SNAPSHOTS, QCOW2_NO_OFFSET,
+                           "the image has no snapshot with the %s '%s'",
+                           by_id ? "id" : "name",
+                           q2_printable (text, sizeof text, name->bytes,
+                                         name->len));
   return 0;
 }
 

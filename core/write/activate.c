@@ -79,10 +79,9 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
 {
   if (!q2_space_is_uncovered (w->space, 0))
     return 0;
-  return q2_fail (err, QCOW2_ERR_CORRUPT,
-                  q2_writer_header (w)->refcount_table_offset,
-                  "the image has no refcounts for its header; repair it "
-                  "with 'qemu-img check -r all'");
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                         q2_writer_header (w)->refcount_table_offset,
+                         "the image has no refcounts for its header");
 }
 
 /* A commit must not find that the file is too short for the L1 table, which
@@ -98,10 +97,10 @@ make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
   if (bytes == 0)
     return 0;
   if (h->l1_offset > q2_io_size (io))
-    return q2_fail (err, QCOW2_ERR_CORRUPT, h->l1_offset,
-                    "the L1 table at offset 0x%" PRIx64 " is not in the "
-                    "file; repair the image with 'qemu-img check -r all'",
-                    h->l1_offset);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           h->l1_offset,
+                           "the L1 table at offset 0x%" PRIx64 " is not in "
+                           "the file", h->l1_offset);
   return q2_io_grow (io, h->l1_offset + bytes, err);
 }
 

@@ -370,7 +370,7 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
 
     if (q2_writer_release (w, io, &why) == -1) {
       if (w->log)
-        w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text);
+        w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text, why.advice);
       q2_writer_note_error (w, io, &why);
     }
   }

@@ -53,10 +53,9 @@ fail_entry (const struct q2_writer *w, uint64_t guest_cluster,
     q2_tables_l2_entry_off (w->tables, l1_index_of (w->geo, guest_cluster),
                             l2_index_of (w->geo, guest_cluster));
 
-  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                  "the L2 entry at offset 0x%" PRIx64 " is corrupt: %s; "
-                  "repair the image with 'qemu-img check -r all'", host_off,
-                  e->m.problem);
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR, host_off,
+                         "the L2 entry at offset 0x%" PRIx64 " is corrupt: "
+                         "%s", host_off, e->m.problem);
 }
 
 int
@@ -170,9 +169,9 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
   int r;
 
   if (tries > MAX_TRIES)
-    return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                       "a piece of an L2 table does not stay in memory; "
-                       "give the filter a larger qcow2-cache-size");
+    return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_CACHE,
+                           QCOW2_NO_OFFSET, "a piece of an L2 table does not "
+                           "stay in memory");
   /* It does not stay: its part of the cache is full of changed ones. */
   if (tries > 2) {
     q2_change_leave (c);

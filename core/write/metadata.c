@@ -32,10 +32,9 @@ struct adding {
 static int
 fail_l2_table (uint64_t table, struct qcow2_error *err)
 {
-  return q2_fail (err, QCOW2_ERR_CORRUPT, table,
-                  "there is an L2 table at offset 0x%" PRIx64 " that is not "
-                  "aligned, not in the file, or used twice; repair the image "
-                  "with 'qemu-img check -r all'", table);
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR, table,
+                         "the L2 table at offset 0x%" PRIx64 " is not "
+                         "aligned, not in the file, or used twice", table);
 }
 
 static bool
@@ -112,10 +111,11 @@ add_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
     return -1;
   a->clusters += (bytes >> a->w->geo->cluster_bits) + 1;
   if (a->clusters > MAX_SNAPSHOT_CLUSTERS)
-    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, host_off,
-                    "the snapshots of the image have L1 tables of more than "
-                    "%" PRIu64 " clusters; serve it with 'nbdkit -r', or "
-                    "delete snapshots", MAX_SNAPSHOT_CLUSTERS);
+    return q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED,
+                           QCOW2_ADVICE_FEWER_SNAPSHOTS, host_off,
+                           "the snapshots of the image have L1 tables of more "
+                           "than %" PRIu64 " clusters",
+                           MAX_SNAPSHOT_CLUSTERS);
   return q2_overlap_add (a->w->overlap, s->l1_offset, bytes,
                          Q2_META_INACTIVE_L1, err);
 }

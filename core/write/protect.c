@@ -140,16 +140,15 @@ end (const struct protecting *p, struct qcow2_error *err)
   if (!p->full)
     return 0;
   if (w->overlap_check == QCOW2_OVERLAP_ALL)
-    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
-                    "the image has too many snapshots and bitmaps to protect "
-                    "all of them from being overwritten; do without "
-                    "'qcow2-overlap-check=all', give the image more memory "
-                    "(qcow2-cache-size), or serve it with 'nbdkit -r'");
+    return q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED,
+                           QCOW2_ADVICE_PROTECT_LESS, QCOW2_NO_OFFSET,
+                           "the image has too many snapshots and bitmaps to "
+                           "protect all of them from being overwritten");
   if (w->log)
     w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image has so many "
             "snapshots and bitmaps that not all of them are protected, if "
-            "entries of the disk should point to them; "
-            "'qcow2-overlap-check=all' protects more");
+            "entries of the disk should point to them",
+            QCOW2_ADVICE_PROTECT_MORE);
   return 0;
 }
 

@@ -172,10 +172,10 @@ q2_writer_check_trusted (const struct q2_change *c, uint64_t host_off,
   if (r != 0)
     return r;
   if (uncounted < first + nr)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, uncounted << bits,
-                    "the cluster at offset 0x%" PRIx64 " is in use, but its "
-                    "refcount is 0; repair the image with 'qemu-img check -r "
-                    "all'", uncounted << bits);
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           uncounted << bits,
+                           "the cluster at offset 0x%" PRIx64 " is in use, "
+                           "but its refcount is 0", uncounted << bits);
   return w->overlap_check == QCOW2_OVERLAP_NONE ? 0
     : q2_overlap_check (w->overlap, host_off, len, Q2_META_NONE, err);
 }

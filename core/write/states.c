@@ -88,21 +88,20 @@ q2_writer_become_ended (struct q2_writer *w)
 static int
 fail_flushed (struct qcow2_error *err)
 {
-  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                     "a flush of the image file has failed, so it is not "
-                     "known what is in there; nothing is written any more "
-                     "until all clients have disconnected and connected "
-                     "again");
+  return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN,
+                         QCOW2_NO_OFFSET,
+                         "a flush of the image file has failed, so it is not "
+                         "known what is in there, and nothing is written any "
+                         "more");
 }
 
 int
 q2_writer_fail_bug (struct qcow2_error *err)
 {
-  return q2_fail_io (err, EIO, QCOW2_NO_OFFSET,
-                     "nothing is written any more, since the filter has run "
-                     "into a bug of its own, which was logged before; the "
-                     "image can be written to again when all clients have "
-                     "disconnected and connected again");
+  return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN,
+                         QCOW2_NO_OFFSET,
+                         "nothing is written any more because of a bug of "
+                         "this program, which was logged before");
 }
 
 int
@@ -125,9 +124,10 @@ q2_writer_check_usable (struct q2_writer *w, struct qcow2_error *err)
       q2_writer_check_committable (w, err) == -1)
     return -1;
   if (state == Q2_WRITER_CORRUPT)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET,
-                    "nothing is written since the image was found to be "
-                    "corrupt; repair it with 'qemu-img check -r all'");
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                           QCOW2_NO_OFFSET,
+                           "nothing is written since the image was found to "
+                           "be corrupt");
   return 0;
 }
 

@@ -59,8 +59,7 @@ struct q2_writer {
   struct q2_store *store;       /* the image's */
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
-  void (*log) (void *log_opaque, enum qcow2_log_level level,
-               const char *text);
+  qcow2_log_fn log;
   void *log_opaque;
   struct qcow2_scan first_scan; /* at opening; ns 0: none */
   unsigned patience_ms;         /* tests have less */

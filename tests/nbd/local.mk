@@ -10,6 +10,7 @@ nbd_tests = \
 	nbd/test-cache.sh \
 	nbd/test-chains.sh \
 	nbd/test-check-at-start.sh \
+	nbd/test-check-qemu.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \
@@ -126,6 +127,7 @@ TESTS += $(nbd_tests)
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-chains-long.sh \
+	nbd/test-check-qemu-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
@@ -144,6 +146,7 @@ EXTRA_DIST += \
 	$(nbd_tests) \
 	nbd/budget_client.py \
 	nbd/chain_check.py \
+	nbd/check_compare.py \
 	nbd/costly_images.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \

@@ -76,7 +76,7 @@ case $opened in
     [1-3]) ;;
     *) fail "128 MiB mean nothing" ;;
 esac
-grep -q 'all images of this server.*qcow2-memory' "$log" ||
+grep -q 'all open images.*qcow2-memory' "$log" ||
     fail "no message that says what to do"
 stop_nbdkit
 

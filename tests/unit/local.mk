@@ -263,13 +263,20 @@ unit_test_snapshot_table_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_snapshot_table_CFLAGS = $(UNIT_CFLAGS)
 unit_test_snapshot_table_LDADD = unit/libunit.la
 
-# What nbd/test-repair-qemu.sh runs.
+# What nbd/test-check-qemu.sh and nbd/test-repair-qemu.sh run.
 check_PROGRAMS += unit/header-file
 unit_header_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_header_file_CFLAGS = $(UNIT_CFLAGS)
 unit_header_file_LDADD = $(UNIT_LIBS)
 
-check_PROGRAMS += unit/repair-file
+check_PROGRAMS += unit/check-file unit/repair-file
+unit_check_file_SOURCES = unit/check-file.c unit/local_file.c \
+	unit/local_file.h
+unit_check_file_CPPFLAGS = $(UNIT_CPPFLAGS)
+unit_check_file_CFLAGS = $(UNIT_CFLAGS)
+unit_check_file_LDADD = $(UNIT_LIBS)
+unit_repair_file_SOURCES = unit/repair-file.c unit/local_file.c \
+	unit/local_file.h
 unit_repair_file_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_repair_file_CFLAGS = $(UNIT_CFLAGS)
 unit_repair_file_LDADD = $(UNIT_LIBS)

@@ -12,110 +12,20 @@
 #include "config.h"
 
 #include "check/repair.h"
-#include "base/bits.h"
 
-#include <errno.h>
+#include "local_file.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static int
-file_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
-            enum qcow2_io_class class)
-{
-  const int fd = *(const int *) opaque;
-
-  (void) class;
-  while (count > 0) {
-    const ssize_t n = pread (fd, buf, count, (off_t) host_off);
-
-    if (n <= 0)
-      return n == 0 ? EIO : errno;
-    buf = (char *) buf + n;
-    count -= (uint32_t) n;
-    host_off += (uint64_t) n;
-  }
-  return 0;
-}
-
-static int
-file_pwrite (void *opaque, const void *buf, uint32_t count,
-             uint64_t host_off, enum qcow2_io_class class)
-{
-  const int fd = *(const int *) opaque;
-
-  (void) class;
-  while (count > 0) {
-    const ssize_t n = pwrite (fd, buf, count, (off_t) host_off);
-
-    if (n < 0)
-      return errno;
-    buf = (const char *) buf + n;
-    count -= (uint32_t) n;
-    host_off += (uint64_t) n;
-  }
-  return 0;
-}
-
-static int
-file_flush (void *opaque)
-{
-  (void) opaque;
-  return 0;                     /* nobody pulls the plug */
-}
-
-static int
-file_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
-{
-  if (ftruncate (*(const int *) opaque, (off_t) min_size) == -1)
-    return errno;
-  *ret_size = min_size;
-  return 0;
-}
-
-static int
-file_cut (void *opaque, uint64_t size)
-{
-  return ftruncate (*(const int *) opaque, (off_t) size) == -1 ? errno : 0;
-}
-
-static int
-file_extents (void *opaque, uint32_t count, uint64_t host_off,
-              qcow2_host_extent_fn fn, void *fn_opaque)
-{
-  const int fd = *(const int *) opaque;
-  const uint64_t end = host_off + count;
-
-  while (host_off < end) {
-    const off_t data = lseek (fd, (off_t) host_off, SEEK_DATA);
-    const off_t hole = data == -1 ? -1 : lseek (fd, data, SEEK_HOLE);
-    const uint64_t from = data == -1 ? end : q2_min ((uint64_t) data, end);
-    const uint64_t to = hole == -1 ? end : q2_min ((uint64_t) hole, end);
-
-    if ((from > host_off && fn (fn_opaque, host_off, from - host_off, true))
-        || (to > from && fn (fn_opaque, from, to - from, false)))
-      return 0;
-    host_off = to;
-  }
-  return 0;
-}
-
-static struct qcow2_io_ops ops = {
-  .pread = file_pread,
-  .extents = file_extents,
-  .pwrite = file_pwrite,
-  .flush = file_flush,
-  .grow = file_grow,
-  .cut = file_cut,
-};
 
 static void
-print_line (void *opaque, enum qcow2_log_level level, const char *text)
+print_line (void *opaque, enum qcow2_log_level level, const char *text,
+            enum qcow2_advice advice)
 {
+  (void) advice;
   (void) level;
   printf ("%s: %s\n", (const char *) opaque, text);
 }
@@ -171,24 +81,24 @@ handle (const char *name, const struct q2_io *io, bool only_scan)
 }
 
 static int
-handle_file (const char *name, bool only_scan)
+handle_file (const char *name, bool only_scan, bool blind)
 {
-  int fd = open (name, (only_scan ? O_RDONLY : O_RDWR) | O_CLOEXEC);
   struct q2_io_shared shared = { 0 };
-  struct qcow2_io host = { .ops = &ops, .opaque = &fd, .min_block = 1 };
-  struct q2_io io = { .host = &host, .shared = &shared };
-  struct stat st;
+  struct local_file f;
+  struct q2_io io = { .host = &f.io, .shared = &shared };
   int r;
 
-  if (fd == -1 || fstat (fd, &st) == -1) {
+  if (!local_file_open (&f, name, only_scan ? O_RDONLY : O_RDWR)) {
     perror (name);
     exit (2);
   }
-  host.size = io.file_size = (uint64_t) st.st_size;
+  if (blind)
+    f.io.ops = &local_file_blind_ops;
+  io.file_size = f.io.size;
   q2_io_shared_init (&shared);
   r = handle (name, &io, only_scan);
   q2_io_shared_destroy (&shared);
-  close (fd);
+  local_file_close (&f);
   return r;
 }
 
@@ -199,9 +109,7 @@ main (int argc, char *argv[])
   const bool only_scan = blind || (argc > 1 && strcmp (argv[1], "-n") == 0);
   int r = 0;
 
-  if (blind)
-    ops.extents = NULL;
   for (int i = only_scan ? 2 : 1; i < argc; ++i)
-    r |= handle_file (argv[i], only_scan);
+    r |= handle_file (argv[i], only_scan, blind);
   return r;
 }

@@ -819,8 +819,10 @@ test_abandoned (bool by_first_write)
 /* ---- What is known already --------------------------------------------- */
 
 static void
-count_lines (void *opaque, enum qcow2_log_level level, const char *text)
+count_lines (void *opaque, enum qcow2_log_level level, const char *text,
+             enum qcow2_advice advice)
 {
+  (void) advice;
   (void) text;
   *(unsigned *) opaque += level == QCOW2_LOG_WARNING;
 }

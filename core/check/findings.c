@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* findings.c - what a check has found.
+ *
+ * Owns      counting findings, and how many of them the caller hears of.
+ * Method    a hostile image can have billions of faults, so only the first
+ *           max_passed ones become text; all of them are counted.
+ * Locks     none; one thread at a time.
+ */
+#include "config.h"
+
+#include "check/findings.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void
+q2_find (struct q2_findings *f, const struct qcow2_finding *like,
+         const char *fmt, ...)
+{
+  struct qcow2_finding finding = *like;
+  char text[QCOW2_FINDING_TEXT];
+  va_list args;
+
+  f->nr[like->severity]++;
+  f->nr_kind[like->kind]++;
+  if (f->fn == NULL || f->passed >= f->max_passed)
+    return;
+  f->passed++;
+  va_start (args, fmt);
+  vsnprintf (text, sizeof text, fmt, args);
+  va_end (args);
+  finding.text = text;
+  f->fn (f->opaque, &finding);
+}
+
+int
+q2_find_error (struct q2_findings *f, enum qcow2_finding_kind kind,
+               const struct qcow2_error *err)
+{
+  struct qcow2_finding like = {
+    .kind = kind, .severity = QCOW2_FINDING_CORRUPTION,
+    .host_off = err->offset, .table_off = QCOW2_NO_OFFSET,
+  };
+
+  if (err->kind == QCOW2_ERR_IO) {
+    like.kind = QCOW2_FINDING_UNREADABLE;
+    like.severity = QCOW2_FINDING_ERROR;
+  }
+  else if (err->kind != QCOW2_ERR_CORRUPT &&
+           err->kind != QCOW2_ERR_TRUNCATED)
+    return -1;
+  q2_find (f, &like, "%s", err->text);
+  return 0;
+}

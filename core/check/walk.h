@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* walk.h - what the parts of counting references share: recount.c knows
+ * everything that refers to clusters, walk_use.c counts one reference,
+ * walk_tables.c reads tables of entries, walk_l2.c reads L2 tables.  Nobody
+ * else includes this.
+ */
+#ifndef QCOW2_CHECK_WALK_H
+#define QCOW2_CHECK_WALK_H
+
+#include "check/recount.h"
+
+#include "base/bits.h"
+
+/* Tables are read in pieces of this size; a whole L2 table at least. */
+#define Q2_WALK_PIECE (UINT64_C (1) << 20)
+
+/* From so many bytes of tables on, holes are asked for. */
+#define Q2_WALK_MANY_BYTES (UINT64_C (64) << 20)
+
+struct q2_walk {
+  const struct q2_io *io;
+  const struct q2_header *h;
+  const struct q2_geometry *geo;
+  struct q2_counts *counts;
+  struct q2_findings *findings; /* NULL: the first fault ends the walk */
+  struct q2_work work;
+  uint64_t max_bytes;           /* of memory; for the message */
+  bool believe_holes;
+  uint64_t table_bytes;         /* that were looked at */
+  uint64_t hole_bytes;          /* of these, were not read */
+  uint64_t file_size;
+  unsigned char *buf;
+  size_t buf_size;
+  bool flags_are_wrong;
+  uint64_t table_off, index;    /* of the entry that is looked at */
+  uint64_t allocated, compressed;       /* clusters of the active disk */
+  q2_progress_fn progress;      /* or NULL */
+  void *opaque;
+  unsigned percent;
+};
+
+/* What refers to a cluster. */
+struct q2_user {
+  const char *what;
+  enum q2_use use;
+  uint32_t times;
+  unsigned flags;               /* Q2_COUNT_* */
+  bool may_be_missing;          /* from the end of the file on */
+};
+
+/* A fault.  Returns -1 with *err filled in, or, in a check, 0: it has been
+ * reported, and the walk goes on without what is faulty.
+ */
+extern int q2_walk_fault (struct q2_walk *w, enum qcow2_finding_kind kind,
+                          enum qcow2_advice advice, uint64_t host_off,
+                          uint64_t len, struct qcow2_error *err,
+                          const char *fmt, ...)
+  __attribute__ ((__nonnull__, __format__ (printf, 7, 8), __cold__));
+
+/* *err is about a part of the image that has not been walked.  Returns -1, or
+ * 0 in a check that can go on without; then references have been missed.
+ */
+extern int q2_walk_skip (struct q2_walk *w, enum qcow2_finding_kind kind,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__, __warn_unused_result__));
+
+/* [host_off, host_off+len), len > 0, wherever it begins in its cluster. */
+extern int q2_walk_use_bytes (struct q2_walk *w, uint64_t host_off,
+                              uint64_t len, const struct q2_user *user,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* What must begin at a cluster; len may be 0. */
+extern int q2_walk_use_clusters (struct q2_walk *w, uint64_t host_off,
+                                 uint64_t len, const struct q2_user *user,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* A table that nothing else may overlap. */
+extern int q2_walk_use_table (struct q2_walk *w, uint64_t host_off,
+                              uint64_t len, const char *what,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The next part of [host_off, end), which tables are in, that has to be read;
+ * empty and at 'end' if there is none.
+ */
+extern void q2_walk_next_data (struct q2_walk *w, uint64_t host_off,
+                               uint64_t end, uint64_t *ret_start,
+                               uint64_t *ret_end)
+  __attribute__ ((__nonnull__));
+
+/* [host_off, host_off+len) of a table, into w->buf. */
+extern int q2_walk_read (struct q2_walk *w, uint64_t len, uint64_t host_off,
+                         enum qcow2_io_class class, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+typedef int (*q2_walk_entry_fn) (struct q2_walk *w, uint64_t entry,
+                                 void *opaque, struct qcow2_error *err);
+
+/* Call fn for each entry that is not 0, of what the file has of a table. */
+extern int q2_walk_entries (struct q2_walk *w, uint64_t host_off,
+                            uint64_t len, enum qcow2_io_class class,
+                            q2_walk_entry_fn fn, void *opaque,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 5, 7), __warn_unused_result__));
+
+/* All L2 tables that have been counted. */
+extern int q2_walk_l2_tables (struct q2_walk *w, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_CHECK_WALK_H */

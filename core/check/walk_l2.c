@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* walk_l2.c - counts what L2 tables refer to.
+ *
+ * Owns      the walk over all L2 tables, and which entries are faulty.
+ * Method    in the order of the file, neighbours at once; each table is read
+ *           once, and what its entries refer to has as many more users as the
+ *           table has.
+ *           Faults that change no count, such as reserved bits, are only
+ *           looked for in a check.
+ * Locks     none; see recount.c.
+ * Spec      "Cluster mapping", "Extended L2 Entries".
+ */
+#include "config.h"
+
+#include "check/walk.h"
+
+#include "format/l2e.h"
+
+#include "base/be.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+
+/* Bits 1 to 8, and 56 to 61, of entries that are not compressed. */
+#define RESERVED_BITS UINT64_C (0x3f000000000001fe)
+
+/* ---- Entries ----------------------------------------------------------- */
+
+/* What only a check asks of an entry that is not compressed. */
+static int
+check_standard (struct q2_walk *w, uint64_t entry, const struct q2_mapping *m,
+                struct qcow2_error *err)
+{
+  const uint64_t reserved =
+    entry & (w->geo->extended_l2 ? RESERVED_BITS | 1 : RESERVED_BITS);
+
+  if (reserved != 0 &&
+      q2_walk_fault (w, QCOW2_FINDING_RESERVED, QCOW2_ADVICE_REPAIR,
+                     m->host_off, w->geo->cluster_size, err,
+                     "reserved bits 0x%" PRIx64 " are set in an L2 entry",
+                     reserved) == -1)
+    return -1;
+  /* What is not aligned is reported when it is counted. */
+  if (m->kind == Q2_CLUSTER_INVALID &&
+      q2_is_aligned (m->host_off, w->geo->cluster_size))
+    return q2_walk_fault (w, QCOW2_FINDING_ENTRY, QCOW2_ADVICE_REPAIR,
+                          m->host_off, w->geo->cluster_size, err,
+                          "an L2 entry is invalid: %s", m->problem);
+  return 0;
+}
+
+static int
+check_entry (struct q2_walk *w, uint64_t entry, uint64_t bitmap,
+             const struct q2_mapping *m, struct qcow2_error *err)
+{
+  if (!(entry & w->geo->compressed_flag))
+    return check_standard (w, entry, m, err);
+  if (w->geo->data_file)
+    return q2_walk_fault (w, QCOW2_FINDING_ENTRY, QCOW2_ADVICE_REPAIR,
+                          QCOW2_NO_OFFSET, 0, err, "an L2 entry is invalid: "
+                          "%s", m->problem);
+  if (bitmap != 0)
+    return q2_walk_fault (w, QCOW2_FINDING_ENTRY, QCOW2_ADVICE_REPAIR,
+                          m->host_off, m->csize, err, "a compressed cluster "
+                          "has subclusters");
+  return 0;
+}
+
+/* For the figures of a check: clusters of the disk as it is now. */
+static void
+count_active (struct q2_walk *w, const struct q2_mapping *m)
+{
+  if (m->kind == Q2_CLUSTER_COMPRESSED)
+    w->compressed++;
+  if (m->kind == Q2_CLUSTER_COMPRESSED || m->placed)
+    w->allocated++;
+}
+
+/* One entry of a table that 'times' L1 entries point to. */
+static int
+use_l2_entry (struct q2_walk *w, uint64_t entry, uint64_t bitmap,
+              uint32_t times, bool active, struct qcow2_error *err)
+{
+  const bool copied = entry & Q2_ENTRY_COPIED;
+  struct q2_user u = {
+    .what = "a data cluster", .use = Q2_USE_DATA, .times = times
+  };
+  struct q2_mapping m;
+
+  q2_l2e_decode (w->geo, entry, bitmap, &m);
+  if (active)
+    count_active (w, &m);
+  if (w->findings != NULL &&
+      check_entry (w, entry, bitmap, &m, err) == -1)
+    return -1;
+  if (w->geo->data_file)        /* it refers to nothing in this file */
+    return 0;
+  if (m.kind == Q2_CLUSTER_COMPRESSED) {
+    u.what = "a compressed cluster";
+    w->flags_are_wrong |= active && copied;
+    return q2_walk_use_bytes (w, m.host_off, m.csize, &u, err);
+  }
+  if (m.host_off == 0) {
+    w->flags_are_wrong |= active && copied;
+    return 0;
+  }
+  if (active)
+    u.flags = copied ? Q2_COUNT_COPIED : Q2_COUNT_PLAIN;
+  return q2_walk_use_clusters (w, m.host_off, w->geo->cluster_size, &u, err);
+}
+
+static int
+use_entries_of_l2 (struct q2_walk *w, uint64_t cluster,
+                   const unsigned char *p, struct qcow2_error *err)
+{
+  const struct q2_count table = q2_counts_get (w->counts, cluster);
+  const uint64_t n = UINT64_C (1) << w->geo->l2_bits;
+  int r = 0;
+
+  w->table_off = cluster << w->geo->cluster_bits;
+  for (uint64_t i = 0; i < n && r == 0; ++i) {
+    const unsigned char *const raw = p + (i << w->geo->entry_bits);
+    const uint64_t entry = load_be64 (raw);
+    const uint64_t bitmap =
+      w->findings != NULL && w->geo->extended_l2 ? load_be64 (raw + 8) : 0;
+
+    if ((entry | bitmap) == 0)
+      continue;
+    w->index = i;
+    q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
+    r = use_l2_entry (w, entry, bitmap, table.count, table.flags != 0, err);
+  }
+  w->table_off = QCOW2_NO_OFFSET;
+  return r;
+}
+
+/* ---- Tables ------------------------------------------------------------ */
+
+/* From 'cluster' on, tables that lie next to each other: how many. */
+static uint64_t
+count_neighbours (const struct q2_walk *w, uint64_t cluster)
+{
+  const uint64_t max = w->buf_size >> w->geo->cluster_bits;
+  uint64_t n = 1;
+
+  while (n < max && q2_counts_get (w->counts, cluster + n).use == Q2_USE_L2)
+    ++n;
+  return n;
+}
+
+/* Those in [host_off, end), which fit into the buffer. */
+static int
+read_l2_tables (struct q2_walk *w, uint64_t host_off, uint64_t end,
+                struct qcow2_error *err)
+{
+  const uint64_t size = w->geo->cluster_size;
+
+  if (host_off == end)
+    return 0;
+  if (q2_walk_read (w, end - host_off, host_off, QCOW2_IO_L2, err) == -1)
+    return q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+  for (uint64_t off = host_off; off < end; off += size)
+    if (use_entries_of_l2 (w, off / size, w->buf + (off - host_off), err)
+        == -1)
+      return -1;
+  return 0;
+}
+
+/* 'n' tables that lie next to each other.  Many of them are perhaps none: a
+ * sparse file can claim terabytes of them.
+ */
+static int
+use_neighbours (struct q2_walk *w, uint64_t cluster, uint64_t n,
+                struct qcow2_error *err)
+{
+  const uint64_t size = w->geo->cluster_size;
+  const uint64_t end = (cluster + n) * size;
+  uint64_t host_off = cluster * size;
+
+  while (host_off < end) {
+    uint64_t start, stop;
+
+    if (q2_work_do (&w->work, Q2_RECOUNT_CLUSTER, err) == -1)
+      return -1;
+    q2_walk_next_data (w, host_off, end, &start, &stop);
+    start = q2_align_down (start, size);
+    stop = q2_align_up (stop, size);
+    w->hole_bytes += start - host_off;
+    if (read_l2_tables (w, start, stop, err) == -1)
+      return -1;
+    host_off = stop;
+  }
+  return 0;
+}
+
+/* So many of 'total' are done. */
+static int
+tell_progress (struct q2_walk *w, uint64_t done, uint64_t total,
+               struct qcow2_error *err)
+{
+  const unsigned percent = (unsigned) (q2_min (done, total) * 100 / total);
+
+  if (w->progress == NULL || (percent == w->percent && w->findings == NULL))
+    return 0;
+  w->percent = percent;
+  if (w->progress (w->opaque, percent))
+    return 0;
+  return q2_fail (err, QCOW2_ERR_CANCELLED, QCOW2_NO_OFFSET,
+                  "the check was cancelled");
+}
+
+int
+q2_walk_l2_tables (struct q2_walk *w, struct qcow2_error *err)
+{
+  const uint64_t total = q2_counts_total (w->counts, Q2_USE_L2);
+  uint64_t cluster = q2_counts_next (w->counts, 0, Q2_USE_L2);
+  uint64_t done = 0;
+
+  if (total > Q2_WALK_MANY_BYTES >> w->geo->cluster_bits)
+    w->table_bytes += Q2_WALK_MANY_BYTES;
+  while (cluster != UINT64_MAX) {
+    const uint64_t n = count_neighbours (w, cluster);
+
+    if (use_neighbours (w, cluster, n, err) == -1)
+      return -1;
+    done += n;
+    if (tell_progress (w, done, total, err) == -1)
+      return -1;
+    cluster = q2_counts_next (w->counts, cluster + n, Q2_USE_L2);
+  }
+  return 0;
+}

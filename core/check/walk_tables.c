@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* walk_tables.c - reads tables of 64 bit entries.
+ *
+ * Owns      in which pieces tables are read, and that what the host calls a
+ *           hole is not.
+ * Method    work has a bound that goes with what the file has: a file with
+ *           holes can have terabytes of tables in a few KiB, so once some have
+ *           been read the host is asked what is a hole.  In a check a piece
+ *           that cannot be read is left out, and said so.
+ * Locks     none; see recount.c.
+ */
+#include "config.h"
+
+#include "check/walk.h"
+
+#include "base/be.h"
+
+void
+q2_walk_next_data (struct q2_walk *w, uint64_t host_off, uint64_t end,
+                   uint64_t *ret_start, uint64_t *ret_end)
+{
+  *ret_start = host_off;
+  *ret_end = end;
+  if (w->believe_holes && w->table_bytes > Q2_WALK_MANY_BYTES &&
+      w->io->host->ops->extents != NULL) {
+    q2_io_next_data (w->io, host_off, end, ret_start, ret_end);
+    q2_work_allow (&w->work,
+                   (*ret_end - *ret_start) * Q2_RECOUNT_PAID_BYTE);
+  }
+  w->table_bytes += *ret_end - host_off;
+}
+
+int
+q2_walk_read (struct q2_walk *w, uint64_t len, uint64_t host_off,
+              enum qcow2_io_class class, struct qcow2_error *err)
+{
+  if (q2_work_do (&w->work, len / 8, err) == -1)
+    return -1;
+  return q2_io_read (w->io, w->buf, len, host_off, class, err);
+}
+
+/* Entries [0, n) of a piece of the table at w->table_off. */
+static int
+walk_piece (struct q2_walk *w, uint64_t host_off, uint64_t n,
+            q2_walk_entry_fn fn, void *opaque, struct qcow2_error *err)
+{
+  const uint64_t table_off = w->table_off;
+
+  for (uint64_t i = 0; i < n; ++i) {
+    const uint64_t entry = load_be64 (w->buf + 8 * i);
+
+    if (entry == 0)
+      continue;
+    q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
+    w->index = (host_off - table_off) / 8 + i;
+    if (fn (w, entry, opaque, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+static int
+walk_data (struct q2_walk *w, uint64_t host_off, uint64_t end,
+           enum qcow2_io_class class, q2_walk_entry_fn fn, void *opaque,
+           struct qcow2_error *err)
+{
+  while (host_off < end) {
+    const uint64_t n = q2_min (end - host_off, Q2_WALK_PIECE);
+
+    if (q2_walk_read (w, n, host_off, class, err) == -1) {
+      if (q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err) == -1)
+        return -1;
+    }
+    else if (walk_piece (w, host_off, n / 8, fn, opaque, err) == -1)
+      return -1;
+    host_off += n;
+  }
+  return 0;
+}
+
+int
+q2_walk_entries (struct q2_walk *w, uint64_t host_off, uint64_t len,
+                 enum qcow2_io_class class, q2_walk_entry_fn fn,
+                 void *opaque, struct qcow2_error *err)
+{
+  const uint64_t file_end = q2_align_up (w->file_size, 8);
+  const uint64_t end = q2_min (host_off + len, file_end);
+  int r = 0;
+
+  w->table_off = host_off;
+  while (host_off < end && r == 0) {
+    uint64_t start, stop;
+
+    /* Even a hole costs a question. */
+    if (q2_work_do (&w->work, Q2_RECOUNT_CLUSTER, err) == -1)
+      return -1;
+    q2_walk_next_data (w, host_off, end, &start, &stop);
+    start = q2_align_down (start, 8);
+    stop = q2_min (q2_align_up (stop, 8), end);
+    w->hole_bytes += start - host_off;
+    r = walk_data (w, start, stop, class, fn, opaque, err);
+    host_off = stop;
+  }
+  w->table_off = QCOW2_NO_OFFSET;
+  return r;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* walk_use.c - counts one reference to clusters.
+ *
+ * Owns      what may be referred to: what lies in the file, begins at a
+ *           cluster, and is not used for something else.
+ * Method    a fault ends the count, with an error, or, in a check, becomes a
+ *           finding; then what is faulty is not counted.  Of two uses that
+ *           exclude each other an L2 table is the one that stays: its entries
+ *           refer to data, which must not look free.
+ * Locks     none; see recount.c.
+ */
+#include "config.h"
+
+#include "check/walk.h"
+
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define MAX_HOST_OFF (UINT64_C (1) << 56)
+
+/* ---- Faults ------------------------------------------------------------ */
+
+int
+q2_walk_fault (struct q2_walk *w, enum qcow2_finding_kind kind,
+               enum qcow2_advice advice, uint64_t host_off, uint64_t len,
+               struct qcow2_error *err, const char *fmt, ...)
+{
+  const struct qcow2_finding like = {
+    .kind = kind, .severity = QCOW2_FINDING_CORRUPTION,
+    .host_off = host_off, .length = len, .table_off = w->table_off,
+    .index = w->index,
+  };
+  char text[sizeof err->text];
+  va_list args;
+
+  va_start (args, fmt);
+  vsnprintf (text, sizeof text, fmt, args);
+  va_end (args);
+  if (w->findings == NULL)
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, advice, host_off, "%s",
+                           text);
+  /* Nobody knows what was meant, or it is used by somebody else, too; or the
+   * bytes may come back, as those past the end of a file that was cut off.
+   */
+  if (kind != QCOW2_FINDING_RESERVED && kind != QCOW2_FINDING_ENTRY)
+    w->findings->incomplete = true;
+  if (w->table_off == QCOW2_NO_OFFSET)
+    q2_find (w->findings, &like, "%s", text);
+  else
+    q2_find (w->findings, &like, "%s (entry %" PRIu64 " of the table at "
+             "offset 0x%" PRIx64 ")", text, w->index, w->table_off);
+  return 0;
+}
+
+int
+q2_walk_skip (struct q2_walk *w, enum qcow2_finding_kind kind,
+              struct qcow2_error *err)
+{
+  if (w->findings == NULL || q2_find_error (w->findings, kind, err) == -1)
+    return -1;
+  w->findings->incomplete = true;
+  return 0;
+}
+
+/* ---- One cluster ------------------------------------------------------- */
+
+static const char *
+use_name (enum q2_use use)
+{
+  switch (use) {
+  case Q2_USE_NONE: return "nothing";
+  case Q2_USE_DATA: return "data";
+  case Q2_USE_L2:   return "an L2 table";
+  case Q2_USE_META: return "other metadata";
+  }
+  return "something";
+}
+
+static int
+fail_full (const struct q2_walk *w, uint64_t host_off,
+           struct qcow2_error *err)
+{
+  struct qcow2_budget *const budget = q2_budget_outermost
+    (q2_io_budget (w->io));
+  const uint64_t usual = 64 << 10;
+
+  if (q2_budget_take (budget, usual, "counting the references to all "
+                      "clusters", err) == -1)
+    return -1;
+  /* Its own bound, or somebody has given something back meanwhile. */
+  q2_budget_give (budget, usual);
+  return q2_fail_advise (err, QCOW2_ERR_NOMEM, QCOW2_ADVICE_REPAIR, host_off,
+                         "counting the references to all clusters takes more "
+                         "than %" PRIu64 " MiB of memory",
+                         w->max_bytes >> 20);
+}
+
+static int
+use_twice (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
+           enum q2_use old, struct qcow2_error *err)
+{
+  const uint64_t host_off = cluster << w->geo->cluster_bits;
+
+  if (q2_walk_fault (w, QCOW2_FINDING_OVERLAP, QCOW2_ADVICE_REPAIR, host_off,
+                     w->geo->cluster_size, err,
+                     "the cluster at offset 0x%" PRIx64 " is used for %s and "
+                     "for %s at once", host_off, use_name (old), u->what)
+      == -1)
+    return -1;
+  if (u->use == Q2_USE_L2)
+    q2_counts_turn (w->counts, cluster, Q2_USE_L2, u->flags);
+  return 0;
+}
+
+static int
+use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
+             struct qcow2_error *err)
+{
+  const uint64_t host_off = cluster << w->geo->cluster_bits;
+  enum q2_use old = Q2_USE_NONE;
+
+  switch (q2_counts_add (w->counts, cluster, u->times, u->use, u->flags,
+                         &old)) {
+  case Q2_COUNTS_OK:
+    return 0;
+  case Q2_COUNTS_CONFLICT:
+    return use_twice (w, cluster, u, old, err);
+  case Q2_COUNTS_OVERFLOW:
+    return q2_walk_fault (w, QCOW2_FINDING_TOO_MANY, QCOW2_ADVICE_REPAIR,
+                          host_off, w->geo->cluster_size, err,
+                          "the cluster at offset 0x%" PRIx64 " has more than "
+                          "%u users", host_off, Q2_COUNTS_MAX);
+  case Q2_COUNTS_FULL:
+    return fail_full (w, host_off, err);
+  case Q2_COUNTS_NOMEM:
+    break;
+  }
+  return q2_fail_nomem (err, "counting references to clusters");
+}
+
+/* ---- Ranges ------------------------------------------------------------ */
+
+/* Only the last cluster of a file may be cut short.  The L1 table of a disk
+ * that was never written to may be all missing, if it begins where the file
+ * ends.
+ */
+static bool
+is_past_end (const struct q2_walk *w, uint64_t host_off, uint64_t len,
+             const struct q2_user *u)
+{
+  return u->may_be_missing ? host_off > w->file_size
+    : host_off >= w->file_size ||
+      host_off + len >= w->file_size + w->geo->cluster_size;
+}
+
+int
+q2_walk_use_bytes (struct q2_walk *w, uint64_t host_off, uint64_t len,
+                   const struct q2_user *u, struct qcow2_error *err)
+{
+  const unsigned bits = w->geo->cluster_bits;
+  const uint64_t last = (host_off + len - 1) >> bits;
+
+  if (host_off >= MAX_HOST_OFF || len > MAX_HOST_OFF - host_off)
+    return q2_walk_fault (w, QCOW2_FINDING_PAST_END, QCOW2_ADVICE_REPAIR,
+                          host_off, len, err, "%s at offset 0x%" PRIx64
+                          " would lie past the largest offset, 2^56",
+                          u->what, host_off);
+  if (is_past_end (w, host_off, len, u))
+    return q2_walk_fault (w, QCOW2_FINDING_PAST_END, QCOW2_ADVICE_COMPLETE,
+                          host_off, len, err, "%s at offset 0x%" PRIx64
+                          " would lie past the end of the file", u->what,
+                          host_off);
+  for (uint64_t cluster = host_off >> bits; cluster <= last; ++cluster)
+    if (q2_work_do (&w->work, Q2_RECOUNT_CLUSTER, err) == -1 ||
+        use_cluster (w, cluster, u, err) == -1)
+      return -1;
+  return 0;
+}
+
+int
+q2_walk_use_clusters (struct q2_walk *w, uint64_t host_off, uint64_t len,
+                      const struct q2_user *u, struct qcow2_error *err)
+{
+  if (!q2_is_aligned (host_off, w->geo->cluster_size))
+    return q2_walk_fault (w, QCOW2_FINDING_MISALIGNED, QCOW2_ADVICE_REPAIR,
+                          host_off, len, err,
+                          "%s is said to lie at offset 0x%" PRIx64 ", which "
+                          "is not a multiple of the cluster size", u->what,
+                          host_off);
+  return len == 0 ? 0 : q2_walk_use_bytes (w, host_off, len, u, err);
+}
+
+int
+q2_walk_use_table (struct q2_walk *w, uint64_t host_off, uint64_t len,
+                   const char *what, struct qcow2_error *err)
+{
+  const struct q2_user u = {
+    .what = what, .use = Q2_USE_META, .times = 1,
+    /* Disks that were never written to may lack theirs. */
+    .may_be_missing = host_off == w->h->l1_offset,
+  };
+
+  return q2_walk_use_clusters (w, host_off, len, &u, err);
+}
