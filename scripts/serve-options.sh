@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 #
-# serve-options.sh - sourced by scripts/serve, whose variables it sets: makes
-# of the command line what nbdkit is to be given.  Options of nbdkit that make
-# no sense here are refused, and those that serve itself uses are kept apart.
+# serve-options.sh - sourced by scripts/serve, whose variables it sets: parses
+# the command line into arguments for nbdkit.  Options of nbdkit that make no
+# sense here are refused; serve handles some itself.
 #
 # shellcheck disable=SC2034         # They are used there.
 
-# Asks for what is to be given to nbdkit with a parameter KEY=-.  nbdkit
-# cannot ask itself: the terminal belongs to us.
+# Asks for the value of a parameter KEY=-.  nbdkit cannot ask itself, since it
+# does not have the terminal.
 ask ()
 {
     local key=$1 answer
@@ -17,12 +17,12 @@ ask ()
                      "use $key=+FILE"
     read -r -s -p "$key: " answer || :
     echo >&2
-    # Not a word of a command, which all users can see.
+    # Not as an argument of a command, which all users can see.
     exec {secret}< <(printf '%s\n' "$answer")
     parameters+=("$key=-$secret")
 }
 
-# An option of nbdkit, by its name with dashes; "$2" is its value.
+# Handles an option of nbdkit, by its name with dashes; "$2" is its value.
 option ()
 {
     case $1 in
@@ -50,7 +50,7 @@ option ()
     esac
 }
 
-# Is the next word the value of this option?
+# True if the next word is the value of this option.
 has_value ()
 {
     case $1 in
@@ -64,8 +64,8 @@ has_value ()
     return 1
 }
 
-# What is no option: a parameter of nbdkit's if it looks like one and no file
-# has that name, else an image.
+# A word that is not an option: a parameter of nbdkit if it looks like one and
+# no file has that name, else an image.
 operand ()
 {
     if [ ! -e "$1" ] && [[ $1 =~ ^[A-Za-z][A-Za-z0-9._-]*= ]]; then
@@ -97,8 +97,8 @@ set_image ()
     fi
 }
 
-# An option whose value is the next word, which comes with a mark in front if
-# there is one.
+# An option whose value is the next word, which is passed with a mark before it
+# if there is one.
 option_with_next ()
 {
     [ -n "$2" ] || fail "$1 needs a value"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The disks that are read, each as a raw file and as a qcow2 image.
+"""The disks for reading, each as a raw file and as a qcow2 image.
 
 They are made once, by QEMU's own tools, into the work directory and kept
 there.  A disk appears under its final name only when it is complete and

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is measured over a host that is slow to answer: make bench-remote.
+"""Measurements on a slow host: make bench-remote.
 
 nbdkit's delay filter makes every read of the file take 20 ms (2 ms for the
 map), its log filter counts them.  The raw disk is served behind the same

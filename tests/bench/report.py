@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From samples to verdicts, a table for people and a JSON file."""
+"""Makes verdicts of samples, a table for the user and a JSON file."""
 
 from __future__ import annotations
 

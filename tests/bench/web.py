@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A web server of one's own: nginx on a Unix socket."""
+"""A private web server: nginx on a Unix socket."""
 
 from __future__ import annotations
 

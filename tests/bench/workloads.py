@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is measured: one object per row of the table.
+"""The measurements: one object per row of the table.
 
 A workload names the disk it reads, the recipes that make sense for it, its
 metrics and the targets they have to meet, and takes one sample of one

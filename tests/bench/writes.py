@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is measured of writing.
+"""Measurements of writing.
 
 Every sample has a fresh file of its own, empty or copied from one of the
 disks that are kept, on tmpfs or on a disk filesystem; it is deleted

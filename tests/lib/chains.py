@@ -1,12 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random chains of images, each over the one before, and what QEMU makes of
-them.
+"""Random chains of images, each an overlay of the one before, and their disks
+as QEMU reads them.
 
-A seed decides everything: how many layers, and for each its version and
-geometry, what it holds, whether it is encrypted, how long its disk is.
-Besides those that are made here step by step, any image of the matrix
-(matrix_images.py) and of qgen.py may be a layer.
+A seed decides everything: the number of layers, and for each its version and
+geometry, contents, encryption, and size.  Besides images made here step by
+step, any image of the matrix (matrix_images.py) and of qgen.py may be a layer.
 
 usage: chains.py make SEED DIR URI     URI/NAME is an NBD export of DIR/NAME
        chains.py selftest [FIRST [COUNT]]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Images that lie: what each does, and what a reader must make of it.
+"""Hostile images: the fault of each, and the expected result.
 
-An image that must be refused says with which word in the message.  One that
-opens says which guest ranges fail with EIO and which still read, as what:
-damage in one place must not cost the rest of the disk.
+For an image that must be refused: a word of the message.  For one that opens:
+the guest ranges that fail with EIO, and the contents of others: damage in one
+place must not affect the rest of the disk.
 
 Most start from victim(): 4 KiB clusters, 4 MiB, two L2 tables; guest
 clusters 0..15 and those from 2 MiB on hold data, the rest is a hole.

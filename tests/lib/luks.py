@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Empty images with LUKS encryption, from a cache.
 
-QEMU takes two seconds to make one, most of which it spends on finding out how
-fast it is; under load it even fails to.  So the first of each kind is kept in
-the build's folder tests/luks, and copied from then on.
+QEMU takes two seconds to make one, mostly for measuring its speed; under load
+it even fails.  So the first of each kind is kept in the build's folder
+tests/luks, and copied from then on.
 
 usage: luks.py FILE SIZE OPTIONS
-OPTIONS are qemu-img create's, but for those about encryption; prints the
-passphrase, another one for each OPTIONS.
+OPTIONS are those of qemu-img create, without encryption; prints the
+passphrase, which differs between OPTIONS.
 """
 
 import os

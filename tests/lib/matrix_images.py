@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The images of the matrix: how QEMU makes each, and what is known of it.
+"""The images of the matrix: how QEMU makes each, and its known attributes.
 
 Each image is a function of a Build, registered under a name with
 attributes (see Entry).  Data comes from build.pattern(), in which every 64

@@ -1,16 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A slow, simple decoder of qcow and qcow2 images: the tests' third opinion.
+"""A slow, simple decoder of qcow and qcow2 images: an independent reference
+for tests.
 
 It is written from the format's specification alone and shares no code with
 the library under test nor with the image generator.  It reads versions 1, 2
 and 3, standard and extended L2 entries, zlib and zstd clusters.
 
-What real images need beyond the specification is accepted as QEMU accepts
-it: bytes past the end of the file are zeros (data and tables alike), a
-compressed cluster may be followed by garbage or claim more sectors than it
-has, a deflate stream may be longer than the cluster, and a zstd cluster may
-be made of several frames, but must end with its last one.
+Deviations of real images are accepted as by QEMU: bytes past the end of the
+file are zeros (data and tables alike), a compressed cluster may be followed by
+garbage or claim more sectors than it has, a deflate stream may be longer than
+the cluster, and a zstd cluster may be made of several frames, but must end
+with its last one.
 
 The virtual size is the header's, to the byte.  (QEMU rounds it down to a
 multiple of 512.)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Packing one cluster in every way a reader must be able to unpack.
+"""Compresses one cluster in all forms that a reader must accept.
 
 Deflate streams use any window, level and strategy, may be flushed in the
 middle and may go on after the cluster's last byte.  A zstd cluster is one

@@ -8,7 +8,7 @@
     image.save(path)
     image.content(0), image.content()   the disk of a snapshot, the active one
 
-QEMU finds nothing to complain about, but where the names or ids are strange.
+QEMU finds no errors, except unusual names or ids.
 """
 
 import struct

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every interleaving of changes that go through a gate and of one thread that
-closes it (core/base/gate.[ch]).
+"""Every interleaving of changes that pass a gate and of a thread that closes
+it (core/base/gate.[ch]).
 
 Each step is one atomic operation, as sequentially consistent memory orders
-them; a wait on the condition is a step that is possible once somebody has
-told.  Properties:
+them; a wait on the condition is a step that is possible after a signal.
+Properties:
 
 GATE-1  while the gate is closed nobody is inside;
 GATE-2  no thread waits for ever: in every state in which no step is possible

@@ -4,11 +4,11 @@
 
 usage: chain_check.py URI DIR
 
-The disk behind URI must be DIR/truth.raw, in whole and by random ranges; what
-the server says is zero must be, and what DIR/truth.json, QEMU's map, says is
-zero the server must say, too, unless that is known only because a file has a
-hole there, of which short ones are not asked about.  QEMU's own client must
-see the same (qemu_client.py), and no difference to what DIR/args-qemu opens.
+The disk at URI must be DIR/truth.raw, in whole and by random ranges.  Zeros in
+the server's map must be zeros, and zeros in DIR/truth.json, QEMU's map, must
+be in the server's map, too, except short holes of a file, about which it does
+not ask.  QEMU's own client must see the same (qemu_client.py), and no
+difference to what DIR/args-qemu opens.
 """
 
 import json

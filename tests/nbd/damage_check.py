@@ -5,13 +5,13 @@
 usage: damage_check.py truncate SOCKET DIR
        damage_check.py bitflip SOCKET DIR FIRST COUNT
 
-The server behind SOCKET serves the files of DIR.  Whatever is done to an
-image, each read answers with data or with EIO, the file stays as it is, and
-what we read is what the oracle reads if it can, too.
+The server behind SOCKET serves the files of DIR.  With any damage, each read
+returns data or EIO, the file does not change, and our data is the oracle's, if
+that can read it.
 
-truncate cuts each image at every 512 bytes.  Then QEMU is asked as well: a
-disk that it can read in full must read the same here, one that it cannot
-must have failed here, in opening or in some read.
+truncate cuts each image at every 512 bytes.  Then QEMU reads it as well: a
+disk that it can read in full must read the same here; one that it cannot must
+fail here, in opening or in some read.
 bitflip flips bits of metadata; COUNT seeds from FIRST on.
 """
 

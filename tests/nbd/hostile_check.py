@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hostile images through a server: are they refused, or served as far as
-they can be?
+"""Hostile images through a server: they must be refused, or served except for
+the damage.
 
 usage: hostile_check.py SOCKET LOG DIR [NAME...]
 

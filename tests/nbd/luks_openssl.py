@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Decrypt sectors of an image with openssl: do they hold what is on the disk?
+"""Decrypt sectors of an image with openssl and compare them with the disk.
 
 usage: luks_openssl.py IMAGE DATA RAW MODE KEY
 
-DATA is the file that the clusters are in, IMAGE itself unless it has a data
-file; RAW what is on the disk; KEY is in hexadecimal.  MODE is "legacy", or
-LUKS's: cbc-plain64, cbc-essiv:sha256, ctr-plain64, ecb or xts-plain64, and
-the cipher AES with the length of the key.
+DATA is the file with the clusters, IMAGE itself unless it has a data file; RAW
+is the expected disk; KEY is in hexadecimal.  MODE is "legacy", or LUKS's:
+cbc-plain64, cbc-essiv:sha256, ctr-plain64, ecb or xts-plain64, and the cipher
+AES with the length of the key.
 
 Sectors from all over the disk, of clusters that are neither zero nor
 compressed.  openssl has no tool for xts: that is put together from ecb.

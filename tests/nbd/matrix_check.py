@@ -12,9 +12,9 @@ map against qemu-nbd's, and all of it through QEMU's own client
 
 * QEMU rounds the size down to a multiple of 512; the tail is compared with
   the oracle only.
-* A data cluster that is a hole of the file, or past its end, is "zero" (2)
-  for us where QEMU, which asks the file system only about some images, says
-  data (0).  It is verified to be such a hole and to read as zeros.
+* A data cluster that is a hole of the file, or past its end, is "zero" (2) for
+  us, but data (0) for QEMU, which asks the file system only about some images.
+  It is verified to be such a hole and to read as zeros.
 * The reverse, but for short runs only: there we do not ask.
 """
 

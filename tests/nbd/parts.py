@@ -4,9 +4,9 @@
 
 usage: parts.py URI RAW ROUNDS
 
-Each connection has a part of each of SECTORS sectors to itself.  In each round
-all of them write to theirs, in an order of their own, many at a time, and then
-read what they have written.  RAW is what is on the disk, before and after.
+Each connection has its own part of each of SECTORS sectors.  In each round all
+of them write to theirs, in different orders, many at a time, and then read
+them back.  RAW is the expected disk, before and after.
 """
 
 import random

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Is anything that is on a disk also found in the files of its image?
+"""Searches the files of an image for plain bytes of its disk.
 
 usage: plaintext.py RAW FILE...
 

@@ -4,26 +4,24 @@
 
 powercut.py write JOURNAL URI [--seed S] [--operations N] [--connections C]
                   [--flushes RATE] [--cluster BYTES] [--errors]
-    A client that writes, zeroes and trims at random, with flushes and FUA,
-    and notes in the journal when it asked for what, and when it was told
-    that it was done.  With --errors requests may fail with EIO.
+    A client that writes, zeroes and trims at random, with flushes and FUA, and
+    notes the start and the acknowledgement of each request in the journal.
+    With --errors requests may fail with EIO.
 powercut.py ended JOURNAL
-    All clients have gone, and the image was closed without an error.
+    All clients have left, and the image was closed without an error.
 powercut.py replay JOURNAL LOG INITIAL FOLDER [--seed S] [--cuts N]
                   [--by-descriptor]
-    LOG is what powercut_preload.c has noted meanwhile, INITIAL the file as it
-    was before.  Makes the files that N power cuts could have left behind, in
-    FOLDER: what was flushed, and some of the rest, in part or not at all.
-    QEMU must find no error in them, and for each block what was last flushed
-    when the power was cut, or something newer.
+    LOG is the log of powercut_preload.c, INITIAL the file before.  Makes in
+    FOLDER the files that N power cuts could leave: all flushed operations, and
+    some of the others, whole or in part.  QEMU must find no error in them, and
+    each block must have its last flushed contents, or newer ones.
 
-    With --by-descriptor a flush makes durable only what was written through
-    the same descriptor: a plugin is allowed to be like that, and each context
-    that the filter opens has its own.
+    With --by-descriptor a flush covers only writes through the same
+    descriptor: plugins may work like that, and each context has its own.
 
 Clocks: all of them are CLOCK_MONOTONIC.
-Prints what there was to find, so that the caller can tell whether it was
-anything: "cuts=N flushes=N grown=N cut=N descriptors=N failed=N".
+Prints counts of events, so that the caller can tell if anything was tested:
+"cuts=N flushes=N grown=N cut=N descriptors=N failed=N".
 """
 
 import argparse

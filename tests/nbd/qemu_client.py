@@ -4,13 +4,13 @@
 
 usage: qemu_client.py URI RAW [ARGUMENT...]
 
-QEMU's programs do not look at a disk as libnbd's do: they ask for the map one
-extent at a time, up to some end of their own, and read in sizes of their own.
-The disk behind URI must be RAW for each of them:
+QEMU's programs use other requests than libnbd's: they ask for the map one
+extent at a time, up to other ends, and read in other sizes.  The disk at URI
+must be RAW for each of them:
 
-* `qemu-img map` covers it, says of nothing that it is zero which is not, and
-  says what one client says that asks for all extents at once;
-* `qemu-img convert`, which reads what the map says is data, finds RAW;
+* `qemu-img map` covers it, reports only true zeros, and equals the map of a
+  client that asks for all extents at once;
+* `qemu-img convert`, which reads the data of the map, finds RAW;
 * `qemu-img dd` reads it from end to end, in blocks of an odd size;
 * `qemu-io` reads ranges that begin and end anywhere;
 * `qemu-img compare` finds no difference to what `qemu-img ARGUMENT...` opens,

@@ -4,9 +4,9 @@
 
 usage: random_check.py SOCKET DIR FIRST COUNT
 
-The server behind SOCKET serves the files of DIR.  Each disk must be what the
-generator's model says, in content, by random ranges and in its map; the
-oracle must agree, and 7z, where it is installed and knows the kind of image.
+The server behind SOCKET serves the files of DIR.  Each disk must equal the
+generator's model, as a whole, by random ranges and in its map; the oracle must
+agree, and 7z, if it is installed and supports the image.
 """
 
 import os

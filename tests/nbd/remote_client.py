@@ -1,16 +1,16 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A client of a server whose backend misbehaves in one part of the file.
+"""A client of a server whose host fails in one part of the file.
 
   remote_client.py broken URI RAW IMAGE TRIGGER START END
-      While the file TRIGGER exists, the backend fails reads that touch
-      [START, END) of the image file.  Reads of clusters that need none of
-      these bytes must succeed, whatever is read ahead around them, the
-      others may fail, and at first have to, with EIO; and without TRIGGER
-      everything must be read.
+      While the file TRIGGER exists, the host fails reads that touch [START,
+      END) of the image file.  Reads of clusters that need none of these bytes
+      must succeed, whatever is read ahead around them, the others may fail,
+      and at first have to, with EIO; and without TRIGGER everything must be
+      read.
   remote_client.py blocked URI RAW IMAGE TRIGGER START END
-      The same with a backend that does not answer these until TRIGGER is
-      gone: reads that need nothing near them must not wait.
+      The same with a host that does not answer these until TRIGGER is removed:
+      reads that need nothing near them must not wait.
   remote_client.py where IMAGE KIND PLACE
       print the range START END of one structure of the image: the
       PLACE-th of that KIND (data, compressed, table)

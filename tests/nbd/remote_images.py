@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Images whose places in the file matter, and where things lie in them.
+"""Images with special layouts, and the places of their parts.
 
   remote_images.py tables IMAGE NUMBER scattered|adjacent
       an empty disk with this many L2 tables of 64 KiB, each of which maps

@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Images that were not closed cleanly, repaired by us and judged by QEMU.
+"""Images that were not closed cleanly, repaired by us and checked by QEMU.
 
 usage: repair_check.py PROGRAM DIR [SEED]
 
-PROGRAM is tests/unit/repair-file.  QEMU makes images of all kinds; each is
-damaged in every way that a repair can undo, gets the dirty bit, and is
-repaired.  Then 'qemu-img check' must find nothing, the disk and all snapshots
-must read as before, and a second scan must find nothing to do.
+PROGRAM is tests/unit/repair-file.  QEMU makes images of all kinds; each gets
+every damage that a repair can undo and the dirty bit, and is repaired.  Then
+'qemu-img check' must find no errors, the disk and all snapshots must read as
+before, and a second scan must find nothing to do.
 """
 
 import hashlib

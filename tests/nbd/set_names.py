@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Change the names of other files in the header of an image, to whatever.
+"""Change the names of other files in the header of an image to any bytes.
 
   set_names.py IMAGE [--backing NAME] [--format NAME] [--data-file NAME]
 
 Names may have Python's escapes, as in 'a\\x00b'; qemu-img does not write such.
-What is not given stays; an empty --format removes it.  Versions 2 and 3.
+Other names do not change; an empty --format removes it.  Versions 2 and 3.
 """
 
 import argparse

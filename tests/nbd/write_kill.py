@@ -1,19 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""An NBD client that knows what must be on the disk after an unclean end.
+"""An NBD client that knows the disk's possible contents after an unclean end.
 
 write_kill.py write STATE URI [--seed S] [--operations N] [--connections C]
               [--trims-may-not] [--no-flush] [--flushes RATE] [--ready FILE]
               [--end leave|wait|die]
     Writes, zeroes and trims 4 KiB blocks at random, with flushes and FUA,
-    until N are done, or until the server is gone, which is fine.  STATE is
-    what may be on the disk; a new one is made for a disk full of zeros.
-    In the end it leaves, or waits until the server is gone, or is killed,
+    until N are done, or until the server ends, which is allowed. STATE has the
+    possible contents of the disk; a new one is made for a disk full of zeros.
+    In the end the client leaves, or waits until the server ends, or is killed,
     with requests in flight.  FILE is made when half of them, or 1000, are
     done.
 write_kill.py check STATE URI [--all]
-    What is on the disk must be what had been flushed, or newer; with --all,
-    nothing that was acknowledged may be missing.  STATE is updated.
+    The disk must have the flushed writes, or newer ones; with --all, all
+    acknowledged writes.  STATE is updated.
 
 There is never more than one request in flight for one block, so each block has
 a last write that was flushed, and a list of those after it.

@@ -1,24 +1,24 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""An NBD client that writes at random and knows what it must read.
+"""An NBD client that writes at random and verifies its reads.
 
 write_model.py RAW URI... [--seed S] [--operations N] [--connections C]
                [--depth D] [--cluster SIZE] [--longest SIZE] [--full]
                [--errors] [--remove FILE] [--trims-may-not]
 
 Writes, zeroes, trims, flushes and reads, several at once on each of several
-connections, over ranges that often overlap.  RAW holds what is on the disk at
-first, and is replaced by what is on it in the end.
+connections, over ranges that often overlap.  RAW is the disk at first, and is
+replaced by the disk in the end.
 
 Each write has a number, which is in each of its sectors.  For each sector
-there is a list of what may be in it: while requests run, what any of them
-writes; afterwards, what any of those wrote that did not end before another
-one began.  A read must find one of these; if nothing was being written, the
-next read must find the same one.
+there is a list of its possible contents: while requests run, those of any of
+them; afterwards, those of the requests that did not end before another one
+began.  A read must return one of these; if there was no write, the next read
+must return the same one.
 
 Owns      class Model, which knows nothing of NBD; class Stream, which makes
           up the requests.
-Does not  know what a flush is good for: see write_kill.py.
+Does not  know what a flush guarantees: see write_kill.py.
 """
 
 import argparse

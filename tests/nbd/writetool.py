@@ -12,11 +12,11 @@ Operations, done in this order over one connection; sizes may end in k, M, G:
   f                      flush
   !ERRNO:OPERATION       the operation must fail with this error
   fua:OPERATION          with that flag; so is fast:OPERATION
-  touch:FILE             tell somebody
+  touch:FILE             create it
   wait:FILE              until it exists
-  die                    without a word
-What must succeed is also done to the raw file, where a trim, after which any
-content would be right, reads as zeros, as it does for whole clusters.
+  die                    exit without disconnecting
+Operations that must succeed are also done to the raw file, where trimmed
+bytes, which may have any contents, read as zeros, as whole clusters do.
 """
 
 import argparse

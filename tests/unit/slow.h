@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* slow.h - images on a host that is slow to answer, for the tests of what
- * the engine does about that.
+/* slow.h - images on a slow host, for tests of reading ahead and parallel
+ * reads.
  *
- * The images are larger than those of random_image.h, with clusters of 64
- * KiB and one L2 table, laid out as programs lay them out.
+ * The images are larger than those of random_image.h, with clusters of 64 KiB
+ * and one L2 table, in the layouts of real programs.
  */
 #ifndef SLOW_H
 #define SLOW_H
@@ -24,10 +24,10 @@ enum slow_layout {
 };
 #define SLOW_NR_LAYOUTS 6
 
-/* What the host offers. */
+/* Abilities of the host. */
 enum slow_mode {
-  SLOW_CONCURRENT,              /* one way for all, lent at will */
-  SLOW_SERIAL,                  /* at most 3 ways, one thread in each */
+  SLOW_CONCURRENT,              /* one I/O handle for all, lent at will */
+  SLOW_SERIAL,                  /* at most 3 I/O handles, one thread in each */
   SLOW_NOTHING_LENT,            /* one thread, nothing in the background */
 };
 #define SLOW_NR_MODES 3
@@ -46,34 +46,32 @@ extern void slow_init_random (struct slow *s, struct rng *rng,
                               enum slow_mode mode, uint64_t max_len);
 extern void slow_free (struct slow *s);
 
-/* Begin again, with another host; the image must be closed. */
+/* Start again with another host; the image must be closed. */
 extern void slow_set_mode (struct slow *s, enum slow_mode mode);
 
-/* A further way to the bytes of s, and its end: waits for what is lent. */
+/* Another I/O handle for s, and its end, which waits for lent handles. */
 extern void slow_way_init (struct slow *s, struct memory_io *m);
 extern void slow_way_end (struct memory_io *m);
 
-/* Open with s->m, which must succeed; close and check what must hold
- * then.
- */
+/* Open with s->m, which must succeed; close and check the state after that. */
 extern void slow_open (struct slow *s, uint64_t readahead);
 extern void slow_close (struct slow *s);
 
 /* Wait until nothing runs in the background. */
 extern void slow_settle (struct slow *s);
-/* Settle, and forget which sectors were read, and all counters. */
+/* Settle, and reset the records of sectors and all counters. */
 extern void slow_forget (struct slow *s);
 
 /* Read a range inside the window (offset 0 is its start); the bytes must be
- * right.  Returns the errno it failed with, or 0.
+ * right.  Returns an errno value, or 0.
  */
 extern int slow_read (struct slow *s, struct memory_io *m, uint64_t at,
                       uint64_t len);
-/* The whole window in order, nothing may fail. */
+/* Read the whole window in order; no read may fail. */
 extern void slow_copy (struct slow *s, struct memory_io *m, uint64_t step);
 
-/* Walk the extents of a range of the window; they must tell the truth.
- * Returns the errno it failed with, or 0; *ret_end is how far it came.
+/* Walk the extents of a range of the window, which must be true.  Returns an
+ * errno value, or 0; *ret_end is the end of the last one.
  */
 extern int slow_extents (struct slow *s, struct memory_io *m, uint64_t at,
                          uint64_t len, uint64_t *ret_end);

@@ -2,7 +2,7 @@
 /* threads.h - threads for the unit tests.
  *
  * A test that hangs is ended by the alarm that threads_watchdog sets, so
- * waiting needs no time limit of its own.
+ * waiting needs no time limit.
  */
 #ifndef UNIT_THREADS_H
 #define UNIT_THREADS_H

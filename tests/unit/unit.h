@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* unit.h - checks for the unit tests.
  *
- * A failed CHECK prints where, what and the context, is counted, and the
- * test goes on so that one run shows more than one problem; a failed
+ * A failed CHECK prints its place, the condition and the context, and is
+ * counted; the test goes on, so that one run shows several errors.  A failed
  * REQUIRE ends the program.  main returns unit_finish ().
  *
- * CHECK* may be used by any thread.  unit_context describes what the
- * calling thread is testing, and is printed with each of its failures.
+ * Any thread may use CHECK*.  unit_context describes the present test of the
+ * calling thread, and is printed with each of its failures.
  */
 #ifndef UNIT_H
 #define UNIT_H
@@ -41,8 +41,8 @@ extern _Noreturn void unit_skip (const char *why);
 extern unsigned long unit_failures (void);
 extern int unit_finish (void);
 
-/* How much more (or less) work than usual the seeded tests should do, from
- * the environment variable UNIT_SCALE in percent; at least 1.
+/* Scales the number of iterations of a seeded test by the environment variable
+ * UNIT_SCALE, in percent; at least 1.
  */
 extern unsigned unit_scaled (unsigned iterations);
 
