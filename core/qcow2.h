@@ -50,6 +50,8 @@ enum qcow2_error_kind {
                             closed and opened again */
   QCOW2_ERR_ABANDONED,   /* no client waited for it any more */
   QCOW2_ERR_CANCELLED,   /* the caller's progress function ended it */
+  QCOW2_ERR_INVALID,     /* what is asked for contradicts itself, or the
+                            format has no such thing */
 };
 
 /* What to do about an error or a line of the log.  The engine says what is
@@ -838,6 +840,71 @@ extern int qcow2_check (struct qcow2_image *image, const struct qcow2_io *io,
                         struct qcow2_check_result *ret_result,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- New images ------------------------------------------------------- */
+
+/* What is allocated when an image is created. */
+enum qcow2_preallocation {
+  QCOW2_PREALLOCATE_OFF,        /* nothing */
+  QCOW2_PREALLOCATE_METADATA,   /* all tables; a place in the file for all
+                                   data, but no space of the host */
+  QCOW2_PREALLOCATE_FALLOC,     /* and space, as the host sets it aside */
+  QCOW2_PREALLOCATE_FULL,       /* and all data is written, as zeros */
+};
+
+/* Each field may be 0, which is the default. */
+struct qcow2_create_options {
+  uint64_t virtual_size;        /* bytes; rounded up to 512 */
+  unsigned version;             /* 2 or 3; 0: 3 */
+  uint64_t cluster_size;        /* bytes; 0: 64 KiB */
+  unsigned refcount_bits;       /* 1 .. 64; 0: 16; version 2 has 16 */
+  bool lazy_refcounts, extended_l2;     /* version 3 only, as all below */
+  enum qcow2_compression compression;
+  struct qcow2_name backing_file, backing_format;       /* both or none */
+  struct qcow2_name data_file;
+  bool data_file_raw;           /* it must always equal the disk; allocates all
+                                   tables */
+  enum qcow2_preallocation preallocation;
+
+  /* The data file, to be made as large as the disk and to read as zeros; NULL:
+   * it is left as it is.  'keep_data': its contents are the new disk.
+   */
+  const struct qcow2_io *data_io;
+  bool keep_data;
+
+  /* Optional (NULL): called now and then.  If it returns false there is no
+   * image afterwards, and the error is QCOW2_ERR_CANCELLED.
+   */
+  bool (*progress) (void *progress_opaque, unsigned percent);
+  void *progress_opaque;
+};
+
+/* Create an image in the file, whatever has been in it: the caller asks
+ * whether that may be lost.  A crash, or a failure, leaves no image, or all of
+ * it, and it is durable when this returns 0.
+ */
+extern int qcow2_create (const struct qcow2_io *io,
+                         const struct qcow2_create_options *options,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* How large an image gets, in bytes of its file. */
+struct qcow2_measurement {
+  uint64_t required;            /* with the data that there is */
+  uint64_t fully_allocated;     /* with all of the disk written to */
+  uint64_t bitmaps;             /* the source's, in addition */
+};
+
+/* Measure an image that would be created with these options, to which the disk
+ * of 'image' is then copied; NULL: nothing is.  The disk has
+ * options->virtual_size bytes in either case.
+ */
+extern int qcow2_measure (const struct qcow2_create_options *options,
+                          struct qcow2_image *image,
+                          const struct qcow2_io *io,
+                          struct qcow2_measurement *ret_measurement,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 4, 5), __warn_unused_result__));
 
 /* ---- The library itself ---------------------------------------------- */
 

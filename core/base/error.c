@@ -34,6 +34,7 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_BUG:         return EIO;
   case QCOW2_ERR_ABANDONED:   return ESHUTDOWN;
   case QCOW2_ERR_CANCELLED:   return ECANCELED;
+  case QCOW2_ERR_INVALID:     return EINVAL;
   }
   return EIO;
 }

@@ -7,6 +7,7 @@ CRASH_TESTS = \
 	crash/test-planted \
 	unit/test-bugs \
 	unit/test-chain \
+	unit/test-create \
 	unit/test-refusals \
 	unit/test-requests \
 	unit/test-view-history \
@@ -93,6 +94,11 @@ unit_test_chain_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_chain_CFLAGS = $(UNIT_CFLAGS)
 unit_test_chain_LDFLAGS = $(JITTER_WRAP)
 unit_test_chain_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_create_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_create_CFLAGS = $(UNIT_CFLAGS)
+unit_test_create_LDFLAGS = $(JITTER_WRAP)
+unit_test_create_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_disasters_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_disasters_CFLAGS = $(UNIT_CFLAGS)

@@ -19,7 +19,7 @@ check_layers ()
     (cd "$1" && { find core filter tools -name '*.[ch]' 2>/dev/null || :; } |
          sort | xargs awk '
     BEGIN {
-        n = split ("base format codec io meta map,alloc,check data read write image view", l)
+        n = split ("base format codec io meta map,alloc,check data read write image view edit", l)
         for (i = 1; i <= n; ++i) {
             m = split (l[i], names, ",")
             for (j = 1; j <= m; ++j) rank[names[j]] = i

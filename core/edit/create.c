@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* create.c - makes a new image.
+ *
+ * Owns      the order in which an image comes to be.
+ * Method    the magic is in the first sector, which is written last, once all
+ *           else is durable: a crash leaves no image, or all of it.  So that
+ *           this holds in a file that has one already, that sector is made
+ *           all zero first.
+ * Invariant the disk of a new image reads as zeros, or as its backing image,
+ *           or as a raw data file that is kept: preallocated clusters that
+ *           may hold old bytes of the file are zeroed.
+ * Locks     none; the image is nobody else's yet.
+ */
+#include "config.h"
+
+#include "edit/create.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Space is allocated in steps, so that there is progress to tell. */
+#define STEP (UINT64_C (256) << 20)
+
+int
+q2_create_progress (struct q2_create *c, uint64_t bytes,
+                    struct qcow2_error *err)
+{
+  const struct qcow2_create_options *const o = c->options;
+
+  c->done += bytes;
+  if (o->progress == NULL ||
+      o->progress (o->progress_opaque, c->total > 0
+                   ? (unsigned) ((double) c->done / (double) c->total * 100)
+                   : 100))
+    return 0;
+  return q2_fail (err, QCOW2_ERR_CANCELLED, QCOW2_NO_OFFSET,
+                  "creating the image was cancelled; there is none now");
+}
+
+/* ---- Data ------------------------------------------------------------ */
+
+static int
+prepare_piece (const struct q2_create *c, const struct q2_io *io,
+               uint64_t count, uint64_t host_off, struct qcow2_error *err)
+{
+  switch (c->options->preallocation) {
+  case QCOW2_PREALLOCATE_FULL:
+    return q2_io_write_zeros (io, count, host_off, QCOW2_IO_DATA, err);
+  case QCOW2_PREALLOCATE_FALLOC:
+    return q2_io_zero (io, count, host_off, false, QCOW2_IO_DATA, err);
+  case QCOW2_PREALLOCATE_METADATA:
+  case QCOW2_PREALLOCATE_OFF:
+    break;
+  }
+  return q2_io_zero (io, count, host_off, true, QCOW2_IO_DATA, err);
+}
+
+/* Allocate the space of a range, as far as the options say so, and make it
+ * read as zeros; the file has had 'old_size' bytes.
+ */
+static int
+prepare_range (struct q2_create *c, const struct q2_io *io,
+               uint64_t host_off, uint64_t len, uint64_t old_size,
+               struct qcow2_error *err)
+{
+  /* What is added to a file reads as zeros. */
+  const uint64_t end = c->options->preallocation > QCOW2_PREALLOCATE_METADATA
+    ? host_off + len : q2_min (host_off + len, old_size);
+
+  if (q2_io_grow (io, host_off + len, err) == -1)
+    return -1;
+  for (uint64_t off = host_off; off < end; off += STEP) {
+    const uint64_t n = q2_min (end - off, STEP);
+
+    if (prepare_piece (c, io, n, off, err) == -1 ||
+        q2_create_progress (c, n, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+static int
+prepare_data (struct q2_create *c, struct qcow2_error *err)
+{
+  const struct q2_region *const data = &c->layout.data;
+
+  return prepare_range (c, &c->io, data->first << c->geo.cluster_bits,
+                        data->nr << c->geo.cluster_bits, c->old_size, err);
+}
+
+static int
+prepare_data_file (struct q2_create *c, struct qcow2_error *err)
+{
+  const struct qcow2_create_options *const o = c->options;
+
+  if (o->data_io == NULL)
+    return 0;
+  if (o->keep_data)
+    return q2_io_grow (&c->data_io, c->geo.virtual_size, err);
+  if (prepare_range (c, &c->data_io, 0, c->geo.virtual_size,
+                     o->data_io->size, err) == -1)
+    return -1;
+  return q2_io_flush (&c->data_io, err);
+}
+
+/* ---- The image ------------------------------------------------------- */
+
+/* What there has been is no image any more. */
+static int
+wipe (struct q2_create *c, struct qcow2_error *err)
+{
+  unsigned char sector[Q2_HEADER_SECTOR];
+  const uint64_t len = q2_min (c->old_size, sizeof sector);
+
+  if (len == 0)
+    return 0;
+  if (q2_io_read (&c->io, sector, len, 0, QCOW2_IO_HEADER, err) == -1)
+    return -1;
+  if (sector[0] == 0 && memcmp (sector, sector + 1, len - 1) == 0)
+    return 0;
+  memset (sector, 0, len);
+  if (q2_io_write (&c->io, sector, len, 0, QCOW2_IO_HEADER, err) == -1)
+    return -1;
+  return q2_io_flush (&c->io, err);
+}
+
+static int
+write_all (struct q2_create *c, const unsigned char *header, uint64_t len,
+           struct qcow2_error *err)
+{
+  if (wipe (c, err) == -1 ||
+      q2_create_tables (c, err) == -1 ||
+      prepare_data (c, err) == -1 ||
+      prepare_data_file (c, err) == -1)
+    return -1;
+  if (len > Q2_HEADER_SECTOR &&
+      q2_io_write (&c->io, header + Q2_HEADER_SECTOR, len - Q2_HEADER_SECTOR,
+                   Q2_HEADER_SECTOR, QCOW2_IO_HEADER, err) == -1)
+    return -1;
+  if (q2_io_flush (&c->io, err) == -1 ||
+      q2_io_write (&c->io, header, Q2_HEADER_SECTOR, 0, QCOW2_IO_HEADER, err)
+      == -1)
+    return -1;
+  return q2_io_flush (&c->io, err);
+}
+
+static int
+plan (struct q2_create *c, struct qcow2_error *err)
+{
+  const bool mapped = c->options->preallocation != QCOW2_PREALLOCATE_OFF ||
+    c->options->data_file_raw;
+  uint64_t bytes;
+
+  if (q2_create_check (c->options, &c->geo, err) == -1 ||
+      q2_layout_init (&c->layout, &c->geo, mapped ? c->geo.l1_needed : 0,
+                      mapped && !c->geo.data_file
+                      ? q2_layout_guest_clusters (&c->geo) : 0, err) == -1)
+    return -1;
+  bytes = c->layout.end << c->geo.cluster_bits;
+  if (c->io.host->ops->pwrite == NULL)
+    return q2_fail (err, QCOW2_ERR_READ_ONLY, 0,
+                    "no image can be created: the file cannot be written to");
+  if (c->io.host->ops->grow == NULL && bytes > q2_io_end (&c->io))
+    return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
+                    "the new image needs %" PRIu64 " bytes; there are %"
+                    PRIu64 ", and the file cannot grow", bytes,
+                    q2_io_end (&c->io));
+  c->total = (c->layout.data.first - 1) << c->geo.cluster_bits;
+  if (c->options->preallocation > QCOW2_PREALLOCATE_METADATA)
+    c->total += c->geo.virtual_size;
+  return 0;
+}
+
+int
+qcow2_create (const struct qcow2_io *host,
+              const struct qcow2_create_options *options,
+              struct qcow2_error *err)
+{
+  struct q2_io_shared shared = { .file = NULL };
+  struct q2_io_shared data_shared = { .file = "the data file" };
+  struct q2_create c = {
+    .options = options, .old_size = host->size,
+    .io = { host, host->size, &shared },
+  };
+  unsigned char *header = NULL;
+  uint64_t len;
+  int r = -1;
+
+  q2_io_shared_init (&shared);
+  q2_io_shared_init (&data_shared);
+  if (options->data_io != NULL)
+    c.data_io = (struct q2_io) {
+      options->data_io, options->data_io->size, &data_shared,
+    };
+  if (plan (&c, err) == 0 &&
+      q2_create_header (&c, &header, &len, err) == 0)
+    r = write_all (&c, header, len, err);
+  free (header);
+  q2_io_shared_destroy (&data_shared);
+  q2_io_shared_destroy (&shared);
+  return r;
+}

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-create.c - new images.
+ *
+ * Owns      nothing.
+ * Method    images of all kinds are created in empty files and in files full
+ *           of bytes, and must read as zeros here, be sound for fsck.c and
+ *           clean for QEMU, which reads them, too.  Each state that a crash
+ *           can leave has no image or all of it.  Each change of the file
+ *           fails once.
+ */
+#include "config.h"
+
+#include "fsck.h"
+#include "memory_disk.h"
+#include "qemu.h"
+#include "unit.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#define MiB (UINT64_C (1) << 20)
+
+static struct qcow2_name
+name_of (const char *s)
+{
+  return (struct qcow2_name) { s, strlen (s) };
+}
+
+static const struct qcow2_create_options old_options = { .virtual_size = MiB };
+
+/* An empty file, or one that is full of bytes and has an image at its start
+ * that must not be found again.
+ */
+static void
+disk_init (struct memory_disk *d, bool used)
+{
+  static unsigned char bytes[3 * MiB];
+  struct qcow2_error err;
+
+  if (!used) {
+    memory_disk_init (d, bytes, 0);
+    return;
+  }
+  memset (bytes, 0xa5, sizeof bytes);
+  memory_disk_init (d, bytes, sizeof bytes);
+  REQUIRE (qcow2_create (&d->host, &old_options, &err) == 0);
+}
+
+static void
+check_reads_as_zeros (const struct memory_disk *d,
+                      const struct qcow2_create_options *o)
+{
+  static unsigned char buf[8 * MiB], zeros[8 * MiB];
+  const uint64_t size = (o->virtual_size + 511) / 512 * 512;
+  const struct qcow2_info *info;
+  struct qcow2_image *image;
+  struct qcow2_io io = d->host;
+  struct qcow2_error err;
+
+  io.size = d->size;
+  image = qcow2_open (&io, &(struct qcow2_options) { .raw = false },
+                      &err);
+  if (!CHECK (image != NULL)) {
+    printf ("%s\n", err.text);
+    return;
+  }
+  info = qcow2_get_info (image);
+  CHECK_EQ (info->virtual_size, size);
+  CHECK_EQ (info->version, o->version ? o->version : 3);
+  CHECK_EQ (info->cluster_size, o->cluster_size ? o->cluster_size : 65536);
+  CHECK_EQ (info->refcount_bits, o->refcount_bits ? o->refcount_bits : 16);
+  CHECK_EQ (info->extended_l2, o->extended_l2);
+  CHECK_EQ (info->lazy_refcounts, o->lazy_refcounts);
+  CHECK_EQ (info->compression, o->compression);
+  REQUIRE (size <= sizeof buf);
+  if (size > 0 &&
+      CHECK (qcow2_pread (image, &io, buf, (uint32_t) size, 0, &err)
+             == 0))
+    CHECK_BYTES (buf, zeros, size);
+  qcow2_close (image);
+}
+
+/* What the file has; to be freed. */
+static unsigned char *
+bytes_of (const struct memory_disk *d)
+{
+  unsigned char *const bytes = calloc (1, d->size + 1);
+
+  REQUIRE (bytes != NULL);
+  memcpy (bytes, d->bytes, d->stored < d->size ? d->stored : d->size);
+  return bytes;
+}
+
+/* 'what': for QEMU's opinion, NULL: it is not asked. */
+static void
+check_image (const struct memory_disk *d,
+             const struct qcow2_create_options *o, const char *what)
+{
+  static const unsigned char zeros[8 * MiB];
+  unsigned char *const bytes = bytes_of (d);
+  struct fsck f;
+
+  check_reads_as_zeros (d, o);
+  fsck_image (bytes, d->size, &f);
+  if (!CHECK_EQ (f.corruptions, 0))
+    printf ("%s\n", f.text);
+  if (!CHECK_EQ (f.leaks, 0))
+    printf ("%s\n", f.leak_text);
+  CHECK_EQ (f.past_end, 0);
+  if (what != NULL)
+    qemu_submit (bytes, d->size, NULL, QEMU_CLEAN, zeros,
+                 (o->virtual_size + 511) / 512 * 512, what);
+  free (bytes);
+}
+
+static void
+create (const struct qcow2_create_options *o, const char *what)
+{
+  for (unsigned used = 0; used < 2; ++used) {
+    struct memory_disk d;
+    struct qcow2_error err;
+
+    unit_context ("%s%s", what, used ? ", in a file that was used" : "");
+    disk_init (&d, used);
+    if (CHECK (qcow2_create (&d.host, o, &err) == 0))
+      check_image (&d, o, used == (o->preallocation
+                                   == QCOW2_PREALLOCATE_METADATA)
+                   ? what : NULL);
+    else
+      printf ("%s\n", err.text);
+    memory_disk_free (&d);
+  }
+}
+
+static void
+test_kinds (void)
+{
+  static const uint64_t sizes[] = { 0, 1, 512, 1234567, 5 * MiB + 512 };
+  static const unsigned cluster_bits[] = { 9, 12, 14, 16, 21 };
+  struct qcow2_create_options o;
+  char what[200];
+
+  for (unsigned n = 0; n < 5 * 5 * 2 * 4; ++n) {
+    const unsigned kind = n / 5 / 5 / 2;
+
+    o = (struct qcow2_create_options) {
+      .virtual_size = sizes[n % 5],
+      .cluster_size = UINT64_C (1) << cluster_bits[n / 5 % 5],
+      .preallocation = (enum qcow2_preallocation) kind,
+    };
+    if (n / 25 % 2)
+      o.version = 2;
+    else {
+      o.refcount_bits = 1u << n % 7;
+      o.lazy_refcounts = n % 3 == 0;
+      o.extended_l2 = cluster_bits[n / 5 % 5] >= 14 && n % 2;
+      o.compression = qcow2_has_zstd () && n % 5 == 1
+        ? QCOW2_COMPRESSION_ZSTD : QCOW2_COMPRESSION_ZLIB;
+    }
+    snprintf (what, sizeof what, "%u: %" PRIu64 " bytes, clusters of %" PRIu64
+              ", version %u, %u bits, kind %u", n, o.virtual_size,
+              o.cluster_size, o.version, o.refcount_bits, kind);
+    create (&o, what);
+  }
+}
+
+/* More refcount blocks than one, and more than one cluster of their table. */
+static void
+test_many_refcount_blocks (void)
+{
+  const struct qcow2_create_options o = {
+    .virtual_size = 7 * MiB, .cluster_size = 512, .refcount_bits = 64,
+    .preallocation = QCOW2_PREALLOCATE_METADATA,
+  };
+
+  create (&o, "many refcount blocks");
+}
+
+/* ---- Crashes and failures ---------------------------------------------- */
+
+struct crash {
+  const struct qcow2_create_options *options;
+  unsigned long first_flush;    /* up to here the old image may be there */
+  struct rng rng;
+  unsigned long states, images;
+};
+
+/* No image, or all of it; or the old one, which is wiped out first. */
+static void
+check_state (struct memory_disk *d, void *opaque)
+{
+  struct crash *const c = opaque;
+  struct memory_disk left;
+  unsigned char magic[4] = { 0 };
+
+  memory_disk_crash (d, &c->rng, &left);
+  ++c->states;
+  if (left.stored >= 4)
+    memcpy (magic, left.bytes, 4);
+  if (memcmp (magic, "QFI\xfb", 4) == 0) {
+    unsigned char *const bytes = bytes_of (&left);
+    struct fsck f;
+
+    ++c->images;
+    fsck_image (bytes, left.size, &f);
+    CHECK_EQ (f.corruptions, 0);
+    free (bytes);
+    check_reads_as_zeros (&left, d->flushes == c->first_flush
+                          ? &old_options : c->options);
+  }
+  memory_disk_free (&left);
+}
+
+static void
+test_crashes (void)
+{
+  static const struct qcow2_create_options options[] = {
+    { .virtual_size = 2 * MiB, .cluster_size = 4096 },
+    { .virtual_size = 1 * MiB, .cluster_size = 512, .refcount_bits = 1,
+      .preallocation = QCOW2_PREALLOCATE_METADATA },
+    { .virtual_size = 1 * MiB, .preallocation = QCOW2_PREALLOCATE_FULL },
+  };
+  struct crash c = { .rng = { 1 } };
+
+  for (unsigned n = 0; n < unit_scaled (60); ++n)
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
+      struct memory_disk d;
+      struct qcow2_error err;
+
+      unit_context ("crash %u, %zu", n, i);
+      disk_init (&d, n % 2);
+      c.options = &options[i];
+      c.first_flush = n % 2 ? d.flushes : ULONG_MAX;
+      d.before_change = check_state;
+      d.opaque = &c;
+      CHECK_EQ (qcow2_create (&d.host, &options[i], &err), 0);
+      check_state (&d, &c);
+      memory_disk_free (&d);
+    }
+  CHECK (c.images > 100);
+  CHECK (c.states > 4 * c.images / 3);
+  printf ("%lu states after crashes, %lu with an image\n", c.states,
+          c.images);
+}
+
+/* The n-th change fails: so does the call, and nothing looks like an image. */
+static void
+test_failures (void)
+{
+  const struct qcow2_create_options o = {
+    .virtual_size = 1 * MiB, .cluster_size = 4096,
+    .preallocation = QCOW2_PREALLOCATE_FULL,
+  };
+  unsigned long n = 0, images = 0;
+  bool failed = true;
+
+  while (failed) {
+    struct memory_disk d;
+    struct qcow2_error err;
+
+    unit_context ("change %lu fails", ++n);
+    disk_init (&d, n % 2);
+    d.fail_at = d.changes + n;
+    d.fail_errnum = n % 3 ? EIO : ENOSPC;
+    failed = qcow2_create (&d.host, &o, &err) == -1;
+    if (failed) {
+      CHECK_EQ (err.errnum, d.fail_errnum);
+      images += d.stored >= 4 && memcmp (d.bytes, "QFI\xfb", 4) == 0;
+    }
+    else
+      check_image (&d, &o, "no failure");
+    memory_disk_free (&d);
+    REQUIRE (n < 1000);
+  }
+  CHECK (n > 5);
+  /* The old one if it could not be wiped out, and the new one when the last
+   * flush fails.
+   */
+  CHECK (images <= 2);
+}
+
+/* ---- What is refused --------------------------------------------------- */
+
+static bool
+cancel (void *opaque, unsigned percent)
+{
+  return percent < *(const unsigned *) opaque;
+}
+
+static void
+refuse (const struct qcow2_create_options *o, enum qcow2_error_kind kind,
+        const char *part)
+{
+  struct memory_disk d;
+  struct qcow2_error err;
+
+  disk_init (&d, false);
+  unit_context ("'%s'", part);
+  if (CHECK_EQ (qcow2_create (&d.host, o, &err), -1)) {
+    CHECK_EQ (err.kind, kind);
+    if (!CHECK (strstr (err.text, part) != NULL))
+      printf ("%s\n", err.text);
+  }
+  CHECK_EQ (d.size, 0);         /* nothing has been touched */
+  memory_disk_free (&d);
+}
+
+static void
+test_refusals (void)
+{
+  static const struct qcow2_create_options bad[] = {
+    { .version = 1 },
+    { .version = 2, .refcount_bits = 8 },
+    { .version = 2, .lazy_refcounts = true },
+    { .version = 2, .extended_l2 = true },
+    { .version = 2, .compression = QCOW2_COMPRESSION_ZSTD },
+    { .cluster_size = 256 },
+    { .cluster_size = 4 * MiB },
+    { .cluster_size = 5000 },
+    { .refcount_bits = 3 },
+    { .refcount_bits = 128 },
+    { .virtual_size = UINT64_MAX },
+    { .data_file_raw = true },
+  };
+  static const char *const parts[] = {
+    "version 1", "need version 3", "lazy refcounts", "extended L2",
+    "zstd compression", "cluster size 256", "cluster size 4194304",
+    "cluster size 5000", "width of 3", "width of 128", "too big",
+    "needs a data file",
+  };
+  struct qcow2_create_options o = { .virtual_size = MiB };
+  char longest[1100];
+
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i)
+    refuse (&bad[i], QCOW2_ERR_INVALID, parts[i]);
+  o.backing_file = name_of ("base");
+  refuse (&o, QCOW2_ERR_INVALID, "needs its format");
+  o.backing_format = name_of ("sixteen-letters.");
+  refuse (&o, QCOW2_ERR_INVALID, "15 bytes");
+  o.backing_format = name_of ("raw");
+  o.preallocation = QCOW2_PREALLOCATE_METADATA;
+  refuse (&o, QCOW2_ERR_INVALID, "preallocation and a backing file");
+  o.preallocation = QCOW2_PREALLOCATE_OFF;
+  memset (longest, 'x', sizeof longest);
+  o.backing_file = (struct qcow2_name) { longest, 1024 };
+  refuse (&o, QCOW2_ERR_INVALID, "at most 1023");
+  o.cluster_size = 512;
+  o.backing_file = (struct qcow2_name) { longest, 500 };
+  refuse (&o, QCOW2_ERR_INVALID, "larger clusters or shorter names");
+  o.data_file = name_of ("data");
+  o.data_file_raw = true;
+  refuse (&o, QCOW2_ERR_INVALID, "together");
+  o = (struct qcow2_create_options) { .extended_l2 = true,
+                                      .cluster_size = 4096 };
+  refuse (&o, QCOW2_ERR_CORRUPT, "subcluster");
+  o = (struct qcow2_create_options) { .cluster_size = 512,
+                                      .virtual_size = UINT64_C (1) << 40 };
+  refuse (&o, QCOW2_ERR_UNSUPPORTED, "L1 table");
+}
+
+/* A file that cannot grow is left alone if it is too small; cancelling leaves
+ * no image.
+ */
+static void
+test_too_small (void)
+{
+  struct qcow2_create_options o = {
+    .virtual_size = 20 * MiB, .preallocation = QCOW2_PREALLOCATE_METADATA,
+  };
+  unsigned percent = 0;
+  struct memory_disk d;
+  struct qcow2_io io;
+  struct qcow2_io_ops ops;
+  struct qcow2_error err;
+
+  unit_context ("%s", "too small, cancelled");
+  disk_init (&d, true);
+  io = d.host;
+  ops = *io.ops;
+  ops.grow = NULL;
+  ops.cut = NULL;
+  io.ops = &ops;
+  CHECK_EQ (qcow2_create (&io, &o, &err), -1);
+  CHECK_EQ (err.kind, QCOW2_ERR_NO_SPACE);
+  check_reads_as_zeros (&d, &(struct qcow2_create_options) {
+      .virtual_size = MiB });
+  o.virtual_size = 2 * MiB;
+  CHECK_EQ (qcow2_create (&io, &o, &err), 0);
+  check_image (&d, &o, "in a file that cannot grow");
+  o.progress = cancel;
+  o.progress_opaque = &percent;
+  for (percent = 0; percent <= 100; percent += 50) {
+    CHECK_EQ (qcow2_create (&d.host, &o, &err), -1);
+    CHECK_EQ (err.kind, QCOW2_ERR_CANCELLED);
+    CHECK (memcmp (d.bytes, "QFI\xfb", 4) != 0);
+  }
+  memory_disk_free (&d);
+}
+
+int
+main (void)
+{
+  qemu_init ();
+  test_kinds ();
+  test_many_refcount_blocks ();
+  test_crashes ();
+  test_failures ();
+  test_refusals ();
+  test_too_small ();
+  qemu_wait ();
+  qemu_finish ();
+  return unit_finish ();
+}
