@@ -16,6 +16,7 @@ CRASH_TESTS = \
 	unit/test-write-model \
 	unit/test-write-races \
 	unit/test-write-room \
+	unit/test-write-small \
 	unit/test-write-space \
 	unit/test-write-trust \
 	$(NULL)
@@ -142,6 +143,12 @@ unit_test_write_room_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_room_CFLAGS = $(UNIT_CFLAGS)
 unit_test_write_room_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_room_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_small_SOURCES = unit/test-write-small.c $(HOOKED_DISK)
+unit_test_write_small_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_small_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_small_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_small_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_space_SOURCES = unit/test-write-space.c $(HOOKED_DISK)
 unit_test_write_space_CPPFLAGS = $(CRASH_CPPFLAGS)

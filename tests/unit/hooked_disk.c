@@ -33,7 +33,7 @@ hooked_pwrite (void *opaque, const void *buf, uint32_t count,
   struct hooked_disk *const d = opaque;
 
   if (d->before_write)
-    d->before_write (d, count, host_off);
+    d->before_write (d, count, host_off, io_class);
   return d->inner.pwrite (opaque, buf, count, host_off, io_class);
 }
 
