@@ -221,6 +221,15 @@ extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The same for who needs space: waits for the commit of somebody else for
+ * w->patience_ms at most.  Returns 0, -1, or Q2_WRITER_HUNG, without an error.
+ */
+#define Q2_WRITER_HUNG 3        /* none of Q2_SPACE_... */
+extern int q2_writer_commit_for_space (struct q2_writer *w,
+                                       const struct q2_io *io,
+                                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The error of everything that comes after a failed flush. */
 extern int q2_writer_fail_flushed (struct qcow2_error *err)
   __attribute__ ((__nonnull__, __cold__));
@@ -233,9 +242,12 @@ extern int q2_writer_fail_bug (struct qcow2_error *err)
 extern bool q2_writer_is_dirty (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
-/* Release what commits have let go and nobody uses any more. */
+/* Release what commits have let go and nobody uses any more; whoever does that
+ * already is waited for, 'ms' milliseconds at most.  Returns 0, -1, or, without
+ * an error, Q2_SPACE_COMMIT_FIRST or Q2_WRITER_HUNG.
+ */
 extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
-                              struct qcow2_error *err)
+                              unsigned ms, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Wait until everybody who is in flight now has left, for 'ms' milliseconds at

@@ -57,6 +57,8 @@ hooked_trim (void *opaque, uint32_t count, uint64_t host_off)
   d->trims[d->nr_trims].host_off = host_off;
   d->trims[d->nr_trims++].len = count;
   pthread_mutex_unlock (&d->host.lock);
+  if (d->before_trim)
+    d->before_trim (d);
   return d->inner.trim (opaque, count, host_off);
 }
 

@@ -23,10 +23,11 @@ struct hooked_disk {
   struct qcow2_image *image;
   struct qcow2_error err;       /* of the last request of the main thread */
 
-  /* Optional.  The read has been done, the flush or write has not. */
+  /* Optional.  The read has been done, the others have not. */
   void (*after_read) (struct hooked_disk *d, uint32_t count,
                       uint64_t host_off, enum qcow2_io_class io_class);
   void (*before_flush) (struct hooked_disk *d);
+  void (*before_trim) (struct hooked_disk *d);
   void (*before_write) (struct hooked_disk *d, uint32_t count,
                         uint64_t host_off, enum qcow2_io_class io_class);
 
