@@ -342,6 +342,8 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
   need->slice_off = Q2_SPACE_NONE;
   if (w == NULL || (table && is_written_first (s, w, i)))
     return 0;
+  /* Also if it is only waited for: the window stays. */
+  w->last_use = ++s->clock;
   ret->cluster = w->start + i;
   ret->zero = table ? i < w->written : w->zero;
   max = table ? 1 : q2_min (want, next_taken (w, i, true) - i);
@@ -355,7 +357,6 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
   for (uint64_t n = 0; n < ret->nr; ++n)
     w->taken[(i + n) / 64] |= UINT64_C (1) << (i + n) % 64;
   w->left -= ret->nr;
-  w->last_use = ++s->clock;
   return 0;
 }
 
