@@ -28,6 +28,55 @@ protect_locked (struct q2_space *s, const struct q2_space_window *w,
                          s->geo->cluster_size, Q2_META_L2, err);
 }
 
+/* Small tables are written many at once, before they are taken. */
+#define WRITE_AT_ONCE (UINT64_C (64) << 10)
+#define MAX_SMALL (WRITE_AT_ONCE / 8)
+
+/* Whether table number i of the window has to be written with others, before
+ * it is taken: only where nothing has ever been in use, so that what an entry
+ * of a damaged image may still name is not written to without need.
+ */
+static bool
+is_written_first (const struct q2_space *s, const struct q2_space_window *w,
+                  uint64_t i)
+{
+  return s->geo->cluster_size <= MAX_SMALL && w->zero && !w->alone &&
+    i >= w->written;
+}
+
+/* Write the next tables of their window.  If that fails each is written on
+ * its own, and only that is an error.  Called with claim_lock: nobody gets
+ * these clusters meanwhile, neither as tables nor, if the window is dropped,
+ * as anything else.
+ */
+static void
+write_tables (struct q2_space *s, const struct q2_io *io)
+{
+  const unsigned bits = s->geo->cluster_bits;
+  struct q2_space_window *w;
+  struct qcow2_error ignored;
+  uint64_t i, start = 0, nr = 0;
+
+  pthread_mutex_lock (&s->lock);
+  w = q2_space_find_window_locked (s, Q2_SPACE_TABLES, &i);
+  if (w != NULL && is_written_first (s, w, i)) {
+    start = w->start;
+    nr = q2_min (w->size - i, WRITE_AT_ONCE >> bits);
+  }
+  pthread_mutex_unlock (&s->lock);
+  if (nr == 0)
+    return;
+  if (q2_io_write_zeros (io, nr << bits, (start + i) << bits, QCOW2_IO_L2,
+                         &ignored) == -1)
+    nr = 0;
+  pthread_mutex_lock (&s->lock);
+  if (w->start == start && w->stream == Q2_SPACE_TABLES) {
+    w->written = i + nr;
+    w->alone = nr == 0;
+  }
+  pthread_mutex_unlock (&s->lock);
+}
+
 /* Take from the stream's window; ret->nr is 0 if it has nothing.  Returns 0,
  * or why nothing can be taken.
  */
@@ -44,10 +93,12 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
 
   ret->nr = 0;
   need->slice_off = Q2_SPACE_NONE;
-  if (w == NULL)
+  if (w == NULL || (table && is_written_first (s, w, i)))
     return 0;
+  /* Also if it is only waited for: the window stays. */
+  w->last_use = ++s->clock;
   ret->cluster = w->start + i;
-  ret->zero = w->zero;
+  ret->zero = table ? i < w->written : w->zero;
   max = table ? 1 : q2_min (want, q2_space_next_taken (w, i, true) - i);
   if (table)
     r = protect_locked (s, w, ret->cluster, err);
@@ -59,7 +110,6 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
   for (uint64_t n = 0; n < ret->nr; ++n)
     w->taken[(i + n) / 64] |= UINT64_C (1) << (i + n) % 64;
   w->left -= ret->nr;
-  w->last_use = ++s->clock;
   return 0;
 }
 
@@ -85,6 +135,8 @@ q2_space_alloc (struct q2_space *s, const struct q2_io *io, uint64_t stream,
     }
     pthread_mutex_lock (&s->claim_lock);
     r = q2_space_claim (s, io, id, want, err);
+    if (r == 0 && id == Q2_SPACE_TABLES)
+      write_tables (s, io);
     pthread_mutex_unlock (&s->claim_lock);
   }
   return r;

@@ -53,7 +53,9 @@ extern void q2_space_free (struct q2_space *space);
 #define Q2_SPACE_NO_STREAM UINT64_MAX
 struct q2_space_run {
   uint64_t cluster, nr;
-  bool zero;                    /* the file is known to read as zeros there */
+  bool zero;                    /* the file is known to read as zeros there;
+                                   for a table: all of it has been written,
+                                   as zeros, and nothing else since */
 };
 extern int q2_space_alloc (struct q2_space *space, const struct q2_io *io,
                            uint64_t stream, uint64_t want,

@@ -36,6 +36,9 @@ struct q2_space_window {
   uint64_t left;                /* how many were not handed out */
   uint64_t taken[Q2_SPACE_MAX_WINDOW / 64];     /* bits: handed out */
   bool zero;                    /* see struct q2_space_run */
+  uint64_t written;             /* for tables: so many from the first on were
+                                   written, as zeros, before they are taken */
+  bool alone;                   /* for tables: each is written when it is */
   uint64_t stamp;               /* s->freed_stamp when it was reserved */
   uint64_t last_use;
 };

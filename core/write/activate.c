@@ -32,12 +32,17 @@
 void
 q2_writer_init (struct q2_writer *w)
 {
+  pthread_condattr_t monotonic;
+
   pthread_mutex_init (&w->activate_lock, NULL);
   pthread_mutex_init (&w->solid_lock, NULL);
   pthread_mutex_init (&w->link_lock, NULL);
   pthread_mutex_init (&w->commit_lock, NULL);
   pthread_mutex_init (&w->release_lock, NULL);
-  pthread_cond_init (&w->committed, NULL);
+  pthread_condattr_init (&monotonic);
+  pthread_condattr_setclock (&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init (&w->committed, &monotonic);
+  pthread_condattr_destroy (&monotonic);
   pthread_cond_init (&w->activated, NULL);
   q2_ranges_init (&w->clusters);
   q2_ranges_init (&w->l1);

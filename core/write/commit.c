@@ -278,7 +278,7 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
     if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE))
       add_batch (w, &c);
     if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE) &&
-        q2_writer_release (w, io, err) == -1)
+        q2_writer_release (w, io, 0, err) == -1)
       r = -1;
   }
   if (r == 0 && (r = step_2a (w, io, &c, err)) == 0)
@@ -339,9 +339,24 @@ run_locked (struct q2_writer *w, const struct q2_io *io,
   return r;
 }
 
-int
-q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
-                  struct qcow2_error *err)
+/* The commit that is running has ended, or it is too late. */
+static bool
+wait_locked (struct q2_writer *w, const struct timespec *end)
+{
+  if (end == NULL) {
+    pthread_cond_wait (&w->committed, &w->commit_lock);
+    return true;
+  }
+  return pthread_cond_timedwait (&w->committed, &w->commit_lock, end) !=
+    ETIMEDOUT;
+}
+
+/* 'end', of the monotonic clock, is when to stop waiting for somebody else;
+ * NULL: never.
+ */
+static int
+commit (struct q2_writer *w, const struct q2_io *io,
+        const struct timespec *end, struct qcow2_error *err)
 {
   uint64_t number;
   bool mine = false;
@@ -355,7 +370,7 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
     check_commits_locked (w);
     r = q2_writer_check_committable (w, err);
     if (r == 0 && w->committing)
-      pthread_cond_wait (&w->committed, &w->commit_lock);
+      r = wait_locked (w, end) ? 0 : Q2_WRITER_HUNG;
     else if (r == 0) {
       r = run_locked (w, io, err);
       mine = true;
@@ -363,18 +378,37 @@ q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
   }
   pthread_mutex_unlock (&w->commit_lock);
   /* The disk is as durable as was asked for; space that could not be
-   * released is released later.
+   * released, or that somebody else releases, is released later.
    */
   if (r == 0 && mine) {
     struct qcow2_error why;
 
-    if (q2_writer_release (w, io, &why) == -1) {
+    if (q2_writer_release (w, io, 0, &why) == -1) {
       if (w->log)
         w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text, why.advice);
       q2_writer_note_error (w, io, &why);
     }
   }
   return r;
+}
+
+int
+q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
+                  struct qcow2_error *err)
+{
+  return commit (w, io, NULL, err);
+}
+
+int
+q2_writer_commit_for_space (struct q2_writer *w, const struct q2_io *io,
+                            struct qcow2_error *err)
+{
+  const uint64_t ms = q2_now_ms () + w->patience_ms;
+  const struct timespec end = {
+    .tv_sec = (time_t) (ms / 1000), .tv_nsec = (long) (ms % 1000) * 1000000,
+  };
+
+  return commit (w, io, &end, err);
 }
 
 bool
@@ -456,14 +490,30 @@ q2_writer_settle (struct q2_writer *w, unsigned ms)
   }
 }
 
+/* Whoever has it may hang below, while he gives space back to the host. */
+static bool
+lock_release (struct q2_writer *w, unsigned ms)
+{
+  const struct timespec moment = { .tv_nsec = 1000000 };
+  const uint64_t start = q2_now_ms ();
+
+  while (pthread_mutex_trylock (&w->release_lock) != 0) {
+    if (q2_now_ms () - start >= ms)
+      return false;
+    nanosleep (&moment, NULL);
+  }
+  return true;
+}
+
 int
-q2_writer_release (struct q2_writer *w, const struct q2_io *io,
+q2_writer_release (struct q2_writer *w, const struct q2_io *io, unsigned ms,
                    struct qcow2_error *err)
 {
   struct q2_batch *b;
   int r = 0;
 
-  pthread_mutex_lock (&w->release_lock);
+  if (!lock_release (w, ms))
+    return Q2_WRITER_HUNG;
   while (r == 0 && (b = take_batch (w)) != NULL) {
     const size_t before = b->frees.nr;
 

@@ -290,6 +290,8 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
 
   if (old != 0)
     return copy_table (c, l1_index, host_off, err);
+  if (run->zero)                /* that was done */
+    return 0;
   return q2_io_write_zeros (c->io, geo->cluster_size, host_off, QCOW2_IO_L2,
                             err);
 }

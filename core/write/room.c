@@ -41,27 +41,6 @@ may_get_space (struct q2_writer *w)
     atomic_load (&w->nr_pending) > 0;
 }
 
-/* Commit and release; if others still use what could be released, give them
- * a moment.
- */
-static int
-make_space (struct q2_writer *w, const struct q2_io *io,
-            struct qcow2_error *err)
-{
-  const uint64_t before = atomic_load (&w->nr_pending);
-  const struct timespec moment = { .tv_nsec = 1000000 };
-
-  if (before == 0 && q2_writer_commit (w, io, err) == -1)
-    return -1;
-  if (q2_writer_release (w, io, err) == -1)
-    return -1;
-  if (before != 0 && atomic_load (&w->nr_pending) >= before) {
-    nanosleep (&moment, NULL);
-    return q2_writer_commit (w, io, err);
-  }
-  return 0;
-}
-
 /* There is space, but a request that began before it was let go may still be
  * using it.
  */
@@ -74,6 +53,36 @@ fail_hung (const struct q2_writer *w, const struct qcow2_error *why,
                      "because a request to the layer below has not ended for "
                      "more than %u seconds (%s)", w->patience_ms / 1000,
                      why->text);
+}
+
+static int
+try_make_space (struct q2_writer *w, const struct q2_io *io,
+                struct qcow2_error *err)
+{
+  const uint64_t before = atomic_load (&w->nr_pending);
+  const struct timespec moment = { .tv_nsec = 1000000 };
+  int r = before == 0 ? q2_writer_commit_for_space (w, io, err) : 0;
+
+  if (r == 0)
+    r = q2_writer_release (w, io, w->patience_ms, err);
+  if (r == 0 && before != 0 && atomic_load (&w->nr_pending) >= before) {
+    nanosleep (&moment, NULL);
+    r = Q2_SPACE_COMMIT_FIRST;
+  }
+  return r == Q2_SPACE_COMMIT_FIRST ? q2_writer_commit_for_space (w, io, err)
+    : r;
+}
+
+/* Commit and release; if others still use what could be released, give them
+ * a moment.  'why' there is none.
+ */
+static int
+make_space (struct q2_writer *w, const struct q2_io *io,
+            const struct qcow2_error *why, struct qcow2_error *err)
+{
+  const int r = try_make_space (w, io, err);
+
+  return r == Q2_WRITER_HUNG ? fail_hung (w, why, err) : r;
 }
 
 static int
@@ -141,7 +150,7 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
     if (r == Q2_SPACE_SETTLE_FIRST)
       r = settle (c->w, c->io, err);
     else
-      r = r == -1 ? make_space (c->w, c->io, err)
+      r = r == -1 ? make_space (c->w, c->io, &why, err)
         : q2_writer_commit (c->w, c->io, err);
     q2_change_enter (c);
     if (r == -1)

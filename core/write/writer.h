@@ -250,13 +250,26 @@ extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The same for a request that needs space: it waits for a commit of another
+ * thread for w->patience_ms at most.  Returns 0, -1, or Q2_WRITER_HUNG without
+ * an error.
+ */
+#define Q2_WRITER_HUNG 3        /* none of Q2_SPACE_... */
+extern int q2_writer_commit_for_space (struct q2_writer *w,
+                                       const struct q2_io *io,
+                                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Something waits for a commit, or for being released after one. */
 extern bool q2_writer_is_dirty (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
-/* Release what commits have let go and nobody uses any more. */
+/* Release what commits have let go and nobody uses any more; whoever does that
+ * already is waited for, 'ms' milliseconds at most.  Returns 0, -1, or, without
+ * an error, Q2_SPACE_COMMIT_FIRST or Q2_WRITER_HUNG.
+ */
 extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
-                              struct qcow2_error *err)
+                              unsigned ms, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Wait until everybody who is in flight now has left, for 'ms' milliseconds at

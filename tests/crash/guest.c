@@ -383,6 +383,7 @@ guest_init (struct guest *g, const struct workload *w, uint64_t seed,
     g->tolerated |= 1u << QCOW2_ERR_NO_SPACE;
   if (w->host.flaky || w->host.flaky_tables || w->host.bad_flush)
     g->tolerated |= 1u << QCOW2_ERR_IO;
+  g->commits_lack_space = w->host.mean > 0;
   host_init (&g->host, &w->host, files->image, files->size);
   g->attach.layers = files->layers;
   if (files->data != NULL) {

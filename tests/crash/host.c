@@ -466,12 +466,16 @@ static int
 host_spend (void *opaque)
 {
   struct host *const h = opaque;
+  bool gives;
 
   pthread_mutex_lock (&h->lock);
-  h->generous = 3;
-  h->spent++;
+  gives = h->spec.mean == 0 || host_random_locked (h) % 1000 >= h->spec.mean;
+  if (gives) {
+    h->generous = 3;
+    h->spent++;
+  }
   pthread_mutex_unlock (&h->lock);
-  return 0;
+  return gives ? 0 : ENOSPC;
 }
 
 static int

@@ -67,6 +67,8 @@ struct host_spec {
   unsigned stingy;              /* so many of a thousand writes to tables find
                                    no room until host_steady; after ops->spend
                                    all do for three flushes, so for a commit */
+  unsigned mean;                /* so many of a thousand times ops->spend has
+                                   nothing to give */
   unsigned long bad_flush;      /* that flush (1 = first) fails, 0: none */
   unsigned room;                /* a sparse file on a medium with so many free
                                    blocks of 4096; 0: any number */

@@ -1,29 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # crash/: what a crash at any moment leaves behind.
 
-CRASH_TESTS = \
+SLOW_CRASH_TESTS = \
 	crash/test-crash \
-	crash/test-fsck \
+	unit/test-write-faults \
+	unit/test-write-model \
 	crash/test-planted \
-	unit/test-bugs \
-	unit/test-chain \
-	unit/test-create \
+	crash/test-fsck \
 	unit/test-refusals \
-	unit/test-requests \
+	unit/test-chain \
 	unit/test-view-history \
+	$(NULL)
+
+CRASH_TESTS = \
+	unit/test-bugs \
+	unit/test-create \
+	unit/test-requests \
 	unit/test-view-writes \
 	unit/test-write-disasters \
-	unit/test-write-faults \
 	unit/test-write-hostile \
-	unit/test-write-model \
 	unit/test-write-races \
+	unit/test-write-crowd \
 	unit/test-write-room \
+	unit/test-write-small \
 	unit/test-write-space \
 	unit/test-write-trust \
 	$(NULL)
 
 TESTS += $(CRASH_TESTS)
-check_PROGRAMS += $(CRASH_TESTS)
+check_PROGRAMS += $(SLOW_CRASH_TESTS) $(CRASH_TESTS)
 EXTRA_DIST += crash/local.mk
 LONG_TESTS += crash/test-crash-long.sh crash/test-model-long.sh
 
@@ -156,6 +161,18 @@ unit_test_write_room_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_test_write_room_CFLAGS = $(UNIT_CFLAGS)
 unit_test_write_room_LDFLAGS = $(JITTER_WRAP)
 unit_test_write_room_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_crowd_SOURCES = unit/test-write-crowd.c $(HOOKED_DISK)
+unit_test_write_crowd_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_crowd_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_crowd_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_crowd_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_test_write_small_SOURCES = unit/test-write-small.c $(HOOKED_DISK)
+unit_test_write_small_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_test_write_small_CFLAGS = $(UNIT_CFLAGS)
+unit_test_write_small_LDFLAGS = $(JITTER_WRAP)
+unit_test_write_small_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_test_write_space_SOURCES = unit/test-write-space.c $(HOOKED_DISK)
 unit_test_write_space_CPPFLAGS = $(CRASH_CPPFLAGS)

@@ -146,26 +146,31 @@ luks_header (uint64_t *ret_len)
 }
 
 /* Add an extension; drop the feature name table, for which there may be no
- * room then.
+ * room then.  The other extensions have names of files, which may be long.
  */
 static void
-name_luks_header (unsigned char *bytes, uint64_t offset, uint64_t len)
+name_luks_header (unsigned char *bytes, uint64_t cluster, uint64_t offset,
+                  uint64_t len)
 {
   const uint64_t start = extensions (bytes);
-  unsigned char old[512], *const first = bytes + start;
+  unsigned char old[4096], *const first = bytes + start;
+  const uint64_t name = get (bytes + 8, 8);     /* of the backing image */
+  const uint64_t room = cluster < sizeof old ? cluster : sizeof old;
+  const uint64_t end = name != 0 && name < room ? name : room;
   uint64_t used = 24, at = 0;
 
-  memcpy (old, first, sizeof old - start);
-  memset (first, 0, sizeof old - start);
+  memcpy (old, first, end - start);
+  memset (first, 0, end - start);
   put (first, EXT_LUKS, 4);
   put (first + 4, 16, 4);
   put (first + 8, offset, 8);
   put (first + 16, len, 8);
-  while (start + at + 8 <= sizeof old && get (old + at, 4) != 0) {
+  while (start + at + 8 <= end && get (old + at, 4) != 0) {
     const uint64_t n = 8 + ((get (old + at + 4, 4) + 7) & ~UINT64_C (7));
 
-    REQUIRE (start + at + n <= sizeof old);
+    REQUIRE (start + at + n <= end);
     if (get (old + at, 4) != EXT_FEATURE_NAMES) {
+      REQUIRE (start + used + n <= end);
       memcpy (first + used, old + at, n);
       used += n;
     }
@@ -188,7 +193,7 @@ recipe_encrypt (const char *name)
   REQUIRE (bytes != NULL);
   memset (bytes + size, 0, offset + len + cluster - size);
   memcpy (bytes + offset, header, len);
-  name_luks_header (bytes, offset, len);
+  name_luks_header (bytes, cluster, offset, len);
   qemu_save (name, bytes, (offset + len + cluster - 1) / cluster * cluster);
   free (bytes);
   /* It counts the header's clusters. */

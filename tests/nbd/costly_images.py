@@ -16,6 +16,10 @@ costly_images.py KIND FILE
                 one hole
   views-real    the same, and the L1 table is full
   names         450 snapshots with names and ids of 64 KiB
+  largest       was not closed; a disk of 64 TiB whose last cluster is full of
+                'z', 1 TiB into the file
+  snapshots     65536 snapshots, as many as there can be, of a disk of 64 KiB
+                full of 'z'
 """
 
 import os
@@ -145,6 +149,32 @@ def views_real(path: str) -> None:
     views(path, True)
 
 
+def full_cluster(image: Image, l1_index: int, l2_index: int, at: int) -> None:
+    """Put a cluster of 'z' at offset 'at', and what leads there."""
+    table = image.room(image.size)
+    image.put(image.l1 + 8 * l1_index, be(8, table | 1 << 63))
+    image.put(table + 8 * l2_index, be(8, at | 1 << 63))
+    image.put(at, b"z" * image.size)
+    image.end = max(image.end, at + image.size)
+
+
+def largest(path: str) -> None:
+    entries = 64 * T // (512 * M)
+    image = Image(path, 16, 64 * T, True, entries)
+    full_cluster(image, entries - 1, 8191, T)
+    image.close()
+
+
+def snapshots(path: str) -> None:
+    image = Image(path, 16, 64 * K, False)
+    count = 1 << 16
+    image.snapshots(b"".join(
+        snapshot(image.l1, 1, 64 * K, b"%d" % (i + 1), b"s%d" % i)
+        for i in range(count)), count)
+    full_cluster(image, 0, 0, image.room(64 * K))
+    image.close()
+
+
 def names(path: str) -> None:
     image = Image(path, 16, 64 * K, False)
     l1, count, table = image.room(64 * K), 450, b""
@@ -158,7 +188,8 @@ def names(path: str) -> None:
 KINDS = {
     "l1-tables": l1_tables, "l1-small": l1_small, "bitmaps": bitmaps,
     "refcounts": refcounts, "scattered": scattered, "views": views,
-    "views-real": views_real, "names": names,
+    "views-real": views_real, "names": names, "largest": largest,
+    "snapshots": snapshots,
 }
 
 

@@ -1,6 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # End to end: the filter in a real server, real images, plugins and clients.
 
+slow_nbd_tests = \
+	nbd/test-real-disk.sh \
+	nbd/test-luks-matrix.sh \
+	nbd/test-write-enospc.sh \
+	nbd/test-remote-failures.sh \
+	nbd/test-exports-many.sh \
+	nbd/test-hostile.sh \
+	nbd/test-remote-memory.sh \
+	nbd/test-remote-s3.sh \
+	nbd/test-layers-hostile.sh \
+	nbd/test-luks-keys.sh \
+	nbd/test-chains.sh \
+	nbd/test-exports-views.sh \
+	$(NULL)
+
 nbd_tests = \
 	nbd/test-bitflip.sh \
 	nbd/test-block-minimum.sh \
@@ -8,7 +23,6 @@ nbd_tests = \
 	nbd/test-bugs.sh \
 	nbd/test-budget.sh \
 	nbd/test-cache.sh \
-	nbd/test-chains.sh \
 	nbd/test-check-at-start.sh \
 	nbd/test-check-qemu.sh \
 	nbd/test-dump-plugin.sh \
@@ -19,12 +33,10 @@ nbd_tests = \
 	nbd/test-exports-ignored.sh \
 	nbd/test-exports-links.sh \
 	nbd/test-exports-list.sh \
-	nbd/test-exports-many.sh \
 	nbd/test-exports-names.sh \
 	nbd/test-exports-orders.sh \
 	nbd/test-exports-replaced.sh \
 	nbd/test-exports-unknown.sh \
-	nbd/test-exports-views.sh \
 	nbd/test-exports-vmstate.sh \
 	nbd/test-exports-writing.sh \
 	nbd/test-extents-one.sh \
@@ -32,13 +44,12 @@ nbd_tests = \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
 	nbd/test-header-qemu.sh \
-	nbd/test-hostile.sh \
+	nbd/test-largest.sh \
 	nbd/test-layers-backing.sh \
 	nbd/test-layers-data-file.sh \
 	nbd/test-layers-deep.sh \
 	nbd/test-layers-export.sh \
 	nbd/test-layers-follow.sh \
-	nbd/test-layers-hostile.sh \
 	nbd/test-layers-locks.sh \
 	nbd/test-layers-nbd.sh \
 	nbd/test-layers-passphrase.sh \
@@ -47,8 +58,6 @@ nbd_tests = \
 	nbd/test-locks-refused.sh \
 	nbd/test-log-lines.sh \
 	nbd/test-luks-abandoned.sh \
-	nbd/test-luks-keys.sh \
-	nbd/test-luks-matrix.sh \
 	nbd/test-luks-openssl.sh \
 	nbd/test-matrix-clusters.sh \
 	nbd/test-matrix-eof.sh \
@@ -75,18 +84,14 @@ nbd_tests = \
 	nbd/test-plugin-ssh.sh \
 	nbd/test-random-images.sh \
 	nbd/test-readonly.sh \
-	nbd/test-real-disk.sh \
 	nbd/test-remote-backends.sh \
 	nbd/test-remote-compressed.sh \
-	nbd/test-remote-failures.sh \
 	nbd/test-remote-http.sh \
 	nbd/test-remote-lanes.sh \
 	nbd/test-remote-layers.sh \
 	nbd/test-remote-map.sh \
-	nbd/test-remote-memory.sh \
 	nbd/test-remote-open.sh \
 	nbd/test-remote-readahead.sh \
-	nbd/test-remote-s3.sh \
 	nbd/test-remote-scattered.sh \
 	nbd/test-remote-serial.sh \
 	nbd/test-remote-stats.sh \
@@ -101,7 +106,6 @@ nbd_tests = \
 	nbd/test-write-bitmaps.sh \
 	nbd/test-write-broken-base.sh \
 	nbd/test-write-end.sh \
-	nbd/test-write-enospc.sh \
 	nbd/test-write-errors.sh \
 	nbd/test-write-fio.sh \
 	nbd/test-write-flush.sh \
@@ -143,6 +147,7 @@ LONG_TESTS += \
 	$(NULL)
 
 EXTRA_DIST += \
+	$(slow_nbd_tests) \
 	$(nbd_tests) \
 	nbd/budget_client.py \
 	nbd/chain_check.py \

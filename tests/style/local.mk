@@ -1,31 +1,35 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The sources and the documentation themselves.
 
+slow_style_tests = \
+	style/test-no-nbdkit.sh \
+	style/test-clang-analyzer.sh \
+	style/test-gcc-analyzer.sh \
+	style/test-clang-tidy.sh \
+	style/test-warnings.sh \
+	style/test-cppcheck.sh \
+	$(NULL)
+
 style_tests = \
 	style/test-awk.sh \
-	style/test-clang-analyzer.sh \
-	style/test-clang-tidy.sh \
 	style/test-codespell.sh \
 	style/test-columns.sh \
-	style/test-cppcheck.sh \
 	style/test-docs.sh \
 	style/test-examples.sh \
-	style/test-gcc-analyzer.sh \
 	style/test-headers.sh \
 	style/test-help-vs-man.sh \
 	style/test-layers.sh \
 	style/test-loops.sh \
 	style/test-man.sh \
-	style/test-no-nbdkit.sh \
 	style/test-shellcheck.sh \
 	style/test-spdx.sh \
-	style/test-warnings.sh \
 	$(NULL)
 
 TESTS += $(style_tests)
 LONG_TESTS += style/test-dist.sh
 
 EXTRA_DIST += \
+	$(slow_style_tests) \
 	$(style_tests) \
 	style/examples.py \
 	style/find-awk.py \

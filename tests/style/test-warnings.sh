@@ -28,17 +28,41 @@ check_warnings ()
                   -Wshadow -Wstrict-prototypes "${@:3}" -c -o /dev/null
 }
 
+# Those that ask for one of the libraries, or include a header that does; for
+# the others the compiler sees the same, whichever there are.
+affected ()
+{
+    local macros='HAVE_(ZLIB|LIBDEFLATE|ZSTD|NETTLE)\b' before='' words
+
+    words=$macros
+    while [ "$words" != "$before" ]; do
+        before=$words
+        words=$macros$(cd "$top_srcdir" && compilable h |
+            xargs grep -lE "$words" | sed -E 's,^(core|filter)/(.*),|"\2",' |
+            sort | tr -d '\n')
+    done
+    compilable c | (cd "$top_srcdir" && xargs grep -lE "$words")
+}
+
+# check_all CC DIR-OF-CONFIG.H FILES: a command that lists them.
 # The parameters of nbdkit's callbacks are fixed.
 check_all ()
 {
-    compilable c | grep ^core/ | check_warnings "$1" "$2" &&
-        compilable c | { grep ^filter/ || :; } |
+    $3 | { grep ^core/ || :; } | check_warnings "$1" "$2" &&
+        $3 | { grep ^filter/ || :; } |
             check_warnings "$1" "$2" -Wno-unused-parameter
 }
 
+all ()
+{
+    compilable c
+}
+
+[ "$(affected | grep -c ^core/codec/)" -gt 3 ] ||
+    fail "these files do not ask for libraries: $(affected)"
 for cc in "${compilers[@]}"; do
-    clean check_all "$cc" "$top_builddir"
-    clean check_all "$cc" "$tmp/none"
+    clean check_all "$cc" "$top_builddir" all
+    clean check_all "$cc" "$tmp/none" affected
 
     echo 'static int unused; int f (void) { int x; return x; }' \
          > "$tmp/bad.c"

@@ -33,7 +33,7 @@ hooked_pwrite (void *opaque, const void *buf, uint32_t count,
   struct hooked_disk *const d = opaque;
 
   if (d->before_write)
-    d->before_write (d, count, host_off);
+    d->before_write (d, count, host_off, io_class);
   return d->inner.pwrite (opaque, buf, count, host_off, io_class);
 }
 
@@ -57,6 +57,8 @@ hooked_trim (void *opaque, uint32_t count, uint64_t host_off)
   d->trims[d->nr_trims].host_off = host_off;
   d->trims[d->nr_trims++].len = count;
   pthread_mutex_unlock (&d->host.lock);
+  if (d->before_trim)
+    d->before_trim (d);
   return d->inner.trim (opaque, count, host_off);
 }
 

@@ -27,8 +27,9 @@ struct hooked_disk {
   void (*after_read) (struct hooked_disk *d, uint32_t count,
                       uint64_t host_off, enum qcow2_io_class io_class);
   void (*before_flush) (struct hooked_disk *d);
+  void (*before_trim) (struct hooked_disk *d);
   void (*before_write) (struct hooked_disk *d, uint32_t count,
-                        uint64_t host_off);
+                        uint64_t host_off, enum qcow2_io_class io_class);
 
   uint64_t asked;               /* the largest size to grow to */
   struct { uint64_t host_off, len; } trims[HOOKED_MAX_TRIMS];

@@ -80,8 +80,11 @@ put_snapshot (struct image_builder *b, uint64_t off,
     builder_put (b, extra, 8, s->more_l1 ? 4711 : 0);
   if (s->extra_len >= 16)
     builder_put (b, extra + 8, 8, s->disk_size);
-  memcpy (b->bytes + extra + s->extra_len, s->id, s->id_len);
-  memcpy (b->bytes + extra + s->extra_len + s->id_len, s->name, s->name_len);
+  if (s->id_len > 0)            /* else there may be no text at all */
+    memcpy (b->bytes + extra + s->extra_len, s->id, s->id_len);
+  if (s->name_len > 0)
+    memcpy (b->bytes + extra + s->extra_len + s->id_len, s->name,
+            s->name_len);
 }
 
 static void

@@ -132,11 +132,13 @@ changes_wait_and_reads_go_on (bool active)
 /* ---- Those that have begun ---------------------------------------------- */
 
 static void
-stop_write (struct hooked_disk *d, uint32_t count, uint64_t host_off)
+stop_write (struct hooked_disk *d, uint32_t count, uint64_t host_off,
+            enum qcow2_io_class class)
 {
   (void) d;
   (void) count;
   (void) host_off;
+  (void) class;
   if (!atomic_exchange (&t.stopped, true))
     WAIT_UNTIL (t.go);
 }

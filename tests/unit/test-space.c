@@ -223,6 +223,89 @@ runs_in_fixed_room (void)
   fixture_free (&f);
 }
 
+/* ---- Tables ------------------------------------------------------------- */
+
+static int
+alloc (struct fixture *f, uint64_t stream, uint64_t want,
+       struct q2_space_run *run)
+{
+  struct qcow2_error err;
+  int r;
+
+  while ((r = q2_space_alloc (f->space, &f->disk.io, stream, want, run, &err))
+         == Q2_SPACE_COMMIT_FIRST)
+    commit (f);
+  CHECK (r != -1);
+  return r;
+}
+
+/* A file of so many clusters, all of which were in use some time. */
+static void
+used_file_init (struct fixture *f, uint64_t clusters)
+{
+  fixture_init (f, 12, 4);
+  memory_disk_resize (&f->disk, clusters << 12);
+  f->space->never_used = clusters;
+}
+
+/* Who waits for others to leave before he gets a table finds the cluster that
+ * was chosen for it, although others have reserved a lot in the meantime.
+ */
+static void
+table_keeps_its_place (void)
+{
+  static struct qcow2_io_ops fixed;
+  struct fixture f;
+  struct q2_space_run run;
+  unsigned token;
+  uint64_t first;
+
+  unit_context ("%s", __func__);
+  used_file_init (&f, 2000);
+  fixed = *f.disk.host.ops;
+  fixed.grow = NULL;
+  f.disk.host.ops = &fixed;
+  first = alloc_run (&f, 10);
+  take (&f, first, 10);
+  token = q2_flight_enter (&f.flight);
+  release (&f, first, 1);
+  for (unsigned round = 0; round < 3; ++round) {
+    for (uint64_t stream = 1; stream < Q2_SPACE_WINDOWS; ++stream)
+      CHECK_EQ (alloc (&f, stream * 1000 + round, 1, &run), 0);
+    CHECK_EQ (alloc (&f, Q2_SPACE_NO_STREAM, 1, &run), Q2_SPACE_SETTLE_FIRST);
+  }
+  CHECK_EQ (alloc (&f, 99000, 1, &run), 0);
+  q2_flight_leave (&f.flight, token);
+  CHECK (q2_flight_has_passed (&f.flight, 0));
+  release (&f, first + 1, 1);
+  CHECK_EQ (alloc (&f, Q2_SPACE_NO_STREAM, 1, &run), 0);
+  fixture_free (&f);
+}
+
+/* A table is put behind what was ever in use: what the search has not come to
+ * yet is still there for others.
+ */
+static void
+fresh_table_leaves_the_rest (void)
+{
+  struct fixture f;
+  struct q2_space_run run;
+  struct qcow2_error err;
+  int r;
+
+  unit_context ("%s", __func__);
+  used_file_init (&f, 1000);
+  while ((r = q2_space_take_fresh (f.space, &f.disk.io, &err))
+         == Q2_SPACE_COMMIT_FIRST)
+    commit (&f);
+  CHECK_EQ (r, 0);
+  CHECK_EQ (alloc (&f, Q2_SPACE_NO_STREAM, 1, &run), 0);
+  CHECK (run.cluster >= 1000);
+  CHECK_EQ (alloc (&f, 1, 1, &run), 0);
+  CHECK (run.cluster < 1000);
+  fixture_free (&f);
+}
+
 /* ---- References --------------------------------------------------------- */
 
 static void
@@ -432,6 +515,8 @@ main (void)
     streams (16, order);
   }
   runs_in_fixed_room ();
+  table_keeps_its_place ();
+  fresh_table_leaves_the_rest ();
   failures ();
   return unit_finish ();
 }

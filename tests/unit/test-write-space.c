@@ -253,6 +253,111 @@ table_on_a_device_while_a_request_hangs (void)
   end_hung (&d, &t);
 }
 
+/* ---- Somebody else's commit, or trim, hangs below ----------------------- */
+
+static struct {
+  atomic_bool armed, stopped, go, gave_up;
+} other;
+
+/* Not for ever, so that a test that fails ends. */
+static void
+hang_once (struct hooked_disk *d)
+{
+  (void) d;
+  if (!atomic_exchange (&other.armed, false))
+    return;
+  other.stopped = true;
+  for (unsigned i = 0; !other.go; ++i) {
+    sleep_ms (1);
+    if (i > 20000) {
+      other.gave_up = true;
+      return;
+    }
+  }
+}
+
+static void
+trim_in_thread (void *arg, unsigned nr)
+{
+  struct hooked_disk *const d = arg;
+  struct qcow2_error err;
+
+  (void) nr;
+  CHECK_EQ (qcow2_trim (d->image, &d->host.io, 4 * KiB, 4 * KiB, false,
+                        &err), 0);
+  CHECK_EQ (qcow2_flush (d->image, &d->host.io, &err), 0);
+}
+
+/* A device that is full, and a thread that hangs while it makes room. */
+static void
+begin_other (struct hooked_disk *d, struct threads *t, bool in_trim)
+{
+  hooked_disk_build (d, 12, 4, 4096 * KiB, 4);
+  hooked_disk_serve (d, &(struct host_spec) { .capacity = d->b.size });
+  hooked_disk_open (d);
+  CHECK (hooked_disk_write (d, 3, 'w'));        /* it is prepared */
+  CHECK (hooked_disk_flush (d));
+  other.stopped = other.go = other.gave_up = false;
+  other.armed = true;
+  d->before_trim = in_trim ? hang_once : NULL;
+  d->before_flush = in_trim ? NULL : hang_once;
+  threads_start (t, 1, trim_in_thread, d);
+  WAIT_UNTIL (other.stopped);
+  d->image->writer.patience_ms = 300;
+}
+
+static void
+end_other (struct hooked_disk *d, struct threads *t)
+{
+  CHECK (!other.gave_up);
+  other.go = true;
+  threads_join (t);
+  d->image->writer.patience_ms = Q2_WRITER_PATIENCE_MS;
+  CHECK (hooked_disk_write (d, 8, 'w'));
+  hooked_disk_check (d, 8, 'w');
+  CHECK_EQ (qcow2_end (d->image, &d->host.io, &d->err), 0);
+  hooked_disk_free (d);
+}
+
+/* Who needs the space waits, but not for ever, and is told what for. */
+static void
+check_hung (struct hooked_disk *d, uint64_t cluster, const char *what)
+{
+  CHECK (!hooked_disk_write (d, cluster, 'x'));
+  CHECK_EQ (d->err.kind, QCOW2_ERR_IO);
+  CHECK_EQ (d->err.errnum, EIO);
+  unit_check (strstr (d->err.text, what) != NULL, __FILE__, __LINE__,
+              "it says: %s", d->err.text);
+}
+
+static void
+space_while_a_trim_hangs (void)
+{
+  struct hooked_disk d;
+  struct threads t;
+
+  unit_context ("%s", __func__);
+  begin_other (&d, &t, true);
+  check_hung (&d, 8, "has not ended");
+  /* Nor does a flush wait for space that somebody else gives back. */
+  CHECK (hooked_disk_write (&d, 2, 'v'));
+  CHECK (hooked_disk_flush (&d));
+  end_other (&d, &t);
+}
+
+static void
+space_while_a_commit_hangs (void)
+{
+  struct hooked_disk d;
+  struct threads t;
+
+  unit_context ("%s", __func__);
+  begin_other (&d, &t, false);
+  check_hung (&d, 8, "has not ended");
+  CHECK (hooked_disk_write (&d, 2, 'v'));
+  end_other (&d, &t);
+}
+
 int
 main (void)
 {
@@ -274,5 +379,7 @@ main (void)
   many_commits_while_a_request_hangs ();
   table_is_made_while_a_request_hangs ();
   table_on_a_device_while_a_request_hangs ();
+  space_while_a_trim_hangs ();
+  space_while_a_commit_hangs ();
   return unit_finish ();
 }

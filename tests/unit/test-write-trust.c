@@ -234,10 +234,12 @@ static struct {
 } slow;
 
 static void
-stop_write (struct hooked_disk *d, uint32_t count, uint64_t host_off)
+stop_write (struct hooked_disk *d, uint32_t count, uint64_t host_off,
+            enum qcow2_io_class io_class)
 {
   (void) d;
   (void) count;
+  (void) io_class;
   if (host_off != slow.host_off || atomic_exchange (&slow.stopped, true))
     return;
   WAIT_UNTIL (slow.go);
