@@ -9,6 +9,7 @@
  * entries.c   entries that are changed, and L2 tables of our own
  * zero.c      zeroing and trimming
  * commit.c    making it durable, in the order of docs/ORDERING.md
+ * batches.c   what commits have let go, until it is free
  * metadata.c  where metadata is, which must not be overwritten
  * protect.c   such metadata that has to be looked for
  * activate.c  what happens before the first write, and at the end
@@ -255,6 +256,19 @@ extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
 extern bool q2_writer_is_dirty (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
+/* So much has been changed that it is time for a commit. */
+extern bool q2_writer_is_pressed (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
+/* ---- batches.c ------------------------------------------------------ */
+
+/* What a commit has let go waits to be released; empties 'frees' and takes
+ * 'batch', which is memory for it.
+ */
+extern void q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
+                                 struct q2_batch *batch)
+  __attribute__ ((__nonnull__ (1, 2)));
+
 /* Release what commits have let go and nobody uses any more. */
 extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               struct qcow2_error *err)
@@ -265,10 +279,6 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
  */
 extern bool q2_writer_settle (struct q2_writer *w, unsigned ms)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* So much has been changed that it is time for a commit. */
-extern bool q2_writer_is_pressed (struct q2_writer *w)
-  __attribute__ ((__nonnull__));
 
 /* ---- room.c --------------------------------------------------------- */
 
