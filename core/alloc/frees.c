@@ -11,6 +11,7 @@
 #include "alloc/frees.h"
 
 #include "base/assume.h"
+#include "base/bits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,27 @@ q2_frees_sort (struct q2_frees *f)
   f->nr = 0;
   for (size_t i = 0; i < nr; ++i)
     q2_frees_add (f, f->runs[i].cluster, f->runs[i].nr);
+}
+
+bool
+q2_frees_union (const struct q2_frees *sorted, struct q2_frees *ret)
+{
+  uint64_t end = 0;
+
+  *ret = (struct q2_frees) { .nr = 0 };
+  if (!q2_frees_reserve (ret, sorted->nr))
+    return false;
+  for (size_t i = 0; i < sorted->nr; ++i) {
+    const struct q2_free_run *const run = &sorted->runs[i];
+    const uint64_t first = q2_max (run->cluster, end);
+
+    q2_check (i == 0 || run->cluster >= sorted->runs[i - 1].cluster);
+    if (run->cluster + run->nr <= first)
+      continue;
+    end = run->cluster + run->nr;
+    q2_frees_add (ret, first, end - first);
+  }
+  return true;
 }
 
 void

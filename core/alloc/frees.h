@@ -39,6 +39,13 @@ extern void q2_frees_move (struct q2_frees *to, struct q2_frees *from)
 extern void q2_frees_sort (struct q2_frees *frees)
   __attribute__ ((__nonnull__));
 
+/* The same clusters, each once, in order, in a new list.  False if there is no
+ * memory.
+ */
+extern bool q2_frees_union (const struct q2_frees *sorted,
+                            struct q2_frees *ret)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 extern void q2_frees_destroy (struct q2_frees *frees)
   __attribute__ ((__nonnull__));
 

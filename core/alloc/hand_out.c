@@ -10,6 +10,7 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 /* The first cluster of the window that is taken for a table: it must be known
@@ -109,6 +110,8 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
     q2_overlap_remove (s->overlap, ret->cluster << s->geo->cluster_bits, 1);
   for (uint64_t n = 0; n < ret->nr; ++n)
     w->taken[(i + n) / 64] |= UINT64_C (1) << (i + n) % 64;
+  if (!q2_check (ret->nr <= w->left))
+    ret->nr = w->left;
   w->left -= ret->nr;
   return 0;
 }

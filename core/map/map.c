@@ -175,20 +175,22 @@ walk_l1_entry (struct walk *w, struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = w->geo;
   const uint64_t l1_index = q2_l1_index (geo, w->guest_off);
-  const uint64_t l2_index = q2_l2_index (geo, w->guest_off);
   const uint64_t end =
     q2_min (w->end, (l1_index + 1) << geo->l1_shift);
   uint64_t raw[512];
+  const struct q2_l2_read read = {
+    .l1_index = l1_index, .l2_index = q2_l2_index (geo, w->guest_off),
+    .count =
+      q2_ceil_shift (end - q2_align_down (w->guest_off, geo->cluster_size),
+                     geo->cluster_bits),
+    .scan = w->scan, .buf = raw, .size = sizeof raw,
+  };
   uint64_t nr;
 
   if (q2_tables_l1_is_empty (w->tables, l1_index))
     return add_run (w, Q2_RUN_UNALLOCATED, end - w->guest_off, 0, 0)
       ? WALK_ON : WALK_FULL;
-
-  nr = q2_ceil_shift (end - q2_align_down (w->guest_off, geo->cluster_size),
-                      geo->cluster_bits);
-  if (q2_tables_read_l2 (w->tables, w->io, l1_index, l2_index, nr, w->scan,
-                         raw, sizeof raw, &nr, err) == -1)
+  if (q2_tables_read_l2 (w->tables, w->io, &read, &nr, err) == -1)
     return WALK_FAILED;
   return add_entries (w, raw, nr, err);
 }

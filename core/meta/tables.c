@@ -262,21 +262,22 @@ span_to_load (const struct q2_tables *t, const struct q2_io *io,
 
 int
 q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
-                   uint64_t l1_index, uint64_t l2_index, uint64_t count,
-                   bool scan, void *buf, size_t size, uint64_t *ret_count,
+                   const struct q2_l2_read *read, uint64_t *ret_count,
                    struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = t->geo;
-  const uint64_t table = table_of (t, l1_index);
+  const uint64_t table = table_of (t, read->l1_index);
   const size_t slice_size = q2_cache_slice_size (t->cache);
-  const size_t in_table = l2_index << geo->entry_bits;
+  const size_t in_table = read->l2_index << geo->entry_bits;
   const size_t skip = in_table & (slice_size - 1);
   struct q2_cache_span span;
   size_t len;
 
-  if (!q2_assume (table != 0, err))
+  if (!q2_assume (table != 0, err) || !q2_assume (read->count > 0, err) ||
+      !q2_assume (in_table < geo->l2_table_size, err))
     return -1;
-  len = q2_min (q2_min (count << geo->entry_bits, size), slice_size - skip);
+  len = q2_min (q2_min (read->count << geo->entry_bits, read->size),
+                slice_size - skip);
   len = q2_align_down (len, UINT64_C (1) << geo->entry_bits);
   *ret_count = len >> geo->entry_bits;
 
@@ -286,16 +287,16 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
     return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_CHECK, table,
                            "L1 entry %" PRIu64 " points to an L2 table at "
                            "offset 0x%" PRIx64 ", where no table can be",
-                           l1_index, table);
+                           read->l1_index, table);
   if (table >= q2_io_size (io)) {
-    memset (buf, 0, len);
+    memset (read->buf, 0, len);
     return 0;
   }
   span = span_to_load (t, io, in_table - skip,
-                       skip + (count << geo->entry_bits));
-  span.scan = scan;
-  return q2_cache_read (t->cache, io, table + in_table, skip, buf, len, span,
-                        err);
+                       skip + (read->count << geo->entry_bits));
+  span.scan = read->scan;
+  return q2_cache_read (t->cache, io, table + in_table, skip, read->buf, len,
+                        span, err);
 }
 
 void

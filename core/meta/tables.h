@@ -38,17 +38,23 @@ extern bool q2_tables_l1_is_empty (const struct q2_tables *tables,
                                    uint64_t l1_index)
   __attribute__ ((__nonnull__));
 
-/* Copy raw L2 entries, starting with entry l2_index, of the table that a
- * non-empty L1 entry points to.  At most 'count' entries, and no more than
- * fit into 'size' bytes; at least one.  'count' also says how far the
- * caller is going to read on in this table, and 'scan' that it will not
- * come back; see cache.h.
+/* Raw L2 entries that are wanted, of the table that a non-empty L1 entry
+ * points to.
  */
+struct q2_l2_read {
+  uint64_t l1_index, l2_index;  /* of the first */
+  uint64_t count;               /* at most; also how far the caller is going
+                                   to read on in this table */
+  bool scan;                    /* it will not come back; see cache.h */
+  void *buf;                    /* where they go */
+  size_t size;                  /* bytes it has room for, at least an entry */
+};
+
+/* Copy them, *ret_count of them, at least one. */
 extern int q2_tables_read_l2 (struct q2_tables *tables,
-                              const struct q2_io *io, uint64_t l1_index,
-                              uint64_t l2_index, uint64_t count, bool scan,
-                              void *buf, size_t size, uint64_t *ret_count,
-                              struct qcow2_error *err)
+                              const struct q2_io *io,
+                              const struct q2_l2_read *read,
+                              uint64_t *ret_count, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* For a scan on a slow host: load the L2 tables that map [guest_off,

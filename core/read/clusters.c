@@ -10,7 +10,9 @@
  *           copied.  If a fill fails the entry leaves the table at once, and
  *           the last waiting thread frees it; each of them then fills a buffer
  *           of its own, so that a broken I/O handle fails only its own
- *           request.  The same happens if all entries are in use.
+ *           request.  The same happens if all entries are in use.  An entry
+ *           that is dropped stays until its memory is wanted, but is not found
+ *           any more.
  * Locks     clusters.lock guards the table, the list and the states, and is
  *           not held while bytes are filled or copied.  References are taken
  *           under the lock; those to a ready entry are dropped without it,
@@ -47,6 +49,7 @@ struct entry {
   struct entry *next;           /* in the chain of its hash bucket */
   struct entry *newer, *older;
   enum state state;
+  bool dropped;                 /* it is in the table, and never found */
   atomic_uint refs;
   unsigned char bytes[];
 };
@@ -60,7 +63,7 @@ struct q2_clusters {
   pthread_cond_t filled;        /* an entry is not FILLING any more */
   struct entry **buckets;
   struct entry *newest, *oldest;
-  uint64_t nr_entries;          /* including failed ones not yet freed */
+  _Atomic uint64_t nr_entries;  /* including failed ones not yet freed */
   pthread_cond_t private_ended;
   unsigned nr_private, max_private;     /* buffers outside of the cache */
   uint64_t hits, misses;
@@ -133,7 +136,7 @@ find_locked (const struct q2_clusters *c, const struct q2_cluster_key *key)
 {
   struct entry *e = *bucket_of (c, key);
 
-  while (e && (e->key.host_off != key->host_off ||
+  while (e && (e->dropped || e->key.host_off != key->host_off ||
                e->key.csize != key->csize))
     e = e->next;
   return e;
@@ -200,6 +203,7 @@ add_locked (struct q2_clusters *c, const struct q2_cluster_key *key)
   bucket = bucket_of (c, key);
   e->key = *key;
   e->state = FILLING;
+  e->dropped = false;
   atomic_init (&e->refs, 1);
   e->next = *bucket;
   *bucket = e;
@@ -375,6 +379,48 @@ q2_clusters_read (struct q2_clusters *c, const struct q2_cluster_key *key,
   }
   copy_and_unref (e, skip, buf, len);
   return 0;
+}
+
+/* ---- Dropping ------------------------------------------------------- */
+
+/* Whether a stream lies in one of the runs, at least in part: the last one
+ * that begins before its end decides.
+ */
+static bool
+lies_in (const struct q2_cluster_key *key, const struct q2_frees *runs,
+         unsigned cluster_bits)
+{
+  const uint64_t first = key->host_off >> cluster_bits;
+  const uint64_t last =
+    (key->host_off + q2_max (key->csize, 1) - 1) >> cluster_bits;
+  size_t low = 0, high = runs->nr;
+
+  while (low < high) {
+    const size_t mid = low + (high - low) / 2;
+
+    if (runs->runs[mid].cluster <= last)
+      low = mid + 1;
+    else
+      high = mid;
+  }
+  return low > 0 &&
+    runs->runs[low - 1].cluster + runs->runs[low - 1].nr > first;
+}
+
+bool
+q2_clusters_is_empty (struct q2_clusters *c)
+{
+  return atomic_load_explicit (&c->nr_entries, memory_order_relaxed) == 0;
+}
+
+void
+q2_clusters_drop (struct q2_clusters *c, const struct q2_frees *runs,
+                  unsigned cluster_bits)
+{
+  pthread_mutex_lock (&c->lock);
+  for (struct entry *e = c->newest; e; e = e->older)
+    e->dropped |= lies_in (&e->key, runs, cluster_bits);
+  pthread_mutex_unlock (&c->lock);
 }
 
 void

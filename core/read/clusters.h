@@ -7,6 +7,8 @@
 #ifndef QCOW2_READ_CLUSTERS_H
 #define QCOW2_READ_CLUSTERS_H
 
+#include "alloc/frees.h"
+
 #include "qcow2.h"
 
 struct q2_clusters;
@@ -41,6 +43,19 @@ extern int q2_clusters_read (struct q2_clusters *clusters,
                              void *buf, size_t len, q2_cluster_fill_fn fill,
                              void *fill_arg, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 4, 6, 8), __warn_unused_result__));
+
+/* Streams that lie in these clusters of the file, in order and without
+ * overlaps, are no more: what was made of them is not found any more.  Called
+ * when nobody reads them, and before something else is put there.
+ */
+extern void q2_clusters_drop (struct q2_clusters *clusters,
+                              const struct q2_frees *runs,
+                              unsigned cluster_bits)
+  __attribute__ ((__nonnull__));
+
+/* Whether there is anything to drop; cheap. */
+extern bool q2_clusters_is_empty (struct q2_clusters *clusters)
+  __attribute__ ((__nonnull__));
 
 /* Copy if the cluster is there, without waiting. */
 extern bool q2_clusters_lookup (struct q2_clusters *clusters,

@@ -144,15 +144,18 @@ load (const struct piece *p, struct q2_tables *t, uint64_t *raw,
   const uint64_t nr =
     q2_ceil_shift (p->end - q2_align_down (p->guest_off, geo->cluster_size),
                    geo->cluster_bits);
+  const struct q2_l2_read read = {
+    .l1_index = q2_l1_index (geo, p->guest_off),
+    .l2_index = q2_l2_index (geo, p->guest_off),
+    .count = nr, .scan = p->scan, .buf = raw, .size = size,
+  };
 
   if (table_of (t, p->guest_off) == 0) {
     *ret_nr = q2_min (nr, size >> geo->entry_bits);
     memset (raw, 0, *ret_nr << geo->entry_bits);
     return 0;
   }
-  return q2_tables_read_l2 (t, p->io, q2_l1_index (geo, p->guest_off),
-                            q2_l2_index (geo, p->guest_off), nr, p->scan,
-                            raw, size, ret_nr, err);
+  return q2_tables_read_l2 (t, p->io, &read, ret_nr, err);
 }
 
 static int

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* commit.c - making changes durable, in an order that survives a crash.
  *
- * Owns      the numbered commits, and what they let go.
+ * Owns      the numbered commits; what they let go is in batches.c.
  * Method    docs/ORDERING.md has the rules; the steps have its numbers.
  *
  *             1   copy what has changed                        (memory only)
@@ -19,8 +19,7 @@
  *           everything it had copied counts as changed again, and each of
  *           those who waited tries himself.
  * Locks     commit_lock guards the numbers, link_lock the entries while they
- *           are copied; neither is held over I/O.  release_lock is, by the
- *           one who releases; nobody waits for it but who needs space.
+ *           are copied; neither is held over I/O.
  */
 #include "config.h"
 
@@ -32,7 +31,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* When to commit without being asked. */
 #define MAX_UNLINKED 65536
@@ -187,60 +185,13 @@ step_3 (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
   return flush (w, io, false, err);
 }
 
-/* To the latest batch, if that waits for the same requests.  While one of them
- * hangs below, all commits end in the same moment of the flight, so there are
- * never more than a few batches, and what is let go together is one run.
- */
-static bool
-join_batch_locked (struct q2_writer *w, struct q2_frees *frees,
-                   uint64_t stamp)
+static struct q2_batch *
+take_batch (struct commit *c)
 {
-  struct q2_batch *b = w->first_batch;
-  size_t before;
-
-  while (b != NULL && b->next != NULL)
-    b = b->next;
-  if (b == NULL || b->stamp != stamp ||
-      !q2_frees_reserve (&b->frees, frees->nr))
-    return false;
-  before = b->frees.nr;
-  q2_frees_move (&b->frees, frees);
-  if (b->frees.nr > 2 * b->sorted) {
-    q2_frees_sort (&b->frees);
-    b->sorted = b->frees.nr;
-  }
-  atomic_fetch_add (&w->nr_pending, b->frees.nr);
-  atomic_fetch_sub (&w->nr_pending, before);
-  return true;
-}
-
-/* What the commit has let go waits to be released. */
-static void
-add_batch (struct q2_writer *w, struct commit *c)
-{
-  struct q2_batch *b = c->batch;
+  struct q2_batch *const b = c->batch;
 
   c->batch = NULL;
-  if (c->frees.nr == 0 || b == NULL) {
-    q2_frees_destroy (&c->frees);
-    free (b);
-    return;
-  }
-  q2_frees_sort (&c->frees);    /* fewer and larger holes are punched */
-  pthread_mutex_lock (&w->commit_lock);
-  *b = (struct q2_batch) { .stamp = q2_flight_stamp (&w->flight) };
-  if (!join_batch_locked (w, &c->frees, b->stamp)) {
-    atomic_fetch_add (&w->nr_pending, c->frees.nr);
-    b->frees = c->frees;
-    b->sorted = b->frees.nr;
-    c->frees = (struct q2_frees) { .nr = 0 };
-    *w->last_batch = b;
-    w->last_batch = &b->next;
-    b = NULL;
-  }
-  pthread_mutex_unlock (&w->commit_lock);
-  q2_frees_destroy (&c->frees);
-  free (b);
+  return b;
 }
 
 /* The commit has ended; what it had copied is in the file, or is to be
@@ -259,7 +210,8 @@ end_steps (struct q2_writer *w, struct commit *c, enum q2_progress progress)
   else if (Q2_PLANTED (Q2_PLANT_RELEASE_GATHERING))
     q2_frees_move (&c->frees, &w->unlinked);
   pthread_mutex_unlock (&w->link_lock);
-  add_batch (w, c);
+  q2_writer_add_batch (w, &c->frees, take_batch (c));
+  q2_check (c->batch == NULL && c->frees.nr == 0);
   atomic_store (&w->nr_committing, 0);
 }
 
@@ -270,13 +222,14 @@ run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   struct commit c;
   int r;
 
+  q2_writer_assert (w);
   atomic_fetch_add_explicit (&w->commits, 1, memory_order_relaxed);
   r = step_1 (w, &c, err);
   if (r == 0)                   /* before anything is written */
     r = q2_check_end (err);
   if (r == 0) {
     if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE))
-      add_batch (w, &c);
+      q2_writer_add_batch (w, &c.frees, take_batch (&c));
     if (Q2_PLANTED (Q2_PLANT_EARLY_RELEASE) &&
         q2_writer_release (w, io, 0, err) == -1)
       r = -1;
@@ -435,100 +388,4 @@ q2_writer_is_pressed (struct q2_writer *w)
     q2_tables_nr_dirty (w->tables) > q2_tables_capacity (w->tables) / 2;
   pthread_mutex_unlock (&w->link_lock);
   return pressed || q2_space_is_pressed (w->space);
-}
-
-/* ---- Releasing ------------------------------------------------------ */
-
-/* The oldest batch, if everybody who could use its clusters has left. */
-static struct q2_batch *
-take_batch (struct q2_writer *w)
-{
-  struct q2_batch *b;
-
-  pthread_mutex_lock (&w->commit_lock);
-  b = w->first_batch;
-  if (b != NULL && !q2_flight_has_passed (&w->flight, b->stamp))
-    b = NULL;
-  if (b != NULL) {
-    w->first_batch = b->next;
-    if (w->first_batch == NULL)
-      w->last_batch = &w->first_batch;
-  }
-  pthread_mutex_unlock (&w->commit_lock);
-  return b;
-}
-
-static void
-put_back (struct q2_writer *w, struct q2_batch *b)
-{
-  pthread_mutex_lock (&w->commit_lock);
-  b->next = w->first_batch;
-  w->first_batch = b;
-  if (b->next == NULL)
-    w->last_batch = &b->next;
-  pthread_mutex_unlock (&w->commit_lock);
-}
-
-bool
-q2_writer_settle (struct q2_writer *w, unsigned ms)
-{
-  const struct timespec moment = { .tv_nsec = 100000 };
-  const uint64_t stamp = q2_flight_stamp (&w->flight);
-  const uint64_t start = q2_now_ms ();
-
-  for (;;) {
-    bool passed = q2_flight_is_past (&w->flight, stamp + 2);
-
-    /* Who releases moves time on, too, and may hang below. */
-    if (!passed && pthread_mutex_trylock (&w->release_lock) == 0) {
-      passed = q2_flight_has_passed (&w->flight, stamp);
-      pthread_mutex_unlock (&w->release_lock);
-    }
-    if (passed || q2_now_ms () - start >= ms)
-      return passed;
-    nanosleep (&moment, NULL);
-  }
-}
-
-/* Whoever has it may hang below, while he gives space back to the host. */
-static bool
-lock_release (struct q2_writer *w, unsigned ms)
-{
-  const struct timespec moment = { .tv_nsec = 1000000 };
-  const uint64_t start = q2_now_ms ();
-
-  while (pthread_mutex_trylock (&w->release_lock) != 0) {
-    if (q2_now_ms () - start >= ms)
-      return false;
-    nanosleep (&moment, NULL);
-  }
-  return true;
-}
-
-int
-q2_writer_release (struct q2_writer *w, const struct q2_io *io, unsigned ms,
-                   struct qcow2_error *err)
-{
-  struct q2_batch *b;
-  int r = 0;
-
-  if (!lock_release (w, ms))
-    return Q2_WRITER_HUNG;
-  while (r == 0 && (b = take_batch (w)) != NULL) {
-    const size_t before = b->frees.nr;
-
-    r = q2_space_release (w->space, io, &b->frees,
-                          w->discard == QCOW2_DISCARD_UNMAP, err);
-    /* In this order: see q2_writer_alloc. */
-    atomic_fetch_add (&w->releases, 1);
-    atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
-    if (b->frees.nr > 0)
-      put_back (w, b);
-    else {
-      q2_frees_destroy (&b->frees);
-      free (b);
-    }
-  }
-  pthread_mutex_unlock (&w->release_lock);
-  return r;
 }

@@ -19,6 +19,7 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/plant.h"
@@ -69,15 +70,18 @@ q2_writer_load (struct q2_change *c, uint64_t guest_cluster, uint64_t max,
   const uint64_t per_slice = q2_tables_slice_entries (c->w->tables);
   const uint64_t l1e = q2_tables_l1_entry (c->w->tables, l1_index);
   unsigned char raw[Q2_MAX_ENTRIES * 8];
+  struct q2_l2_read read = {
+    .l1_index = l1_index, .l2_index = l2_index, .buf = raw,
+    .size = sizeof raw,
+  };
 
   max = q2_min (q2_min (max, sizeof raw >> geo->entry_bits),
                 per_slice - (l2_index & (per_slice - 1)));
-  *ret_nr = max;
+  read.count = *ret_nr = max;
   *ret_owned = q2_l1e_table (geo, l1e) != 0 && (l1e & Q2_ENTRY_COPIED);
   if (q2_l1e_table (geo, l1e) == 0)
     memset (raw, 0, max << geo->entry_bits);
-  else if (q2_tables_read_l2 (c->w->tables, c->io, l1_index, l2_index, max,
-                              false, raw, sizeof raw, ret_nr, err) == -1)
+  else if (q2_tables_read_l2 (c->w->tables, c->io, &read, ret_nr, err) == -1)
     return -1;
   for (uint64_t i = 0; i < *ret_nr; ++i) {
     q2_entry_load (geo, raw + (i << geo->entry_bits), &e[i]);
@@ -165,6 +169,11 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
 {
   const struct q2_geometry *const geo = c->w->geo;
   unsigned char raw[16];
+  const struct q2_l2_read read = {
+    .l1_index = l1_index_of (geo, l->guest_cluster),
+    .l2_index = l2_index_of (geo, l->guest_cluster),
+    .count = 1, .buf = raw, .size = sizeof raw,
+  };
   uint64_t nr;
   int r;
 
@@ -180,10 +189,7 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
     if (r == -1)
       return -1;
   }
-  return q2_tables_read_l2 (c->w->tables, c->io,
-                            l1_index_of (geo, l->guest_cluster),
-                            l2_index_of (geo, l->guest_cluster), 1, false,
-                            raw, sizeof raw, &nr, err);
+  return q2_tables_read_l2 (c->w->tables, c->io, &read, &nr, err);
 }
 
 /* A bit for the table of each L1 entry. */
@@ -236,7 +242,12 @@ int
 q2_writer_link (struct q2_change *c, const struct q2_link *l,
                 struct qcow2_error *err)
 {
-  if (check_let_go (c, l, err) == -1)
+  const uint64_t per_slice = q2_tables_slice_entries (c->w->tables);
+
+  q2_writer_assert (c->w);
+  if (!q2_assume (l->nr > 0 && (l->guest_cluster & (per_slice - 1)) + l->nr
+                  <= per_slice, err) ||
+      check_let_go (c, l, err) == -1)
     return -1;
   for (unsigned tries = 0;; ++tries) {
     switch (try_link (c->w, l)) {
@@ -268,11 +279,16 @@ copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
 
   if (table == NULL)
     return q2_fail_nomem (err, "an L2 table");
-  for (uint64_t i = 0; i < entries; i += nr)
-    if (q2_tables_read_l2 (c->w->tables, c->io, l1_index, i, entries - i,
-                           false, table + (i << geo->entry_bits),
-                           (entries - i) << geo->entry_bits, &nr, err) == -1)
+  for (uint64_t i = 0; i < entries; i += nr) {
+    const struct q2_l2_read read = {
+      .l1_index = l1_index, .l2_index = i, .count = entries - i,
+      .buf = table + (i << geo->entry_bits),
+      .size = (entries - i) << geo->entry_bits,
+    };
+
+    if (q2_tables_read_l2 (c->w->tables, c->io, &read, &nr, err) == -1)
       return -1;
+  }
   return q2_io_write (c->io, table, geo->l2_table_size, host_off,
                       QCOW2_IO_L2, err);
 }
@@ -390,6 +406,7 @@ q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
 
   if (is_owned (w, l1_index))
     return 0;
+  q2_writer_assert (w);
   q2_change_leave (c);
   q2_ranges_lock (&w->l1, &range, l1_index, l1_index + 1);
   q2_change_enter (c);

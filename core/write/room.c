@@ -12,6 +12,7 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <errno.h>
@@ -124,6 +125,8 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
   const uint64_t first = atomic_load (&c->w->releases);
   uint64_t start = 0;
 
+  if (!q2_assume (want > 0, err))
+    return -1;
   for (;;) {
     const uint64_t releases = atomic_load (&c->w->releases);
     struct qcow2_error why;
@@ -171,6 +174,8 @@ q2_writer_check_trusted (const struct q2_change *c, uint64_t host_off,
   uint64_t uncounted;
   int r;
 
+  if (!q2_assume (len > 0, err))
+    return -1;
   if (w->geo->data_file)        /* nothing else lies there */
     return 0;
   if (q2_io_check_in_file (c->io, w->geo->cluster_size, host_off, len, err)

@@ -24,9 +24,9 @@
  *
  * A state is only ever left for one below it in the enum, but for ACTIVATING,
  * which may go back to OPEN.  So CORRUPT is forgotten when a flush fails,
- * which is worse; the header has it.  Opening the image anew is the way out of the
- * last four.  A bug that has shown in a read refuses changes, too, and nothing
- * else: that is in io->shared->bug, as it concerns whoever reads.
+ * which is worse; the header has it.  Opening the image anew is the way out of
+ * the last four.  A bug that has shown in a read refuses changes, too, and
+ * nothing else: that is in io->shared->bug, as it concerns whoever reads.
  *
  * Whether what an active image has exists is no state: it does from ACTIVE on,
  * also if that becomes BUGGY or FAILED, but need not if they come early.

@@ -9,6 +9,7 @@
  * entries.c   entries that are changed, and L2 tables of our own
  * zero.c      zeroing and trimming
  * commit.c    making it durable, in the order of docs/ORDERING.md
+ * batches.c   what commits have let go, until it is free
  * metadata.c  where metadata is, which must not be overwritten
  * protect.c   such metadata that has to be looked for
  * activate.c  what happens before the first write, and at the end
@@ -264,9 +265,23 @@ extern int q2_writer_commit_for_space (struct q2_writer *w,
 extern bool q2_writer_is_dirty (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
-/* Release what commits have let go and nobody uses any more; whoever does that
- * already is waited for, 'ms' milliseconds at most.  Returns 0, -1, or, without
- * an error, Q2_SPACE_COMMIT_FIRST or Q2_WRITER_HUNG.
+/* So much has been changed that it is time for a commit. */
+extern bool q2_writer_is_pressed (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
+/* ---- batches.c ------------------------------------------------------ */
+
+/* The clusters that a commit has unreferenced wait to be released; empties
+ * 'frees' and takes 'batch', which is memory for it.
+ */
+extern void q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
+                                 struct q2_batch *batch)
+  __attribute__ ((__nonnull__ (1, 2)));
+
+/* Release the clusters that commits have unreferenced and no request uses any
+ * more.  A thread that is doing that already is waited for, 'ms' milliseconds
+ * at most.  Returns 0, -1, or, without an error, Q2_SPACE_COMMIT_FIRST or
+ * Q2_WRITER_HUNG.
  */
 extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               unsigned ms, struct qcow2_error *err)
@@ -277,10 +292,6 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
  */
 extern bool q2_writer_settle (struct q2_writer *w, unsigned ms)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* So much has been changed that it is time for a commit. */
-extern bool q2_writer_is_pressed (struct q2_writer *w)
-  __attribute__ ((__nonnull__));
 
 /* ---- room.c --------------------------------------------------------- */
 

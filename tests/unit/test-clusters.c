@@ -156,6 +156,46 @@ lookup (struct q2_clusters *c, uint64_t host_off, uint64_t csize)
 
 /* ---- One thread ------------------------------------------------------ */
 
+/* Runs of clusters of 1024 bytes: only streams that lie in them are dropped,
+ * wherever they begin and end.
+ */
+static void
+test_drop (void)
+{
+  struct q2_free_run runs[] = { { 1, 2 }, { 5, 1 }, { 100, 1000 } };
+  const struct q2_frees list = { .runs = runs, .nr = 3, .max = 3 };
+  const struct q2_frees none = { .nr = 0 };
+  static const struct { uint64_t host_off, csize; bool gone; } streams[] = {
+    { 0, 1024, false }, { 0, 1025, true }, { 1023, 1, false },
+    { 1023, 2, true }, { 1500, 100, true }, { 3071, 1, true },
+    { 3071, 2000, true }, { 3072, 2048, false }, { 3072, 2049, true },
+    { 4000, 5000, true }, { 6144, 96256, false }, { 6144, 96257, true },
+    { 1126399, 9, true }, { 1126400, 9, false },
+  };
+  const size_t nr = sizeof streams / sizeof *streams;
+  struct q2_clusters *const c = new_clusters (20 * CLUSTER);
+
+  CHECK (q2_clusters_is_empty (c));
+  for (size_t i = 0; i < nr; ++i)
+    read_key (c, streams[i].host_off, streams[i].csize, 1);
+  CHECK (!q2_clusters_is_empty (c));
+  q2_clusters_drop (c, &none, 10);
+  for (size_t i = 0; i < nr; ++i)
+    CHECK (lookup (c, streams[i].host_off, streams[i].csize));
+  q2_clusters_drop (c, &list, 10);
+  for (size_t i = 0; i < nr; ++i) {
+    CHECK_EQ (lookup (c, streams[i].host_off, streams[i].csize),
+              !streams[i].gone);
+    read_key (c, streams[i].host_off, streams[i].csize, streams[i].gone);
+    CHECK (lookup (c, streams[i].host_off, streams[i].csize));
+  }
+  /* The memory of what was dropped is used again. */
+  for (unsigned i = 0; i < 100; ++i)
+    read_key (c, 10000000 + i, 1, 1);
+  CHECK_EQ (mallocs, 20);
+  q2_clusters_free (c);
+}
+
 static void
 test_hits (void)
 {
@@ -486,7 +526,10 @@ hammer (void *arg, unsigned nr)
       .failures = rng_below (&rng, 5) == 0,
     };
     const size_t skip = rng_below (&rng, CLUSTER);
+    struct q2_free_run run = { rng_below (&rng, h->keys), 2 };
 
+    if (rng_below (&rng, 50) == 0)
+      q2_clusters_drop (h->c, &(struct q2_frees) { &run, 1, 1 }, 0);
     if (rng_below (&rng, 4) == 0)
       hits += lookup (h->c, f.key.host_off, 1);
     else {
@@ -524,6 +567,7 @@ main (void)
 {
   threads_watchdog ();
   test_hits ();
+  test_drop ();
   test_too_small ();
   test_failure ();
   for (unsigned max = 1; max <= MODEL_MAX; ++max)

@@ -358,6 +358,51 @@ space_while_a_commit_hangs (void)
   end_other (&d, &t);
 }
 
+/* ---- Compressed clusters that are freed ---------------------------------- */
+
+/* What was decompressed of a cluster is not found any more when its place can
+ * be somebody else's; nor before that is it lost.
+ */
+static void
+freed_streams_are_forgotten (void)
+{
+  const struct qcow2_options options = {
+    .writable = true, .cluster_cache_size = 64 * KiB,
+  };
+  struct q2_cluster_key key;
+  struct hooked_disk d;
+  unsigned char cluster[4096], buf[100];
+
+  unit_context ("%s", __func__);
+  hooked_disk_build (&d, 12, 4, 1024 * KiB, 4);
+  memset (cluster, 'c', sizeof cluster);
+  if (!builder_compressed (&d.b, 16, cluster, &key.host_off, &key.csize)) {
+    builder_free (&d.b);
+    return;
+  }
+  builder_finish (&d.b);
+  hooked_disk_serve (&d, &(struct host_spec) {
+      .capacity = 4096 * KiB, .grows = true });
+  host_reopen (&d.host);
+  d.image = qcow2_open (&d.host.io, &options, &d.err);
+  REQUIRE (d.image != NULL);
+  for (unsigned freed = 0; freed < 2; ++freed) {
+    CHECK_EQ (qcow2_pread (d.image, &d.host.io, buf, sizeof buf, 16 * 4096,
+                           &d.err), 0);
+    if (freed)
+      CHECK (hooked_disk_trim (&d, 16));
+    CHECK (q2_clusters_lookup (d.image->reader.clusters, &key, 0, buf,
+                               sizeof buf));
+    CHECK (hooked_disk_write (&d, 1, 'w'));
+    CHECK (hooked_disk_trim (&d, 2));
+    CHECK (hooked_disk_flush (&d));
+    CHECK_EQ (q2_clusters_lookup (d.image->reader.clusters, &key, 0, buf,
+                                  sizeof buf), !freed);
+  }
+  CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), 0);
+  hooked_disk_free (&d);
+}
+
 int
 main (void)
 {
@@ -381,5 +426,6 @@ main (void)
   table_on_a_device_while_a_request_hangs ();
   space_while_a_trim_hangs ();
   space_while_a_commit_hangs ();
+  freed_streams_are_forgotten ();
   return unit_finish ();
 }

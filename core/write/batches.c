@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* batches.c - what commits have let go, until it is free.
+ *
+ * Owns      the list of batches, and releasing them (ORDER-5, ORDER-6).
+ * Method    a batch is what one commit, or several in the same moment of the
+ *           flight, have let go.  It is released when everybody who was in
+ *           flight then has left:
+ *
+ *             unlinked --> committing --> batch --> free
+ *                    step 1         step 4     all have left
+ *
+ * Locks     commit_lock guards the list; release_lock is held over I/O by the
+ *           one who releases, and nobody waits for it but who needs space.
+ */
+#include "config.h"
+
+#include "write/writer.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+/* ---- Adding --------------------------------------------------------- */
+
+/* To the latest batch, if that waits for the same requests.  While one of them
+ * hangs below, all commits end in the same moment of the flight, so there are
+ * never more than a few batches, and what is let go together is one run.
+ */
+static bool
+join_batch_locked (struct q2_writer *w, struct q2_frees *frees,
+                   uint64_t stamp)
+{
+  struct q2_batch *b = w->first_batch;
+  size_t before;
+
+  while (b != NULL && b->next != NULL)
+    b = b->next;
+  if (b == NULL || b->stamp != stamp ||
+      !q2_frees_reserve (&b->frees, frees->nr))
+    return false;
+  before = b->frees.nr;
+  q2_frees_move (&b->frees, frees);
+  if (b->frees.nr > 2 * b->sorted) {
+    q2_frees_sort (&b->frees);
+    b->sorted = b->frees.nr;
+  }
+  atomic_fetch_add (&w->nr_pending, b->frees.nr);
+  atomic_fetch_sub (&w->nr_pending, before);
+  return true;
+}
+
+void
+q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
+                     struct q2_batch *b)
+{
+  if (frees->nr == 0 || b == NULL) {
+    q2_frees_destroy (frees);
+    free (b);
+    return;
+  }
+  q2_frees_sort (frees);        /* fewer and larger holes are punched */
+  pthread_mutex_lock (&w->commit_lock);
+  *b = (struct q2_batch) { .stamp = q2_flight_stamp (&w->flight) };
+  if (!join_batch_locked (w, frees, b->stamp)) {
+    atomic_fetch_add (&w->nr_pending, frees->nr);
+    b->frees = *frees;
+    b->sorted = b->frees.nr;
+    *frees = (struct q2_frees) { .nr = 0 };
+    *w->last_batch = b;
+    w->last_batch = &b->next;
+    b = NULL;
+  }
+  pthread_mutex_unlock (&w->commit_lock);
+  q2_frees_destroy (frees);
+  free (b);
+}
+
+/* ---- Releasing ------------------------------------------------------ */
+
+/* The oldest batch, if everybody who could use its clusters has left. */
+static struct q2_batch *
+take_batch (struct q2_writer *w)
+{
+  struct q2_batch *b;
+
+  pthread_mutex_lock (&w->commit_lock);
+  b = w->first_batch;
+  if (b != NULL && !q2_flight_has_passed (&w->flight, b->stamp))
+    b = NULL;
+  if (b != NULL) {
+    w->first_batch = b->next;
+    if (w->first_batch == NULL)
+      w->last_batch = &w->first_batch;
+  }
+  pthread_mutex_unlock (&w->commit_lock);
+  return b;
+}
+
+static void
+put_back (struct q2_writer *w, struct q2_batch *b)
+{
+  pthread_mutex_lock (&w->commit_lock);
+  b->next = w->first_batch;
+  w->first_batch = b;
+  if (b->next == NULL)
+    w->last_batch = &b->next;
+  pthread_mutex_unlock (&w->commit_lock);
+}
+
+bool
+q2_writer_settle (struct q2_writer *w, unsigned ms)
+{
+  const struct timespec moment = { .tv_nsec = 100000 };
+  const uint64_t stamp = q2_flight_stamp (&w->flight);
+  const uint64_t start = q2_now_ms ();
+
+  for (;;) {
+    bool passed = q2_flight_is_past (&w->flight, stamp + 2);
+
+    /* Who releases moves time on, too, and may hang below. */
+    if (!passed && pthread_mutex_trylock (&w->release_lock) == 0) {
+      passed = q2_flight_has_passed (&w->flight, stamp);
+      pthread_mutex_unlock (&w->release_lock);
+    }
+    if (passed || q2_now_ms () - start >= ms)
+      return passed;
+    nanosleep (&moment, NULL);
+  }
+}
+
+/* What was decompressed of them is of no use any more, and would be wrong for
+ * what gets their place.  A view of a snapshot may still read a cluster that
+ * has references left: it decompresses that once more.
+ */
+static int
+forget_decompressed (struct q2_writer *w, struct q2_batch *b,
+                     struct qcow2_error *err)
+{
+  struct q2_frees clusters;
+
+  if (q2_clusters_is_empty (w->reader->clusters))
+    return 0;
+  q2_frees_sort (&b->frees);
+  b->sorted = b->frees.nr;
+  if (!q2_frees_union (&b->frees, &clusters))
+    return q2_fail_nomem (err, "a list of clusters");
+  q2_clusters_drop (w->reader->clusters, &clusters, w->geo->cluster_bits);
+  q2_frees_destroy (&clusters);
+  return 0;
+}
+
+/* The thread that has it may hang, while it gives space back to the host. */
+static bool
+lock_release (struct q2_writer *w, unsigned ms)
+{
+  const struct timespec moment = { .tv_nsec = 1000000 };
+  const uint64_t start = q2_now_ms ();
+
+  while (pthread_mutex_trylock (&w->release_lock) != 0) {
+    if (q2_now_ms () - start >= ms)
+      return false;
+    nanosleep (&moment, NULL);
+  }
+  return true;
+}
+
+int
+q2_writer_release (struct q2_writer *w, const struct q2_io *io, unsigned ms,
+                   struct qcow2_error *err)
+{
+  struct q2_batch *b;
+  int r = 0;
+
+  q2_writer_assert (w);
+  if (!lock_release (w, ms))
+    return Q2_WRITER_HUNG;
+  while (r == 0 && (b = take_batch (w)) != NULL) {
+    const size_t before = b->frees.nr;
+
+    r = forget_decompressed (w, b, err);
+    if (r == 0)
+      r = q2_space_release (w->space, io, &b->frees,
+                            w->discard == QCOW2_DISCARD_UNMAP, err);
+    /* In this order: see q2_writer_alloc. */
+    atomic_fetch_add (&w->releases, 1);
+    q2_check (b->frees.nr <= before &&
+              before - b->frees.nr <= atomic_load (&w->nr_pending));
+    atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
+    if (b->frees.nr > 0)
+      put_back (w, b);
+    else {
+      q2_frees_destroy (&b->frees);
+      free (b);
+    }
+  }
+  pthread_mutex_unlock (&w->release_lock);
+  return r;
+}
