@@ -15,7 +15,6 @@ requires_build
 
 known_loops='
 core/alloc/search core/alloc/space
-core/base/assume core/base/error
 core/write/activate core/write/commit
 core/write/allocate core/write/entries
 filter/below/exportfile filter/config filter/fileid filter/keys filter/places filter/share/scans
