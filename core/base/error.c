@@ -45,7 +45,7 @@ fill (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
       uint64_t host_off, const char *fmt, va_list args)
 {
   err->kind = kind;
-  err->errnum = errnum;
+  err->errnum = errnum > 0 ? errnum : EIO;
   err->offset = host_off;
   err->advice = QCOW2_ADVICE_NONE;
   vsnprintf (err->text, sizeof err->text, fmt, args);
@@ -84,7 +84,7 @@ q2_fail_io (struct qcow2_error *err, int errnum, uint64_t host_off,
   va_list args;
 
   va_start (args, fmt);
-  fill (err, QCOW2_ERR_IO, errnum > 0 ? errnum : EIO, host_off, fmt, args);
+  fill (err, QCOW2_ERR_IO, errnum, host_off, fmt, args);
   va_end (args);
   return -1;
 }

@@ -27,6 +27,8 @@ enum q2_plant {
   Q2_PLANT_REWRITE_LIVE_TABLE,  /* a refcount table that the header names,
                                    after step 3 has failed */
   Q2_PLANT_REWRITE_DOUBTFUL_TABLE,      /* one it may name, after 2b has */
+  Q2_PLANT_FREE_TABLE_EARLY,    /* a repair frees a refcount table that the
+                                   header names */
   Q2_PLANT_FORGET_TABLE,        /* one that has moved, if 2a or 2b fails */
 };
 

@@ -28,6 +28,7 @@
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
+#include "base/plant.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -293,12 +294,26 @@ link_new_blocks (struct q2_repair_job *j, const struct plan *plan,
   return flush (j, err);
 }
 
+/* Only when all that is new has been placed, so that nothing of it has been
+ * placed there.  Without the dirty bit the old table is in use until the new
+ * one is linked, and stays counted: the next pass of the check finds it.
+ */
+static void
+free_old_table (struct q2_repair_job *j, const struct q2_header *h)
+{
+  const uint64_t first = h->refcount_table_offset >> j->geo->cluster_bits;
+
+  if (j->r->checked && !Q2_PLANTED (Q2_PLANT_FREE_TABLE_EARLY))
+    return;
+  for (uint64_t i = 0; i < h->refcount_table_clusters; ++i)
+    q2_counts_clear (j->counts, first + i);
+}
+
 static int
 write_refcounts (struct q2_repair_job *j, struct plan *plan,
                  struct q2_superblock *sb, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_superblock_header (sb);
-  const uint64_t old_table = h->refcount_table_offset >> j->geo->cluster_bits;
 
   if (j->r->never_raise) {      /* nothing new */
     plan->is_new = calloc (q2_max (j->r->nr_blocks, 1), sizeof *plan->is_new);
@@ -308,13 +323,8 @@ write_refcounts (struct q2_repair_job *j, struct plan *plan,
   else if (place_table (j, plan, err) == -1 ||
            place_blocks (j, plan, err) == -1 || make_room (j, err) == -1)
     return -1;
-  /* Only now, so that nothing has been placed there.  Without the dirty bit
-   * the old table is in use until the new one is linked: the next check
-   * finds it.
-   */
-  for (uint64_t i = 0; plan->table_off && !j->r->checked &&
-         i < h->refcount_table_clusters; ++i)
-    q2_counts_clear (j->counts, old_table + i);
+  if (plan->table_off)
+    free_old_table (j, h);
   if (write_blocks (j, plan, err) == -1 ||
       write_new_table (j, plan, err) == -1 || flush (j, err) == -1)
     return -1;

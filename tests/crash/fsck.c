@@ -465,6 +465,13 @@ read_header (struct walk *w)
 void
 fsck_image (const unsigned char *bytes, uint64_t size, struct fsck *ret)
 {
+  fsck_clusters (bytes, size, ret, NULL, 0);
+}
+
+void
+fsck_clusters (const unsigned char *bytes, uint64_t size, struct fsck *ret,
+               unsigned char *risks, uint64_t nr)
+{
   struct walk w = { .bytes = bytes, .size = size, .ret = ret };
 
   memset (ret, 0, sizeof *ret);
@@ -482,6 +489,10 @@ fsck_image (const unsigned char *bytes, uint64_t size, struct fsck *ret)
   walk_l1 (&w, w.l1_off, w.l1_size, true);
   walk_snapshots (&w, load (&w, 60, 4), load (&w, 64, 8));
   walk_extensions (&w);
+  for (uint64_t c = 0; c < w.nr_clusters && c < nr; ++c)
+    risks[c] =
+      (refcount_of (&w, c) < w.refs[c] ? FSCK_TOO_LOW : 0) |
+      (w.copied[c] && w.refs[c] > 1 ? FSCK_SHARED : 0);
   check_shared (&w);
   if (ret->corruptions == 0 && !ret->dirty)
     check_refcounts (&w);

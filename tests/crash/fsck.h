@@ -34,4 +34,13 @@ struct fsck {
 extern void fsck_image (const unsigned char *bytes, uint64_t size,
                         struct fsck *ret);
 
+/* The same, and for each of the first 'nr' clusters what may lose data,
+ * whatever else is wrong.
+ */
+#define FSCK_TOO_LOW 1          /* a lower refcount than it has users */
+#define FSCK_SHARED 2           /* COPIED, and several users */
+extern void fsck_clusters (const unsigned char *bytes, uint64_t size,
+                           struct fsck *ret, unsigned char *risks,
+                           uint64_t nr);
+
 #endif /* CRASH_FSCK_H */

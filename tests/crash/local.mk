@@ -2,6 +2,8 @@
 # crash/: what a crash at any moment leaves behind.
 
 SLOW_CRASH_TESTS = \
+	crash/test-check \
+	crash/test-check-planted \
 	crash/test-crash \
 	unit/test-write-faults \
 	unit/test-write-model \
@@ -79,6 +81,11 @@ crash_test_crash_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_test_crash_CFLAGS = $(UNIT_CFLAGS)
 crash_test_crash_LDFLAGS = $(JITTER_WRAP)
 crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
+
+crash_test_check_CPPFLAGS = $(CRASH_CPPFLAGS)
+crash_test_check_CFLAGS = $(UNIT_CFLAGS)
+crash_test_check_LDFLAGS = $(JITTER_WRAP)
+crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_fsck_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_test_fsck_CFLAGS = $(UNIT_CFLAGS)
@@ -195,6 +202,17 @@ crash_test_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_check_planted_SOURCES = \
+	crash/test-check.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_check_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_check_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_check_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_check_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 $(top_builddir)/core/libqcow2planted.la: crash-always

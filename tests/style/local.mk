@@ -21,6 +21,7 @@ style_tests = \
 	style/test-layers.sh \
 	style/test-loops.sh \
 	style/test-man.sh \
+	style/test-neutral.sh \
 	style/test-shellcheck.sh \
 	style/test-spdx.sh \
 	$(NULL)

@@ -258,6 +258,28 @@ flip_flags (struct random_image *r, struct rng *rng, struct memory_disk *d)
   return flipped;
 }
 
+/* What is done after the references have been counted is work, too. */
+static void
+check_charge (struct q2_recount *rc, struct memory_disk *d,
+              const struct q2_header *h, const struct q2_geometry *geo)
+{
+  const uint64_t used = q2_counts_total (rc->counts, Q2_USE_DATA) +
+    q2_counts_total (rc->counts, Q2_USE_L2) +
+    q2_counts_total (rc->counts, Q2_USE_META);
+  const struct q2_work work = rc->work;
+  struct qcow2_error err;
+
+  /* Looking for flags that contradict the counts. */
+  if (!rc->flags_are_wrong)
+    CHECK (work.done >= used * (Q2_RECOUNT_CLUSTER + 1));
+  else {
+    rc->work.max = rc->work.done;
+    CHECK (q2_recount_flags (rc, &d->io, h, geo, collect, d, &err) == -1);
+    CHECK (err.kind == QCOW2_ERR_UNSUPPORTED);
+  }
+  rc->work = work;
+}
+
 static void
 test_image (uint64_t seed)
 {
@@ -298,6 +320,7 @@ test_image (uint64_t seed)
   d.opaque = NULL;
   CHECK (q2_recount_flags (&again, &d.io, &h, &geo, collect, &d, &err) == 0);
   CHECK_EQ ((uintptr_t) d.opaque, flipped);
+  check_charge (&again, &d, &h, &geo);
   q2_recount_free (&again);
   REQUIRE (q2_recount (&again, &d.io, &h, &geo, NULL, NULL, &err) == 0);
   CHECK (!again.flags_are_wrong);
