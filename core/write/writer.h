@@ -243,8 +243,8 @@ extern bool q2_writer_is_dirty (struct q2_writer *w)
   __attribute__ ((__nonnull__));
 
 /* Release what commits have let go and nobody uses any more; whoever does that
- * already is waited for, 'ms' milliseconds at most.  Returns 0, -1, or, without
- * an error, Q2_SPACE_COMMIT_FIRST or Q2_WRITER_HUNG.
+ * already is waited for, 'ms' milliseconds at most.  Returns 0, -1, or,
+ * without an error, Q2_SPACE_COMMIT_FIRST or Q2_WRITER_HUNG.
  */
 extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               unsigned ms, struct qcow2_error *err)
