@@ -9,10 +9,10 @@
  * bytes.c    room for compressed clusters
  *
  * Locks: claim_lock: one thread at a time searches, and may wait for the
- * file to grow or a table to be read; who needs clusters that are reserved
- * for him does not need it.  solid_lock: one thread at a time makes slices
- * solid, which is rare and writes a few zeros.  lock guards everything, and is
- * not held over I/O.  They are taken in this order.
+ * file to grow, a table to be read, or new ones to be written; who needs
+ * clusters that are reserved for him does not need it.  solid_lock: one thread
+ * at a time makes slices solid, which is rare and writes a few zeros.  lock
+ * guards everything, and is not held over I/O.  They are taken in this order.
  */
 #ifndef QCOW2_ALLOC_SPACE_IMPL_H
 #define QCOW2_ALLOC_SPACE_IMPL_H

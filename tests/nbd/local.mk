@@ -2,18 +2,24 @@
 # End to end: the filter in a real server, real images, plugins and clients.
 
 slow_nbd_tests = \
+	nbd/test-write-enospc.sh \
+	nbd/test-write-model.sh \
+	nbd/test-write-errors.sh \
 	nbd/test-real-disk.sh \
 	nbd/test-luks-matrix.sh \
-	nbd/test-write-enospc.sh \
-	nbd/test-remote-failures.sh \
+	nbd/test-write-layers.sh \
+	nbd/test-write-kill.sh \
 	nbd/test-exports-many.sh \
-	nbd/test-hostile.sh \
-	nbd/test-remote-memory.sh \
-	nbd/test-remote-s3.sh \
-	nbd/test-layers-hostile.sh \
-	nbd/test-luks-keys.sh \
-	nbd/test-chains.sh \
+	nbd/test-write-fs.sh \
 	nbd/test-exports-views.sh \
+	nbd/test-remote-failures.sh \
+	nbd/test-repair-qemu.sh \
+	nbd/test-layers-hostile.sh \
+	nbd/test-chains.sh \
+	nbd/test-remote-memory.sh \
+	nbd/test-hostile.sh \
+	nbd/test-luks-keys.sh \
+	nbd/test-remote-s3.sh \
 	$(NULL)
 
 nbd_tests = \
@@ -97,7 +103,6 @@ nbd_tests = \
 	nbd/test-remote-stats.sh \
 	nbd/test-remote-web-server.sh \
 	nbd/test-repair-hostile.sh \
-	nbd/test-repair-qemu.sh \
 	nbd/test-requests.sh \
 	nbd/test-stack.sh \
 	nbd/test-symbols.sh \
@@ -106,18 +111,13 @@ nbd_tests = \
 	nbd/test-write-bitmaps.sh \
 	nbd/test-write-broken-base.sh \
 	nbd/test-write-end.sh \
-	nbd/test-write-errors.sh \
 	nbd/test-write-fio.sh \
 	nbd/test-write-flush.sh \
-	nbd/test-write-fs.sh \
 	nbd/test-write-full.sh \
 	nbd/test-write-growth.sh \
 	nbd/test-write-idle.sh \
-	nbd/test-write-kill.sh \
-	nbd/test-write-layers.sh \
 	nbd/test-write-locks.sh \
 	nbd/test-write-loop.sh \
-	nbd/test-write-model.sh \
 	nbd/test-write-parameters.sh \
 	nbd/test-write-powercut.sh \
 	nbd/test-write-probe.sh \
