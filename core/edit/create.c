@@ -25,22 +25,6 @@
 /* Space is allocated in steps, so that there is progress to tell. */
 #define STEP (UINT64_C (256) << 20)
 
-int
-q2_create_progress (struct q2_create *c, uint64_t bytes,
-                    struct qcow2_error *err)
-{
-  const struct qcow2_create_options *const o = c->options;
-
-  c->done += bytes;
-  if (o->progress == NULL ||
-      o->progress (o->progress_opaque, c->total > 0
-                   ? (unsigned) ((double) c->done / (double) c->total * 100)
-                   : 100))
-    return 0;
-  return q2_fail (err, QCOW2_ERR_CANCELLED, QCOW2_NO_OFFSET,
-                  "creating the image was cancelled; there is none now");
-}
-
 /* ---- Data ------------------------------------------------------------ */
 
 static int
@@ -77,7 +61,7 @@ prepare_range (struct q2_create *c, const struct q2_io *io,
     const uint64_t n = q2_min (end - off, STEP);
 
     if (prepare_piece (c, io, n, off, err) == -1 ||
-        q2_create_progress (c, n, err) == -1)
+        q2_progress_add (&c->progress, n, Q2_CREATE_CANCELLED, err) == -1)
       return -1;
   }
   return 0;
@@ -169,9 +153,9 @@ plan (struct q2_create *c, struct qcow2_error *err)
                     "the new image needs %" PRIu64 " bytes; there are %"
                     PRIu64 ", and the file cannot grow", bytes,
                     q2_io_end (&c->io));
-  c->total = (c->layout.data.first - 1) << c->geo.cluster_bits;
+  c->progress.total = (c->layout.data.first - 1) << c->geo.cluster_bits;
   if (c->options->preallocation > QCOW2_PREALLOCATE_METADATA)
-    c->total += c->geo.virtual_size;
+    c->progress.total += c->geo.virtual_size;
   return 0;
 }
 
@@ -184,6 +168,7 @@ qcow2_create (const struct qcow2_io *host,
   struct q2_io_shared data_shared = { .file = "the data file" };
   struct q2_create c = {
     .options = options, .old_size = host->size,
+    .progress = { .fn = options->progress, .opaque = options->progress_opaque },
     .io = { host, host->size, &shared },
   };
   unsigned char *header = NULL;

@@ -4,6 +4,7 @@
 #define QCOW2_EDIT_CREATE_H
 
 #include "edit/layout.h"
+#include "edit/progress.h"
 #include "format/header_parts.h"
 #include "io/io.h"
 
@@ -22,7 +23,7 @@ struct q2_create {
   struct q2_io data_io;         /* of the data file, if there is one */
   uint64_t old_size;            /* bytes of the file before: nothing is known
                                    of what is in them */
-  uint64_t done, total;         /* bytes, for progress */
+  struct q2_progress progress;  /* in bytes */
 };
 
 /* Encode the header area of the new image; the caller frees it. */
@@ -31,10 +32,9 @@ extern int q2_create_header (const struct q2_create *c,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* So much more has been done; fails if the caller wants to end it. */
-extern int q2_create_progress (struct q2_create *c, uint64_t bytes,
-                               struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* What is left when the caller cancels. */
+#define Q2_CREATE_CANCELLED                                                   \
+  "creating the image was cancelled; there is none now"
 
 /* Write the refcount table and blocks, the L1 and the L2 tables. */
 extern int q2_create_tables (struct q2_create *c, struct qcow2_error *err)

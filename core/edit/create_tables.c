@@ -97,7 +97,7 @@ write_region (struct q2_create *c, const struct q2_region *r,
     memset (buf, 0, n);
     fill (c, off * 8 / bits_of_entry, n * 8 / bits_of_entry, buf);
     if (q2_io_write (&c->io, buf, n, start + off, class, err) == -1 ||
-        q2_create_progress (c, n, err) == -1)
+        q2_progress_add (&c->progress, n, Q2_CREATE_CANCELLED, err) == -1)
       return -1;
   }
   return 0;
