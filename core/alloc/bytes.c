@@ -114,14 +114,14 @@ add_to_count (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
     uint64_t value;
     bool known;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     known = q2_refcounts_get_locked (&s->rc, cluster, &value, &need);
     *ret_done = known && value > 0 &&
       (take_away || n <= q2_space_max_refcount (s) - value);
     if (*ret_done)
       known = q2_refcounts_set_locked (&s->rc, cluster, take_away ? value - n
                                        : value + n, &need);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     if (known)
       return 0;
     r = q2_space_load (s, io, &need, err);
@@ -157,9 +157,9 @@ go_on (struct q2_space *s, const struct q2_io *io, struct packing *p,
   bool is_free = true, done;
   int r;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   off = s->packed_off;
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   p->first = off >> bits;
   p->skip = off & (s->geo->cluster_size - 1);
   if (off == 0) {
@@ -232,19 +232,19 @@ q2_space_alloc_bytes (struct q2_space *s, const struct q2_io *io,
   struct packing p = { .sizes = sizes, .nr = nr };
   int r;
 
-  pthread_mutex_lock (&s->claim_lock);
+  q2_mutex_lock (&s->claim_lock);
   r = go_on (s, io, &p, err);
   if (r == 0 && p.nr == 0) {
     p.nr = nr;
     r = begin_anew (s, io, &p, err);
   }
   if (r == 0) {
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     note_end_locked (s, &p);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     *ret_nr = p.nr;
     *ret_host_off = (p.first << s->geo->cluster_bits) + p.skip;
   }
-  pthread_mutex_unlock (&s->claim_lock);
+  q2_mutex_unlock (&s->claim_lock);
   return r;
 }

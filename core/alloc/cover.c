@@ -33,9 +33,9 @@ prepare_clusters (struct q2_space *s, const struct q2_io *io,
       == -1 ||
       q2_io_grow (io, (cluster + nr) << bits, err) == -1)
     return -1;
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   s->never_used = q2_max (s->never_used, cluster + nr);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   return q2_io_write_zeros (io, nr << bits, host_off, QCOW2_IO_REFCOUNT, err);
 }
 
@@ -121,7 +121,7 @@ grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
       q2_overlap_add (s->overlap, table_off, g.table_clusters << bits,
                       Q2_META_REFCOUNT_TABLE, err) == -1)
     return -1;
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   if (!q2_refcounts_has_room_locked (&s->rc, used))
     r = Q2_SPACE_COMMIT_FIRST;
   else {
@@ -131,7 +131,7 @@ grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
       q2_refcounts_cover_locked (&s->rc, g.first_block, g.blocks,
                                  cluster << bits, cluster, used);
   }
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   if (r != 0)
     q2_overlap_remove (s->overlap, cluster << bits, used << bits);
   return r;
@@ -187,13 +187,13 @@ q2_space_cover_run (struct q2_space *s, const struct q2_io *io,
       q2_overlap_add (s->overlap, cluster << bits, nr << bits,
                       Q2_META_REFCOUNT_BLOCK, err) == -1)
     return -1;
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   if (!q2_refcounts_has_room_locked (&s->rc, nr))
     r = Q2_SPACE_COMMIT_FIRST;
   else
     q2_refcounts_cover_locked (&s->rc, block, nr, cluster << bits, cluster,
                                nr);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   if (r != 0)
     q2_overlap_remove (s->overlap, cluster << bits, nr << bits);
   return r;

@@ -58,24 +58,24 @@ write_tables (struct q2_space *s, const struct q2_io *io)
   struct qcow2_error ignored;
   uint64_t i, start = 0, nr = 0;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   w = q2_space_find_window_locked (s, Q2_SPACE_TABLES, &i);
   if (w != NULL && is_written_first (s, w, i)) {
     start = w->start;
     nr = q2_min (w->size - i, WRITE_AT_ONCE >> bits);
   }
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   if (nr == 0)
     return;
   if (q2_io_write_zeros (io, nr << bits, (start + i) << bits, QCOW2_IO_L2,
                          &ignored) == -1)
     nr = 0;
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   if (w->start == start && w->stream == Q2_SPACE_TABLES) {
     w->written = i + nr;
     w->alone = nr == 0;
   }
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
 }
 
 /* Take from the stream's window; ret->nr is 0 if it has nothing.  Returns 0,
@@ -127,20 +127,20 @@ q2_space_alloc (struct q2_space *s, const struct q2_io *io, uint64_t stream,
   while (r == 0) {
     struct q2_need need;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     r = take_locked (s, id, want, ret, &need, err);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     if (r != 0 || ret->nr > 0)
       break;
     if (need.slice_off != Q2_SPACE_NONE) {
       r = q2_space_load (s, io, &need, err);
       continue;
     }
-    pthread_mutex_lock (&s->claim_lock);
+    q2_mutex_lock (&s->claim_lock);
     r = q2_space_claim (s, io, id, want, err);
     if (r == 0 && id == Q2_SPACE_TABLES)
       write_tables (s, io);
-    pthread_mutex_unlock (&s->claim_lock);
+    q2_mutex_unlock (&s->claim_lock);
   }
   return r;
 }
@@ -155,11 +155,11 @@ q2_space_undo (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
     struct q2_need need;
     uint64_t n;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     n = q2_space_set_run_locked (s, cluster, nr, 0, &need);
     if (n > 0)
       q2_space_note_freed_locked (s, cluster, n);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     if (n == 0 && q2_space_load (s, io, &need, &ignored) != 0)
       return;
     cluster += n;

@@ -21,6 +21,7 @@
 #include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "base/plant.h"
 
 #include <assert.h>
@@ -262,15 +263,15 @@ q2_refcounts_put_locked (struct q2_refcounts *rc, struct q2_need_bytes *b)
 
 int
 q2_refcounts_make_solid (struct q2_refcounts *rc, const struct q2_io *io,
-                         const struct q2_need *need, pthread_mutex_t *lock,
+                         const struct q2_need *need, struct q2_mutex *lock,
                          struct qcow2_error *err)
 {
   bool hollow, new;
 
-  pthread_mutex_lock (lock);
+  q2_mutex_lock (lock);
   hollow = q2_cache_is_hollow (rc->cache, need->slice_off);
   new = rc->new_blocks[need->block];
-  pthread_mutex_unlock (lock);
+  q2_mutex_unlock (lock);
   /* Nobody changes the slice, or writes it, while it is hollow. */
   if (hollow && !new &&
       q2_io_write_zeros (io, q2_cache_slice_size (rc->cache),

@@ -14,11 +14,11 @@
 #ifndef QCOW2_ALLOC_REFCOUNTS_H
 #define QCOW2_ALLOC_REFCOUNTS_H
 
+#include "base/lock.h"
 #include "format/header.h"
 #include "meta/cache.h"
 #include "meta/superblock.h"
 
-#include <pthread.h>
 
 #define Q2_MAX_OLD_TABLES 8
 
@@ -115,7 +115,7 @@ extern enum q2_put q2_refcounts_put_locked (struct q2_refcounts *rc,
 extern int q2_refcounts_make_solid (struct q2_refcounts *rc,
                                     const struct q2_io *io,
                                     const struct q2_need *need,
-                                    pthread_mutex_t *lock,
+                                    struct q2_mutex *lock,
                                     struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

@@ -85,9 +85,9 @@ release_some (struct q2_space *s, const struct q2_io *io,
   struct q2_need need;
   uint64_t n, value;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   n = count_alike_locked (s, run, &value, &need);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   if (n == 0)
     return q2_space_load (s, io, &need, err);
   if (check_run (s, run->cluster, n, value, err) == -1)
@@ -97,9 +97,9 @@ release_some (struct q2_space *s, const struct q2_io *io,
    */
   if (value == 1 && trim)
     q2_io_trim (io, n << bits, run->cluster << bits);
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   n = lower_locked (s, run->cluster, n, value - 1, &need);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   if (n == 0)
     return q2_space_load (s, io, &need, err);
   run->cluster += n;
@@ -133,9 +133,9 @@ q2_space_get (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
     struct q2_need need;
     bool known;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     known = q2_refcounts_get_locked (&s->rc, cluster, ret_value, &need);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     if (known)
       return 0;
     r = q2_space_load (s, io, &need, err);
@@ -176,9 +176,9 @@ is_counted (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
     struct q2_need need;
     bool known;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     known = note_group_locked (s, cluster, ret_counted, &need);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     if (known)
       return 0;
     r = q2_space_load (s, io, &need, err);
@@ -240,8 +240,8 @@ q2_space_is_uncovered (struct q2_space *s, uint64_t cluster)
 {
   bool uncovered;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   uncovered = q2_refcounts_is_uncovered_locked (&s->rc, cluster);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   return uncovered;
 }

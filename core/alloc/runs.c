@@ -72,9 +72,9 @@ find_exact (struct q2_space *s, const struct q2_io *io, struct exact *e,
     enum look look;
     int r = 0;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     look = look_locked (s, e, &need);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     switch (look) {
     case FOUND:
       return 0;
@@ -133,9 +133,9 @@ q2_space_find_run (struct q2_space *s, const struct q2_io *io, uint64_t nr,
   struct exact e = { .want = nr, .limit = q2_space_limit (s, io) };
   int r;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   e.pos = q2_min (s->cursor, s->lowest_freed);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   r = find_exact (s, io, &e, err);
   if (r == -1 && err->kind == QCOW2_ERR_NO_SPACE) {
     q2_space_drop_windows (s);
@@ -160,9 +160,9 @@ q2_space_set_run (struct q2_space *s, const struct q2_io *io,
     struct q2_need need;
     uint64_t n;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     n = q2_space_set_run_locked (s, cluster + done, nr - done, value, &need);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     done += n;
     if (n == 0)
       r = q2_space_load (s, io, &need, err);
@@ -178,16 +178,16 @@ q2_space_alloc_run (struct q2_space *s, const struct q2_io *io, uint64_t nr,
 {
   int r;
 
-  pthread_mutex_lock (&s->claim_lock);
+  q2_mutex_lock (&s->claim_lock);
   r = q2_space_find_run (s, io, nr, ret_cluster, err);
   if (r == 0)
     r = q2_space_set_run (s, io, *ret_cluster, nr, 1, err);
   if (r == 0) {
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     s->never_used = q2_max (s->never_used, *ret_cluster + nr);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
   }
-  pthread_mutex_unlock (&s->claim_lock);
+  q2_mutex_unlock (&s->claim_lock);
   return r;
 }
 
@@ -224,11 +224,11 @@ q2_space_raise (struct q2_space *s, const struct q2_io *io,
     uint64_t value;
     bool done;
 
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     done = q2_refcounts_get_locked (&s->rc, run->cluster, &value, &need) &&
       (value == 0 || value == q2_space_max_refcount (s) ||
        q2_refcounts_set_locked (&s->rc, run->cluster, value + 1, &need));
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     if (!done)
       r = q2_space_load (s, io, &need, err);
     else if (value == 0)

@@ -143,10 +143,10 @@ search (struct q2_space *s, const struct q2_io *io, struct search *f,
     int r = 0;
 
     f->file_end = q2_io_size (io) >> s->geo->cluster_bits;
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     look = look_locked (s, f);
     s->cursor = look == FOUND ? f->first + f->nr : f->pos;
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     switch (look) {
     case FOUND:
       return check_near (s, f, f->first, err);
@@ -189,9 +189,9 @@ find_run (struct q2_space *s, const struct q2_io *io, struct search *f,
 {
   int r;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   f->pos = s->cursor;
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   f->limit = q2_space_limit (s, io);
   r = search (s, io, f, err);
   if (r == 0)
@@ -209,10 +209,10 @@ find_run_somehow (struct q2_space *s, const struct q2_io *io,
   if (r == -1 && err->kind == QCOW2_ERR_NO_SPACE &&
       (q2_space_drop_windows (s) || f->want > least)) {
     /* Perhaps the file could not grow that far, or not at all. */
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     if (f->nr > 0)
       q2_space_note_freed_locked (s, f->first, f->nr);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
     f->want = least;
     f->align = 1;
     r = find_run (s, io, f, err);
@@ -291,11 +291,11 @@ q2_space_claim (struct q2_space *s, const struct q2_io *io, uint64_t stream,
   bool claimed;
   int r;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   /* Somebody else may have claimed it meanwhile. */
   claimed = q2_space_find_window_locked (s, stream, &i) != NULL;
   f.stream = choose_size_locked (s, stream, &f.want);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   if (claimed)
     return 0;
   if (align > 1 && f.want >= align && stream != Q2_SPACE_TABLES)
@@ -306,10 +306,10 @@ q2_space_claim (struct q2_space *s, const struct q2_io *io, uint64_t stream,
   /* It may be too short to reach the cluster it is for. */
   if (stream - f.stream >= f.nr)
     f.stream = stream;
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   add_window_locked (s, &f, io->host->ops->grow != NULL &&
                      f.first >= s->never_used);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   return 0;
 }
 
@@ -339,22 +339,22 @@ q2_space_take_fresh (struct q2_space *s, const struct q2_io *io,
   if (io->host->ops->grow == NULL)
     return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
                     "the image file cannot grow");
-  pthread_mutex_lock (&s->claim_lock);
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->claim_lock);
+  q2_mutex_lock (&s->lock);
   /* What is passed over is found when the search goes back. */
   if (s->cursor < s->never_used)
     s->lowest_freed = q2_min (s->lowest_freed, s->cursor);
   f.pos = q2_max (s->cursor, s->never_used);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   r = search (s, io, &f, err);
   if (r == 0)
     r = check_run (s, io, &f, err);
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   if (r == 0)
     add_fresh_locked (s, &f);
   else if (f.nr > 0)
     q2_space_note_freed_locked (s, f.first, f.nr);
-  pthread_mutex_unlock (&s->lock);
-  pthread_mutex_unlock (&s->claim_lock);
+  q2_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->claim_lock);
   return r;
 }

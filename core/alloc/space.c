@@ -66,9 +66,9 @@ q2_space_new (const struct q2_geometry *geo, const struct q2_header *h,
   s->flight = flight;
   s->lowest_freed = s->lowest_skipped = Q2_SPACE_NONE;
   s->never_used = q2_ceil_shift (q2_io_size (io), geo->cluster_bits);
-  pthread_mutex_init (&s->claim_lock, NULL);
-  pthread_mutex_init (&s->solid_lock, NULL);
-  pthread_mutex_init (&s->lock, NULL);
+  q2_mutex_init (&s->claim_lock, 2, "claim_lock");
+  q2_mutex_init (&s->solid_lock, 2, "solid_lock");
+  q2_mutex_init (&s->lock, 5, "space.lock");
   if (q2_known_init (&s->known, err) == -1 ||
       q2_refcounts_init (&s->rc, geo, h, io, err) == -1 ||
       add_blocks (s, io, err) == -1) {
@@ -85,9 +85,9 @@ q2_space_free (struct q2_space *s)
     return;
   q2_refcounts_destroy (&s->rc);
   q2_known_destroy (&s->known);
-  pthread_mutex_destroy (&s->lock);
-  pthread_mutex_destroy (&s->solid_lock);
-  pthread_mutex_destroy (&s->claim_lock);
+  q2_mutex_destroy (&s->lock);
+  q2_mutex_destroy (&s->solid_lock);
+  q2_mutex_destroy (&s->claim_lock);
   free (s);
 }
 
@@ -99,9 +99,9 @@ make_solid (struct q2_space *s, const struct q2_io *io,
 {
   int r;
 
-  pthread_mutex_lock (&s->solid_lock);
+  q2_mutex_lock (&s->solid_lock);
   r = q2_refcounts_make_solid (&s->rc, io, need, &s->lock, err);
-  pthread_mutex_unlock (&s->solid_lock);
+  q2_mutex_unlock (&s->solid_lock);
   return r;
 }
 
@@ -122,9 +122,9 @@ q2_space_load (struct q2_space *s, const struct q2_io *io,
 
     if (q2_refcounts_read (&s->rc, io, need, wide, &bytes, err) == -1)
       return -1;
-    pthread_mutex_lock (&s->lock);
+    q2_mutex_lock (&s->lock);
     put = q2_refcounts_put_locked (&s->rc, &bytes);
-    pthread_mutex_unlock (&s->lock);
+    q2_mutex_unlock (&s->lock);
   } while (put == Q2_PUT_OUT_OF_DATE);
   return put == Q2_PUT_NO_ROOM ? Q2_SPACE_COMMIT_FIRST : 0;
 }
@@ -175,9 +175,9 @@ q2_space_is_dirty (struct q2_space *s)
 {
   bool dirty;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   dirty = q2_refcounts_is_dirty_locked (&s->rc);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   return dirty;
 }
 
@@ -186,9 +186,9 @@ q2_space_has_old_table (struct q2_space *s)
 {
   bool has;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   has = s->rc.nr_old > 0;
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   return has;
 }
 
@@ -198,9 +198,9 @@ q2_space_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
 {
   int r;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   r = q2_refcounts_gather_locked (&s->rc, d, err);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   return r;
 }
 
@@ -218,7 +218,7 @@ q2_space_end_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
   struct q2_refcounts *const rc = &s->rc;
   const bool linked = progress >= Q2_PROGRESS_2B;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   for (unsigned i = 0; linked && i < d->nr_old; ++i) {
     const uint64_t off = rc->old[i].host_off;
     const uint32_t nr = rc->old[i].clusters;
@@ -233,5 +233,5 @@ q2_space_end_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
     rc->nr_old -= d->nr_old;
   }
   q2_refcounts_end_gather_locked (rc, d, progress);
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
 }

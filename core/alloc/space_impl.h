@@ -17,10 +17,10 @@
 #ifndef QCOW2_ALLOC_SPACE_IMPL_H
 #define QCOW2_ALLOC_SPACE_IMPL_H
 
+#include "base/lock.h"
 #include "alloc/known.h"
 #include "alloc/space.h"
 
-#include <pthread.h>
 
 #define Q2_SPACE_WINDOWS 16
 #define Q2_SPACE_MAX_WINDOW 1024
@@ -46,9 +46,9 @@ struct q2_space_window {
 struct q2_space {
   const struct q2_geometry *geo;
   struct q2_overlap *overlap;
-  pthread_mutex_t claim_lock;
-  pthread_mutex_t solid_lock;
-  pthread_mutex_t lock;
+  struct q2_mutex claim_lock;
+  struct q2_mutex solid_lock;
+  struct q2_mutex lock;
   struct q2_flight *flight;
   struct q2_refcounts rc;
   struct q2_known known;        /* changed under lock */

@@ -101,7 +101,7 @@ q2_space_drop_windows (struct q2_space *s)
 {
   bool any;
 
-  pthread_mutex_lock (&s->lock);
+  q2_mutex_lock (&s->lock);
   any = s->lowest_skipped != Q2_SPACE_NONE;
   s->lowest_freed = q2_min (s->lowest_freed, s->lowest_skipped);
   s->lowest_skipped = Q2_SPACE_NONE;
@@ -109,6 +109,6 @@ q2_space_drop_windows (struct q2_space *s)
     any |= s->windows[i].left > 0;
     q2_space_drop_window_locked (s, &s->windows[i]);
   }
-  pthread_mutex_unlock (&s->lock);
+  q2_mutex_unlock (&s->lock);
   return any;
 }

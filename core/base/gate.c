@@ -24,8 +24,8 @@ q2_gate_init (struct q2_gate *g)
   atomic_init (&g->begun, 0);
   atomic_init (&g->ended, 0);
   atomic_init (&g->closed, false);
-  pthread_mutex_init (&g->closer_lock, NULL);
-  pthread_mutex_init (&g->lock, NULL);
+  q2_mutex_init (&g->closer_lock, 1, "gate.closer_lock");
+  q2_mutex_init (&g->lock, 3, "gate.lock");
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
   pthread_cond_init (&g->changed, &attr);
@@ -36,25 +36,25 @@ void
 q2_gate_destroy (struct q2_gate *g)
 {
   pthread_cond_destroy (&g->changed);
-  pthread_mutex_destroy (&g->lock);
-  pthread_mutex_destroy (&g->closer_lock);
+  q2_mutex_destroy (&g->lock);
+  q2_mutex_destroy (&g->closer_lock);
 }
 
 void
 q2_gate_wait_open (struct q2_gate *g)
 {
-  pthread_mutex_lock (&g->lock);
+  q2_mutex_lock (&g->lock);
   while (atomic_load (&g->closed))
-    pthread_cond_wait (&g->changed, &g->lock);
-  pthread_mutex_unlock (&g->lock);
+    q2_cond_wait (&g->changed, &g->lock);
+  q2_mutex_unlock (&g->lock);
 }
 
 void
 q2_gate_tell (struct q2_gate *g)
 {
-  pthread_mutex_lock (&g->lock);
+  q2_mutex_lock (&g->lock);
   pthread_cond_broadcast (&g->changed);
-  pthread_mutex_unlock (&g->lock);
+  q2_mutex_unlock (&g->lock);
 }
 
 /* Call it until it is true once: later arrivals raise 'begun', too, before
@@ -89,16 +89,16 @@ q2_gate_close (struct q2_gate *g, unsigned timeout_ms)
   const struct timespec until = deadline (timeout_ms);
   bool empty, late = false;
 
-  pthread_mutex_lock (&g->closer_lock);
-  pthread_mutex_lock (&g->lock);
+  q2_mutex_lock (&g->closer_lock);
+  q2_mutex_lock (&g->lock);
   atomic_store (&g->closed, true);
   while (!(empty = is_empty (g)) && !late) {
     if (timeout_ms == 0)
-      pthread_cond_wait (&g->changed, &g->lock);
+      q2_cond_wait (&g->changed, &g->lock);
     else
-      late = pthread_cond_timedwait (&g->changed, &g->lock, &until) != 0;
+      late = q2_cond_timedwait (&g->changed, &g->lock, &until) != 0;
   }
-  pthread_mutex_unlock (&g->lock);
+  q2_mutex_unlock (&g->lock);
   if (empty)
     return 0;
   q2_gate_open (g);
@@ -110,5 +110,5 @@ q2_gate_open (struct q2_gate *g)
 {
   atomic_store (&g->closed, false);
   q2_gate_tell (g);
-  pthread_mutex_unlock (&g->closer_lock);
+  q2_mutex_unlock (&g->closer_lock);
 }

@@ -12,6 +12,8 @@
 #ifndef QCOW2_BASE_GATE_H
 #define QCOW2_BASE_GATE_H
 
+#include "base/lock.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -21,8 +23,8 @@ struct q2_gate {
   _Atomic uint64_t begun, ended;        /* changes that have entered, left */
   _Atomic bool closed;
 
-  pthread_mutex_t closer_lock;          /* held from close to open */
-  pthread_mutex_t lock;                 /* for the condition */
+  struct q2_mutex closer_lock;          /* held from close to open */
+  struct q2_mutex lock;                 /* for the condition */
   pthread_cond_t changed;               /* opened, or one has left */
 };
 

@@ -17,7 +17,7 @@
 void
 q2_ranges_init (struct q2_ranges *r)
 {
-  pthread_mutex_init (&r->lock, NULL);
+  q2_mutex_init (&r->lock, 6, "ranges.lock");
   pthread_cond_init (&r->released, NULL);
   r->first = NULL;
   r->waiting = 0;
@@ -29,7 +29,7 @@ q2_ranges_destroy (struct q2_ranges *r)
   if (!q2_check (r->first == NULL))
     return;
   pthread_cond_destroy (&r->released);
-  pthread_mutex_destroy (&r->lock);
+  q2_mutex_destroy (&r->lock);
 }
 
 static bool
@@ -46,7 +46,7 @@ wait_locked (struct q2_ranges *r, uint64_t start, uint64_t end)
 {
   r->waiting++;
   while (is_held_locked (r, start, end))
-    pthread_cond_wait (&r->released, &r->lock);
+    q2_cond_wait (&r->released, &r->lock);
   r->waiting--;
 }
 
@@ -64,10 +64,10 @@ void
 q2_ranges_lock (struct q2_ranges *r, struct q2_range *node, uint64_t start,
                 uint64_t end)
 {
-  pthread_mutex_lock (&r->lock);
+  q2_mutex_lock (&r->lock);
   wait_locked (r, start, end);
   take_locked (r, node, start, end);
-  pthread_mutex_unlock (&r->lock);
+  q2_mutex_unlock (&r->lock);
 }
 
 bool
@@ -76,26 +76,26 @@ q2_ranges_trylock (struct q2_ranges *r, struct q2_range *node,
 {
   bool free;
 
-  pthread_mutex_lock (&r->lock);
+  q2_mutex_lock (&r->lock);
   free = !is_held_locked (r, start, end);
   if (free)
     take_locked (r, node, start, end);
-  pthread_mutex_unlock (&r->lock);
+  q2_mutex_unlock (&r->lock);
   return free;
 }
 
 void
 q2_ranges_wait (struct q2_ranges *r, uint64_t start, uint64_t end)
 {
-  pthread_mutex_lock (&r->lock);
+  q2_mutex_lock (&r->lock);
   wait_locked (r, start, end);
-  pthread_mutex_unlock (&r->lock);
+  q2_mutex_unlock (&r->lock);
 }
 
 void
 q2_ranges_unlock (struct q2_ranges *r, struct q2_range *node)
 {
-  pthread_mutex_lock (&r->lock);
+  q2_mutex_lock (&r->lock);
   for (struct q2_range **link = &r->first;; link = &(*link)->next)
     if (*link == node) {
       *link = node->next;
@@ -103,5 +103,5 @@ q2_ranges_unlock (struct q2_ranges *r, struct q2_range *node)
     }
   if (r->waiting > 0)
     pthread_cond_broadcast (&r->released);
-  pthread_mutex_unlock (&r->lock);
+  q2_mutex_unlock (&r->lock);
 }

@@ -8,6 +8,8 @@
 #ifndef QCOW2_BASE_RANGES_H
 #define QCOW2_BASE_RANGES_H
 
+#include "base/lock.h"
+
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,7 +20,7 @@ struct q2_range {
 };
 
 struct q2_ranges {
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   pthread_cond_t released;
   struct q2_range *first;       /* held; they do not overlap */
   unsigned waiting;

@@ -13,6 +13,7 @@
  */
 #include "config.h"
 
+#include "base/lock.h"
 #include "base/turns.h"
 
 #include <pthread.h>
@@ -34,7 +35,7 @@ struct waiter {
 };
 
 struct q2_turns {
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   pthread_cond_t changed;       /* a slot is free, or the queue has moved on */
   unsigned nr_slots;
   uint64_t lease;               /* ns */
@@ -53,7 +54,7 @@ q2_turns_new (unsigned max, unsigned lease_ms)
     return NULL;
   t->nr_slots = max < 1 ? 1 : max > MAX_TURNS ? MAX_TURNS : max;
   t->lease = lease_ms * UINT64_C (1000000);
-  pthread_mutex_init (&t->lock, NULL);
+  q2_mutex_init (&t->lock, 8, "turns.lock");
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
   pthread_cond_init (&t->changed, &attr);
@@ -67,7 +68,7 @@ q2_turns_free (struct q2_turns *t)
   if (t == NULL)
     return;
   pthread_cond_destroy (&t->changed);
-  pthread_mutex_destroy (&t->lock);
+  q2_mutex_destroy (&t->lock);
   free (t);
 }
 
@@ -150,12 +151,12 @@ wait_locked (struct q2_turns *t, qcow2_abandoned_fn abandoned, void *opaque)
   };
   bool in_vain;
 
-  if (pthread_cond_timedwait (&t->changed, &t->lock, &ts) == 0 ||
+  if (q2_cond_timedwait (&t->changed, &t->lock, &ts) == 0 ||
       abandoned == NULL)
     return true;
-  pthread_mutex_unlock (&t->lock);
+  q2_mutex_unlock (&t->lock);
   in_vain = abandoned (opaque);
-  pthread_mutex_lock (&t->lock);
+  q2_mutex_lock (&t->lock);
   return !in_vain;
 }
 
@@ -167,11 +168,11 @@ q2_turns_take (struct q2_turns *t, uint64_t *turn,
   struct slot *slot;
   bool in_vain = false;
 
-  pthread_mutex_lock (&t->lock);
+  q2_mutex_lock (&t->lock);
   slot = find_locked (t, *turn);
   if (slot != NULL && t->first == NULL) {
     slot->asked = now ();
-    pthread_mutex_unlock (&t->lock);
+    q2_mutex_unlock (&t->lock);
     return true;
   }
   give_locked (t, turn);
@@ -185,7 +186,7 @@ q2_turns_take (struct q2_turns *t, uint64_t *turn,
     *turn = slot->turn;
   }
   dequeue_locked (t, &self);
-  pthread_mutex_unlock (&t->lock);
+  q2_mutex_unlock (&t->lock);
   return !in_vain;
 }
 
@@ -194,7 +195,7 @@ q2_turns_give (struct q2_turns *t, uint64_t *turn)
 {
   if (*turn == 0)
     return;
-  pthread_mutex_lock (&t->lock);
+  q2_mutex_lock (&t->lock);
   give_locked (t, turn);
-  pthread_mutex_unlock (&t->lock);
+  q2_mutex_unlock (&t->lock);
 }

@@ -25,6 +25,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -56,7 +57,7 @@ struct batch {
 
 struct q2_workers {
   unsigned max_threads;
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   pthread_cond_t empty;         /* threads is 0 */
   pthread_cond_t group_ended;   /* some group has no job any more */
   unsigned threads;             /* not counting those in gone */
@@ -78,7 +79,7 @@ q2_workers_new (unsigned max_threads, struct qcow2_error *err)
   }
   pool->max_threads = max_threads;
   pool->jobs_end = &pool->jobs;
-  pthread_mutex_init (&pool->lock, NULL);
+  q2_mutex_init (&pool->lock, 2, "workers.lock");
   pthread_cond_init (&pool->empty, NULL);
   pthread_cond_init (&pool->group_ended, NULL);
   return pool;
@@ -114,10 +115,10 @@ help_locked (struct q2_workers *pool, struct batch *batch)
   bool broken;
 
   batch->helpers++;
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
   take_part (batch);
   broken = q2_check_end (&why) == -1;
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   if (broken) {
     batch->broken = true;
     batch->why = why;
@@ -138,9 +139,9 @@ run_job_locked (struct q2_workers *pool)
   if (pool->jobs == NULL)
     pool->jobs_end = &pool->jobs;
   pool->nr_jobs--;
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
   job->fn (job);
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   if (group != NULL && --group->nr == 0)
     pthread_cond_broadcast (&pool->group_ended);
 }
@@ -160,7 +161,7 @@ wait_for_work_locked (struct q2_workers *pool, struct worker *self)
   self->next = pool->idle;
   pool->idle = self;
   while (!self->woken && r == 0)
-    r = pthread_cond_timedwait (&self->wake, &pool->lock, &until);
+    r = q2_cond_timedwait (&self->wake, &pool->lock, &until);
   if (self->woken)
     return true;
   for (struct worker **link = &pool->idle;; link = &(*link)->next)
@@ -176,7 +177,7 @@ worker_main (void *arg)
   struct worker *const self = arg;
   struct q2_workers *const pool = self->pool;
 
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   for (;;) {
     struct batch *const batch = open_batch_locked (pool);
 
@@ -191,7 +192,7 @@ worker_main (void *arg)
   pool->gone = self;
   if (--pool->threads == 0)
     pthread_cond_signal (&pool->empty);
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
   return NULL;
 }
 
@@ -269,24 +270,24 @@ q2_workers_batch (struct q2_workers *pool, q2_batch_fn fn, void *arg,
   batch.max_helpers = q2_min (parallel, count) - 1;
   pthread_cond_init (&batch.left, NULL);
 
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   for (link = &pool->batches; *link; link = &(*link)->next)
     ;
   *link = &batch;
   for (size_t i = 0; i < batch.max_helpers; ++i)
     if (!call_worker_locked (pool))
       break;
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
 
   take_part (&batch);
 
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   for (link = &pool->batches; *link != &batch; link = &(*link)->next)
     ;
   *link = batch.next;
   while (batch.helpers > 0)
-    pthread_cond_wait (&batch.left, &pool->lock);
-  pthread_mutex_unlock (&pool->lock);
+    q2_cond_wait (&batch.left, &pool->lock);
+  q2_mutex_unlock (&pool->lock);
   pthread_cond_destroy (&batch.left);
   if (batch.broken)
     q2_check_pass_on (&batch.why);
@@ -297,7 +298,7 @@ q2_workers_submit (struct q2_workers *pool, struct q2_job *job)
 {
   bool ok;
 
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   ok = !pool->closing && pool->nr_jobs < MAX_JOBS &&
     (call_worker_locked (pool) || pool->threads > 0);
   if (ok) {
@@ -308,17 +309,17 @@ q2_workers_submit (struct q2_workers *pool, struct q2_job *job)
     if (job->group != NULL)
       job->group->nr++;
   }
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
   return ok;
 }
 
 void
 q2_workers_wait (struct q2_workers *pool, const struct q2_job_group *group)
 {
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   while (group->nr > 0)
-    pthread_cond_wait (&pool->group_ended, &pool->lock);
-  pthread_mutex_unlock (&pool->lock);
+    q2_cond_wait (&pool->group_ended, &pool->lock);
+  q2_mutex_unlock (&pool->lock);
 }
 
 void
@@ -326,19 +327,19 @@ q2_workers_free (struct q2_workers *pool)
 {
   if (pool == NULL)
     return;
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   pool->closing = true;
   while (pool->idle && call_worker_locked (pool))
     ;
   while (pool->threads > 0)
-    pthread_cond_wait (&pool->empty, &pool->lock);
+    q2_cond_wait (&pool->empty, &pool->lock);
   join_gone_locked (pool);
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
 
   if (!q2_check (pool->batches == NULL && pool->jobs == NULL))
     return;                     /* leaked: it is in use */
   pthread_cond_destroy (&pool->group_ended);
   pthread_cond_destroy (&pool->empty);
-  pthread_mutex_destroy (&pool->lock);
+  q2_mutex_destroy (&pool->lock);
   free (pool);
 }

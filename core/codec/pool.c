@@ -16,6 +16,7 @@
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/lock.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -38,7 +39,7 @@ struct q2_codec_pool {
   enum qcow2_compression compression;
   size_t max_csize;
 
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   pthread_cond_t returned;
   struct q2_codec *idle;
   unsigned made, max;
@@ -58,7 +59,7 @@ q2_codec_pool_new (enum qcow2_compression compression, size_t max_csize,
   pool->max_csize = max_csize;
   pool->max = (unsigned)
     q2_min (MAX_BYTES / max_csize, MAX_CODECS);
-  pthread_mutex_init (&pool->lock, NULL);
+  q2_mutex_init (&pool->lock, 3, "pool.lock");
   pthread_cond_init (&pool->returned, NULL);
   return pool;
 }
@@ -84,7 +85,7 @@ q2_codec_pool_free (struct q2_codec_pool *pool)
     codec_free (codec);
   }
   pthread_cond_destroy (&pool->returned);
-  pthread_mutex_destroy (&pool->lock);
+  q2_mutex_destroy (&pool->lock);
   free (pool);
 }
 
@@ -112,24 +113,24 @@ q2_codec_get (struct q2_codec_pool *pool, struct qcow2_error *err)
 {
   struct q2_codec *codec;
 
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   while (pool->idle == NULL && pool->made == pool->max)
-    pthread_cond_wait (&pool->returned, &pool->lock);
+    q2_cond_wait (&pool->returned, &pool->lock);
   codec = pool->idle;
   if (codec)
     pool->idle = codec->next;
   else
     pool->made++;
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
   if (codec)
     return codec;
 
   codec = codec_new (pool);
   if (codec == NULL) {
-    pthread_mutex_lock (&pool->lock);
+    q2_mutex_lock (&pool->lock);
     pool->made--;
     pthread_cond_signal (&pool->returned);
-    pthread_mutex_unlock (&pool->lock);
+    q2_mutex_unlock (&pool->lock);
     q2_fail_nomem (err, "decompression");
   }
   return codec;
@@ -138,11 +139,11 @@ q2_codec_get (struct q2_codec_pool *pool, struct qcow2_error *err)
 void
 q2_codec_put (struct q2_codec_pool *pool, struct q2_codec *codec)
 {
-  pthread_mutex_lock (&pool->lock);
+  q2_mutex_lock (&pool->lock);
   codec->next = pool->idle;
   pool->idle = codec;
   pthread_cond_signal (&pool->returned);
-  pthread_mutex_unlock (&pool->lock);
+  q2_mutex_unlock (&pool->lock);
 }
 
 void *

@@ -20,6 +20,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "base/secret.h"
 #include "format/cipher_spec.h"
 
@@ -42,7 +43,7 @@ struct entry {
 };
 
 struct qcow2_keyring {
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   pthread_cond_t ended;         /* a try has ended */
   struct entry *keys, *failures;
   struct q2_keyring_try *trying;
@@ -60,7 +61,7 @@ qcow2_keyring_new (void)
 
   if (k == NULL)
     return NULL;
-  pthread_mutex_init (&k->lock, NULL);
+  q2_mutex_init (&k->lock, 3, "keyring.lock");
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
   pthread_cond_init (&k->ended, &attr);
@@ -93,7 +94,7 @@ qcow2_keyring_free (struct qcow2_keyring *k)
   free_list (k->keys);
   free_list (k->failures);
   pthread_cond_destroy (&k->ended);
-  pthread_mutex_destroy (&k->lock);
+  q2_mutex_destroy (&k->lock);
   free (k);
 }
 
@@ -178,11 +179,11 @@ wait_locked (struct qcow2_keyring *k, const struct qcow2_budget *budget)
   };
   bool in_vain;
 
-  if (pthread_cond_timedwait (&k->ended, &k->lock, &ts) == 0)
+  if (q2_cond_timedwait (&k->ended, &k->lock, &ts) == 0)
     return true;
-  pthread_mutex_unlock (&k->lock);
+  q2_mutex_unlock (&k->lock);
   in_vain = q2_budget_is_abandoned (budget);
-  pthread_mutex_lock (&k->lock);
+  q2_mutex_lock (&k->lock);
   return !in_vain;
 }
 
@@ -194,11 +195,11 @@ q2_keyring_begin (struct qcow2_keyring *k, struct q2_keyring_try *try,
   bool goes_on = true;
   int r;
 
-  pthread_mutex_lock (&k->lock);
+  q2_mutex_lock (&k->lock);
   while (goes_on && is_tried_locked (k, try->query))
     goes_on = wait_locked (k, budget);
   if (!goes_on) {
-    pthread_mutex_unlock (&k->lock);
+    q2_mutex_unlock (&k->lock);
     return q2_fail (err, QCOW2_ERR_ABANDONED, QCOW2_NO_OFFSET,
                     "waiting for a key was given up, because nobody waits "
                     "for the image any more");
@@ -208,7 +209,7 @@ q2_keyring_begin (struct qcow2_keyring *k, struct q2_keyring_try *try,
     try->next = k->trying;
     k->trying = try;
   }
-  pthread_mutex_unlock (&k->lock);
+  q2_mutex_unlock (&k->lock);
   return r;
 }
 
@@ -261,7 +262,7 @@ q2_keyring_end (struct qcow2_keyring *k, struct q2_keyring_try *try,
   struct entry *old = NULL, *surplus = NULL;
   struct q2_keyring_try **link;
 
-  pthread_mutex_lock (&k->lock);
+  q2_mutex_lock (&k->lock);
   for (link = &k->trying; *link != try; link = &(*link)->next)
     ;
   *link = try->next;
@@ -273,7 +274,7 @@ q2_keyring_end (struct qcow2_keyring *k, struct q2_keyring_try *try,
     surplus = take_surplus (list);
   }
   pthread_cond_broadcast (&k->ended);
-  pthread_mutex_unlock (&k->lock);
+  q2_mutex_unlock (&k->lock);
   if (old != NULL)
     entry_free (old);
   if (surplus != NULL)

@@ -46,7 +46,7 @@ q2_store_init (struct q2_store *s)
   q2_ranges_init (&s->sectors);
   q2_io_shared_init (&s->data_shared);
   s->data_shared.file = "the data file";
-  pthread_mutex_init (&s->buffers_lock, NULL);
+  q2_mutex_init (&s->buffers_lock, 6, "buffers_lock");
 }
 
 void
@@ -54,7 +54,7 @@ q2_store_destroy (struct q2_store *s)
 {
   while (s->nr_buffers > 0)
     q2_buffer_free (s->buffers[--s->nr_buffers], PIECE_BYTES);
-  pthread_mutex_destroy (&s->buffers_lock);
+  q2_mutex_destroy (&s->buffers_lock);
   q2_io_shared_destroy (&s->data_shared);
   q2_ranges_destroy (&s->sectors);
   q2_cipher_free (s->cipher);
@@ -78,22 +78,22 @@ get_buffer (struct q2_store *s, uint64_t size)
 {
   void *p = NULL;
 
-  pthread_mutex_lock (&s->buffers_lock);
+  q2_mutex_lock (&s->buffers_lock);
   if (size == PIECE_BYTES && s->nr_buffers > 0)
     p = s->buffers[--s->nr_buffers];
-  pthread_mutex_unlock (&s->buffers_lock);
+  q2_mutex_unlock (&s->buffers_lock);
   return p ? p : q2_buffer_alloc (size);
 }
 
 static void
 put_buffer (struct q2_store *s, void *p, uint64_t size)
 {
-  pthread_mutex_lock (&s->buffers_lock);
+  q2_mutex_lock (&s->buffers_lock);
   if (size == PIECE_BYTES && s->nr_buffers < Q2_STORE_BUFFERS) {
     s->buffers[s->nr_buffers++] = p;
     p = NULL;
   }
-  pthread_mutex_unlock (&s->buffers_lock);
+  q2_mutex_unlock (&s->buffers_lock);
   q2_buffer_free (p, size);
 }
 

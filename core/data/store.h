@@ -15,6 +15,7 @@
 #ifndef QCOW2_DATA_STORE_H
 #define QCOW2_DATA_STORE_H
 
+#include "base/lock.h"
 #include "base/ranges.h"
 #include "codec/cipher.h"
 #include "format/geometry.h"
@@ -51,7 +52,7 @@ struct q2_store {
   struct q2_ranges sectors;     /* being written; host bytes */
   _Atomic unsigned partial_writers;     /* writers of parts of sectors */
   _Atomic uint64_t partial_writes;      /* how many have ever begun */
-  pthread_mutex_t buffers_lock; /* guards the next two */
+  struct q2_mutex buffers_lock; /* guards the next two */
   unsigned nr_buffers;
   void *buffers[Q2_STORE_BUFFERS];
 

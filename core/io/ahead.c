@@ -24,6 +24,7 @@
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -45,7 +46,7 @@
 struct q2_ahead {
   uint64_t max_bytes;
   struct qcow2_budget *budget;  /* or NULL; has all of 'bytes' */
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   pthread_cond_t loaded;        /* some buffer has been committed */
   struct q2_ahead_buf *first;
   uint64_t bytes;               /* of all buffers in the list */
@@ -69,7 +70,7 @@ q2_ahead_new (uint64_t max_bytes, struct qcow2_budget *budget,
   }
   ahead->max_bytes = max_bytes;
   ahead->budget = budget;
-  pthread_mutex_init (&ahead->lock, NULL);
+  q2_mutex_init (&ahead->lock, 3, "ahead.lock");
   pthread_cond_init (&ahead->loaded, NULL);
   return ahead;
 }
@@ -103,7 +104,7 @@ q2_ahead_free (struct q2_ahead *ahead)
   q2_budget_give (ahead->budget, ahead->bytes);
   free_list (ahead->first);
   pthread_cond_destroy (&ahead->loaded);
-  pthread_mutex_destroy (&ahead->lock);
+  q2_mutex_destroy (&ahead->lock);
   free (ahead);
 }
 
@@ -288,7 +289,7 @@ q2_ahead_claim (struct q2_ahead *ahead, uint64_t start, uint64_t end)
   struct q2_ahead_buf *buf = NULL, *gone = NULL;
   uint64_t gap_start = start, gap_end = end;
 
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   if (ahead->max_bytes > 0 &&
       find_gap_locked (ahead, &gap_start, &gap_end)) {
     const uint64_t len = q2_min (gap_end - gap_start, ahead->max_bytes);
@@ -302,7 +303,7 @@ q2_ahead_claim (struct q2_ahead *ahead, uint64_t start, uint64_t end)
         q2_budget_give (ahead->budget, len);
     }
   }
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
   free_list (gone);
   return buf;
 }
@@ -326,9 +327,9 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
 {
   bool waited_for;
 
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   if (!q2_check (buf->loading)) {
-    pthread_mutex_unlock (&ahead->lock);
+    q2_mutex_unlock (&ahead->lock);
     return;
   }
   waited_for = buf->pins > 0;   /* most are not */
@@ -347,7 +348,7 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
   }
   if (waited_for)
     pthread_cond_broadcast (&ahead->loaded);
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
 }
 
 /* Pin the buffer to use 'count' of its bytes, after waiting for its read;
@@ -358,7 +359,7 @@ pin_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf, uint64_t count)
 {
   buf->pins++;
   while (buf->loading)
-    pthread_cond_wait (&ahead->loaded, &ahead->lock);
+    q2_cond_wait (&ahead->loaded, &ahead->lock);
   if (buf->bytes == NULL) {
     unpin_locked (buf);
     return false;
@@ -376,7 +377,7 @@ q2_ahead_copy (struct q2_ahead *ahead, void *out, uint64_t count,
   unsigned char *const p = out;
   uint64_t done = 0;
 
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   while (done < count) {
     const uint64_t pos = host_off + done;
     struct q2_ahead_buf *const buf = find_locked (ahead, pos);
@@ -387,13 +388,13 @@ q2_ahead_copy (struct q2_ahead *ahead, void *out, uint64_t count,
     n = q2_min (count - done, buf->end - pos);
     if (!pin_locked (ahead, buf, n))
       break;
-    pthread_mutex_unlock (&ahead->lock);
+    q2_mutex_unlock (&ahead->lock);
     memcpy (p + done, buf->bytes + (pos - buf->start), n);
     done += n;
-    pthread_mutex_lock (&ahead->lock);
+    q2_mutex_lock (&ahead->lock);
     unpin_locked (buf);
   }
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
   return done;
 }
 
@@ -404,23 +405,23 @@ q2_ahead_pin (struct q2_ahead *ahead, uint64_t count, uint64_t host_off,
   const unsigned char *bytes = NULL;
   struct q2_ahead_buf *buf;
 
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   buf = find_locked (ahead, host_off);
   if (buf && count <= buf->end - host_off &&
       pin_locked (ahead, buf, count)) {
     *ret_buf = buf;
     bytes = buf->bytes + (host_off - buf->start);
   }
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
   return bytes;
 }
 
 void
 q2_ahead_unpin (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
 {
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   unpin_locked (buf);
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
 }
 
 void
@@ -428,7 +429,7 @@ q2_ahead_clear (struct q2_ahead *ahead)
 {
   struct q2_ahead_buf *gone = NULL, *buf, *next;
 
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   for (buf = ahead->first; buf; buf = next) {
     next = buf->next;
     if (buf->loading || buf->pins > 0)
@@ -437,16 +438,16 @@ q2_ahead_clear (struct q2_ahead *ahead)
     buf->next = gone;
     gone = buf;
   }
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
   free_list (gone);
 }
 
 void
 q2_ahead_disable (struct q2_ahead *ahead)
 {
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   ahead->max_bytes = 0;
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
   q2_ahead_clear (ahead);
 }
 
@@ -462,9 +463,9 @@ void
 q2_ahead_get_stats (struct q2_ahead *ahead, uint64_t *ret_requests,
                     uint64_t *ret_bytes, uint64_t *ret_used_bytes)
 {
-  pthread_mutex_lock (&ahead->lock);
+  q2_mutex_lock (&ahead->lock);
   *ret_requests = ahead->requests;
   *ret_bytes = ahead->read_bytes;
   *ret_used_bytes = ahead->used_bytes;
-  pthread_mutex_unlock (&ahead->lock);
+  q2_mutex_unlock (&ahead->lock);
 }

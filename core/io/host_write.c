@@ -28,7 +28,7 @@
 void
 q2_io_shared_init (struct q2_io_shared *shared)
 {
-  pthread_mutex_init (&shared->grow_lock, NULL);
+  q2_mutex_init (&shared->grow_lock, 3, "grow_lock");
   q2_ranges_init (&shared->blocks);
 }
 
@@ -36,7 +36,7 @@ void
 q2_io_shared_destroy (struct q2_io_shared *shared)
 {
   q2_ranges_destroy (&shared->blocks);
-  pthread_mutex_destroy (&shared->grow_lock);
+  q2_mutex_destroy (&shared->grow_lock);
   for (size_t i = 0; i < Q2_IO_WINDOWS; ++i)
     free (shared->windows[i].bytes);
 }
@@ -86,9 +86,9 @@ q2_io_grow (const struct q2_io *io, uint64_t min_size,
     return 0;
   if (io->host->ops->grow == NULL || io->shared == NULL)
     return fail_no_space (io, min_size, err);
-  pthread_mutex_lock (&io->shared->grow_lock);
+  q2_mutex_lock (&io->shared->grow_lock);
   r = grow_locked (io, min_size, err);
-  pthread_mutex_unlock (&io->shared->grow_lock);
+  q2_mutex_unlock (&io->shared->grow_lock);
   return r;
 }
 

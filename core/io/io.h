@@ -13,6 +13,7 @@
 
 #include "base/bits.h"
 #include "base/budget.h"
+#include "base/lock.h"
 #include "base/ranges.h"
 #include "io/meter.h"
 
@@ -58,7 +59,7 @@ struct q2_io_shared {
   _Atomic bool flush_failed;    /* once */
   _Atomic bool bug;             /* a request has hit one: no more changes */
   _Atomic uint64_t grown_size;  /* of the file; 0: it has not grown */
-  pthread_mutex_t grow_lock;    /* held while the host grows the file */
+  struct q2_mutex grow_lock;    /* held while the host grows the file */
   struct q2_ranges blocks;      /* minimum blocks being written to */
 };
 

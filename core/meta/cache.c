@@ -78,10 +78,10 @@ new (uint64_t max_bytes, size_t slice_size, unsigned max_shards,
   for (c->nr_buckets = 1; c->nr_buckets < c->nr_slots; c->nr_buckets *= 2)
     ;
 
-  pthread_mutex_init (&c->loads.lock, NULL);
+  q2_mutex_init (&c->loads.lock, 7, "loads.lock");
   pthread_cond_init (&c->loads.done, NULL);
   for (uint32_t i = 0; i < c->nr_shards; ++i)
-    pthread_mutex_init (&c->shards[i].lock, NULL);
+    q2_mutex_init (&c->shards[i].lock, 8, "shard.lock");
   for (uint32_t i = 0; i < c->nr_shards; ++i)
     if (shard_init (c, &c->shards[i], err) == -1) {
       q2_cache_free (c);
@@ -122,10 +122,10 @@ q2_cache_free (struct q2_cache *c)
     free (c->shards[i].slots);
     free (c->shards[i].buckets);
     free (c->shards[i].bytes);
-    pthread_mutex_destroy (&c->shards[i].lock);
+    q2_mutex_destroy (&c->shards[i].lock);
   }
   pthread_cond_destroy (&c->loads.done);
-  pthread_mutex_destroy (&c->loads.lock);
+  q2_mutex_destroy (&c->loads.lock);
   free (c->dirty.host_off);
   free (c);
 }
@@ -152,7 +152,7 @@ lookup (struct q2_cache *c, uint64_t host_off, size_t skip, void *buf,
     shard->hits++;
     memcpy (buf, shard->bytes + i * c->slice_size + skip, len);
   }
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
   return ok;
 }
 
@@ -278,7 +278,7 @@ wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
       ;
     if (l == NULL)
       return;
-    pthread_cond_wait (&c->loads.done, &c->loads.lock);
+    q2_cond_wait (&c->loads.done, &c->loads.lock);
   }
 }
 
@@ -296,7 +296,7 @@ end_load (struct q2_cache *c, struct q2_load *load)
 {
   bool spoiled;
 
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   spoiled = load->spoiled;
   for (struct q2_load **link = &c->loads.first;; link = &(*link)->next)
     if (*link == load) {
@@ -304,7 +304,7 @@ end_load (struct q2_cache *c, struct q2_load *load)
       break;
     }
   pthread_cond_broadcast (&c->loads.done);
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
   return !spoiled;
 }
 
@@ -312,9 +312,9 @@ void
 q2_cache_begin_load (struct q2_cache *c, struct q2_load *load)
 {
   load->spoiled = load->scan = false;
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   begin_load_locked (c, load);
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
 }
 
 bool
@@ -328,14 +328,14 @@ static void
 keep (struct q2_cache *c, const struct q2_load *load, uint64_t host_off,
       const void *slice)
 {
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   if (!load->spoiled) {
     struct q2_shard *shard;
 
     q2_cache_lock_or_insert (c, host_off, slice, load->scan, &shard);
-    pthread_mutex_unlock (&shard->lock);
+    q2_mutex_unlock (&shard->lock);
   }
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
 }
 
 /* Read the range of the load and keep it; copy out what the caller wants,
@@ -380,15 +380,15 @@ read_missing (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
   };
   int r;
 
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   c->loads.misses++;
   wait_for_load_locked (c, slice_off, slice_off + c->slice_size);
   if (lookup (c, host_off, skip, buf, len, span.scan)) {
-    pthread_mutex_unlock (&c->loads.lock);
+    q2_mutex_unlock (&c->loads.lock);
     return 0;
   }
   begin_load_locked (c, &load);
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
 
   r = do_load (c, io, &load, span.behind + skip, buf, len, err);
   if (!end_load (c, &load) && r == 0)
@@ -431,13 +431,13 @@ q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
   if (!q2_check (len > 0 && len <= Q2_CACHE_MAX_LOAD &&
                  len % c->slice_size == 0))
     return;
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   /* Somebody may have loaded it since the caller looked. */
   busy = find_load_locked (c, load.start, load.end) != NULL ||
     q2_cache_contains (c, host_off);
   if (!busy)
     begin_load_locked (c, &load);
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
   if (busy)
     return;
   /* The readers who waited will try for themselves. */
@@ -453,7 +453,7 @@ q2_cache_contains (struct q2_cache *c, uint64_t host_off)
   const bool found =
     q2_cache_lock_slice (c, host_off, &shard) != Q2_NO_SLOT;
 
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
   return found;
 }
 
@@ -470,12 +470,12 @@ q2_cache_get_stats (struct q2_cache *c, uint64_t *ret_hits,
   uint64_t hits = 0;
 
   for (uint32_t i = 0; i < c->nr_shards; ++i) {
-    pthread_mutex_lock (&c->shards[i].lock);
+    q2_mutex_lock (&c->shards[i].lock);
     hits += c->shards[i].hits;
-    pthread_mutex_unlock (&c->shards[i].lock);
+    q2_mutex_unlock (&c->shards[i].lock);
   }
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   *ret_misses = c->loads.misses;
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
   *ret_hits = hits;
 }

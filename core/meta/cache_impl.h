@@ -3,6 +3,7 @@
 #ifndef QCOW2_META_CACHE_IMPL_H
 #define QCOW2_META_CACHE_IMPL_H
 
+#include "base/lock.h"
 #include "meta/cache.h"
 
 #include <pthread.h>
@@ -22,7 +23,7 @@ struct q2_slot {
 };
 
 struct q2_shard {
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   struct q2_slot *slots;
   unsigned char *bytes;         /* slice i is at bytes + i * slice_size */
   uint32_t *buckets;            /* first slot of each chain */
@@ -39,7 +40,7 @@ struct q2_cache {
   struct q2_shard shards[Q2_MAX_SHARDS];
 
   struct {
-    pthread_mutex_t lock;
+    struct q2_mutex lock;
     pthread_cond_t done;        /* some load has finished */
     struct q2_load *first;
     uint64_t last_id;
@@ -94,7 +95,7 @@ q2_cache_lock_slice (struct q2_cache *c, uint64_t host_off,
   const uint64_t h = q2_cache_hash (c, host_off);
 
   *ret_shard = q2_cache_shard_of (c, h);
-  pthread_mutex_lock (&(*ret_shard)->lock);
+  q2_mutex_lock (&(*ret_shard)->lock);
   return q2_cache_find_locked (c, *ret_shard, h, host_off);
 }
 

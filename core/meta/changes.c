@@ -75,7 +75,7 @@ q2_cache_is_hollow (struct q2_cache *c, uint64_t slice_off)
   const uint32_t i = q2_cache_lock_slice (c, slice_off, &shard);
   const bool hollow = i != Q2_NO_SLOT && !is_solid_locked (c, shard, i);
 
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
   return hollow;
 }
 
@@ -87,7 +87,7 @@ q2_cache_set_solid (struct q2_cache *c, uint64_t slice_off)
 
   if (i != Q2_NO_SLOT)
     shard->slots[i].solid = true;
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
 }
 
 bool
@@ -104,7 +104,7 @@ q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
     shard->slots[i].used = true;
     make_dirty_locked (c, &shard->slots[i]);
   }
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
   return ok;
 }
 
@@ -118,7 +118,7 @@ q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
 
   if (i != Q2_NO_SLOT && dirty)
     make_dirty_locked (c, &shard->slots[i]);
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
   return i != Q2_NO_SLOT;
 }
 
@@ -134,9 +134,9 @@ spoil_loads_locked (struct q2_cache *c, uint64_t start, uint64_t end)
 static void
 spoil_loads (struct q2_cache *c, uint64_t start, uint64_t end)
 {
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   spoil_loads_locked (c, start, end);
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
 }
 
 void
@@ -149,7 +149,7 @@ q2_cache_drop (struct q2_cache *c, uint64_t host_off, uint64_t len)
 
     if (i != Q2_NO_SLOT && q2_check (q2_cache_may_go (&shard->slots[i])))
       q2_cache_unlink_locked (c, shard, i);
-    pthread_mutex_unlock (&shard->lock);
+    q2_mutex_unlock (&shard->lock);
   }
 }
 
@@ -160,12 +160,12 @@ q2_cache_clear (struct q2_cache *c)
   for (uint32_t i = 0; i < c->nr_shards; ++i) {
     struct q2_shard *const shard = &c->shards[i];
 
-    pthread_mutex_lock (&shard->lock);
+    q2_mutex_lock (&shard->lock);
     for (uint32_t n = 0; n < c->nr_slots; ++n)
       if (shard->slots[n].host_off != Q2_EMPTY_SLOT &&
           q2_cache_may_go (&shard->slots[n]))
         q2_cache_unlink_locked (c, shard, n);
-    pthread_mutex_unlock (&shard->lock);
+    q2_mutex_unlock (&shard->lock);
   }
 }
 
@@ -230,7 +230,7 @@ gather_slice (struct q2_cache *c, uint64_t host_off, unsigned char *out)
     shard->slots[i].dirty = false;
     shard->slots[i].writing = true;
   }
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
   return ok;
 }
 
@@ -290,17 +290,17 @@ end_slice (struct q2_cache *c, uint64_t host_off, bool written)
     if (!written)
       make_dirty_locked (c, &shard->slots[i]);
   }
-  pthread_mutex_unlock (&shard->lock);
+  q2_mutex_unlock (&shard->lock);
 }
 
 void
 q2_cache_end_gather (struct q2_cache *c, struct q2_dirty *d, bool written)
 {
   /* Before any of them can be evicted. */
-  pthread_mutex_lock (&c->loads.lock);
+  q2_mutex_lock (&c->loads.lock);
   for (size_t i = 0; c->loads.first != NULL && i < d->nr; ++i)
     spoil_loads_locked (c, d->host_off[i], d->host_off[i] + c->slice_size);
-  pthread_mutex_unlock (&c->loads.lock);
+  q2_mutex_unlock (&c->loads.lock);
   for (size_t i = 0; i < d->nr; ++i)
     end_slice (c, d->host_off[i], written);
   atomic_store_explicit (&c->dirty.nr_writing, 0, memory_order_relaxed);

@@ -13,9 +13,9 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/lock.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 #define FIRST_BITS 8
@@ -25,7 +25,7 @@
 struct q2_overlap {
   struct qcow2_budget *budget;  /* or NULL; has all of 'slots' */
   unsigned cluster_bits;
-  pthread_rwlock_t lock;
+  struct q2_rwlock lock;
   uint64_t *slots;              /* cluster << CLASS_BITS | class; 0: empty */
   unsigned bits;                /* log2 of their number */
   uint64_t used;                /* including those taken out */
@@ -100,7 +100,7 @@ q2_overlap_new (unsigned cluster_bits, struct qcow2_budget *budget,
   }
   o->bits = FIRST_BITS;
   o->cluster_bits = cluster_bits;
-  pthread_rwlock_init (&o->lock, NULL);
+  q2_rwlock_init (&o->lock, 6, "overlap.lock");
   return o;
 }
 
@@ -109,7 +109,7 @@ q2_overlap_free (struct q2_overlap *o)
 {
   if (o == NULL)
     return;
-  pthread_rwlock_destroy (&o->lock);
+  q2_rwlock_destroy (&o->lock);
   slots_free (o, o->slots, o->bits);
   free (o);
 }
@@ -157,7 +157,7 @@ q2_overlap_has_room (struct q2_overlap *o, uint64_t clusters)
   unsigned bits;
   bool fits;
 
-  pthread_rwlock_rdlock (&o->lock);
+  q2_rwlock_rdlock (&o->lock);
   bits = o->bits;
   while (bits < 60 && 2 * (o->used + clusters) > UINT64_C (1) << bits)
     bits++;
@@ -165,7 +165,7 @@ q2_overlap_has_room (struct q2_overlap *o, uint64_t clusters)
   fits = bits == o->bits ||
     slots_bytes (bits) + slots_bytes (bits - 1) - slots_bytes (o->bits) <=
     q2_budget_left (o->budget);
-  pthread_rwlock_unlock (&o->lock);
+  q2_rwlock_unlock (&o->lock);
   return fits;
 }
 
@@ -218,18 +218,18 @@ q2_overlap_add (struct q2_overlap *o, uint64_t host_off, uint64_t len,
     return 0;
   if (!q2_assume (len <= UINT64_MAX - host_off, err))
     return -1;
-  pthread_rwlock_wrlock (&o->lock);
+  q2_rwlock_wrlock (&o->lock);
   for (uint64_t c = host_off >> o->cluster_bits;
        r == 0 && c < end_of (o, host_off, len); ++c)
     r = add_locked (o, c, class, err);
-  pthread_rwlock_unlock (&o->lock);
+  q2_rwlock_unlock (&o->lock);
   return r;
 }
 
 void
 q2_overlap_remove (struct q2_overlap *o, uint64_t host_off, uint64_t len)
 {
-  pthread_rwlock_wrlock (&o->lock);
+  q2_rwlock_wrlock (&o->lock);
   for (uint64_t c = host_off >> o->cluster_bits;
        len > 0 && c < end_of (o, host_off, len); ++c) {
     uint64_t *const slot = find_locked (o, c);
@@ -237,7 +237,7 @@ q2_overlap_remove (struct q2_overlap *o, uint64_t host_off, uint64_t len)
     if (*slot != 0)
       *slot &= ~CLASS_MASK;
   }
-  pthread_rwlock_unlock (&o->lock);
+  q2_rwlock_unlock (&o->lock);
 }
 
 void
@@ -248,7 +248,7 @@ q2_overlap_unshare (struct q2_overlap *o, uint64_t host_off, uint64_t len)
   /* As a rule there is none, and readers go on. */
   if (q2_overlap_check (o, host_off, len, Q2_META_NONE, &ignored) == 0)
     return;
-  pthread_rwlock_wrlock (&o->lock);
+  q2_rwlock_wrlock (&o->lock);
   for (uint64_t c = host_off >> o->cluster_bits;
        len > 0 && c < end_of (o, host_off, len); ++c) {
     uint64_t *const slot = find_locked (o, c);
@@ -256,7 +256,7 @@ q2_overlap_unshare (struct q2_overlap *o, uint64_t host_off, uint64_t len)
     if ((*slot & CLASS_MASK) == Q2_META_SHARED_L2)
       *slot &= ~CLASS_MASK;
   }
-  pthread_rwlock_unlock (&o->lock);
+  q2_rwlock_unlock (&o->lock);
 }
 
 int
@@ -265,7 +265,7 @@ q2_overlap_check (struct q2_overlap *o, uint64_t host_off, uint64_t len,
 {
   int r = 0;
 
-  pthread_rwlock_rdlock (&o->lock);
+  q2_rwlock_rdlock (&o->lock);
   for (uint64_t c = host_off >> o->cluster_bits;
        r == 0 && len > 0 && c < end_of (o, host_off, len); ++c) {
     const enum q2_meta_class found =
@@ -274,7 +274,7 @@ q2_overlap_check (struct q2_overlap *o, uint64_t host_off, uint64_t len,
     if (found != Q2_META_NONE && found != class)
       r = fail_overlap (o, c, class, found, err);
   }
-  pthread_rwlock_unlock (&o->lock);
+  q2_rwlock_unlock (&o->lock);
   return r;
 }
 
@@ -283,9 +283,9 @@ q2_overlap_class (struct q2_overlap *o, uint64_t host_off)
 {
   enum q2_meta_class found;
 
-  pthread_rwlock_rdlock (&o->lock);
+  q2_rwlock_rdlock (&o->lock);
   found = (enum q2_meta_class)
     (*find_locked (o, host_off >> o->cluster_bits) & CLASS_MASK);
-  pthread_rwlock_unlock (&o->lock);
+  q2_rwlock_unlock (&o->lock);
   return found;
 }

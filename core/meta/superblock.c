@@ -73,7 +73,7 @@ q2_superblock_init (struct q2_superblock *sb, const struct q2_header *header,
     return -1;
   if (header->version > 0)
     q2_superblock_describe (header, &first->info);
-  pthread_mutex_init (&sb->lock, NULL);
+  q2_mutex_init (&sb->lock, 3, "superblock.lock");
   sb->all = first;
   atomic_init (&sb->current, first);
   return 0;
@@ -90,7 +90,7 @@ q2_superblock_destroy (struct q2_superblock *sb)
     sb->all = v->made_before;
     free (v);
   }
-  pthread_mutex_destroy (&sb->lock);
+  q2_mutex_destroy (&sb->lock);
   atomic_store (&sb->current, NULL);
 }
 
@@ -135,12 +135,12 @@ q2_superblock_begin (struct q2_superblock *sb,
 {
   const struct q2_superblock_version *now;
 
-  pthread_mutex_lock (&sb->lock);
+  q2_mutex_lock (&sb->lock);
   now = atomic_load_explicit (&sb->current, memory_order_relaxed);
   edit->sb = sb;
   edit->next = new_version (&now->header, &now->info, err);
   if (edit->next == NULL) {
-    pthread_mutex_unlock (&sb->lock);
+    q2_mutex_unlock (&sb->lock);
     return -1;
   }
   edit->next->generation = now->generation;
@@ -167,7 +167,7 @@ q2_superblock_end (struct q2_superblock_edit *edit, bool durable)
     free (edit->next);
   edit->next = NULL;
   edit->header = NULL;
-  pthread_mutex_unlock (&edit->sb->lock);
+  q2_mutex_unlock (&edit->sb->lock);
 }
 
 int
@@ -303,8 +303,8 @@ q2_superblock_change (struct q2_superblock *sb, const struct q2_io *io,
 {
   int r;
 
-  pthread_mutex_lock (&sb->lock);
+  q2_mutex_lock (&sb->lock);
   r = change_locked (sb, io, edit, opaque, flags, err);
-  pthread_mutex_unlock (&sb->lock);
+  q2_mutex_unlock (&sb->lock);
   return r;
 }

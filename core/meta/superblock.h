@@ -16,11 +16,11 @@
 #ifndef QCOW2_META_SUPERBLOCK_H
 #define QCOW2_META_SUPERBLOCK_H
 
+#include "base/lock.h"
 #include "format/header_parts.h"
 #include "format/header_span.h"
 #include "io/io.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 /* One header that was current once, or is. */
@@ -35,7 +35,7 @@ struct q2_superblock_version {
 struct q2_superblock {
   _Atomic (struct q2_superblock_version *) current;
 
-  pthread_mutex_t lock;         /* one change at a time; held over I/O;
+  struct q2_mutex lock;         /* one change at a time; held over I/O;
                                    guards: */
   struct q2_superblock_version *all;
   unsigned generation;          /* how often it was changed in parts */

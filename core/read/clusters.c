@@ -27,6 +27,7 @@
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -59,7 +60,7 @@ struct q2_clusters {
   uint64_t max_entries;
   unsigned bucket_bits;
 
-  pthread_mutex_t lock;
+  struct q2_mutex lock;
   pthread_cond_t filled;        /* an entry is not FILLING any more */
   struct entry **buckets;
   struct entry *newest, *oldest;
@@ -89,7 +90,7 @@ q2_clusters_new (uint64_t max_bytes, size_t cluster_size,
   c->buckets = calloc ((size_t) 1 << c->bucket_bits, sizeof (struct entry *));
   if (c->buckets == NULL)
     goto nomem;
-  pthread_mutex_init (&c->lock, NULL);
+  q2_mutex_init (&c->lock, 3, "clusters.lock");
   pthread_cond_init (&c->filled, NULL);
   pthread_cond_init (&c->private_ended, NULL);
   return c;
@@ -116,7 +117,7 @@ q2_clusters_free (struct q2_clusters *c)
   free (c->buckets);
   pthread_cond_destroy (&c->private_ended);
   pthread_cond_destroy (&c->filled);
-  pthread_mutex_destroy (&c->lock);
+  q2_mutex_destroy (&c->lock);
   free (c);
 }
 
@@ -248,13 +249,13 @@ q2_clusters_lookup (struct q2_clusters *c, const struct q2_cluster_key *key,
 
   if (!q2_check (skip + len <= c->cluster_size))
     return false;
-  pthread_mutex_lock (&c->lock);
+  q2_mutex_lock (&c->lock);
   e = find_locked (c, key);
   if (e && e->state != READY)
     e = NULL;
   if (e)
     use_locked (c, e);
-  pthread_mutex_unlock (&c->lock);
+  q2_mutex_unlock (&c->lock);
   if (e)
     copy_and_unref (e, skip, buf, len);
   return e != NULL;
@@ -267,7 +268,7 @@ static bool
 wait_locked (struct q2_clusters *c, struct entry *e)
 {
   while (e->state == FILLING)
-    pthread_cond_wait (&c->filled, &c->lock);
+    q2_cond_wait (&c->filled, &c->lock);
   if (e->state == READY)
     return true;
   unref_failed_locked (c, e);
@@ -278,14 +279,14 @@ wait_locked (struct q2_clusters *c, struct entry *e)
 static void
 end_fill (struct q2_clusters *c, struct entry *e, bool ok)
 {
-  pthread_mutex_lock (&c->lock);
+  q2_mutex_lock (&c->lock);
   e->state = ok ? READY : FAILED;
   if (!ok) {
     remove_locked (c, e);
     unref_failed_locked (c, e);
   }
   pthread_cond_broadcast (&c->filled);
-  pthread_mutex_unlock (&c->lock);
+  q2_mutex_unlock (&c->lock);
 }
 
 /* Take a share of the memory for buffers outside of the cache; with large
@@ -294,20 +295,20 @@ end_fill (struct q2_clusters *c, struct entry *e, bool ok)
 static void
 begin_private (struct q2_clusters *c)
 {
-  pthread_mutex_lock (&c->lock);
+  q2_mutex_lock (&c->lock);
   while (c->nr_private == c->max_private)
-    pthread_cond_wait (&c->private_ended, &c->lock);
+    q2_cond_wait (&c->private_ended, &c->lock);
   c->nr_private++;
-  pthread_mutex_unlock (&c->lock);
+  q2_mutex_unlock (&c->lock);
 }
 
 static void
 end_private (struct q2_clusters *c)
 {
-  pthread_mutex_lock (&c->lock);
+  q2_mutex_lock (&c->lock);
   c->nr_private--;
   pthread_cond_signal (&c->private_ended);
-  pthread_mutex_unlock (&c->lock);
+  q2_mutex_unlock (&c->lock);
 }
 
 static int
@@ -353,7 +354,7 @@ q2_clusters_read (struct q2_clusters *c, const struct q2_cluster_key *key,
 
   if (!q2_assume (skip + len <= c->cluster_size, err))
     return -1;
-  pthread_mutex_lock (&c->lock);
+  q2_mutex_lock (&c->lock);
   e = find_locked (c, key);
   if (e) {
     use_locked (c, e);
@@ -366,7 +367,7 @@ q2_clusters_read (struct q2_clusters *c, const struct q2_cluster_key *key,
     ours = e != NULL;
     c->misses++;
   }
-  pthread_mutex_unlock (&c->lock);
+  q2_mutex_unlock (&c->lock);
 
   if (e == NULL)
     return read_past_cache (c, skip, buf, len, fill, fill_arg, err);
@@ -417,18 +418,18 @@ void
 q2_clusters_drop (struct q2_clusters *c, const struct q2_frees *runs,
                   unsigned cluster_bits)
 {
-  pthread_mutex_lock (&c->lock);
+  q2_mutex_lock (&c->lock);
   for (struct entry *e = c->newest; e; e = e->older)
     e->dropped |= lies_in (&e->key, runs, cluster_bits);
-  pthread_mutex_unlock (&c->lock);
+  q2_mutex_unlock (&c->lock);
 }
 
 void
 q2_clusters_get_stats (struct q2_clusters *c, uint64_t *ret_hits,
                        uint64_t *ret_misses)
 {
-  pthread_mutex_lock (&c->lock);
+  q2_mutex_lock (&c->lock);
   *ret_hits = c->hits;
   *ret_misses = c->misses;
-  pthread_mutex_unlock (&c->lock);
+  q2_mutex_unlock (&c->lock);
 }

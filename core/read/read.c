@@ -18,6 +18,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/lock.h"
 
 #include <string.h>
 
@@ -81,7 +82,7 @@ struct work {
   const struct q2_pieces *pieces;
   size_t items[MAX_RUNS];       /* indexes of the runs to work on */
   size_t nr_items;
-  pthread_mutex_t lock;         /* guards the rest */
+  struct q2_mutex lock;         /* guards the rest */
   bool failed;
   struct qcow2_error error;     /* of the first that failed */
 };
@@ -97,11 +98,11 @@ do_item (void *arg, size_t i)
                 w->buf + (run->guest_off - w->runs[0].guest_off),
                 &error) == 0)
     return;
-  pthread_mutex_lock (&w->lock);
+  q2_mutex_lock (&w->lock);
   if (!w->failed)
     w->error = error;
   w->failed = true;
-  pthread_mutex_unlock (&w->lock);
+  q2_mutex_unlock (&w->lock);
 }
 
 /* Pieces come first: they take as long as data runs, and more depends on them.
@@ -131,7 +132,7 @@ choose_items (struct work *w, size_t nr, bool others, bool compressed)
 static int
 end_work (struct work *w, struct qcow2_error *err)
 {
-  pthread_mutex_destroy (&w->lock);
+  q2_mutex_destroy (&w->lock);
   if (!w->failed)
     return 0;
   *err = w->error;
@@ -157,7 +158,7 @@ read_slow (struct q2_reader *r, const struct q2_io *io,
   struct q2_pieces pieces = { .nr = 0 };
   struct work w = {
     .reader = r, .io = io, .runs = runs, .buf = buf, .pieces = &pieces,
-    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .lock = Q2_MUTEX_INITIALIZER (3, "work.lock"),
   };
   const bool widen = r->streams.max_window > 0 &&
     (sequential || q2_ahead_is_useful (r->ahead)) &&
@@ -210,7 +211,7 @@ read_shared (struct q2_reader *r, const struct q2_io *io,
 {
   struct work w = {
     .reader = r, .io = io, .runs = runs, .buf = buf,
-    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .lock = Q2_MUTEX_INITIALIZER (3, "work.lock"),
   };
 
   for (w.nr_items = 0; w.nr_items < nr; ++w.nr_items)

@@ -37,14 +37,14 @@ void
 q2_streams_init (struct q2_streams *streams, uint64_t max_window)
 {
   memset (streams, 0, sizeof *streams);
-  pthread_mutex_init (&streams->lock, NULL);
+  q2_mutex_init (&streams->lock, 3, "streams.lock");
   streams->max_window = max_window;
 }
 
 void
 q2_streams_destroy (struct q2_streams *streams)
 {
-  pthread_mutex_destroy (&streams->lock);
+  q2_mutex_destroy (&streams->lock);
 }
 
 /* How far from its stream's position a request may be. */
@@ -123,7 +123,7 @@ q2_streams_note (struct q2_streams *streams, uint64_t guest_off,
   struct q2_stream *s;
   uint64_t passed, pos;
 
-  pthread_mutex_lock (&streams->lock);
+  q2_mutex_lock (&streams->lock);
   s = find_locked (streams, guest_off, count);
   if (s->last_use == 0)
     restart (s, guest_off, max_window);
@@ -151,7 +151,7 @@ q2_streams_note (struct q2_streams *streams, uint64_t guest_off,
              s->frontier <= s->pos + low_water (s, max_window))
       advise_locked (s, s->pos, disk_size, max_window, &advice);
   }
-  pthread_mutex_unlock (&streams->lock);
+  q2_mutex_unlock (&streams->lock);
   return advice;
 }
 
@@ -159,9 +159,9 @@ void
 q2_streams_fell_short (struct q2_streams *streams,
                        const struct q2_stream_advice *advice, uint64_t done)
 {
-  pthread_mutex_lock (&streams->lock);
+  q2_mutex_lock (&streams->lock);
   /* Unless the stream has moved on, or its slot has been reused. */
   if (streams->streams[advice->stream].frontier == advice->to)
     streams->streams[advice->stream].frontier = done;
-  pthread_mutex_unlock (&streams->lock);
+  q2_mutex_unlock (&streams->lock);
 }

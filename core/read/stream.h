@@ -8,7 +8,8 @@
 #ifndef QCOW2_READ_STREAM_H
 #define QCOW2_READ_STREAM_H
 
-#include <pthread.h>
+#include "base/lock.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,7 +26,7 @@ struct q2_stream {
 };
 
 struct q2_streams {
-  pthread_mutex_t lock;         /* guards everything below */
+  struct q2_mutex lock;         /* guards everything below */
   uint64_t clock;
   uint64_t max_window;
   struct q2_stream streams[Q2_STREAMS];

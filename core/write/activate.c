@@ -34,11 +34,11 @@ q2_writer_init (struct q2_writer *w)
 {
   pthread_condattr_t monotonic;
 
-  pthread_mutex_init (&w->activate_lock, NULL);
-  pthread_mutex_init (&w->solid_lock, NULL);
-  pthread_mutex_init (&w->link_lock, NULL);
-  pthread_mutex_init (&w->commit_lock, NULL);
-  pthread_mutex_init (&w->release_lock, NULL);
+  q2_mutex_init (&w->activate_lock, 2, "activate_lock");
+  q2_mutex_init (&w->solid_lock, 2, "solid_lock");
+  q2_mutex_init (&w->link_lock, 4, "link_lock");
+  q2_mutex_init (&w->commit_lock, 4, "commit_lock");
+  q2_mutex_init (&w->release_lock, 2, "release_lock");
   pthread_condattr_init (&monotonic);
   pthread_condattr_setclock (&monotonic, CLOCK_MONOTONIC);
   pthread_cond_init (&w->committed, &monotonic);
@@ -69,12 +69,12 @@ q2_writer_destroy (struct q2_writer *w)
   q2_ranges_destroy (&w->clusters);
   pthread_cond_destroy (&w->activated);
   pthread_cond_destroy (&w->committed);
-  pthread_mutex_destroy (&w->release_lock);
-  pthread_mutex_destroy (&w->commit_lock);
-  pthread_mutex_destroy (&w->link_lock);
-  pthread_mutex_destroy (&w->solid_lock);
+  q2_mutex_destroy (&w->release_lock);
+  q2_mutex_destroy (&w->commit_lock);
+  q2_mutex_destroy (&w->link_lock);
+  q2_mutex_destroy (&w->solid_lock);
   free (w->new_tables);
-  pthread_mutex_destroy (&w->activate_lock);
+  q2_mutex_destroy (&w->activate_lock);
 }
 
 /* ---- The first change ----------------------------------------------- */
@@ -153,20 +153,20 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
 {
   int r = 0;
 
-  pthread_mutex_lock (&w->activate_lock);
+  q2_mutex_lock (&w->activate_lock);
   while (w->activating)
-    pthread_cond_wait (&w->activated, &w->activate_lock);
+    q2_cond_wait (&w->activated, &w->activate_lock);
   if (!w->prepared && (r = q2_writer_check_usable (w, err)) == 0) {
     w->activating = true;
     q2_writer_begin_activating (w);
-    pthread_mutex_unlock (&w->activate_lock);
+    q2_mutex_unlock (&w->activate_lock);
     r = activate_or_clean_up (w, io, err);
-    pthread_mutex_lock (&w->activate_lock);
+    q2_mutex_lock (&w->activate_lock);
     q2_writer_end_activating (w, r == 0);
     w->activating = false;
     pthread_cond_broadcast (&w->activated);
   }
-  pthread_mutex_unlock (&w->activate_lock);
+  q2_mutex_unlock (&w->activate_lock);
   return r;
 }
 

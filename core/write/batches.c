@@ -61,7 +61,7 @@ q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
     return;
   }
   q2_frees_sort (frees);        /* fewer and larger holes are punched */
-  pthread_mutex_lock (&w->commit_lock);
+  q2_mutex_lock (&w->commit_lock);
   *b = (struct q2_batch) { .stamp = q2_flight_stamp (&w->flight) };
   if (!join_batch_locked (w, frees, b->stamp)) {
     atomic_fetch_add (&w->nr_pending, frees->nr);
@@ -72,7 +72,7 @@ q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
     w->last_batch = &b->next;
     b = NULL;
   }
-  pthread_mutex_unlock (&w->commit_lock);
+  q2_mutex_unlock (&w->commit_lock);
   q2_frees_destroy (frees);
   free (b);
 }
@@ -85,7 +85,7 @@ take_batch (struct q2_writer *w)
 {
   struct q2_batch *b;
 
-  pthread_mutex_lock (&w->commit_lock);
+  q2_mutex_lock (&w->commit_lock);
   b = w->first_batch;
   if (b != NULL && !q2_flight_has_passed (&w->flight, b->stamp))
     b = NULL;
@@ -94,19 +94,19 @@ take_batch (struct q2_writer *w)
     if (w->first_batch == NULL)
       w->last_batch = &w->first_batch;
   }
-  pthread_mutex_unlock (&w->commit_lock);
+  q2_mutex_unlock (&w->commit_lock);
   return b;
 }
 
 static void
 put_back (struct q2_writer *w, struct q2_batch *b)
 {
-  pthread_mutex_lock (&w->commit_lock);
+  q2_mutex_lock (&w->commit_lock);
   b->next = w->first_batch;
   w->first_batch = b;
   if (b->next == NULL)
     w->last_batch = &b->next;
-  pthread_mutex_unlock (&w->commit_lock);
+  q2_mutex_unlock (&w->commit_lock);
 }
 
 bool
@@ -120,9 +120,9 @@ q2_writer_settle (struct q2_writer *w, unsigned ms)
     bool passed = q2_flight_is_past (&w->flight, stamp + 2);
 
     /* Who releases moves time on, too, and may hang below. */
-    if (!passed && pthread_mutex_trylock (&w->release_lock) == 0) {
+    if (!passed && q2_mutex_trylock (&w->release_lock) == 0) {
       passed = q2_flight_has_passed (&w->flight, stamp);
-      pthread_mutex_unlock (&w->release_lock);
+      q2_mutex_unlock (&w->release_lock);
     }
     if (passed || q2_now_ms () - start >= ms)
       return passed;
@@ -158,7 +158,7 @@ lock_release (struct q2_writer *w, unsigned ms)
   const struct timespec moment = { .tv_nsec = 1000000 };
   const uint64_t start = q2_now_ms ();
 
-  while (pthread_mutex_trylock (&w->release_lock) != 0) {
+  while (q2_mutex_trylock (&w->release_lock) != 0) {
     if (q2_now_ms () - start >= ms)
       return false;
     nanosleep (&moment, NULL);
@@ -195,6 +195,6 @@ q2_writer_release (struct q2_writer *w, const struct q2_io *io, unsigned ms,
       free (b);
     }
   }
-  pthread_mutex_unlock (&w->release_lock);
+  q2_mutex_unlock (&w->release_lock);
   return r;
 }

@@ -62,14 +62,14 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
   *c = (struct commit) { .batch = malloc (sizeof *c->batch) };
   if (c->batch == NULL)
     return q2_fail_nomem (err, "a commit");
-  pthread_mutex_lock (&w->link_lock);
+  q2_mutex_lock (&w->link_lock);
   r = q2_tables_gather (w->tables, &c->tables, err);
   if (r == 0) {
     c->frees = w->unlinked;
     atomic_store (&w->nr_committing, c->frees.nr);
     w->unlinked = (struct q2_frees) { .nr = 0 };
   }
-  pthread_mutex_unlock (&w->link_lock);
+  q2_mutex_unlock (&w->link_lock);
   if (r == 0)
     r = q2_space_gather (w->space, &c->refcounts, err);
   /* Old tables: counted until they are in a batch, see may_get_space. */
@@ -203,13 +203,13 @@ end_steps (struct q2_writer *w, struct commit *c, enum q2_progress progress)
   const bool written = progress == Q2_PROGRESS_ALL;
 
   q2_space_end_gather (w->space, &c->refcounts, progress, &c->frees);
-  pthread_mutex_lock (&w->link_lock);
+  q2_mutex_lock (&w->link_lock);
   q2_tables_end_gather (w->tables, &c->tables, written);
   if (!written)
     q2_frees_move (&w->unlinked, &c->frees);
   else if (Q2_PLANTED (Q2_PLANT_RELEASE_GATHERING))
     q2_frees_move (&c->frees, &w->unlinked);
-  pthread_mutex_unlock (&w->link_lock);
+  q2_mutex_unlock (&w->link_lock);
   q2_writer_add_batch (w, &c->frees, take_batch (c));
   q2_check (c->batch == NULL && c->frees.nr == 0);
   atomic_store (&w->nr_committing, 0);
@@ -282,9 +282,9 @@ run_locked (struct q2_writer *w, const struct q2_io *io,
   int r;
 
   w->committing = true;
-  pthread_mutex_unlock (&w->commit_lock);
+  q2_mutex_unlock (&w->commit_lock);
   r = run_with_reserve (w, io, err);
-  pthread_mutex_lock (&w->commit_lock);
+  q2_mutex_lock (&w->commit_lock);
   w->committing = false;
   if (r == 0)
     w->finished = number;
@@ -297,10 +297,10 @@ static bool
 wait_locked (struct q2_writer *w, const struct timespec *end)
 {
   if (end == NULL) {
-    pthread_cond_wait (&w->committed, &w->commit_lock);
+    q2_cond_wait (&w->committed, &w->commit_lock);
     return true;
   }
-  return pthread_cond_timedwait (&w->committed, &w->commit_lock, end) !=
+  return q2_cond_timedwait (&w->committed, &w->commit_lock, end) !=
     ETIMEDOUT;
 }
 
@@ -315,7 +315,7 @@ commit (struct q2_writer *w, const struct q2_io *io,
   bool mine = false;
   int r = 0;
 
-  pthread_mutex_lock (&w->commit_lock);
+  q2_mutex_lock (&w->commit_lock);
   number = w->gathering;
   if (Q2_PLANTED (Q2_PLANT_JOIN_RUNNING) && w->committing)
     number--;
@@ -329,7 +329,7 @@ commit (struct q2_writer *w, const struct q2_io *io,
       mine = true;
     }
   }
-  pthread_mutex_unlock (&w->commit_lock);
+  q2_mutex_unlock (&w->commit_lock);
   /* The disk is as durable as was asked for; space that could not be
    * released, or that somebody else releases, is released later.
    */
@@ -371,9 +371,9 @@ q2_writer_is_dirty (struct q2_writer *w)
 
   if (!w->prepared)
     return false;
-  pthread_mutex_lock (&w->link_lock);
+  q2_mutex_lock (&w->link_lock);
   dirty = q2_tables_nr_dirty (w->tables) > 0 || w->unlinked.nr > 0;
-  pthread_mutex_unlock (&w->link_lock);
+  q2_mutex_unlock (&w->link_lock);
   return dirty || q2_space_is_dirty (w->space) ||
     atomic_load (&w->nr_pending) > 0;
 }
@@ -383,9 +383,9 @@ q2_writer_is_pressed (struct q2_writer *w)
 {
   bool pressed;
 
-  pthread_mutex_lock (&w->link_lock);
+  q2_mutex_lock (&w->link_lock);
   pressed = w->unlinked.nr > MAX_UNLINKED ||
     q2_tables_nr_dirty (w->tables) > q2_tables_capacity (w->tables) / 2;
-  pthread_mutex_unlock (&w->link_lock);
+  q2_mutex_unlock (&w->link_lock);
   return pressed || q2_space_is_pressed (w->space);
 }

@@ -153,12 +153,12 @@ try_link (struct q2_writer *w, const struct q2_link *l)
 {
   enum linked linked;
 
-  pthread_mutex_lock (&w->link_lock);
+  q2_mutex_lock (&w->link_lock);
   if (!q2_frees_reserve (&w->unlinked, l->nr))
     linked = NO_MEMORY;
   else
     linked = try_link_locked (w, l) ? LINKED : MISSING;
-  pthread_mutex_unlock (&w->link_lock);
+  q2_mutex_unlock (&w->link_lock);
   return linked;
 }
 
@@ -213,11 +213,11 @@ prepare_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
   bool done = false;
   int r;
 
-  pthread_mutex_lock (&w->solid_lock);
+  q2_mutex_lock (&w->solid_lock);
   r = q2_tables_make_solid_l2 (w->tables,
                                is_new_table (w, l1_index) ? NULL : c->io,
                                l1_index, l2_index, &done, err);
-  pthread_mutex_unlock (&w->solid_lock);
+  q2_mutex_unlock (&w->solid_lock);
   return r == -1 || done ? r : fetch_slice (c, l, tries, err);
 }
 
@@ -228,10 +228,10 @@ plant_reuse (struct q2_change *c)
   struct q2_frees frees;
   struct qcow2_error ignored;
 
-  pthread_mutex_lock (&c->w->link_lock);
+  q2_mutex_lock (&c->w->link_lock);
   frees = c->w->unlinked;
   c->w->unlinked = (struct q2_frees) { .nr = 0 };
-  pthread_mutex_unlock (&c->w->link_lock);
+  q2_mutex_unlock (&c->w->link_lock);
   if (q2_space_release (c->w->space, c->io, &frees, true, &ignored) != 0)
     abort ();
   q2_frees_destroy (&frees);
@@ -322,11 +322,11 @@ make_room_for_entry (struct q2_change *c, uint64_t l1_index,
   struct q2_writer *const w = c->w;
   int r;
 
-  pthread_mutex_lock (&w->solid_lock);
+  q2_mutex_lock (&w->solid_lock);
   r = q2_tables_make_solid_l1 (w->tables, c->io, l1_index, err);
   if (r == 0 && w->new_tables != NULL)
     w->new_tables[l1_index / 8] |= 1u << l1_index % 8;
-  pthread_mutex_unlock (&w->solid_lock);
+  q2_mutex_unlock (&w->solid_lock);
   return r;
 }
 
@@ -367,7 +367,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
    * before, by whoever is late with it, is not kept.
    */
   q2_tables_forget (w->tables, run.cluster << bits);
-  pthread_mutex_lock (&w->link_lock);
+  q2_mutex_lock (&w->link_lock);
   room = q2_frees_reserve (&w->unlinked, 1);
   if (room) {
     q2_tables_set_l1 (w->tables, l1_index,
@@ -375,7 +375,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
     if (old != 0)
       q2_frees_add (&w->unlinked, old >> bits, 1);
   }
-  pthread_mutex_unlock (&w->link_lock);
+  q2_mutex_unlock (&w->link_lock);
   if (!room) {
     q2_fail_nomem (err, "a list of clusters");
     goto undo;

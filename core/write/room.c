@@ -34,9 +34,9 @@ may_get_space (struct q2_writer *w)
 {
   bool unlinked;
 
-  pthread_mutex_lock (&w->link_lock);
+  q2_mutex_lock (&w->link_lock);
   unlinked = w->unlinked.nr > 0;
-  pthread_mutex_unlock (&w->link_lock);
+  q2_mutex_unlock (&w->link_lock);
   return unlinked || q2_space_has_old_table (w->space) ||
     atomic_load (&w->nr_committing) > 0 ||
     atomic_load (&w->nr_pending) > 0;

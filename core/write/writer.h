@@ -31,6 +31,7 @@
 #include "check/repair.h"
 #include "alloc/space.h"
 #include "base/flight.h"
+#include "base/lock.h"
 #include "base/ranges.h"
 #include "read/reader.h"
 #include "format/entry.h"
@@ -69,7 +70,7 @@ struct q2_writer {
   _Atomic enum q2_writer_state state;
   _Atomic bool prepared;        /* once it was active */
 
-  pthread_mutex_t activate_lock;        /* guards: */
+  struct q2_mutex activate_lock;        /* guards: */
   pthread_cond_t activated;             /* it is no more */
   bool activating;              /* and while that is set, whoever has set it
                                    has for himself, as opening has: */
@@ -88,22 +89,22 @@ struct q2_writer {
   struct q2_ranges clusters;    /* of the disk, whose entries change */
   struct q2_ranges l1;          /* L1 entries that change */
 
-  pthread_mutex_t solid_lock;   /* one thread at a time makes tables solid
+  struct q2_mutex solid_lock;   /* one thread at a time makes tables solid
                                    (meta/tables.h), and guards: */
   unsigned char *new_tables;    /* a bit for each L1 entry: its table was
                                    written as a whole; NULL: none was */
 
-  pthread_mutex_t link_lock;    /* guards entries, and: */
+  struct q2_mutex link_lock;    /* guards entries, and: */
   struct q2_frees unlinked;     /* since the last commit's step 1 */
 
-  pthread_mutex_t commit_lock;  /* guards: */
+  struct q2_mutex commit_lock;  /* guards: */
   pthread_cond_t committed;
   uint64_t gathering;           /* number of the commit not yet begun */
   uint64_t finished;            /* the last one that succeeded */
   bool committing;
   struct q2_batch *first_batch, **last_batch;
 
-  pthread_mutex_t release_lock; /* one thread at a time releases */
+  struct q2_mutex release_lock; /* one thread at a time releases */
 
   /* Atomics.  Runs of clusters: in the commit that is running, and in batches.
    * Each is counted in 'unlinked' or in one of these until its space is free.

@@ -22,6 +22,7 @@ style_tests = \
 	style/test-loops.sh \
 	style/test-man.sh \
 	style/test-neutral.sh \
+	style/test-ranks.sh \
 	style/test-shellcheck.sh \
 	style/test-spdx.sh \
 	$(NULL)

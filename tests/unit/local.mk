@@ -25,6 +25,7 @@ UNIT_TESTS = \
 	unit/test-io \
 	unit/test-l2e \
 	unit/test-limits \
+	unit/test-lock \
 	unit/test-luks \
 	unit/test-map \
 	unit/test-meter \
@@ -184,6 +185,12 @@ unit_test_ahead_LDFLAGS = \
 unit_test_cipher_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_cipher_CFLAGS = $(UNIT_CFLAGS) $(NETTLE_CFLAGS)
 unit_test_cipher_LDADD = unit/libunit.la $(NETTLE_LIBS)
+
+# With the checks of a debug build, whatever the rest is built with.
+unit_test_lock_SOURCES = unit/test-lock.c ../core/base/lock.c
+unit_test_lock_CPPFLAGS = $(UNIT_CPPFLAGS) -DDEBUG_ASSERTIONS=1
+unit_test_lock_CFLAGS = $(UNIT_CFLAGS)
+unit_test_lock_LDADD = unit/libunit.la
 
 unit_test_luks_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_luks_CFLAGS = $(UNIT_CFLAGS) $(NETTLE_CFLAGS)

@@ -116,12 +116,12 @@ waiting (struct hooked_disk *d, size_t *ret_runs)
   size_t batches = 0;
 
   *ret_runs = 0;
-  pthread_mutex_lock (&w->commit_lock);
+  q2_mutex_lock (&w->commit_lock);
   for (const struct q2_batch *b = w->first_batch; b != NULL; b = b->next) {
     *ret_runs += b->frees.nr;
     batches++;
   }
-  pthread_mutex_unlock (&w->commit_lock);
+  q2_mutex_unlock (&w->commit_lock);
   return batches;
 }
 
