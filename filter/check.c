@@ -23,7 +23,20 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "check.h"
+
+#include "qcow2.h"
+#include "exports.h"
+#include "lines.h"
+#include "localfile.h"
+#include "locks.h"
+#include "other.h"
+#include "report.h"
+#include "settings.h"
+#include "stack.h"
+#include "share/disk.h"
+#include "share/peek.h"
+#include "share/state.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -14,8 +14,14 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "claims.h"
 
+#include "exports.h"
+#include "fileid.h"
+#include "report.h"
+#include "settings.h"
+
+#include <pthread.h>
 #include <string.h>
 
 static struct {

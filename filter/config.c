@@ -9,7 +9,17 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "parameters.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "exports.h"
+#include "keys.h"
+#include "places.h"
+#include "report.h"
+#include "settings.h"
+#include "stack.h"
+#include "share/scans.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -10,7 +10,9 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "fileid.h"
+
+#include "settings.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* 0, or -1 if there is no local file. */

@@ -17,7 +17,18 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "find.h"
+
+#include "qcow2.h"
+#include "chain.h"
+#include "claims.h"
+#include "error.h"
+#include "exports.h"
+#include "fileid.h"
+#include "follow.h"
+#include "names.h"
+#include "places.h"
+#include "settings.h"
 
 #include <errno.h>
 #include <fcntl.h>

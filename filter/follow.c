@@ -19,7 +19,9 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "follow.h"
+
+#include "places.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -13,7 +13,19 @@
  */
 #include "config.h"
 
+#include "gate.h"
+
+#include "qcow2.h"
+#include "chain.h"
+#include "claims.h"
+#include "error.h"
+#include "exports.h"
+#include "find.h"
+#include "layer.h"
 #include "layers.h"
+#include "names.h"
+#include "places.h"
+#include "settings.h"
 
 #include <errno.h>
 

@@ -9,7 +9,9 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "keys.h"
+
+#include "nbdkit_api.h"
 
 #include <string.h>
 

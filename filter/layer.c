@@ -15,7 +15,28 @@
  */
 #include "config.h"
 
+#include "layer.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "chain.h"
+#include "claims.h"
+#include "error.h"
+#include "fileid.h"
+#include "find.h"
+#include "follow.h"
+#include "gate.h"
 #include "layers.h"
+#include "lines.h"
+#include "localfile.h"
+#include "locks.h"
+#include "logs.h"
+#include "nbdfile.h"
+#include "other.h"
+#include "places.h"
+#include "settings.h"
+#include "below/exportfile.h"
+#include "share/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>

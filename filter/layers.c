@@ -23,7 +23,17 @@
 
 #include "layers.h"
 
+#include "qcow2.h"
+#include "chain.h"
+#include "claims.h"
+#include "error.h"
+#include "find.h"
+#include "layer.h"
+#include "places.h"
+#include "report.h"
+
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -13,7 +13,13 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "localfile.h"
+
+#include "qcow2.h"
+#include "error.h"
+#include "other.h"
+#include "below/durable.h"
+#include "below/grow.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -24,7 +24,10 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "locks.h"
+
+#include "lines.h"
+#include "logs.h"
 
 #include <errno.h>
 #include <fcntl.h>

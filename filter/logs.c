@@ -7,9 +7,15 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "logs.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "lines.h"
+#include "below/next.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 

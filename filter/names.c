@@ -9,7 +9,11 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "names.h"
+
+#include "qcow2.h"
+#include "error.h"
+#include "places.h"
 
 #include <errno.h>
 #include <stdarg.h>

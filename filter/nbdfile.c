@@ -13,7 +13,15 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "nbdfile.h"
+
+#include "qcow2.h"
+#include "error.h"
+#include "lines.h"
+#include "nbdpool.h"
+#include "other.h"
+#include "places.h"
+#include "below/durable.h"
 
 bool
 nbdfile_supported (void)

@@ -25,7 +25,13 @@
 
 #include "nbdpool.h"
 
+#include "qcow2.h"
+#include "error.h"
+#include "lines.h"
+#include "places.h"
+
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -3,7 +3,8 @@
 #ifndef NBDPOOL_H
 #define NBDPOOL_H
 
-#include "layers.h"
+#include "qcow2.h"
+#include "places.h"
 
 #include <libnbd.h>
 

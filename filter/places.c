@@ -19,7 +19,15 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "places.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "exports.h"
+#include "nbdfile.h"
+#include "secrets.h"
+#include "settings.h"
+#include "below/exportfile.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -18,10 +18,14 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "below/durable.h"
+
+#include "qcow2.h"
+#include "lines.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 

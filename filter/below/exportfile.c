@@ -10,9 +10,19 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "below/exportfile.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "error.h"
+#include "other.h"
+#include "places.h"
+#include "settings.h"
+#include "below/next.h"
+#include "below/shared.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 struct exportfile {

@@ -35,16 +35,25 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/grow.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "fileid.h"
+#include "lines.h"
+#include "stack.h"
+#include "below/reserve.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIN_STEP (UINT64_C (64) << 20)

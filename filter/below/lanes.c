@@ -19,11 +19,20 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/lanes.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "exports.h"
+#include "settings.h"
+#include "below/nbdkit_io.h"
+#include "below/shared.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_LANES 6
 

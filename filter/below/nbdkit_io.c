@@ -17,9 +17,17 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/nbdkit_io.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "settings.h"
+#include "below/durable.h"
+#include "below/lanes.h"
+#include "below/next.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 

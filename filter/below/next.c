@@ -13,7 +13,10 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/next.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
 
 #include <errno.h>
 

@@ -32,9 +32,20 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/writer.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "exports.h"
+#include "lines.h"
+#include "settings.h"
+#include "below/durable.h"
+#include "below/grow.h"
+#include "below/next.h"
+#include "below/shared.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>

@@ -16,8 +16,17 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/access.h"
 
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "fileid.h"
+#include "below/nbdkit_io.h"
+#include "below/writer.h"
+#include "share/disk.h"
+#include "share/state.h"
+
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 

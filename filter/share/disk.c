@@ -20,7 +20,33 @@
  */
 #include "config.h"
 
+#include "share/disk.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "chain.h"
+#include "claims.h"
+#include "fileid.h"
+#include "gate.h"
 #include "layers.h"
+#include "lines.h"
+#include "locks.h"
+#include "logs.h"
+#include "places.h"
+#include "report.h"
+#include "settings.h"
+#include "stack.h"
+#include "below/durable.h"
+#include "below/grow.h"
+#include "below/lanes.h"
+#include "below/members.h"
+#include "below/nbdkit_io.h"
+#include "below/next.h"
+#include "below/writer.h"
+#include "share/ending.h"
+#include "share/scans.h"
+#include "share/ticker.h"
+#include "share/views.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -15,7 +15,19 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/ending.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "lines.h"
+#include "report.h"
+#include "below/durable.h"
+#include "below/nbdkit_io.h"
+#include "below/writer.h"
+#include "share/apart.h"
+#include "share/disk.h"
+#include "share/ticker.h"
+#include "share/views.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -20,7 +20,20 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "share/peek.h"
+
+#include "qcow2.h"
+#include "exports.h"
+#include "fileid.h"
+#include "localfile.h"
+#include "other.h"
+#include "report.h"
+#include "settings.h"
+#include "below/nbdkit_io.h"
+#include "below/shared.h"
+#include "below/writer.h"
+#include "share/access.h"
+#include "share/disk.h"
 
 #include <fcntl.h>
 #include <stdio.h>

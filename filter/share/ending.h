@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ending.h - what is written when connections, and images, end.
+ *
+ * It takes a while; no lock may be held.
+ */
+#ifndef SHARE_ENDING_H
+#define SHARE_ENDING_H
+
+#include "qcow2.h"
+
+struct below;
+struct disk;
+
+/* Write out everything; the last use before disk_close.  'own' may
+ * be NULL if the connection's way is gone.
+ */
+extern void disk_end (struct disk *d, const struct qcow2_io *own);
+/* A connection goes that others may have written after; see
+ * disk.c.
+ */
+extern void disk_flush (struct disk *d, const struct qcow2_io *own);
+/* What it has written and not flushed cannot be flushed any more. */
+extern void disk_abandon (struct disk *d, const struct below *own);
+
+#endif /* SHARE_ENDING_H */
