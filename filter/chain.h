@@ -9,8 +9,9 @@
 
 #include "qcow2.h"
 #include "claims.h"
-#include "places.h"
+#include "rules.h"
 
+struct host_env;
 struct other;
 
 /* What the references of an image led to. */
@@ -39,10 +40,10 @@ struct layer {
   unsigned users;               /* (L) */
   bool ready;                   /* (L) false: being opened */
   const struct layer *needs;    /* (L) what its opening waits for */
+  const struct host_env *env;
   struct layer_key key;         /* constant, as all else once it is ready */
   char *name, *folder;
   struct claim claim;
-  int lock_fd;                  /* of another export's local file, or -1 */
   struct other *other;
   struct qcow2_image *image;    /* NULL: a data file */
   struct layers layers;
@@ -50,6 +51,10 @@ struct layer {
 
 /* What an image that is being opened may open, and has opened. */
 struct gate {
+  const struct host_env *env;
+  /* gate_open_file, for whoever opens an image below this one. */
+  int (*open_file) (void *gate, const struct qcow2_reference *reference,
+                    struct qcow2_file *ret_file, struct qcow2_error *err);
   const struct gate *above;     /* the image that refers to it, or NULL */
   struct layer *layer;          /* that it is, or NULL: an export's image */
   struct identity id;

@@ -8,7 +8,7 @@
  *           no two images write to one data file.  Locks (locks.c) see to
  *           the same between processes, but can be off or not there.
  *
- *           Within one image's connections state.c decides.
+ *           Within one image's connections its server decides.
  * Locks     claims.lock guards the list, and 'writing' of what is in it;
  *           held for a few instructions.
  */
@@ -16,10 +16,7 @@
 
 #include "claims.h"
 
-#include "exports.h"
-#include "fileid.h"
-#include "report.h"
-#include "settings.h"
+#include "env.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -48,20 +45,6 @@ identity_equal (const struct identity *a, const struct identity *b)
   return false;
 }
 
-struct identity
-identity_of_export (const struct file_id *id, const char *exportname)
-{
-  if (id->known)
-    return (struct identity) {
-      .kind = ID_FILE, .dev = id->dev, .ino = id->ino,
-    };
-  if (id->device)
-    return (struct identity) { .kind = ID_DEVICE, .dev = id->dev };
-  if (config.names == NAMES_IGNORED)
-    return (struct identity) { .kind = ID_UNKNOWN };
-  return (struct identity) { .kind = ID_EXPORT, .text = exportname };
-}
-
 static bool
 is_free_locked (const struct claim *claim, bool writing)
 {
@@ -73,11 +56,12 @@ is_free_locked (const struct claim *claim, bool writing)
 }
 
 bool
-claim_take (struct claim *claim, const struct identity *id, bool writing)
+claim_take (const struct host_env *env, struct claim *claim,
+            const struct identity *id, bool writing)
 {
   bool free;
 
-  if (!holds (claim->id.kind == ID_UNKNOWN))
+  if (!host_holds (env, claim->id.kind == ID_UNKNOWN))
     return false;
   if (id->kind == ID_UNKNOWN)
     return true;
@@ -85,6 +69,7 @@ claim_take (struct claim *claim, const struct identity *id, bool writing)
   claim->id = *id;
   free = is_free_locked (claim, writing);
   if (free) {
+    claim->env = env;
     claim->writing = writing;
     claim->next = claims.first;
     claims.first = claim;
@@ -120,7 +105,7 @@ claim_release (struct claim *claim)
   pthread_mutex_lock (&claims.lock);
   for (link = &claims.first; *link && *link != claim; link = &(*link)->next)
     ;
-  if (holds (*link != NULL))
+  if (host_holds (claim->env, *link != NULL))
     *link = claim->next;
   pthread_mutex_unlock (&claims.lock);
   claim->id.kind = ID_UNKNOWN;

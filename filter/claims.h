@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-struct file_id;
+struct host_env;
 
 /* Which file something is, wherever that can be told. */
 struct identity {
@@ -21,9 +21,6 @@ struct identity {
 };
 extern bool identity_equal (const struct identity *a,
                             const struct identity *b);
-/* What is below us under an export name. */
-extern struct identity identity_of_export (const struct file_id *id,
-                                           const char *exportname);
 
 /* Somebody in this process uses a file.  All can read it, or one can write
  * to it.  All zeros: nobody does.
@@ -32,10 +29,13 @@ struct claim {
   struct claim *next;
   struct identity id;
   bool writing;
+  const struct host_env *env;   /* of who has taken it */
 };
-/* Returns false if somebody else's claim is in the way. */
-extern bool claim_take (struct claim *claim, const struct identity *id,
-                        bool writing);
+/* Returns false if somebody else's claim is in the way.  Claims of all envs
+ * are in each other's way.
+ */
+extern bool claim_take (const struct host_env *env, struct claim *claim,
+                        const struct identity *id, bool writing);
 /* From reading to writing. */
 extern bool claim_upgrade (struct claim *claim);
 /* Nothing to do if it was not taken. */

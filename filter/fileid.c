@@ -1,42 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fileid.c - which local file an image is.
+/* fileid.c - which local file something is.
  *
- * Owns      struct file_id, and the path behind an export name.
- * Method    what the plugin was given is looked at again with stat.  A
- *           filter cannot know what the plugin really has open, so callers
- *           look before the plugin opens the file and once more afterwards:
- *           if nothing changed in between, it is that file.
+ * Owns      struct file_id.
+ * Method    stat.  Who is not told which file somebody else has opened by a
+ *           path looks before that is opened and once more afterwards: if
+ *           nothing changed in between, it is that file.
  * Locks     none.
  */
 #include "config.h"
 
 #include "fileid.h"
 
-#include "settings.h"
-
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-/* 0, or -1 if there is no local file. */
-static int
-path_of (char path[PATH_MAX], const char *exportname)
-{
-  int len;
-
-  if (config.file)
-    len = snprintf (path, PATH_MAX, "%s", config.file);
-  else if (config.dir && strchr (exportname, '/') == NULL)
-    len = snprintf (path, PATH_MAX, "%s/%s", config.dir, exportname);
-  else
-    return -1;
-  return len < PATH_MAX ? 0 : -1;
-}
 
 static void
 from_stat (struct file_id *id, const struct stat *st)
@@ -54,15 +34,11 @@ from_stat (struct file_id *id, const struct stat *st)
 }
 
 void
-file_id_get (struct file_id *id, const char *exportname)
+file_id_get (struct file_id *id, const char *path)
 {
-  char path[PATH_MAX];
   struct stat st;
 
-  /* Devices and files behind descriptors have no name to look at. */
-  *id = (struct file_id) { .perishable = config.descriptor };
-  if (path_of (path, exportname) == -1)
-    return;
+  *id = (struct file_id) { .known = false };
   if (stat (path, &st) == 0)
     from_stat (id, &st);
   else if (errno != ENOENT && errno != ENOTDIR)
@@ -93,14 +69,13 @@ file_id_same_file (const struct file_id *a, const struct file_id *b)
 }
 
 int
-file_id_open (const struct file_id *id, const char *exportname, int flags)
+file_id_open (const struct file_id *id, const char *path, int flags)
 {
-  char path[PATH_MAX];
   struct file_id now;
   struct stat st;
   int fd;
 
-  if ((!id->known && !id->device) || path_of (path, exportname) == -1) {
+  if (!id->known && !id->device) {
     errno = ENOENT;
     return -1;
   }

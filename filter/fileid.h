@@ -24,19 +24,17 @@ struct file_id {
   struct timespec mtime, ctime;
 };
 
-/* Identity of the local file behind an export name now; not known if there
- * is none.
- */
-extern void file_id_get (struct file_id *id, const char *exportname);
+/* What a path leads to now; neither known nor a device if that is nothing. */
+extern void file_id_get (struct file_id *id, const char *path);
 /* The same, and unchanged. */
 extern bool file_id_equal (const struct file_id *a, const struct file_id *b);
 /* The same, whatever it holds now. */
 extern bool file_id_same_file (const struct file_id *a,
                                const struct file_id *b);
 /* An open file descriptor of it.  -1 if there is no such file, with errno
- * ENOENT, or if 'id' is not what it is now, ESTALE, or on error.
+ * ENOENT, or if 'id' is not what the path leads to now, ESTALE, or on error.
  */
-extern int file_id_open (const struct file_id *id, const char *exportname,
+extern int file_id_open (const struct file_id *id, const char *path,
                          int flags);
 
 /* 1 if the file begins as images do, 0 if not, -1 if it cannot be read. */

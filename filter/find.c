@@ -22,13 +22,11 @@
 #include "qcow2.h"
 #include "chain.h"
 #include "claims.h"
+#include "env.h"
 #include "error.h"
-#include "exports.h"
-#include "fileid.h"
 #include "follow.h"
 #include "names.h"
-#include "places.h"
-#include "settings.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -92,10 +90,10 @@ find_local (struct found *found, struct qcow2_error *err)
 }
 
 static int
-find_place (struct found *found, struct qcow2_error *err)
+find_place (const struct host_env *env, struct found *found,
+            struct qcow2_error *err)
 {
   const struct place *const place = found->place;
-  struct file_id id;
 
   found->name = strdup (place->name);
   if (found->name == NULL)
@@ -107,13 +105,10 @@ find_place (struct found *found, struct qcow2_error *err)
     found->id = (struct identity) { .kind = ID_URI, .text = place->text };
     return 0;
   case PLACE_EXPORT:
-    file_id_get (&id, place->text);
-    if (id.errnum != 0)
-      return fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked "
-                        "at: %s", place->name, strerror (id.errnum));
-    found->id = identity_of_export (&id, place->text);
-    found->folder = config.dir ? strdup (config.dir) : NULL;
-    return 0;
+    if (env->find_export != NULL)
+      return env->find_export (env, place, found, err);
+    return fail_with (err, QCOW2_ERR_UNSUPPORTED, ENOTSUP,
+                      "%s: there are no other exports", place->name);
   }
   return -1;
 }
@@ -135,9 +130,9 @@ path_to_follow (const struct gate *gate,
   if (why != NULL)
     return why;
   if (name[0] == '/')
-    rest = follow_beneath (name);
+    rest = follow_beneath (gate->env->rules, name);
   else if (gate->folder != NULL)
-    folder = follow_beneath (gate->folder);
+    folder = follow_beneath (gate->env->rules, gate->folder);
   if (rest == NULL)
     return "leads out of the folder of qcow2-follow";
   if (folder == NULL)
@@ -149,14 +144,15 @@ path_to_follow (const struct gate *gate,
 
 /* The name, for messages, and the folder, to look in further. */
 static int
-name_followed (struct found *found, const char *path)
+name_followed (const struct rules *rules, struct found *found,
+               const char *path)
 {
   const char *const slash = strrchr (path, '/');
-  size_t prefix = strlen (places.follow) + 1;
+  size_t prefix = strlen (rules->follow) + 1;
 
-  if (asprintf (&found->name, "%s/%s", places.follow, path) == -1)
+  if (asprintf (&found->name, "%s/%s", rules->follow, path) == -1)
     found->name = NULL;
-  if (asprintf (&found->folder, "%s/%.*s", places.follow,
+  if (asprintf (&found->folder, "%s/%.*s", rules->follow,
                 slash ? (int) (slash - path) : 0, path) == -1)
     found->folder = NULL;
   if (found->name == NULL || found->folder == NULL)
@@ -197,7 +193,8 @@ fail_followed (const struct qcow2_reference *reference, const char *why,
 
 /* Names are relative to the image, or absolute: so say where that led. */
 static int
-fail_missing (const struct qcow2_reference *reference, const char *path,
+fail_missing (const struct rules *rules,
+              const struct qcow2_reference *reference, const char *path,
               struct qcow2_error *err)
 {
   char text[PRINTABLE_SIZE];
@@ -208,7 +205,7 @@ fail_missing (const struct qcow2_reference *reference, const char *path,
                     reference_kind (reference),
                     printable (text, reference->name, reference->name_len),
                     path[0] ? "there is no " : "it is that folder, ",
-                    places.follow, path);
+                    rules->follow, path);
 }
 
 static int
@@ -216,21 +213,22 @@ find_followed (const struct gate *gate,
                const struct qcow2_reference *reference, struct found *found,
                struct qcow2_error *err)
 {
+  const struct rules *const rules = gate->env->rules;
   char path[PATH_MAX];
   const char *why = path_to_follow (gate, reference, path);
 
   if (why != NULL)
     return fail_followed (reference, why, "", err);
-  found->fd = follow_find (path);
+  found->fd = follow_find (rules, path);
   if (found->fd == -1 && errno == ENOENT)
-    return fail_missing (reference, path, err);
+    return fail_missing (rules, reference, path, err);
   if (found->fd == -1) {
     why = why_not_found (errno);
     return why ? fail_followed (reference, why, "", err)
       : fail_followed (reference, "cannot be opened: ", strerror (errno),
                        err);
   }
-  if (name_followed (found, path) == -1)
+  if (name_followed (rules, found, path) == -1)
     return fail_nomem (err);
   return identify (found, err);
 }
@@ -240,7 +238,7 @@ refuse (const struct gate *gate, const struct qcow2_reference *reference,
         struct qcow2_error *err)
 {
   const bool data = reference->kind == QCOW2_DATA_FILE;
-  const bool can_be_given = config.names == NAMES_IGNORED &&
+  const bool can_be_given = gate->env->one_image &&
     !(data && gate->depth > 0);
   char text[PRINTABLE_SIZE];
 
@@ -260,9 +258,10 @@ static int
 find_format (const struct gate *gate, const struct qcow2_reference *reference,
              struct found *found, struct qcow2_error *err)
 {
+  const struct rules *const rules = gate->env->rules;
   const size_t n = gate->depth;
   const enum layer_format given =
-    n < places.nr_formats ? places.formats[n] : FORMAT_UNKNOWN;
+    n < rules->nr_formats ? rules->formats[n] : FORMAT_UNKNOWN;
   const enum layer_format said =
     name_to_format (reference->format, reference->format_len);
   char text[PRINTABLE_SIZE];
@@ -295,9 +294,11 @@ find_format (const struct gate *gate, const struct qcow2_reference *reference,
 static const struct place *
 place_of (const struct gate *gate, const struct qcow2_reference *reference)
 {
+  const struct rules *const rules = gate->env->rules;
+
   if (reference->kind == QCOW2_DATA_FILE)
-    return gate->depth == 0 ? places.data_file : NULL;
-  return gate->depth < places.nr_backing ? &places.backing[gate->depth]
+    return gate->depth == 0 ? rules->data_file : NULL;
+  return gate->depth < rules->nr_backing ? &rules->backing[gate->depth]
     : NULL;
 }
 
@@ -311,8 +312,8 @@ find_file (const struct gate *gate, const struct qcow2_reference *reference,
     .fd = -1, .place = place_of (gate, reference),
   };
   if (found->place != NULL)
-    r = find_place (found, err);
-  else if (places.follow != NULL)
+    r = find_place (gate->env, found, err);
+  else if (gate->env->rules->follow != NULL)
     r = find_followed (gate, reference, found, err);
   else
     r = refuse (gate, reference, err);

@@ -21,7 +21,7 @@
 
 #include "follow.h"
 
-#include "places.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,9 +68,9 @@ kernel_find (int dir_fd, const char *path)
 
 /* It works at all if it finds the folder itself. */
 static bool
-kernel_can_find (void)
+kernel_can_find (const struct rules *rules)
 {
-  const int fd = kernel_find (places.follow_fd, ".");
+  const int fd = kernel_find (rules->follow_fd, ".");
 
   if (fd == -1)
     return false;
@@ -109,9 +109,9 @@ normalize (char out[PATH_MAX], const char *path)
 }
 
 static int
-walk (char *path)
+walk (const struct rules *rules, char *path)
 {
-  int fd = fcntl (places.follow_fd, F_DUPFD_CLOEXEC, 0);
+  int fd = fcntl (rules->follow_fd, F_DUPFD_CLOEXEC, 0);
   char *save = NULL;
 
   for (char *step = strtok_r (path, "/", &save); step && fd != -1;
@@ -133,7 +133,7 @@ walk (char *path)
 }
 
 static int
-find_by_hand (const char *path)
+find_by_hand (const struct rules *rules, const char *path)
 {
   char normal[PATH_MAX];
 
@@ -141,13 +141,13 @@ find_by_hand (const char *path)
     errno = EXDEV;
     return -1;
   }
-  return walk (normal);
+  return walk (rules, normal);
 }
 
 /* ---- Both -------------------------------------------------------------- */
 
 int
-follow_find (const char *path)
+follow_find (const struct rules *rules, const char *path)
 {
   struct stat st;
   int fd;
@@ -156,8 +156,8 @@ follow_find (const char *path)
     errno = ENAMETOOLONG;
     return -1;
   }
-  fd = kernel_can_find () ? kernel_find (places.follow_fd, path)
-    : find_by_hand (path);
+  fd = kernel_can_find (rules) ? kernel_find (rules->follow_fd, path)
+    : find_by_hand (rules, path);
   if (fd == -1)
     return -1;
   if (fstat (fd, &st) == 0 && S_ISREG (st.st_mode))
@@ -192,9 +192,9 @@ behind (const char *path, const char *folder)
 }
 
 const char *
-follow_beneath (const char *path)
+follow_beneath (const struct rules *rules, const char *path)
 {
-  const char *const rest = behind (path, places.follow);
+  const char *const rest = behind (path, rules->follow);
 
-  return rest ? rest : behind (path, places.follow_given);
+  return rest ? rest : behind (path, rules->follow_given);
 }

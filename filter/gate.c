@@ -18,14 +18,13 @@
 #include "qcow2.h"
 #include "chain.h"
 #include "claims.h"
+#include "env.h"
 #include "error.h"
-#include "exports.h"
 #include "find.h"
 #include "layer.h"
 #include "layers.h"
 #include "names.h"
-#include "places.h"
-#include "settings.h"
+#include "rules.h"
 
 #include <errno.h>
 
@@ -47,11 +46,26 @@ layers_contain (const struct layers *layers, const struct identity *id)
     (layers->data_file && layer_contains (layers->data_file, id));
 }
 
-bool
+/* Whether the file is one of the image's, or of the chain that leads to it. */
+static bool
 gate_contains (const struct gate *gate, const struct identity *id)
 {
   for (; gate; gate = gate->above)
     if (identity_equal (&gate->id, id) || layers_contain (&gate->layers, id))
+      return true;
+  return false;
+}
+
+/* Whether it, or what it stands on, is one of these images or their other
+ * files.
+ */
+static bool
+layer_clashes (const struct layer *l, const struct gate *gate)
+{
+  for (; l; l = l->layers.backing)
+    if (gate_contains (gate, &l->key.id) ||
+        (l->layers.data_file &&
+         gate_contains (gate, &l->layers.data_file->key.id)))
       return true;
   return false;
 }
@@ -84,6 +98,15 @@ check_layer (const struct gate *gate, const struct qcow2_reference *reference,
 }
 
 /* ---- Opening ----------------------------------------------------------- */
+
+void
+gate_init (struct gate *gate, const struct host_env *env,
+           const struct identity *id, const char *folder)
+{
+  *gate = (struct gate) {
+    .env = env, .open_file = gate_open_file, .id = *id, .folder = folder,
+  };
+}
 
 int
 gate_open_file (void *opaque, const struct qcow2_reference *reference,
@@ -134,27 +157,28 @@ int
 gate_check_unused (const struct gate *gate, const struct qcow2_image *image,
                    struct qcow2_error *err)
 {
+  const struct rules *const rules = gate->env->rules;
   const unsigned depth = layers_depth (&gate->layers);
 
   /* With many images, what is not for this one is for another. */
-  if (config.names != NAMES_IGNORED)
+  if (!gate->env->one_image)
     return 0;
-  if (places.data_file != NULL && gate->layers.data_file == NULL)
+  if (rules->data_file != NULL && gate->layers.data_file == NULL)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "the image has no data file, but qcow2-data-file was "
                       "given");
-  if (places.nr_backing > 0 && depth == 0)
+  if (rules->nr_backing > 0 && depth == 0)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "the image has no backing file, but qcow2-backing was "
                       "given");
-  if (places.nr_passphrases > 0 && !is_encrypted (gate, image))
+  if (rules->nr_passphrases > 0 && !is_encrypted (gate, image))
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "neither the image nor a backing file is encrypted, "
                       "but qcow2-passphrase was given");
-  if (places.nr_backing > depth)
+  if (rules->nr_backing > depth)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "the chain has %u backing file%s, but qcow2-backing "
                       "was given %zu times", depth, depth == 1 ? "" : "s",
-                      places.nr_backing);
+                      rules->nr_backing);
   return 0;
 }

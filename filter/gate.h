@@ -9,16 +9,21 @@
 #include "qcow2.h"
 
 struct gate;
+struct host_env;
 struct identity;
 
+/* The gate of an image that is no layer of another one.  The folder that it is
+ * in, or NULL, the text of the identity and the env must stay as long as the
+ * gate.  What its references have led to is in gate->layers after the image
+ * has been opened, and must be released (layers.h).
+ */
+extern void gate_init (struct gate *gate, const struct host_env *env,
+                       const struct identity *id, const char *folder);
 /* For qcow2_options; opaque is the gate. */
 extern int gate_open_file (void *opaque,
                            const struct qcow2_reference *reference,
                            struct qcow2_file *ret_file,
                            struct qcow2_error *err);
-/* Whether the file is one of the image's, or of the chain that leads to it. */
-extern bool gate_contains (const struct gate *gate,
-                           const struct identity *id);
 /* The image was opened: were all parameters used?  Only for those of
  * exports.
  */

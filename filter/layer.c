@@ -17,26 +17,19 @@
 
 #include "layer.h"
 
-#include "nbdkit_api.h"
 #include "qcow2.h"
 #include "chain.h"
 #include "claims.h"
+#include "env.h"
 #include "error.h"
 #include "fileid.h"
 #include "find.h"
 #include "follow.h"
-#include "gate.h"
-#include "layers.h"
-#include "lines.h"
 #include "localfile.h"
 #include "locks.h"
-#include "logs.h"
 #include "nbdfile.h"
 #include "other.h"
-#include "places.h"
-#include "settings.h"
-#include "below/exportfile.h"
-#include "share/disk.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,19 +46,6 @@ fail_claim (const struct layer *l, struct qcow2_error *err)
                       "has it open for another image", l->name);
   return fail_with (err, QCOW2_ERR_REFUSED, EBUSY,
                     "%s is open for writing in this server", l->name);
-}
-
-static int
-lock_file (int fd, const char *name, bool writing, struct qcow2_error *err)
-{
-  if (!config.lock ||
-      (writing ? lock_for_writing (fd, name)
-       : lock_for_reading (fd, name)) == 0)
-    return 0;
-  return errno == EBUSY
-    ? fail_with (err, QCOW2_ERR_IO, EBUSY, "%s is in use by another process",
-                 name)
-    : fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be locked", name);
 }
 
 /* An image that names another image as its data file is after that one's
@@ -99,7 +79,7 @@ open_local (struct layer *l, const struct found *found,
 
   if (fd == -1 && writing &&
       (errno == EACCES || errno == EROFS || errno == EPERM)) {
-    warning (l->name, "cannot be written to: %m");
+    host_warn (l->env, l->name, "cannot be written to: %m");
     writing = false;
     fd = follow_open (found->fd, O_RDONLY);
   }
@@ -109,36 +89,11 @@ open_local (struct layer *l, const struct found *found,
     return NULL;
   }
   if (check_writable (fd, found, writing, err) == -1 ||
-      lock_file (fd, l->name, writing, err) == -1) {
+      lock_file (l->env, fd, l->name, writing, err) == -1) {
     close (fd);
     return NULL;
   }
-  return localfile_new (fd, l->name, writing, err);
-}
-
-static struct other *
-open_export (struct layer *l, const struct place *place,
-             struct qcow2_error *err)
-{
-  struct file_id id;
-
-  file_id_get (&id, place->text);
-  if (id.errnum != 0) {
-    fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked at: %s",
-               l->name, strerror (id.errnum));
-    return NULL;
-  }
-  if (config.lock && (id.known || id.device)) {
-    l->lock_fd = file_id_open (&id, place->text, O_RDONLY);
-    if (l->lock_fd == -1) {
-      fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be opened to be "
-                 "locked: %s", l->name, strerror (errno));
-      return NULL;
-    }
-    if (lock_file (l->lock_fd, l->name, false, err) == -1)
-      return NULL;
-  }
-  return exportfile_open (place, err);
+  return localfile_new (l->env, fd, l->name, writing, err);
 }
 
 static struct other *
@@ -148,15 +103,17 @@ open_other (struct layer *l, const struct found *found,
   if (found->fd != -1)
     return open_local (l, found, err);
   if (found->place->kind == PLACE_EXPORT)
-    return open_export (l, found->place, err);
-  return nbdfile_open (found->place, l->key.writing, err);
+    return l->env->open_export (l->env, found->place, err);
+  return nbdfile_open (l->env, found->place, l->key.writing, err);
 }
 
 static bool
 said_by_parameter (const struct gate *gate)
 {
-  return gate->depth < places.nr_formats &&
-    places.formats[gate->depth] == FORMAT_QCOW2;
+  const struct rules *const rules = gate->env->rules;
+
+  return gate->depth < rules->nr_formats &&
+    rules->formats[gate->depth] == FORMAT_QCOW2;
 }
 
 /* What a parameter says of a file outweighs the header only if the file is
@@ -165,7 +122,7 @@ said_by_parameter (const struct gate *gate)
 static const char *
 raw_remedy (const struct gate *gate)
 {
-  return gate->depth < places.nr_backing || said_by_parameter (gate)
+  return gate->depth < gate->env->rules->nr_backing || said_by_parameter (gate)
     ? "give qcow2-backing-format=raw"
     : "correct the image with 'qemu-img rebase -u -F raw -b FILE IMAGE', or "
       "give qcow2-backing=FILE with qcow2-backing-format=raw";
@@ -177,14 +134,16 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
             struct qcow2_error *err)
 {
   struct gate own = {
-    .above = gate, .layer = l, .id = l->key.id, .folder = l->folder,
-    .depth = gate->depth + 1, .nr_encrypted = nr_encrypted,
+    .env = l->env, .open_file = gate->open_file, .above = gate,
+    .layer = l, .id = l->key.id, .folder = l->folder, .depth = gate->depth + 1,
+    .nr_encrypted = nr_encrypted,
   };
-  const struct passphrase passphrase = places_passphrase (nr_encrypted);
-  struct qcow2_options options = disk_options (l->name);
+  const struct passphrase passphrase =
+    rules_passphrase (l->env->rules, nr_encrypted);
+  struct qcow2_options options = l->env->options (l->env, l->name);
 
   options.raw = l->key.format == FORMAT_RAW;
-  options.open_file = gate_open_file;
+  options.open_file = own.open_file;
   options.open_file_opaque = &own;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
@@ -201,10 +160,10 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
       fail_in (err, "backing file %s: ", l->name);
     return -1;
   }
-  nbdkit_debug ("qcow2: %s: opened: version %u, disk of %llu bytes, as a "
-                "backing file", l->name, qcow2_get_info (l->image)->version,
-                (unsigned long long)
-                qcow2_get_info (l->image)->virtual_size);
+  host_log (l->env, HOST_LOG_DEBUG, l->name, "opened: version %u, disk of "
+            "%llu bytes, as a backing file",
+            qcow2_get_info (l->image)->version,
+            (unsigned long long) qcow2_get_info (l->image)->virtual_size);
   return 0;
 }
 
@@ -212,7 +171,7 @@ int
 layer_open (struct layer *l, struct gate *gate, const struct found *found,
             const struct qcow2_reference *reference, struct qcow2_error *err)
 {
-  if (!claim_take (&l->claim, &l->key.id, l->key.writing))
+  if (!claim_take (l->env, &l->claim, &l->key.id, l->key.writing))
     return fail_claim (l, err);
   l->other = open_other (l, found, err);
   if (l->other == NULL)
@@ -227,17 +186,19 @@ layer_open (struct layer *l, struct gate *gate, const struct found *found,
 }
 
 void
-layer_close (struct layer *l)
+layer_close_image (struct layer *l)
 {
-  if (l->image) {
-    log_stats (l->name, l->image, false);
-    qcow2_close (l->image);
-  }
-  layers_release (&l->layers);
+  if (l->image && l->env->closing)
+    l->env->closing (l->env, l->name, l->image);
+  qcow2_close (l->image);
+  l->image = NULL;
+}
+
+void
+layer_free (struct layer *l)
+{
   if (l->other)
     l->other->close (l->other);
-  if (l->lock_fd != -1)
-    close (l->lock_fd);
   claim_release (&l->claim);
   free (l->name);
   free (l->folder);
@@ -261,17 +222,6 @@ layer_contains (const struct layer *l, const struct identity *id)
     if (identity_equal (&l->key.id, id) ||
         (l->layers.data_file &&
          identity_equal (&l->layers.data_file->key.id, id)))
-      return true;
-  return false;
-}
-
-bool
-layer_clashes (const struct layer *l, const struct gate *gate)
-{
-  for (; l; l = l->layers.backing)
-    if (gate_contains (gate, &l->key.id) ||
-        (l->layers.data_file &&
-         gate_contains (gate, &l->layers.data_file->key.id)))
       return true;
   return false;
 }

@@ -20,18 +20,17 @@ extern int layer_open (struct layer *l, struct gate *gate,
                        const struct found *found,
                        const struct qcow2_reference *reference,
                        struct qcow2_error *err);
-extern void layer_close (struct layer *l);
+/* Two steps to close one: its image; then, once what that stood on has been
+ * released, all the rest.
+ */
+extern void layer_close_image (struct layer *l);
+extern void layer_free (struct layer *l);
 
 extern void layer_get_file (const struct layer *layer,
                             struct qcow2_file *ret_file);
 /* Whether it is that file, or stands on it. */
 extern bool layer_contains (const struct layer *layer,
                             const struct identity *id);
-/* Whether it, or what it stands on, is one of these images or their other
- * files.
- */
-extern bool layer_clashes (const struct layer *layer,
-                           const struct gate *gate);
 extern unsigned layer_depth (const struct layer *layer);
 /* How many backing files are below each other. */
 extern unsigned layers_depth (const struct layers *layers);

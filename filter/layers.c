@@ -26,11 +26,11 @@
 #include "qcow2.h"
 #include "chain.h"
 #include "claims.h"
+#include "env.h"
 #include "error.h"
 #include "find.h"
 #include "layer.h"
-#include "places.h"
-#include "report.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -49,19 +49,18 @@ static struct layer_key
 key_of (const struct gate *gate, const struct found *found,
         const struct qcow2_reference *reference)
 {
-  const size_t nr = places.nr_passphrases;
-  size_t nth = gate->nr_encrypted + reference->encrypted;
+  const struct rules *const rules = gate->env->rules;
+  const size_t nth = gate->nr_encrypted + reference->encrypted;
 
   if (reference->kind == QCOW2_DATA_FILE)
     return (struct layer_key) {
       .id = found->id, .writing = reference->writing,
     };
-  nth = nr == 0 ? 0 : nth < nr ? nth : nr - 1;
   return (struct layer_key) {
     .id = found->id, .folder = found->folder, .format = found->format,
-    .depth = places.nr_backing > 0 || places.nr_formats > 0
+    .depth = rules->nr_backing > 0 || rules->nr_formats > 0
       ? gate->depth + 1 : 0,
-    .passphrase = nth,
+    .passphrase = rules_nth_passphrase (rules, nth),
   };
 }
 
@@ -80,16 +79,17 @@ key_equal (const struct layer_key *a, const struct layer_key *b)
 }
 
 static struct layer *
-find_locked (const struct layer_key *key)
+find_locked (const struct host_env *env, const struct layer_key *key)
 {
   for (struct layer *l = layers.first; l; l = l->next)
-    if (key_equal (&l->key, key))
+    if (l->env == env && key_equal (&l->key, key))
       return l;
   return NULL;
 }
 
 static struct layer *
-push_new_locked (const struct layer_key *key, const struct found *found)
+push_new_locked (const struct host_env *env, const struct layer_key *key,
+                 const struct found *found)
 {
   struct layer *l = calloc (1, sizeof *l);
 
@@ -100,10 +100,10 @@ push_new_locked (const struct layer_key *key, const struct found *found)
     free (l);
     return NULL;
   }
+  l->env = env;
   l->users = 1;
   l->key = *key;
   l->key.folder = l->key.folder ? l->folder : NULL;
-  l->lock_fd = -1;
   l->next = layers.first;
   layers.first = l;
   return l;
@@ -116,7 +116,7 @@ unlink_locked (struct layer *layer)
 
   for (link = &layers.first; *link && *link != layer; link = &(*link)->next)
     ;
-  if (holds (*link != NULL))
+  if (host_holds (layer->env, *link != NULL))
     *link = layer->next;
   for (struct layer *l = layers.first; l; l = l->next)
     if (l->needs == layer)
@@ -141,6 +141,15 @@ set_needs_locked (const struct gate *gate, const struct layer *layer)
     gate->layer->needs = layer;
 }
 
+/* The image first, because its background work uses the rest. */
+static void
+close_layer (struct layer *l)
+{
+  layer_close_image (l);
+  layers_release (&l->layers);
+  layer_free (l);
+}
+
 /* ---- Acquire and release ----------------------------------------------- */
 
 /* The lock is held on entry and on return, but not in between.  NULL if it
@@ -152,7 +161,7 @@ open_new_locked (struct gate *gate, const struct layer_key *key,
                  const struct qcow2_reference *reference,
                  struct qcow2_error *err)
 {
-  struct layer *l = push_new_locked (key, found);
+  struct layer *l = push_new_locked (gate->env, key, found);
   int r;
 
   if (l == NULL) {
@@ -171,7 +180,7 @@ open_new_locked (struct gate *gate, const struct layer_key *key,
   if (r == 0)
     return l;
   pthread_mutex_unlock (&layers.lock);
-  layer_close (l);
+  close_layer (l);
   pthread_mutex_lock (&layers.lock);
   return NULL;
 }
@@ -185,7 +194,7 @@ layer_acquire (struct gate *gate, const struct found *found,
   struct layer *l;
 
   pthread_mutex_lock (&layers.lock);
-  while ((l = find_locked (&key)) != NULL && !l->ready &&
+  while ((l = find_locked (gate->env, &key)) != NULL && !l->ready &&
          !waits_for_us_locked (l, gate)) {
     set_needs_locked (gate, l);
     pthread_cond_wait (&layers.changed, &layers.lock);
@@ -213,12 +222,12 @@ layer_release (struct layer *l)
   if (l == NULL)
     return;
   pthread_mutex_lock (&layers.lock);
-  last = holds (l->users > 0) && --l->users == 0;
+  last = host_holds (l->env, l->users > 0) && --l->users == 0;
   if (last)
     unlink_locked (l);
   pthread_mutex_unlock (&layers.lock);
   if (last)
-    layer_close (l);
+    close_layer (l);
 }
 
 void

@@ -34,7 +34,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -271,19 +270,27 @@ log_debug (const char *format, ...)
 }
 
 void
-log_warning (unsigned number, const char *name, const char *format, ...)
+log_warning_args (unsigned number, const char *name, const char *format,
+                  va_list args)
 {
   const int saved_errno = errno;
   char line[LINE_LENGTH] = "", clean[NAME_LENGTH];
-  va_list args;
 
-  va_start (args, format);
   make_line (line, sizeof line, format, args);
-  va_end (args);
   escape (clean, sizeof clean, name);
   if (quiet)
     nbdkit_debug ("qcow2: %s%s%s", clean, clean[0] ? ": " : "", line);
   else
     say_limited ("qcow2: ", clean, format, number, line);
   errno = saved_errno;
+}
+
+void
+log_warning (unsigned number, const char *name, const char *format, ...)
+{
+  va_list args;
+
+  va_start (args, format);
+  log_warning_args (number, name, format, args);
+  va_end (args);
 }

@@ -7,6 +7,7 @@
 #ifndef LINES_H
 #define LINES_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 
 /* As nbdkit's own, which nobody else calls, but that whatever is in the text
@@ -25,6 +26,9 @@ extern void log_debug (const char *format, ...)
 extern void log_warning (unsigned number, const char *name,
                          const char *format, ...)
   __attribute__ ((__format__ (__printf__, 3, 4)));
+extern void log_warning_args (unsigned number, const char *name,
+                              const char *format, va_list args)
+  __attribute__ ((__format__ (__printf__, 3, 0)));
 #define warning(name, ...) log_warning (0, (name), __VA_ARGS__)
 
 /* What this thread warns of from now on is of no interest to most people. */

@@ -16,13 +16,14 @@
 #include "localfile.h"
 
 #include "qcow2.h"
+#include "env.h"
 #include "error.h"
 #include "other.h"
 #include "below/durable.h"
-#include "below/grow.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -221,6 +222,28 @@ local_trim (void *opaque, uint32_t count, uint64_t host_off)
 
 /* ---- The size ---------------------------------------------------------- */
 
+/* A limit on the size of files (ulimit -f) must be an error, not the end of
+ * the server.
+ */
+int
+set_file_size (int fd, uint64_t size)
+{
+  const struct timespec no_time = { 0, 0 };
+  sigset_t xfsz, old, pending;
+  int err = 0;
+
+  sigemptyset (&xfsz);
+  sigaddset (&xfsz, SIGXFSZ);
+  pthread_sigmask (SIG_BLOCK, &xfsz, &old);
+  if (ftruncate (fd, size) == -1)
+    err = errno;
+  if (err != 0 && sigpending (&pending) == 0 &&
+      sigismember (&pending, SIGXFSZ))
+    sigtimedwait (&xfsz, NULL, &no_time);
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  return err;
+}
+
 static int
 local_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
 {
@@ -301,8 +324,8 @@ set_ops (struct qcow2_io_ops *ops, bool writing, bool regular)
 }
 
 struct other *
-localfile_new (int fd, const char *name, bool writing,
-               struct qcow2_error *err)
+localfile_new (const struct host_env *env, int fd, const char *name,
+               bool writing, struct qcow2_error *err)
 {
   struct localfile *const f = calloc (1, sizeof *f);
   uint64_t size;
@@ -315,7 +338,7 @@ localfile_new (int fd, const char *name, bool writing,
     return NULL;
   }
   f->fd = fd;
-  durable_init (&f->durable, name);
+  durable_init (&f->durable, env, name);
   f->other.close = local_close;
   set_ops (&f->other.ops, writing, regular);
   f->other.io = (struct qcow2_io) {

@@ -26,8 +26,9 @@
 
 #include "locks.h"
 
-#include "lines.h"
-#include "logs.h"
+#include "qcow2.h"
+#include "env.h"
+#include "error.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,20 +107,20 @@ take (int fd, unsigned used)
 }
 
 static int
-fail_conflict (const char *name, const char *text)
+fail_conflict (const struct host_env *env, const char *name, const char *text)
 {
-  warning (name, "%s", text);
+  host_warn (env, name, "%s", text);
   errno = EBUSY;
   return -1;
 }
 
 static int
-fail_no_locks (const char *name, int errnum)
+fail_no_locks (const struct host_env *env, const char *name, int errnum)
 {
   errno = errnum;
-  warning (name, "the file cannot be locked (%m), so nothing keeps another "
-           "process from writing to it; give qcow2-lock=off if you are sure "
-           "that none will");
+  host_warn (env, name, "the file cannot be locked (%m), so nothing keeps "
+             "another process from writing to it; give qcow2-lock=off if you "
+             "are sure that none will");
   errno = errnum;
   return -1;
 }
@@ -140,22 +141,23 @@ never_has_locks (int fd)
 }
 
 int
-lock_for_reading (int fd, const char *name)
+lock_for_reading (const struct host_env *env, int fd, const char *name)
 {
   const int r = take (fd, BIT (ACCESS_CONSISTENT_READ));
   const int errnum = errno;
 
   if (r == IN_THE_WAY)
-    return fail_conflict (name, "another process has the image open for "
+    return fail_conflict (env, name, "another process has the image open for "
                           "writing (-r with qcow2-lock=off serves it all "
                           "the same, but what clients read then may be "
                           "inconsistent)");
   if (r == 0)
     return 0;
   if (!never_has_locks (fd))
-    return fail_no_locks (name, errnum);
-  log_once (name, "this file system, or this kernel, has no locks: nothing "
-            "keeps another process from writing to the file");
+    return fail_no_locks (env, name, errnum);
+  host_log (env, HOST_LOG_ONCE, name, "this file system, or this kernel, has "
+            "no locks: nothing keeps another process from writing to the "
+            "file");
   return 0;
 }
 
@@ -167,13 +169,27 @@ lock_is_taken (int fd)
 }
 
 int
-lock_for_writing (int fd, const char *name)
+lock_for_writing (const struct host_env *env, int fd, const char *name)
 {
   const int r = take (fd, BIT (ACCESS_CONSISTENT_READ) | DENIED);
 
   if (r == IN_THE_WAY)
-    return fail_conflict (name, "cannot be opened for writing, because "
+    return fail_conflict (env, name, "cannot be opened for writing, because "
                           "another process has the image open (use -r to "
                           "serve it read-only)");
-  return r == 0 ? 0 : fail_no_locks (name, errno);
+  return r == 0 ? 0 : fail_no_locks (env, name, errno);
+}
+
+int
+lock_file (const struct host_env *env, int fd, const char *name,
+           bool writing, struct qcow2_error *err)
+{
+  if (!env->lock ||
+      (writing ? lock_for_writing (env, fd, name)
+       : lock_for_reading (env, fd, name)) == 0)
+    return 0;
+  return errno == EBUSY
+    ? fail_with (err, QCOW2_ERR_IO, EBUSY, "%s is in use by another process",
+                 name)
+    : fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be locked", name);
 }

@@ -6,14 +6,21 @@
 #ifndef LOCKS_H
 #define LOCKS_H
 
-#include <stdbool.h>
+#include "qcow2.h"
+
+struct host_env;
 
 /* QEMU's locks on the file: for reading, or for writing on top of that.
  * Return -1 and log if another process is in the way, with errno EBUSY, or
  * if they cannot be had.  They are gone when the descriptor is closed.
  */
-extern int lock_for_reading (int fd, const char *name);
-extern int lock_for_writing (int fd, const char *name);
+extern int lock_for_reading (const struct host_env *env, int fd,
+                             const char *name);
+extern int lock_for_writing (const struct host_env *env, int fd,
+                             const char *name);
+/* One of the two, if files are locked at all; -1 with *err filled in. */
+extern int lock_file (const struct host_env *env, int fd, const char *name,
+                      bool writing, struct qcow2_error *err);
 /* Whether another process keeps readers out now.  Takes no lock. */
 extern bool lock_is_taken (int fd);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* names.c - what names and formats in headers mean, and errors about them.
+/* names.c - what names and formats in headers mean.
  *
  * Owns      the line between names that are paths, and names that QEMU would
  *           take for something else: descriptions in JSON, which can name
@@ -12,44 +12,11 @@
 #include "names.h"
 
 #include "qcow2.h"
-#include "error.h"
-#include "places.h"
+#include "rules.h"
 
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-
-int
-fail_with (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
-           const char *fmt, ...)
-{
-  va_list args;
-
-  err->kind = kind;
-  err->errnum = errnum > 0 ? errnum : EIO;
-  err->offset = QCOW2_NO_OFFSET;
-  va_start (args, fmt);
-  vsnprintf (err->text, sizeof err->text, fmt, args);
-  va_end (args);
-  return -1;
-}
-
-int
-fail_in (struct qcow2_error *err, const char *fmt, ...)
-{
-  char text[sizeof err->text];
-  va_list args;
-  int n;
-
-  memcpy (text, err->text, sizeof text);
-  va_start (args, fmt);
-  n = vsnprintf (err->text, sizeof err->text, fmt, args);
-  va_end (args);
-  if (n >= 0 && (size_t) n < sizeof err->text)
-    snprintf (err->text + n, sizeof err->text - n, "%s", text);
-  return -1;
-}
 
 const char *
 printable (char out[PRINTABLE_SIZE], const char *bytes, size_t len)
@@ -107,6 +74,20 @@ name_to_path (const struct qcow2_reference *reference, char path[NAME_SIZE])
     return "is not a path but begins with a protocol, which is never "
       "followed";
   return NULL;
+}
+
+char *
+folder_of (const char *path)
+{
+  const char *const slash = strrchr (path, '/');
+  char *folder, *real;
+
+  if (slash == NULL)
+    return realpath (".", NULL);
+  folder = strndup (path, slash == path ? 1 : slash - path);
+  real = folder ? realpath (folder, NULL) : NULL;
+  free (folder);
+  return real;
 }
 
 enum layer_format

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* names.h - what a name and a format in a header mean.
  *
- * Pure: nothing is opened, and no lock taken.  Lengths are in bytes.
+ * Nothing is opened, and no lock taken.  Lengths are in bytes.
  */
 #ifndef NAMES_H
 #define NAMES_H
@@ -22,6 +22,10 @@ extern const char *printable (char out[PRINTABLE_SIZE], const char *bytes,
 #define NAME_SIZE 1024
 extern const char *name_to_path (const struct qcow2_reference *reference,
                                  char path[NAME_SIZE]);
+/* The folder that a path is in, absolute and without links; NULL if there is
+ * none.  The caller frees it.
+ */
+extern char *folder_of (const char *path);
 /* FORMAT_UNKNOWN if it is none that is served. */
 extern enum layer_format name_to_format (const char *name, size_t len);
 /* "backing file" or "data file" */

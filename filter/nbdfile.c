@@ -17,10 +17,10 @@
 
 #include "qcow2.h"
 #include "error.h"
-#include "lines.h"
+#include "env.h"
 #include "nbdpool.h"
 #include "other.h"
-#include "places.h"
+#include "rules.h"
 #include "below/durable.h"
 
 bool
@@ -38,8 +38,8 @@ nbdfile_supported (void)
 #include <errno.h>
 
 struct other *
-nbdfile_open (const struct place *place, bool writing,
-              struct qcow2_error *err)
+nbdfile_open (const struct host_env *env, const struct place *place,
+              bool writing, struct qcow2_error *err)
 {
   fail_with (err, QCOW2_ERR_UNSUPPORTED, ENOTSUP,
              "%s needs a filter that was built with libnbd", place->name);
@@ -60,6 +60,7 @@ nbdfile_open (const struct place *place, bool writing,
 
 struct nbdfile {
   struct other other;           /* first: it is the same pointer */
+  const struct host_env *env;
   const struct place *place;
   struct nbdpool *pool;
   bool writing;                 /* constant once it is open, like other */
@@ -186,7 +187,7 @@ request (struct nbdfile *f, struct request *r)
       nbdpool_put_back (f->pool, c);
       return err;
     }
-    warning (f->place->name, "%s", text);
+    host_warn (f->env, f->place->name, "%s", text);
     if (f->writing)
       durable_lose (&f->durable, "the connection was lost");
     nbdpool_drop (f->pool, c);
@@ -336,9 +337,9 @@ set_ops (struct nbdfile *f, struct nbd_handle *nbd)
   if (nbd_can_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1)
     ops->extents = nbd_file_extents;
   if (f->writing && !writable)
-    warning (f->place->name, "cannot be written to: the server %s",
-             nbd_is_read_only (nbd) == 1 ? "says that it is read-only"
-             : "cannot flush what is written");
+    host_warn (f->env, f->place->name, "cannot be written to: the server %s",
+               nbd_is_read_only (nbd) == 1 ? "says that it is read-only"
+               : "cannot flush what is written");
   f->writing = f->writing && writable;
   if (!f->writing)
     return;
@@ -377,8 +378,8 @@ set_io (struct nbdfile *f, struct nbd_handle *nbd, struct qcow2_error *err)
 }
 
 struct other *
-nbdfile_open (const struct place *place, bool writing,
-              struct qcow2_error *err)
+nbdfile_open (const struct host_env *env, const struct place *place,
+              bool writing, struct qcow2_error *err)
 {
   struct nbdfile *const f = calloc (1, sizeof *f);
 
@@ -386,11 +387,12 @@ nbdfile_open (const struct place *place, bool writing,
     fail_with (err, QCOW2_ERR_NOMEM, ENOMEM, "out of memory for a layer");
     return NULL;
   }
+  f->env = env;
   f->place = place;
-  durable_init (&f->durable, place->name);
+  durable_init (&f->durable, env, place->name);
   f->writing = writing;
   f->other.close = nbd_file_close;
-  f->pool = nbdpool_new (place, err);
+  f->pool = nbdpool_new (env, place, err);
   if (f->pool != NULL && set_io (f, nbdpool_first (f->pool), err) == 0)
     return (struct other *) f;  /* its first member */
   nbd_file_close (&f->other);

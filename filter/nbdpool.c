@@ -27,8 +27,8 @@
 
 #include "qcow2.h"
 #include "error.h"
-#include "lines.h"
-#include "places.h"
+#include "env.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -42,6 +42,7 @@
 #define CONNECT_SECONDS 30
 
 struct nbdpool {
+  const struct host_env *env;
   const struct place *place;
   int64_t size;                 /* that every connection must show */
   pthread_mutex_t lock;
@@ -133,11 +134,11 @@ connection_again (const struct nbdpool *p)
   struct connection *const c = connection_new (p->place, &err);
 
   if (c == NULL)
-    warning ("", "%s", err.text);
+    host_warn (p->env, "", "%s", err.text);
   else if (nbd_get_size (c->nbd) == p->size)
     return c;
   else
-    warning (p->place->name, "has changed its size");
+    host_warn (p->env, p->place->name, "has changed its size");
   connection_free (c);
   return NULL;
 }
@@ -218,7 +219,8 @@ nbdpool_drop (struct nbdpool *p, struct connection *broken)
 }
 
 struct nbdpool *
-nbdpool_new (const struct place *place, struct qcow2_error *err)
+nbdpool_new (const struct host_env *env, const struct place *place,
+             struct qcow2_error *err)
 {
   struct nbdpool *const p = calloc (1, sizeof *p);
 
@@ -228,6 +230,7 @@ nbdpool_new (const struct place *place, struct qcow2_error *err)
   }
   pthread_mutex_init (&p->lock, NULL);
   pthread_cond_init (&p->returned, NULL);
+  p->env = env;
   p->place = place;
   p->idle = connection_new (place, err);
   if (p->idle == NULL) {

@@ -4,9 +4,11 @@
 #define NBDPOOL_H
 
 #include "qcow2.h"
-#include "places.h"
+#include "rules.h"
 
 #include <libnbd.h>
+
+struct host_env;
 
 struct connection {
   struct connection *next;
@@ -16,7 +18,8 @@ struct connection {
 struct nbdpool;
 
 /* With one connection.  Returns NULL with *err filled in. */
-extern struct nbdpool *nbdpool_new (const struct place *place,
+extern struct nbdpool *nbdpool_new (const struct host_env *env,
+                                    const struct place *place,
                                     struct qcow2_error *err);
 /* Make what connections there are going to be, for writing; while nobody has
  * taken any.

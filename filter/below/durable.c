@@ -21,7 +21,7 @@
 #include "below/durable.h"
 
 #include "qcow2.h"
-#include "lines.h"
+#include "env.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,9 +30,10 @@
 #include <string.h>
 
 void
-durable_init (struct durable *d, const char *name)
+durable_init (struct durable *d, const struct host_env *env, const char *name)
 {
   pthread_mutex_init (&d->lock, NULL);
+  d->env = env;
   d->name = name;
   d->image = NULL;
   d->lost = false;
@@ -59,9 +60,9 @@ durable_lose (struct durable *d, const char *why)
     return;
   if (image)
     qcow2_flush_has_failed (image);
-  warning (d->name, "%s: what was written before may be lost although "
-           "later flushes would succeed, so nothing is written any more "
-           "until all clients have disconnected", why);
+  host_warn (d->env, d->name, "%s: what was written before may be lost "
+             "although later flushes would succeed, so nothing is written "
+             "any more until all clients have disconnected", why);
 }
 
 int

@@ -11,16 +11,20 @@
 
 #include <pthread.h>
 
+struct host_env;
+
 /* Of one file that is written to. */
 struct durable {
   pthread_mutex_t lock;
+  const struct host_env *env;   /* constant */
   const char *name;             /* for messages; constant */
   struct qcow2_image *_Atomic image;    /* that is told, or NULL */
   _Atomic bool lost;            /* once */
 };
 
-/* The name must stay. */
-extern void durable_init (struct durable *d, const char *name);
+/* The name must stay, and the env. */
+extern void durable_init (struct durable *d, const struct host_env *env,
+                          const char *name);
 extern void durable_destroy (struct durable *d);
 /* Whether what was written may be lost: then nothing must be written. */
 extern bool durable_is_lost (const struct durable *d);

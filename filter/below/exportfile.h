@@ -6,11 +6,19 @@
 
 #include "qcow2.h"
 
+struct found;
+struct host_env;
 struct other;
 struct place;
 
+/* Whether this nbdkit can. */
 extern bool exportfile_supported (void);
-extern struct other *exportfile_open (const struct place *place,
+/* For struct host_env. */
+extern int exportfile_find (const struct host_env *env,
+                            const struct place *place, struct found *found,
+                            struct qcow2_error *err);
+extern struct other *exportfile_open (const struct host_env *env,
+                                      const struct place *place,
                                       struct qcow2_error *err);
 
 #endif /* BELOW_EXPORTFILE_H */

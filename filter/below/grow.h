@@ -38,7 +38,5 @@ extern void growth_reserve (struct growth *g, uint64_t end);
  */
 extern int growth_hold (struct growth *g);
 extern bool growth_spend (struct growth *g);
-/* ftruncate, without signals.  Returns 0 or an errno value. */
-extern int set_file_size (int fd, uint64_t size);
 
 #endif /* BELOW_GROW_H */

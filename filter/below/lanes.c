@@ -203,10 +203,11 @@ lanes_idle (struct lanes *lanes)
   }
 }
 
-int
-lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
-              struct qcow2_io *ret_io)
+static int
+borrow (void *opaque, struct qcow2_io *ret_io)
 {
+  struct below *const below = opaque;
+  struct lanes *const lanes = below->lanes;
   const time_t time = now ();
   struct lane *lane = NULL;
 
@@ -220,9 +221,17 @@ lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
   pthread_mutex_unlock (&lanes->lock);
   if (lane == NULL)
     return EBUSY;
-  *ret_io = *like;
+  *ret_io = below->io;
   ret_io->ops = &lane_ops;
   ret_io->opaque = lane;
   ret_io->concurrent = false;
   return 0;
+}
+
+void
+lanes_serve (struct lanes *lanes, struct below *below)
+{
+  below->lanes = lanes;
+  below->ops.borrow = borrow;
+  below->ops.give_back = give_back;
 }

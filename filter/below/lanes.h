@@ -8,6 +8,9 @@
 
 #include "qcow2.h"
 
+struct below;
+struct lanes;
+
 /* A few contexts of its own that an image uses for background work where
  * one context may only be used by one request at a time.
  */
@@ -16,9 +19,10 @@ extern struct lanes *lanes_new (const char *exportname, uint64_t size);
 extern void lanes_free (struct lanes *lanes);
 /* Nobody uses the image for now: close what is open.  NULL is allowed. */
 extern void lanes_idle (struct lanes *lanes);
-/* See struct qcow2_io_ops; block sizes are taken from 'like'. */
-extern int lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
-                         struct qcow2_io *ret_io);
+/* From now on background work uses the lanes, and not this context, whose
+ * block sizes they have.
+ */
+extern void lanes_serve (struct lanes *lanes, struct below *below);
 
 /* Whether the server and the plugin allow lanes. */
 extern bool lanes_possible (void);

@@ -48,9 +48,6 @@ struct below {
 extern int below_prepare (struct below *below, nbdkit_next *next,
                           bool writing);
 
-/* From now on the context is not lent; background work uses the lanes. */
-extern void below_use_lanes (struct below *below, struct lanes *lanes);
-
 /* Wait until nothing but the calling thread uses the context any more. */
 extern void below_drain (struct below *below);
 

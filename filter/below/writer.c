@@ -36,6 +36,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "embed.h"
 #include "exports.h"
 #include "lines.h"
 #include "settings.h"
@@ -418,7 +419,7 @@ writer_new (const char *exportname, const char *name)
   }
   pthread_mutex_init (&w->serial, NULL);
   pthread_mutex_init (&w->lock, NULL);
-  durable_init (&w->durable, name);
+  durable_init (&w->durable, &filter_env, name);
   set_ops (w);
   return w;
 }

@@ -15,7 +15,6 @@
 
 #include "share/apart.h"
 
-
 #include <pthread.h>
 
 struct work {

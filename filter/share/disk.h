@@ -43,8 +43,6 @@ struct disk {
   _Atomic bool explained;       /* why there is no space */
 };
 
-/* What all images are opened with; the name must stay. */
-extern struct qcow2_options disk_options (const char *name);
 /* Open the image.  With 'own' it is reached by a connection's way; without,
  * by a shared one, which is kept if the image can be written to, and which
  * must be possible.  Returns NULL and logs on error.
@@ -58,13 +56,8 @@ extern void disk_close (struct disk *d);
  * cannot, once for each time that the image is opened.
  */
 extern void disk_say_read_only (struct disk *d);
-/* A connection comes, and goes, which may be used for writing.  'io' is NULL
- * if nothing can be written through its context any more.
- */
+/* A connection comes which may be used for writing; disk_leave ends that. */
 extern void disk_join (struct disk *d, struct below *own);
-extern void disk_leave (struct disk *d, struct below *own,
-                        const struct qcow2_io *io);
-
 /* Nobody uses the image for now.  It may be in use all the same. */
 extern void disk_idle (struct disk *d);
 /* Nobody uses the image any more, until it is locked again.  Only for disks

@@ -22,6 +22,7 @@
 #include "lines.h"
 #include "report.h"
 #include "below/durable.h"
+#include "below/members.h"
 #include "below/nbdkit_io.h"
 #include "below/writer.h"
 #include "share/apart.h"
@@ -135,8 +136,9 @@ disk_end (struct disk *d, const struct qcow2_io *own)
              "their last flush may be lost");
 }
 
-void
-disk_flush (struct disk *d, const struct qcow2_io *own)
+/* A connection goes that others may have written after; see disk.c. */
+static void
+flush_own (struct disk *d, const struct qcow2_io *own)
 {
   struct ending e = { .disk = d, .io = own };
 
@@ -144,10 +146,26 @@ disk_flush (struct disk *d, const struct qcow2_io *own)
     run_apart (run, &e);
 }
 
-void
-disk_abandon (struct disk *d, const struct below *own)
+/* What it has written and not flushed cannot be flushed any more. */
+static void
+abandon_own (struct disk *d, const struct below *own)
 {
   if (d->writable && d->writer == NULL && atomic_load (&own->unflushed))
     durable_lose (&d->durable, "a connection has ended before what it had "
                   "written could be flushed");
+}
+
+/* In this order: who joins meanwhile flushes it as well, and hears if that
+ * fails.
+ */
+void
+disk_leave (struct disk *d, struct below *own, const struct qcow2_io *io)
+{
+  if (!members_has (&d->members, own))
+    return;
+  if (io)
+    flush_own (d, io);
+  else
+    abandon_own (d, own);
+  members_remove (&d->members, own);
 }

@@ -15,11 +15,10 @@ struct disk;
  * be NULL if the connection's way is gone.
  */
 extern void disk_end (struct disk *d, const struct qcow2_io *own);
-/* A connection goes that others may have written after; see
- * disk.c.
+/* A connection goes that disk_join was told of.  'io' is NULL if nothing can
+ * be written through its context any more.
  */
-extern void disk_flush (struct disk *d, const struct qcow2_io *own);
-/* What it has written and not flushed cannot be flushed any more. */
-extern void disk_abandon (struct disk *d, const struct below *own);
+extern void disk_leave (struct disk *d, struct below *own,
+                        const struct qcow2_io *io);
 
 #endif /* SHARE_ENDING_H */

@@ -18,9 +18,6 @@ core/alloc/search core/alloc/space
 core/base/assume core/base/error
 core/write/activate core/write/commit
 core/write/allocate core/write/entries
-filter/below/exportfile filter/config filter/fileid filter/keys filter/places filter/share/scans
-filter/below/lanes filter/below/nbdkit_io
-filter/gate filter/layer filter/layers filter/share/disk filter/share/ending
 '
 
 # The objects of a tree, one line each: the file's name without its ending,

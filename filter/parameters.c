@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* config.c - parameters, ours and what the plugin's tell about it.
+/* parameters.c - parameters, ours and what the plugin's tell about it.
  *
- * Owns      the global 'config', constant once config_complete has run.
+ * Owns      the way into the global 'config' (settings.c), which is constant
+ *           once config_complete has run.
  * Method    our keys all start with "qcow2-" (keys.c).  Every other key is
  *           passed on; on its way by it may tell whether the plugin looks at
  *           export names, and which local file it serves.
@@ -13,8 +14,10 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "embed.h"
 #include "exports.h"
 #include "keys.h"
+#include "names.h"
 #include "places.h"
 #include "report.h"
 #include "settings.h"
@@ -31,54 +34,6 @@
 #define DEFAULT_MEMORY (UINT64_C (2) << 30)
 /* More than the address space has. */
 #define MAX_MEMORY (UINT64_C (1) << 60)
-
-struct config config = {
-  .cluster_cache_size = 8 * 1024 * 1024,
-  .readahead = 16 * 1024 * 1024,
-  .discard = QCOW2_DISCARD_UNMAP,
-  .overlap_check = QCOW2_OVERLAP_CACHED,
-  .grow = true,
-  .lock = true,
-  .check_at_start = true,
-  .thread_model = NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS,
-};
-
-const char config_help[] =
-  "qcow2-cache-size=<SIZE>          Memory for cached mapping tables of an\n"
-  "                                 image (default 32M).\n"
-  "qcow2-cluster-cache-size=<SIZE>  Memory for decompressed clusters of an\n"
-  "                                 image (default 8M, 0 for none).\n"
-  "qcow2-memory=<SIZE>              Memory for all images together (default\n"
-  "                                 2G, or more if caches need that).\n"
-  "qcow2-readahead=<SIZE>           How far to read ahead of sequential\n"
-  "                                 readers of a slow plugin (default 16M,\n"
-  "                                 0 for off).\n"
-  "qcow2-grow=<auto|off>            Whether a local file may grow (default\n"
-  "                                 auto).\n"
-  "qcow2-lock=<on|off>              Lock local files against other programs\n"
-  "                                 as QEMU does (default on).\n"
-  "qcow2-check-at-start=<on|off>    Look at the image when nbdkit starts,\n"
-  "                                 and refuse a bad local file (default\n"
-  "                                 on).\n"
-  "qcow2-allow-retry=<on|off>       Allow writing with the retry filter on\n"
-  "                                 the command line, which may lose what\n"
-  "                                 was flushed (default off).\n"
-  "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
-  "                                 ignore, or no-unref.\n"
-  "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
-  "                                 land on: none, constant, cached (the\n"
-  "                                 default), or all.\n"
-  "qcow2-backing=<FILE|URI>         The backing file of the image: a local\n"
-  "                                 file, an NBD URI, or export:NAME.\n"
-  "                                 Repeated: the one below that, and so on.\n"
-  "qcow2-backing-format=<FORMAT>    Its format, raw or qcow2, where the\n"
-  "                                 image does not say it.  May be repeated.\n"
-  "qcow2-data-file=<FILE|URI>       The external data file of the image.\n"
-  "qcow2-follow=<DIR>               Open the other files that images name,\n"
-  "                                 if they are beneath this folder.\n"
-  "qcow2-passphrase=<SECRET>        Of an encrypted image; +FILE reads it\n"
-  "                                 from a file, - asks for it, -FD reads\n"
-  "                                 it from a descriptor.  May be repeated.";
 
 /* What was seen go by. */
 static bool seen_ignoring;      /* a key of a plugin that ignores names */
@@ -385,6 +340,7 @@ config_complete (nbdkit_next_config_complete *next, nbdkit_backend *nxdata)
     config.names = NAMES_UNKNOWN;
   if (places_complete () == -1 || make_budget () == -1)
     return -1;
+  embed_complete ();
   return next (nxdata);
 }
 
