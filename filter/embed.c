@@ -12,7 +12,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
-#include "env.h"
+#include "host/env.h"
 #include "exports.h"
 #include "lines.h"
 #include "logs.h"

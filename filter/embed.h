@@ -3,7 +3,7 @@
 #ifndef EMBED_H
 #define EMBED_H
 
-#include "env.h"
+#include "host/env.h"
 
 /* The only one.  Constant once embed_complete has been called. */
 extern struct host_env filter_env;

@@ -19,12 +19,12 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/nbdfile.h"
 #include "check.h"
 #include "exports.h"
 #include "keys.h"
 #include "lines.h"
 #include "list.h"
-#include "nbdfile.h"
 #include "parameters.h"
 #include "places.h"
 #include "requests.h"

@@ -14,10 +14,10 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/names.h"
 #include "embed.h"
 #include "exports.h"
 #include "keys.h"
-#include "names.h"
 #include "places.h"
 #include "report.h"
 #include "settings.h"

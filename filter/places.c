@@ -23,9 +23,9 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/nbdfile.h"
+#include "host/rules.h"
 #include "exports.h"
-#include "nbdfile.h"
-#include "rules.h"
 #include "secrets.h"
 #include "settings.h"
 #include "below/exportfile.h"

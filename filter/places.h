@@ -7,7 +7,7 @@
 #ifndef PLACES_H
 #define PLACES_H
 
-#include "rules.h"
+#include "host/rules.h"
 
 extern struct rules places;
 

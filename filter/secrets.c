@@ -17,7 +17,7 @@
 #include "secrets.h"
 
 #include "nbdkit_api.h"
-#include "rules.h"
+#include "host/rules.h"
 
 #include <errno.h>
 #include <fcntl.h>

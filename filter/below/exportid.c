@@ -12,9 +12,9 @@
 
 #include "below/exportid.h"
 
-#include "claims.h"
+#include "host/claims.h"
+#include "host/fileid.h"
 #include "exports.h"
-#include "fileid.h"
 #include "settings.h"
 
 #include <errno.h>

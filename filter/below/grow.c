@@ -39,9 +39,9 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
-#include "fileid.h"
+#include "host/fileid.h"
+#include "host/localfile.h"
 #include "lines.h"
-#include "localfile.h"
 #include "stack.h"
 #include "below/exportid.h"
 #include "below/reserve.h"

@@ -21,8 +21,8 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/durable.h"
 #include "settings.h"
-#include "below/durable.h"
 #include "below/next.h"
 
 #include <errno.h>

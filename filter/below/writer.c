@@ -36,11 +36,11 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/durable.h"
 #include "embed.h"
 #include "exports.h"
 #include "lines.h"
 #include "settings.h"
-#include "below/durable.h"
 #include "below/grow.h"
 #include "below/next.h"
 #include "below/shared.h"

@@ -20,7 +20,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
-#include "fileid.h"
+#include "host/fileid.h"
 #include "below/exportid.h"
 #include "below/lanes.h"
 #include "below/nbdkit_io.h"

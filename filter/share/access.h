@@ -9,7 +9,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
-#include "fileid.h"
+#include "host/fileid.h"
 #include "below/nbdkit_io.h"
 
 struct disk;

@@ -8,10 +8,10 @@
 #define SHARE_DISK_H
 
 #include "qcow2.h"
-#include "chain.h"
-#include "claims.h"
-#include "fileid.h"
-#include "below/durable.h"
+#include "host/chain.h"
+#include "host/claims.h"
+#include "host/durable.h"
+#include "host/fileid.h"
 #include "below/members.h"
 #include "share/views.h"
 

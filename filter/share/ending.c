@@ -19,9 +19,9 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/durable.h"
 #include "lines.h"
 #include "report.h"
-#include "below/durable.h"
 #include "below/members.h"
 #include "below/nbdkit_io.h"
 #include "below/writer.h"

@@ -23,11 +23,11 @@
 #include "share/peek.h"
 
 #include "qcow2.h"
+#include "host/localfile.h"
+#include "host/other.h"
 #include "embed.h"
 #include "exports.h"
-#include "localfile.h"
 #include "options.h"
-#include "other.h"
 #include "report.h"
 #include "settings.h"
 #include "below/exportid.h"

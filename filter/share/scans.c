@@ -17,8 +17,8 @@
 #include "share/scans.h"
 
 #include "qcow2.h"
+#include "host/fileid.h"
 #include "exports.h"
-#include "fileid.h"
 #include "settings.h"
 
 #include <pthread.h>

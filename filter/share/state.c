@@ -34,8 +34,8 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/fileid.h"
 #include "exports.h"
-#include "fileid.h"
 #include "lines.h"
 #include "report.h"
 #include "settings.h"

@@ -14,7 +14,7 @@ check_cppcheck ()
 {
     local report
 
-    report=$(cd "$1" && find core filter -name '*.c' | sort |
+    report=$(cd "$1" && find core host filter -name '*.c' | sort |
         cppcheck --quiet --file-list=- --std=c11 --language=c \
             --enable=warning,performance,portability --inline-suppr \
             --suppress=missingIncludeSystem \
@@ -23,7 +23,8 @@ check_cppcheck ()
             --suppress=invalidFunctionArg:*/base/secret.h \
             --suppress=invalidFunctionArg:*secrets.c \
             --library=posix -D__GNUC__ -DHAVE_ZLIB -DHAVE_LIBDEFLATE \
-            -DHAVE_ZSTD -DHAVE_NETTLE -DPACKAGE_VERSION='""' -Icore -Ifilter \
+            -DHAVE_ZSTD -DHAVE_NETTLE -DPACKAGE_VERSION='""' \
+            -I. -Icore -Ifilter \
             -j "$(nproc)" \
             --template='{file}:{line}: {severity}: {message}' 2>&1 |
         without_cleanup_leaks)

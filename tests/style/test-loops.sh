@@ -25,7 +25,7 @@ core/write/allocate core/write/entries
 objects ()
 {
     (cd "$1" &&
-         find core filter -path '*/.libs/*.o' ! -name '*planted*') | sort |
+         find core host filter -path '*/.libs/*.o' ! -name '*planted*') | sort |
         sed 's|^\(.*\)/\.libs/\([^/]*_la-\)*\([^/]*\)\.o$|\1/\3 &|'
 }
 
@@ -107,7 +107,7 @@ plant_call ()
 {
     rm -rf "$tmp/tree"
     mkdir "$tmp/tree"
-    (cd "$top_builddir" && find core filter -path '*/.libs/*.o' -print0 |
+    (cd "$top_builddir" && find core host filter -path '*/.libs/*.o' -print0 |
          tar --null -T - -cf -) | tar -C "$tmp/tree" -xf -
     { cat "$top_srcdir/core/base/ranges.c"
       echo 'extern int q2_io_flush (void);'
