@@ -22,4 +22,7 @@ extern void log_once (const char *name, const char *text);
 /* Why clients cannot write to an image. */
 extern void log_read_only (const char *name, const char *why);
 
+/* Names of enum qcow2_io_class, for the log. */
+extern const char *const io_class_names[QCOW2_IO_NR_CLASSES];
+
 #endif /* LOGS_H */

@@ -45,7 +45,4 @@ extern int next_zero (nbdkit_next *next, uint32_t count, uint64_t host_off,
                       bool may_punch, enum qcow2_io_class io_class);
 extern int next_trim (nbdkit_next *next, uint32_t count, uint64_t host_off);
 
-/* Names of enum qcow2_io_class, for the log. */
-extern const char *const io_class_names[QCOW2_IO_NR_CLASSES];
-
 #endif /* BELOW_NEXT_H */

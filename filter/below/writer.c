@@ -37,7 +37,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "host/durable.h"
-#include "embed.h"
+#include "host/env.h"
 #include "exports.h"
 #include "lines.h"
 #include "settings.h"
@@ -400,7 +400,8 @@ set_ops (struct writer *w)
 }
 
 struct writer *
-writer_new (const char *exportname, const char *name)
+writer_new (const struct host_env *env, const char *exportname,
+            const char *name)
 {
   struct writer *w = calloc (1, sizeof *w);
 
@@ -419,7 +420,7 @@ writer_new (const char *exportname, const char *name)
   }
   pthread_mutex_init (&w->serial, NULL);
   pthread_mutex_init (&w->lock, NULL);
-  durable_init (&w->durable, &filter_env, name);
+  durable_init (&w->durable, env, name);
   set_ops (w);
   return w;
 }

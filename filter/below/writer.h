@@ -13,12 +13,14 @@ struct abilities;
 struct durable;
 
 struct growth;
+struct host_env;
 struct writer;
 
 /* Whether an image can be reached by one shared way. */
 extern bool writer_possible (void);
 /* Returns NULL and logs on error.  The growth becomes the writer's. */
-extern struct writer *writer_new (const char *exportname, const char *name);
+extern struct writer *writer_new (const struct host_env *env,
+                                  const char *exportname, const char *name);
 extern void writer_free (struct writer *w);
 extern void writer_use_growth (struct writer *w, struct growth *growth);
 extern const struct qcow2_io *writer_io (const struct writer *w);

@@ -194,7 +194,7 @@ open_writer (struct disk *d)
 {
   struct file_id now;
 
-  d->writer = writer_new (d->exportname, d->name);
+  d->writer = writer_new (&filter_env, d->exportname, d->name);
   if (d->writer == NULL)
     return -1;
   export_id_get (&now, d->exportname);
