@@ -182,6 +182,14 @@ end_image (struct image_builder *b, const struct host_files *h,
 /* The name is in the first cluster, after all extensions. */
 #define NAME_OFF 4096
 
+static void
+put_backing (struct image_builder *b, const char *backing)
+{
+  memcpy (b->bytes + NAME_OFF, backing, strlen (backing));
+  builder_put (b, 8, 8, NAME_OFF);
+  builder_put (b, 16, 4, strlen (backing));
+}
+
 void
 host_write_overlay (const struct host_files *h, const char *name,
                     const char *backing, const char *format)
@@ -191,22 +199,23 @@ host_write_overlay (const struct host_files *h, const char *name,
   start_image (&b);
   if (format)
     builder_extension (&b, EXT_FORMAT, format, strlen (format));
-  if (backing) {
-    memcpy (b.bytes + NAME_OFF, backing, strlen (backing));
-    builder_put (&b, 8, 8, NAME_OFF);
-    builder_put (&b, 16, 4, strlen (backing));
-  }
+  if (backing)
+    put_backing (&b, backing);
   end_image (&b, h, name);
 }
 
 void
 host_write_with_data (const struct host_files *h, const char *name,
-                      const char *data_file)
+                      const char *data_file, const char *backing)
 {
   struct image_builder b;
 
   start_image (&b);
   builder_extension (&b, EXT_DATA_FILE, data_file, strlen (data_file));
+  if (backing) {
+    builder_extension (&b, EXT_FORMAT, "qcow2", 5);
+    put_backing (&b, backing);
+  }
   builder_put (&b, 72, 8, 4);   /* incompatible: an external data file */
   builder_set_entry (&b, 0, UINT64_C (1) << 63, 0);
   end_image (&b, h, name);

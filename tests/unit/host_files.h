@@ -45,9 +45,12 @@ extern void host_write_raw (const struct host_files *h, const char *name,
  */
 extern void host_write_overlay (const struct host_files *h, const char *name,
                                 const char *backing, const char *format);
-/* One with a data file, in which guest cluster 0 is; the others are zeros. */
+/* One with a data file, in which guest cluster 0 is, and perhaps a backing
+ * image.
+ */
 extern void host_write_with_data (const struct host_files *h,
-                                  const char *name, const char *data_file);
+                                  const char *name, const char *data_file,
+                                  const char *backing);
 
 /* An image of a file, with the chain below it. */
 struct host_image {

@@ -139,7 +139,7 @@ loops (void)
   /* One that does not come back to the image itself. */
   host_write_overlay (&h, "c", "b", "qcow2");
   refused ("a", ELOOP, "");
-  host_write_with_data (&h, "own", "own");
+  host_write_with_data (&h, "own", "own", NULL);
   refused ("own", ELOOP, "its own data file");
 }
 
@@ -246,7 +246,7 @@ data_files (void)
   struct place place = { .kind = PLACE_FILE, .text = text, .name = text };
 
   host_write_raw (&h, "data", 0x22);
-  host_write_with_data (&h, "with", "data");
+  host_write_with_data (&h, "with", "data", NULL);
   open_image (&i, "with", false);
   CHECK_EQ (host_image_byte (&i, 0), 0x22);
   CHECK_EQ (host_image_byte (&i, 1), 0);
@@ -262,7 +262,7 @@ data_files (void)
   host_image_close (&i);
 
   /* What is an image is not written to because another one says so. */
-  host_write_with_data (&h, "thief", "alone");
+  host_write_with_data (&h, "thief", "alone", NULL);
   CHECK_EQ (host_image_open (&j, &h, "thief", true, &err), -1);
   CHECK_EQ (err.errnum, EPERM);
   CHECK (strstr (err.text, "is a qcow2 image itself") != NULL);
@@ -271,6 +271,22 @@ data_files (void)
   open_image (&j, "thief", true);
   host_image_close (&j);
   h.rules.data_file = NULL;
+}
+
+/* A data file is not shared, whether the layer that has it is open or not. */
+static void
+data_file_twice (void)
+{
+  struct host_image i;
+
+  host_write_with_data (&h, "lower", "data", NULL);
+  host_write_with_data (&h, "upper", "data", "lower");
+  host_write_overlay (&h, "beside", "lower", "qcow2");
+  refused ("upper", ELOOP, "already in use in the chain");
+  open_image (&i, "beside", false);
+  CHECK_EQ (host_image_byte (&i, 0), 0x22);
+  refused ("upper", ELOOP, "already in use in the chain");
+  host_image_close (&i);
 }
 
 int
@@ -287,6 +303,7 @@ main (void)
   shared_by_threads ();
   loops_by_threads ();
   data_files ();
+  data_file_twice ();
   host_files_destroy (&h);
   return unit_finish ();
 }
