@@ -41,11 +41,25 @@ note_line (const struct host_env *env, enum host_log_level level,
   pthread_mutex_unlock (&h->lock);
 }
 
+static _Thread_local bool has_met;
+
+void
+host_files_meet_again (void)
+{
+  has_met = false;
+}
+
+/* Called when a layer is known to be opened, and is not open yet. */
 static struct qcow2_options
 options (const struct host_env *env, const char *name)
 {
-  (void) env;
+  struct host_files *const h = env->opaque;
+
   (void) name;
+  if (h->meet && !has_met) {
+    has_met = true;
+    pthread_barrier_wait (h->meet);
+  }
   return (struct qcow2_options) { .cache_size = 0 };
 }
 

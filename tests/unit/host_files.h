@@ -23,6 +23,8 @@ struct host_files {
   pthread_mutex_t lock;
   char log[4096];               /* guarded by lock: the lines, one after the
                                    other */
+  pthread_barrier_t *meet;      /* or NULL: threads wait for each other there
+                                   with the first layer they open */
   _Atomic unsigned closed;      /* backing images that have been closed */
 };
 
@@ -31,6 +33,8 @@ extern void host_files_init (struct host_files *h);
 extern void host_files_destroy (struct host_files *h);
 /* From now on files beneath the folder are followed. */
 extern void host_files_follow (struct host_files *h);
+/* This thread waits at the barrier once more. */
+extern void host_files_meet_again (void);
 extern void host_files_forget_log (struct host_files *h);
 /* Whether a line with that text has been logged. */
 extern bool host_files_logged (struct host_files *h, const char *text);

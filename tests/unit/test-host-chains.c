@@ -221,18 +221,41 @@ open_loop (void *opaque)
   return NULL;
 }
 
-/* Two that open the same loop from two sides must not wait for each other. */
+static void *
+open_loop_once (void *opaque)
+{
+  host_files_meet_again ();
+  refused (opaque, ELOOP, "");
+  return NULL;
+}
+
 static void
-loops_by_threads (void)
+loop_by_threads (void *(*fn) (void *opaque))
 {
   static char names[3][2] = { "a", "b", "c" };
   pthread_t threads[3];
 
-  host_write_overlay (&h, "c", "a", "qcow2");
   for (unsigned i = 0; i < 3; ++i)
-    REQUIRE (pthread_create (&threads[i], NULL, open_loop, names[i]) == 0);
+    REQUIRE (pthread_create (&threads[i], NULL, fn, names[i]) == 0);
   for (unsigned i = 0; i < 3; ++i)
     pthread_join (threads[i], NULL);
+}
+
+/* Those that open the same loop from several sides must not wait for each
+ * other: neither by chance, nor when each has begun with one layer of it.
+ */
+static void
+loops_by_threads (void)
+{
+  pthread_barrier_t meet;
+
+  host_write_overlay (&h, "c", "a", "qcow2");
+  loop_by_threads (open_loop);
+  pthread_barrier_init (&meet, NULL, 3);
+  h.meet = &meet;
+  loop_by_threads (open_loop_once);
+  h.meet = NULL;
+  pthread_barrier_destroy (&meet);
 }
 
 /* ---- Data files --------------------------------------------------------- */

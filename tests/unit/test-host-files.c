@@ -8,8 +8,10 @@
 #include "host/claims.h"
 #include "host/fileid.h"
 #include "host/follow.h"
+#include "host/localfile.h"
 #include "host/locks.h"
 #include "host/names.h"
+#include "host/other.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -244,6 +246,63 @@ images (void)
   close (fd);
 }
 
+/* ---- The bytes of a local file ------------------------------------------ */
+
+struct extents {
+  uint64_t data, holes;
+};
+
+static int
+count_extent (void *opaque, uint64_t host_off, uint64_t len, bool zero)
+{
+  struct extents *const e = opaque;
+
+  (void) host_off;
+  *(zero ? &e->holes : &e->data) += len;
+  return 0;
+}
+
+static void
+local_files (void)
+{
+  struct qcow2_error err;
+  struct extents found = { .data = 0 };
+  unsigned char byte = 0x77;
+  uint64_t size = 0;
+  struct other *f;
+
+  host_write_raw (&h, "local", 1);
+  f = localfile_new (&h.env, open_it ("local", O_RDWR), "local", true, &err);
+  REQUIRE (f != NULL);
+  CHECK_EQ (f->io.size, HOST_DISK_SIZE);
+  CHECK_EQ (f->ops.grow (f, HOST_DISK_SIZE + 10, &size), 0);
+  CHECK_EQ (size, HOST_DISK_SIZE + 10);
+  CHECK_EQ (f->ops.pwrite (f, &byte, 1, size - 1, QCOW2_IO_DATA), 0);
+  byte = 0;
+  CHECK_EQ (f->ops.pread (f, &byte, 1, size - 1, QCOW2_IO_DATA), 0);
+  CHECK_EQ (byte, 0x77);
+  CHECK_EQ (f->ops.zero (f, 65536, 65536, true, QCOW2_IO_DATA), 0);
+  CHECK_EQ (f->ops.pread (f, &byte, 1, 65536, QCOW2_IO_DATA), 0);
+  CHECK_EQ (byte, 0);
+  CHECK_EQ (f->ops.pread (f, &byte, 1, 65535, QCOW2_IO_DATA), 0);
+  CHECK_EQ (byte, 1);
+  CHECK_EQ (f->ops.flush (f), 0);
+  CHECK_EQ (f->ops.extents (f, HOST_DISK_SIZE, 0, count_extent, &found), 0);
+  CHECK_EQ (found.data + found.holes, HOST_DISK_SIZE);
+
+  /* Somebody has cut it. */
+  REQUIRE (truncate (host_path (&h, "local"), 100) == 0);
+  CHECK_EQ (f->ops.pread (f, &byte, 1, 99, QCOW2_IO_DATA), 0);
+  CHECK_EQ (f->ops.pread (f, &byte, 1, 100, QCOW2_IO_DATA), EIO);
+  f->close (f);
+
+  f = localfile_new (&h.env, open_it ("local", O_RDONLY), "local", false,
+                     &err);
+  REQUIRE (f != NULL);
+  CHECK (f->ops.pwrite == NULL && f->ops.grow == NULL);
+  f->close (f);
+}
+
 /* ---- Names -------------------------------------------------------------- */
 
 static void
@@ -365,6 +424,7 @@ main (void)
   claims_again ();
   identities ();
   images ();
+  local_files ();
   names ();
   following ();
   host_files_destroy (&h);
