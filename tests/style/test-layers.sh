@@ -119,6 +119,7 @@ check_order ()
 }
 
 # "A B" for each header A that includes a header B of the same three trees.
+# shellcheck disable=SC2016         # awk's variables, not ours.
 include_edges ()
 {
     (cd "$1" && files_of . | grep '\.h$' | xargs awk '
