@@ -23,7 +23,21 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "check.h"
+
+#include "qcow2.h"
+#include "host/localfile.h"
+#include "host/locks.h"
+#include "host/other.h"
+#include "embed.h"
+#include "exports.h"
+#include "lines.h"
+#include "options.h"
+#include "report.h"
+#include "settings.h"
+#include "stack.h"
+#include "share/peek.h"
+#include "share/state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,10 +72,11 @@ is_for_good (const struct qcow2_error *error)
 static int
 inspect (int fd)
 {
-  struct qcow2_options options = disk_options (config.label);
+  struct qcow2_options options = image_options (config.label);
   struct qcow2_error error;
   struct qcow2_image *image = NULL;
-  struct other *const file = localfile_new (fd, config.label, false, &error);
+  struct other *const file =
+    localfile_new (&filter_env, fd, config.label, false, &error);
 
   options.inspect = true;
   if (file != NULL)

@@ -17,7 +17,25 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/nbdfile.h"
+#include "check.h"
+#include "exports.h"
+#include "keys.h"
+#include "lines.h"
+#include "list.h"
+#include "parameters.h"
+#include "places.h"
+#include "requests.h"
+#include "settings.h"
+#include "stack.h"
+#include "below/next.h"
+#include "below/shared.h"
+#include "share/access.h"
+#include "share/disk.h"
+#include "share/state.h"
+#include "share/views.h"
 
 #include <stdio.h>
 #include <stdlib.h>

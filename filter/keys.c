@@ -9,12 +9,51 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "keys.h"
+
+#include "nbdkit_api.h"
 
 #include <string.h>
 
 #define MAX_NAME 40
 #define MAX_KEYS 32
+
+const char config_help[] =
+  "qcow2-cache-size=<SIZE>          Memory for cached mapping tables of an\n"
+  "                                 image (default 32M).\n"
+  "qcow2-cluster-cache-size=<SIZE>  Memory for decompressed clusters of an\n"
+  "                                 image (default 8M, 0 for none).\n"
+  "qcow2-memory=<SIZE>              Memory for all images together (default\n"
+  "                                 2G, or more if caches need that).\n"
+  "qcow2-readahead=<SIZE>           How far to read ahead of sequential\n"
+  "                                 readers of a slow plugin (default 16M,\n"
+  "                                 0 for off).\n"
+  "qcow2-grow=<auto|off>            Whether a local file may grow (default\n"
+  "                                 auto).\n"
+  "qcow2-lock=<on|off>              Lock local files against other programs\n"
+  "                                 as QEMU does (default on).\n"
+  "qcow2-check-at-start=<on|off>    Look at the image when nbdkit starts,\n"
+  "                                 and refuse a bad local file (default\n"
+  "                                 on).\n"
+  "qcow2-allow-retry=<on|off>       Allow writing with the retry filter on\n"
+  "                                 the command line, which may lose what\n"
+  "                                 was flushed (default off).\n"
+  "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
+  "                                 ignore, or no-unref.\n"
+  "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
+  "                                 land on: none, constant, cached (the\n"
+  "                                 default), or all.\n"
+  "qcow2-backing=<FILE|URI>         The backing file of the image: a local\n"
+  "                                 file, an NBD URI, or export:NAME.\n"
+  "                                 Repeated: the one below that, and so on.\n"
+  "qcow2-backing-format=<FORMAT>    Its format, raw or qcow2, where the\n"
+  "                                 image does not say it.  May be repeated.\n"
+  "qcow2-data-file=<FILE|URI>       The external data file of the image.\n"
+  "qcow2-follow=<DIR>               Open the other files that images name,\n"
+  "                                 if they are beneath this folder.\n"
+  "qcow2-passphrase=<SECRET>        Of an encrypted image; +FILE reads it\n"
+  "                                 from a file, - asks for it, -FD reads\n"
+  "                                 it from a descriptor.  May be repeated.";
 
 /* Parameters with a bit each, by their place in the help text. */
 static uint32_t given;

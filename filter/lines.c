@@ -6,7 +6,7 @@
  * Method    names of exports, files and formats come from clients, images
  *           and file systems.  Whatever is in them, a line stays one line:
  *           control characters, and bytes that are no UTF-8, are escaped
- *           here, in the text as a whole.  filter.h redirects nbdkit's own
+ *           here, in the text as a whole.  nbdkit_api.h redirects nbdkit's own
  *           functions to the ones below, so that no line is forgotten.
  *
  *           A client can cause an error with each request.  So lines of one
@@ -23,16 +23,20 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "lines.h"
+
+#include "nbdkit_api.h"
+#include "exports.h"
 
 /* This is the one file that uses the real ones. */
 #undef nbdkit_error
 #undef nbdkit_debug
 
 #include <errno.h>
-#include <stdarg.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_LINES 20
 #define PERIOD 60               /* seconds */
@@ -266,19 +270,27 @@ log_debug (const char *format, ...)
 }
 
 void
-log_warning (unsigned number, const char *name, const char *format, ...)
+log_warning_args (unsigned number, const char *name, const char *format,
+                  va_list args)
 {
   const int saved_errno = errno;
   char line[LINE_LENGTH] = "", clean[NAME_LENGTH];
-  va_list args;
 
-  va_start (args, format);
   make_line (line, sizeof line, format, args);
-  va_end (args);
   escape (clean, sizeof clean, name);
   if (quiet)
     nbdkit_debug ("qcow2: %s%s%s", clean, clean[0] ? ": " : "", line);
   else
     say_limited ("qcow2: ", clean, format, number, line);
   errno = saved_errno;
+}
+
+void
+log_warning (unsigned number, const char *name, const char *format, ...)
+{
+  va_list args;
+
+  va_start (args, format);
+  log_warning_args (number, name, format, args);
+  va_end (args);
 }

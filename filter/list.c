@@ -20,12 +20,21 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "list.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "exports.h"
+#include "lines.h"
+#include "report.h"
+#include "settings.h"
+#include "share/peek.h"
 
 #include <inttypes.h>
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Some clients take 10000 exports for an attack, and so does nbdkit. */
 #define MAX_EXPORTS 9000

@@ -7,14 +7,29 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "logs.h"
+#include "report.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "lines.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 /* -D qcow2.stats=1: count, and log the counters when an image is closed. */
 NBDKIT_DLL_PUBLIC int qcow2_debug_stats = 0;
+
+const char *const io_class_names[QCOW2_IO_NR_CLASSES] = {
+  [QCOW2_IO_HEADER] = "header",
+  [QCOW2_IO_L1] = "l1",
+  [QCOW2_IO_L2] = "l2",
+  [QCOW2_IO_REFCOUNT] = "refcount",
+  [QCOW2_IO_DATA] = "data",
+  [QCOW2_IO_COMPRESSED] = "compressed",
+};
 
 /* Lines that are not said again as long as no others have come. */
 #define REMEMBERED 16

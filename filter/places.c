@@ -19,7 +19,16 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "places.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/nbdfile.h"
+#include "host/rules.h"
+#include "exports.h"
+#include "secrets.h"
+#include "settings.h"
+#include "below/exportfile.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -27,7 +36,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct places places = { .follow_fd = -1 };
+struct rules places = { .follow_fd = -1 };
 
 /* ---- Paths ------------------------------------------------------------ */
 
@@ -50,20 +59,6 @@ absolute (const char *path)
     ret = no_memory ();
   free (cwd);
   return ret;
-}
-
-char *
-folder_of (const char *path)
-{
-  const char *const slash = strrchr (path, '/');
-  char *folder, *real;
-
-  if (slash == NULL)
-    return realpath (".", NULL);
-  folder = strndup (path, slash == path ? 1 : slash - path);
-  real = folder ? realpath (folder, NULL) : NULL;
-  free (folder);
-  return real;
 }
 
 /* ---- Places ----------------------------------------------------------- */
@@ -308,16 +303,6 @@ places_after_fork (void)
     places.keyring = qcow2_keyring_new ();
 }
 
-struct passphrase
-places_passphrase (size_t n)
-{
-  if (places.nr_passphrases == 0)
-    return (struct passphrase) { NULL, 0 };
-  if (n >= places.nr_passphrases)
-    n = places.nr_passphrases - 1;
-  return places.passphrases[n];
-}
-
 void
 places_unload (void)
 {
@@ -336,5 +321,5 @@ places_unload (void)
     passphrase_wipe (&places.passphrases[i]);
   free (places.passphrases);
   qcow2_keyring_free (places.keyring);
-  places = (struct places) { .follow_fd = -1 };
+  places = (struct rules) { .follow_fd = -1 };
 }

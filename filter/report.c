@@ -8,7 +8,11 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "report.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "lines.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,7 +6,14 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "requests.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "report.h"
+#include "share/disk.h"
+#include "share/ticker.h"
+#include "share/views.h"
 
 #include <errno.h>
 

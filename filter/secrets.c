@@ -14,7 +14,10 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "secrets.h"
+
+#include "nbdkit_api.h"
+#include "host/rules.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -23,7 +23,9 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "stack.h"
+
+#include "nbdkit_api.h"
 
 #include <dlfcn.h>
 #include <link.h>

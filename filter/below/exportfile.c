@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* exportfile.c - the way to the bytes of another export of the same plugin.
  *
- * Owns      one shared context, for reading.
+ * Owns      one shared context, for reading; and a descriptor of the local
+ *           file that the export is, if it is to be locked.
  * Method    a shared context has an export name of its own from nbdkit 1.44
  *           on; before that, parameters that would need one are refused.
  *           Below the parallel thread model requests are made one at a
@@ -10,15 +11,34 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "below/exportfile.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/env.h"
+#include "host/error.h"
+#include "host/fileid.h"
+#include "host/find.h"
+#include "host/locks.h"
+#include "host/other.h"
+#include "host/rules.h"
+#include "settings.h"
+#include "below/exportid.h"
+#include "below/next.h"
+#include "below/shared.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 struct exportfile {
   struct other other;           /* first: it is the same pointer */
   nbdkit_next *next;
   struct abilities can;
+  int lock_fd;                  /* of its local file, or -1 */
   bool one_at_a_time;
   pthread_mutex_t serial;
 };
@@ -100,7 +120,10 @@ export_close (struct other *other)
 {
   struct exportfile *const f = (struct exportfile *) other;
 
-  shared_close (f->next);
+  if (f->next)
+    shared_close (f->next);
+  if (f->lock_fd != -1)
+    close (f->lock_fd);
   pthread_mutex_destroy (&f->serial);
   free (f);
 }
@@ -125,24 +148,70 @@ set_io (struct exportfile *f)
   };
 }
 
+int
+exportfile_find (const struct host_env *env, const struct place *place,
+                 struct found *found, struct qcow2_error *err)
+{
+  struct file_id id;
+
+  export_id_get (&id, place->text);
+  if (id.errnum != 0)
+    return fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked at: "
+                      "%s", place->name, strerror (id.errnum));
+  found->id = identity_of_export (&id, place->text);
+  found->folder = config.dir ? strdup (config.dir) : NULL;
+  return 0;
+}
+
+/* The local file that it is, if it is one and is to be locked. */
+static int
+lock (struct exportfile *f, const struct host_env *env,
+      const struct place *place, struct qcow2_error *err)
+{
+  struct file_id id;
+
+  export_id_get (&id, place->text);
+  if (id.errnum != 0)
+    return fail_with (err, QCOW2_ERR_IO, id.errnum, "%s cannot be looked at: "
+                      "%s", place->name, strerror (id.errnum));
+  if (!env->lock || (!id.known && !id.device))
+    return 0;
+  f->lock_fd = export_id_open (&id, place->text, O_RDONLY);
+  if (f->lock_fd == -1)
+    return fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be opened to be "
+                      "locked: %s", place->name, strerror (errno));
+  return lock_file (env, f->lock_fd, place->name, false, err);
+}
+
+static int
+open_context (struct exportfile *f, const struct place *place,
+              struct qcow2_error *err)
+{
+  f->next = shared_open (place->text, true);
+  if (f->next != NULL && next_ask (f->next, false, &f->can) == 0)
+    return 0;
+  return fail_with (err, QCOW2_ERR_IO, EIO, "%s cannot be opened",
+                    place->name);
+}
+
 struct other *
-exportfile_open (const struct place *place, struct qcow2_error *err)
+exportfile_open (const struct host_env *env, const struct place *place,
+                 struct qcow2_error *err)
 {
   struct exportfile *const f = calloc (1, sizeof *f);
 
-  if (f != NULL)
-    f->next = shared_open (place->text, true);
-  if (f == NULL || f->next == NULL ||
-      next_ask (f->next, false, &f->can) == -1) {
+  if (f == NULL) {
     fail_with (err, QCOW2_ERR_IO, EIO, "%s cannot be opened", place->name);
-    if (f && f->next)
-      shared_close (f->next);
-    free (f);
     return NULL;
   }
+  f->lock_fd = -1;
   pthread_mutex_init (&f->serial, NULL);
-  f->one_at_a_time = config.thread_model != NBDKIT_THREAD_MODEL_PARALLEL;
   f->other.close = export_close;
+  if (lock (f, env, place, err) == -1 || open_context (f, place, err) == -1) {
+    export_close (&f->other);
+    return NULL;
+  }
+  f->one_at_a_time = config.thread_model != NBDKIT_THREAD_MODEL_PARALLEL;
   set_io (f);
   return &f->other;
 }

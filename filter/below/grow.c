@@ -35,16 +35,27 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/grow.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/fileid.h"
+#include "host/localfile.h"
+#include "lines.h"
+#include "stack.h"
+#include "below/exportid.h"
+#include "below/reserve.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIN_STEP (UINT64_C (64) << 20)
@@ -165,7 +176,7 @@ is_the_file (const struct growth *g)
 {
   struct file_id now;
 
-  file_id_get (&now, g->exportname);
+  export_id_get (&now, g->exportname);
   return file_id_same_file (&now, &g->id);
 }
 
@@ -241,28 +252,6 @@ prove (struct growth *g, const struct qcow2_io *io)
 }
 
 /* ---- Changing the size ------------------------------------------------- */
-
-/* A limit on the size of files (ulimit -f) must be an error, not the end of
- * the server.
- */
-int
-set_file_size (int fd, uint64_t size)
-{
-  const struct timespec no_time = { 0, 0 };
-  sigset_t xfsz, old, pending;
-  int err = 0;
-
-  sigemptyset (&xfsz);
-  sigaddset (&xfsz, SIGXFSZ);
-  pthread_sigmask (SIG_BLOCK, &xfsz, &old);
-  if (ftruncate (fd, size) == -1)
-    err = errno;
-  if (err != 0 && sigpending (&pending) == 0 &&
-      sigismember (&pending, SIGXFSZ))
-    sigtimedwait (&xfsz, NULL, &no_time);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-  return err;
-}
 
 /* What is behind the new end is no more set aside. */
 static int

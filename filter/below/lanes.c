@@ -19,11 +19,20 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/lanes.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "exports.h"
+#include "settings.h"
+#include "below/nbdkit_io.h"
+#include "below/shared.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_LANES 6
 
@@ -194,10 +203,11 @@ lanes_idle (struct lanes *lanes)
   }
 }
 
-int
-lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
-              struct qcow2_io *ret_io)
+static int
+borrow (void *opaque, struct qcow2_io *ret_io)
 {
+  struct below *const below = opaque;
+  struct lanes *const lanes = below->lanes;
   const time_t time = now ();
   struct lane *lane = NULL;
 
@@ -211,9 +221,17 @@ lanes_borrow (struct lanes *lanes, const struct qcow2_io *like,
   pthread_mutex_unlock (&lanes->lock);
   if (lane == NULL)
     return EBUSY;
-  *ret_io = *like;
+  *ret_io = below->io;
   ret_io->ops = &lane_ops;
   ret_io->opaque = lane;
   ret_io->concurrent = false;
   return 0;
+}
+
+void
+lanes_serve (struct lanes *lanes, struct below *below)
+{
+  below->lanes = lanes;
+  below->ops.borrow = borrow;
+  below->ops.give_back = give_back;
 }

@@ -21,9 +21,13 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/members.h"
+
+#include "qcow2.h"
+#include "below/nbdkit_io.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 void

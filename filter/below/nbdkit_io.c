@@ -17,9 +17,16 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/nbdkit_io.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/durable.h"
+#include "settings.h"
+#include "below/next.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -169,8 +176,6 @@ below_borrow (void *opaque, struct qcow2_io *ret_io)
 {
   struct below *const below = opaque;
 
-  if (below->lanes)
-    return lanes_borrow (below->lanes, &below->io, ret_io);
   *ret_io = below->io;
   return below_lend (below) ? 0 : ESHUTDOWN;
 }
@@ -179,14 +184,6 @@ static void
 below_give_back (struct qcow2_io *io)
 {
   below_take_back (io->opaque);
-}
-
-void
-below_use_lanes (struct below *below, struct lanes *lanes)
-{
-  below->lanes = lanes;
-  below->ops.borrow = below_borrow;
-  below->ops.give_back = below_give_back;
 }
 
 void

@@ -13,7 +13,11 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/next.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "logs.h"
 
 #include <errno.h>
 
@@ -24,15 +28,6 @@
 
 /* -D qcow2.io=1: log every request to the layer below. */
 NBDKIT_DLL_PUBLIC int qcow2_debug_io = 0;
-
-const char *const io_class_names[QCOW2_IO_NR_CLASSES] = {
-  [QCOW2_IO_HEADER] = "header",
-  [QCOW2_IO_L1] = "l1",
-  [QCOW2_IO_L2] = "l2",
-  [QCOW2_IO_REFCOUNT] = "refcount",
-  [QCOW2_IO_DATA] = "data",
-  [QCOW2_IO_COMPRESSED] = "compressed",
-};
 
 /* nbdkit promises an errno value with every failure, and aborts when it
  * gets 0 from us.

@@ -16,10 +16,13 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/reserve.h"
+
+#include "nbdkit_api.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/vfs.h>

@@ -13,7 +13,11 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/shared.h"
+
+#include "nbdkit_api.h"
+
+#include <pthread.h>
 
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static nbdkit_backend *backend; /* constant after .after_fork */

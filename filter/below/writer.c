@@ -32,9 +32,21 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "below/writer.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/durable.h"
+#include "host/env.h"
+#include "exports.h"
+#include "lines.h"
+#include "settings.h"
+#include "below/grow.h"
+#include "below/next.h"
+#include "below/shared.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -388,7 +400,8 @@ set_ops (struct writer *w)
 }
 
 struct writer *
-writer_new (const char *exportname, const char *name)
+writer_new (const struct host_env *env, const char *exportname,
+            const char *name)
 {
   struct writer *w = calloc (1, sizeof *w);
 
@@ -407,7 +420,7 @@ writer_new (const char *exportname, const char *name)
   }
   pthread_mutex_init (&w->serial, NULL);
   pthread_mutex_init (&w->lock, NULL);
-  durable_init (&w->durable, name);
+  durable_init (&w->durable, env, name);
   set_ops (w);
   return w;
 }

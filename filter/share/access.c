@@ -16,8 +16,20 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/access.h"
 
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/fileid.h"
+#include "below/exportid.h"
+#include "below/lanes.h"
+#include "below/nbdkit_io.h"
+#include "below/writer.h"
+#include "share/disk.h"
+#include "share/ending.h"
+#include "share/state.h"
+
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,7 +67,7 @@ access_open (struct access *a)
   /* Taken before the plugin opens the file and compared afterwards: if
    * nothing changed in between, it is the file the plugin has open.
    */
-  file_id_get (&a->id, a->exportname);
+  export_id_get (&a->id, a->exportname);
   if (shared) {
     a->state = state_acquire (a->exportname, &a->id, NULL, false);
     if (a->state == NULL)
@@ -72,7 +84,7 @@ look_again (struct file_id *id, const char *exportname)
 {
   struct file_id now;
 
-  file_id_get (&now, exportname);
+  export_id_get (&now, exportname);
   now.changing = !file_id_equal (id, &now);
   now.replaced = (id->known || id->device || now.known || now.device) &&
     !file_id_same_file (id, &now);
@@ -104,7 +116,7 @@ access_prepare (struct access *a, nbdkit_next *next)
   a->disk = state_disk (a->state);
   a->io = disk_io (a->disk, &a->below);
   if (a->disk->lanes)
-    below_use_lanes (&a->below, a->disk->lanes);
+    lanes_serve (a->disk->lanes, &a->below);
   disk_join (a->disk, &a->below);
   if (!a->readonly)
     disk_say_read_only (a->disk);

@@ -13,7 +13,9 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/apart.h"
+
+#include <pthread.h>
 
 struct work {
   void (*fn) (void *opaque);

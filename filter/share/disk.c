@@ -20,7 +20,36 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "share/disk.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/chain.h"
+#include "host/claims.h"
+#include "host/durable.h"
+#include "host/fileid.h"
+#include "host/gate.h"
+#include "host/layers.h"
+#include "host/locks.h"
+#include "host/rules.h"
+#include "embed.h"
+#include "lines.h"
+#include "logs.h"
+#include "options.h"
+#include "places.h"
+#include "report.h"
+#include "settings.h"
+#include "stack.h"
+#include "below/exportid.h"
+#include "below/grow.h"
+#include "below/lanes.h"
+#include "below/members.h"
+#include "below/nbdkit_io.h"
+#include "below/next.h"
+#include "below/writer.h"
+#include "share/scans.h"
+#include "share/ticker.h"
+#include "share/views.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,9 +92,9 @@ open_file (struct disk *d, bool writing)
 
   if (!d->id.known && !d->id.device)
     return 0;
-  d->fd = file_id_open (&d->id, d->exportname, writing ? O_RDWR : O_RDONLY);
+  d->fd = export_id_open (&d->id, d->exportname, writing ? O_RDWR : O_RDONLY);
   if (d->fd == -1 && writing && may_be_read (errno))
-    d->fd = file_id_open (&d->id, d->exportname, O_RDONLY);
+    d->fd = export_id_open (&d->id, d->exportname, O_RDONLY);
   if (d->fd == -1)
     return config.lock ? fail_open (d, "opened to be locked") : 0;
   is_image = file_is_image (d->fd);
@@ -91,7 +120,7 @@ claim_file (struct disk *d)
     errno = d->id.errnum;
     return -1;
   }
-  if (claim_take (&d->claim, &id, false))
+  if (claim_take (&filter_env, &d->claim, &id, false))
     return 0;
   warning (d->name, "is open for writing in this server, as the data file "
            "of an image or as an image of its own");
@@ -112,10 +141,10 @@ open_local (struct disk *d, bool writing)
     return -1;
   if (d->fd == -1 || !config.lock)
     return 0;
-  if (lock_for_reading (d->fd, d->name) == -1)
+  if (lock_for_reading (&filter_env, d->fd, d->name) == -1)
     return -1;
   /* From here on nobody writes to it, but somebody may have. */
-  file_id_get (&now, d->exportname);
+  export_id_get (&now, d->exportname);
   if (!file_id_equal (&now, &d->id))
     d->id.changing = true;
   return 0;
@@ -165,10 +194,10 @@ open_writer (struct disk *d)
 {
   struct file_id now;
 
-  d->writer = writer_new (d->exportname, d->name);
+  d->writer = writer_new (&filter_env, d->exportname, d->name);
   if (d->writer == NULL)
     return -1;
-  file_id_get (&now, d->exportname);
+  export_id_get (&now, d->exportname);
   if ((d->id.known || d->id.device) && !file_id_same_file (&d->id, &now)) {
     warning (d->name, "was replaced by another file while it was opened");
     errno = EBUSY;
@@ -176,20 +205,6 @@ open_writer (struct disk *d)
   }
   writer_use_growth (d->writer, make_growth (d));
   return 0;
-}
-
-struct qcow2_options
-disk_options (const char *name)
-{
-  return (struct qcow2_options) {
-    .cache_size = config.cache_size,
-    .cluster_cache_size = config.cluster_cache_size,
-    .readahead = config.readahead, .count = log_counts (),
-    .discard = config.discard, .overlap_check = config.overlap_check,
-    .log = log_from_engine, .log_opaque = (char *) name,
-    .keyring = places.keyring, .budget = config.budget,
-    .memory_remedy = "a larger qcow2-cache-size allows it more",
-  };
 }
 
 static void
@@ -205,14 +220,13 @@ static int
 open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
                   struct qcow2_error *err)
 {
-  struct gate gate = {
-    .id = identity_of_export (&d->id, d->exportname),
-    .folder = config.folder,
-  };
-  const struct passphrase passphrase = places_passphrase (0);
-  struct qcow2_options options = disk_options (d->name);
+  const struct identity id = identity_of_export (&d->id, d->exportname);
+  const struct passphrase passphrase = rules_passphrase (&places, 0);
+  struct qcow2_options options = image_options (d->name);
   struct qcow2_scan scan;
+  struct gate gate;
 
+  gate_init (&gate, &filter_env, &id, config.folder);
   options.writable = writing;
   if (writing && scans_find (d->exportname, &d->id, &scan))
     options.known_scan = &scan;
@@ -294,7 +308,7 @@ settle (struct disk *d)
     return -1;
   }
   if (config.lock && d->fd != -1 &&
-      lock_for_writing (d->fd, d->name) == -1)
+      lock_for_writing (&filter_env, d->fd, d->name) == -1)
     return -1;
   disk_durable (d)->image = d->image;
   start_ticker (d);
@@ -313,7 +327,7 @@ disk_new (const char *exportname, const struct file_id *id)
   d->fd = -1;
   d->id = *id;
   members_init (&d->members);
-  durable_init (&d->durable, "");
+  durable_init (&d->durable, &filter_env, "");
   views_init (&d->views);
   d->exportname = strdup (exportname);
   if (config.dir && asprintf (&d->name, "%s/%s", config.dir, exportname)
@@ -406,21 +420,6 @@ disk_join (struct disk *d, struct below *own)
   members_add (&d->members, own);
 }
 
-/* In this order: who joins meanwhile flushes it as well, and hears if that
- * fails.
- */
-void
-disk_leave (struct disk *d, struct below *own, const struct qcow2_io *io)
-{
-  if (!members_has (&d->members, own))
-    return;
-  if (io)
-    disk_flush (d, io);
-  else
-    disk_abandon (d, own);
-  members_remove (&d->members, own);
-}
-
 void
 disk_idle (struct disk *d)
 {
@@ -446,12 +445,12 @@ relock_file (struct disk *d)
 {
   struct file_id now;
 
-  d->fd = file_id_open (&d->id, d->exportname, O_RDONLY);
+  d->fd = export_id_open (&d->id, d->exportname, O_RDONLY);
   if (d->fd == -1)
     return DISK_CHANGED;
-  if (config.lock && lock_for_reading (d->fd, d->name) == -1)
+  if (config.lock && lock_for_reading (&filter_env, d->fd, d->name) == -1)
     return DISK_IN_USE;
-  file_id_get (&now, d->exportname);
+  export_id_get (&now, d->exportname);
   return file_id_equal (&now, &d->id) ? DISK_UNCHANGED : DISK_CHANGED;
 }
 

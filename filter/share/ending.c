@@ -15,7 +15,20 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/ending.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/durable.h"
+#include "lines.h"
+#include "report.h"
+#include "below/members.h"
+#include "below/nbdkit_io.h"
+#include "below/writer.h"
+#include "share/apart.h"
+#include "share/disk.h"
+#include "share/ticker.h"
+#include "share/views.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -123,8 +136,9 @@ disk_end (struct disk *d, const struct qcow2_io *own)
              "their last flush may be lost");
 }
 
-void
-disk_flush (struct disk *d, const struct qcow2_io *own)
+/* A connection goes that others may have written after; see disk.c. */
+static void
+flush_own (struct disk *d, const struct qcow2_io *own)
 {
   struct ending e = { .disk = d, .io = own };
 
@@ -132,10 +146,26 @@ disk_flush (struct disk *d, const struct qcow2_io *own)
     run_apart (run, &e);
 }
 
-void
-disk_abandon (struct disk *d, const struct below *own)
+/* What it has written and not flushed cannot be flushed any more. */
+static void
+abandon_own (struct disk *d, const struct below *own)
 {
   if (d->writable && d->writer == NULL && atomic_load (&own->unflushed))
     durable_lose (&d->durable, "a connection has ended before what it had "
                   "written could be flushed");
+}
+
+/* In this order: who joins meanwhile flushes it as well, and hears if that
+ * fails.
+ */
+void
+disk_leave (struct disk *d, struct below *own, const struct qcow2_io *io)
+{
+  if (!members_has (&d->members, own))
+    return;
+  if (io)
+    flush_own (d, io);
+  else
+    abandon_own (d, own);
+  members_remove (&d->members, own);
 }

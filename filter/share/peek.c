@@ -20,7 +20,22 @@
  */
 #include "config.h"
 
-#include "layers.h"
+#include "share/peek.h"
+
+#include "qcow2.h"
+#include "host/localfile.h"
+#include "host/other.h"
+#include "embed.h"
+#include "exports.h"
+#include "options.h"
+#include "report.h"
+#include "settings.h"
+#include "below/exportid.h"
+#include "below/nbdkit_io.h"
+#include "below/shared.h"
+#include "below/writer.h"
+#include "share/access.h"
+#include "share/disk.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -56,7 +71,7 @@ open_access (struct peek *p)
 static int
 inspect (struct peek *p)
 {
-  struct qcow2_options options = disk_options (p->name);
+  struct qcow2_options options = image_options (p->name);
   struct qcow2_error error;
 
   options.inspect = true;
@@ -88,8 +103,8 @@ open_local (struct peek *p)
   struct qcow2_error error;
   int fd;
 
-  file_id_get (&p->access.id, p->access.exportname);
-  fd = file_id_open (&p->access.id, p->access.exportname, O_RDONLY);
+  export_id_get (&p->access.id, p->access.exportname);
+  fd = export_id_open (&p->access.id, p->access.exportname, O_RDONLY);
   if (fd == -1)
     return -1;
   if (asprintf (&p->path, "%s/%s", config.dir, p->access.exportname) == -1) {
@@ -98,7 +113,7 @@ open_local (struct peek *p)
     return -1;
   }
   p->name = p->path;
-  p->file = localfile_new (fd, p->path, false, &error);
+  p->file = localfile_new (&filter_env, fd, p->path, false, &error);
   if (p->file == NULL) {
     report (p->path, &error);
     return -1;

@@ -14,10 +14,17 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/scans.h"
 
+#include "qcow2.h"
+#include "host/fileid.h"
+#include "exports.h"
+#include "settings.h"
+
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_ENTRIES 64
 #define SECOND UINT64_C (1000000000)

@@ -30,9 +30,21 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/state.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "host/fileid.h"
+#include "exports.h"
+#include "lines.h"
+#include "report.h"
+#include "settings.h"
+#include "below/nbdkit_io.h"
+#include "share/disk.h"
+#include "share/ending.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -14,11 +14,17 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/ticker.h"
+
+#include "qcow2.h"
+#include "report.h"
+#include "share/disk.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define TICK_MS 2500
 

@@ -18,10 +18,18 @@
  */
 #include "config.h"
 
-#include "filter.h"
+#include "share/views.h"
+
+#include "nbdkit_api.h"
+#include "qcow2.h"
+#include "exports.h"
+#include "logs.h"
+#include "report.h"
+#include "share/disk.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

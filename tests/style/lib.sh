@@ -103,7 +103,7 @@ copy_source ()
 # The C sources and headers, relative to the top of a tree.
 c_files ()
 {
-    (cd "${2:-$top_srcdir}" && find core filter -name "*.$1" | sort)
+    (cd "${2:-$top_srcdir}" && find core host filter -name "*.$1" | sort)
 }
 
 # Compiler options to find every header, for use in the top of a source
@@ -114,7 +114,7 @@ set_cflags ()
     requires pkg-config
     read -r -a cflags <<< "$(pkg-config --silence-errors --cflags nbdkit \
         zlib libdeflate libzstd nettle || :)"
-    cflags+=(-std=gnu11 "-I$top_builddir" -Icore -Ifilter)
+    cflags+=(-std=gnu11 "-I$top_builddir" -I. -Icore -Ifilter)
 }
 
 # The files of one kind that can be compiled here; those of the filter need
@@ -142,7 +142,8 @@ copy_for_analysis ()
 {
     tree=$1
     mkdir "$tree"
-    cp -R "$top_srcdir/core" "$top_srcdir/filter" "$tree/"
+    cp -R "$top_srcdir/core" "$top_srcdir/host" "$top_srcdir/filter" \
+        "$tree/"
     chmod -R u+w "$tree"
     sed -i '$ d' "$tree/core/base/error.h"
     cat >> "$tree/core/base/error.h" <<'END'

@@ -22,7 +22,7 @@ check_columns ()
 
 clean check_columns "$top_srcdir"
 mkdir "$tmp/tree"
-cp -R "$top_srcdir/core" "$top_srcdir/filter" "$tmp/tree/"
+cp -R "$top_srcdir/core" "$top_srcdir/host" "$top_srcdir/filter" "$tmp/tree/"
 chmod -R u+w "$tmp/tree"
 printf '/* %080d */\n' 0 >> "$tmp/tree/filter/share/state.c"
 planted "a long line" 'filter/share/state.c' check_columns "$tmp/tree"

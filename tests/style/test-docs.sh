@@ -48,7 +48,8 @@ check_functions ()
 
     for doc in "$1"/docs/*.md; do
         while IFS= read -r name; do
-            if ! grep -rqwF --include='*.[ch]' -- "$name" "$1/core" "$1/filter"
+            if ! grep -rqwF --include='*.[ch]' -- "$name" "$1/core" \
+                 "$1/host" "$1/filter"
             then
                 echo "${doc#"$1"/}: there is no function $name"
                 bad=1

@@ -21,7 +21,7 @@ keys_parsed ()
 
 keys_in_help ()
 {
-    sed -n '/^const char config_help/,/;$/p' "$1/filter/config.c" |
+    sed -n '/^const char config_help/,/;$/p' "$1/filter/keys.c" |
         grep -oE '"qcow2-[a-z0-9-]+=<' | grep -oE 'qcow2-[a-z0-9-]+' | sort -u
 }
 
@@ -139,9 +139,9 @@ break_it "$pod" 's/^=item B<qcow2-cache-size=>/=item B<cache-size=>/' \
 break_it "$pod" 's/^=head1 EXAMPLES/&\n\nSee qcow2-gone=1./' '+qcow2-gone'
 break_it "$pod" 's/^=item B<-D qcow2.io=/=item B<-D qcow2.oi=/' '+oi'
 break_it "$pod" 's/^=item B<qcow2_zstd=>/=item B<qcow2_lz4=>/' '-qcow2_zstd'
-break_it filter/config.c 's/"qcow2-cache-size=</"cache-size=</' \
+break_it filter/keys.c 's/"qcow2-cache-size=</"cache-size=</' \
          '-qcow2-cache-size'
-break_it filter/config.c \
+break_it filter/parameters.c \
          's/strcmp (key, "qcow2-cache-size")/& || strcmp (key, "qcow2-x")/' \
          '-qcow2-x'
 

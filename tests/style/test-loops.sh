@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Calls between files: no two files of core/ or of filter/ call each other,
+# Calls between files: no two files of core/, host/ or filter/ call each other,
 # directly or indirectly.  The calls are read from the objects of the build, so
 # a shared header cannot hide one.
 #
@@ -14,9 +14,6 @@ requires awk nm tsort sed
 requires_build
 
 known_loops='
-filter/below/exportfile filter/config filter/fileid filter/keys filter/places filter/share/scans
-filter/below/lanes filter/below/nbdkit_io
-filter/gate filter/layer filter/layers filter/share/disk filter/share/ending
 '
 
 # The objects of a tree, one line each: the file's name without its ending,
@@ -24,7 +21,7 @@ filter/gate filter/layer filter/layers filter/share/disk filter/share/ending
 objects ()
 {
     (cd "$1" &&
-         find core filter -path '*/.libs/*.o' ! -name '*planted*') | sort |
+         find core host filter -path '*/.libs/*.o' ! -name '*planted*') | sort |
         sed 's|^\(.*\)/\.libs/\([^/]*_la-\)*\([^/]*\)\.o$|\1/\3 &|'
 }
 
@@ -101,25 +98,31 @@ check_loops ()
     return $status
 }
 
-# A call upwards in a copy of the objects: ranges.c is used by io.c.
+# plant_call FILE FUNCTION LOOP: a call upwards in a copy of the objects, from
+# a file to one that uses it.
 plant_call ()
 {
+    local file=$1 function=$2 loop=$3 object
+
+    object=$(objects "$top_builddir" | sed -n "s|^$file ||p")
+    [ -n "$object" ] || fail "there is no object of $file"
     rm -rf "$tmp/tree"
     mkdir "$tmp/tree"
-    (cd "$top_builddir" && find core filter -path '*/.libs/*.o' -print0 |
+    (cd "$top_builddir" && find core host filter -path '*/.libs/*.o' -print0 |
          tar --null -T - -cf -) | tar -C "$tmp/tree" -xf -
-    { cat "$top_srcdir/core/base/ranges.c"
-      echo 'extern int q2_io_flush (void);'
+    { cat "$top_srcdir/$file.c"
+      echo "extern int $function (void);"
       echo 'int planted_call (void); int planted_call (void)'
-      echo '{ return q2_io_flush (); }'; } > "$tmp/planted.c"
-    gcc -I"$top_builddir" -I"$top_srcdir/core" -c "$tmp/planted.c" \
-        -o "$tmp/tree/core/base/.libs/libqcow2core_la-ranges.o"
-    planted "a call from base/ranges.c to io/host_write.c" \
-        'core/base/ranges core/io/host_write' check_loops "$tmp/tree"
+      echo "{ return $function (); }"; } > "$tmp/planted.c"
+    gcc -I"$top_builddir" -I"$top_srcdir" -I"$top_srcdir/core" \
+        -I"$top_srcdir/filter" -c "$tmp/planted.c" -o "$tmp/tree/$object"
+    planted "a call from $file.c to $function" "$loop" \
+        check_loops "$tmp/tree"
 }
 
 clean check_loops "$top_builddir"
-plant_call
+plant_call core/base/ranges q2_io_flush 'core/base/ranges core/io/host_write'
+plant_call host/error lock_file 'host/error host/locks'
 known_loops+='core/base/be core/base/bits
 '
 planted "a loop that is gone" 'take it off the list' \

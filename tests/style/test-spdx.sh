@@ -10,7 +10,7 @@
 # Code is what has a suffix of code, or starts with "#!".
 code_files ()
 {
-    find core filter docs scripts tests tools .ci configure.ac Makefile.am \
+    find core host filter docs scripts tests tools .ci configure.ac Makefile.am \
          -type f 2>/dev/null | grep -vE '/(Makefile|Makefile\.in)$' |
         grep -vE '/(\.deps|\.libs|__pycache__|corpus)/' |
         while IFS= read -r f; do

@@ -21,6 +21,9 @@ UNIT_TESTS = \
 	unit/test-geometry \
 	unit/test-header \
 	unit/test-header-plan \
+	unit/test-host-chains \
+	unit/test-host-files \
+	unit/test-host-nbd \
 	unit/test-hostile-open \
 	unit/test-io \
 	unit/test-l2e \
@@ -143,6 +146,26 @@ unit_test_header_LDADD = unit/libunit.la
 unit_test_header_plan_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_header_plan_CFLAGS = $(UNIT_CFLAGS)
 unit_test_header_plan_LDADD = unit/libunit.la
+
+# host/, without a server.
+HOST_FILES = unit/host_files.c unit/host_files.h
+HOST_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)
+HOST_LIBS = $(top_builddir)/host/libqcow2host.la unit/libunit.la
+
+unit_test_host_chains_SOURCES = unit/test-host-chains.c $(HOST_FILES)
+unit_test_host_chains_CPPFLAGS = $(HOST_CPPFLAGS)
+unit_test_host_chains_CFLAGS = $(UNIT_CFLAGS)
+unit_test_host_chains_LDADD = $(HOST_LIBS)
+
+unit_test_host_files_SOURCES = unit/test-host-files.c $(HOST_FILES)
+unit_test_host_files_CPPFLAGS = $(HOST_CPPFLAGS)
+unit_test_host_files_CFLAGS = $(UNIT_CFLAGS)
+unit_test_host_files_LDADD = $(HOST_LIBS)
+
+unit_test_host_nbd_SOURCES = unit/test-host-nbd.c $(HOST_FILES)
+unit_test_host_nbd_CPPFLAGS = $(HOST_CPPFLAGS)
+unit_test_host_nbd_CFLAGS = $(UNIT_CFLAGS)
+unit_test_host_nbd_LDADD = $(HOST_LIBS)
 
 unit_test_hostile_open_CPPFLAGS = $(UNIT_CPPFLAGS)
 unit_test_hostile_open_CFLAGS = $(UNIT_CFLAGS)

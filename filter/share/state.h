@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* state.h - which connections share one image.
+ *
+ * States are owned by their list; who acquires one must release it.  No lock
+ * may be held: images are opened, ended and closed here.
+ */
+#ifndef SHARE_STATE_H
+#define SHARE_STATE_H
+
+#include "qcow2.h"
+
+struct below;
+struct disk;
+struct file_id;
+
+struct state;
+
+/* The image behind an export, opening it if nobody has it open.  'id' is
+ * the file the connection is known to have opened, and 'own' its way to it;
+ * or it has none yet: see disk_open.  Returns NULL and logs on error.  Every
+ * state acquired must be released.
+ */
+extern struct state *state_acquire (const char *exportname,
+                                    const struct file_id *id,
+                                    const struct below *own, bool readonly);
+/* Whether a state that was acquired without 'own' is what 'own' reaches. */
+extern bool state_fits (const struct state *state, const struct file_id *id,
+                        const struct below *own);
+/* 'own' as above, or NULL if it cannot be used any more. */
+extern void state_release (struct state *state, const struct qcow2_io *own);
+extern struct disk *state_disk (struct state *state);
+/* Write out and free what is left. */
+extern void state_cleanup (void);
+
+#endif /* SHARE_STATE_H */

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* locks.c - locks on local files that QEMU understands.
+ *
+ * Owns      the bytes that are locked, and what is in conflict.
+ * Method    QEMU's protocol.  For each kind of access there are two bytes of
+ *           the file (whose contents do not matter, and which need not
+ *           exist).  Who uses an access has a read lock on the first, who
+ *           cannot have others use it on the second; both tell others, and
+ *           keep nobody from locking the same.  After taking his own locks
+ *           everybody looks whether others have the opposite ones.  Two that
+ *           come at the same moment may so refuse each other, but never both
+ *           go on.
+ *
+ *           A lock that cannot be taken has not been taken, whatever the
+ *           reason: then the file is refused.  Only where there are no such
+ *           locks at all, in this kernel or on this file system, nobody on
+ *           this machine can have one; a reader, who destroys nothing, then
+ *           goes on and says so.  (QEMU goes on there to write, too.)
+ *
+ *           The locks belong to the open file description: they are
+ *           independent of what else this process has open, and go away with
+ *           the last descriptor, whatever way the process ends.
+ * Locks     none of ours; callers do not share descriptors.
+ */
+#include "config.h"
+
+#include "host/locks.h"
+
+#include "qcow2.h"
+#include "host/env.h"
+#include "host/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+enum lock_access {
+  ACCESS_CONSISTENT_READ,
+  ACCESS_WRITE,
+  ACCESS_WRITE_UNCHANGED,
+  ACCESS_RESIZE,
+};
+#define BIT(access) (1u << (access))
+#define NR_ACCESS 4
+
+#define USED_BYTE 100
+#define DENIED_BYTE 200
+
+/* What others must not do while we read, or write. */
+#define DENIED (BIT (ACCESS_WRITE) | BIT (ACCESS_RESIZE))
+
+/* Somebody else has the opposite lock. */
+#define IN_THE_WAY 1
+
+static int
+lock_bytes (int fd, unsigned accesses, off_t base, short type)
+{
+  for (unsigned n = 0; n < NR_ACCESS; ++n) {
+    struct flock fl = {
+      .l_type = type, .l_whence = SEEK_SET, .l_start = base + n, .l_len = 1,
+    };
+
+    if (!(accesses & BIT (n)))
+      continue;
+    while (fcntl (fd, F_OFD_SETLK, &fl) == -1)
+      if (errno == EAGAIN || errno == EACCES)
+        return IN_THE_WAY;
+      else if (errno != EINTR)
+        return -1;
+  }
+  return 0;
+}
+
+static int
+others_have (int fd, unsigned accesses, off_t base)
+{
+  for (unsigned n = 0; n < NR_ACCESS; ++n) {
+    struct flock fl = {
+      .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = base + n,
+      .l_len = 1,
+    };
+
+    if (!(accesses & BIT (n)))
+      continue;
+    if (fcntl (fd, F_OFD_GETLK, &fl) == -1)
+      return -1;
+    if (fl.l_type != F_UNLCK)
+      return IN_THE_WAY;
+  }
+  return 0;
+}
+
+/* 0: they are ours, IN_THE_WAY, or -1: errno says why there are no locks to
+ * be had.
+ */
+static int
+take (int fd, unsigned used)
+{
+  int r = lock_bytes (fd, used, USED_BYTE, F_RDLCK);
+
+  if (r == 0)
+    r = lock_bytes (fd, DENIED, DENIED_BYTE, F_RDLCK);
+  if (r == 0)
+    r = others_have (fd, used, DENIED_BYTE);
+  if (r == 0)
+    r = others_have (fd, DENIED, USED_BYTE);
+  return r;
+}
+
+static int
+fail_conflict (const struct host_env *env, const char *name, const char *text)
+{
+  host_warn (env, name, "%s", text);
+  errno = EBUSY;
+  return -1;
+}
+
+static int
+fail_no_locks (const struct host_env *env, const char *name, int errnum)
+{
+  errno = errnum;
+  host_warn (env, name, "the file cannot be locked (%m), so nothing keeps "
+             "another process from writing to it; give qcow2-lock=off if you "
+             "are sure that none will");
+  errno = errnum;
+  return -1;
+}
+
+static bool
+means_no_such_thing (int errnum)
+{
+  return errnum == EINVAL || errnum == ENOSYS || errnum == EOPNOTSUPP;
+}
+
+/* Whether there are no such locks at all, after an error that says so. */
+static bool
+never_has_locks (int fd)
+{
+  return means_no_such_thing (errno) &&
+    others_have (fd, BIT (ACCESS_WRITE), USED_BYTE) == -1 &&
+    means_no_such_thing (errno);
+}
+
+int
+lock_for_reading (const struct host_env *env, int fd, const char *name)
+{
+  const int r = take (fd, BIT (ACCESS_CONSISTENT_READ));
+  const int errnum = errno;
+
+  if (r == IN_THE_WAY)
+    return fail_conflict (env, name, "another process has the image open for "
+                          "writing (-r with qcow2-lock=off serves it all "
+                          "the same, but what clients read then may be "
+                          "inconsistent)");
+  if (r == 0)
+    return 0;
+  if (!never_has_locks (fd))
+    return fail_no_locks (env, name, errnum);
+  host_log (env, HOST_LOG_ONCE, name, "this file system, or this kernel, has "
+            "no locks: nothing keeps another process from writing to the "
+            "file");
+  return 0;
+}
+
+bool
+lock_is_taken (int fd)
+{
+  return others_have (fd, BIT (ACCESS_CONSISTENT_READ), DENIED_BYTE) == 1 ||
+    others_have (fd, DENIED, USED_BYTE) == 1;
+}
+
+int
+lock_for_writing (const struct host_env *env, int fd, const char *name)
+{
+  const int r = take (fd, BIT (ACCESS_CONSISTENT_READ) | DENIED);
+
+  if (r == IN_THE_WAY)
+    return fail_conflict (env, name, "cannot be opened for writing, because "
+                          "another process has the image open (use -r to "
+                          "serve it read-only)");
+  return r == 0 ? 0 : fail_no_locks (env, name, errno);
+}
+
+int
+lock_file (const struct host_env *env, int fd, const char *name,
+           bool writing, struct qcow2_error *err)
+{
+  if (!env->lock ||
+      (writing ? lock_for_writing (env, fd, name)
+       : lock_for_reading (env, fd, name)) == 0)
+    return 0;
+  return errno == EBUSY
+    ? fail_with (err, QCOW2_ERR_IO, EBUSY, "%s is in use by another process",
+                 name)
+    : fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be locked", name);
+}
