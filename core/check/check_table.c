@@ -131,10 +131,12 @@ read_table (struct table *t, uint64_t bytes, struct qcow2_error *err)
   const uint64_t size = q2_align_up (t->file_size, 8);
   const uint64_t inside = q2_min (bytes, size - t->table_off);
   struct q2_repair *const r = t->j->r;
+  uint64_t *const blocks = calloc (bytes / 8, sizeof *blocks);
+  bool *const stale = calloc (bytes / 8, sizeof *stale);
 
-  r->blocks = calloc (bytes / 8, 8);
-  r->stale = calloc (bytes / 8, sizeof *r->stale);
-  if (r->blocks == NULL || r->stale == NULL)
+  r->blocks = blocks;           /* freed with the repair */
+  r->stale = stale;
+  if (blocks == NULL || stale == NULL)
     return q2_fail_nomem (err, "the refcount table");
   r->nr_blocks = bytes / 8;
   return q2_io_read (t->j->io, r->blocks, inside, t->table_off,

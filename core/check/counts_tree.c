@@ -11,6 +11,8 @@
 
 #include "check/counts_impl.h"
 
+#include "base/assume.h"
+
 #include <stdlib.h>
 
 /* ---- Memory ------------------------------------------------------------ */
@@ -196,6 +198,8 @@ make_room (struct q2_counts *c, uint64_t nr, struct q2_counts_node **ret)
     unsigned i = child_of (node, nr);
     const struct q2_counts_node *const child = node->children[i];
 
+    if (!q2_check (child != NULL))
+      return Q2_COUNTS_NOMEM;
     if (child->nr == Q2_COUNTS_FANOUT) {
       r = split (c, node, i);
       i = child_of (node, nr);

@@ -148,6 +148,7 @@ copy_for_analysis ()
     sed -i '$ d' "$tree/core/base/error.h"
     cat >> "$tree/core/base/error.h" <<'END'
 #define q2_fail(...) (q2_fail (__VA_ARGS__), -1)
+#define q2_fail_advise(...) (q2_fail_advise (__VA_ARGS__), -1)
 #define q2_fail_io(...) (q2_fail_io (__VA_ARGS__), -1)
 #define q2_fail_nomem(...) (q2_fail_nomem (__VA_ARGS__), -1)
 #endif
@@ -160,7 +161,7 @@ END
 END
     # Not in the files that define these functions.
     sed -i '/^#include "base\/assume.h"/a #undef q2_assume_failed\n#undef q2_check_failed' "$tree/core/base/assume.c"
-    sed -i '/^#include "base\/error.h"/a #undef q2_fail\n#undef q2_fail_io\n#undef q2_fail_nomem' "$tree/core/base/error.c"
+    sed -i '/^#include "base\/error.h"/a #undef q2_fail\n#undef q2_fail_advise\n#undef q2_fail_io\n#undef q2_fail_nomem' "$tree/core/base/error.c"
 }
 
 # Analysers do not know __attribute__ ((__cleanup__)).  Removes their reports,

@@ -12,7 +12,7 @@ set_cflags
 check_header ()
 {
     printf '#include "%s"\n#include "%s"\n' "$2" "$2" > "$tmp/alone.c"
-    gcc "${cflags[@]}" "-I$1/core" "-I$1" -Wall -Wextra -Werror \
+    gcc "${cflags[@]}" "-I$1/core" "-I$1/filter" "-I$1" -Wall -Wextra -Werror \
         -Wno-unused-function -Wno-unused-parameter -Wno-unused-variable \
         -fsyntax-only "$tmp/alone.c"
 }
