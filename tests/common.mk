@@ -61,5 +61,10 @@ UNIT_CPPFLAGS = -I$(top_srcdir)/core -I$(srcdir)/unit
 UNIT_CFLAGS = $(WARN_CFLAGS) $(SANITIZER_CFLAGS)
 UNIT_LIBS = $(top_builddir)/core/libqcow2core.la
 
+# So does any program that says nothing else.
+AM_CPPFLAGS = $(CRASH_CPPFLAGS)
+AM_CFLAGS = $(UNIT_CFLAGS)
+LDADD = unit/libunit.la
+
 check-long: check
 	$(MAKE) check TESTS="$(LONG_TESTS)"

@@ -124,25 +124,6 @@ no_table (const struct table *t, uint64_t bytes, const char *why)
   return 1;
 }
 
-/* As far as the file has it. */
-static int
-read_table (struct table *t, uint64_t bytes, struct qcow2_error *err)
-{
-  const uint64_t size = q2_align_up (t->file_size, 8);
-  const uint64_t inside = q2_min (bytes, size - t->table_off);
-  struct q2_repair *const r = t->j->r;
-  uint64_t *const blocks = calloc (bytes / 8, sizeof *blocks);
-  bool *const stale = calloc (bytes / 8, sizeof *stale);
-
-  r->blocks = blocks;           /* freed with the repair */
-  r->stale = stale;
-  if (blocks == NULL || stale == NULL)
-    return q2_fail_nomem (err, "the refcount table");
-  r->nr_blocks = bytes / 8;
-  return q2_io_read (t->j->io, r->blocks, inside, t->table_off,
-                     QCOW2_IO_REFCOUNT, err);
-}
-
 int
 q2_check_refcount_table (struct q2_repair_job *j, const struct q2_header *h,
                          struct qcow2_error *err)
@@ -161,10 +142,10 @@ q2_check_refcount_table (struct q2_repair_job *j, const struct q2_header *h,
     return -1;
   if (why != NULL)
     return no_table (&t, bytes, why);
-  if (read_table (&t, bytes, err) == -1)
+  if (q2_repair_read_table (j, t.table_off, bytes, err) == -1)
     return -1;
   for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx)
-    if (take_entry (&t, idx, load_be64 (&j->r->blocks[idx]), err) == -1)
+    if (take_entry (&t, idx, j->r->blocks[idx], err) == -1)
       return -1;
   return 0;
 }

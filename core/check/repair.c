@@ -26,7 +26,28 @@
 
 /* ---- The refcount table ------------------------------------------------ */
 
-/* As far as the file has it, in CPU byte order; the rest is 0. */
+int
+q2_repair_read_table (struct q2_repair_job *j, uint64_t table_off,
+                      uint64_t bytes, struct qcow2_error *err)
+{
+  struct q2_repair *const r = j->r;
+  const uint64_t size = q2_align_up (q2_io_size (j->io), 8);
+  const uint64_t inside =
+    table_off < size ? q2_min (bytes, size - table_off) : 0;
+
+  r->nr_blocks = bytes / 8;
+  r->blocks = calloc (r->nr_blocks, sizeof *r->blocks);
+  r->stale = calloc (r->nr_blocks, sizeof *r->stale);
+  if (r->blocks == NULL || r->stale == NULL)
+    return q2_fail_nomem (err, "the refcount table");
+  if (q2_io_read (j->io, r->blocks, inside, table_off, QCOW2_IO_REFCOUNT, err)
+      == -1)
+    return -1;
+  for (uint64_t i = 0; i < inside / 8; ++i)
+    r->blocks[i] = load_be64 (&r->blocks[i]);
+  return 0;
+}
+
 static int
 load_table (struct q2_repair_job *j, const struct q2_header *h,
             struct qcow2_error *err)
@@ -34,20 +55,11 @@ load_table (struct q2_repair_job *j, const struct q2_header *h,
   struct q2_repair *const r = j->r;
   const uint64_t bytes =
     (uint64_t) h->refcount_table_clusters << j->geo->cluster_bits;
-  const uint64_t size = q2_align_up (q2_io_size (j->io), 8);
-  uint64_t inside = 0;
 
-  r->nr_blocks = bytes / 8;
-  r->blocks = calloc (r->nr_blocks, 8);
-  if (r->blocks == NULL)
-    return q2_fail_nomem (err, "the refcount table");
-  if (h->refcount_table_offset < size)
-    inside = q2_min (bytes, size - h->refcount_table_offset);
-  if (q2_io_read (j->io, r->blocks, inside, h->refcount_table_offset,
-                  QCOW2_IO_REFCOUNT, err) == -1)
+  if (q2_repair_read_table (j, h->refcount_table_offset, bytes, err) == -1)
     return -1;
-  for (uint64_t i = 0; i < inside / 8; ++i)
-    r->blocks[i] = load_be64 (&r->blocks[i]) & ~UINT64_C (511);
+  for (uint64_t i = 0; i < r->nr_blocks; ++i)
+    r->blocks[i] &= ~UINT64_C (511);
   return 0;
 }
 

@@ -19,8 +19,7 @@ struct q2_repair {
   bool checked;                 /* no dirty bit protects what is written */
   bool never_lower, never_raise;        /* refcounts */
   bool keep_flags;
-  bool *stale;                  /* by index: the table's entry is wrong; or
-                                   NULL */
+  bool *stale;                  /* by index: the table's entry is wrong */
   uint64_t first_free;          /* nothing new goes in front of this cluster */
 };
 
@@ -38,6 +37,14 @@ struct q2_repair_job {
   uint64_t end;                 /* behind the last cluster of the file whose
                                    refcount is not 0 */
 };
+
+/* repair.c: read the refcount table into r->blocks, in CPU byte order, as far
+ * as the file has it; the rest is 0.  'table_off' and 'bytes' are multiples of
+ * a cluster.
+ */
+extern int q2_repair_read_table (struct q2_repair_job *j, uint64_t table_off,
+                                 uint64_t bytes, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* The index of the block that has the refcount of a cluster. */
 static inline uint64_t

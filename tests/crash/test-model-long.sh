@@ -5,5 +5,5 @@ set -e
 
 : "${top_builddir:?}"
 unit=$top_builddir/tests/unit
-"$unit/test-write-model" "${MODEL_SEED:-100000}" "${MODEL_RUNS:-6000}"
-"$unit/test-chain" "${MODEL_SEED:-100000}" "$((${MODEL_RUNS:-6000} / 4))"
+"$unit/write/test-write-model" "${MODEL_SEED:-100000}" "${MODEL_RUNS:-6000}"
+"$unit/write/test-chain" "${MODEL_SEED:-100000}" "$((${MODEL_RUNS:-6000} / 4))"

@@ -15,7 +15,7 @@ copy_source "$tmp/src"
 [ -x "$tmp/src/configure" ] || (cd "$tmp/src" && autoreconf -i)
 
 # Unit tests are the C files that are tests.
-mapfile -t units < <(cd "$tmp/src/tests" && compgen -G 'unit/test-*.c' |
+mapfile -t units < <(cd "$tmp/src/tests" && compgen -G 'unit/*/test-*.c' |
                          sed 's/\.c$//')
 [ ${#units[@]} -gt 0 ] || fail "there are no unit tests"
 
