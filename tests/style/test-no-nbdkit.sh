@@ -37,7 +37,7 @@ try ()
         fail "configure --without-nbdkit $*"
     }
     [ ! -e filter/.libs ] || fail "the filter was built without nbdkit"
-    [ "$(grep -lx ':test-result: PASS' tests/unit/*.trs | wc -l)" -gt 0 ] ||
+    [ "$(grep -lx ':test-result: PASS' tests/unit/*/*.trs | wc -l)" -gt 0 ] ||
         fail "no unit test passed"
     echo "ok: configure --without-nbdkit $*"
 }
