@@ -41,7 +41,8 @@ build_planted ()
     gcc -shared -o "$dir/nbdkit-qcow2-filter.so" \
         "$top_builddir"/filter/{,*/}.libs/*.o \
         -Wl,--version-script="$top_srcdir/filter/filter.syms" \
-        "$dir/core.a" $(sed -n "s/^dependency_libs='\(.*\)'/\1/p" \
+        "$top_builddir/host/.libs/libqcow2host.a" "$dir/core.a" \
+        $(sed -n "s/^dependency_libs='\(.*\)'/\1/p" \
             "$top_builddir/core/libqcow2core.la") \
         $(pkg-config --libs libnbd 2>/dev/null) -lpthread ||
         broken "cannot be linked"
