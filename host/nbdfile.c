@@ -19,7 +19,6 @@
 #include "host/durable.h"
 #include "host/env.h"
 #include "host/error.h"
-#include "host/nbdpool.h"
 #include "host/other.h"
 #include "host/rules.h"
 

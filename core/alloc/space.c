@@ -66,7 +66,7 @@ q2_space_new (const struct q2_geometry *geo, const struct q2_header *h,
   s->flight = flight;
   s->lowest_freed = s->lowest_skipped = Q2_SPACE_NONE;
   s->never_used = q2_ceil_shift (q2_io_size (io), geo->cluster_bits);
-  q2_mutex_init (&s->claim_lock, 2, "claim_lock");
+  q2_mutex_init (&s->claim_lock, 1, "claim_lock");
   q2_mutex_init (&s->solid_lock, 2, "solid_lock");
   q2_mutex_init (&s->lock, 5, "space.lock");
   if (q2_known_init (&s->known, err) == -1 ||

@@ -24,7 +24,7 @@ q2_gate_init (struct q2_gate *g)
   atomic_init (&g->begun, 0);
   atomic_init (&g->ended, 0);
   atomic_init (&g->closed, false);
-  q2_mutex_init (&g->closer_lock, 1, "gate.closer_lock");
+  q2_mutex_init (&g->closer_lock, 0, "gate.closer_lock");
   q2_mutex_init (&g->lock, 3, "gate.lock");
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);

@@ -202,8 +202,8 @@ plan (struct check *c)
     r->first_free = q2_ceil_shift (q2_io_size (c->io), c->geo.cluster_bits);
   if (c->findings.nr[QCOW2_FINDING_ERROR] > 0)
     return false;               /* what cannot be read cannot be judged */
-  /* All refcounts anew, with references missing, would free their targets. */
-  if (c->no_table && (r->never_lower || !all))
+  /* Refcounts anew, with references missing, would free their targets. */
+  if ((c->no_table || r->dropped) && (r->never_lower || !all))
     return false;
   if (info->too_high > 0 && !r->never_lower)
     return true;
@@ -218,7 +218,14 @@ static int
 write_repair (struct check *c, struct qcow2_error *err)
 {
   struct q2_recount *const recount = &c->r->recount;
+  const struct q2_header *const h = q2_superblock_header (c->sb);
 
+  /* Each pass reads the file, but the header is changed as it is known. */
+  if (h->refcount_table_offset != c->h.refcount_table_offset ||
+      h->refcount_table_clusters != c->h.refcount_table_clusters)
+    return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN, 48,
+                           "the header is not what it was when the image was "
+                           "opened, so nothing is repaired");
   q2_counts_free (recount->odd);
   recount->odd = NULL;
   recount->flags_are_wrong = true;

@@ -105,6 +105,7 @@ take_entry (struct table *t, uint64_t idx, uint64_t entry,
     report_entry (t, idx, host_off, QCOW2_FINDING_REFCOUNT_BLOCK,
                   "a refcount block is said to be at offset", why);
     r->stale[idx] = true;
+    r->dropped = true;
   }
   return 0;
 }

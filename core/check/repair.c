@@ -196,7 +196,9 @@ scan (struct q2_repair_job *j, const struct q2_header *h, struct log *log,
     return 0;
   q2_recount_free (&r->recount);
   free (r->blocks);
+  free (r->stale);
   r->blocks = NULL;
+  r->stale = NULL;
   r->info = (struct q2_repair_info) { 0 };
   j->counts = NULL;
   j->too_high = j->too_low = 0;

@@ -19,6 +19,8 @@ struct q2_repair {
   bool checked;                 /* no dirty bit protects what is written */
   bool never_lower, never_raise;        /* refcounts */
   bool keep_flags;
+  bool dropped;                 /* a block that the table names cannot be used,
+                                   so its refcounts are unknown */
   bool *stale;                  /* by index: the table's entry is wrong */
   uint64_t first_free;          /* nothing new goes in front of this cluster */
 };

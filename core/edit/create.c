@@ -15,6 +15,7 @@
 
 #include "edit/create.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -83,10 +84,10 @@ prepare_data_file (struct q2_create *c, struct qcow2_error *err)
 
   if (o->data_io == NULL)
     return 0;
-  if (o->keep_data)
-    return q2_io_grow (&c->data_io, c->geo.virtual_size, err);
-  if (prepare_range (c, &c->data_io, 0, c->geo.virtual_size,
-                     o->data_io->size, err) == -1)
+  if ((o->keep_data
+       ? q2_io_grow (&c->data_io, c->geo.virtual_size, err)
+       : prepare_range (c, &c->data_io, 0, c->geo.virtual_size,
+                        o->data_io->size, err)) == -1)
     return -1;
   return q2_io_flush (&c->data_io, err);
 }
@@ -102,6 +103,10 @@ wipe (struct q2_create *c, struct qcow2_error *err)
 
   if (len == 0)
     return 0;
+  /* With a minimum block, a partial one at the end cannot be read. */
+  if (c->io.host->ops->grow != NULL &&
+      q2_io_grow (&c->io, c->old_size, err) == -1)
+    return -1;
   if (q2_io_read (&c->io, sector, len, 0, QCOW2_IO_HEADER, err) == -1)
     return -1;
   if (sector[0] == 0 && memcmp (sector, sector + 1, len - 1) == 0)
@@ -132,6 +137,22 @@ write_all (struct q2_create *c, const unsigned char *header, uint64_t len,
   return q2_io_flush (&c->io, err);
 }
 
+/* A file that cannot hold 'bytes' is left alone. */
+static int
+check_file (const struct q2_io *io, uint64_t bytes, struct qcow2_error *err)
+{
+  if (io->host->ops->pwrite == NULL || io->host->ops->flush == NULL)
+    return q2_fail (err, QCOW2_ERR_READ_ONLY, 0,
+                    "no image can be created: %s cannot be written to",
+                    q2_io_file (io));
+  if (io->host->ops->grow == NULL && bytes > q2_io_end (io))
+    return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
+                    "the new image needs %" PRIu64 " bytes of %s, which has %"
+                    PRIu64 " and cannot grow", bytes, q2_io_file (io),
+                    q2_io_end (io));
+  return 0;
+}
+
 static int
 plan (struct q2_create *c, struct qcow2_error *err)
 {
@@ -145,14 +166,11 @@ plan (struct q2_create *c, struct qcow2_error *err)
                       ? q2_layout_guest_clusters (&c->geo) : 0, err) == -1)
     return -1;
   bytes = c->layout.end << c->geo.cluster_bits;
-  if (c->io.host->ops->pwrite == NULL)
-    return q2_fail (err, QCOW2_ERR_READ_ONLY, 0,
-                    "no image can be created: the file cannot be written to");
-  if (c->io.host->ops->grow == NULL && bytes > q2_io_end (&c->io))
-    return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
-                    "the new image needs %" PRIu64 " bytes; there are %"
-                    PRIu64 ", and the file cannot grow", bytes,
-                    q2_io_end (&c->io));
+  if (check_file (&c->io, bytes, err) == -1)
+    return -1;
+  if (c->options->data_io != NULL &&
+      check_file (&c->data_io, c->geo.virtual_size, err) == -1)
+    return -1;
   c->progress.total = (c->layout.data.first - 1) << c->geo.cluster_bits;
   if (c->options->preallocation > QCOW2_PREALLOCATE_METADATA)
     c->progress.total += c->geo.virtual_size;
@@ -187,5 +205,5 @@ qcow2_create (const struct qcow2_io *host,
   free (header);
   q2_io_shared_destroy (&data_shared);
   q2_io_shared_destroy (&shared);
-  return r;
+  return q2_check_end (err) == -1 ? -1 : r;
 }

@@ -69,6 +69,10 @@ check_files (const struct qcow2_create_options *o, struct qcow2_error *err)
     return refuse (err, "a backing format needs a backing file");
   if (o->backing_format.len > 15)
     return refuse (err, "a backing format has at most 15 bytes");
+  if (o->data_io != NULL && o->data_file.len == 0)
+    return refuse (err, "a data file is open, but the image is to have none");
+  if (o->keep_data && !o->data_file_raw)
+    return refuse (err, "only the contents of a raw data file can be kept");
   if (o->data_file_raw && o->data_file.len == 0)
     return refuse (err, "a raw data file needs a data file");
   if (o->data_file_raw && o->backing_file.len > 0)

@@ -10,6 +10,7 @@
 
 #include "edit/create.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 /* Clusters of the new image that have data, found from extents in ascending
@@ -120,6 +121,8 @@ qcow2_measure (const struct qcow2_create_options *options,
   m.fully_allocated = all.end << geo.cluster_bits;
   m.required = (all.end - all.data.nr + (geo.data_file ? 0 : data))
     << geo.cluster_bits;
+  if (q2_check_end (err) == -1)
+    return -1;
   *ret = m;
   return 0;
 }

@@ -64,7 +64,7 @@ make_project ()
 {
     tree=$tmp/project
     rm -rf "$tree"
-    mkdir -p "$tree/scripts" "$tree/core" "$tree/filter"
+    mkdir -p "$tree/scripts" "$tree/core" "$tree/host" "$tree/filter"
     sed -e "s|/usr/sbin/policy-rc.d|$tmp/sys/sbin/policy-rc.d|" \
         -e "s|/lib/systemd/system|$tmp/sys/units|" \
         -e "s|/etc/init.d|$tmp/sys/init.d|" \
@@ -75,17 +75,20 @@ AC_INIT([small], [1])
 AC_ARG_WITH([thing], [], [], [with_thing=none])
 AC_SUBST([with_thing])
 AC_SUBST([NBDKIT_VERSION], [`pkg-config --modversion nbdkit`])
-AC_CONFIG_FILES([Makefile core/Makefile filter/Makefile])
+AC_CONFIG_FILES([Makefile core/Makefile host/Makefile filter/Makefile])
 AC_OUTPUT
 END
     cat > "$tree/Makefile.in" <<'END'
 all:
 	$(MAKE) -C core libqcow2core.la
+	$(MAKE) -C host libqcow2host.la
 	$(MAKE) -C filter nbdkit-qcow2-filter.la
 	@echo 'thing @with_thing@'
 END
     printf 'libqcow2core.la: a.c\n\tcp a.c $@\n' > "$tree/core/Makefile.in"
     echo "one" > "$tree/core/a.c"
+    printf 'libqcow2host.la: b.c\n\tcp b.c $@\n' > "$tree/host/Makefile.in"
+    echo "two" > "$tree/host/b.c"
     printf '%s: ../core/libqcow2core.la\n\tmkdir -p .libs\n\t%s\n\t%s\n' \
         nbdkit-qcow2-filter.la \
         "cp ../core/libqcow2core.la .libs/nbdkit-qcow2-filter.so" \

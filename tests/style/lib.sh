@@ -113,7 +113,7 @@ set_cflags ()
     requires_build
     requires pkg-config
     read -r -a cflags <<< "$(pkg-config --silence-errors --cflags nbdkit \
-        zlib libdeflate libzstd nettle || :)"
+        zlib libdeflate libzstd nettle libnbd || :)"
     cflags+=(-std=gnu11 "-I$top_builddir" -I. -Icore -Ifilter)
 }
 
@@ -125,6 +125,10 @@ compilable ()
         cat
     else
         grep -v '^filter/'
+    fi | if pkg-config --exists libnbd; then
+        cat
+    else
+        grep -v -x 'host/nbdpool.h'
     fi
 }
 

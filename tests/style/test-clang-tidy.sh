@@ -30,7 +30,7 @@ check_clang_tidy ()
 check_all ()
 {
     compilable c | grep ^core/ | check_clang_tidy "$checks" &&
-        compilable c | { grep ^filter/ || :; } |
+        compilable c | { grep -E '^(host|filter)/' || :; } |
             check_clang_tidy "$checks,-misc-unused-parameters"
 }
 

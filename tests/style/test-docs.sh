@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016         # These backquotes are not the shell's.
 #
 # The documentation is up to date: each path and function that it names exists,
-# and docs/ARCHITECTURE.md names each file of core/ and filter/.
+# and docs/ARCHITECTURE.md names each file of core/, host/ and filter/.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"

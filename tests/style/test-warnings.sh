@@ -38,7 +38,7 @@ affected ()
     while [ "$words" != "$before" ]; do
         before=$words
         words=$macros$(cd "$top_srcdir" && compilable h |
-            xargs grep -lE "$words" | sed -E 's,^(core|filter)/(.*),|"\2",' |
+            xargs grep -lE "$words" | sed -E 's,^(core|filter)/(.*),|"\2",; s,^host/.*,|"&",' |
             sort | tr -d '\n')
     done
     compilable c | (cd "$top_srcdir" && xargs grep -lE "$words")
@@ -49,7 +49,7 @@ affected ()
 check_all ()
 {
     $3 | { grep ^core/ || :; } | check_warnings "$1" "$2" &&
-        $3 | { grep ^filter/ || :; } |
+        $3 | { grep -E '^(host|filter)/' || :; } |
             check_warnings "$1" "$2" -Wno-unused-parameter
 }
 
