@@ -305,6 +305,30 @@ refuse (const struct qcow2_create_options *o, enum qcow2_error_kind kind,
   memory_disk_free (&d);
 }
 
+/* Data files that cannot be used: the image's file is not touched. */
+static void
+refuse_data_files (void)
+{
+  struct memory_disk data;
+  struct qcow2_io io;
+  struct qcow2_io_ops ops;
+  struct qcow2_create_options o = { .virtual_size = MiB, .data_io = &io };
+
+  memory_disk_init (&data, "", 0);
+  io = data.host;
+  ops = *io.ops;
+  io.ops = &ops;
+  refuse (&o, QCOW2_ERR_INVALID, "is to have none");
+  o.data_file = name_of ("data");
+  ops.grow = NULL;
+  ops.cut = NULL;
+  refuse (&o, QCOW2_ERR_NO_SPACE, "of the data file");
+  ops.pwrite = NULL;
+  ops.flush = NULL;
+  refuse (&o, QCOW2_ERR_READ_ONLY, "the data file cannot be written to");
+  memory_disk_free (&data);
+}
+
 static void
 test_refusals (void)
 {
@@ -350,6 +374,11 @@ test_refusals (void)
   o.data_file = name_of ("data");
   o.data_file_raw = true;
   refuse (&o, QCOW2_ERR_INVALID, "together");
+  o.backing_file.len = o.backing_format.len = 0;
+  o.data_file_raw = false;
+  o.keep_data = true;
+  refuse (&o, QCOW2_ERR_INVALID, "raw data file can be kept");
+  refuse_data_files ();
   o = (struct qcow2_create_options) { .extended_l2 = true,
                                       .cluster_size = 4096 };
   refuse (&o, QCOW2_ERR_CORRUPT, "subcluster");
