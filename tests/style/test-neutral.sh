@@ -35,10 +35,11 @@ check_texts ()
 # no user in core/.
 check_words ()
 {
-    local advice found=0
+    local advice found=0 all
 
-    for advice in $(sed -n 's/^ *\(QCOW2_ADVICE_[A-Z_]*\),.*/\1/p' \
-                        "$1/core/qcow2.h"); do
+    mapfile -t all < <(sed -n 's/^ *\(QCOW2_ADVICE_[A-Z_]*\),.*/\1/p' \
+                           "$1/core/qcow2.h")
+    for advice in "${all[@]}"; do
         if ! grep -rqF "[$advice] =" "$1/filter"; then
             echo "$advice: no words"
             found=1

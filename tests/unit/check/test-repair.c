@@ -15,6 +15,7 @@
 
 #include "memory_disk.h"
 #include "random_image.h"
+#include "threads.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -330,22 +331,25 @@ test_repair (uint64_t seed, enum damage damage)
 
 struct crash {
   const struct image *image;
+  const struct memory_disk *disk;
+  char what[400];               /* for messages */
   struct rng rng;
   uint64_t states, dirty;
 };
 
-/* Before each change: what if the power goes now. */
 static void
-crash_here (struct memory_disk *d, void *opaque)
+crash_in_thread (void *arg, unsigned nr)
 {
-  struct crash *const c = opaque;
+  struct crash *const c = arg;
 
+  (void) nr;
+  unit_context ("%s", c->what);
   for (unsigned n = 0; n < 5; ++n) {
     struct q2_repair_info info;
     struct qcow2_error err;
     struct memory_disk after;
 
-    memory_disk_crash (d, n == 0 ? NULL : &c->rng, &after);
+    memory_disk_crash (c->disk, n == 0 ? NULL : &c->rng, &after);
     c->dirty += after.bytes[79] & 1;
     c->states++;
     /* A repair that has cleared the bit is complete. */
@@ -359,6 +363,20 @@ crash_here (struct memory_disk *d, void *opaque)
   }
 }
 
+/* Before each change: what if the power goes now.  Another thread looks: this
+ * one may have locks of the image.
+ */
+static void
+crash_here (struct memory_disk *d, void *opaque)
+{
+  struct crash *const c = opaque;
+  struct threads threads;
+
+  c->disk = d;
+  threads_start (&threads, 1, crash_in_thread, c);
+  threads_join (&threads);
+}
+
 static void
 test_crash (uint64_t seed, enum damage damage)
 {
@@ -366,11 +384,13 @@ test_crash (uint64_t seed, enum damage damage)
   struct q2_repair_info info;
   struct qcow2_error err;
   struct image i;
-  struct crash crash = { &i, { seed }, 0, 0 };
+  struct crash crash = { .image = &i, .rng = { seed } };
 
   make_image (&i, &rng, damage);
-  unit_context ("crash, seed %" PRIu64 ", damage %d: %s", seed, (int) damage,
-                random_image_describe (&i.r));
+  snprintf (crash.what, sizeof crash.what,
+            "crash, seed %" PRIu64 ", damage %d: %s", seed, (int) damage,
+            random_image_describe (&i.r));
+  unit_context ("%s", crash.what);
   i.d.before_change = crash_here;
   i.d.opaque = &crash;
   CHECK (repair (&i.d, &info, &err) == 0);
@@ -498,10 +518,11 @@ test_far_away (uint64_t seed)
   struct q2_repair_info info;
   struct qcow2_error err;
   struct image i = { 0 };
-  struct crash crash = { &i, { seed }, 0, 0 };
+  struct crash crash = { .image = &i, .rng = { seed } };
   uint64_t off, garbage;
 
-  unit_context ("far away, seed %" PRIu64, seed);
+  snprintf (crash.what, sizeof crash.what, "far away, seed %" PRIu64, seed);
+  unit_context ("%s", crash.what);
   builder_init (&i.r.b, &spec);
   builder_data (&i.r.b, 0, cluster);
   off = builder_entry_off (&i.r.b, 0) + 8;
