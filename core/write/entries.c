@@ -325,7 +325,7 @@ make_room_for_entry (struct q2_change *c, uint64_t l1_index,
   q2_mutex_lock (&w->solid_lock);
   r = q2_tables_make_solid_l1 (w->tables, c->io, l1_index, err);
   if (r == 0 && w->new_tables != NULL)
-    w->new_tables[l1_index / 8] |= 1u << l1_index % 8;
+    w->new_tables[l1_index / 8] |= (unsigned char) (1u << l1_index % 8);
   q2_mutex_unlock (&w->solid_lock);
   return r;
 }

@@ -371,7 +371,8 @@ set_long_name (void *opaque, struct q2_header_parts *parts,
 static void
 torn_changes_are_refused (void)
 {
-  static unsigned char p[1024];
+  static unsigned char p[CLUSTER];
+  const size_t len = 1024;      /* of a cluster of this image */
   struct memory_disk disk;
   struct q2_superblock sb;
   struct q2_header h;
@@ -384,19 +385,19 @@ torn_changes_are_refused (void)
   put (p + 20, 4, 10);
   put (p + 36, 4, 8);
   put (p + 112, 8, 0);
-  memset (p + 120, 0, sizeof p - 120);
+  memset (p + 120, 0, len - 120);
   put (p + 8, 8, 400);
   put (p + 16, 4, 600);
   memset (p + 400, 'a', 600);
-  REQUIRE (q2_header_decode (p, sizeof p, &h, &geo, &err) == 0);
+  REQUIRE (q2_header_decode (p, len, &h, &geo, &err) == 0);
   REQUIRE (q2_superblock_init (&sb, &h, &none, &err) == 0);
-  memory_disk_init (&disk, p, sizeof p);
+  memory_disk_init (&disk, p, len);
   writes = disk.writes;
   CHECK (q2_superblock_change (&sb, &disk.io, set_long_name, &letter, 0, &err)
          == -1);
   CHECK_ERROR (&err, QCOW2_ERR_NO_SPACE, 0);
   CHECK_EQ (disk.writes, writes);
-  CHECK_BYTES (disk.bytes, p, sizeof p);
+  CHECK_BYTES (disk.bytes, p, len);
   CHECK (q2_superblock_change (&sb, &disk.io, set_long_name, &letter,
                                Q2_SUPERBLOCK_FORCE, &err) == 0);
   CHECK (memchr (disk.durable, 'b', 1024) != NULL);
