@@ -279,6 +279,94 @@ test_failures (void)
   CHECK (images <= 2);
 }
 
+/* ---- Measuring ---------------------------------------------------------- */
+
+/* QEMU expects the same of the same options, and so does creating. */
+static void
+measure (const struct qcow2_create_options *o, const char *qemu_options)
+{
+  struct qcow2_measurement m;
+  struct qcow2_error err;
+
+  unit_context ("measure %" PRIu64 ", %s", o->virtual_size, qemu_options);
+  if (!CHECK_EQ (qcow2_measure (o, NULL, NULL, &m, &err), 0))
+    return;
+  CHECK_EQ (m.bitmaps, 0);
+  CHECK_EQ (qemu_status ("qemu-img measure --output=json --size %" PRIu64
+                         " -O qcow2 -o '%s' | tr -d ' \\n' | grep -q "
+                         "'\"required\":%" PRIu64 ",\"fully-allocated\":%"
+                         PRIu64 "}'", o->virtual_size, qemu_options,
+                         m.required, m.fully_allocated), 0);
+}
+
+static void
+test_measure (void)
+{
+  static const struct {
+    struct qcow2_create_options ours;
+    const char *qemus;
+  } cases[] = {
+    { { .virtual_size = 0 }, "size=0" },
+    { { .virtual_size = MiB }, "size=0" },
+    { { .virtual_size = UINT64_C (5) << 40 }, "size=0" },
+    { { .virtual_size = 1234567, .cluster_size = 512 }, "cluster_size=512" },
+    { { .virtual_size = UINT64_C (1) << 30, .cluster_size = 2 * MiB },
+      "cluster_size=2M" },
+    { { .virtual_size = UINT64_C (10) << 30, .extended_l2 = true,
+        .refcount_bits = 1 }, "extended_l2=on,refcount_bits=1" },
+    { { .virtual_size = UINT64_C (100) << 30, .refcount_bits = 64,
+        .cluster_size = 4096 }, "refcount_bits=64,cluster_size=4k" },
+    { { .virtual_size = UINT64_C (1) << 30,
+        .preallocation = QCOW2_PREALLOCATE_FULL }, "preallocation=full" },
+  };
+
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i)
+    measure (&cases[i].ours, cases[i].qemus);
+}
+
+/* An image that has all of its tables is as large as was measured; and a copy
+ * of a disk takes what its data takes.
+ */
+static void
+test_measure_images (void)
+{
+  static unsigned char data[200000];
+  const struct qcow2_create_options o = {
+    .virtual_size = 4 * MiB, .cluster_size = 4096,
+    .preallocation = QCOW2_PREALLOCATE_METADATA,
+  };
+  struct qcow2_measurement empty, m;
+  struct qcow2_image *image;
+  struct memory_disk d;
+  struct qcow2_io io;
+  struct qcow2_error err;
+
+  unit_context ("%s", __func__);
+  disk_init (&d, false);
+  REQUIRE (qcow2_measure (&o, NULL, NULL, &empty, &err) == 0);
+  REQUIRE (qcow2_create (&d.host, &o, &err) == 0);
+  CHECK_EQ (d.size, empty.fully_allocated);
+  memory_disk_free (&d);
+
+  disk_init (&d, false);
+  REQUIRE (qcow2_create (&d.host, &(struct qcow2_create_options) {
+        .virtual_size = 4 * MiB }, &err) == 0);
+  io = d.host;
+  io.size = d.size;
+  image = qcow2_open (&io, &(struct qcow2_options) { .writable = true }, &err);
+  REQUIRE (image != NULL);
+  memset (data, 'd', sizeof data);
+  CHECK_EQ (qcow2_pwrite (image, &io, data, sizeof data, 65536, false, &err),
+            0);
+  CHECK_EQ (qcow2_measure (&o, image, &io, &m, &err), 0);
+  /* Its own clusters of 64 KiB are four. */
+  CHECK_EQ (m.required, empty.required + 4 * 65536);
+  CHECK_EQ (m.fully_allocated, empty.fully_allocated);
+  CHECK_EQ (qcow2_end (image, &io, &err), 0);
+  qcow2_close (image);
+  memory_disk_free (&d);
+}
+
 /* ---- What is refused --------------------------------------------------- */
 
 static bool
@@ -434,6 +522,8 @@ main (void)
   test_many_refcount_blocks ();
   test_crashes ();
   test_failures ();
+  test_measure ();
+  test_measure_images ();
   test_refusals ();
   test_too_small ();
   qemu_wait ();
