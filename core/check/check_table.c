@@ -13,7 +13,6 @@
 
 #include "check/check.h"
 
-#include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -145,6 +144,9 @@ q2_check_refcount_table (struct q2_repair_job *j, const struct q2_header *h,
     return no_table (&t, bytes, why);
   if (q2_repair_read_table (j, t.table_off, bytes, err) == -1)
     return -1;
+  j->r->stale = calloc (j->r->nr_blocks, sizeof *j->r->stale);
+  if (j->r->stale == NULL)
+    return q2_fail_nomem (err, "the refcount table");
   for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx)
     if (take_entry (&t, idx, j->r->blocks[idx], err) == -1)
       return -1;

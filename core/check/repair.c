@@ -37,8 +37,7 @@ q2_repair_read_table (struct q2_repair_job *j, uint64_t table_off,
 
   r->nr_blocks = bytes / 8;
   r->blocks = calloc (r->nr_blocks, sizeof *r->blocks);
-  r->stale = calloc (r->nr_blocks, sizeof *r->stale);
-  if (r->blocks == NULL || r->stale == NULL)
+  if (r->blocks == NULL)
     return q2_fail_nomem (err, "the refcount table");
   if (q2_io_read (j->io, r->blocks, inside, table_off, QCOW2_IO_REFCOUNT, err)
       == -1)
@@ -196,9 +195,7 @@ scan (struct q2_repair_job *j, const struct q2_header *h, struct log *log,
     return 0;
   q2_recount_free (&r->recount);
   free (r->blocks);
-  free (r->stale);
   r->blocks = NULL;
-  r->stale = NULL;
   r->info = (struct q2_repair_info) { 0 };
   j->counts = NULL;
   j->too_high = j->too_low = 0;

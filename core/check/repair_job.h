@@ -21,7 +21,8 @@ struct q2_repair {
   bool keep_flags;
   bool dropped;                 /* a block that the table names cannot be used,
                                    so its refcounts are unknown */
-  bool *stale;                  /* by index: the table's entry is wrong */
+  bool *stale;                  /* by index: the table's entry is wrong; NULL:
+                                   none is known to be */
   uint64_t first_free;          /* nothing new goes in front of this cluster */
 };
 

@@ -2,8 +2,9 @@
 /* check.c - qcow2_check.
  *
  * Owns      which open images can be checked, and repaired.
- * Method    the check reads all that it needs from the file, the header, too:
- *           of the image only the I/O is used.
+ * Method    the check reads all that it needs from the file, the header, too.
+ *           Of the image it uses the I/O, and a repair the superblock, through
+ *           which it writes to the header.
  * Locks     none: nobody writes to an image that is open for reading, and one
  *           that is opened for a check has no other user.
  */
