@@ -105,8 +105,7 @@ get (const unsigned char *p, unsigned len)
 static void
 put (unsigned char *p, uint64_t v, unsigned len)
 {
-  for (unsigned i = 0; i < len; ++i)
-    p[i] = (unsigned char) (v >> 8 * (len - 1 - i));
+  put_be (p, len, v);
 }
 
 /* The header extensions begin here. */

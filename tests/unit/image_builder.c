@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "image_builder.h"
+#include "unit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,10 +41,7 @@ need (void *p)
 static void
 put (struct image_builder *b, uint64_t off, unsigned len, uint64_t v)
 {
-  while (len-- > 0) {
-    b->bytes[off + len] = (unsigned char) v;
-    v >>= 8;
-  }
+  put_be (b->bytes + off, len, v);
 }
 
 static uint64_t

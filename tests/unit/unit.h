@@ -86,4 +86,16 @@ rng_below (struct rng *rng, uint64_t n)
 
 extern void rng_fill (struct rng *rng, void *buf, size_t len);
 
+/* ---- Fields ------------------------------------------------------------ */
+
+/* Store a big-endian field of 'len' bytes, 1 to 8. */
+static inline void
+put_be (unsigned char *p, unsigned len, uint64_t v)
+{
+  while (len-- > 0) {
+    p[len] = (unsigned char) v;
+    v >>= 8;
+  }
+}
+
 #endif /* UNIT_H */

@@ -112,8 +112,7 @@ unlock (const char *passphrase, struct q2_cipher **ret,
 static void
 put32 (unsigned char *p, uint32_t v)
 {
-  for (unsigned i = 0; i < 4; ++i)
-    p[i] = (unsigned char) (v >> (24 - 8 * i));
+  put_be (p, 4, v);
 }
 
 static void

@@ -43,15 +43,6 @@ get (const unsigned char *p, unsigned len)
   return v;
 }
 
-static void
-put (unsigned char *p, unsigned len, uint64_t v)
-{
-  while (len-- > 0) {
-    p[len] = (unsigned char) v;
-    v >>= 8;
-  }
-}
-
 /* Extensions of one type, in their order. */
 static bool
 say_exts (struct meaning *m, const unsigned char *p, size_t off, size_t end,
@@ -124,8 +115,8 @@ add_ext (struct maker *m, uint32_t type, const void *data, size_t len)
 
   if (padded + 16 > m->cluster_size - m->off)
     return false;
-  put (m->p + m->off, 4, type);
-  put (m->p + m->off + 4, 4, len);
+  put_be (m->p + m->off, 4, type);
+  put_be (m->p + m->off + 4, 4, len);
   memcpy (m->p + m->off + 8, data, len);
   memset (m->p + m->off + 8 + len, 0, padded - len);
   m->off += 8 + padded;
@@ -147,11 +138,11 @@ random_exts (struct maker *m, struct rng *rng, bool bitmaps)
   if (rng_below (rng, 8) == 0)
     add_ext (m, 0x11223344, data, rng_below (rng, sizeof data));
   if (bitmaps) {
-    put (bitmap, 4, 1 + rng_below (rng, 100));
-    put (bitmap + 8, 8, rng_below (rng, 1000));
-    put (bitmap + 16, 8, m->cluster_size * 8);
+    put_be (bitmap, 4, 1 + rng_below (rng, 100));
+    put_be (bitmap + 8, 8, rng_below (rng, 1000));
+    put_be (bitmap + 16, 8, m->cluster_size * 8);
     if (!add_ext (m, Q2_EXT_TYPE_BITMAPS, bitmap, sizeof bitmap))
-      put (m->p + 88, 8, 0);
+      put_be (m->p + 88, 8, 0);
   }
 }
 
@@ -166,8 +157,8 @@ random_name (struct maker *m, struct rng *rng)
   if (rng_below (rng, 3) == 0)
     off = m->cluster_size - len;
   rng_fill (rng, m->p + off, len);
-  put (m->p + 8, 8, off);
-  put (m->p + 16, 4, len);
+  put_be (m->p + 8, 8, off);
+  put_be (m->p + 16, 4, len);
 }
 
 /* A valid header; what is not in use is noise.  Returns the cluster's bits. */
@@ -184,25 +175,25 @@ random_header (unsigned char *p, struct rng *rng)
 
   rng_fill (rng, p, m.cluster_size < 65536 ? m.cluster_size : 65536);
   memset (p, 0, 112);
-  put (p, 4, 0x514649fb);
-  put (p + 4, 4, v3 ? 3 : 2);
-  put (p + 20, 4, bits);
-  put (p + 24, 8, 1 << 20);
-  put (p + 36, 4, 65536);
-  put (p + 40, 8, m.cluster_size * 3);
-  put (p + 48, 8, m.cluster_size);
-  put (p + 56, 4, 1);
+  put_be (p, 4, 0x514649fb);
+  put_be (p + 4, 4, v3 ? 3 : 2);
+  put_be (p + 20, 4, bits);
+  put_be (p + 24, 8, 1 << 20);
+  put_be (p + 36, 4, 65536);
+  put_be (p + 40, 8, m.cluster_size * 3);
+  put_be (p + 48, 8, m.cluster_size);
+  put_be (p + 56, 4, 1);
   if (v3) {
     do
       m.off = lengths[rng_below (rng, sizeof lengths / sizeof lengths[0])];
     while (m.off > m.cluster_size - 8);
-    put (p + 88, 8, bitmaps);
-    put (p + 96, 4, 4);
-    put (p + 100, 4, m.off);
+    put_be (p + 88, 8, bitmaps);
+    put_be (p + 96, 4, 4);
+    put_be (p + 100, 4, m.off);
     p[104] = m.off > 104 ? 0 : p[104];
   }
   random_exts (&m, rng, bitmaps);
-  put (p + m.off, 8, 0);
+  put_be (p + m.off, 8, 0);
   m.off += 8;
   random_name (&m, rng);
   return bits;
@@ -410,13 +401,13 @@ bitmaps_move_into_the_first_sector (void)
 
   memset (names, 'n', sizeof names);
   memset (p, 0, sizeof p);
-  put (p, 4, 0x514649fb);
-  put (p + 4, 4, 3);
-  put (p + 20, 4, 16);
-  put (p + 48, 8, 65536);
-  put (p + 56, 4, 1);
-  put (p + 96, 4, 4);
-  put (p + 100, 4, 112);
+  put_be (p, 4, 0x514649fb);
+  put_be (p + 4, 4, 3);
+  put_be (p + 20, 4, 16);
+  put_be (p + 48, 8, 65536);
+  put_be (p + 56, 4, 1);
+  put_be (p + 96, 4, 4);
+  put_be (p + 100, 4, 112);
   REQUIRE (add_ext (&m, Q2_EXT_TYPE_FEATURE_NAMES, names, sizeof names));
   REQUIRE (q2_header_parts_load (&parts, p, sizeof p, &err) == 0);
   for (unsigned i = 1; i <= 2; ++i) {
@@ -441,10 +432,10 @@ version_1_is_refused (void)
   struct q2_header_parts parts;
   struct qcow2_error err;
 
-  put (p + 24, 8, 1 << 20);
+  put_be (p + 24, 8, 1 << 20);
   p[32] = 12;
   p[33] = 9;
-  put (p + 40, 8, 48);
+  put_be (p + 40, 8, 48);
   CHECK (q2_header_parts_load (&parts, p, sizeof p, &err) == -1);
   CHECK_ERROR (&err, QCOW2_ERR_UNSUPPORTED, 4);
 }

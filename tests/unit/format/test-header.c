@@ -21,10 +21,7 @@ static unsigned char area[CLUSTER];
 static void
 put (unsigned off, unsigned len, uint64_t v)
 {
-  while (len-- > 0) {
-    area[off + len] = (unsigned char) v;
-    v >>= 8;
-  }
+  put_be (area + off, len, v);
 }
 
 static void

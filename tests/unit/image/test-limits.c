@@ -47,31 +47,22 @@ resident (void)
   return (uint64_t) pages * (uint64_t) sysconf (_SC_PAGESIZE);
 }
 
-static void
-put (unsigned char *p, unsigned len, uint64_t v)
-{
-  while (len-- > 0) {
-    p[len] = (unsigned char) v;
-    v >>= 8;
-  }
-}
-
 /* A header and nothing else, in 1 KiB. */
 static void
 bare_header (unsigned char *p, unsigned cluster_bits, uint64_t size,
              uint32_t l1_entries, uint64_t l1_off)
 {
   memset (p, 0, 1024);
-  put (p, 4, 0x514649fb);
-  put (p + 4, 4, 3);
-  put (p + 20, 4, cluster_bits);
-  put (p + 24, 8, size);
-  put (p + 36, 4, l1_entries);
-  put (p + 40, 8, l1_off);
-  put (p + 48, 8, UINT64_C (1) << cluster_bits);
-  put (p + 56, 4, 1);
-  put (p + 96, 4, 4);
-  put (p + 100, 4, 104);
+  put_be (p, 4, 0x514649fb);
+  put_be (p + 4, 4, 3);
+  put_be (p + 20, 4, cluster_bits);
+  put_be (p + 24, 8, size);
+  put_be (p + 36, 4, l1_entries);
+  put_be (p + 40, 8, l1_off);
+  put_be (p + 48, 8, UINT64_C (1) << cluster_bits);
+  put_be (p + 56, 4, 1);
+  put_be (p + 96, 4, 4);
+  put_be (p + 100, 4, 104);
 }
 
 struct seen {

@@ -14,35 +14,26 @@
 
 #define CLUSTER 4096u
 
-static void
-put (unsigned char *p, unsigned len, uint64_t v)
-{
-  while (len-- > 0) {
-    p[len] = (unsigned char) v;
-    v >>= 8;
-  }
-}
-
 /* A header whose extensions reach into the second sector. */
 static void
 make_image (unsigned char *p)
 {
   memset (p, 0, CLUSTER);
-  put (p, 4, 0x514649fb);
-  put (p + 4, 4, 3);
-  put (p + 20, 4, 12);
-  put (p + 24, 8, 1 << 20);
-  put (p + 36, 4, 1);
-  put (p + 40, 8, 3 * CLUSTER);
-  put (p + 48, 8, CLUSTER);
-  put (p + 56, 4, 1);
-  put (p + 96, 4, 4);
-  put (p + 100, 4, 112);
-  put (p + 112, 4, 0x6803f857);
-  put (p + 116, 4, 480);
+  put_be (p, 4, 0x514649fb);
+  put_be (p + 4, 4, 3);
+  put_be (p + 20, 4, 12);
+  put_be (p + 24, 8, 1 << 20);
+  put_be (p + 36, 4, 1);
+  put_be (p + 40, 8, 3 * CLUSTER);
+  put_be (p + 48, 8, CLUSTER);
+  put_be (p + 56, 4, 1);
+  put_be (p + 96, 4, 4);
+  put_be (p + 100, 4, 112);
+  put_be (p + 112, 4, 0x6803f857);
+  put_be (p + 116, 4, 480);
   memset (p + 120, 1, 480);
-  put (p + 8, 8, 700);
-  put (p + 16, 4, 9);
+  put_be (p + 8, 8, 700);
+  put_be (p + 16, 4, 9);
   memcpy (p + 700, "base.qcow", 9);
 }
 
@@ -382,12 +373,12 @@ torn_changes_are_refused (void)
   char letter = 'b';
 
   make_image (p);
-  put (p + 20, 4, 10);
-  put (p + 36, 4, 8);
-  put (p + 112, 8, 0);
+  put_be (p + 20, 4, 10);
+  put_be (p + 36, 4, 8);
+  put_be (p + 112, 8, 0);
   memset (p + 120, 0, len - 120);
-  put (p + 8, 8, 400);
-  put (p + 16, 4, 600);
+  put_be (p + 8, 8, 400);
+  put_be (p + 16, 4, 600);
   memset (p + 400, 'a', 600);
   REQUIRE (q2_header_decode (p, len, &h, &geo, &err) == 0);
   REQUIRE (q2_superblock_init (&sb, &h, &none, &err) == 0);
