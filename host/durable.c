@@ -27,7 +27,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
 void
 durable_init (struct durable *d, const struct host_env *env, const char *name)

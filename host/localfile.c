@@ -265,20 +265,6 @@ local_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
 
 /* ---- Making one -------------------------------------------------------- */
 
-static int
-local_borrow (void *opaque, struct qcow2_io *ret_io)
-{
-  const struct localfile *const f = opaque;
-
-  *ret_io = f->other.io;
-  return 0;
-}
-
-static void
-local_give_back (struct qcow2_io *io)
-{
-}
-
 static void
 local_close (struct other *other)
 {
@@ -310,7 +296,7 @@ set_ops (struct qcow2_io_ops *ops, bool writing, bool regular)
 {
   *ops = (struct qcow2_io_ops) {
     .pread = local_pread, .extents = local_extents, .cache = local_cache,
-    .borrow = local_borrow, .give_back = local_give_back,
+    .borrow = other_borrow, .give_back = other_give_back,
   };
   if (writing) {
     ops->pwrite = local_pwrite;

@@ -298,20 +298,6 @@ nbd_file_trim (void *opaque, uint32_t count, uint64_t host_off)
 
 /* ---- Making one -------------------------------------------------------- */
 
-static int
-nbd_file_borrow (void *opaque, struct qcow2_io *ret_io)
-{
-  const struct nbdfile *const f = opaque;
-
-  *ret_io = f->other.io;
-  return 0;
-}
-
-static void
-nbd_file_give_back (struct qcow2_io *io)
-{
-}
-
 static void
 nbd_file_close (struct other *other)
 {
@@ -331,8 +317,8 @@ set_ops (struct nbdfile *f, struct nbd_handle *nbd)
 
   ops->pread = nbd_file_pread;
   ops->cache = nbd_can_cache (nbd) == 1 ? nbd_file_cache : no_cache;
-  ops->borrow = nbd_file_borrow;
-  ops->give_back = nbd_file_give_back;
+  ops->borrow = other_borrow;
+  ops->give_back = other_give_back;
   if (nbd_can_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1)
     ops->extents = nbd_file_extents;
   if (f->writing && !writable)

@@ -101,20 +101,6 @@ export_cache (void *opaque, uint32_t count, uint64_t host_off)
   return r;
 }
 
-static int
-export_borrow (void *opaque, struct qcow2_io *ret_io)
-{
-  const struct exportfile *const f = opaque;
-
-  *ret_io = f->other.io;
-  return 0;
-}
-
-static void
-export_give_back (struct qcow2_io *io)
-{
-}
-
 static void
 export_close (struct other *other)
 {
@@ -138,8 +124,8 @@ set_io (struct exportfile *f)
   };
   /* As in writer.c. */
   if (config.thread_model >= NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS) {
-    f->other.ops.borrow = export_borrow;
-    f->other.ops.give_back = export_give_back;
+    f->other.ops.borrow = other_borrow;
+    f->other.ops.give_back = other_give_back;
   }
   f->other.io = (struct qcow2_io) {
     .ops = &f->other.ops, .opaque = f, .size = f->can.size,
