@@ -337,8 +337,7 @@ commit (struct q2_writer *w, const struct q2_io *io,
     struct qcow2_error why;
 
     if (q2_writer_release (w, io, 0, &why) == -1) {
-      if (w->log)
-        w->log (w->log_opaque, QCOW2_LOG_DEBUG, why.text, why.advice);
+      q2_writer_log (w, QCOW2_LOG_DEBUG, why.text, why.advice);
       q2_writer_note_error (w, io, &why);
     }
   }

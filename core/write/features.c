@@ -91,23 +91,15 @@ q2_writer_mark_closed (struct q2_writer *w, const struct q2_io *io,
 /* ---- Errors --------------------------------------------------------- */
 
 static void
-log_line (const struct q2_writer *w, const char *text,
-          enum qcow2_advice advice)
-{
-  if (w->log)
-    w->log (w->log_opaque, QCOW2_LOG_WARNING, text, advice);
-}
-
-static void
 mark_corrupt (struct q2_writer *w, const struct q2_io *io)
 {
   const struct features f = { .set_incompatible = Q2_INCOMPAT_CORRUPT };
   struct qcow2_error why;
 
-  log_line (w, "the image is corrupt: it is marked so and not written to any "
-            "more", QCOW2_ADVICE_REPAIR);
+  q2_writer_log (w, QCOW2_LOG_WARNING, "the image is corrupt: it is marked so "
+                 "and not written to any more", QCOW2_ADVICE_REPAIR);
   if (q2_writer_header (w)->version >= 3 && change (w, io, &f, &why) == -1)
-    log_line (w, why.text, why.advice);
+    q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
 }
 
 void
@@ -115,8 +107,9 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
                       const struct qcow2_error *err)
 {
   if (err->kind == QCOW2_ERR_BUG && q2_writer_become_buggy (w))
-    log_line (w, "nothing is written to the image any more",
-              QCOW2_ADVICE_REOPEN);
+    q2_writer_log (w, QCOW2_LOG_WARNING,
+                   "nothing is written to the image any more",
+                   QCOW2_ADVICE_REOPEN);
   if (err->kind == QCOW2_ERR_CORRUPT && q2_writer_become_corrupt (w))
     mark_corrupt (w, io);
 }

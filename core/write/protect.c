@@ -20,7 +20,6 @@
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <inttypes.h>
 
 #define PIECE (UINT64_C (64) << 10)
 
@@ -144,11 +143,9 @@ end (const struct protecting *p, struct qcow2_error *err)
                            QCOW2_ADVICE_PROTECT_LESS, QCOW2_NO_OFFSET,
                            "the image has too many snapshots and bitmaps to "
                            "protect all of them from being overwritten");
-  if (w->log)
-    w->log (w->log_opaque, QCOW2_LOG_WARNING, "the image has so many "
-            "snapshots and bitmaps that not all of them are protected, if "
-            "entries of the disk should point to them",
-            QCOW2_ADVICE_PROTECT_MORE);
+  q2_writer_log (w, QCOW2_LOG_WARNING, "the image has so many snapshots and "
+                 "bitmaps that not all of them are protected, if entries of "
+                 "the disk should point to them", QCOW2_ADVICE_PROTECT_MORE);
   return 0;
 }
 

@@ -26,14 +26,6 @@ is_unclosed (const struct q2_writer *w)
 }
 
 static void
-log_line (const struct q2_writer *w, const char *text,
-          enum qcow2_advice advice)
-{
-  if (w->log)
-    w->log (w->log_opaque, QCOW2_LOG_WARNING, text, advice);
-}
-
-static void
 scan (struct q2_writer *w, const struct q2_io *io)
 {
   if (!is_unclosed (w))
@@ -43,7 +35,8 @@ scan (struct q2_writer *w, const struct q2_io *io)
   w->unclosed =
     w->repair ? Q2_UNCLOSED_REPAIR_DUE : Q2_UNCLOSED_UNREPAIRABLE;
   if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE)
-    log_line (w, w->repair_error.text, w->repair_error.advice);
+    q2_writer_log (w, QCOW2_LOG_WARNING, w->repair_error.text,
+                   w->repair_error.advice);
 }
 
 /* The same is said again of what has failed, and what has not is put off. */
@@ -52,14 +45,15 @@ take_known (struct q2_writer *w, const struct qcow2_scan *known)
 {
   if (!known->failed) {
     w->unclosed = Q2_UNCLOSED_SCAN_DUE;
-    log_line (w, "the image was not closed cleanly, and was scanned a while "
-              "ago; it is scanned again before the first write",
-              QCOW2_ADVICE_NONE);
+    q2_writer_log (w, QCOW2_LOG_WARNING, "the image was not closed cleanly, "
+                   "and was scanned a while ago; it is scanned again before "
+                   "the first write", QCOW2_ADVICE_NONE);
     return;
   }
   w->unclosed = Q2_UNCLOSED_UNREPAIRABLE;
   w->repair_error = known->error;
-  log_line (w, w->repair_error.text, w->repair_error.advice);
+  q2_writer_log (w, QCOW2_LOG_WARNING, w->repair_error.text,
+                 w->repair_error.advice);
 }
 
 void

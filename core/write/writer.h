@@ -136,6 +136,15 @@ q2_now_ms (void)
   return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
+/* A line for the caller's log, if there is one. */
+static inline void
+q2_writer_log (const struct q2_writer *w, enum qcow2_log_level level,
+               const char *text, enum qcow2_advice advice)
+{
+  if (w->log)
+    w->log (w->log_opaque, level, text, advice);
+}
+
 /* A request that changes the disk, on the stack of its thread. */
 struct q2_change {
   struct q2_writer *w;
