@@ -39,9 +39,7 @@
 #include "share/peek.h"
 #include "share/state.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -30,7 +30,6 @@
 #include "settings.h"
 #include "share/peek.h"
 
-#include <inttypes.h>
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>

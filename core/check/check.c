@@ -24,7 +24,6 @@
 #include "format/l2e.h"
 #include "meta/header_read.h"
 
-#include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
@@ -32,7 +31,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Of which the last one writes nothing: one corrects, one frees the refcount
  * table that has been replaced.

@@ -16,7 +16,6 @@
 #include "format/refcount_bits.h"
 
 #include "base/bits.h"
-#include "base/error.h"
 
 #include <inttypes.h>
 

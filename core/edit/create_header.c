@@ -16,7 +16,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define V2_HEADER_LENGTH 72
 #define V3_HEADER_LENGTH 112

@@ -21,7 +21,6 @@
 #include "base/error.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 /* ---- Encryption ------------------------------------------------------- */
 

@@ -15,7 +15,6 @@
 
 #include "image/image.h"
 #include "format/header.h"
-#include "format/l2e.h"
 #include "meta/header_read.h"
 
 #include "base/be.h"
@@ -25,7 +24,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 /* Read in one request when an image is opened: header, refcounts, L1 and

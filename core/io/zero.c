@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const unsigned char zeros[65536];
 

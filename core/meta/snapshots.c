@@ -18,7 +18,6 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #define BUFFER ((size_t) 512 << 10)

@@ -18,7 +18,6 @@
 #include "base/error.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 struct cluster {
   struct q2_reader *reader;

@@ -16,8 +16,6 @@
 
 #include "read/reader.h"
 
-#include "base/bits.h"
-#include "base/error.h"
 #include "base/lock.h"
 
 #include <string.h>

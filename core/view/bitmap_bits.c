@@ -25,7 +25,6 @@
 #include "base/bits.h"
 #include "base/error.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 

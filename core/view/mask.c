@@ -15,7 +15,6 @@
 #include "view/mask.h"
 #include "view/view.h"
 
-#include "base/bits.h"
 #include "base/error.h"
 
 #include <errno.h>

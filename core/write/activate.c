@@ -19,7 +19,6 @@
 
 #include "write/writer.h"
 
-#include "base/bits.h"
 #include "base/error.h"
 
 #include <inttypes.h>

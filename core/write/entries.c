@@ -24,7 +24,6 @@
 #include "base/error.h"
 #include "base/plant.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -14,7 +14,6 @@
 #include "base/assume.h"
 #include "base/error.h"
 
-#include <errno.h>
 
 /* ---- Edges ---------------------------------------------------------- */
 

@@ -49,7 +49,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* One context, with the size that it knows. */
 struct way {
