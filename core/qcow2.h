@@ -463,6 +463,7 @@ struct qcow2_info {
   bool has_data_file;
   bool writable;                 /* qcow2_pwrite and the like may be called */
   const char *why_read_only;     /* NULL if writable; else a constant string */
+  enum qcow2_advice read_only_advice;    /* what to do about that */
 };
 
 /* Open the image that 'io' reaches, of io->size bytes.  Reads the header and

@@ -116,10 +116,12 @@ log_once (const char *name, const char *text)
 }
 
 void
-log_read_only (const char *name, const char *why)
+log_read_only (const char *name, const char *why, enum qcow2_advice advice)
 {
+  const char *const words = advice_words (advice);
   char text[300];
 
-  snprintf (text, sizeof text, "is served read-only: %s", why);
+  snprintf (text, sizeof text, "is served read-only: %s%s%s", why,
+            words[0] ? "; " : "", words);
   log_once (name, text);
 }

@@ -19,8 +19,9 @@ extern void log_stats (const char *name, const struct qcow2_image *image,
  * cause it.
  */
 extern void log_once (const char *name, const char *text);
-/* Why clients cannot write to an image. */
-extern void log_read_only (const char *name, const char *why);
+/* Why clients cannot write to an image, and what to do about it. */
+extern void log_read_only (const char *name, const char *why,
+                           enum qcow2_advice advice);
 
 /* Names of enum qcow2_io_class, for the log. */
 extern const char *const io_class_names[QCOW2_IO_NR_CLASSES];

@@ -120,11 +120,15 @@ why_data_read_only (const struct qcow2_image *image,
   return NULL;
 }
 
-/* Why the image cannot be written to; NULL if it can. */
+/* Why the image cannot be written to, and what to do about it; NULL if it
+ * can.
+ */
 static const char *
 why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
-               const struct q2_header *h, const struct qcow2_options *options)
+               const struct q2_header *h, const struct qcow2_options *options,
+               enum qcow2_advice *ret_advice)
 {
+  *ret_advice = QCOW2_ADVICE_NONE;
   if (options->inspect)
     return "it was opened only to see what is inside";
   if (!options->writable)
@@ -135,8 +139,10 @@ why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
     return NULL;
   if (h->version == 1)
     return "images of version 1 are only read";
-  if (h->incompatible & Q2_INCOMPAT_CORRUPT)
+  if (h->incompatible & Q2_INCOMPAT_CORRUPT) {
+    *ret_advice = QCOW2_ADVICE_REPAIR;
     return "it is marked corrupt";
+  }
   if (host->min_block > image->geo.cluster_size)
     return "the minimum block size of what holds it is larger than a cluster";
   return why_data_read_only (image, h);
@@ -147,9 +153,10 @@ make_superblock (struct qcow2_image *image, const struct qcow2_io *host,
                  const struct q2_header *h,
                  const struct qcow2_options *options, struct qcow2_error *err)
 {
-  const char *const why = why_read_only (image, host, h, options);
+  enum qcow2_advice advice;
+  const char *const why = why_read_only (image, host, h, options, &advice);
   const struct qcow2_info info = {
-    .writable = why == NULL, .why_read_only = why,
+    .writable = why == NULL, .why_read_only = why, .read_only_advice = advice,
   };
 
   return q2_superblock_init (&image->superblock, h, &info, err);

@@ -54,8 +54,7 @@ begin_change (struct q2_request *r, uint64_t count, uint64_t guest_off,
 
   if (!info->writable)
     return q2_fail_advise (err, QCOW2_ERR_READ_ONLY,
-                           info->corrupt ? QCOW2_ADVICE_REPAIR
-                           : QCOW2_ADVICE_NONE, QCOW2_NO_OFFSET,
+                           info->read_only_advice, QCOW2_NO_OFFSET,
                            "the image is read-only: %s", info->why_read_only);
   if (check_range (image, count, guest_off, err) == -1)
     return q2_request_end_reading (&r->io, -1, err);

@@ -215,6 +215,16 @@ close_image (struct disk *d)
   d->image = NULL;
 }
 
+/* The image itself says why. */
+static void
+note_read_only (struct disk *d)
+{
+  const struct qcow2_info *const info = qcow2_get_info (d->image);
+
+  d->why_read_only = info->why_read_only;
+  d->read_only_advice = info->read_only_advice;
+}
+
 /* The image, and the files that it refers to. */
 static int
 open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
@@ -243,7 +253,7 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   /* Then nobody else needs to be kept from the data file. */
   if (writing && d->layers.data_file &&
       !qcow2_get_info (d->image)->writable) {
-    d->why_read_only = qcow2_get_info (d->image)->why_read_only;
+    note_read_only (d);
     close_image (d);
     return open_with_layers (d, io, false, err);
   }
@@ -272,7 +282,7 @@ open_image (struct disk *d, const struct below *own, bool writing)
                 (unsigned long long) info->cluster_size,
                 d->writable ? ", for writing" : "");
   if (writing && !info->writable && d->why_read_only == NULL)
-    d->why_read_only = info->why_read_only;
+    note_read_only (d);
   return 0;
 }
 
@@ -407,7 +417,7 @@ disk_say_read_only (struct disk *d)
 {
   if (d->why_read_only != NULL && !report_is_quiet () &&
       !atomic_exchange (&d->said_read_only, true))
-    log_read_only (d->name, d->why_read_only);
+    log_read_only (d->name, d->why_read_only, d->read_only_advice);
 }
 
 void

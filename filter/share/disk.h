@@ -39,6 +39,7 @@ struct disk {
   bool unlocked;                /* asleep: nothing is claimed */
   bool had_fd;                  /* and locked before */
   const char *why_read_only;    /* or NULL; constant once it is open */
+  enum qcow2_advice read_only_advice;   /* what to do about that; constant */
   _Atomic bool said_read_only;
   _Atomic bool explained;       /* why there is no space */
 };

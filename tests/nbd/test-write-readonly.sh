@@ -56,7 +56,8 @@ read_only "$tmp/v1.qcow" 'version 1' file "$tmp/v1.qcow"
 echo "an image that is marked as corrupt"
 cp "$image" "$tmp/corrupt.qcow2"
 printf '\002' | dd of="$tmp/corrupt.qcow2" bs=1 seek=79 conv=notrunc status=none
-read_only "$tmp/corrupt.qcow2" 'corrupt' file "$tmp/corrupt.qcow2"
+read_only "$tmp/corrupt.qcow2" 'corrupt; repair the image' \
+    file "$tmp/corrupt.qcow2"
 
 if [ "$(id -u)" -eq 0 ] && [ -z "$instrumented" ] &&
         loop=$(losetup -f 2>/dev/null) && [ -b "$loop" ]; then
