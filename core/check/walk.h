@@ -9,7 +9,6 @@
 
 #include "check/recount.h"
 
-
 /* Tables are read in pieces of this size; a whole L2 table at least. */
 #define Q2_WALK_PIECE (UINT64_C (1) << 20)
 
