@@ -135,6 +135,7 @@ q2_check_refcount_table (struct q2_repair_job *j, const struct q2_header *h,
     .file_size = q2_io_size (j->io),
   };
   const char *why;
+  bool *stale;
 
   if (bytes == 0)               /* reported with the header */
     return 1;
@@ -144,9 +145,10 @@ q2_check_refcount_table (struct q2_repair_job *j, const struct q2_header *h,
     return no_table (&t, bytes, why);
   if (q2_repair_read_table (j, t.table_off, bytes, err) == -1)
     return -1;
-  j->r->stale = calloc (j->r->nr_blocks, sizeof *j->r->stale);
-  if (j->r->stale == NULL)
+  stale = calloc (j->r->nr_blocks, sizeof *stale);
+  if (stale == NULL)
     return q2_fail_nomem (err, "the refcount table");
+  j->r->stale = stale;
   for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx)
     if (take_entry (&t, idx, j->r->blocks[idx], err) == -1)
       return -1;
