@@ -118,13 +118,19 @@ new_file_system ()
     mount_disk noatime
 }
 
+# check_file_system [leaks]: "leaks" after a server was killed; what it had
+# handed out and not yet linked stays leaked, unless the image has lazy
+# refcounts.
 check_file_system ()
 {
     local -a opened
+    local status=0
 
     stop_nbdkit
     in_qemu "$image"
-    qemu-img check -q "${opened[@]}" || fail "the image is not clean"
+    qemu-img check -q "${opened[@]}" >"$tmp/check.log" 2>&1 || status=$?
+    [ "$status" -eq 0 ] || [ "$status$*" = 3leaks ] ||
+        fail "the image is not clean ($status): $(tail -n 3 "$tmp/check.log")"
     check_layers
     qemu-img convert "${opened[@]}" -O raw "$tmp/disk.raw"
     e2fsck -f -n "$tmp/disk.raw" >"$tmp/e2fsck.log" 2>&1 ||
@@ -199,7 +205,7 @@ killed ()
     kill "$writer" 2>/dev/null || true
     wait "$writer" || true
     take_apart || true
-    qemu-img check -q "$image" || status=$?
+    qemu-img check -q "$image" >/dev/null 2>&1 || status=$?
     [ "$status" -eq 0 ] || [ "$status" -eq 3 ] ||
         fail "qemu-img check: $status after kill -9"
     # Replays the journal through the filter.
@@ -211,7 +217,7 @@ killed ()
     umount "$fuse"
     wait "$nbdfuse"
     nbdfuse=
-    check_file_system
+    check_file_system leaks
     check_tree "$mnt/a"
     umount_disk
     stop_nbdkit
