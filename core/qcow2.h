@@ -43,6 +43,8 @@ enum qcow2_error_kind {
   QCOW2_ERR_REFUSED,     /* the caller does not allow another file to be
                             opened */
   QCOW2_ERR_NOT_FOUND,   /* there is no such snapshot or bitmap */
+  QCOW2_ERR_EXISTS,      /* there is one already */
+  QCOW2_ERR_BUSY,        /* somebody else uses what is to be changed */
   QCOW2_ERR_TRUNCATED,   /* the bytes to be changed lie past the end of the
                             file: a part of it is missing */
   QCOW2_ERR_BUG,         /* an assumption of the engine is broken; no fault of

@@ -510,7 +510,7 @@ q2_refcounts_write_links (const struct q2_refcounts_dirty *d,
  */
 static void
 name_again (struct q2_refcounts *rc, const struct q2_refcounts_dirty *d,
-            enum q2_progress progress)
+            enum q2_commit_progress progress)
 {
   /* One that moved again meanwhile is written anyway, and named after that. */
   if (rc->moved || Q2_PLANTED (Q2_PLANT_FORGET_TABLE))
@@ -525,7 +525,7 @@ name_again (struct q2_refcounts *rc, const struct q2_refcounts_dirty *d,
 void
 q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
                                 struct q2_refcounts_dirty *d,
-                                enum q2_progress progress)
+                                enum q2_commit_progress progress)
 {
   const size_t unit = SECTOR_ENTRIES * 8;
   const bool linked = progress >= Q2_PROGRESS_2B;

@@ -169,7 +169,7 @@ q2_refcounts_dirty_links (const struct q2_refcounts_dirty *d)
 }
 
 /* How far a commit has come when it ends, with its flushes. */
-enum q2_progress {
+enum q2_commit_progress {
   Q2_PROGRESS_NONE,
   Q2_PROGRESS_2A,               /* refcounts, and a table that has moved, are
                                    durable */
@@ -201,7 +201,7 @@ extern int q2_refcounts_write_links (const struct q2_refcounts_dirty *dirty,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
                                             struct q2_refcounts_dirty *dirty,
-                                            enum q2_progress progress)
+                                            enum q2_commit_progress progress)
   __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_ALLOC_REFCOUNTS_H */

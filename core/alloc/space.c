@@ -213,7 +213,7 @@ q2_space_write (struct q2_space *s, const struct q2_refcounts_dirty *d,
 
 void
 q2_space_end_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
-                     enum q2_progress progress, struct q2_frees *frees)
+                     enum q2_commit_progress progress, struct q2_frees *frees)
 {
   struct q2_refcounts *const rc = &s->rc;
   const bool linked = progress >= Q2_PROGRESS_2B;

@@ -177,7 +177,7 @@ extern int q2_space_write (struct q2_space *space,
  */
 extern void q2_space_end_gather (struct q2_space *space,
                                  struct q2_refcounts_dirty *dirty,
-                                 enum q2_progress progress,
+                                 enum q2_commit_progress progress,
                                  struct q2_frees *frees)
   __attribute__ ((__nonnull__));
 

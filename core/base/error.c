@@ -30,6 +30,8 @@ kind_to_errno (enum qcow2_error_kind kind)
   case QCOW2_ERR_AUTH:        return EACCES;
   case QCOW2_ERR_REFUSED:     return EPERM;
   case QCOW2_ERR_NOT_FOUND:   return ENOENT;
+  case QCOW2_ERR_EXISTS:      return EEXIST;
+  case QCOW2_ERR_BUSY:        return EBUSY;
   case QCOW2_ERR_TRUNCATED:
   case QCOW2_ERR_BUG:         return EIO;
   case QCOW2_ERR_ABANDONED:   return ESHUTDOWN;

@@ -109,7 +109,7 @@ make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
 }
 
 static int
-activate (struct q2_writer *w, const struct q2_io *io,
+activate (struct q2_writer *w, const struct q2_io *io, bool for_disk,
           struct qcow2_error *err)
 {
   /* What was read before may be out of date from now on. */
@@ -128,16 +128,19 @@ activate (struct q2_writer *w, const struct q2_io *io,
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
       q2_writer_protect (w, io, err) == -1 ||
-      q2_writer_take_back_promises (w, io, err) == -1)
+      q2_writer_take_back_promises (w, io, for_disk, err) == -1)
     return -1;
   return 0;
 }
 
 static int
 activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
-                      struct qcow2_error *err)
+                      bool for_disk, struct qcow2_error *err)
 {
-  if (activate (w, io, err) == 0)
+  /* It was, for a change that leaves the disk alone. */
+  if (w->prepared)
+    return q2_writer_take_back_promises (w, io, for_disk, err);
+  if (activate (w, io, for_disk, err) == 0)
     return 0;
   q2_space_free (w->space);     /* the next request tries again */
   q2_overlap_free (w->overlap);
@@ -146,8 +149,14 @@ activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
   return -1;
 }
 
+static bool
+is_ready (const struct q2_writer *w, bool for_disk)
+{
+  return for_disk ? w->for_disk : w->prepared;
+}
+
 static int
-activate_once (struct q2_writer *w, const struct q2_io *io,
+activate_once (struct q2_writer *w, const struct q2_io *io, bool for_disk,
                struct qcow2_error *err)
 {
   int r = 0;
@@ -155,13 +164,19 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   q2_mutex_lock (&w->activate_lock);
   while (w->activating)
     q2_cond_wait (&w->activated, &w->activate_lock);
-  if (!w->prepared && (r = q2_writer_check_usable (w, err)) == 0) {
+  if (!is_ready (w, for_disk) && (r = q2_writer_check_usable (w, err)) == 0) {
+    const bool first = !w->prepared;
+
     w->activating = true;
-    q2_writer_begin_activating (w);
+    if (first)
+      q2_writer_begin_activating (w);
     q2_mutex_unlock (&w->activate_lock);
-    r = activate_or_clean_up (w, io, err);
+    r = activate_or_clean_up (w, io, for_disk, err);
     q2_mutex_lock (&w->activate_lock);
-    q2_writer_end_activating (w, r == 0);
+    if (r == 0 && for_disk)
+      w->for_disk = true;
+    if (first)
+      q2_writer_end_activating (w, r == 0);
     w->activating = false;
     pthread_cond_broadcast (&w->activated);
   }
@@ -169,15 +184,29 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
   return r;
 }
 
-int
-q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
-                 struct qcow2_error *err)
+static int
+begin (struct q2_writer *w, const struct q2_io *io, bool for_disk,
+       struct qcow2_error *err)
 {
   if (q2_writer_check_usable (w, err) == -1)
     return -1;
   if (io->shared->bug)
     return q2_writer_fail_bug (err);
-  return w->prepared ? 0 : activate_once (w, io, err);
+  return is_ready (w, for_disk) ? 0 : activate_once (w, io, for_disk, err);
+}
+
+int
+q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
+                 struct qcow2_error *err)
+{
+  return begin (w, io, true, err);
+}
+
+int
+q2_writer_begin_edit (struct q2_writer *w, const struct q2_io *io,
+                      struct qcow2_error *err)
+{
+  return begin (w, io, false, err);
 }
 
 int

@@ -198,7 +198,7 @@ take_batch (struct commit *c)
  * written again.
  */
 static void
-end_steps (struct q2_writer *w, struct commit *c, enum q2_progress progress)
+end_steps (struct q2_writer *w, struct commit *c, enum q2_commit_progress progress)
 {
   const bool written = progress == Q2_PROGRESS_ALL;
 
@@ -218,7 +218,7 @@ end_steps (struct q2_writer *w, struct commit *c, enum q2_progress progress)
 static int
 run (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 {
-  enum q2_progress progress = Q2_PROGRESS_NONE;
+  enum q2_commit_progress progress = Q2_PROGRESS_NONE;
   struct commit c;
   int r;
 

@@ -61,7 +61,7 @@ change (struct q2_writer *w, const struct q2_io *io,
  */
 int
 q2_writer_take_back_promises (struct q2_writer *w, const struct q2_io *io,
-                              struct qcow2_error *err)
+                              bool for_disk, struct qcow2_error *err)
 {
   const uint64_t known = Q2_AUTOCLEAR_BITMAPS | Q2_AUTOCLEAR_DATA_RAW;
   const struct q2_header *const h = q2_writer_header (w);
@@ -72,9 +72,11 @@ q2_writer_take_back_promises (struct q2_writer *w, const struct q2_io *io,
 
   if (h->version < 3 ||
       ((h->autoclear & f.clear_autoclear) == 0 &&
-       (~h->incompatible & f.set_incompatible) == 0 && h->nr_bitmaps == 0))
+       (~h->incompatible & f.set_incompatible) == 0 &&
+       (h->nr_bitmaps == 0 || !for_disk)))
     return 0;
-  if (q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, err) == -1)
+  if (for_disk &&
+      q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, err) == -1)
     return -1;
   return change (w, io, &f, err);
 }

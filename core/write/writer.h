@@ -69,6 +69,8 @@ struct q2_writer {
   /* Changed by the functions of states.h only: */
   _Atomic enum q2_writer_state state;
   _Atomic bool prepared;        /* once it was active */
+  _Atomic bool for_disk;        /* and what changes of the disk make untrue is
+                                   marked (ORDER-7) */
 
   struct q2_mutex activate_lock;        /* guards: */
   pthread_cond_t activated;             /* it is no more */
@@ -216,11 +218,18 @@ extern int q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
 
 /* ---- activate.c ----------------------------------------------------- */
 
-/* Prepare the image for the first change, if that has not been done; fails
- * if the image must not be changed any more.
+/* Prepare the image for the first change of the disk, if that has not been
+ * done; fails if the image must not be changed any more.
  */
 extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same for a change that leaves the disk as it is, so that bitmaps stay
+ * true.
+ */
+extern int q2_writer_begin_edit (struct q2_writer *w, const struct q2_io *io,
+                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* See qcow2_flush. */
@@ -235,9 +244,12 @@ extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
 
 /* ---- features.c ----------------------------------------------------- */
 
-/* ORDER-7: durable when it returns. */
+/* ORDER-7: durable when it returns.  Bitmaps are left alone unless the disk is
+ * going to change.
+ */
 extern int q2_writer_take_back_promises (struct q2_writer *w,
                                          const struct q2_io *io,
+                                         bool for_disk,
                                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

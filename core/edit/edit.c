@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* edit.c - a change of an open image itself, rather than of its disk.
+ *
+ * Owns      what all such changes begin and end with, and the order in which
+ *           what they make becomes the image's.
+ * Method    see edit.h.  What was handed out or raised is noted, so that it
+ *           can be given back until the header names it.  After a failed
+ *           switch the file has either header, so it is kept, at worst as a
+ *           leak.
+ * Locks     the gate is closed, so no change runs and none is in flight; the
+ *           rest guards itself (docs/LOCKING.md).
+ */
+#include "config.h"
+
+#include "edit/edit.h"
+
+#include "image/request.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+
+#include <errno.h>
+
+/* Releasing changes refcounts, which makes another commit necessary. */
+#define MAX_COMMITS 16
+
+static int
+fail_busy (const char *what, struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
+                  "%s, because a request of a client has not ended for more "
+                  "than %u seconds", what, Q2_WRITER_PATIENCE_MS / 1000);
+}
+
+static int
+check_allowed (const struct qcow2_image *image, const char *what,
+               struct qcow2_error *err)
+{
+  const struct qcow2_info *const info = q2_image_info (image);
+
+  if (image->view != NULL || info->version < 2)
+    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
+                    "%s: it is no image of version 2 or 3, but %s", what,
+                    image->view != NULL ? "a part of one"
+                    : info->version == 1 ? "of version 1" : "a raw file");
+  if (!info->writable)
+    return q2_fail_advise (err, QCOW2_ERR_READ_ONLY, info->read_only_advice,
+                           QCOW2_NO_OFFSET, "%s: the image is read-only: %s",
+                           what, info->why_read_only);
+  return q2_assume (!image->inspect, err) ? 0 : -1;
+}
+
+int
+q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
+               const struct qcow2_io *host, enum q2_edit_kind kind,
+               const char *what, struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+
+  *e = (struct q2_edit) {
+    .image = image, .w = w, .io = q2_image_io (image, host),
+  };
+  if (check_allowed (image, what, err) == -1)
+    return -1;
+  if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
+    return fail_busy (what, err);
+  if ((kind == Q2_EDIT_DISK ? q2_writer_begin (w, &e->io, err)
+       : q2_writer_begin_edit (w, &e->io, err)) == 0 &&
+      q2_edit_commit (e, err) == 0)
+    return 0;
+  q2_gate_open (&image->gate);
+  q2_writer_note_error (w, &e->io, err);
+  return q2_request_end_reading (&e->io, -1, err);
+}
+
+/* ---- New structures -------------------------------------------------- */
+
+/* Note what is to be given back after a failure. */
+static int
+reserve_note (struct q2_edit *e, struct qcow2_error *err)
+{
+  return q2_frees_reserve (&e->made, 1) ? 0
+    : q2_fail_nomem (err, "what is being made");
+}
+
+int
+q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
+               uint64_t *ret_host_off, struct qcow2_error *err)
+{
+  const unsigned bits = e->w->geo->cluster_bits;
+  const uint64_t nr = (bytes >> bits) +
+    ((bytes & (e->w->geo->cluster_size - 1)) != 0);
+  uint64_t cluster;
+  int r;
+
+  if (!q2_assume (nr > 0, err) || reserve_note (e, err) == -1)
+    return -1;
+  while ((r = q2_space_alloc_run (e->w->space, &e->io, nr, &cluster, err)) ==
+         Q2_SPACE_COMMIT_FIRST) {
+    if (q2_edit_commit (e, err) == -1)
+      return -1;
+  }
+  if (r == -1)
+    return -1;
+  if (q2_overlap_add (e->w->overlap, cluster << bits, nr << bits, class, err)
+      == -1) {
+    q2_space_undo (e->w->space, &e->io, cluster, nr);
+    return -1;
+  }
+  q2_frees_add (&e->made, cluster, nr);
+  *ret_host_off = cluster << bits;
+  return 0;
+}
+
+/* Which class of requests that is, for statistics and faults. */
+static enum qcow2_io_class
+io_class (enum q2_meta_class class)
+{
+  switch (class) {
+  case Q2_META_L1:
+  case Q2_META_INACTIVE_L1:
+    return QCOW2_IO_L1;
+  case Q2_META_L2:
+  case Q2_META_INACTIVE_L2:
+  case Q2_META_SHARED_L2:
+    return QCOW2_IO_L2;
+  case Q2_META_REFCOUNT_TABLE:
+  case Q2_META_REFCOUNT_BLOCK:
+    return QCOW2_IO_REFCOUNT;
+  case Q2_META_NONE:
+  case Q2_META_HEADER:
+  case Q2_META_SNAPSHOT_TABLE:
+  case Q2_META_ENCRYPTION_HEADER:
+  case Q2_META_BITMAP_DIRECTORY:
+  case Q2_META_BITMAP_TABLE:
+  case Q2_META_BITMAP_BITS:
+    break;
+  }
+  return QCOW2_IO_HEADER;
+}
+
+int
+q2_edit_write (struct q2_edit *e, const void *buf, uint64_t len,
+               uint64_t host_off, enum q2_meta_class class,
+               struct qcow2_error *err)
+{
+  if (q2_overlap_check (e->w->overlap, host_off, len, class, err) == -1)
+    return -1;
+  return q2_io_write (&e->io, buf, len, host_off, io_class (class), err);
+}
+
+int
+q2_edit_raise (struct q2_edit *e, uint64_t cluster, uint64_t nr,
+               struct qcow2_error *err)
+{
+  struct q2_free_run run = { cluster, nr };
+  int r;
+
+  do {
+    const uint64_t before = run.cluster;
+
+    if (reserve_note (e, err) == -1)
+      return -1;
+    r = q2_space_raise (e->w->space, &e->io, &run, err);
+    if (run.cluster != before)
+      q2_frees_add (&e->made, before, run.cluster - before);
+    if (r == Q2_SPACE_COMMIT_FIRST && q2_edit_commit (e, err) == -1)
+      return -1;
+  } while (r == Q2_SPACE_COMMIT_FIRST);
+  return r;
+}
+
+/* ---- Durable --------------------------------------------------------- */
+
+int
+q2_edit_commit (struct q2_edit *e, struct qcow2_error *err)
+{
+  for (unsigned i = 0; i < MAX_COMMITS; ++i) {
+    if (q2_writer_commit (e->w, &e->io, err) == -1)
+      return -1;
+    if (!q2_writer_is_dirty (e->w))
+      break;                    /* else readers keep what was let go */
+  }
+  return 0;
+}
+
+int
+q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
+                unsigned flags, struct qcow2_error *err)
+{
+  const unsigned bits = e->w->geo->cluster_bits;
+
+  if (q2_edit_commit (e, err) == -1 ||
+      q2_overlap_check (e->w->overlap, 0, UINT64_C (1) << bits,
+                        Q2_META_HEADER, err) == -1)
+    return -1;
+  if (q2_superblock_change (e->w->superblock, &e->io, fn, opaque, flags, err)
+      == 0) {
+    e->switched = true;
+    return 0;
+  }
+  /* Only the host can fail once something is written.  Then it is not known
+   * which image the file is, and nothing may be written to either.
+   */
+  if (err->kind == QCOW2_ERR_IO) {
+    e->switched = true;
+    q2_writer_become_failed (e->w);
+  }
+  return -1;
+}
+
+void
+q2_edit_let_go (struct q2_edit *e, uint64_t cluster, uint64_t nr)
+{
+  struct q2_writer *const w = e->w;
+  const unsigned bits = w->geo->cluster_bits;
+
+  q2_overlap_remove (w->overlap, cluster << bits, nr << bits);
+  q2_mutex_lock (&w->link_lock);
+  if (q2_frees_reserve (&w->unlinked, 1))
+    q2_frees_add (&w->unlinked, cluster, nr);
+  q2_mutex_unlock (&w->link_lock);
+}
+
+/* ---- The end --------------------------------------------------------- */
+
+/* Nothing on disk has ever named it. */
+static void
+give_back (struct q2_edit *e)
+{
+  struct qcow2_error why;
+
+  for (size_t i = 0; i < e->made.nr; ++i)
+    q2_edit_let_go (e, e->made.runs[i].cluster, e->made.runs[i].nr);
+  if (q2_edit_commit (e, &why) == -1)
+    q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
+}
+
+static int
+finish (struct q2_edit *e, int result, struct qcow2_error *err)
+{
+  if (result == -1 && !e->switched)
+    give_back (e);
+  else if (result == 0)
+    result = q2_edit_commit (e, err);
+  q2_frees_destroy (&e->made);
+  if (q2_check_end (err) == -1)
+    result = -1;
+  if (result == -1)
+    q2_writer_note_error (e->w, &e->io, err);
+  return result;
+}
+
+int
+q2_edit_end (struct q2_edit *e, int result, struct qcow2_error *err)
+{
+  result = finish (e, result, err);
+  q2_gate_open (&e->image->gate);
+  return result;
+}
+
+int
+q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
+{
+  result = finish (e, result, err);
+  if (result == 0)
+    result = q2_request_end_reading (&e->io,
+                                     q2_writer_end (e->w, &e->io, err), err);
+  q2_gate_open (&e->image->gate);
+  return result;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* edit.h - a change of an open image itself, rather than of its disk.
+ *
+ *   q2_edit_begin     prepare the image, hold changes back, make all that they
+ *                     have done durable
+ *   q2_edit_alloc     clusters for new structures, to which nothing points
+ *   q2_edit_write
+ *   q2_edit_raise     references to clusters that new structures name, too
+ *   q2_edit_commit    all of that is durable, refcounts first
+ *   q2_edit_switch    commit, then change the header: the one moment from
+ *                     which the image is the new one
+ *   q2_edit_let_go    what the old header named, to be free after a commit
+ *   q2_edit_end       commit, or take back what was made in vain
+ *
+ * Until the switch a failure, or a crash, leaves the old image, perhaps with
+ * leaks; from it on the new one.  Reads and flushes go on meanwhile; they see
+ * the image as q2_tables and the superblock have it.
+ *
+ * One edit of an image at a time: the gate is closed from begin to end.
+ */
+#ifndef QCOW2_EDIT_EDIT_H
+#define QCOW2_EDIT_EDIT_H
+
+#include "edit/progress.h"
+#include "image/image.h"
+
+struct q2_edit {
+  struct qcow2_image *image;
+  struct q2_writer *w;
+  struct q2_io io;
+  struct q2_frees made;         /* handed out or raised, not yet the image's */
+  bool switched;                /* the header may name what was made */
+};
+
+enum q2_edit_kind {
+  Q2_EDIT_IMAGE,                /* the disk reads as before: bitmaps of it stay
+                                   true, and are left alone */
+  Q2_EDIT_DISK,                 /* enabled bitmaps are marked as in use first,
+                                   as by a guest's write */
+};
+
+/* 'what' the caller is about to do, for errors: "snapshots cannot be
+ * created".  -1: it has not begun.
+ */
+extern int q2_edit_begin (struct q2_edit *edit, struct qcow2_image *image,
+                          const struct qcow2_io *host, enum q2_edit_kind kind,
+                          const char *what, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* 'bytes' (not 0) in whole clusters that follow each other; what is in them
+ * is undefined.  'class' as for q2_overlap_add.
+ */
+extern int q2_edit_alloc (struct q2_edit *edit, uint64_t bytes,
+                          enum q2_meta_class class, uint64_t *ret_host_off,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Write to clusters of that class. */
+extern int q2_edit_write (struct q2_edit *edit, const void *buf, uint64_t len,
+                          uint64_t host_off, enum q2_meta_class class,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* One more reference to each of the clusters: see q2_space_raise. */
+extern int q2_edit_raise (struct q2_edit *edit, uint64_t cluster, uint64_t nr,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Make durable, in the order of docs/ORDERING.md, all that was done. */
+extern int q2_edit_commit (struct q2_edit *edit, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Commit, then change the header: see q2_superblock_change. */
+extern int q2_edit_switch (struct q2_edit *edit, q2_superblock_edit_fn fn,
+                           void *opaque, unsigned flags,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5), __warn_unused_result__));
+
+/* The image does not refer to these clusters any more, durably: take one
+ * reference from each, and what class they had.  Without memory they are
+ * leaked.
+ */
+extern void q2_edit_let_go (struct q2_edit *edit, uint64_t cluster,
+                            uint64_t nr) __attribute__ ((__nonnull__));
+
+/* End it, and let changes go on.  'result' is what came of it.  If that is -1
+ * and the header was not switched what was made is given back; else all is
+ * committed.  Returns what the caller is to return.
+ */
+extern int q2_edit_end (struct q2_edit *edit, int result,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same, and the image is not to be used any more: it is ended as by
+ * qcow2_end, since what is open of it is not what the file has.
+ */
+extern int q2_edit_end_last (struct q2_edit *edit, int result,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_EDIT_EDIT_H */
