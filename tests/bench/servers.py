@@ -35,6 +35,7 @@ class Tools:
     qemu_nbd: str = "qemu-nbd"
     filter_so: str | None = None
     zlib_so: str | None = None          # the same without libdeflate
+    before_so: str | None = None        # of an older state, to compare with
     root: Root | None = None            # where nbdkit and qemu-nbd run
 
     def command(self, argv: list[str]) -> list[str]:
@@ -103,20 +104,26 @@ class Recipe:
             return tools.filter_so is not None
         if OURS_ZLIB in self.filters:
             return tools.zlib_so is not None
+        if BEFORE in self.filters:
+            return tools.before_so is not None
         if self.name == "qcow2dec":
             return tools.has_filter("qcow2dec")
         return True
 
 
-# Stand for the built filter, and for the one built without libdeflate.
+# Stand for the built filter, the one built without libdeflate, and the one
+# built from an older state.
 OURS = "@OURS@"
 OURS_ZLIB = "@OURS_ZLIB@"
+BEFORE = "@BEFORE@"
 
 RECIPES = {r.name: r for r in (
     Recipe("raw", "raw", "nbdkit file on the equal raw disk"),
     Recipe("nofilter", "raw", "the same below a do-nothing filter",
            ("nofilter",)),
     Recipe("ours", "qcow2", "nbdkit --filter=qcow2 file", (OURS,)),
+    Recipe("before", "qcow2", "the same, built from an older state",
+           (BEFORE,)),
     Recipe("ours-zlib", "qcow2", "the same, built without libdeflate",
            (OURS_ZLIB,)),
     Recipe("ours-flat", "flat", "ours, on the layer that has the data",
@@ -142,7 +149,8 @@ def _nbdkit_argv(tools: Tools, sock: str, source: Sequence[str],
     argv = [tools.nbdkit, "-f", "--exit-with-parent", "-U", sock]
     if readonly:
         argv.append("-r")
-    built = {OURS: tools.filter_so, OURS_ZLIB: tools.zlib_so}
+    built = {OURS: tools.filter_so, OURS_ZLIB: tools.zlib_so,
+             BEFORE: tools.before_so}
     for name in filters:
         argv.append(f"--filter={built.get(name, name)}")
     return tools.command(argv + [*source, *params])
@@ -178,7 +186,7 @@ class Server:
                 self._inner = WebServer(image.parent)
                 source = ["curl", f"http://localhost/{image.name}",
                           f"unix-socket-path={self._inner.socket}"]
-            if OURS in recipe.filters:
+            if OURS in recipe.filters or BEFORE in recipe.filters:
                 source += needs.filter_params()
             self._argv = _nbdkit_argv(
                 tools, self.socket, source, recipe.filters + below.filters,
