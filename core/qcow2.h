@@ -882,8 +882,24 @@ struct qcow2_create_options {
   void *progress_opaque;
 };
 
+/* What is in a file in which an image is to be created. */
+enum qcow2_content {
+  QCOW2_CONTENT_NOTHING,        /* it has no bytes, or all read as zeros */
+  QCOW2_CONTENT_UNFINISHED,     /* qcow2_create was interrupted there */
+  QCOW2_CONTENT_IMAGE,          /* it begins as an image does */
+  QCOW2_CONTENT_OTHER,
+};
+
+/* Where the host does not say what is a hole all of the file is read, as long
+ * as that is zeros.
+ */
+extern int qcow2_look_at (const struct qcow2_io *io,
+                          enum qcow2_content *ret_content,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Create an image in the file, whatever has been in it: the caller asks
- * whether that may be lost.  A crash, or a failure, leaves no image, or all of
+ * whether that may be lost (qcow2_look_at).  A crash, or a failure, leaves no image, or all of
  * it, and it is durable when this returns 0.
  */
 extern int qcow2_create (const struct qcow2_io *io,

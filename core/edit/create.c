@@ -3,9 +3,10 @@
  *
  * Owns      the order in which an image comes to be.
  * Method    the magic is in the first sector, which is written last, once all
- *           else is durable: a crash leaves no image, or all of it.  So that
- *           this holds in a file that has one already, that sector is made
- *           all zero first.
+ *           else is durable: a crash leaves no image, or all of it.  Before
+ *           anything else that sector gets a mark, durably, which says that
+ *           the rest means nothing (content.c): there is no old image any
+ *           more, and whoever finds the mark may begin anew.
  * Invariant the disk of a new image reads as zeros, or as its backing image,
  *           or as a raw data file that is kept: preallocated clusters that
  *           may hold old bytes of the file are zeroed.
@@ -94,25 +95,19 @@ prepare_data_file (struct q2_create *c, struct qcow2_error *err)
 
 /* ---- The image ------------------------------------------------------- */
 
-/* What there has been is no image any more. */
+/* What there has been is no image any more, and this is no other file. */
 static int
-wipe (struct q2_create *c, struct qcow2_error *err)
+write_mark (struct q2_create *c, struct qcow2_error *err)
 {
   unsigned char sector[Q2_HEADER_SECTOR];
-  const uint64_t len = q2_min (c->old_size, sizeof sector);
 
-  if (len == 0)
-    return 0;
+  q2_creation_mark (sector);
   /* With a minimum block, a partial one at the end cannot be read. */
   if (c->io.host->ops->grow != NULL &&
-      q2_io_grow (&c->io, c->old_size, err) == -1)
+      q2_io_grow (&c->io, q2_max (c->old_size, sizeof sector), err) == -1)
     return -1;
-  if (q2_io_read (&c->io, sector, len, 0, QCOW2_IO_HEADER, err) == -1)
-    return -1;
-  if (sector[0] == 0 && memcmp (sector, sector + 1, len - 1) == 0)
-    return 0;
-  memset (sector, 0, len);
-  if (q2_io_write (&c->io, sector, len, 0, QCOW2_IO_HEADER, err) == -1)
+  if (q2_io_write (&c->io, sector, sizeof sector, 0, QCOW2_IO_HEADER, err)
+      == -1)
     return -1;
   return q2_io_flush (&c->io, err);
 }
@@ -121,7 +116,7 @@ static int
 write_all (struct q2_create *c, const unsigned char *header, uint64_t len,
            struct qcow2_error *err)
 {
-  if (wipe (c, err) == -1 ||
+  if (write_mark (c, err) == -1 ||
       q2_create_tables (c, err) == -1 ||
       prepare_data (c, err) == -1 ||
       prepare_data_file (c, err) == -1)

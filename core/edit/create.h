@@ -26,6 +26,12 @@ struct q2_create {
   struct q2_progress progress;  /* in bytes */
 };
 
+/* content.c: what the first sector of a file has while an image is created in
+ * it.
+ */
+extern void q2_creation_mark (unsigned char sector[Q2_HEADER_SECTOR])
+  __attribute__ ((__nonnull__));
+
 /* Encode the header area of the new image; the caller frees it. */
 extern int q2_create_header (const struct q2_create *c,
                              unsigned char **ret_bytes, uint64_t *ret_len,

@@ -21,6 +21,9 @@ static const struct {
   const char *text;
   enum qcow2_advice advice;
 } formats[] = {
+  { 0, Q2_CREATION_MARK, sizeof Q2_CREATION_MARK - 1,
+    "one was to be created here, which was interrupted",
+    QCOW2_ADVICE_CREATE },
   { 0, "KDMV", 4, "it is a VMDK image", QCOW2_ADVICE_VMDK },
   { 0, "COWD", 4, "it is a VMDK image", QCOW2_ADVICE_VMDK },
   { 0, "# Disk DescriptorFile", 21, "it is a VMDK image",

@@ -5,6 +5,12 @@
 
 #include "qcow2.h"
 
+/* What the first sector of a file begins with, followed by zeros, while an
+ * image is created in it.
+ */
+#define Q2_CREATION_MARK                                                      \
+  "A qcow2 image was to be created here, which was interrupted.\n"
+
 /* Describe the file that begins with these 'len' bytes: the rest of a sentence
  * that begins with "not a qcow2 image: ", a constant string; and what to do
  * about it.

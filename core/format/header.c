@@ -29,6 +29,12 @@
 
 static const unsigned char magic[4] = { 'Q', 'F', 'I', 0xfb };
 
+bool
+q2_header_has_magic (const void *head)
+{
+  return memcmp (head, magic, sizeof magic) == 0;
+}
+
 size_t
 q2_header_area (const void *head, size_t len)
 {
@@ -37,7 +43,7 @@ q2_header_area (const void *head, size_t len)
   const uint64_t name_off = load_be64 (p + 8);
   uint64_t cluster_size, need;
 
-  if (memcmp (p, magic, sizeof magic) != 0 || version < 2 ||
+  if (!q2_header_has_magic (p) || version < 2 ||
       bits < Q2_MIN_CLUSTER_BITS || bits > Q2_MAX_CLUSTER_BITS)
     return Q2_HEADER_PROBE;
   cluster_size = UINT64_C (1) << bits;
@@ -55,7 +61,7 @@ static int
 check_magic (const unsigned char *p, size_t len, struct q2_header *h,
              struct qcow2_error *err)
 {
-  if (memcmp (p, magic, sizeof magic) != 0) {
+  if (!q2_header_has_magic (p)) {
     enum qcow2_advice advice;
     const char *const what = q2_foreign_describe (p, len, &advice);
 

@@ -63,6 +63,10 @@ struct q2_header {
                                            but nobody knows where */
 };
 
+/* Whether a file that begins with these 4 bytes claims to be an image. */
+extern bool q2_header_has_magic (const void *head)
+  __attribute__ ((__nonnull__));
+
 /* The number of bytes from the start of the image that q2_header_decode needs.
  * 'head' has the first 'len' of them: at least Q2_HEADER_PROBE, filled up with
  * zeros if the file is shorter.  The result is all of the first cluster if

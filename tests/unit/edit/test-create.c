@@ -185,7 +185,26 @@ struct crash {
   unsigned long states, images;
 };
 
-/* No image, or all of it; or the old one, which is wiped out first. */
+/* What whoever comes after a crash finds: nothing was written yet, or begin
+ * anew.
+ */
+static void
+check_left (struct memory_disk *left, bool old_image, bool image)
+{
+  enum qcow2_content content;
+  struct qcow2_error err;
+
+  if (!CHECK_EQ (qcow2_look_at (&left->host, &content, &err), 0))
+    return;
+  if (image)
+    CHECK_EQ (content, QCOW2_CONTENT_IMAGE);
+  else if (content != QCOW2_CONTENT_UNFINISHED) {
+    CHECK (!old_image);
+    CHECK_EQ (content, QCOW2_CONTENT_NOTHING);
+  }
+}
+
+/* No image, or all of it; or the old one, which is gone first. */
 static void
 check_state (struct memory_disk *d, void *opaque)
 {
@@ -197,6 +216,8 @@ check_state (struct memory_disk *d, void *opaque)
   ++c->states;
   if (left.stored >= 4)
     memcpy (magic, left.bytes, 4);
+  check_left (&left, c->first_flush != ULONG_MAX,
+              memcmp (magic, "QFI\xfb", 4) == 0);
   if (memcmp (magic, "QFI\xfb", 4) == 0) {
     unsigned char *const bytes = bytes_of (&left);
     struct fsck f;
@@ -277,6 +298,47 @@ test_failures (void)
    * flush fails.
    */
   CHECK (images <= 2);
+}
+
+/* ---- What there is ------------------------------------------------------- */
+
+static void
+check_content (struct memory_disk *d, enum qcow2_content expected)
+{
+  enum qcow2_content content;
+  struct qcow2_error err;
+
+  if (CHECK_EQ (qcow2_look_at (&d->host, &content, &err), 0))
+    CHECK_EQ (content, expected);
+}
+
+/* Nothing is only what reads as zeros to its last byte. */
+static void
+test_contents (void)
+{
+  static const unsigned char zeros[4 * MiB];
+  static const uint64_t sizes[] = { 0, 1, 511, 512, 513, 3 * MiB + 7 };
+
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i)
+    for (unsigned byte = 0; byte < 3; ++byte) {
+      const uint64_t at = byte == 0 ? 0 : sizes[i] / byte - (byte == 1);
+      struct memory_disk d;
+      struct qcow2_error err;
+
+      unit_context ("%" PRIu64 " bytes, %u", sizes[i], byte);
+      memory_disk_init (&d, zeros, sizes[i]);
+      check_content (&d, QCOW2_CONTENT_NOTHING);
+      if (sizes[i] > 0) {
+        REQUIRE (d.host.ops->pwrite (d.host.opaque, "x", 1, at,
+                                     QCOW2_IO_DATA) == 0);
+        check_content (&d, QCOW2_CONTENT_OTHER);
+      }
+      d.host.size = d.size;
+      REQUIRE (qcow2_create (&d.host, &old_options, &err) == 0);
+      d.host.size = d.size;
+      check_content (&d, QCOW2_CONTENT_IMAGE);
+      memory_disk_free (&d);
+    }
 }
 
 /* ---- Measuring ---------------------------------------------------------- */
@@ -522,6 +584,7 @@ main (void)
   test_many_refcount_blocks ();
   test_crashes ();
   test_failures ();
+  test_contents ();
   test_measure ();
   test_measure_images ();
   test_refusals ();
