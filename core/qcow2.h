@@ -203,7 +203,7 @@ struct qcow2_io_ops {
    * new size, and every I/O handle of the file that has this function reaches
    * all of it from now on.  Only one thread at a time calls it.  cut removes
    * space at the end that grow has added, down to 'size' but not below the
-   * size at the start; only qcow2_end calls it.
+   * size at the start; only qcow2_end and qcow2_create call it.
    */
   int (*grow) (void *opaque, uint64_t min_size, uint64_t *ret_size);
   int (*cut) (void *opaque, uint64_t size);

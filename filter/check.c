@@ -19,6 +19,8 @@
  *           and what is missing may come, so that is only logged.  Clients
  *           wait for this look, and an image can ask for minutes of work to
  *           try a passphrase, so that ends after MAX_SECONDS.
+ *           With qcow2-create there need not be an image yet, so neither look
+ *           is taken.
  * Locks     none: only the main thread is here, and there are no clients yet.
  */
 #include "config.h"
@@ -29,6 +31,7 @@
 #include "host/localfile.h"
 #include "host/locks.h"
 #include "host/other.h"
+#include "create.h"
 #include "embed.h"
 #include "exports.h"
 #include "lines.h"
@@ -98,7 +101,8 @@ check_file (void)
   struct stat st;
   int fd;
 
-  if (!config.check_at_start || config.file == NULL || config.descriptor ||
+  if (!config.check_at_start || create_wanted () || config.file == NULL ||
+      config.descriptor ||
       !stack_is_plugin_alone ("file"))
     return 0;
   fd = open (config.file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -148,7 +152,8 @@ check_image (void)
   struct peek peek;
   int r;
 
-  if (!config.check_at_start || config.names != NAMES_IGNORED ||
+  if (!config.check_at_start || create_wanted () ||
+      config.names != NAMES_IGNORED ||
       (looked && looked_as == geteuid ()) || counts_connections () ||
       !needs_more ())
     return;

@@ -15,6 +15,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "host/names.h"
+#include "create.h"
 #include "embed.h"
 #include "exports.h"
 #include "keys.h"
@@ -270,6 +271,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_discard (key, value);
   if (strcmp (key, "qcow2-overlap-check") == 0)
     return parse_overlap_check (key, value);
+  if (strcmp (key, "qcow2-create") == 0)
+    return create_parse (value);
 
   switch (places_parse (key, value)) {
   case -1: return -1;
@@ -348,6 +351,7 @@ void
 config_unload (void)
 {
   places_unload ();
+  create_unload ();
   scans_unload ();
   qcow2_budget_free (config.budget);
   config.budget = NULL;

@@ -132,6 +132,19 @@ write_all (struct q2_create *c, const unsigned char *header, uint64_t len,
   return q2_io_flush (&c->io, err);
 }
 
+/* The host may have grown the file in larger steps; that does not matter much.
+ */
+static void
+cut (const struct q2_create *c)
+{
+  const struct qcow2_io *const host = c->io.host;
+  const uint64_t end = q2_max (c->old_size,
+                               c->layout.end << c->geo.cluster_bits);
+
+  if (host->ops->cut != NULL && q2_io_size (&c->io) > end)
+    host->ops->cut (host->opaque, end);
+}
+
 /* A file that cannot hold 'bytes' is left alone. */
 static int
 check_file (const struct q2_io *io, uint64_t bytes, struct qcow2_error *err)
@@ -197,6 +210,8 @@ qcow2_create (const struct qcow2_io *host,
   if (plan (&c, err) == 0 &&
       q2_create_header (&c, &header, &len, err) == 0)
     r = write_all (&c, header, len, err);
+  if (r == 0)
+    cut (&c);
   free (header);
   q2_io_shared_destroy (&data_shared);
   q2_io_shared_destroy (&shared);

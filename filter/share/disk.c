@@ -32,6 +32,7 @@
 #include "host/layers.h"
 #include "host/locks.h"
 #include "host/rules.h"
+#include "create.h"
 #include "embed.h"
 #include "lines.h"
 #include "logs.h"
@@ -60,6 +61,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A sector: what an image is created with first. */
+#define LEAST_BYTES 512
+
 /* ---- The local file ---------------------------------------------------- */
 
 static bool
@@ -83,7 +87,7 @@ fail_open (const struct disk *d, const char *what)
 
 /* -1: error.  There may be no local file, or none to be locked: the plugin
  * may serve a part of it, or make something else of it.  Then the file is no
- * image to anybody else, and its locks are not ours.
+ * image to anybody else, and its locks are not ours; but it may become one.
  */
 static int
 open_file (struct disk *d, bool writing)
@@ -100,7 +104,7 @@ open_file (struct disk *d, bool writing)
   is_image = file_is_image (d->fd);
   if (is_image == -1 && config.lock)
     return fail_open (d, "looked at");
-  if (is_image == 1)
+  if (is_image == 1 || (writing && create_wanted ()))
     return 0;
   close (d->fd);
   d->fd = -1;
@@ -128,6 +132,24 @@ claim_file (struct disk *d)
   return -1;
 }
 
+/* A file that nothing can be read from cannot be proven to be what is served
+ * (grow.c), nor would every plugin serve it; a hole is as good as no bytes.
+ */
+static int
+fill_empty (struct disk *d)
+{
+  struct stat st;
+
+  if (d->fd == -1 || fstat (d->fd, &st) == -1 || !S_ISREG (st.st_mode) ||
+      st.st_size >= LEAST_BYTES ||
+      (fcntl (d->fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+    return 0;
+  if (ftruncate (d->fd, LEAST_BYTES) == 0)
+    return 0;
+  warning (d->name, "the empty file cannot be made larger: %m");
+  return -1;
+}
+
 static int
 open_local (struct disk *d, bool writing)
 {
@@ -138,6 +160,8 @@ open_local (struct disk *d, bool writing)
   if (!config.lock && !(config.grow && writing))
     return 0;
   if (open_file (d, writing) == -1)
+    return -1;
+  if (writing && create_wanted () && fill_empty (d) == -1)
     return -1;
   if (d->fd == -1 || !config.lock)
     return 0;
@@ -299,6 +323,21 @@ start_ticker (struct disk *d)
                               d->name);
 }
 
+/* Nobody else uses the file from here on, in this process or another. */
+static int
+become_writer (struct disk *d)
+{
+  if (!claim_upgrade (&d->claim)) {
+    warning (d->name, "cannot be opened for writing, because an image that "
+             "is open in this server stands on it, or because it is open "
+             "read-only (use -r to serve it read-only)");
+    errno = EBUSY;
+    return -1;
+  }
+  return config.lock && d->fd != -1
+    ? lock_for_writing (&filter_env, d->fd, d->name) : 0;
+}
+
 /* What is only needed for writing, or for reading. */
 static int
 settle (struct disk *d)
@@ -310,15 +349,7 @@ settle (struct disk *d)
       d->lanes = lanes_new (d->exportname, d->size);
     return 0;
   }
-  if (!claim_upgrade (&d->claim)) {
-    warning (d->name, "cannot be opened for writing, because an image that "
-             "is open in this server stands on it, or because it is open "
-             "read-only (use -r to serve it read-only)");
-    errno = EBUSY;
-    return -1;
-  }
-  if (config.lock && d->fd != -1 &&
-      lock_for_writing (&filter_env, d->fd, d->name) == -1)
+  if (become_writer (d) == -1)
     return -1;
   disk_durable (d)->image = d->image;
   start_ticker (d);
@@ -355,9 +386,31 @@ disk_new (const char *exportname, const struct file_id *id)
   return NULL;
 }
 
+/* 1: there is a new image, and all is to be opened anew, since the file has
+ * another size.
+ */
+#define CREATED 1
+
+static int
+create_image (struct disk *d, const struct below *own)
+{
+  const struct qcow2_io *const io = disk_io (d, own);
+  int r = create_needed (io, d->name);
+
+  if (r != 1)
+    return r;
+  if (become_writer (d) == -1)
+    return -1;
+  r = create_needed (io, d->name);      /* by somebody who was faster */
+  if (r != 1)
+    return r;
+  return create_now (io, d->name) == -1 ? -1 : CREATED;
+}
+
 static int
 open_all (struct disk *d, const struct below *own, bool readonly)
 {
+  int r;
   const bool shared = !readonly && own == NULL;
   /* Where it is possible to have one, a shared way has been tried. */
   bool writing = !readonly && (shared || !writer_possible ());
@@ -368,24 +421,46 @@ open_all (struct disk *d, const struct below *own, bool readonly)
     d->why_read_only = why_not_writable (disk_abilities (d, own));
   if (d->why_read_only != NULL)
     writing = false;
+  if (writing && (r = create_image (d, own)) != 0)
+    return r;
   if (open_image (d, own, writing) == -1)
     return -1;
   return settle (d);
+}
+
+static struct disk *
+open_once (const char *exportname, const struct file_id *id,
+           const struct below *own, bool readonly, bool *ret_created)
+{
+  struct disk *const d = disk_new (exportname, id);
+  int saved_errno, r;
+
+  *ret_created = false;
+  if (d == NULL)
+    return NULL;
+  r = open_all (d, own, readonly);
+  if (r == 0)
+    return d;
+  *ret_created = r == CREATED;
+  saved_errno = errno;
+  disk_close (d);
+  errno = saved_errno;
+  return NULL;
 }
 
 struct disk *
 disk_open (const char *exportname, const struct file_id *id,
            const struct below *own, bool readonly)
 {
-  struct disk *d = disk_new (exportname, id);
-  int saved_errno;
+  struct file_id now;
+  struct disk *d;
+  bool created;
 
-  if (d == NULL || open_all (d, own, readonly) == 0)
+  d = open_once (exportname, id, own, readonly, &created);
+  if (!created)
     return d;
-  saved_errno = errno;
-  disk_close (d);
-  errno = saved_errno;
-  return NULL;
+  export_id_get (&now, exportname);
+  return open_once (exportname, &now, own, readonly, &created);
 }
 
 void

@@ -77,6 +77,7 @@ nbd_tests = \
 	nbd/test-matrix-zlib.sh \
 	nbd/test-matrix-zstd.sh \
 	nbd/test-memory.sh \
+	nbd/test-new-image.sh \
 	nbd/test-once.sh \
 	nbd/test-parameters.sh \
 	nbd/test-plugin-curl.sh \

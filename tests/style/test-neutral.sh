@@ -75,5 +75,5 @@ copy
 sed -i '/\[QCOW2_ADVICE_REPAIR\]/d' "$tmp"/tree/filter/*.c
 planted 'advice without words' QCOW2_ADVICE_REPAIR: check_words "$tmp/tree"
 copy
-sed -i 's/QCOW2_ADVICE_CREATE\b/QCOW2_ADVICE_NONE/' "$tmp"/tree/core/image/*.c
+sed -i 's/QCOW2_ADVICE_CREATE\b/QCOW2_ADVICE_NONE/' "$tmp"/tree/core/*/*.c
 planted 'advice without a user' QCOW2_ADVICE_CREATE: check_words "$tmp/tree"

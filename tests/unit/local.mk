@@ -24,6 +24,7 @@ UNIT_TESTS = \
 	unit/host/test-host-chains \
 	unit/host/test-host-files \
 	unit/host/test-host-nbd \
+	unit/host/test-new-image \
 	unit/image/test-hostile-open \
 	unit/io/test-io \
 	unit/format/test-l2e \
@@ -124,6 +125,10 @@ unit_host_test_host_nbd_SOURCES = unit/host/test-host-nbd.c $(HOST_FILES)
 unit_host_test_host_nbd_CPPFLAGS = $(HOST_CPPFLAGS)
 unit_host_test_host_nbd_CFLAGS = $(UNIT_CFLAGS)
 unit_host_test_host_nbd_LDADD = $(HOST_LIBS)
+unit_host_test_new_image_SOURCES = unit/host/test-new-image.c
+unit_host_test_new_image_CPPFLAGS = $(HOST_CPPFLAGS)
+unit_host_test_new_image_CFLAGS = $(UNIT_CFLAGS)
+unit_host_test_new_image_LDADD = $(HOST_LIBS)
 
 unit_io_test_ahead_LDFLAGS = \
 	-Wl,--wrap=pthread_cond_wait,--wrap=clock_gettime,--wrap=malloc,--wrap=calloc

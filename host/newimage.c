@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* newimage.c - the options of a new image, as people write them.
+ *
+ * Owns      the names of options and the words of their values.
+ * Method    a table of names, each with the function that reads its value; an
+ *           option that is given again replaces what it said before.
+ * Locks     none; values only.
+ */
+#include "config.h"
+
+#include "host/newimage.h"
+
+#include "host/error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define MAX_WORDS 120
+
+/* ---- Values ------------------------------------------------------------ */
+
+static int
+fail_value (struct qcow2_error *err, const char *key, const char *value,
+            const char *words)
+{
+  return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
+                    "%s must be %s, not '%s'", key, words, value);
+}
+
+/* Sets *ret to the power of 1024 that a suffix stands for; false: none. */
+static bool
+parse_suffix (const char *text, unsigned *ret)
+{
+  static const char suffixes[] = "bkmgtpe";
+  const char *found;
+
+  if (*text == '\0') {
+    *ret = 0;
+    return true;
+  }
+  found = strchr (suffixes, *text | 0x20);
+  if (found == NULL || text[1] != '\0')
+    return false;
+  *ret = (unsigned) (found - suffixes);
+  return true;
+}
+
+/* Digits after the point, of a unit of 1 << shift bytes. */
+static uint64_t
+parse_fraction (const char **text, unsigned shift)
+{
+  uint64_t digits = 0, scale = 1;
+
+  for (; **text >= '0' && **text <= '9'; ++*text)
+    if (scale < UINT64_C (1000000000)) {
+      digits = digits * 10 + (uint64_t) (**text - '0');
+      scale *= 10;
+    }
+  return (uint64_t) ((unsigned __int128) digits * (UINT64_C (1) << shift) /
+                     scale);
+}
+
+static bool
+read_size (const char *text, uint64_t *ret)
+{
+  const char *end = text, *suffix;
+  uint64_t whole = 0;
+  unsigned power;
+
+  for (; *end >= '0' && *end <= '9'; ++end)
+    if (__builtin_mul_overflow (whole, 10, &whole) ||
+        __builtin_add_overflow (whole, (uint64_t) (*end - '0'), &whole))
+      return false;
+  if (end == text)
+    return false;
+  suffix = end;
+  if (*end == '.')
+    suffix += 1 + strspn (end + 1, "0123456789");
+  if (!parse_suffix (suffix, &power) || whole > UINT64_MAX >> 10 * power)
+    return false;
+  *ret = whole << 10 * power;
+  if (*end++ != '.')
+    return true;
+  return suffix > end && power > 0 &&
+    !__builtin_add_overflow (*ret, parse_fraction (&end, 10 * power), ret);
+}
+
+int
+parse_size (const char *text, uint64_t *ret, struct qcow2_error *err)
+{
+  if (read_size (text, ret) && *ret <= INT64_MAX)
+    return 0;
+  return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
+                    "'%s' is no size in bytes, such as 65536, 64K or 1.5G",
+                    text);
+}
+
+static int
+parse_bool (const char *key, const char *value, bool *ret,
+            struct qcow2_error *err)
+{
+  static const char *const words[][2] = {
+    { "off", "on" }, { "no", "yes" }, { "false", "true" },
+  };
+
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; ++i)
+    for (int on = 0; on < 2; ++on)
+      if (strcmp (value, words[i][on]) == 0) {
+        *ret = on;
+        return 0;
+      }
+  return fail_value (err, key, value, "on or off");
+}
+
+/* The index of the value in the list, or -1. */
+static int
+parse_word (const char *key, const char *value, const char *const words[],
+            struct qcow2_error *err)
+{
+  char all[MAX_WORDS] = "";
+
+  for (int i = 0; words[i]; ++i) {
+    if (strcasecmp (value, words[i]) == 0)
+      return i;
+    snprintf (all + strlen (all), sizeof all - strlen (all), "%s%s",
+              i == 0 ? "" : words[i + 1] ? ", " : " or ", words[i]);
+  }
+  return fail_value (err, key, value, all);
+}
+
+static int
+keep (char **to, struct qcow2_name *name, const char *value,
+      struct qcow2_error *err)
+{
+  char *const copy = strdup (value);
+
+  if (copy == NULL)
+    return fail_with (err, QCOW2_ERR_NOMEM, ENOMEM,
+                      "out of memory for the options of a new image");
+  free (*to);
+  *to = copy;
+  *name = (struct qcow2_name) { copy, strlen (copy) };
+  return 0;
+}
+
+/* ---- Options ----------------------------------------------------------- */
+
+static int
+take_size (struct new_image *n, const char *key, const char *value,
+           struct qcow2_error *err)
+{
+  (void) key;
+  n->has_size = true;
+  return parse_size (value, &n->options.virtual_size, err);
+}
+
+static int
+take_compat (struct new_image *n, const char *key, const char *value,
+             struct qcow2_error *err)
+{
+  static const char *const words[] = { "0.10", "v2", "1.1", "v3", NULL };
+  const int i = parse_word (key, value, words, err);
+
+  if (i == -1)
+    return -1;
+  n->options.version = i < 2 ? 2 : 3;
+  return 0;
+}
+
+static int
+take_cluster_size (struct new_image *n, const char *key, const char *value,
+                   struct qcow2_error *err)
+{
+  (void) key;
+  return parse_size (value, &n->options.cluster_size, err);
+}
+
+static int
+take_refcount_bits (struct new_image *n, const char *key, const char *value,
+                    struct qcow2_error *err)
+{
+  uint64_t bits;
+
+  if (!read_size (value, &bits) || bits == 0 || bits > 64)
+    return fail_value (err, key, value, "a power of two from 1 to 64");
+  n->options.refcount_bits = (unsigned) bits;
+  return 0;
+}
+
+static int
+take_lazy_refcounts (struct new_image *n, const char *key, const char *value,
+                     struct qcow2_error *err)
+{
+  return parse_bool (key, value, &n->options.lazy_refcounts, err);
+}
+
+static int
+take_extended_l2 (struct new_image *n, const char *key, const char *value,
+                  struct qcow2_error *err)
+{
+  return parse_bool (key, value, &n->options.extended_l2, err);
+}
+
+static int
+take_compression (struct new_image *n, const char *key, const char *value,
+                  struct qcow2_error *err)
+{
+  static const char *const words[] = {
+    [QCOW2_COMPRESSION_ZLIB] = "zlib", [QCOW2_COMPRESSION_ZSTD] = "zstd", NULL
+  };
+  const int i = parse_word (key, value, words, err);
+
+  if (i == -1)
+    return -1;
+  n->options.compression = (enum qcow2_compression) i;
+  return 0;
+}
+
+static int
+take_preallocation (struct new_image *n, const char *key, const char *value,
+                    struct qcow2_error *err)
+{
+  static const char *const words[] = {
+    [QCOW2_PREALLOCATE_OFF] = "off",
+    [QCOW2_PREALLOCATE_METADATA] = "metadata",
+    [QCOW2_PREALLOCATE_FALLOC] = "falloc",
+    [QCOW2_PREALLOCATE_FULL] = "full", NULL
+  };
+  const int i = parse_word (key, value, words, err);
+
+  if (i == -1)
+    return -1;
+  n->options.preallocation = (enum qcow2_preallocation) i;
+  return 0;
+}
+
+static int
+take_backing_file (struct new_image *n, const char *key, const char *value,
+                   struct qcow2_error *err)
+{
+  (void) key;
+  return keep (&n->backing_file, &n->options.backing_file, value, err);
+}
+
+static int
+take_backing_format (struct new_image *n, const char *key, const char *value,
+                     struct qcow2_error *err)
+{
+  (void) key;
+  return keep (&n->backing_format, &n->options.backing_format, value, err);
+}
+
+static int
+take_data_file (struct new_image *n, const char *key, const char *value,
+                struct qcow2_error *err)
+{
+  (void) key;
+  return keep (&n->data_file, &n->options.data_file, value, err);
+}
+
+static int
+take_data_file_raw (struct new_image *n, const char *key, const char *value,
+                    struct qcow2_error *err)
+{
+  return parse_bool (key, value, &n->options.data_file_raw, err);
+}
+
+static const struct option {
+  const char *key;
+  int (*take) (struct new_image *n, const char *key, const char *value,
+               struct qcow2_error *err);
+} options[] = {
+  { "size", take_size },
+  { "compat", take_compat },
+  { "cluster_size", take_cluster_size },
+  { "refcount_bits", take_refcount_bits },
+  { "lazy_refcounts", take_lazy_refcounts },
+  { "extended_l2", take_extended_l2 },
+  { "compression_type", take_compression },
+  { "preallocation", take_preallocation },
+  { "backing_file", take_backing_file },
+  { "backing_fmt", take_backing_format },
+  { "data_file", take_data_file },
+  { "data_file_raw", take_data_file_raw },
+};
+
+static int
+fail_unknown (const char *key, struct qcow2_error *err)
+{
+  char all[400] = "";
+
+  for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i)
+    snprintf (all + strlen (all), sizeof all - strlen (all), "%s%s",
+              i == 0 ? "" : ", ", options[i].key);
+  return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
+                    "a new image has no option '%s'; there are: %s", key, all);
+}
+
+int
+new_image_option (struct new_image *n, const char *key, const char *value,
+                  struct qcow2_error *err)
+{
+  for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i)
+    if (strcmp (key, options[i].key) == 0)
+      return options[i].take (n, key, value ? value : "on", err);
+  return fail_unknown (key, err);
+}
+
+/* ---- Lists ------------------------------------------------------------- */
+
+/* Cut the first word off; a comma that is doubled is part of it. */
+static char *
+next_word (char **rest)
+{
+  char *const word = *rest, *to = word, *from = word;
+
+  while (*from != '\0' && (*from != ',' || from[1] == ',')) {
+    from += *from == ',';
+    *to++ = *from++;
+  }
+  *rest = *from == ',' ? from + 1 : NULL;
+  *to = '\0';
+  return word;
+}
+
+static int
+take_word (struct new_image *n, char *word, new_image_other_fn other,
+           void *opaque, struct qcow2_error *err)
+{
+  char *const equals = strchr (word, '=');
+  int r = 0;
+
+  if (equals != NULL)
+    *equals = '\0';
+  if (other != NULL)
+    r = other (opaque, word, equals ? equals + 1 : NULL, err);
+  if (r == 0)
+    r = new_image_option (n, word, equals ? equals + 1 : NULL, err);
+  return r == -1 ? -1 : 0;
+}
+
+int
+new_image_options (struct new_image *n, const char *list,
+                   new_image_other_fn other, void *opaque,
+                   struct qcow2_error *err)
+{
+  char *const copy = strdup (list), *rest = copy;
+  int r = 0;
+
+  if (copy == NULL)
+    return fail_with (err, QCOW2_ERR_NOMEM, ENOMEM,
+                      "out of memory for the options of a new image");
+  while (r == 0 && rest != NULL)
+    r = take_word (n, next_word (&rest), other, opaque, err);
+  free (copy);
+  return r;
+}
+
+void
+new_image_free (struct new_image *n)
+{
+  free (n->backing_file);
+  free (n->backing_format);
+  free (n->data_file);
+  *n = (struct new_image) { .has_size = false };
+}
