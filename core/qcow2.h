@@ -855,6 +855,18 @@ enum qcow2_preallocation {
   QCOW2_PREALLOCATE_FULL,       /* and all data is written, as zeros */
 };
 
+/* How a new LUKS header encrypts, in the words of QEMU's options; NULL or 0 is
+ * the default.
+ */
+struct qcow2_luks_options {
+  const char *cipher_alg;       /* "aes-256" */
+  const char *cipher_mode;      /* "xts" */
+  const char *ivgen_alg;        /* "plain64" */
+  const char *ivgen_hash_alg;   /* "sha256"; for "essiv" */
+  const char *hash_alg;         /* "sha256" */
+  unsigned iter_time_ms;        /* 2000: how long a guess is to take */
+};
+
 /* Each field may be 0, which is the default. */
 struct qcow2_create_options {
   uint64_t virtual_size;        /* bytes; rounded up to 512 */
@@ -868,6 +880,10 @@ struct qcow2_create_options {
   bool data_file_raw;           /* it must always equal the disk; allocates all
                                    tables */
   enum qcow2_preallocation preallocation;
+  enum qcow2_encryption encryption;     /* with it, a passphrase */
+  struct qcow2_luks_options luks;
+  const char *passphrase;
+  size_t passphrase_len;
 
   /* The data file, to be made as large as the disk and to read as zeros; NULL:
    * it is left as it is.  'keep_data': its contents are the new disk.
@@ -906,6 +922,61 @@ extern int qcow2_create (const struct qcow2_io *io,
                          const struct qcow2_create_options *options,
                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- Keys of encrypted images ----------------------------------------- */
+
+/* A LUKS header has eight slots, each of which opens with a passphrase. */
+#define QCOW2_NR_KEY_SLOTS 8
+struct qcow2_key_slot {
+  bool active;                  /* if not, the rest is 0 */
+  uint32_t iterations, stripes;
+  uint64_t material_off;        /* host offset of its key material */
+};
+
+struct qcow2_keys {
+  char cipher[32], mode[32], hash[32];  /* as the header has them */
+  unsigned key_bits;            /* of the disk's key */
+  char uuid[40];
+  uint64_t host_off;            /* of the LUKS header */
+  struct qcow2_key_slot slots[QCOW2_NR_KEY_SLOTS];
+};
+
+/* These functions need an image with LUKS that is open in any way, also with
+ * qcow2_options.inspect, which needs no passphrase; to change keys the I/O
+ * handle must be one for writing.  One of them at a time.
+ */
+extern int qcow2_list_keys (struct qcow2_image *image,
+                            const struct qcow2_io *io,
+                            struct qcow2_keys *ret_keys,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#define QCOW2_ANY_SLOT (-1)
+
+/* Add a key slot that opens with a new passphrase; 'passphrase' opens the
+ * image now.  'slot' is the number of one that is not active, or
+ * QCOW2_ANY_SLOT.  It is active, durably, when this returns 0; a crash leaves
+ * it inactive or active.
+ */
+extern int qcow2_add_key (struct qcow2_image *image,
+                          const struct qcow2_io *io, const char *passphrase,
+                          size_t passphrase_len, const char *new_passphrase,
+                          size_t new_len, int slot, unsigned iter_time_ms,
+                          unsigned *ret_slot, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Remove the slots that open with the passphrase or, if 'slot' is a number,
+ * that one; their key material is overwritten.  The last slot is removed only
+ * with 'force': nobody can read the disk then.  A crash leaves a slot active,
+ * or inactive, perhaps with its key material.  *ret_removed has a bit for
+ * each.
+ */
+extern int qcow2_remove_key (struct qcow2_image *image,
+                             const struct qcow2_io *io,
+                             const char *passphrase, size_t passphrase_len,
+                             int slot, bool force, unsigned *ret_removed,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 7, 8), __warn_unused_result__));
 
 /* How large an image gets, in bytes of its file. */
 struct qcow2_measurement {

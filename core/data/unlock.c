@@ -26,6 +26,7 @@
 #include "data/keyring.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 struct secrets {
   unsigned char slot_key[Q2_MAX_KEY_BYTES];
@@ -41,6 +42,8 @@ struct unlock {
   size_t len;
   struct qcow2_keyring *keyring; /* or NULL */
   struct q2_luks luks;
+  unsigned slots;               /* a bit for each that may be tried */
+  unsigned opened;              /* the one that opened */
   uint64_t rounds_left;
   struct q2_work work;          /* the bound, and whether a client waits */
   struct secrets *secrets;
@@ -140,7 +143,7 @@ try_slots (struct unlock *u, struct qcow2_error *err)
     uint64_t cost;
     int r;
 
-    if (!slot->active)
+    if (!slot->active || !(u->slots >> i & 1))
       continue;
     cost = rounds (&u->luks, slot);
     if (cost > u->rounds_left) {
@@ -150,6 +153,7 @@ try_slots (struct unlock *u, struct qcow2_error *err)
     u->rounds_left -= cost;
     tried++;
     r = try_slot (u, slot, err);
+    u->opened = i;
     if (r != 0)
       return r == 1 ? 0 : -1;
   }
@@ -190,6 +194,29 @@ secrets_size (const struct q2_luks *luks)
   return sizeof (struct secrets) + material;
 }
 
+/* Reads the header, and makes room for what is secret. */
+static int
+begin (struct unlock *u, uint64_t luks_bytes,
+       unsigned char header[Q2_LUKS_HEADER], size_t *ret_size,
+       struct qcow2_error *err)
+{
+  u->slots = (1u << Q2_LUKS_SLOTS) - 1;
+  u->rounds_left = Q2_LUKS_MAX_ROUNDS;
+  if (q2_cipher_check_built (err) == -1 ||
+      q2_io_read (u->io, header, Q2_LUKS_HEADER, u->luks_offset,
+                  QCOW2_IO_HEADER, err) == -1 ||
+      q2_luks_decode (header, u->luks_offset, luks_bytes, &u->luks, err)
+      == -1)
+    return -1;
+  *ret_size = secrets_size (&u->luks);
+  u->secrets = q2_secret_alloc (*ret_size);
+  if (u->secrets == NULL)
+    return q2_fail_nomem (err, "the key of the image");
+  u->work = q2_work_begin (q2_io_budget (u->io), UINT64_MAX,
+                           "trying the passphrase");
+  return 0;
+}
+
 int
 q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
                 uint64_t luks_bytes, const char *passphrase, size_t len,
@@ -198,24 +225,14 @@ q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
 {
   struct unlock u = {
     .io = io, .luks_offset = luks_offset, .passphrase = passphrase,
-    .len = len, .keyring = keyring, .rounds_left = Q2_LUKS_MAX_ROUNDS,
-    .work = q2_work_begin (q2_io_budget (io), UINT64_MAX,
-                           "trying the passphrase"),
+    .len = len, .keyring = keyring,
   };
   unsigned char header[Q2_LUKS_HEADER];
   struct q2_cipher *cipher = NULL;
   size_t size;
 
-  if (q2_cipher_check_built (err) == -1)
+  if (begin (&u, luks_bytes, header, &size, err) == -1)
     return -1;
-  if (q2_io_read (io, header, sizeof header, luks_offset, QCOW2_IO_HEADER,
-                  err) == -1 ||
-      q2_luks_decode (header, luks_offset, luks_bytes, &u.luks, err) == -1)
-    return -1;
-  size = secrets_size (&u.luks);
-  u.secrets = q2_secret_alloc (size);
-  if (u.secrets == NULL)
-    return q2_fail_nomem (err, "the key of the image");
   if (find_key (&u, header, err) == 0)
     cipher = q2_cipher_new (&u.luks.spec, u.secrets->key, u.luks.key_bytes,
                             err);
@@ -225,4 +242,33 @@ q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
     return -1;
   *ret_cipher = cipher;
   return 0;
+}
+
+int
+q2_luks_recover (const struct q2_io *io, uint64_t luks_offset,
+                 uint64_t luks_bytes, const char *passphrase, size_t len,
+                 unsigned slots, struct q2_luks *ret_luks, unsigned *ret_slot,
+                 unsigned char ret_key[Q2_MAX_KEY_BYTES],
+                 struct qcow2_error *err)
+{
+  struct unlock u = {
+    .io = io, .luks_offset = luks_offset, .passphrase = passphrase,
+    .len = len,
+  };
+  unsigned char header[Q2_LUKS_HEADER];
+  size_t size;
+  int r;
+
+  if (begin (&u, luks_bytes, header, &size, err) == -1)
+    return -1;
+  u.slots &= slots;
+  r = try_slots (&u, err);
+  if (r == 0) {
+    *ret_luks = u.luks;
+    *ret_slot = u.opened;
+    memcpy (ret_key, u.secrets->key, Q2_MAX_KEY_BYTES);
+  }
+  q2_work_end (&u.work);
+  q2_secret_free (u.secrets, size);
+  return r;
 }

@@ -7,6 +7,7 @@
 #define QCOW2_DATA_UNLOCK_H
 
 #include "codec/cipher.h"
+#include "format/luks.h"
 #include "io/io.h"
 
 /* Try the passphrase on each active key slot of the LUKS header, at
@@ -30,5 +31,17 @@ extern int q2_luks_unlock (const struct q2_io *io, uint64_t luks_offset,
                            struct q2_cipher **ret_cipher,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 7, 8), __warn_unused_result__));
+
+/* The same, for changing the header: what it says, which slot opened, and the
+ * key of the disk, luks->key_bytes long, in memory that the caller wipes.
+ * 'slots' has a bit for each slot that may be tried.  No keyring is asked.
+ */
+extern int q2_luks_recover (const struct q2_io *io, uint64_t luks_offset,
+                            uint64_t luks_bytes, const char *passphrase,
+                            size_t len, unsigned slots,
+                            struct q2_luks *ret_luks, unsigned *ret_slot,
+                            unsigned char ret_key[Q2_MAX_KEY_BYTES],
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_DATA_UNLOCK_H */

@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/bits.h"
+#include "base/buffer.h"
 #include "base/error.h"
 
 #include <inttypes.h>
@@ -112,12 +113,35 @@ write_mark (struct q2_create *c, struct qcow2_error *err)
   return q2_io_flush (&c->io, err);
 }
 
+/* With its slots; what is secret in there is encrypted. */
+static int
+write_luks (struct q2_create *c, struct qcow2_error *err)
+{
+  const struct qcow2_create_options *const o = c->options;
+  const uint64_t len = q2_create_luks_bytes (o, &c->luks);
+  unsigned char *bytes;
+  int r;
+
+  if (len == 0)
+    return 0;
+  bytes = q2_buffer_alloc (len);
+  if (bytes == NULL)
+    return q2_fail_nomem (err, "the LUKS header");
+  r = q2_luks_make (&o->luks, o->passphrase, o->passphrase_len, bytes, err);
+  if (r == 0)
+    r = q2_io_write (&c->io, bytes, len, c->layout.luks.first <<
+                     c->geo.cluster_bits, QCOW2_IO_HEADER, err);
+  q2_buffer_free (bytes, len);
+  return r;
+}
+
 static int
 write_all (struct q2_create *c, const unsigned char *header, uint64_t len,
            struct qcow2_error *err)
 {
   if (write_mark (c, err) == -1 ||
       q2_create_tables (c, err) == -1 ||
+      write_luks (c, err) == -1 ||
       prepare_data (c, err) == -1 ||
       prepare_data_file (c, err) == -1)
     return -1;
@@ -168,8 +192,9 @@ plan (struct q2_create *c, struct qcow2_error *err)
     c->options->data_file_raw;
   uint64_t bytes;
 
-  if (q2_create_check (c->options, &c->geo, err) == -1 ||
-      q2_layout_init (&c->layout, &c->geo, mapped ? c->geo.l1_needed : 0,
+  if (q2_create_check (c->options, &c->geo, &c->luks, err) == -1 ||
+      q2_layout_init (&c->layout, &c->geo,
+                      q2_create_luks_bytes (c->options, &c->luks), mapped ? c->geo.l1_needed : 0,
                       mapped && !c->geo.data_file
                       ? q2_layout_guest_clusters (&c->geo) : 0, err) == -1)
     return -1;

@@ -5,12 +5,14 @@
 
 #include "edit/layout.h"
 #include "edit/progress.h"
+#include "edit/slot.h"
 #include "format/header_parts.h"
 #include "io/io.h"
 
 /* Check what is asked for, and fill in its geometry: see qcow2_create. */
 extern int q2_create_check (const struct qcow2_create_options *options,
                             struct q2_geometry *ret_geo,
+                            struct q2_luks *ret_luks,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
@@ -18,6 +20,8 @@ extern int q2_create_check (const struct qcow2_create_options *options,
 struct q2_create {
   const struct qcow2_create_options *options;
   struct q2_geometry geo;
+  struct q2_luks luks;          /* what its header is to say; key_bytes is 0
+                                   if there is none */
   struct q2_layout layout;
   struct q2_io io;
   struct q2_io data_io;         /* of the data file, if there is one */
@@ -30,6 +34,11 @@ struct q2_create {
  * it.
  */
 extern void q2_creation_mark (unsigned char sector[Q2_HEADER_SECTOR])
+  __attribute__ ((__nonnull__));
+
+/* Bytes of the LUKS header, 0 if there is none. */
+extern uint64_t q2_create_luks_bytes (const struct qcow2_create_options *o,
+                                      const struct q2_luks *luks)
   __attribute__ ((__nonnull__));
 
 /* Encode the header area of the new image; the caller frees it. */

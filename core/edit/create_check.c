@@ -92,16 +92,45 @@ check_files (const struct qcow2_create_options *o, struct qcow2_error *err)
   return 0;
 }
 
+static int
+check_encryption (const struct qcow2_create_options *o, struct q2_luks *luks,
+                  struct qcow2_error *err)
+{
+  *luks = (struct q2_luks) { .key_bytes = 0 };
+  if (o->encryption == QCOW2_ENCRYPTION_NONE)
+    return 0;
+  if (o->passphrase == NULL || o->passphrase_len == 0)
+    return refuse (err, "an encrypted image needs a passphrase");
+  if (o->data_file.len > 0)
+    return refuse (err, "an image with a data file cannot be encrypted: only "
+                   "the image file would be");
+  if (o->version == 2 && o->preallocation != QCOW2_PREALLOCATE_OFF)
+    return refuse (err, "a preallocated image that is encrypted needs version "
+                   "3: in version 2 no allocated cluster reads as zeros");
+  return o->encryption == QCOW2_ENCRYPTION_LUKS
+    ? q2_luks_choose (&o->luks, luks, err) : 0;
+}
+
+uint64_t
+q2_create_luks_bytes (const struct qcow2_create_options *o,
+                      const struct q2_luks *luks)
+{
+  return o->encryption == QCOW2_ENCRYPTION_LUKS
+    ? q2_luks_bytes (luks->key_bytes) : 0;
+}
+
 int
 q2_create_check (const struct qcow2_create_options *o,
-                 struct q2_geometry *ret_geo, struct qcow2_error *err)
+                 struct q2_geometry *ret_geo, struct q2_luks *ret_luks,
+                 struct qcow2_error *err)
 {
   const uint64_t cluster_size =
     o->cluster_size ? o->cluster_size : DEFAULT_CLUSTER_SIZE;
   const unsigned refcount_bits =
     o->refcount_bits ? o->refcount_bits : DEFAULT_REFCOUNT_BITS;
 
-  if (check_version (o, err) == -1 || check_files (o, err) == -1)
+  if (check_version (o, err) == -1 || check_files (o, err) == -1 ||
+      check_encryption (o, ret_luks, err) == -1)
     return -1;
   if (!q2_is_pow2 (cluster_size) ||
       cluster_size < 1u << Q2_MIN_CLUSTER_BITS ||

@@ -12,6 +12,7 @@
 
 #include "edit/create.h"
 
+#include "base/be.h"
 #include "base/error.h"
 
 #include <inttypes.h>
@@ -70,6 +71,9 @@ set_fields (const struct q2_create *c, struct q2_header *h)
     .refcount_order = geo->refcount_order,
     .header_length = geo->version == 2 ? V2_HEADER_LENGTH : V3_HEADER_LENGTH,
     .compression = c->options->compression,
+    .crypt = c->options->encryption == QCOW2_ENCRYPTION_LUKS ? Q2_CRYPT_LUKS
+      : c->options->encryption == QCOW2_ENCRYPTION_AES ? Q2_CRYPT_AES
+      : Q2_CRYPT_NONE,
   };
   set_features (c->options, h);
 }
@@ -92,12 +96,27 @@ set_names (const struct qcow2_create_options *o,
   return 0;
 }
 
+/* Spec: "Full disk encryption header pointer". */
+static int
+set_luks (const struct q2_create *c, struct q2_header_parts *parts,
+          struct qcow2_error *err)
+{
+  unsigned char pointer[16];
+
+  if (c->layout.luks.nr == 0)
+    return 0;
+  store_be64 (pointer, c->layout.luks.first << c->geo.cluster_bits);
+  store_be64 (pointer + 8, q2_create_luks_bytes (c->options, &c->luks));
+  return q2_header_set_ext (parts, Q2_EXT_LUKS, pointer, sizeof pointer, err);
+}
+
 static int
 fill_in (const struct q2_create *c, struct q2_header_parts *parts,
          uint64_t *ret_len, struct qcow2_error *err)
 {
   set_fields (c, &parts->fields);
-  if (set_names (c->options, parts, err) == -1)
+  if (set_names (c->options, parts, err) == -1 ||
+      set_luks (c, parts, err) == -1)
     return -1;
   if (c->geo.version >= 3 &&
       q2_header_set_ext (parts, Q2_EXT_FEATURE_NAMES, feature_names,

@@ -62,7 +62,8 @@ fill_l1 (const struct q2_create *c, uint64_t first, uint64_t nr,
   fill_offsets (c, &c->layout.l2, Q2_ENTRY_COPIED, first, nr, buf);
 }
 
-/* Extended entries have space, but no subcluster that is data yet: so they
+/* What is decrypted that was never written is no zeros, so an encrypted image
+ * says that they are.  Extended entries have space, but no subcluster that is data yet: so they
  * read as the backing image does, or as zeros.  Only a raw data file must be
  * read from the start.
  */
@@ -75,12 +76,16 @@ fill_l2 (const struct q2_create *c, uint64_t first, uint64_t nr,
     q2_min (first + nr, q2_layout_guest_clusters (&c->geo));
   const uint64_t base =
     c->geo.data_file ? 0 : c->layout.data.first << bits;
+  const bool encrypted = c->options->encryption != QCOW2_ENCRYPTION_NONE;
   const uint32_t alloc =
-    c->geo.extended_l2 && !c->options->data_file_raw ? 0 : Q2_ALL_SUBCLUSTERS;
+    encrypted || (c->geo.extended_l2 && !c->options->data_file_raw)
+    ? 0 : Q2_ALL_SUBCLUSTERS;
+  const uint32_t zero =
+    encrypted && !c->geo.extended_l2 ? Q2_ALL_SUBCLUSTERS : 0;
 
   for (uint64_t i = first; i < end; ++i)
     q2_entry_store (&c->geo, buf + (i - first) * q2_entry_size (&c->geo),
-                    base + (i << bits), true, alloc, 0);
+                    base + (i << bits), true, alloc, zero);
 }
 
 static int

@@ -25,13 +25,15 @@ place (struct q2_region *r, uint64_t *end)
 
 int
 q2_layout_init (struct q2_layout *ret_layout, const struct q2_geometry *geo,
-                uint64_t l2_tables, uint64_t data, struct qcow2_error *err)
+                uint64_t luks_bytes, uint64_t l2_tables, uint64_t data,
+                struct qcow2_error *err)
 {
   struct q2_layout l = {
     .l1.nr = q2_ceil_shift (geo->l1_needed * 8, geo->cluster_bits),
+    .luks.nr = q2_ceil_shift (luks_bytes, geo->cluster_bits),
     .l2.nr = l2_tables, .data.nr = data,
   };
-  const uint64_t rest = 1 + l.l1.nr + l.l2.nr + l.data.nr;
+  const uint64_t rest = 1 + l.l1.nr + l.luks.nr + l.l2.nr + l.data.nr;
   uint64_t blocks = 0, table = 0;
 
   do {
@@ -50,6 +52,7 @@ q2_layout_init (struct q2_layout *ret_layout, const struct q2_geometry *geo,
   place (&l.refcount_table, &l.end);
   place (&l.refcount_blocks, &l.end);
   place (&l.l1, &l.end);
+  place (&l.luks, &l.end);
   place (&l.l2, &l.end);
   place (&l.data, &l.end);
   *ret_layout = l;

@@ -3,8 +3,8 @@
  *
  * A new image is one piece without gaps:
  *
- *    | header | refcount table | refcount blocks | L1 | L2 tables | data |
- *      1 cluster                                        only if preallocated
+ *    | header | refcount table | refcount blocks | L1 | LUKS | L2 tables | data |
+ *      1 cluster                                     maybe   only if preallocated
  *
  * so that it is written from front to back, and every cluster up to the end
  * has one reference.
@@ -22,16 +22,17 @@ struct q2_region {
 };
 
 struct q2_layout {
-  struct q2_region refcount_table, refcount_blocks, l1, l2, data;
+  struct q2_region refcount_table, refcount_blocks, l1, luks, l2, data;
   uint64_t end;                 /* clusters of the file */
 };
 
-/* The layout of an image of that geometry with 'l2_tables' L2 tables and
- * 'data' clusters of data, which fails with QCOW2_ERR_UNSUPPORTED where its
+/* The layout of an image of that geometry with a LUKS header of 'luks_bytes',
+ * 'l2_tables' L2 tables and 'data' clusters of data, which fails with QCOW2_ERR_UNSUPPORTED where its
  * refcount table would be larger than allowed.
  */
 extern int q2_layout_init (struct q2_layout *ret_layout,
-                           const struct q2_geometry *geo, uint64_t l2_tables,
+                           const struct q2_geometry *geo,
+                           uint64_t luks_bytes, uint64_t l2_tables,
                            uint64_t data, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

@@ -104,13 +104,15 @@ qcow2_measure (const struct qcow2_create_options *options,
 {
   struct qcow2_measurement m = { .bitmaps = 0 };
   struct q2_geometry geo;
+  struct q2_luks luks;
   struct q2_layout all;
   uint64_t guest_clusters, data = 0;
 
-  if (q2_create_check (options, &geo, err) == -1)
+  if (q2_create_check (options, &geo, &luks, err) == -1)
     return -1;
   guest_clusters = q2_layout_guest_clusters (&geo);
-  if (q2_layout_init (&all, &geo, geo.l1_needed,
+  if (q2_layout_init (&all, &geo, q2_create_luks_bytes (options, &luks),
+                      geo.l1_needed,
                       geo.data_file ? 0 : guest_clusters, err) == -1)
     return -1;
   if (image != NULL &&

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cipher_spec.c - decodes the names of ciphers, modes and hashes.
+/* cipher_spec.c - the names of ciphers, modes and hashes.
  *
  * Owns      the names, and which of them go together.
  * Method    tables, of the names on which QEMU and dm-crypt agree.
@@ -14,6 +14,7 @@
 #include "base/error.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 static const struct {
@@ -62,6 +63,29 @@ q2_hash_decode (const char *name, enum q2_hash *ret_hash)
       return true;
     }
   return false;
+}
+
+const char *
+q2_hash_name (enum q2_hash hash)
+{
+  return hashes[hash].name;
+}
+
+void
+q2_cipher_spec_encode (const struct q2_cipher_spec *spec,
+                       char ret_name[Q2_CIPHER_NAME],
+                       char ret_mode[Q2_CIPHER_NAME])
+{
+  const bool essiv = spec->iv == Q2_IV_ESSIV;
+
+  memset (ret_name, 0, Q2_CIPHER_NAME);
+  memset (ret_mode, 0, Q2_CIPHER_NAME);
+  snprintf (ret_name, Q2_CIPHER_NAME, "%s", algs[spec->alg]);
+  /* ECB has no use for an IV; other programs expect to find one all the same.
+   */
+  snprintf (ret_mode, Q2_CIPHER_NAME, "%.3s-%s%s%s", modes[spec->mode],
+            ivs[spec->iv == Q2_IV_NONE ? Q2_IV_PLAIN64 : spec->iv],
+            essiv ? ":" : "", essiv ? hashes[spec->iv_hash].name : "");
 }
 
 size_t

@@ -77,6 +77,17 @@ extern bool q2_cipher_spec_takes_key (const struct q2_cipher_spec *spec,
 extern bool q2_hash_decode (const char *name, enum q2_hash *ret_hash)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Its name, a constant string. */
+extern const char *q2_hash_name (enum q2_hash hash)
+  __attribute__ ((__returns_nonnull__));
+
+/* The two strings of a LUKS header, NUL bytes after them. */
+#define Q2_CIPHER_NAME 32
+extern void q2_cipher_spec_encode (const struct q2_cipher_spec *spec,
+                                   char ret_name[Q2_CIPHER_NAME],
+                                   char ret_mode[Q2_CIPHER_NAME])
+  __attribute__ ((__nonnull__));
+
 /* Bytes of a digest, at most Q2_MAX_HASH_BYTES. */
 extern size_t q2_hash_bytes (enum q2_hash hash);
 

@@ -67,4 +67,55 @@ extern int q2_luks_decode (const void *bytes, uint64_t host_off,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* ---- Writing ---------------------------------------------------------- */
+
+/* Material of a slot begins at multiples of this, as cryptsetup and QEMU have
+ * it.
+ */
+#define Q2_LUKS_ALIGN 4096
+#define Q2_LUKS_STRIPES 4000
+
+/* Bytes of a new header with all of its key material, for keys of that length;
+ * and where the material of its slots lies.
+ */
+extern uint64_t q2_luks_bytes (size_t key_bytes) __attribute__ ((__const__));
+extern uint64_t q2_luks_material_off (size_t key_bytes, unsigned nr)
+  __attribute__ ((__const__));
+
+/* Encode a new header; slots that are not active have no key.  'uuid' has 16
+ * random bytes.
+ */
+extern void q2_luks_encode (const struct q2_luks *luks,
+                            const unsigned char uuid[16],
+                            unsigned char ret_bytes[Q2_LUKS_HEADER])
+  __attribute__ ((__nonnull__));
+
+/* A piece of a header; 'off' counts from its start. */
+struct q2_luks_bytes {
+  uint32_t off, len;
+  unsigned char bytes[40];
+};
+
+/* What to write to make a slot active, in this order, each durably before the
+ * next: its parameters, and then the word that says that it is.  A slot may
+ * lie across two sectors, but no word does.
+ */
+extern void q2_luks_encode_parameters (unsigned nr,
+                                       const struct q2_luks_slot *slot,
+                                       struct q2_luks_bytes *ret)
+  __attribute__ ((__nonnull__));
+extern void q2_luks_encode_state (unsigned nr, bool active,
+                                  struct q2_luks_bytes *ret)
+  __attribute__ ((__nonnull__));
+
+/* The place of the material of slot 'nr', which is not active, in a header of
+ * that many bytes: ret_slot->material_off, material_bytes and stripes.  Fails
+ * with QCOW2_ERR_UNSUPPORTED if it has none where a key could be.
+ */
+extern int q2_luks_free_slot (const void *bytes, uint64_t host_off,
+                              uint64_t luks_bytes, const struct q2_luks *luks,
+                              unsigned nr, struct q2_luks_slot *ret_slot,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 #endif /* QCOW2_FORMAT_LUKS_H */

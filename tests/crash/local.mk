@@ -17,6 +17,7 @@ SLOW_CRASH_TESTS = \
 CRASH_TESTS = \
 	unit/image/test-bugs \
 	unit/edit/test-create \
+	unit/edit/test-keys \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
@@ -99,6 +100,8 @@ unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
+unit_edit_test_keys_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_keys_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_disasters_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la

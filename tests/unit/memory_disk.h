@@ -24,6 +24,7 @@ struct memory_disk {
   unsigned char *bytes;         /* present contents */
   uint64_t stored;              /* bytes of them */
   uint64_t size;                /* of the file */
+  uint64_t first_size;          /* at the start */
   uint64_t capacity;            /* it cannot grow past this */
 
   unsigned char *durable;       /* as of the last flush */
@@ -35,7 +36,7 @@ struct memory_disk {
   uint64_t lie_start, lie_end;
 
   unsigned long reads, read_bytes, writes, flushes;
-  unsigned long changes;        /* writes, flushes and growths */
+  unsigned long changes;        /* writes, flushes, growths and cuts */
   unsigned long fail_at;        /* change number this (1 = next), 0: none */
   int fail_errnum;
 
