@@ -17,7 +17,7 @@ check_cppcheck ()
     # Not all of the top: config.h must not be found there.
     mkdir -p "$tmp/include"
     ln -sfn "$(cd "$1/host" && pwd)" "$tmp/include/host"
-    report=$(cd "$1" && find core host filter -name '*.c' | sort |
+    report=$(cd "$1" && find core host filter tools -name '*.c' | sort |
         cppcheck --quiet --file-list=- --std=c11 --language=c \
             --enable=warning,performance,portability --inline-suppr \
             --suppress=missingIncludeSystem \

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* commands.h - all commands; each is a constant in a file of its own. */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+struct command;
+
+extern const struct command cmd_info;
+
+#endif /* COMMANDS_H */
