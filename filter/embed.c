@@ -76,7 +76,8 @@ static const struct host_words words = {
 };
 
 struct host_env filter_env = {
-  .words = &words, .rules = &places, .log = log_for_host, .options = options_for_host,
+  .words = &words, .rules = &places, .log = log_for_host,
+  .options = options_for_host,
   .closing = closing, .find_export = exportfile_find,
   .open_export = exportfile_open,
 };

@@ -118,7 +118,8 @@ keep_line (const struct reading *r, struct passphrase *ret, int fd,
     fail_with (r->err, QCOW2_ERR_INVALID, EINVAL, "%s: the first line of %s "
                "is longer than %d bytes", r->key, what, MAX_PASSPHRASE);
   else
-    ok = keep (r, ret, buf, strcspn (buf, "\n"));      /* or up to a NUL byte */
+    /* Or up to a NUL byte. */
+    ok = keep (r, ret, buf, strcspn (buf, "\n"));
   pages_free (buf, MAX_PASSPHRASE + 2);
   return ok;
 }

@@ -134,7 +134,8 @@ include_edges ()
         sub (/".*/, "", name)
         if (name !~ /^host\// && name != "qcow2.h") {
             root = FILENAME
-            sub (root ~ /^tools\// ? /\/[^\/]*$/ : /\/.*/, "", root)
+            if (root ~ /^tools\//) sub (/\/[^\/]*$/, "", root)
+            else sub (/\/.*/, "", root)
             name = root "/" name
         }
         print FILENAME, name

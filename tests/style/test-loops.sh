@@ -126,8 +126,8 @@ plant_call ()
 clean check_loops "$top_builddir"
 plant_call core/base/ranges q2_io_flush 'core/base/ranges core/io/host_write'
 plant_call host/error lock_file 'host/error host/locks'
-plant_call tools/qcow2ctl/image options_free \
-           'tools/qcow2ctl/image tools/qcow2ctl/main'
+plant_call tools/qcow2ctl/output options_parse \
+           'tools/qcow2ctl/options tools/qcow2ctl/output'
 known_loops+='core/base/be core/base/bits
 '
 planted "a loop that is gone" 'take it off the list' \

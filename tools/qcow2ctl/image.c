@@ -117,7 +117,7 @@ open_local (struct image *i, bool writing)
   return i->other ? CODE_OK : fail_error (NULL, &err);
 }
 
-/* ---- NBD servers ---------------------------------------------------------- */
+/* ---- NBD servers -------------------------------------------------------- */
 
 static int
 open_nbd (struct image *i, bool writing)
@@ -137,7 +137,7 @@ open_nbd (struct image *i, bool writing)
   return CODE_OK;
 }
 
-/* ---- Both ----------------------------------------------------------------- */
+/* ---- Both --------------------------------------------------------------- */
 
 static void
 release (struct image *i)

@@ -48,7 +48,7 @@ find_command (char **words, size_t nr, size_t *ret_words)
   return NULL;
 }
 
-/* "snapshot" alone, or "snapshot lsit". */
+/* "snapshot" alone, or with a word that is unknown. */
 static int
 fail_no_command (char **words, size_t nr)
 {

@@ -83,7 +83,7 @@ options_of_group (unsigned group)
   }
 }
 
-/* ---- What options of several commands do ---------------------------------- */
+/* ---- What options of several commands do -------------------------------- */
 
 static int
 set_output (struct ctl *ctl, const struct command *command, const char *value)
@@ -179,7 +179,7 @@ set (struct ctl *ctl, struct args *args, const struct option_spec *spec,
   return note (args, spec, value);
 }
 
-/* ---- Finding an option ---------------------------------------------------- */
+/* ---- Finding an option -------------------------------------------------- */
 
 /* By name, of 'len' bytes, or by letter if name is NULL. */
 static const struct option_spec *
@@ -207,7 +207,7 @@ find (const struct command *command, const char *name, size_t len, char letter)
   return spec ? spec : find_in (command->options, name, len, letter);
 }
 
-/* ---- Reading words ---------------------------------------------------------- */
+/* ---- Reading words ------------------------------------------------------ */
 
 struct words {
   char **argv;

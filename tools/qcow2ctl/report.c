@@ -111,8 +111,8 @@ fail_usage (const struct command *command, const char *format, ...)
   va_start (args, format);
   print_line (format, args);
   va_end (args);
-  fprintf (stderr, "Try 'qcow2ctl %s%s--help'.\n", command ? command->name : "",
-           command ? " " : "");
+  fprintf (stderr, "Try 'qcow2ctl %s%s--help'.\n",
+           command ? command->name : "", command ? " " : "");
   return CODE_FAILED;
 }
 
