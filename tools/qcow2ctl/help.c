@@ -80,10 +80,10 @@ help_all (const struct command *const *commands)
     printf ("  %-*s%s\n", COLUMN - 2, (*commands)->name, (*commands)->summary);
   print_options ("Options", options_of_group (0));
   printf ("  -V, --version%*sshow the version\n", COLUMN - 15, "");
-  printf ("\n'qcow2ctl COMMAND --help' tells more about a command.  It exits "
-          "with 0 if all\nis well, 1 on an error, 4 if the image is in use, "
-          "5 if something does not exist,\nor exists already; check also "
-          "with 2 (corrupt), 3 (leaks) and 63 (cannot be\nchecked).\n");
+  printf ("\n'qcow2ctl COMMAND --help' tells more about a command.\n\n"
+          "Exit status: 0 all is well, 1 an error, 4 the image is in use, 5 "
+          "something does\nnot exist, or exists already; of check also 2 "
+          "corrupt, 3 leaks, 63 not checked.\n");
   return CODE_OK;
 }
 
