@@ -5,6 +5,8 @@
 
 struct command;
 
+extern const struct command cmd_bitmap_list;
 extern const struct command cmd_info;
+extern const struct command cmd_snapshot_list;
 
 #endif /* COMMANDS_H */

@@ -23,7 +23,9 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
+  &cmd_bitmap_list,
   &cmd_info,
+  &cmd_snapshot_list,
   NULL
 };
 
