@@ -28,8 +28,6 @@
 #include <string.h>
 
 #define ALL_SLOTS ((1u << Q2_LUKS_SLOTS) - 1)
-#define UUID_OFF 168
-#define NAMES_OFF 8             /* cipher, mode, hash */
 
 _Static_assert (QCOW2_NR_KEY_SLOTS == Q2_LUKS_SLOTS, "slots of a header");
 
@@ -68,34 +66,6 @@ check_writable (const struct keys *k, struct qcow2_error *err)
   return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
                   "keys cannot be changed: the image file cannot be written "
                   "to");
-}
-
-int
-qcow2_list_keys (struct qcow2_image *image, const struct qcow2_io *host,
-                 struct qcow2_keys *ret, struct qcow2_error *err)
-{
-  struct keys k;
-
-  if (load (&k, image, host, err) == -1)
-    return -1;
-  *ret = (struct qcow2_keys) {
-    .key_bits = (unsigned) k.luks.key_bytes * 8, .host_off = k.host_off,
-  };
-  /* Decoding has seen to it that they end. */
-  memcpy (ret->cipher, k.header + NAMES_OFF, 31);
-  memcpy (ret->mode, k.header + NAMES_OFF + 32, 31);
-  memcpy (ret->hash, k.header + NAMES_OFF + 64, 31);
-  memcpy (ret->uuid, k.header + UUID_OFF, sizeof ret->uuid - 1);
-  for (unsigned i = 0; i < Q2_LUKS_SLOTS; ++i) {
-    const struct q2_luks_slot *const s = &k.luks.slots[i];
-
-    if (s->active)
-      ret->slots[i] = (struct qcow2_key_slot) {
-        .active = true, .iterations = s->iterations, .stripes = s->stripes,
-        .material_off = k.host_off + s->material_off,
-      };
-  }
-  return 0;
 }
 
 /* ---- Changes ---------------------------------------------------------- */

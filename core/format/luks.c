@@ -296,3 +296,32 @@ q2_luks_free_slot (const void *bytes, uint64_t host_off, uint64_t luks_bytes,
   return decode_place (p + SLOTS + nr * SLOT_BYTES, nr, host_off, luks_bytes,
                        luks, Q2_LUKS_SLOTS, ret, err);
 }
+
+bool
+q2_luks_describe (const void *bytes, struct qcow2_luks *ret)
+{
+  const unsigned char *const p = bytes;
+
+  if (memcmp (p, MAGIC, VERSION) != 0)
+    return false;
+  *ret = (struct qcow2_luks) {
+    .key_bytes = load_be32 (p + KEY_BYTES),
+    .digest_iterations = load_be32 (p + MK_DIGEST_ITERATIONS),
+    .payload_offset = (uint64_t) load_be32 (p + PAYLOAD) * SECTOR,
+  };
+  memcpy (ret->cipher, p + CIPHER_NAME, NAME);
+  memcpy (ret->mode, p + CIPHER_MODE, NAME);
+  memcpy (ret->hash, p + HASH_SPEC, NAME);
+  memcpy (ret->uuid, p + UUID, SLOTS - UUID);
+  for (unsigned i = 0; i < Q2_LUKS_SLOTS; ++i) {
+    const unsigned char *const slot = p + SLOTS + i * SLOT_BYTES;
+    const bool active = load_be32 (slot) == SLOT_ACTIVE;
+
+    ret->slots[i] = (struct qcow2_key_slot) {
+      .active = active, .iterations = active ? load_be32 (slot + 4) : 0,
+      .key_offset = (uint64_t) load_be32 (slot + 40) * SECTOR,
+      .stripes = active ? load_be32 (slot + 44) : 0,
+    };
+  }
+  return true;
+}

@@ -67,6 +67,12 @@ extern int q2_luks_decode (const void *bytes, uint64_t host_off,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The fields of such a header as they are, for people to look at; false if
+ * these bytes are none.
+ */
+extern bool q2_luks_describe (const void *bytes, struct qcow2_luks *ret_luks)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- Writing ---------------------------------------------------------- */
 
 /* Material of a slot begins at multiples of this, as cryptsetup and QEMU have
