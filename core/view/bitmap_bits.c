@@ -35,10 +35,6 @@
 /* Bytes read at once on a slow host. */
 #define SLOW_LOAD (UINT64_C (64) << 10)
 
-/* Bits of a table entry that must be 0. */
-#define RESERVED UINT64_C (0xff000000000001fe)
-#define ALL_ONES UINT64_C (1)
-
 struct bits_mask {
   struct q2_mask mask;          /* first */
   struct qcow2_image *image;
@@ -55,13 +51,6 @@ static unsigned
 entry_shift (const struct q2_geometry *geo, const struct q2_bitmap *b)
 {
   return geo->cluster_bits + 3 + b->granularity_bits;
-}
-
-uint64_t
-q2_bits_table_entries (const struct q2_geometry *geo,
-                       const struct q2_bitmap *b)
-{
-  return q2_ceil_shift (geo->virtual_size, entry_shift (geo, b));
 }
 
 /* ---- Reading -------------------------------------------------------- */
@@ -142,9 +131,9 @@ load_entry (struct bits_mask *m, const struct q2_io *io, uint64_t index,
     return -1;
   entry = load_be64 (raw);
   *ret = (struct bits) {
-    .host_off = q2_bitmap_table_cluster (entry), .set = entry & ALL_ONES
+    .host_off = q2_bitmap_table_cluster (entry), .set = entry & Q2_BITMAP_ALL_ONES
   };
-  if ((entry & RESERVED) || (ret->host_off != 0 && ret->set))
+  if ((entry & Q2_BITMAP_RESERVED) || (ret->host_off != 0 && ret->set))
     return fail_entry (m, index, entry, "has bits set that must not be", err);
   if (!q2_is_aligned (ret->host_off, m->image->geo.cluster_size) ||
       (ret->host_off != 0 && !is_in_file (m, io, index, ret->host_off)))

@@ -31,7 +31,7 @@ why_unusable (const struct qcow2_image *image, const struct q2_bitmap *b)
       "it";
   if (b->extra_len > 0)
     return "it has extra data, of a kind that is not known";
-  if (b->table_entries != q2_bits_table_entries (&image->geo, b))
+  if (b->table_entries != q2_bitmap_nr_entries (&image->geo, b))
     return "its size does not fit the disk";
   return NULL;
 }

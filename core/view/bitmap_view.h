@@ -22,9 +22,4 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
              const struct q2_bitmap *bitmap, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The number of entries that its table must have for the image's disk. */
-extern uint64_t q2_bits_table_entries (const struct q2_geometry *geo,
-                                       const struct q2_bitmap *bitmap)
-  __attribute__ ((__nonnull__));
-
 #endif /* QCOW2_VIEW_BITMAP_VIEW_H */
