@@ -669,6 +669,8 @@ struct qcow2_bitmap {
   struct qcow2_name name;       /* valid during the call */
   uint64_t granularity;         /* bytes of the disk per bit */
   bool enabled;                 /* writers must keep it up to date */
+  bool in_use;                  /* somebody who did so has not stored it: it
+                                   can only be removed */
   const char *why_unusable;     /* NULL, or why no view of it can be opened:
                                    a constant string */
 };

@@ -7,9 +7,10 @@
  *           read when they are needed, several at once on a slow host.  An
  *           entry of the table refers to a cluster of bits, or says that they
  *           are all equal.  Bit i of a cluster is bit i % 8, from the lowest,
- *           of byte i / 8. We never write to bits or tables of bitmaps, so the
- *           cache always has what the file has.  After the first write to the
- *           image an enabled bitmap is stale; a disabled one stays valid.
+ *           of byte i / 8.  We never write to bits or tables of a bitmap
+ *           that the file has, and release none that is pinned, so the cache
+ *           always has what the file has.  After the next write to the image
+ *           an enabled bitmap is stale; a disabled one stays valid.
  *           Unlike other tables, bits must not lie past the end of the file:
  *           missing bits would read as "nothing has changed".
  * Locks     those of the cache.
@@ -39,6 +40,8 @@ struct bits_mask {
   struct q2_mask mask;          /* first */
   struct qcow2_image *image;
   struct q2_bitmap bitmap;      /* its name and extra data are not valid */
+  uint64_t epoch;               /* of the writer, in which it is true */
+  struct q2_pin pin;            /* of its table */
   struct q2_cache *cache;
   uint64_t charge;              /* for the cache, of the image's budget */
   char name[80];                /* printable */
@@ -256,7 +259,8 @@ bits_check (struct q2_mask *mask, struct qcow2_error *err)
 {
   const struct bits_mask *const m = (struct bits_mask *) mask;
 
-  if (!m->image->writer.prepared || !(m->bitmap.flags & Q2_BITMAP_AUTO))
+  if (q2_writer_disk_epoch (&m->image->writer) == m->epoch ||
+      !(m->bitmap.flags & Q2_BITMAP_AUTO))
     return 0;
   return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_BITMAP_READ_ONLY,
                          QCOW2_NO_OFFSET,
@@ -269,6 +273,7 @@ bits_free (struct q2_mask *mask)
 {
   struct bits_mask *const m = (struct bits_mask *) mask;
 
+  q2_unpin (m->image, &m->pin);
   q2_cache_free (m->cache);
   q2_budget_give (&m->image->budget, m->charge);
   free (m);
@@ -297,7 +302,8 @@ check_table (const struct bits_mask *m, const struct q2_io *io,
 
 struct q2_mask *
 q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
-             const struct q2_bitmap *b, struct qcow2_error *err)
+             const struct q2_bitmap *b, const struct q2_bitmap_moment *when,
+             struct qcow2_error *err)
 {
   struct bits_mask *const m = calloc (1, sizeof *m);
 
@@ -309,6 +315,7 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
   m->image = image;
   m->bitmap = *b;
   m->bitmap.name = NULL;
+  m->epoch = when->epoch;
   m->bitmap.extra = NULL;
   q2_printable (m->name, sizeof m->name, b->name, b->name_len);
   m->charge = q2_budget_take_some (&image->budget, LEAST_CACHE_BYTES,
@@ -316,7 +323,8 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
   if (check_table (m, io, err) == -1 ||
       (m->cache =
        q2_cache_new (m->charge, q2_min (image->geo.cluster_size,
-                                          SLICE_SIZE), err)) == NULL) {
+                                          SLICE_SIZE), err)) == NULL ||
+      q2_pin (image, &m->pin, b->table_offset, when->header, err) == -1) {
     bits_free (&m->mask);
     return NULL;
   }

@@ -152,7 +152,7 @@ activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
 static bool
 is_ready (const struct q2_writer *w, bool for_disk)
 {
-  return for_disk ? w->for_disk : w->prepared;
+  return for_disk ? q2_writer_is_for_disk (w) : w->prepared;
 }
 
 static int
@@ -174,7 +174,7 @@ activate_once (struct q2_writer *w, const struct q2_io *io, bool for_disk,
     r = activate_or_clean_up (w, io, for_disk, err);
     q2_mutex_lock (&w->activate_lock);
     if (r == 0 && for_disk)
-      w->for_disk = true;
+      atomic_fetch_add (&w->disk_epoch, 1);
     if (first)
       q2_writer_end_activating (w, r == 0);
     w->activating = false;
@@ -207,6 +207,15 @@ q2_writer_begin_edit (struct q2_writer *w, const struct q2_io *io,
                       struct qcow2_error *err)
 {
   return begin (w, io, false, err);
+}
+
+void
+q2_writer_renew_promises (struct q2_writer *w)
+{
+  q2_mutex_lock (&w->activate_lock);
+  if (q2_writer_is_for_disk (w))
+    atomic_fetch_add (&w->disk_epoch, 1);
+  q2_mutex_unlock (&w->activate_lock);
 }
 
 int

@@ -69,8 +69,8 @@ struct q2_writer {
   /* Changed by the functions of states.h only: */
   _Atomic enum q2_writer_state state;
   _Atomic bool prepared;        /* once it was active */
-  _Atomic bool for_disk;        /* and what changes of the disk make untrue is
-                                   marked (ORDER-7) */
+  _Atomic uint64_t disk_epoch;  /* odd: and what changes of the disk make
+                                   untrue is marked (ORDER-7) */
 
   struct q2_mutex activate_lock;        /* guards: */
   pthread_cond_t activated;             /* it is no more */
@@ -231,6 +231,27 @@ extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
 extern int q2_writer_begin_edit (struct q2_writer *w, const struct q2_io *io,
                                  struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Enabled bitmaps of the file, except those that are marked there, are as true
+ * as when this number was even and the same.
+ */
+static inline uint64_t
+q2_writer_disk_epoch (const struct q2_writer *w)
+{
+  return atomic_load (&w->disk_epoch);
+}
+
+static inline bool
+q2_writer_is_for_disk (const struct q2_writer *w)
+{
+  return q2_writer_disk_epoch (w) % 2 == 1;
+}
+
+/* The image has made new promises: the next change of the disk takes them
+ * back.  The gate is closed.
+ */
+extern void q2_writer_renew_promises (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
 
 /* See qcow2_flush. */
 extern int q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
