@@ -911,6 +911,70 @@ extern int qcow2_measure (const struct qcow2_create_options *options,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 5), __warn_unused_result__));
 
+/* ---- Bitmaps ---------------------------------------------------------- */
+
+enum qcow2_bitmap_verb {
+  QCOW2_BITMAP_ADD,             /* a new one, of which no bit is set */
+  QCOW2_BITMAP_REMOVE,
+  QCOW2_BITMAP_CLEAR,           /* no bit is set any more */
+  QCOW2_BITMAP_ENABLE,          /* writers must keep it up to date from now
+                                   on */
+  QCOW2_BITMAP_DISABLE,         /* its bits are as they are */
+  QCOW2_BITMAP_MERGE,           /* set what is set in any of the sources */
+};
+
+/* A bitmap to be merged into another one, whatever its granularity: parts of
+ * the disk that it touches are set.  Disabled or enabled.
+ */
+struct qcow2_bitmap_source {
+  struct qcow2_name name;
+  struct qcow2_image *image;    /* of the same size, that nobody writes to;
+                                   NULL: the image that is changed */
+  const struct qcow2_io *io;    /* of 'image' */
+};
+
+struct qcow2_bitmap_action {
+  enum qcow2_bitmap_verb verb;
+  struct qcow2_name name;       /* 1 .. 1023 bytes */
+
+  /* ADD: bytes of the disk for each bit, a power of two, 512 .. 2 GiB; 0: the
+   * cluster size, but at least 4 and at most 64 KiB.
+   */
+  uint64_t granularity;
+  bool disabled;                /* ADD */
+
+  const struct qcow2_bitmap_source *sources;    /* MERGE */
+  size_t nr_sources;
+};
+
+/* Called now and then; false: the caller cancels. */
+typedef bool (*qcow2_progress_fn) (void *progress_opaque, unsigned percent);
+
+/* Change the persistent bitmaps of a writable image of version 3.  Each action
+ * finds what the one before it has left; all of them take effect at once, and
+ * durably, or, on failure or after a crash, none.  Changes of the disk wait
+ * meanwhile.  If the image is written to later, bitmaps that are enabled are
+ * marked as in use (see qcow2_list_bitmaps).  The caller's names need to last
+ * for the call only.  'progress' may be NULL.
+ *
+ * Errors: QCOW2_ERR_NOT_FOUND or _EXISTS; _INVALID for a name, a granularity
+ * or a number that cannot be; _REFUSED for a bitmap whose bits mean nothing,
+ * because it is in use, has extra data or does not fit the disk: those can
+ * only be removed; _BUSY if a view is open of one that would lose its bits;
+ * _UNSUPPORTED for an image of version 2; _CORRUPT if the directory has an
+ * entry that breaks a rule: see qcow2_remove_broken_bitmaps.
+ *
+ * Bitmaps that a program without support for them has made meaningless, by
+ * writing to the image, are not found; adding one forgets them for good.
+ */
+extern int qcow2_edit_bitmaps (struct qcow2_image *image,
+                               const struct qcow2_io *io,
+                               const struct qcow2_bitmap_action *actions,
+                               size_t nr_actions, qcow2_progress_fn progress,
+                               void *progress_opaque,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
+
 /* ---- The library itself ---------------------------------------------- */
 
 /* Version of this package, and which libraries were built in. */

@@ -16,6 +16,7 @@ SLOW_CRASH_TESTS = \
 
 CRASH_TESTS = \
 	unit/image/test-bugs \
+	unit/edit/test-bitmaps \
 	unit/edit/test-create \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
@@ -41,6 +42,8 @@ CRASH_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(srcdir)/crash
 # The host, the replayer, and those that judge; unit/ uses them too.
 check_LTLIBRARIES += crash/libcrash.la
 crash_libcrash_la_SOURCES = \
+	crash/bitmap_set.c \
+	crash/bitmap_set.h \
 	crash/campaign.c \
 	crash/campaign.h \
 	crash/choice.c \
@@ -96,6 +99,14 @@ unit_view_test_view_writes_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_chain_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_bitmaps_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+unit_edit_test_bitmaps_SOURCES = \
+	unit/edit/test-bitmaps.c \
+	unit/alloc_faults.c \
+	unit/alloc_faults.h \
+	$(NULL)
+unit_edit_test_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
