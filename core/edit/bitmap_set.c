@@ -13,6 +13,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -224,6 +225,18 @@ write_encoded (struct q2_bitmap_set *set, unsigned char *bytes,
 
 /* Into new clusters: ORDER-14. */
 static int
+allocate_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  if (Q2_PLANTED (Q2_PLANT_BITMAPS_IN_PLACE) &&
+      set->dir_bytes <= q2_align_up (set->old.len, set->geo->cluster_size)) {
+    set->dir_offset = q2_image_header (set->edit->image)->bitmap_dir_offset;
+    return 0;
+  }
+  return q2_edit_alloc (set->edit, set->dir_bytes, Q2_META_BITMAP_DIRECTORY,
+                        &set->dir_offset, err);
+}
+
+static int
 write_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
   struct qcow2_budget *const budget = q2_io_budget (&set->edit->io);
@@ -234,8 +247,7 @@ write_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
     return -1;
   if (set->nr == 0)
     return 0;
-  if (q2_edit_alloc (set->edit, set->dir_bytes, Q2_META_BITMAP_DIRECTORY,
-                     &set->dir_offset, err) == -1 ||
+  if (allocate_directory (set, err) == -1 ||
       q2_budget_take (budget, set->dir_bytes, "the bitmap directory", err)
       == -1)
     return -1;
@@ -302,10 +314,16 @@ q2_bitmap_set_publish (struct q2_bitmap_set *set, struct qcow2_error *err)
   if (!set->changed)
     return 0;
   if (make_missing_tables (set, err) == -1 ||
-      write_directory (set, err) == -1 || switch_sets (set, err) == -1)
+      write_directory (set, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_BITMAPS_EARLY_RELEASE))
+    q2_bitmap_set_release (set, old_dir);
+  if (switch_sets (set, err) == -1)
     return -1;
   /* Those that are enabled are true until the next change of the disk. */
-  q2_writer_renew_promises (set->edit->w);
-  q2_bitmap_set_release (set, old_dir);
+  if (!Q2_PLANTED (Q2_PLANT_BITMAPS_KEEP_PROMISE))
+    q2_writer_renew_promises (set->edit->w);
+  if (old_dir != set->dir_offset)
+    q2_bitmap_set_release (set, old_dir);
   return 0;
 }

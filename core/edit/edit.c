@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 
@@ -190,7 +191,7 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
 {
   const unsigned bits = e->w->geo->cluster_bits;
 
-  if (q2_edit_commit (e, err) == -1 ||
+  if ((!Q2_PLANTED (Q2_PLANT_EARLY_SWITCH) && q2_edit_commit (e, err) == -1) ||
       q2_overlap_check (e->w->overlap, 0, UINT64_C (1) << bits,
                         Q2_META_HEADER, err) == -1)
     return -1;
