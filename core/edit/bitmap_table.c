@@ -153,6 +153,11 @@ q2_bitmap_table_drop (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
 
   if (t.offset == 0)
     return 0;
+  if (!t.made && set->edit->w->bitmaps_share)
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT,
+                           QCOW2_ADVICE_REPAIR, t.offset,
+                           "bitmaps of the image share clusters, so none of "
+                           "them can be released");
   if ((!t.made && claim (set, &t, err) == -1) ||
       note_dropped (set, &t, err) == -1)
     return -1;

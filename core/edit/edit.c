@@ -51,6 +51,11 @@ check_allowed (const struct qcow2_image *image, const char *what,
   return q2_assume (!image->inspect, err) ? 0 : -1;
 }
 
+static const enum q2_purpose purposes[] = {
+  [Q2_EDIT_IMAGE] = Q2_FOR_IMAGE, [Q2_EDIT_DISK] = Q2_FOR_DISK,
+  [Q2_EDIT_BITMAPS] = Q2_FOR_BITMAPS,
+};
+
 int
 q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
                const struct qcow2_io *host, enum q2_edit_kind kind,
@@ -65,8 +70,7 @@ q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
     return -1;
   if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
     return fail_busy (what, err);
-  if ((kind == Q2_EDIT_DISK ? q2_writer_begin (w, &e->io, err)
-       : q2_writer_begin_edit (w, &e->io, err)) == 0 &&
+  if (q2_writer_begin (w, &e->io, purposes[kind], err) == 0 &&
       q2_edit_commit (e, err) == 0)
     return 0;
   q2_gate_open (&image->gate);

@@ -37,6 +37,8 @@ enum q2_edit_kind {
                                    true, and are left alone */
   Q2_EDIT_DISK,                 /* enabled bitmaps are marked as in use first,
                                    as by a guest's write */
+  Q2_EDIT_BITMAPS,              /* as IMAGE; also if the bitmap directory is
+                                   broken, which the caller repairs */
 };
 
 /* 'what' the caller is about to do, for errors: "snapshots cannot be

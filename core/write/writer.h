@@ -40,6 +40,15 @@
 
 #include <time.h>
 
+/* What an image is prepared for. */
+enum q2_purpose {
+  Q2_FOR_DISK,                  /* its disk changes */
+  Q2_FOR_IMAGE,                 /* the disk stays as it is, so that bitmaps
+                                   stay true */
+  Q2_FOR_BITMAPS,               /* and entries of the bitmap directory, and
+                                   what they lead to, may be broken */
+};
+
 /* What a commit has let go, until no request uses it any more. */
 struct q2_batch {
   struct q2_batch *next;
@@ -85,6 +94,8 @@ struct q2_writer {
    */
   struct q2_overlap *overlap;
   struct q2_space *space;
+  bool bitmaps_share;           /* two of them have a cluster in common, which
+                                   none must lose */
 
   /* Guard themselves: */
   struct q2_flight flight;
@@ -199,6 +210,7 @@ extern int q2_writer_add_metadata (struct q2_writer *w,
 
 /* Add bitmaps and the L2 tables of snapshots, within bounds. */
 extern int q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
+                              enum q2_purpose purpose,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
@@ -218,18 +230,11 @@ extern int q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
 
 /* ---- activate.c ----------------------------------------------------- */
 
-/* Prepare the image for the first change of the disk, if that has not been
- * done; fails if the image must not be changed any more.
+/* Prepare the image for the first change, if that has not been done; fails if
+ * the image must not be changed any more.
  */
 extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
-                            struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* The same for a change that leaves the disk as it is, so that bitmaps stay
- * true.
- */
-extern int q2_writer_begin_edit (struct q2_writer *w, const struct q2_io *io,
-                                 struct qcow2_error *err)
+                            enum q2_purpose purpose, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Enabled bitmaps of the file, except those that are marked there, are as true
@@ -270,7 +275,7 @@ extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
  */
 extern int q2_writer_take_back_promises (struct q2_writer *w,
                                          const struct q2_io *io,
-                                         bool for_disk,
+                                         enum q2_purpose purpose,
                                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

@@ -283,7 +283,7 @@ play (const struct base *b, uint64_t seed)
   host_init (&h, &spec, b->bytes, b->size);
   bitmap_set_load (&model, b->bytes, b->size);
   CHECK_EQ (model.nr, 3);
-  for (unsigned n = 0; n < 12; ++n) {
+  for (unsigned n = 0; n < 8; ++n) {
     const uint64_t size = h.size;
     unsigned char *const before = malloc (size);
     struct group g;
@@ -332,10 +332,149 @@ test_random (void)
   }
 }
 
+/* ---- Failures ----------------------------------------------------------- */
+
+#define NAME(s) { s, sizeof (s) - 1 }
+static const struct qcow2_bitmap_source from_two[] = {
+  { .name = NAME ("a") }, { .name = NAME ("b") },
+};
+
+/* All that there is. */
+static const struct qcow2_bitmap_action everything[] = {
+  { .verb = QCOW2_BITMAP_ADD, .name = NAME ("new"), .granularity = 1024 },
+  { .verb = QCOW2_BITMAP_MERGE, .name = NAME ("new"), .sources = from_two,
+    .nr_sources = 2 },
+  { .verb = QCOW2_BITMAP_MERGE, .name = NAME ("b"), .sources = from_two,
+    .nr_sources = 1 },
+  { .verb = QCOW2_BITMAP_CLEAR, .name = NAME ("a") },
+  { .verb = QCOW2_BITMAP_ENABLE, .name = NAME ("a") },
+  { .verb = QCOW2_BITMAP_DISABLE, .name = NAME ("b") },
+  { .verb = QCOW2_BITMAP_REMOVE, .name = NAME ("c") },
+};
+#define NR_ALL (sizeof everything / sizeof everything[0])
+
+static void
+apply_all (struct bitmap_set *set, const struct base *b)
+{
+  for (size_t i = 0; i < NR_ALL; ++i)
+    bitmap_set_apply (set, &everything[i], b->disk_size, b->cluster_size,
+                      NULL);
+}
+
+/* After a failure: the old bitmaps or the new ones, leaks at most, and the
+ * next attempt ends well.  Once the header is switched nothing can fail, but
+ * for what it takes to release the old ones.  Returns whether an operation of
+ * the host has failed.
+ */
+static bool
+try (struct host *h, const struct bitmap_set *before,
+     const struct bitmap_set *after)
+{
+  struct qcow2_error err = { .text = "" };
+  const int r = edit_bytes (h, everything, NR_ALL, &err);
+  const bool failed = h->failed > 0;
+  struct bitmap_set seen;
+  bool is_new, was_old;
+
+  alloc_fail_at = 0;
+  bitmap_set_load (&seen, h->bytes, h->size);
+  is_new = bitmap_set_equal (&seen, after);
+  was_old = bitmap_set_equal (&seen, before);
+  if (!CHECK (is_new || (r == -1 && was_old)))
+    bitmap_set_print (&seen);
+  bitmap_set_free (&seen);
+  check_bytes (h, is_new ? after : before, true, NULL);
+  if (r == -1 && was_old) {
+    host_fail (h, 0, 0, 0, 0);
+    if (!CHECK_EQ (edit_bytes (h, everything, NR_ALL, &err), 0))
+      printf ("%s\n", err.text);
+    check_bytes (h, after, true, NULL);
+  }
+  return failed;
+}
+
+static void
+fail_operations (const struct base *b, unsigned kinds, int errnum)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+  struct bitmap_set before, after;
+  unsigned long n = 0;
+  bool failed = true;
+
+  bitmap_set_load (&before, b->bytes, b->size);
+  bitmap_set_copy (&after, &before);
+  apply_all (&after, b);
+  while (failed) {
+    struct host h;
+
+    unit_context ("%s, operation %lu of %x fails", b->options, ++n, kinds);
+    host_init (&h, &spec, b->bytes, b->size);
+    host_fail (&h, kinds, n, 0, errnum);
+    failed = try (&h, &before, &after);
+    host_free (&h);
+    REQUIRE (n < 1000);
+  }
+  CHECK (n > (kinds == 1 << HOST_GROW ? 1 : 3));
+  bitmap_set_free (&before);
+  bitmap_set_free (&after);
+}
+
+static void
+fail_allocations (const struct base *b)
+{
+  /* A host that allocates nothing itself. */
+  const struct host_spec spec = {
+    .capacity = CAPACITY, .grows = true, .trim = HOST_TRIM_ZEROS,
+  };
+  struct bitmap_set before, after;
+  unsigned long n = 0;
+  bool failed = true;
+
+  bitmap_set_load (&before, b->bytes, b->size);
+  bitmap_set_copy (&after, &before);
+  apply_all (&after, b);
+  while (failed) {
+    struct host h;
+    long live;
+
+    unit_context ("%s, allocation %lu fails", b->options, ++n);
+    host_init (&h, &spec, b->bytes, b->size);
+    live = alloc_live;
+    alloc_count = 0;
+    alloc_fail_at = n;
+    try (&h, &before, &after);
+    failed = alloc_count >= n;
+    CHECK_EQ (alloc_live, live);
+    host_free (&h);
+    REQUIRE (n < 1000);
+  }
+  CHECK (n > 20);
+  bitmap_set_free (&before);
+  bitmap_set_free (&after);
+}
+
+static void
+test_failures (void)
+{
+  struct base b;
+
+  qemu_wait ();
+  base_make (&b, "cluster_size=512", 512, 1 * MiB, 7);
+  fail_operations (&b, 1 << HOST_READ, EIO);
+  fail_operations (&b, 1 << HOST_WRITE, EIO);
+  fail_operations (&b, 1 << HOST_FLUSH, EIO);
+  fail_allocations (&b);
+  free (b.bytes);
+  base_make (&b, "cluster_size=64k", 65536, 1 * MiB, 8);
+  fail_operations (&b, 1 << HOST_GROW, ENOSPC);
+  free (b.bytes);
+}
+
 int
 main (void)
 {
   qemu_init ();
+  test_failures ();
   test_random ();
   qemu_wait ();
   qemu_finish ();
