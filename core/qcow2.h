@@ -81,6 +81,7 @@ enum qcow2_advice {
   QCOW2_ADVICE_KEY_SLOTS,       /* another one, or slots that cost less */
   QCOW2_ADVICE_NEW_BITMAP,      /* copy all, and add a new bitmap */
   QCOW2_ADVICE_REMOVE_BITMAP,   /* copy all, and remove the bitmap */
+  QCOW2_ADVICE_REMOVE_BROKEN,   /* remove the bitmaps that are broken */
   QCOW2_ADVICE_BITMAP_READ_ONLY,        /* copy all, and open it for reading
                                            while a bitmap is used */
   QCOW2_ADVICE_LIST_BITMAPS,    /* see which bitmaps there are */
@@ -1012,6 +1013,30 @@ extern int qcow2_edit_bitmaps (struct qcow2_image *image,
                                void *progress_opaque,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
+
+/* A bitmap that is removed because it is broken; valid during the call. */
+struct qcow2_broken_bitmap {
+  struct qcow2_name name;       /* empty: not known */
+  uint64_t host_off;            /* of its entry in the directory */
+  const char *why;              /* without full stop */
+};
+typedef void (*qcow2_broken_bitmap_fn) (void *fn_opaque,
+                                        const struct qcow2_broken_bitmap *b);
+
+/* Remove the bitmaps because of which QEMU refuses to open the image, or
+ * qcow2_edit_bitmaps to change it: their directory entries, tables or bits
+ * break a rule, or they share clusters.  All others stay as they are.  fn
+ * (NULL: nobody is told) is called for each before anything is changed;
+ * 'dry_run': that is all.  Space of what is removed is leaked until the image
+ * is repaired, since nobody knows whose it is.
+ */
+extern int qcow2_remove_broken_bitmaps (struct qcow2_image *image,
+                                        const struct qcow2_io *io,
+                                        bool dry_run,
+                                        qcow2_broken_bitmap_fn fn,
+                                        void *fn_opaque,
+                                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
 
 /* ---- The library itself ---------------------------------------------- */
 

@@ -140,7 +140,8 @@ load_entries (struct q2_bitmap_set *set, const struct q2_header *h,
     pos += slot.b.entry_len;
   }
   if (pos != set->old.len)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                           h->bitmap_dir_offset,
                     "the bitmap directory at offset 0x%" PRIx64 " has more "
                     "than its %u entries", h->bitmap_dir_offset,
                     h->nr_bitmaps);
@@ -157,7 +158,8 @@ check_names (const struct q2_bitmap_set *set, const struct q2_header *h,
   if (q2_bitmap_set_find_double (set, &twice, err) == -1)
     return -1;
   return twice == NULL ? 0
-    : q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+    : q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                      h->bitmap_dir_offset,
                "the bitmap directory at offset 0x%" PRIx64 " has two entries "
                "with the name '%s'", h->bitmap_dir_offset,
                q2_printable (text, sizeof text, twice->b.name,
@@ -171,6 +173,7 @@ q2_bitmap_set_init (struct q2_bitmap_set *set, struct q2_edit *edit,
   const struct q2_header *const h = q2_image_header (edit->image);
 
   *set = (struct q2_bitmap_set) { .edit = edit, .geo = edit->w->geo };
+  edit->aside = true;
   if (q2_bitmaps_read (&edit->io, h, &set->old, err) == 0 &&
       load_entries (set, h, err) == 0 && check_names (set, h, err) == 0)
     return 0;
@@ -313,6 +316,7 @@ q2_bitmap_set_publish (struct q2_bitmap_set *set, struct qcow2_error *err)
 
   if (!set->changed)
     return 0;
+  set->edit->aside = false;
   if (make_missing_tables (set, err) == -1 ||
       write_directory (set, err) == -1)
     return -1;

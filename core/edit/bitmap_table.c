@@ -23,6 +23,9 @@
 #define PIECE 4096
 #define ZEROS (UINT64_C (64) << 10)
 
+/* Entries of all tables, some of which may be one table. */
+#define MAX_LOOKING (UINT64_C (1) << 30)
+
 int
 q2_bitmap_table_walk (const struct q2_io *io,
                       const struct q2_bitmap_table *t, q2_bitmap_entry_fn fn,
@@ -79,7 +82,7 @@ q2_bitmap_table_make (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
   return 0;
 }
 
-/* ---- Dropping --------------------------------------------------------- */
+/* ---- Where they are --------------------------------------------------- */
 
 /* What an entry refers to, or 0 if that cannot be a cluster of bits. */
 static uint64_t
@@ -90,6 +93,104 @@ cluster_of (const struct q2_bitmap_set *set, uint64_t entry)
   return q2_bitmap_table_is_valid (set->geo, entry) &&
     host_off < q2_io_size (&set->edit->io) ? host_off : 0;
 }
+
+static bool
+is_in_file (const struct q2_bitmap_set *set, const struct q2_bitmap_table *t)
+{
+  const uint64_t size = q2_align_up (q2_io_size (&set->edit->io), 8);
+
+  return t->offset <= size && (uint64_t) t->entries * 8 <= size - t->offset;
+}
+
+/* ---- Sharing ---------------------------------------------------------- */
+
+int
+q2_bitmap_claim_alone (const struct q2_bitmap_set *set,
+                       struct q2_overlap *mine, uint64_t host_off,
+                       uint64_t len, enum q2_meta_class class,
+                       struct qcow2_error *err)
+{
+  const uint64_t size = set->geo->cluster_size;
+
+  for (uint64_t off = host_off; off < host_off + len; off += size) {
+    if (q2_overlap_class (mine, off) != Q2_META_NONE)
+      return q2_fail_advise (err, QCOW2_ERR_CORRUPT,
+                             QCOW2_ADVICE_REMOVE_BROKEN, off,
+                             "bitmaps share the cluster at offset 0x%" PRIx64,
+                             off);
+    if (q2_overlap_check (set->edit->w->overlap, off, 1, class, err) == -1 ||
+        q2_overlap_add (mine, off, 1, class, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+struct looking {
+  struct q2_bitmap_set *set;
+  struct q2_overlap *mine;
+  struct q2_work work;
+};
+
+static int
+look_at_entry (void *opaque, uint64_t index, uint64_t entry,
+               struct qcow2_error *err)
+{
+  struct looking *const l = opaque;
+  const uint64_t host_off = cluster_of (l->set, entry);
+
+  (void) index;
+  if (q2_work_do (&l->work, 1, err) == -1)
+    return -1;
+  return host_off == 0 ? 0
+    : q2_bitmap_claim_alone (l->set, l->mine, host_off, 1,
+                             Q2_META_BITMAP_BITS, err);
+}
+
+static int
+look_at_tables (struct looking *l, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < l->set->nr; ++i) {
+    const struct q2_bitmap_slot *const slot = &l->set->slots[i];
+    const struct q2_bitmap_table t = {
+      slot->b.table_offset, slot->b.table_entries, slot->made,
+    };
+
+    if (t.offset == 0 || t.made || !is_in_file (l->set, &t))
+      continue;
+    if (q2_work_do (&l->work, t.entries, err) == -1 ||
+        q2_bitmap_claim_alone (l->set, l->mine, t.offset,
+                               (uint64_t) t.entries * 8,
+                               Q2_META_BITMAP_TABLE, err) == -1 ||
+        q2_bitmap_table_walk (&l->set->edit->io, &t, look_at_entry, l, err)
+        == -1)
+      return -1;
+  }
+  return 0;
+}
+
+/* Before the first of them loses its table.  As a rule it is known. */
+static int
+check_alone (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  const struct q2_writer *const w = set->edit->w;
+  struct qcow2_budget *const budget = q2_io_budget (&set->edit->io);
+  struct looking l = {
+    .set = set, .work = q2_work_begin (budget, MAX_LOOKING,
+                                       "looking at all bitmaps"),
+  };
+
+  if (set->alone || (w->bitmaps_known && !w->bitmaps_share))
+    return 0;
+  l.mine = q2_overlap_new (set->geo->cluster_bits, budget, err);
+  if (l.mine == NULL)
+    return -1;
+  set->alone = look_at_tables (&l, err) == 0;
+  q2_work_end (&l.work);
+  q2_overlap_free (l.mine);
+  return set->alone ? 0 : -1;
+}
+
+/* ---- Dropping --------------------------------------------------------- */
 
 static int
 claim_bits (void *opaque, uint64_t index, uint64_t entry,
@@ -102,14 +203,6 @@ claim_bits (void *opaque, uint64_t index, uint64_t entry,
   return host_off == 0 ? 0
     : q2_overlap_add (set->edit->w->overlap, host_off,
                       set->geo->cluster_size, Q2_META_BITMAP_BITS, err);
-}
-
-static bool
-is_in_file (const struct q2_bitmap_set *set, const struct q2_bitmap_table *t)
-{
-  const uint64_t size = q2_align_up (q2_io_size (&set->edit->io), 8);
-
-  return t->offset <= size && (uint64_t) t->entries * 8 <= size - t->offset;
 }
 
 static int
@@ -153,11 +246,8 @@ q2_bitmap_table_drop (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
 
   if (t.offset == 0)
     return 0;
-  if (!t.made && set->edit->w->bitmaps_share)
-    return q2_fail_advise (err, QCOW2_ERR_CORRUPT,
-                           QCOW2_ADVICE_REPAIR, t.offset,
-                           "bitmaps of the image share clusters, so none of "
-                           "them can be released");
+  if (!t.made && check_alone (set, err) == -1)
+    return -1;
   if ((!t.made && claim (set, &t, err) == -1) ||
       note_dropped (set, &t, err) == -1)
     return -1;

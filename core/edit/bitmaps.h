@@ -43,6 +43,7 @@ struct q2_bitmap_set {
   struct q2_bitmap_table *dropped;
   size_t nr_dropped, max_dropped;
   bool changed;                 /* it differs from what the file has */
+  bool alone;                   /* no two bitmaps share a cluster */
   struct q2_progress progress;
 
   /* The new directory: */
@@ -122,6 +123,15 @@ extern int q2_bitmap_table_make (struct q2_bitmap_set *set,
 extern int q2_bitmap_table_drop (struct q2_bitmap_set *set,
                                  struct q2_bitmap_slot *slot,
                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The clusters are no other metadata and not in 'mine', to which they are
+ * added; else QCOW2_ERR_CORRUPT.
+ */
+extern int q2_bitmap_claim_alone (const struct q2_bitmap_set *set,
+                                  struct q2_overlap *mine, uint64_t host_off,
+                                  uint64_t len, enum q2_meta_class class,
+                                  struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* After the switch.  What cannot be released is leaked, with a line in the

@@ -251,7 +251,7 @@ finish (struct q2_edit *e, int result, struct qcow2_error *err)
   q2_frees_destroy (&e->made);
   if (q2_check_end (err) == -1)
     result = -1;
-  if (result == -1)
+  if (result == -1 && !(e->aside && err->kind == QCOW2_ERR_CORRUPT))
     q2_writer_note_error (e->w, &e->io, err);
   return result;
 }

@@ -76,7 +76,8 @@ q2_bitmap_decode (const struct q2_geometry *geo, const void *bytes,
   return 0;
 
  broken:
-  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                         host_off,
                   "the bitmap directory entry at offset 0x%" PRIx64 " is "
                   "broken: %s", host_off, problem);
 }

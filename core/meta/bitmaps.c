@@ -45,7 +45,8 @@ walk_entries (const struct q2_geometry *geo, const struct q2_header *h,
     pos += b.entry_len;
   }
   if (pos != len)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                           h->bitmap_dir_offset,
                     "the bitmap directory at offset 0x%" PRIx64 " has more "
                     "than its %u entries", h->bitmap_dir_offset,
                     h->nr_bitmaps);
@@ -62,7 +63,8 @@ q2_bitmaps_read (const struct q2_io *io, const struct q2_header *h,
 
   if (len > 0 && (h->bitmap_dir_offset > file_end ||
                   len > file_end - h->bitmap_dir_offset))
-    return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                           h->bitmap_dir_offset,
                     "the bitmap directory at offset 0x%" PRIx64 " does not "
                     "end inside the file", h->bitmap_dir_offset);
   if (q2_budget_take (q2_io_budget (io), len, "the bitmap directory", err)

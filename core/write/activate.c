@@ -146,7 +146,7 @@ activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
   q2_overlap_free (w->overlap);
   w->space = NULL;
   w->overlap = NULL;
-  w->bitmaps_share = false;
+  w->bitmaps_known = w->bitmaps_share = false;
   return -1;
 }
 

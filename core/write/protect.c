@@ -223,5 +223,6 @@ q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
     return 0;
   r = look_for_all (&p, err);
   q2_work_end (&p.work);
+  w->bitmaps_known = r == 0 && !p.full && purpose != Q2_FOR_BITMAPS;
   return r == -1 ? -1 : end (&p, err);
 }

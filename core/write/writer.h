@@ -94,8 +94,9 @@ struct q2_writer {
    */
   struct q2_overlap *overlap;
   struct q2_space *space;
-  bool bitmaps_share;           /* two of them have a cluster in common, which
-                                   none must lose */
+  bool bitmaps_known;           /* protect.c has looked at all of them */
+  bool bitmaps_share;           /* and seen a cluster that two have in common
+                                   */
 
   /* Guard themselves: */
   struct q2_flight flight;

@@ -19,6 +19,7 @@ SLOW_CRASH_TESTS = \
 CRASH_TESTS = \
 	unit/image/test-bugs \
 	unit/edit/test-bitmaps \
+	unit/edit/test-bitmaps-broken \
 	unit/edit/test-create \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
@@ -112,6 +113,9 @@ unit_edit_test_bitmaps_SOURCES = \
 	unit/alloc_faults.h \
 	$(NULL)
 unit_edit_test_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_bitmaps_broken_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_bitmaps_broken_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la

@@ -466,6 +466,9 @@ test_failures (void)
   fail_allocations (&b);
   free (b.bytes);
   base_make (&b, "cluster_size=64k", 65536, 1 * MiB, 8);
+  free (b.bytes);
+  qemu_run (0, "qemu-img convert -O qcow2 --bitmaps b.qcow2 d.qcow2");
+  b.bytes = qemu_load ("d.qcow2", &b.size);     /* without free clusters */
   fail_operations (&b, 1 << HOST_GROW, ENOSPC);
   free (b.bytes);
 }
