@@ -81,6 +81,7 @@ enum qcow2_advice {
   QCOW2_ADVICE_KEY_SLOTS,       /* another one, or slots that cost less */
   QCOW2_ADVICE_NEW_BITMAP,      /* copy all, and add a new bitmap */
   QCOW2_ADVICE_REMOVE_BITMAP,   /* copy all, and remove the bitmap */
+  QCOW2_ADVICE_REMOVE_BROKEN,   /* remove the bitmaps that are broken */
   QCOW2_ADVICE_BITMAP_READ_ONLY,        /* copy all, and open it for reading
                                            while a bitmap is used */
   QCOW2_ADVICE_LIST_BITMAPS,    /* see which bitmaps there are */
@@ -735,7 +736,8 @@ struct qcow2_bitmap {
   struct qcow2_name name;       /* valid during the call */
   uint64_t granularity;         /* bytes of the disk per bit */
   bool enabled;                 /* writers must keep it up to date */
-  bool in_use;                  /* a writer did not, or did not say so */
+  bool in_use;                  /* somebody who did so has not stored it: it
+                                   can only be removed */
   const char *why_unusable;     /* NULL, or why no view of it can be opened:
                                    a constant string */
 };
@@ -1041,6 +1043,94 @@ extern int qcow2_measure (const struct qcow2_create_options *options,
                           struct qcow2_measurement *ret_measurement,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 5), __warn_unused_result__));
+
+/* ---- Bitmaps ---------------------------------------------------------- */
+
+enum qcow2_bitmap_verb {
+  QCOW2_BITMAP_ADD,             /* a new one, of which no bit is set */
+  QCOW2_BITMAP_REMOVE,
+  QCOW2_BITMAP_CLEAR,           /* no bit is set any more */
+  QCOW2_BITMAP_ENABLE,          /* writers must keep it up to date from now
+                                   on */
+  QCOW2_BITMAP_DISABLE,         /* its bits are as they are */
+  QCOW2_BITMAP_MERGE,           /* set what is set in any of the sources */
+};
+
+/* A bitmap to be merged into another one, whatever its granularity: parts of
+ * the disk that it touches are set.  Disabled or enabled.
+ */
+struct qcow2_bitmap_source {
+  struct qcow2_name name;
+  struct qcow2_image *image;    /* of the same size, that nobody writes to;
+                                   NULL: the image that is changed */
+  const struct qcow2_io *io;    /* of 'image' */
+};
+
+struct qcow2_bitmap_action {
+  enum qcow2_bitmap_verb verb;
+  struct qcow2_name name;       /* 1 .. 1023 bytes */
+
+  /* ADD: bytes of the disk for each bit, a power of two, 512 .. 2 GiB; 0: the
+   * cluster size, but at least 4 and at most 64 KiB.
+   */
+  uint64_t granularity;
+  bool disabled;                /* ADD */
+
+  const struct qcow2_bitmap_source *sources;    /* MERGE */
+  size_t nr_sources;
+};
+
+/* Called now and then; false: the caller cancels. */
+typedef bool (*qcow2_progress_fn) (void *progress_opaque, unsigned percent);
+
+/* Change the persistent bitmaps of a writable image of version 3.  Each action
+ * finds what the one before it has left; all of them take effect at once, and
+ * durably, or, on failure or after a crash, none.  Changes of the disk wait
+ * meanwhile.  If the image is written to later, bitmaps that are enabled are
+ * marked as in use (see qcow2_list_bitmaps).  The caller's names need to last
+ * for the call only.  'progress' may be NULL.
+ *
+ * Errors: QCOW2_ERR_NOT_FOUND or _EXISTS; _INVALID for a name, a granularity
+ * or a number that cannot be; _REFUSED for a bitmap whose bits mean nothing,
+ * because it is in use, has extra data or does not fit the disk: those can
+ * only be removed; _BUSY if a view is open of one that would lose its bits;
+ * _UNSUPPORTED for an image of version 2; _CORRUPT if the directory has an
+ * entry that breaks a rule: see qcow2_remove_broken_bitmaps.
+ *
+ * Bitmaps that a program without support for them has made meaningless, by
+ * writing to the image, are not found; adding one forgets them for good.
+ */
+extern int qcow2_edit_bitmaps (struct qcow2_image *image,
+                               const struct qcow2_io *io,
+                               const struct qcow2_bitmap_action *actions,
+                               size_t nr_actions, qcow2_progress_fn progress,
+                               void *progress_opaque,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
+
+/* A bitmap that is removed because it is broken; valid during the call. */
+struct qcow2_broken_bitmap {
+  struct qcow2_name name;       /* empty: not known */
+  uint64_t host_off;            /* of its entry in the directory */
+  const char *why;              /* without full stop */
+};
+typedef void (*qcow2_broken_bitmap_fn) (void *fn_opaque,
+                                        const struct qcow2_broken_bitmap *b);
+
+/* Remove the bitmaps because of which QEMU refuses to open the image, or
+ * qcow2_edit_bitmaps to change it: their directory entries, tables or bits
+ * break a rule, or they share clusters.  All others stay as they are.  fn
+ * (NULL: nobody is told) is called for each before anything is changed;
+ * 'dry_run': that is all.  Space of what is removed is leaked until the image
+ * is repaired, since nobody knows whose it is.
+ */
+extern int qcow2_remove_broken_bitmaps (struct qcow2_image *image,
+                                        const struct qcow2_io *io,
+                                        bool dry_run,
+                                        qcow2_broken_bitmap_fn fn,
+                                        void *fn_opaque,
+                                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
 
 /* ---- The library itself ---------------------------------------------- */
 

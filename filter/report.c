@@ -77,6 +77,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
     "with 'qemu-img bitmap --add'",
   [QCOW2_ADVICE_REMOVE_BITMAP] = "make a full copy of the disk and remove the "
     "bitmap with 'qemu-img bitmap --remove'",
+  [QCOW2_ADVICE_REMOVE_BROKEN] = "'qcow2ctl bitmap remove --broken' removes "
+    "the bitmaps that are broken, and nothing else",
   [QCOW2_ADVICE_BITMAP_READ_ONLY] = "make a full copy of the disk, and serve "
     "the image read-only ('nbdkit -r') while you copy what a bitmap tells",
   [QCOW2_ADVICE_LIST_BITMAPS] = "'qemu-img info' lists those it has",

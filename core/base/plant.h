@@ -30,6 +30,12 @@ enum q2_plant {
   Q2_PLANT_FREE_TABLE_EARLY,    /* a repair frees a refcount table that the
                                    header names */
   Q2_PLANT_FORGET_TABLE,        /* one that has moved, if 2a or 2b fails */
+  Q2_PLANT_EARLY_SWITCH,        /* the header names what is not durable */
+  Q2_PLANT_LAZY_SWITCH,         /* and is not durable when it has */
+  Q2_PLANT_BITMAPS_EARLY_RELEASE,       /* old bitmaps, before the switch */
+  Q2_PLANT_BITMAPS_IN_PLACE,    /* a directory over the old one */
+  Q2_PLANT_BITMAPS_KEEP_PROMISE,        /* a new one is not marked as in use
+                                           by the next write */
 };
 
 #ifdef Q2_PLANTS

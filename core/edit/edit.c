@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 
@@ -50,6 +51,11 @@ check_allowed (const struct qcow2_image *image, const char *what,
   return q2_assume (!image->inspect, err) ? 0 : -1;
 }
 
+static const enum q2_purpose purposes[] = {
+  [Q2_EDIT_IMAGE] = Q2_FOR_IMAGE, [Q2_EDIT_DISK] = Q2_FOR_DISK,
+  [Q2_EDIT_BITMAPS] = Q2_FOR_BITMAPS,
+};
+
 int
 q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
                const struct qcow2_io *host, enum q2_edit_kind kind,
@@ -64,8 +70,7 @@ q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
     return -1;
   if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
     return fail_busy (what, err);
-  if ((kind == Q2_EDIT_DISK ? q2_writer_begin (w, &e->io, err)
-       : q2_writer_begin_edit (w, &e->io, err)) == 0 &&
+  if (q2_writer_begin (w, &e->io, purposes[kind], err) == 0 &&
       q2_edit_commit (e, err) == 0)
     return 0;
   q2_gate_open (&image->gate);
@@ -190,7 +195,7 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
 {
   const unsigned bits = e->w->geo->cluster_bits;
 
-  if (q2_edit_commit (e, err) == -1 ||
+  if ((!Q2_PLANTED (Q2_PLANT_EARLY_SWITCH) && q2_edit_commit (e, err) == -1) ||
       q2_overlap_check (e->w->overlap, 0, UINT64_C (1) << bits,
                         Q2_META_HEADER, err) == -1)
     return -1;
@@ -246,7 +251,7 @@ finish (struct q2_edit *e, int result, struct qcow2_error *err)
   q2_frees_destroy (&e->made);
   if (q2_check_end (err) == -1)
     result = -1;
-  if (result == -1)
+  if (result == -1 && !(e->aside && err->kind == QCOW2_ERR_CORRUPT))
     q2_writer_note_error (e->w, &e->io, err);
   return result;
 }

@@ -30,6 +30,9 @@ struct q2_edit {
   struct q2_io io;
   struct q2_frees made;         /* handed out or raised, not yet the image's */
   bool switched;                /* the header may name what was made */
+  bool aside;                   /* QCOW2_ERR_CORRUPT, now, is about something
+                                   that the disk does not need: the image is
+                                   not marked as corrupt */
 };
 
 enum q2_edit_kind {
@@ -37,6 +40,8 @@ enum q2_edit_kind {
                                    true, and are left alone */
   Q2_EDIT_DISK,                 /* enabled bitmaps are marked as in use first,
                                    as by a guest's write */
+  Q2_EDIT_BITMAPS,              /* as IMAGE; also if the bitmap directory is
+                                   broken, which the caller repairs */
 };
 
 /* 'what' the caller is about to do, for errors: "snapshots cannot be

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bitmap.c - decodes entries of the bitmap directory.
+/* bitmap.c - entries of the bitmap directory, from bytes and back.
  *
  * Owns      the layout of an entry and its limits.
  * Method    checks lengths first, as 64 bit sums of smaller fields, then every
@@ -16,10 +16,9 @@
 #include "base/error.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #define TYPE_DIRTY_TRACKING 1
-#define MIN_GRANULARITY_BITS 9
-#define MAX_GRANULARITY_BITS 31
 
 /* The fault of an entry that is long enough, or NULL. */
 static const char *
@@ -38,8 +37,8 @@ find_problem (const struct q2_geometry *geo, const struct q2_bitmap *b,
     return "it has unknown flags";
   if (type != TYPE_DIRTY_TRACKING)
     return "its type is unknown";
-  if (b->granularity_bits < MIN_GRANULARITY_BITS ||
-      b->granularity_bits > MAX_GRANULARITY_BITS)
+  if (b->granularity_bits < Q2_BITMAP_MIN_GRANULARITY_BITS ||
+      b->granularity_bits > Q2_BITMAP_MAX_GRANULARITY_BITS)
     return "its granularity is out of range";
   if (b->name_len == 0 || b->name_len > Q2_BITMAP_MAX_NAME)
     return "its name is empty or too long";
@@ -77,7 +76,31 @@ q2_bitmap_decode (const struct q2_geometry *geo, const void *bytes,
   return 0;
 
  broken:
-  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                         host_off,
                   "the bitmap directory entry at offset 0x%" PRIx64 " is "
                   "broken: %s", host_off, problem);
+}
+
+uint64_t
+q2_bitmap_entry_len (const struct q2_bitmap *b)
+{
+  return q2_align_up ((uint64_t) Q2_BITMAP_FIXED + b->extra_len + b->name_len,
+                      8);
+}
+
+void
+q2_bitmap_encode (const struct q2_bitmap *b, unsigned char *p)
+{
+  memset (p, 0, q2_bitmap_entry_len (b));
+  store_be64 (p, b->table_offset);
+  store_be32 (p + 8, b->table_entries);
+  store_be32 (p + Q2_BITMAP_FLAGS_OFF, b->flags);
+  p[16] = TYPE_DIRTY_TRACKING;
+  p[17] = (unsigned char) b->granularity_bits;
+  store_be16 (p + 18, b->name_len);
+  store_be32 (p + 20, b->extra_len);
+  if (b->extra_len > 0)
+    memcpy (p + Q2_BITMAP_FIXED, b->extra, b->extra_len);
+  memcpy (p + Q2_BITMAP_FIXED + b->extra_len, b->name, b->name_len);
 }

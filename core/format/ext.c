@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "format/bitmap.h"
 #include "format/ext.h"
 #include "format/luks.h"
 
@@ -21,8 +22,6 @@
 #include <string.h>
 
 #define FEATURE_NAME_LEN 48     /* type, bit, 46 bytes of name */
-#define MAX_BITMAPS 65535
-#define MAX_BITMAP_DIR_BYTES (UINT64_C (1024) * MAX_BITMAPS)
 
 static int
 decode_bitmaps (const struct q2_ext *e, struct q2_header *h,
@@ -45,14 +44,14 @@ decode_bitmaps (const struct q2_ext *e, struct q2_header *h,
   count = load_be32 (e->data);
   dir_bytes = load_be64 (e->data + 8);
   dir_off = load_be64 (e->data + 16);
-  if (count == 0 || count > MAX_BITMAPS)
+  if (count == 0 || count > Q2_BITMAPS_MAX)
     return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off,
                     "invalid bitmaps extension: %u bitmaps, it must have 1 "
-                    "to %u", count, MAX_BITMAPS);
+                    "to %u", count, Q2_BITMAPS_MAX);
   if (load_be32 (e->data + 4) != 0)
     return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off + 4,
                     "invalid bitmaps extension: the reserved field is not 0");
-  if (dir_bytes > MAX_BITMAP_DIR_BYTES)
+  if (dir_bytes > Q2_BITMAPS_MAX_DIR_BYTES)
     return q2_fail (err, QCOW2_ERR_CORRUPT, e->data_off + 8,
                     "invalid bitmaps extension: a bitmap directory of "
                     "%" PRIu64 " bytes is too large", dir_bytes);

@@ -60,6 +60,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
   q2_store_init (&image->store);
   q2_writer_init (&image->writer);
   q2_gate_init (&image->gate);
+  q2_mutex_init (&image->pins.lock, 1, "pins.lock");
   image->shared.meter.counting = options->count;
   image->check = options->check;
   image->inspect = options->inspect || options->check;
@@ -76,6 +77,7 @@ close_image (struct qcow2_image *image)
   /* First the threads, which use everything else. */
   q2_workers_free (image->reader.workers);
   q2_writer_destroy (&image->writer);
+  q2_mutex_destroy (&image->pins.lock);
   q2_gate_destroy (&image->gate);
   q2_ahead_free (image->reader.ahead);
   q2_clusters_free (image->reader.clusters);

@@ -27,6 +27,18 @@ struct q2_view_ops {
   void (*close) (struct qcow2_image *view);
 };
 
+/* Somebody reads a structure of the file, which must stay what it is. */
+struct q2_pin {
+  uint64_t host_off;            /* where it begins; 0: not pinned */
+  struct q2_pin *next;
+};
+
+struct q2_pins {
+  struct q2_mutex lock;         /* held over I/O while the header switches;
+                                   guards: */
+  struct q2_pin *first;
+};
+
 /* Everything is constant after q2_image_init, or guards itself. */
 struct qcow2_image {
   struct q2_geometry geo;
@@ -43,6 +55,7 @@ struct qcow2_image {
   struct q2_reader reader;
   struct q2_writer writer;      /* used if it is writable, and so is: */
   struct q2_gate gate;          /* that changes go through */
+  struct q2_pins pins;          /* of tables of bitmaps */
 
   /* Of the last call of qcow2_idle_commit: */
   struct {
@@ -77,6 +90,21 @@ q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)
 
   return (struct q2_io) { host, owner->file_size, &owner->shared };
 }
+
+/* pins.c: pin the structure that the header, current when it was looked up,
+ * leads to; fails with QCOW2_ERR_BUSY if the header is another one now.
+ */
+extern int q2_pin (struct qcow2_image *image, struct q2_pin *pin,
+                   uint64_t host_off, const struct q2_header *header,
+                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* Does nothing if it is not pinned. */
+extern void q2_unpin (struct qcow2_image *image, struct q2_pin *pin)
+  __attribute__ ((__nonnull__));
+/* With the lock. */
+extern bool q2_is_pinned_locked (const struct qcow2_image *image,
+                                 uint64_t host_off)
+  __attribute__ ((__nonnull__));
 
 /* attach.c: open what the header refers to, and unlock the image. */
 extern int q2_attach (struct q2_store *store, const struct q2_io *io,

@@ -45,7 +45,8 @@ walk_entries (const struct q2_geometry *geo, const struct q2_header *h,
     pos += b.entry_len;
   }
   if (pos != len)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                           h->bitmap_dir_offset,
                     "the bitmap directory at offset 0x%" PRIx64 " has more "
                     "than its %u entries", h->bitmap_dir_offset,
                     h->nr_bitmaps);
@@ -53,37 +54,62 @@ walk_entries (const struct q2_geometry *geo, const struct q2_header *h,
 }
 
 int
-q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
-                 const struct q2_geometry *geo, q2_bitmap_fn fn,
-                 void *opaque, struct qcow2_error *err)
+q2_bitmaps_read (const struct q2_io *io, const struct q2_header *h,
+                 struct q2_bitmap_dir *ret, struct qcow2_error *err)
 {
-  const uint64_t len = h->bitmap_dir_bytes;
+  const uint64_t len = h->nr_bitmaps > 0 ? h->bitmap_dir_bytes : 0;
   const uint64_t file_end = q2_align_up (q2_io_size (io), 8);
-  unsigned char *dir;
-  int r;
+  struct q2_bitmap_dir dir = { .len = len };
 
-  if (h->nr_bitmaps == 0)
-    return 0;
-  if (h->bitmap_dir_offset > file_end ||
-      len > file_end - h->bitmap_dir_offset)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, h->bitmap_dir_offset,
+  if (len > 0 && (h->bitmap_dir_offset > file_end ||
+                  len > file_end - h->bitmap_dir_offset))
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                           h->bitmap_dir_offset,
                     "the bitmap directory at offset 0x%" PRIx64 " does not "
                     "end inside the file", h->bitmap_dir_offset);
   if (q2_budget_take (q2_io_budget (io), len, "the bitmap directory", err)
       == -1)
     return -1;
-  dir = q2_buffer_alloc (len ? len : 1);
-  if (dir == NULL) {
+  dir.bytes = q2_buffer_alloc (len ? len : 1);
+  if (dir.bytes == NULL) {
     q2_budget_give (q2_io_budget (io), len);
     return q2_fail_nomem (err, "the bitmap directory");
   }
-  r = q2_io_read (io, dir, len, h->bitmap_dir_offset, QCOW2_IO_HEADER, err);
+  if (len > 0 && q2_io_read (io, dir.bytes, len, h->bitmap_dir_offset,
+                             QCOW2_IO_HEADER, err) == -1) {
+    q2_bitmaps_free (io, &dir);
+    return -1;
+  }
+  *ret = dir;
+  return 0;
+}
+
+void
+q2_bitmaps_free (const struct q2_io *io, struct q2_bitmap_dir *dir)
+{
+  if (dir->bytes == NULL)
+    return;
+  q2_buffer_free (dir->bytes, dir->len ? dir->len : 1);
+  q2_budget_give (q2_io_budget (io), dir->len);
+  *dir = (struct q2_bitmap_dir) { .len = 0 };
+}
+
+int
+q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
+                 const struct q2_geometry *geo, q2_bitmap_fn fn,
+                 void *opaque, struct qcow2_error *err)
+{
+  struct q2_bitmap_dir dir;
+  int r;
+
+  if (h->nr_bitmaps == 0)
+    return 0;
+  if (q2_bitmaps_read (io, h, &dir, err) == -1)
+    return -1;
+  r = walk_entries (geo, h, dir.bytes, NULL, NULL, err);
   if (r == 0)
-    r = walk_entries (geo, h, dir, NULL, NULL, err);
-  if (r == 0)
-    r = walk_entries (geo, h, dir, fn, opaque, err);
-  q2_buffer_free (dir, len ? len : 1);
-  q2_budget_give (q2_io_budget (io), len);
+    r = walk_entries (geo, h, dir.bytes, fn, opaque, err);
+  q2_bitmaps_free (io, &dir);
   return r == -1 ? -1 : 0;
 }
 

@@ -15,6 +15,24 @@
 typedef int (*q2_bitmap_fn) (void *opaque, const struct q2_bitmap *bitmap,
                              uint64_t host_off, struct qcow2_error *err);
 
+/* The bytes of the directory. */
+struct q2_bitmap_dir {
+  unsigned char *bytes;
+  uint64_t len;
+};
+
+/* Read it; empty if there are no bitmaps.  Fails if it does not end inside the
+ * file.  On success the caller frees it.
+ */
+extern int q2_bitmaps_read (const struct q2_io *io,
+                            const struct q2_header *header,
+                            struct q2_bitmap_dir *ret_dir,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_bitmaps_free (const struct q2_io *io,
+                             struct q2_bitmap_dir *dir)
+  __attribute__ ((__nonnull__));
+
 /* Call fn for each bitmap, in the order of the directory.  Fails before the
  * first call if any of the directory is broken.
  */

@@ -19,6 +19,7 @@
 #include "meta/superblock.h"
 
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -227,8 +228,9 @@ carry_out (const struct q2_io *io, const struct q2_header_plan *plan,
   for (size_t i = 0; i < plan->nr_writes; ++i) {
     const struct q2_header_write *const w = &plan->writes[i];
 
-    if (q2_io_write (io, w->bytes, w->len, w->off, QCOW2_IO_HEADER, err) == -1
-        || q2_io_flush (io, err) == -1)
+    if (q2_io_write (io, w->bytes, w->len, w->off, QCOW2_IO_HEADER, err) == -1)
+      return -1;
+    if (!Q2_PLANTED (Q2_PLANT_LAZY_SWITCH) && q2_io_flush (io, err) == -1)
       return -1;
   }
   return 0;

@@ -7,9 +7,10 @@
  *           read when they are needed, several at once on a slow host.  An
  *           entry of the table refers to a cluster of bits, or says that they
  *           are all equal.  Bit i of a cluster is bit i % 8, from the lowest,
- *           of byte i / 8. We never write to bits or tables of bitmaps, so the
- *           cache always has what the file has.  After the first write to the
- *           image an enabled bitmap is stale; a disabled one stays valid.
+ *           of byte i / 8.  We never write to bits or tables of a bitmap
+ *           that the file has, and release none that is pinned, so the cache
+ *           always has what the file has.  After the next write to the image
+ *           an enabled bitmap is stale; a disabled one stays valid.
  *           Unlike other tables, bits must not lie past the end of the file:
  *           missing bits would read as "nothing has changed".
  * Locks     those of the cache.
@@ -35,14 +36,12 @@
 /* Bytes read at once on a slow host. */
 #define SLOW_LOAD (UINT64_C (64) << 10)
 
-/* Bits of a table entry that must be 0. */
-#define RESERVED UINT64_C (0xff000000000001fe)
-#define ALL_ONES UINT64_C (1)
-
 struct bits_mask {
   struct q2_mask mask;          /* first */
   struct qcow2_image *image;
   struct q2_bitmap bitmap;      /* its name and extra data are not valid */
+  uint64_t epoch;               /* of the writer, in which it is true */
+  struct q2_pin pin;            /* of its table */
   struct q2_cache *cache;
   uint64_t charge;              /* for the cache, of the image's budget */
   char name[80];                /* printable */
@@ -55,13 +54,6 @@ static unsigned
 entry_shift (const struct q2_geometry *geo, const struct q2_bitmap *b)
 {
   return geo->cluster_bits + 3 + b->granularity_bits;
-}
-
-uint64_t
-q2_bits_table_entries (const struct q2_geometry *geo,
-                       const struct q2_bitmap *b)
-{
-  return q2_ceil_shift (geo->virtual_size, entry_shift (geo, b));
 }
 
 /* ---- Reading -------------------------------------------------------- */
@@ -142,9 +134,9 @@ load_entry (struct bits_mask *m, const struct q2_io *io, uint64_t index,
     return -1;
   entry = load_be64 (raw);
   *ret = (struct bits) {
-    .host_off = q2_bitmap_table_cluster (entry), .set = entry & ALL_ONES
+    .host_off = q2_bitmap_table_cluster (entry), .set = entry & Q2_BITMAP_ALL_ONES
   };
-  if ((entry & RESERVED) || (ret->host_off != 0 && ret->set))
+  if ((entry & Q2_BITMAP_RESERVED) || (ret->host_off != 0 && ret->set))
     return fail_entry (m, index, entry, "has bits set that must not be", err);
   if (!q2_is_aligned (ret->host_off, m->image->geo.cluster_size) ||
       (ret->host_off != 0 && !is_in_file (m, io, index, ret->host_off)))
@@ -267,7 +259,8 @@ bits_check (struct q2_mask *mask, struct qcow2_error *err)
 {
   const struct bits_mask *const m = (struct bits_mask *) mask;
 
-  if (!m->image->writer.prepared || !(m->bitmap.flags & Q2_BITMAP_AUTO))
+  if (q2_writer_disk_epoch (&m->image->writer) == m->epoch ||
+      !(m->bitmap.flags & Q2_BITMAP_AUTO))
     return 0;
   return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_BITMAP_READ_ONLY,
                          QCOW2_NO_OFFSET,
@@ -280,6 +273,7 @@ bits_free (struct q2_mask *mask)
 {
   struct bits_mask *const m = (struct bits_mask *) mask;
 
+  q2_unpin (m->image, &m->pin);
   q2_cache_free (m->cache);
   q2_budget_give (&m->image->budget, m->charge);
   free (m);
@@ -308,7 +302,8 @@ check_table (const struct bits_mask *m, const struct q2_io *io,
 
 struct q2_mask *
 q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
-             const struct q2_bitmap *b, struct qcow2_error *err)
+             const struct q2_bitmap *b, const struct q2_bitmap_moment *when,
+             struct qcow2_error *err)
 {
   struct bits_mask *const m = calloc (1, sizeof *m);
 
@@ -320,6 +315,7 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
   m->image = image;
   m->bitmap = *b;
   m->bitmap.name = NULL;
+  m->epoch = when->epoch;
   m->bitmap.extra = NULL;
   q2_printable (m->name, sizeof m->name, b->name, b->name_len);
   m->charge = q2_budget_take_some (&image->budget, LEAST_CACHE_BYTES,
@@ -327,7 +323,8 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
   if (check_table (m, io, err) == -1 ||
       (m->cache =
        q2_cache_new (m->charge, q2_min (image->geo.cluster_size,
-                                          SLICE_SIZE), err)) == NULL) {
+                                          SLICE_SIZE), err)) == NULL ||
+      q2_pin (image, &m->pin, b->table_offset, when->header, err) == -1) {
     bits_free (&m->mask);
     return NULL;
   }

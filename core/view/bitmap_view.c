@@ -8,7 +8,7 @@
  *           the message.  A disabled bitmap is a fixed set of bits, which
  *           writes do not make stale.
  * Locks     none: it reads only constant fields of the image, and whether the
- *           image has been written to, which changes once.
+ *           image has been written to, an atomic.
  */
 #include "config.h"
 
@@ -20,18 +20,18 @@
 #include "base/assume.h"
 #include "base/error.h"
 
-/* NULL if the bitmap can be used; else a constant string. */
-static const char *
-why_unusable (const struct qcow2_image *image, const struct q2_bitmap *b)
+const char *
+q2_bitmap_why_unusable (const struct qcow2_image *image,
+                        const struct q2_bitmap *b)
 {
-  if (image->writer.prepared && (b->flags & Q2_BITMAP_AUTO))
+  if (q2_writer_is_for_disk (&image->writer) && (b->flags & Q2_BITMAP_AUTO))
     return "the image has been written to since it was opened";
   if (b->flags & Q2_BITMAP_IN_USE)
     return "it is marked as in use: whoever wrote to the image has not stored "
       "it";
   if (b->extra_len > 0)
     return "it has extra data, of a kind that is not known";
-  if (b->table_entries != q2_bits_table_entries (&image->geo, b))
+  if (b->table_entries != q2_bitmap_nr_entries (&image->geo, b))
     return "its size does not fit the disk";
   return NULL;
 }
@@ -54,7 +54,7 @@ list_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     .granularity = UINT64_C (1) << b->granularity_bits,
     .enabled = b->flags & Q2_BITMAP_AUTO,
     .in_use = b->flags & Q2_BITMAP_IN_USE,
-    .why_unusable = why_unusable (l->image, b),
+    .why_unusable = q2_bitmap_why_unusable (l->image, b),
   };
 
   (void) host_off;
@@ -82,6 +82,7 @@ struct search {
   struct qcow2_image *image;
   const struct q2_io *io;
   const struct qcow2_name *name;
+  struct q2_bitmap_moment when;
   bool found;
   struct q2_mask *mask;
 };
@@ -97,14 +98,15 @@ open_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   if (!q2_name_is (search->name, b->name, b->name_len))
     return 0;
   search->found = true;
-  why = why_unusable (search->image, b);
+  why = q2_bitmap_why_unusable (search->image, b);
   if (why != NULL)
     return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
                            host_off,
                            "the bitmap '%s' does not tell what has changed: "
                            "%s", q2_printable (text, sizeof text, b->name,
                                                b->name_len), why);
-  search->mask = q2_bits_new (search->image, search->io, b, err);
+  search->mask = q2_bits_new (search->image, search->io, b, &search->when,
+                              err);
   return search->mask == NULL ? -1 : 1;
 }
 
@@ -125,15 +127,35 @@ fail_not_found (const struct search *search, struct qcow2_error *err)
                          "name '%s'", text);
 }
 
+/* Once; the bitmaps may be changed meanwhile. */
+static int
+look_up (struct search *search, struct qcow2_error *err)
+{
+  struct qcow2_image *const image = search->image;
+
+  search->found = false;
+  search->when = (struct q2_bitmap_moment) {
+    q2_image_header (image), q2_writer_disk_epoch (&image->writer),
+  };
+  return q2_bitmaps_walk (search->io, search->when.header, &image->geo,
+                          open_one, search, err);
+}
+
+#define MAX_TRIES 8
+
 struct qcow2_image *
 q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
                 const struct qcow2_name *name, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
   struct search search = { .image = image, .io = &io, .name = name };
+  int r = look_up (&search, err);
 
-  if (q2_bitmaps_walk (&io, q2_image_header (image), &image->geo, open_one,
-                       &search, err) == -1)
+  for (unsigned i = 1;
+       r == -1 && i < MAX_TRIES &&
+       search.when.header != q2_image_header (image); ++i)
+    r = look_up (&search, err);
+  if (r == -1)
     return NULL;
   if (!search.found) {
     fail_not_found (&search, err);

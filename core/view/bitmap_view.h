@@ -14,17 +14,30 @@ q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
                 const struct qcow2_name *name, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* NULL if the bits of the bitmap tell what has changed; else a constant string
+ * that says why they do not.
+ */
+extern const char *
+q2_bitmap_why_unusable (const struct qcow2_image *image,
+                        const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__));
+
 /* ---- bitmap_bits.c -------------------------------------------------- */
 
-/* The mask of a usable bitmap; does not keep its name and extra data. */
+/* The moment before a bitmap was looked up. */
+struct q2_bitmap_moment {
+  const struct q2_header *header;       /* the current one */
+  uint64_t epoch;                       /* q2_writer_disk_epoch */
+};
+
+/* The mask of a usable bitmap; does not keep its name and extra data.  Fails
+ * with QCOW2_ERR_BUSY if the bitmaps have changed meanwhile.
+ */
 extern struct q2_mask *
 q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
-             const struct q2_bitmap *bitmap, struct qcow2_error *err)
+             const struct q2_bitmap *bitmap,
+             const struct q2_bitmap_moment *when,
+             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* The number of entries that its table must have for the image's disk. */
-extern uint64_t q2_bits_table_entries (const struct q2_geometry *geo,
-                                       const struct q2_bitmap *bitmap)
-  __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_VIEW_BITMAP_VIEW_H */

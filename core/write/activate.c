@@ -109,7 +109,7 @@ make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
 }
 
 static int
-activate (struct q2_writer *w, const struct q2_io *io, bool for_disk,
+activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
           struct qcow2_error *err)
 {
   /* What was read before may be out of date from now on. */
@@ -127,36 +127,37 @@ activate (struct q2_writer *w, const struct q2_io *io, bool for_disk,
                                 &w->flight, io, err)) == NULL ||
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
-      q2_writer_protect (w, io, err) == -1 ||
-      q2_writer_take_back_promises (w, io, for_disk, err) == -1)
+      q2_writer_protect (w, io, purpose, err) == -1 ||
+      q2_writer_take_back_promises (w, io, purpose, err) == -1)
     return -1;
   return 0;
 }
 
 static int
 activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
-                      bool for_disk, struct qcow2_error *err)
+                      enum q2_purpose purpose, struct qcow2_error *err)
 {
   /* It was, for a change that leaves the disk alone. */
   if (w->prepared)
-    return q2_writer_take_back_promises (w, io, for_disk, err);
-  if (activate (w, io, for_disk, err) == 0)
+    return q2_writer_take_back_promises (w, io, purpose, err);
+  if (activate (w, io, purpose, err) == 0)
     return 0;
   q2_space_free (w->space);     /* the next request tries again */
   q2_overlap_free (w->overlap);
   w->space = NULL;
   w->overlap = NULL;
+  w->bitmaps_known = w->bitmaps_share = false;
   return -1;
 }
 
 static bool
-is_ready (const struct q2_writer *w, bool for_disk)
+is_ready (const struct q2_writer *w, enum q2_purpose purpose)
 {
-  return for_disk ? w->for_disk : w->prepared;
+  return purpose == Q2_FOR_DISK ? q2_writer_is_for_disk (w) : w->prepared;
 }
 
 static int
-activate_once (struct q2_writer *w, const struct q2_io *io, bool for_disk,
+activate_once (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
                struct qcow2_error *err)
 {
   int r = 0;
@@ -164,17 +165,17 @@ activate_once (struct q2_writer *w, const struct q2_io *io, bool for_disk,
   q2_mutex_lock (&w->activate_lock);
   while (w->activating)
     q2_cond_wait (&w->activated, &w->activate_lock);
-  if (!is_ready (w, for_disk) && (r = q2_writer_check_usable (w, err)) == 0) {
+  if (!is_ready (w, purpose) && (r = q2_writer_check_usable (w, err)) == 0) {
     const bool first = !w->prepared;
 
     w->activating = true;
     if (first)
       q2_writer_begin_activating (w);
     q2_mutex_unlock (&w->activate_lock);
-    r = activate_or_clean_up (w, io, for_disk, err);
+    r = activate_or_clean_up (w, io, purpose, err);
     q2_mutex_lock (&w->activate_lock);
-    if (r == 0 && for_disk)
-      w->for_disk = true;
+    if (r == 0 && purpose == Q2_FOR_DISK)
+      atomic_fetch_add (&w->disk_epoch, 1);
     if (first)
       q2_writer_end_activating (w, r == 0);
     w->activating = false;
@@ -184,29 +185,24 @@ activate_once (struct q2_writer *w, const struct q2_io *io, bool for_disk,
   return r;
 }
 
-static int
-begin (struct q2_writer *w, const struct q2_io *io, bool for_disk,
-       struct qcow2_error *err)
+int
+q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
+                 enum q2_purpose purpose, struct qcow2_error *err)
 {
   if (q2_writer_check_usable (w, err) == -1)
     return -1;
   if (io->shared->bug)
     return q2_writer_fail_bug (err);
-  return is_ready (w, for_disk) ? 0 : activate_once (w, io, for_disk, err);
+  return is_ready (w, purpose) ? 0 : activate_once (w, io, purpose, err);
 }
 
-int
-q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
-                 struct qcow2_error *err)
+void
+q2_writer_renew_promises (struct q2_writer *w)
 {
-  return begin (w, io, true, err);
-}
-
-int
-q2_writer_begin_edit (struct q2_writer *w, const struct q2_io *io,
-                      struct qcow2_error *err)
-{
-  return begin (w, io, false, err);
+  q2_mutex_lock (&w->activate_lock);
+  if (q2_writer_is_for_disk (w))
+    atomic_fetch_add (&w->disk_epoch, 1);
+  q2_mutex_unlock (&w->activate_lock);
 }
 
 int

@@ -61,8 +61,10 @@ change (struct q2_writer *w, const struct q2_io *io,
  */
 int
 q2_writer_take_back_promises (struct q2_writer *w, const struct q2_io *io,
-                              bool for_disk, struct qcow2_error *err)
+                              enum q2_purpose purpose,
+                              struct qcow2_error *err)
 {
+  const bool for_disk = purpose == Q2_FOR_DISK;
   const uint64_t known = Q2_AUTOCLEAR_BITMAPS | Q2_AUTOCLEAR_DATA_RAW;
   const struct q2_header *const h = q2_writer_header (w);
   const struct features f = {

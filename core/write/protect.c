@@ -38,6 +38,7 @@ struct protecting {
   uint64_t bytes, clusters;     /* what may still be read, and noted */
   struct q2_work work;          /* whether somebody waits for it */
   bool full;                    /* that was not enough */
+  enum q2_purpose purpose;
 };
 
 /* Whether so much may be done; if not, nothing more is. */
@@ -65,9 +66,12 @@ add_entries (struct protecting *p, const unsigned char *entries, uint64_t nr,
     const uint64_t off = class == Q2_META_INACTIVE_L2
       ? q2_l1e_table (geo, entry) : q2_bitmap_table_cluster (entry);
 
-    if (off == 0 || !q2_is_aligned (off, geo->cluster_size) ||
-        q2_overlap_class (p->w->overlap, off) == class)
+    if (off == 0 || !q2_is_aligned (off, geo->cluster_size))
       continue;
+    if (q2_overlap_class (p->w->overlap, off) == class) {
+      p->w->bitmaps_share |= class == Q2_META_BITMAP_BITS;
+      continue;
+    }
     if (!spend (p, 0, 1))
       return 0;
     if (q2_overlap_add (p->w->overlap, off, geo->cluster_size, class, err)
@@ -123,6 +127,8 @@ add_bitmap (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   (void) host_off;
   if (!spend (p, 0, q2_ceil_shift (bytes, p->w->geo->cluster_bits)))
     return 1;
+  p->w->bitmaps_share |=
+    q2_overlap_class (p->w->overlap, b->table_offset) == Q2_META_BITMAP_TABLE;
   if (q2_overlap_add (p->w->overlap, b->table_offset, bytes,
                       Q2_META_BITMAP_TABLE, err) == -1 ||
       add_table (p, b->table_offset, bytes, QCOW2_IO_HEADER,
@@ -149,6 +155,23 @@ end (const struct protecting *p, struct qcow2_error *err)
   return 0;
 }
 
+/* What is broken is found again, and repaired (edit/bitmap_broken.c). */
+static int
+forgive (const struct protecting *p, int r, const struct qcow2_error *err)
+{
+  return r == -1 && p->purpose == Q2_FOR_BITMAPS &&
+    err->kind == QCOW2_ERR_CORRUPT ? 0 : r;
+}
+
+static int
+look_for_bitmaps (struct protecting *p, struct qcow2_error *err)
+{
+  const int r = q2_bitmaps_walk (p->io, q2_writer_header (p->w), p->w->geo,
+                                 add_bitmap, p, err);
+
+  return forgive (p, r, err);
+}
+
 static int
 look_for_all (struct protecting *p, struct qcow2_error *err)
 {
@@ -158,18 +181,33 @@ look_for_all (struct protecting *p, struct qcow2_error *err)
   if (q2_snapshots_walk (p->io, h, p->w->geo, add_snapshot, p, &ignored, err)
       == -1)
     return -1;
-  return p->full ? 0 : q2_bitmaps_walk (p->io, h, p->w->geo, add_bitmap, p,
-                                        err);
+  return p->full ? 0 : look_for_bitmaps (p, err);
+}
+
+static int
+add_directory (const struct protecting *p, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_writer_header (p->w);
+  const uint64_t size = q2_align_up (q2_io_size (p->io), 8);
+  int r = 0;
+
+  if (p->purpose == Q2_FOR_BITMAPS &&
+      (h->bitmap_dir_offset > size ||
+       h->bitmap_dir_bytes > size - h->bitmap_dir_offset))
+    return 0;
+  if (h->nr_bitmaps > 0)
+    r = q2_overlap_add (p->w->overlap, h->bitmap_dir_offset,
+                        h->bitmap_dir_bytes, Q2_META_BITMAP_DIRECTORY, err);
+  return forgive (p, r, err);
 }
 
 int
 q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
-                   struct qcow2_error *err)
+                   enum q2_purpose purpose, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (w);
   const size_t all = w->overlap_check == QCOW2_OVERLAP_ALL;
   struct protecting p = {
-    .w = w, .io = io,
+    .w = w, .io = io, .purpose = purpose,
     .bytes = limits[all].bytes, .clusters = limits[all].clusters,
     .work = q2_work_begin (q2_io_budget (io), UINT64_MAX,
                            "looking for snapshots to be protected"),
@@ -179,13 +217,12 @@ q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
   /* What is soon done is done for who does not wait, too. */
   p.work.look = Q2_WORK_LOOK;
   /* It is written to, so in any case. */
-  if (h->nr_bitmaps > 0 &&
-      q2_overlap_add (w->overlap, h->bitmap_dir_offset, h->bitmap_dir_bytes,
-                      Q2_META_BITMAP_DIRECTORY, err) == -1)
+  if (add_directory (&p, err) == -1)
     return -1;
   if (w->overlap_check == QCOW2_OVERLAP_NONE)
     return 0;
   r = look_for_all (&p, err);
   q2_work_end (&p.work);
+  w->bitmaps_known = r == 0 && !p.full && purpose != Q2_FOR_BITMAPS;
   return r == -1 ? -1 : end (&p, err);
 }

@@ -40,6 +40,15 @@
 
 #include <time.h>
 
+/* What an image is prepared for. */
+enum q2_purpose {
+  Q2_FOR_DISK,                  /* its disk changes */
+  Q2_FOR_IMAGE,                 /* the disk stays as it is, so that bitmaps
+                                   stay true */
+  Q2_FOR_BITMAPS,               /* and entries of the bitmap directory, and
+                                   what they lead to, may be broken */
+};
+
 /* What a commit has let go, until no request uses it any more. */
 struct q2_batch {
   struct q2_batch *next;
@@ -69,8 +78,8 @@ struct q2_writer {
   /* Changed by the functions of states.h only: */
   _Atomic enum q2_writer_state state;
   _Atomic bool prepared;        /* once it was active */
-  _Atomic bool for_disk;        /* and what changes of the disk make untrue is
-                                   marked (ORDER-7) */
+  _Atomic uint64_t disk_epoch;  /* odd: and what changes of the disk make
+                                   untrue is marked (ORDER-7) */
 
   struct q2_mutex activate_lock;        /* guards: */
   pthread_cond_t activated;             /* it is no more */
@@ -85,6 +94,9 @@ struct q2_writer {
    */
   struct q2_overlap *overlap;
   struct q2_space *space;
+  bool bitmaps_known;           /* protect.c has looked at all of them */
+  bool bitmaps_share;           /* and seen a cluster that two have in common
+                                   */
 
   /* Guard themselves: */
   struct q2_flight flight;
@@ -199,6 +211,7 @@ extern int q2_writer_add_metadata (struct q2_writer *w,
 
 /* Add bitmaps and the L2 tables of snapshots, within bounds. */
 extern int q2_writer_protect (struct q2_writer *w, const struct q2_io *io,
+                              enum q2_purpose purpose,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
@@ -218,19 +231,33 @@ extern int q2_writer_repair (struct q2_writer *w, const struct q2_io *io,
 
 /* ---- activate.c ----------------------------------------------------- */
 
-/* Prepare the image for the first change of the disk, if that has not been
- * done; fails if the image must not be changed any more.
+/* Prepare the image for the first change, if that has not been done; fails if
+ * the image must not be changed any more.
  */
 extern int q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
-                            struct qcow2_error *err)
+                            enum q2_purpose purpose, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The same for a change that leaves the disk as it is, so that bitmaps stay
- * true.
+/* Enabled bitmaps of the file, except those that are marked there, are as true
+ * as when this number was even and the same.
  */
-extern int q2_writer_begin_edit (struct q2_writer *w, const struct q2_io *io,
-                                 struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+static inline uint64_t
+q2_writer_disk_epoch (const struct q2_writer *w)
+{
+  return atomic_load (&w->disk_epoch);
+}
+
+static inline bool
+q2_writer_is_for_disk (const struct q2_writer *w)
+{
+  return q2_writer_disk_epoch (w) % 2 == 1;
+}
+
+/* The image has made new promises: the next change of the disk takes them
+ * back.  The gate is closed.
+ */
+extern void q2_writer_renew_promises (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
 
 /* See qcow2_flush. */
 extern int q2_writer_flush (struct q2_writer *w, const struct q2_io *io,
@@ -249,7 +276,7 @@ extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
  */
 extern int q2_writer_take_back_promises (struct q2_writer *w,
                                          const struct q2_io *io,
-                                         bool for_disk,
+                                         enum q2_purpose purpose,
                                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

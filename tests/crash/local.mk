@@ -5,6 +5,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-check \
 	crash/test-check-planted \
 	crash/test-crash \
+	crash/test-edit-bitmaps \
+	crash/test-edit-bitmaps-planted \
 	unit/write/test-write-faults \
 	unit/write/test-write-model \
 	crash/test-planted \
@@ -16,6 +18,8 @@ SLOW_CRASH_TESTS = \
 
 CRASH_TESTS = \
 	unit/image/test-bugs \
+	unit/edit/test-bitmaps \
+	unit/edit/test-bitmaps-broken \
 	unit/edit/test-create \
 	unit/edit/test-keys \
 	unit/image/test-requests \
@@ -42,6 +46,8 @@ CRASH_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(srcdir)/crash
 # The host, the replayer, and those that judge; unit/ uses them too.
 check_LTLIBRARIES += crash/libcrash.la
 crash_libcrash_la_SOURCES = \
+	crash/bitmap_set.c \
+	crash/bitmap_set.h \
 	crash/campaign.c \
 	crash/campaign.h \
 	crash/choice.c \
@@ -86,6 +92,9 @@ crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_check_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
+crash_test_edit_bitmaps_LDFLAGS = $(JITTER_WRAP)
+crash_test_edit_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
+
 crash_test_fsck_LDFLAGS = $(JITTER_WRAP)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
 
@@ -97,6 +106,17 @@ unit_view_test_view_writes_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_chain_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_bitmaps_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+unit_edit_test_bitmaps_SOURCES = \
+	unit/edit/test-bitmaps.c \
+	unit/alloc_faults.c \
+	unit/alloc_faults.h \
+	$(NULL)
+unit_edit_test_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_bitmaps_broken_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_bitmaps_broken_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
@@ -166,6 +186,17 @@ crash_test_check_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_check_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_check_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_edit_bitmaps_planted_SOURCES = \
+	crash/test-edit-bitmaps.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_edit_bitmaps_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_edit_bitmaps_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_edit_bitmaps_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_edit_bitmaps_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 $(top_builddir)/core/libqcow2planted.la: crash-always

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmap_set.c - the set of bitmaps in memory, and its directory.
+ *
+ * Owns      the slots; writing the directory; the switch to it.
+ * Method    slots are in the order of the directory.  A changed set gets a
+ *           directory in new clusters; the header names it in the step that
+ *           makes the set the image's (ORDER-14).
+ * Locks     none of its own: the gate is closed.
+ */
+#include "config.h"
+
+#include "edit/bitmaps.h"
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/plant.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_SLOTS 16
+
+/* ---- Slots ------------------------------------------------------------ */
+
+static bool
+is_named (const struct q2_bitmap *b, const struct qcow2_name *name)
+{
+  return b->name_len == name->len &&
+    memcmp (b->name, name->bytes, name->len) == 0;
+}
+
+struct q2_bitmap_slot *
+q2_bitmap_set_find (const struct q2_bitmap_set *set,
+                    const struct qcow2_name *name)
+{
+  for (size_t i = 0; i < set->nr; ++i)
+    if (is_named (&set->slots[i].b, name))
+      return &set->slots[i];
+  return NULL;
+}
+
+static uint64_t
+slots_bytes (size_t nr)
+{
+  return nr * sizeof (struct q2_bitmap_slot);
+}
+
+int
+q2_bitmap_set_add (struct q2_bitmap_set *set,
+                   const struct q2_bitmap_slot *slot, struct qcow2_error *err)
+{
+  if (set->nr == set->max) {
+    struct qcow2_budget *const budget = q2_io_budget (&set->edit->io);
+    const size_t max = set->max > 0 ? 2 * set->max : FIRST_SLOTS;
+    struct q2_bitmap_slot *slots;
+
+    if (q2_budget_take (budget, slots_bytes (max - set->max), "the bitmaps",
+                        err) == -1)
+      return -1;
+    slots = realloc (set->slots, slots_bytes (max));
+    if (slots == NULL) {
+      q2_budget_give (budget, slots_bytes (max - set->max));
+      return q2_fail_nomem (err, "the bitmaps");
+    }
+    set->slots = slots;
+    set->max = max;
+  }
+  set->slots[set->nr++] = *slot;
+  return 0;
+}
+
+void
+q2_bitmap_set_remove (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot)
+{
+  const size_t after = set->nr - 1 - (size_t) (slot - set->slots);
+
+  memmove (slot, slot + 1, after * sizeof *slot);
+  set->nr--;
+}
+
+/* By name; of one name, by their order. */
+static int
+compare_slots (const void *x, const void *y)
+{
+  const struct q2_bitmap_slot *const a = *(const struct q2_bitmap_slot *const *) x;
+  const struct q2_bitmap_slot *const b = *(const struct q2_bitmap_slot *const *) y;
+  const size_t len = q2_min (a->b.name_len, b->b.name_len);
+  const int r = memcmp (a->b.name, b->b.name, len);
+
+  if (r != 0)
+    return r;
+  if (a->b.name_len != b->b.name_len)
+    return a->b.name_len < b->b.name_len ? -1 : 1;
+  return a < b ? -1 : a > b;
+}
+
+int
+q2_bitmap_set_find_double (const struct q2_bitmap_set *set,
+                           const struct q2_bitmap_slot **ret,
+                           struct qcow2_error *err)
+{
+  const struct q2_bitmap_slot **sorted;
+
+  *ret = NULL;
+  if (set->nr < 2)
+    return 0;
+  sorted = malloc (set->nr * sizeof *sorted);
+  if (sorted == NULL)
+    return q2_fail_nomem (err, "the bitmaps");
+  for (size_t i = 0; i < set->nr; ++i)
+    sorted[i] = &set->slots[i];
+  qsort (sorted, set->nr, sizeof *sorted, compare_slots);
+  for (size_t i = 1; i < set->nr && *ret == NULL; ++i) {
+    const struct q2_bitmap *const b = &sorted[i]->b;
+
+    if (is_named (&sorted[i - 1]->b,
+                  &(struct qcow2_name) { b->name, b->name_len }))
+      *ret = sorted[i];
+  }
+  free (sorted);
+  return 0;
+}
+
+/* ---- The set of the file ---------------------------------------------- */
+
+static int
+load_entries (struct q2_bitmap_set *set, const struct q2_header *h,
+              struct qcow2_error *err)
+{
+  uint64_t pos = 0;
+
+  for (uint32_t i = 0; i < h->nr_bitmaps; ++i) {
+    struct q2_bitmap_slot slot = { .made = false };
+
+    if (q2_bitmap_decode (set->geo, set->old.bytes + pos, set->old.len - pos,
+                          h->bitmap_dir_offset + pos, &slot.b, err) == -1 ||
+        q2_bitmap_set_add (set, &slot, err) == -1)
+      return -1;
+    pos += slot.b.entry_len;
+  }
+  if (pos != set->old.len)
+    return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                           h->bitmap_dir_offset,
+                    "the bitmap directory at offset 0x%" PRIx64 " has more "
+                    "than its %u entries", h->bitmap_dir_offset,
+                    h->nr_bitmaps);
+  return 0;
+}
+
+static int
+check_names (const struct q2_bitmap_set *set, const struct q2_header *h,
+             struct qcow2_error *err)
+{
+  const struct q2_bitmap_slot *twice;
+  char text[80];
+
+  if (q2_bitmap_set_find_double (set, &twice, err) == -1)
+    return -1;
+  return twice == NULL ? 0
+    : q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
+                      h->bitmap_dir_offset,
+               "the bitmap directory at offset 0x%" PRIx64 " has two entries "
+               "with the name '%s'", h->bitmap_dir_offset,
+               q2_printable (text, sizeof text, twice->b.name,
+                             twice->b.name_len));
+}
+
+int
+q2_bitmap_set_init (struct q2_bitmap_set *set, struct q2_edit *edit,
+                    struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_image_header (edit->image);
+
+  *set = (struct q2_bitmap_set) { .edit = edit, .geo = edit->w->geo };
+  edit->aside = true;
+  if (q2_bitmaps_read (&edit->io, h, &set->old, err) == 0 &&
+      load_entries (set, h, err) == 0 && check_names (set, h, err) == 0)
+    return 0;
+  q2_bitmap_set_destroy (set);
+  return -1;
+}
+
+void
+q2_bitmap_set_destroy (struct q2_bitmap_set *set)
+{
+  q2_budget_give (q2_io_budget (&set->edit->io), slots_bytes (set->max));
+  free (set->slots);
+  free (set->dropped);
+  q2_bitmaps_free (&set->edit->io, &set->old);
+  *set = (struct q2_bitmap_set) { .edit = set->edit };
+}
+
+/* ---- The new one ------------------------------------------------------ */
+
+static int
+check_limits (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  set->dir_bytes = 0;
+  for (size_t i = 0; i < set->nr; ++i)
+    set->dir_bytes += q2_bitmap_entry_len (&set->slots[i].b);
+  if (set->nr > Q2_BITMAPS_MAX)
+    return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                    "the image would have %zu bitmaps; at most %u are "
+                    "possible", set->nr, Q2_BITMAPS_MAX);
+  if (set->dir_bytes > Q2_BITMAPS_MAX_DIR_BYTES)
+    return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                    "the names of the bitmaps are too long together: the "
+                    "directory would have %" PRIu64 " bytes, and at most %"
+                    PRIu64 " are possible", set->dir_bytes,
+                    Q2_BITMAPS_MAX_DIR_BYTES);
+  return 0;
+}
+
+static int
+write_encoded (struct q2_bitmap_set *set, unsigned char *bytes,
+               struct qcow2_error *err)
+{
+  uint64_t pos = 0;
+
+  for (size_t i = 0; i < set->nr; ++i) {
+    q2_bitmap_encode (&set->slots[i].b, bytes + pos);
+    pos += q2_bitmap_entry_len (&set->slots[i].b);
+  }
+  return q2_edit_write (set->edit, bytes, pos, set->dir_offset,
+                        Q2_META_BITMAP_DIRECTORY, err);
+}
+
+/* Into new clusters: ORDER-14. */
+static int
+allocate_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  if (Q2_PLANTED (Q2_PLANT_BITMAPS_IN_PLACE) &&
+      set->dir_bytes <= q2_align_up (set->old.len, set->geo->cluster_size)) {
+    set->dir_offset = q2_image_header (set->edit->image)->bitmap_dir_offset;
+    return 0;
+  }
+  return q2_edit_alloc (set->edit, set->dir_bytes, Q2_META_BITMAP_DIRECTORY,
+                        &set->dir_offset, err);
+}
+
+static int
+write_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  struct qcow2_budget *const budget = q2_io_budget (&set->edit->io);
+  unsigned char *bytes;
+  int r;
+
+  if (check_limits (set, err) == -1)
+    return -1;
+  if (set->nr == 0)
+    return 0;
+  if (allocate_directory (set, err) == -1 ||
+      q2_budget_take (budget, set->dir_bytes, "the bitmap directory", err)
+      == -1)
+    return -1;
+  bytes = q2_buffer_alloc (set->dir_bytes);
+  r = bytes == NULL ? q2_fail_nomem (err, "the bitmap directory")
+    : write_encoded (set, bytes, err);
+  q2_buffer_free (bytes, set->dir_bytes);
+  q2_budget_give (budget, set->dir_bytes);
+  return r;
+}
+
+static int
+edit_header (void *opaque, struct q2_header_parts *parts,
+             struct qcow2_error *err)
+{
+  const struct q2_bitmap_set *const set = opaque;
+
+  return q2_header_set_bitmaps (parts, (uint32_t) set->nr, set->dir_offset,
+                                set->dir_bytes, err);
+}
+
+static int
+make_missing_tables (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < set->nr; ++i)
+    if (set->slots[i].b.table_offset == 0 &&
+        q2_bitmap_table_make (set, &set->slots[i], NULL, err) == -1)
+      return -1;
+  return 0;
+}
+
+static int
+check_pins_locked (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < set->nr_dropped; ++i)
+    if (q2_is_pinned_locked (set->edit->image, set->dropped[i].offset))
+      return q2_fail (err, QCOW2_ERR_BUSY, set->dropped[i].offset,
+                      "a client reads a bitmap that is to be changed or "
+                      "removed");
+  return 0;
+}
+
+/* Nobody can begin to read what the old header names, and is released then. */
+static int
+switch_sets (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  struct q2_pins *const pins = &set->edit->image->pins;
+  int r;
+
+  q2_mutex_lock (&pins->lock);
+  r = check_pins_locked (set, err);
+  if (r == 0)
+    r = q2_edit_switch (set->edit, edit_header, set, 0, err);
+  q2_mutex_unlock (&pins->lock);
+  return r;
+}
+
+int
+q2_bitmap_set_publish (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_image_header (set->edit->image);
+  const uint64_t old_dir = h->nr_bitmaps > 0 ? h->bitmap_dir_offset : 0;
+
+  if (!set->changed)
+    return 0;
+  set->edit->aside = false;
+  if (make_missing_tables (set, err) == -1 ||
+      write_directory (set, err) == -1)
+    return -1;
+  if (Q2_PLANTED (Q2_PLANT_BITMAPS_EARLY_RELEASE))
+    q2_bitmap_set_release (set, old_dir);
+  if (switch_sets (set, err) == -1)
+    return -1;
+  /* Those that are enabled are true until the next change of the disk. */
+  if (!Q2_PLANTED (Q2_PLANT_BITMAPS_KEEP_PROMISE))
+    q2_writer_renew_promises (set->edit->w);
+  if (old_dir != set->dir_offset)
+    q2_bitmap_set_release (set, old_dir);
+  return 0;
+}

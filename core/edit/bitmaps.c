@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmaps.c - actions on persistent bitmaps.
+ *
+ * Owns      the rules: which bitmaps can be made, and what can be done to one.
+ * Method    each action changes the set in memory (bitmap_set.c) and writes
+ *           what is new to new clusters; then the header switches to the set
+ *           as a whole, and what it no longer needs is released (ORDER-14).
+ *           No bitmap is marked as in use by this, at no moment.
+ * Locks     none of its own: the gate is closed.
+ */
+#include "config.h"
+
+#include "edit/bitmaps.h"
+#include "view/bitmap_view.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIN_DEFAULT_GRANULARITY 4096
+#define MAX_DEFAULT_GRANULARITY 65536
+
+/* So much of the progress each action is. */
+#define SHARE (UINT64_C (1) << 20)
+
+/* ---- Which bitmaps there can be ---------------------------------------- */
+
+static const char *
+name_of (const struct qcow2_name *name, char text[80])
+{
+  return q2_printable (text, 80, name->bytes, name->len);
+}
+
+static int
+check_name (const struct qcow2_name *name, struct qcow2_error *err)
+{
+  if (name->len > 0 && name->len <= Q2_BITMAP_MAX_NAME)
+    return 0;
+  return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                  "the name of a bitmap has 1 to %u bytes, not %zu",
+                  Q2_BITMAP_MAX_NAME, name->len);
+}
+
+static int
+check_size (const struct q2_geometry *geo, const struct q2_bitmap *b,
+            struct qcow2_error *err)
+{
+  if (geo->virtual_size == 0)
+    return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                    "a disk of 0 bytes cannot have a bitmap");
+  if (q2_ceil_shift (q2_bitmap_nr_bits (geo, b), 3) <= Q2_BITMAP_MAX_BYTES)
+    return 0;
+  return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                  "a bitmap of granularity %" PRIu64 " for %" PRIu64 " bytes "
+                  "of disk would have more than %" PRIu64 " MiB of bits; use "
+                  "a larger granularity", UINT64_C (1) << b->granularity_bits,
+                  geo->virtual_size, Q2_BITMAP_MAX_BYTES >> 20);
+}
+
+static int
+choose_granularity (const struct q2_geometry *geo, uint64_t granularity,
+                    unsigned *ret_bits, struct qcow2_error *err)
+{
+  if (granularity == 0)
+    granularity = q2_min (q2_max (geo->cluster_size, MIN_DEFAULT_GRANULARITY),
+                          MAX_DEFAULT_GRANULARITY);
+  if (!q2_is_pow2 (granularity) ||
+      granularity < UINT64_C (1) << Q2_BITMAP_MIN_GRANULARITY_BITS ||
+      granularity > UINT64_C (1) << Q2_BITMAP_MAX_GRANULARITY_BITS)
+    return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                    "the granularity of a bitmap is a power of two from 512 "
+                    "to 2147483648 (2 GiB), not %" PRIu64, granularity);
+  *ret_bits = (unsigned) __builtin_ctzll (granularity);
+  return 0;
+}
+
+/* ---- Which can be used ------------------------------------------------- */
+
+static struct q2_bitmap_slot *
+find (const struct q2_bitmap_set *set, const struct qcow2_name *name,
+      struct qcow2_error *err)
+{
+  struct q2_bitmap_slot *const slot = q2_bitmap_set_find (set, name);
+  char text[80];
+
+  if (slot != NULL)
+    return slot;
+  if (q2_image_header (set->edit->image)->stale_bitmaps)
+    q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
+             "the bitmaps of the image, '%s' or not, mean nothing any more: a "
+             "program that does not know bitmaps has written to it",
+             name_of (name, text));
+  else
+    q2_fail_advise (err, QCOW2_ERR_NOT_FOUND, QCOW2_ADVICE_LIST_BITMAPS,
+                    QCOW2_NO_OFFSET, "the image has no bitmap with the name "
+                    "'%s'", name_of (name, text));
+  return NULL;
+}
+
+/* Its bits mean something. */
+static int
+check_usable (const struct qcow2_image *image, const struct q2_bitmap *b,
+              struct qcow2_error *err)
+{
+  const char *const why = q2_bitmap_why_unusable (image, b);
+  char text[80];
+
+  if (why == NULL)
+    return 0;
+  return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
+                         QCOW2_NO_OFFSET,
+                         "the bitmap '%s' can only be removed: %s",
+                         q2_printable (text, sizeof text, b->name,
+                                       b->name_len), why);
+}
+
+static struct q2_bitmap_slot *
+find_usable (const struct q2_bitmap_set *set, const struct qcow2_name *name,
+             struct qcow2_error *err)
+{
+  struct q2_bitmap_slot *const slot = find (set, name, err);
+
+  return slot != NULL && check_usable (set->edit->image, &slot->b, err) == 0
+    ? slot : NULL;
+}
+
+/* ---- Actions ------------------------------------------------------------ */
+
+static int
+add (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
+     struct qcow2_error *err)
+{
+  struct q2_bitmap_slot slot = {
+    .b = { .flags = a->disabled ? 0 : Q2_BITMAP_AUTO, .name = a->name.bytes },
+  };
+  char text[80];
+
+  if (check_name (&a->name, err) == -1 ||
+      choose_granularity (set->geo, a->granularity, &slot.b.granularity_bits,
+                          err) == -1 ||
+      check_size (set->geo, &slot.b, err) == -1)
+    return -1;
+  if (q2_bitmap_set_find (set, &a->name) != NULL)
+    return q2_fail (err, QCOW2_ERR_EXISTS, QCOW2_NO_OFFSET,
+                    "there is a bitmap with the name '%s' already",
+                    name_of (&a->name, text));
+  slot.b.name_len = (uint16_t) a->name.len;
+  slot.b.table_entries = (uint32_t) q2_bitmap_nr_entries (set->geo, &slot.b);
+  set->changed = true;
+  return q2_bitmap_set_add (set, &slot, err);
+}
+
+static int
+remove_one (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
+            struct qcow2_error *err)
+{
+  struct q2_bitmap_slot *const slot = find (set, &a->name, err);
+
+  if (slot == NULL || q2_bitmap_table_drop (set, slot, err) == -1)
+    return -1;
+  q2_bitmap_set_remove (set, slot);
+  set->changed = true;
+  return 0;
+}
+
+static int
+clear (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
+       struct qcow2_error *err)
+{
+  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, err);
+
+  if (slot == NULL || q2_bitmap_table_drop (set, slot, err) == -1)
+    return -1;
+  set->changed = true;
+  return 0;
+}
+
+static int
+enable (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
+        struct qcow2_error *err)
+{
+  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, err);
+  const uint32_t flag =
+    a->verb == QCOW2_BITMAP_ENABLE ? Q2_BITMAP_AUTO : 0;
+
+  if (slot == NULL)
+    return -1;
+  if ((slot->b.flags & Q2_BITMAP_AUTO) != flag) {
+    slot->b.flags ^= Q2_BITMAP_AUTO;
+    set->changed = true;
+  }
+  return 0;
+}
+
+/* ---- Merging ------------------------------------------------------------ */
+
+/* The bitmaps that are merged, with readers for them. */
+struct sources {
+  struct q2_bitmap_reader *readers;
+  struct sources_pin {
+    struct qcow2_image *image;  /* NULL: none */
+    struct q2_pin pin;
+  } *pins;                      /* as many */
+  size_t nr;
+};
+
+static int
+add_reader (struct sources *s, const struct q2_geometry *geo,
+            const struct q2_io *io, const struct q2_bitmap *b,
+            struct qcow2_error *err)
+{
+  if (q2_bitmap_reader_init (&s->readers[s->nr], geo, io, b, err) == -1)
+    return -1;
+  s->nr++;
+  return 0;
+}
+
+struct looking {
+  const struct qcow2_bitmap_source *source;
+  const struct q2_io *io;
+  struct sources *sources;
+  const struct q2_header *header;
+  bool found;
+};
+
+/* Pinned, in case that image is edited, too. */
+static int
+take_source (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
+             struct qcow2_error *err)
+{
+  const struct looking *const l = opaque;
+  const struct qcow2_name *const name = &l->source->name;
+  struct qcow2_image *const image = l->source->image;
+  struct sources_pin *const pin = &l->sources->pins[l->sources->nr];
+
+  (void) host_off;
+  if (b->name_len != name->len ||
+      memcmp (b->name, name->bytes, name->len) != 0)
+    return 0;
+  if (check_usable (image, b, err) == -1 ||
+      q2_pin (image, &pin->pin, b->table_offset, l->header, err) == -1)
+    return -1;
+  pin->image = image;
+  if (add_reader (l->sources, &image->geo, l->io, b, err) == -1) {
+    q2_unpin (image, &pin->pin);
+    return -1;
+  }
+  return 1;
+}
+
+static int
+add_foreign (struct q2_bitmap_set *set,
+             const struct qcow2_bitmap_source *source, struct sources *s,
+             struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (source->image, source->io);
+  const struct q2_header *const h = q2_image_header (source->image);
+  const size_t before = s->nr;
+  struct looking l = {
+    .source = source, .io = &io, .sources = s, .header = h,
+  };
+  char text[80];
+
+  if (source->image->geo.virtual_size != set->geo->virtual_size)
+    return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                    "the bitmap '%s' is of a disk of another size",
+                    name_of (&source->name, text));
+  if (q2_bitmaps_walk (&io, h, &source->image->geo, take_source, &l, err)
+      == -1)
+    return -1;
+  return s->nr > before ? 0
+    : q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
+               "the other image has no bitmap with the name '%s'",
+               name_of (&source->name, text));
+}
+
+/* One that has no table yet has no bits, either. */
+static int
+add_source (struct q2_bitmap_set *set, const struct q2_bitmap_slot *target,
+            const struct qcow2_bitmap_source *source, struct sources *s,
+            struct qcow2_error *err)
+{
+  const struct q2_bitmap_slot *slot;
+
+  if (source->image != NULL && source->image != set->edit->image)
+    return add_foreign (set, source, s, err);
+  slot = find_usable (set, &source->name, err);
+  if (slot == NULL)
+    return -1;
+  return slot == target || slot->b.table_offset == 0 ? 0
+    : add_reader (s, set->geo, &set->edit->io, &slot->b, err);
+}
+
+static int
+add_sources (struct q2_bitmap_set *set, const struct q2_bitmap_slot *target,
+             const struct qcow2_bitmap_action *a, struct sources *s,
+             struct qcow2_error *err)
+{
+  for (size_t i = 0; i < a->nr_sources; ++i)
+    if (add_source (set, target, &a->sources[i], s, err) == -1)
+      return -1;
+  if (s->nr > 0 && target->b.table_offset != 0)
+    return add_reader (s, set->geo, &set->edit->io, &target->b, err);
+  return 0;
+}
+
+static void
+free_sources (struct sources *s)
+{
+  for (size_t i = 0; i < s->nr; ++i) {
+    if (s->pins[i].image != NULL)
+      q2_unpin (s->pins[i].image, &s->pins[i].pin);
+    q2_bitmap_reader_destroy (&s->readers[i]);
+  }
+  free (s->readers);
+  free (s->pins);
+}
+
+static int
+merge (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
+       struct qcow2_error *err)
+{
+  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, err);
+  struct sources s = { .nr = 0 };
+  int r;
+
+  if (slot == NULL)
+    return -1;
+  s.readers = calloc (a->nr_sources + 1, sizeof *s.readers);
+  s.pins = calloc (a->nr_sources + 1, sizeof *s.pins);
+  r = s.readers == NULL || s.pins == NULL
+    ? q2_fail_nomem (err, "merging bitmaps")
+    : add_sources (set, slot, a, &s, err);
+  if (r == 0 && s.nr > 0) {
+    set->changed = true;
+    r = q2_bitmap_merge (set, slot, s.readers, s.nr, SHARE - 1, err);
+  }
+  free_sources (&s);
+  return r;
+}
+
+/* ---- The whole ----------------------------------------------------------- */
+
+static int
+act (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
+     struct qcow2_error *err)
+{
+  switch (a->verb) {
+  case QCOW2_BITMAP_ADD:
+    return add (set, a, err);
+  case QCOW2_BITMAP_REMOVE:
+    return remove_one (set, a, err);
+  case QCOW2_BITMAP_CLEAR:
+    return clear (set, a, err);
+  case QCOW2_BITMAP_ENABLE:
+  case QCOW2_BITMAP_DISABLE:
+    return enable (set, a, err);
+  case QCOW2_BITMAP_MERGE:
+    return merge (set, a, err);
+  }
+  return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                  "there is no such change of a bitmap");
+}
+
+static int
+act_all (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *actions,
+         size_t nr, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < nr; ++i)
+    if (act (set, &actions[i], err) == -1 ||
+        q2_progress_add (&set->progress,
+                         (i + 1) * SHARE - set->progress.done,
+                         Q2_BITMAPS_CANCELLED, err) == -1)
+      return -1;
+  return q2_bitmap_set_publish (set, err);
+}
+
+static int
+check_version (const struct qcow2_image *image, struct qcow2_error *err)
+{
+  if (q2_image_info (image)->version >= 3)
+    return 0;
+  return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
+                  "bitmaps cannot be changed: an image of version 2 has none, "
+                  "since it could not tell when they are out of date");
+}
+
+int
+qcow2_edit_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
+                    const struct qcow2_bitmap_action *actions, size_t nr,
+                    qcow2_progress_fn progress, void *progress_opaque,
+                    struct qcow2_error *err)
+{
+  struct q2_bitmap_set set;
+  struct q2_edit edit;
+  int r;
+
+  if (q2_edit_begin (&edit, image, host, Q2_EDIT_IMAGE,
+                     "bitmaps cannot be changed", err) == -1)
+    return -1;
+  r = check_version (image, err);
+  if (r == 0)
+    r = q2_bitmap_set_init (&set, &edit, err);
+  if (r == 0) {
+    set.progress = (struct q2_progress) {
+      progress, progress_opaque, 0, nr * SHARE,
+    };
+    r = act_all (&set, actions, nr, err);
+    q2_bitmap_set_destroy (&set);
+  }
+  return q2_edit_end (&edit, r, err);
+}

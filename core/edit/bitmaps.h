@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmaps.h - the set of persistent bitmaps, on its way to be another one.
+ *
+ * bitmaps.c         actions, one after another, and the switch to the new set
+ * bitmap_set.c      the set in memory, and its directory
+ * bitmap_table.c    tables: made, claimed, released
+ * bitmap_reader.c   the bits of a bitmap, piece by piece
+ * bitmap_merge.c    a bitmap from several
+ * bitmap_broken.c   a directory without the entries that make it unusable
+ *
+ * Nothing that the file has is changed until the header is: tables, bits and
+ * the directory are always made anew.
+ */
+#ifndef QCOW2_EDIT_BITMAPS_H
+#define QCOW2_EDIT_BITMAPS_H
+
+#include "edit/edit.h"
+#include "format/bitmap.h"
+#include "meta/bitmaps.h"
+
+/* One bitmap as it is to be.  Its name and extra data point into the old
+ * directory, or to what the caller has passed.
+ */
+struct q2_bitmap_slot {
+  struct q2_bitmap b;           /* table_offset 0: none of its bits is set, and
+                                   it has no table yet */
+  bool made;                    /* its table was made by this edit */
+};
+
+/* A table that is no bitmap's any more, with the bits it refers to. */
+struct q2_bitmap_table {
+  uint64_t offset;
+  uint32_t entries;
+  bool made;                    /* by this edit */
+};
+
+struct q2_bitmap_set {
+  struct q2_edit *edit;
+  const struct q2_geometry *geo;
+  struct q2_bitmap_dir old;     /* the directory of the file */
+  struct q2_bitmap_slot *slots;
+  size_t nr, max;
+  struct q2_bitmap_table *dropped;
+  size_t nr_dropped, max_dropped;
+  bool changed;                 /* it differs from what the file has */
+  bool alone;                   /* no two bitmaps share a cluster */
+  struct q2_progress progress;
+
+  /* The new directory: */
+  uint64_t dir_offset, dir_bytes;
+};
+
+/* What is left when the caller cancels. */
+#define Q2_BITMAPS_CANCELLED                                                  \
+  "changing the bitmaps was cancelled; they are as they were"
+
+/* ---- bitmap_set.c ----------------------------------------------------- */
+
+/* Load the set of the file.  Fails with QCOW2_ERR_CORRUPT if the directory has
+ * an entry that breaks a rule, or two of one name.  On success the caller
+ * destroys it.
+ */
+extern int q2_bitmap_set_init (struct q2_bitmap_set *set,
+                               struct q2_edit *edit, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* All zero is allowed, but for 'edit'. */
+extern void q2_bitmap_set_destroy (struct q2_bitmap_set *set)
+  __attribute__ ((__nonnull__));
+
+/* The bitmap of that name; NULL: there is none. */
+extern struct q2_bitmap_slot *
+q2_bitmap_set_find (const struct q2_bitmap_set *set,
+                    const struct qcow2_name *name)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Add it at the end. */
+extern int q2_bitmap_set_add (struct q2_bitmap_set *set,
+                              const struct q2_bitmap_slot *slot,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+extern void q2_bitmap_set_remove (struct q2_bitmap_set *set,
+                                  struct q2_bitmap_slot *slot)
+  __attribute__ ((__nonnull__));
+
+/* Two slots have the same name: the second of them, or NULL. */
+extern int q2_bitmap_set_find_double (const struct q2_bitmap_set *set,
+                                      const struct q2_bitmap_slot **ret,
+                                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* If the set has changed: write tables that are missing and the directory,
+ * switch to it, and release what is no longer used.
+ */
+extern int q2_bitmap_set_publish (struct q2_bitmap_set *set,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- bitmap_table.c --------------------------------------------------- */
+
+/* Called for each entry of a table that is not 0, in order.  -1: stop. */
+typedef int (*q2_bitmap_entry_fn) (void *opaque, uint64_t index,
+                                   uint64_t entry, struct qcow2_error *err);
+
+/* The table must lie in the file. */
+extern int q2_bitmap_table_walk (const struct q2_io *io,
+                                 const struct q2_bitmap_table *table,
+                                 q2_bitmap_entry_fn fn, void *opaque,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
+
+/* Give the bitmap a table of the entries, or without any (NULL), of zeros. */
+extern int q2_bitmap_table_make (struct q2_bitmap_set *set,
+                                 struct q2_bitmap_slot *slot,
+                                 const unsigned char *entries,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 4), __warn_unused_result__));
+
+/* The bitmap does not have its table any more: it is released after the
+ * switch.  Fails with QCOW2_ERR_CORRUPT if some of it is other metadata.
+ */
+extern int q2_bitmap_table_drop (struct q2_bitmap_set *set,
+                                 struct q2_bitmap_slot *slot,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The clusters are no other metadata and not in 'mine', to which they are
+ * added; else QCOW2_ERR_CORRUPT.
+ */
+extern int q2_bitmap_claim_alone (const struct q2_bitmap_set *set,
+                                  struct q2_overlap *mine, uint64_t host_off,
+                                  uint64_t len, enum q2_meta_class class,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* After the switch.  What cannot be released is leaked, with a line in the
+ * log.
+ */
+extern void q2_bitmap_set_release (struct q2_bitmap_set *set,
+                                   uint64_t old_dir_offset)
+  __attribute__ ((__nonnull__));
+
+/* ---- bitmap_reader.c -------------------------------------------------- */
+
+/* Reads bits in ascending order, mostly. */
+struct q2_bitmap_reader {
+  const struct q2_geometry *geo;
+  struct q2_io io;
+  struct q2_bitmap b;
+  char name[80];                /* printable */
+  unsigned char *table;         /* a piece of it, and of the bits */
+  unsigned char *bits;
+  uint64_t table_index;         /* the first entry of that piece */
+  uint64_t bits_off;            /* host offset of that; 0: none */
+  uint64_t charge;              /* of the budget */
+};
+
+/* Bytes of bits that are all there, or all alike. */
+struct q2_bitmap_piece {
+  const unsigned char *bytes;   /* NULL: all of them are equal to 'set' */
+  bool set;
+  uint64_t len;
+};
+
+/* On success the caller destroys it. */
+extern int q2_bitmap_reader_init (struct q2_bitmap_reader *reader,
+                                  const struct q2_geometry *geo,
+                                  const struct q2_io *io,
+                                  const struct q2_bitmap *bitmap,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* All zero is allowed. */
+extern void q2_bitmap_reader_destroy (struct q2_bitmap_reader *reader)
+  __attribute__ ((__nonnull__));
+
+/* A piece from byte 'off' of the bits on, valid until the next call.  Its
+ * length is not 0, and may exceed the bits.
+ */
+extern int q2_bitmap_reader_get (struct q2_bitmap_reader *reader,
+                                 uint64_t off, struct q2_bitmap_piece *ret,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- bitmap_merge.c --------------------------------------------------- */
+
+/* Set all bits of the bitmap that one of the sources has set: bits of coarser
+ * or finer granularity stand for the parts of the disk that they touch.  Calls
+ * the progress function; all of it counts as 'total'.
+ */
+extern int q2_bitmap_merge (struct q2_bitmap_set *set,
+                            struct q2_bitmap_slot *slot,
+                            struct q2_bitmap_reader *sources, size_t nr,
+                            uint64_t total, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+#endif /* QCOW2_EDIT_BITMAPS_H */

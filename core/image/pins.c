@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pins.c - structures of the file that somebody reads.
+ *
+ * Owns      the list of pins.
+ * Method    who opens a view looks up a structure, then pins it, if the header
+ *           that led there is still the current one.  Who removes a structure
+ *           looks for pins and switches the header under the same lock.  So
+ *           either the view is seen, or it sees the new header.
+ * Locks     pins.lock.
+ */
+#include "config.h"
+
+#include "image/image.h"
+
+#include "base/error.h"
+
+int
+q2_pin (struct qcow2_image *image, struct q2_pin *pin, uint64_t host_off,
+        const struct q2_header *header, struct qcow2_error *err)
+{
+  int r = 0;
+
+  q2_mutex_lock (&image->pins.lock);
+  if (q2_image_header (image) == header)
+    *pin = (struct q2_pin) { host_off, image->pins.first };
+  else
+    r = q2_fail (err, QCOW2_ERR_BUSY, host_off, "the image was changed while "
+                 "a view of it was opened");
+  if (r == 0)
+    image->pins.first = pin;
+  q2_mutex_unlock (&image->pins.lock);
+  return r;
+}
+
+void
+q2_unpin (struct qcow2_image *image, struct q2_pin *pin)
+{
+  struct q2_pin **p = &image->pins.first;
+
+  if (pin->host_off == 0)
+    return;
+  q2_mutex_lock (&image->pins.lock);
+  while (*p != pin)
+    p = &(*p)->next;
+  *p = pin->next;
+  q2_mutex_unlock (&image->pins.lock);
+  pin->host_off = 0;
+}
+
+bool
+q2_is_pinned_locked (const struct qcow2_image *image, uint64_t host_off)
+{
+  const struct q2_pin *p = image->pins.first;
+
+  while (p != NULL && p->host_off != host_off)
+    p = p->next;
+  return p != NULL;
+}
