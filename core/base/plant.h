@@ -30,6 +30,12 @@ enum q2_plant {
   Q2_PLANT_FREE_TABLE_EARLY,    /* a repair frees a refcount table that the
                                    header names */
   Q2_PLANT_FORGET_TABLE,        /* one that has moved, if 2a or 2b fails */
+  Q2_PLANT_EARLY_SWITCH,        /* an edit changes the header before what it
+                                   names is durable */
+  Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */
+  Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */
+  Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */
+  Q2_PLANT_OWN_EARLY,           /* entries, before their refcount is durable */
 };
 
 #ifdef Q2_PLANTS

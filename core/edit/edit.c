@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 
@@ -30,6 +31,13 @@ fail_busy (const char *what, struct qcow2_error *err)
   return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
                   "%s, because a request of a client has not ended for more "
                   "than %u seconds", what, Q2_WRITER_PATIENCE_MS / 1000);
+}
+
+int
+q2_edit_settle (struct q2_edit *e, const char *what, struct qcow2_error *err)
+{
+  return q2_writer_settle (e->w, e->w->patience_ms) ? 0
+    : fail_busy (what, err);
 }
 
 static int
@@ -190,7 +198,7 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
 {
   const unsigned bits = e->w->geo->cluster_bits;
 
-  if (q2_edit_commit (e, err) == -1 ||
+  if ((!Q2_PLANTED (Q2_PLANT_EARLY_SWITCH) && q2_edit_commit (e, err) == -1) ||
       q2_overlap_check (e->w->overlap, 0, UINT64_C (1) << bits,
                         Q2_META_HEADER, err) == -1)
     return -1;
@@ -199,10 +207,10 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
     e->switched = true;
     return 0;
   }
-  /* Only the host can fail once something is written.  Then it is not known
-   * which image the file is, and nothing may be written to either.
+  /* It is not known which image the file is, so nothing may be written to
+   * either.
    */
-  if (err->kind == QCOW2_ERR_IO) {
+  if (e->w->superblock->in_doubt) {
     e->switched = true;
     q2_writer_become_failed (e->w);
   }
@@ -220,6 +228,16 @@ q2_edit_let_go (struct q2_edit *e, uint64_t cluster, uint64_t nr)
   if (q2_frees_reserve (&w->unlinked, 1))
     q2_frees_add (&w->unlinked, cluster, nr);
   q2_mutex_unlock (&w->link_lock);
+}
+
+void
+q2_edit_let_go_bytes (struct q2_edit *e, uint64_t host_off, uint64_t len)
+{
+  const unsigned bits = e->w->geo->cluster_bits;
+
+  if (len > 0)
+    q2_edit_let_go (e, host_off >> bits,
+                    q2_align_up (len, e->w->geo->cluster_size) >> bits);
 }
 
 /* ---- The end --------------------------------------------------------- */
