@@ -5,6 +5,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-check \
 	crash/test-check-planted \
 	crash/test-crash \
+	crash/test-snapshots \
+	crash/test-snapshots-planted \
 	unit/write/test-write-faults \
 	unit/write/test-write-model \
 	crash/test-planted \
@@ -85,6 +87,9 @@ crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_check_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
+crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
+crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
+
 crash_test_fsck_LDFLAGS = $(JITTER_WRAP)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
 
@@ -163,6 +168,17 @@ crash_test_check_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_check_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_check_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_snapshots_planted_SOURCES = \
+	crash/test-snapshots.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_snapshots_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_snapshots_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_snapshots_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_snapshots_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 $(top_builddir)/core/libqcow2planted.la: crash-always
