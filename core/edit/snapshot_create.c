@@ -179,6 +179,7 @@ publish (struct create *c, struct qcow2_error *err)
     return -1;
   if (!c->was_miscounted)
     e->w->miscounted = false;
+  q2_tree_protect (&c->tree);
   q2_edit_let_go_bytes (e, c->table.host_off, c->table.host_len);
   return 0;
 }

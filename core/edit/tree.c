@@ -235,13 +235,16 @@ raise_piece (struct q2_tree *t, uint64_t host_off, uint64_t len,
   return q2_tree_write_flags (t, host_off, &c, err);
 }
 
-/* The table is shared from now on. */
+/* The table is shared from now on; it is a snapshot's when that is published.
+ * Until then it may be let go as often as its refcount says.
+ */
 static void
 share_table (struct q2_tree *t, uint64_t i)
 {
   struct q2_writer *const w = t->edit->w;
 
-  q2_overlap_turn (w->overlap, q2_tree_table (t, i), Q2_META_INACTIVE_L2);
+  if (q2_overlap_class (w->overlap, q2_tree_table (t, i)) == Q2_META_L2)
+    q2_overlap_turn (w->overlap, q2_tree_table (t, i), Q2_META_SHARED_L2);
   if (!t->active || i >= w->geo->l1_needed ||
       !(q2_tables_l1_entry (w->tables, i) & Q2_ENTRY_COPIED) ||
       Q2_PLANTED (Q2_PLANT_KEEP_COPIED_L1))
@@ -270,4 +273,13 @@ q2_tree_raise (struct q2_tree *t, struct qcow2_error *err)
       return -1;
   }
   return 0;
+}
+
+void
+q2_tree_protect (struct q2_tree *t)
+{
+  for (uint64_t i = 0; i < t->nr; ++i)
+    if (q2_tree_table (t, i) != 0)
+      q2_overlap_turn (t->edit->w->overlap, q2_tree_table (t, i),
+                       Q2_META_INACTIVE_L2);
 }

@@ -50,6 +50,10 @@ extern uint64_t q2_tree_tables (const struct q2_tree *tree)
 extern int q2_tree_raise (struct q2_tree *tree, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Its tables are a snapshot's now. */
+extern void q2_tree_protect (struct q2_tree *tree)
+  __attribute__ ((__nonnull__));
+
 /* One reference less to the first 'references' of what the walk meets.  Needs
  * that nothing durable makes them, and that no request uses what it refers to:
  * see q2_edit_settle.

@@ -89,18 +89,23 @@ get_refcount (struct q2_tree *t, uint64_t cluster, uint64_t *ret,
   return r;
 }
 
-/* Clusters of a table, which is none any more if it is nobody else's. */
+/* Clusters of a table, which is none any more if it is nobody else's.  Else it
+ * need not be a snapshot's any more: see q2_tree_own.
+ */
 static int
 lower_table (struct q2_tree *t, uint64_t cluster, uint64_t nr,
              struct qcow2_error *err)
 {
   const unsigned bits = t->edit->w->geo->cluster_bits;
+  struct q2_overlap *const overlap = t->edit->w->overlap;
   uint64_t refcount;
 
   if (get_refcount (t, cluster, &refcount, err) == -1)
     return -1;
   if (refcount == 1)
-    q2_overlap_remove (t->edit->w->overlap, cluster << bits, nr << bits);
+    q2_overlap_remove (overlap, cluster << bits, nr << bits);
+  else if (q2_overlap_class (overlap, cluster << bits) == Q2_META_INACTIVE_L2)
+    q2_overlap_turn (overlap, cluster << bits, Q2_META_SHARED_L2);
   t->runs.nr = 0;
   if (!q2_frees_reserve (&t->runs, 1))
     return q2_fail_nomem (err, "a list of clusters");
@@ -188,22 +193,35 @@ own_table (struct q2_tree *t, uint64_t i, uint64_t table,
   return 0;
 }
 
+/* The disk's table of that entry is the disk's alone, or else a snapshot's. */
+static int
+own_entry (struct q2_tree *t, uint64_t i, struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  const uint64_t table =
+    q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, i));
+  uint64_t refcount = 0;
+
+  if (table != 0 &&
+      get_refcount (t, table >> w->geo->cluster_bits, &refcount, err) == -1)
+    return -1;
+  return refcount == 1 ? own_table (t, i, table, err) : 0;
+}
+
 int
 q2_tree_own (struct q2_tree *t, struct qcow2_error *err)
 {
   struct q2_writer *const w = t->edit->w;
-  const uint64_t nr = q2_min (t->nr, w->geo->l1_needed);
 
-  for (uint64_t i = 0; i < nr; ++i) {
-    const uint64_t table =
-      q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, i));
-    uint64_t refcount;
+  for (uint64_t i = 0; i < t->nr; ++i) {
+    const uint64_t table = q2_tree_table (t, i);
 
-    if (q2_tree_table (t, i) == 0 || table == 0)
+    if (table == 0)
       continue;
-    if (get_refcount (t, table >> w->geo->cluster_bits, &refcount, err) == -1)
-      return -1;
-    if (refcount == 1 && own_table (t, i, table, err) == -1)
+    /* If anybody has it: it was unprotected if nobody does. */
+    if (q2_overlap_class (w->overlap, table) == Q2_META_SHARED_L2)
+      q2_overlap_turn (w->overlap, table, Q2_META_INACTIVE_L2);
+    if (i < w->geo->l1_needed && own_entry (t, i, err) == -1)
       return -1;
   }
   return 0;

@@ -19,6 +19,7 @@ SLOW_CRASH_TESTS = \
 CRASH_TESTS = \
 	unit/image/test-bugs \
 	unit/edit/test-create \
+	unit/edit/test-snapshot-faults \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
@@ -104,6 +105,13 @@ unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_snapshot_faults_SOURCES = \
+	unit/edit/test-snapshot-faults.c $(ALLOC_FAULTS)
+unit_edit_test_snapshot_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_edit_test_snapshot_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_edit_test_snapshot_faults_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+unit_edit_test_snapshot_faults_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_disasters_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
