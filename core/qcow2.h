@@ -789,6 +789,23 @@ extern int qcow2_snapshot_delete (struct qcow2_image *image,
                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
 
+/* The disk becomes what it was when that snapshot was taken, with the size it
+ * had then; what was written since is lost.  Enabled bitmaps are marked as in
+ * use: they do not record what has changed.  QCOW2_ERR_UNSUPPORTED if there
+ * are bitmaps and the size changes; else as qcow2_snapshot_delete, but it can
+ * be cancelled until the disk has changed.
+ *
+ * The image is ended, as by qcow2_end, if it succeeds.  Nobody else may use it
+ * during the call, and after it, unless that failed with the disk as before,
+ * only qcow2_close may be called.
+ */
+extern int qcow2_snapshot_apply (struct qcow2_image *image,
+                                 const struct qcow2_io *io,
+                                 const struct qcow2_name *name, bool by_id,
+                                 const struct qcow2_progress *progress,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
+
 /* ---- Checking and repairing ------------------------------------------ */
 
 enum qcow2_severity {

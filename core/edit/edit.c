@@ -284,6 +284,8 @@ q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
   if (result == 0)
     result = q2_request_end_reading (&e->io,
                                      q2_writer_end (e->w, &e->io, err), err);
+  if (result == -1 && e->switched)
+    q2_writer_become_failed (e->w);
   q2_gate_open (&e->image->gate);
   return result;
 }

@@ -104,7 +104,9 @@ extern int q2_edit_end (struct q2_edit *edit, int result,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* The same, and the image is not to be used any more: it is ended as by
- * qcow2_end, since what is open of it is not what the file has.
+ * qcow2_end, since what is open of it is not what the file has.  If the header
+ * was not switched it can be used on; if it was, and this fails, nothing more
+ * is written.
  */
 extern int q2_edit_end_last (struct q2_edit *edit, int result,
                              struct qcow2_error *err)

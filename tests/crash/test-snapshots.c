@@ -37,10 +37,10 @@ int q2_planted;
 #define MAX_CLUSTERS (CAPACITY / 512)
 #define MAX_DISK (512 * KiB)
 #define NR_SEEN (1u << 16)
-#define QEMU_EVERY 60
+#define QEMU_EVERY 20
 #define MAX_LEAKS 4
 
-enum change { TAKE, DELETE };
+enum change { TAKE, DELETE, APPLY };
 
 static const struct recipe recipes[] = {
   { .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9,
@@ -66,7 +66,8 @@ struct scene {
   const struct recipe *recipe;
   struct recipe_image image;
   unsigned version;
-  unsigned char disk[MAX_DISK];         /* before and after the change */
+  unsigned char disk[MAX_DISK];         /* before the change, and after it
+                                           unless a snapshot is applied */
   unsigned old_nr;                      /* of snapshots */
   char what[100];
   unsigned char risks[MAX_CLUSTERS];
@@ -119,6 +120,8 @@ change (struct host *h, struct qcow2_image *image, enum change change,
     return qcow2_snapshot_create (image, &h->io, &options, err);
   case DELETE:
     return qcow2_snapshot_delete (image, &h->io, &s0_name, false, NULL, err);
+  case APPLY:
+    return qcow2_snapshot_apply (image, &h->io, &s0_name, false, NULL, err);
   }
   return -1;
 }
@@ -194,6 +197,8 @@ look_at_snapshots (struct host *h, struct scene *s, struct qcow2_image *image,
     return "snapshots cannot be listed";
   if (l.wrong)
     return "a snapshot does not read as it must";
+  if (s->change == APPLY)
+    return l.nr == s->old_nr ? NULL : "a snapshot is missing";
   *ret_new = s->change == TAKE ? l.has_new : !l.has_s0;
   return l.nr == s->old_nr + (!*ret_new ? 0 : s->change == TAKE ? 1 : -1u)
     ? NULL : "a snapshot is missing, or there is one too many";
@@ -257,7 +262,7 @@ is_clean (struct host *h, const struct scene *s)
 }
 
 static const char *
-go_on (struct host *h, struct scene *s)
+go_on (struct host *h, struct scene *s, const unsigned char *before)
 {
   static unsigned char disk[MAX_DISK];
   struct qcow2_image *image = open_image (h, true);
@@ -266,7 +271,7 @@ go_on (struct host *h, struct scene *s)
 
   if (image == NULL)
     return "it cannot be opened";
-  memcpy (disk, s->disk, sizeof disk);
+  memcpy (disk, before, s->image.disk_size);
   if (!write_some (h, image, disk, s->image.disk_size))
     problem = "it cannot be written to";
   else if (!reads_as (h, image, disk, s->image.disk_size))
@@ -360,21 +365,40 @@ has_risk (struct scene *s, const struct state *state)
   return false;
 }
 
+static void
+ask_qemu (struct scene *s, const struct host *h, const unsigned char *disk)
+{
+#ifdef Q2_PLANTS
+  (void) s;
+  (void) h;
+  (void) disk;
+#else
+  if (s->states % QEMU_EVERY == 0)
+    qemu_submit (h->bytes, h->size, NULL, QEMU_REPAIRED, disk,
+                 s->image.disk_size, s->what);
+#endif
+}
+
 static const char *
 look_inside (struct host *h, struct scene *s)
 {
   struct qcow2_image *const image = open_image (h, false);
+  const unsigned char *disk;
   const char *problem;
   bool new = false;
 
   if (image == NULL)
     return "it cannot be opened";
-  problem = reads_as (h, image, s->disk, s->image.disk_size)
+  if (s->change == APPLY)
+    new = reads_as (h, image, s->image.snapshot, s->image.disk_size);
+  disk = s->change == APPLY && new ? s->image.snapshot : s->disk;
+  problem = reads_as (h, image, disk, s->image.disk_size)
     ? look_at_snapshots (h, s, image, &new) : "the disk has changed";
   qcow2_close (image);
   s->old += !new;
   s->new += new;
-  return problem ? problem : go_on (h, s);
+  ask_qemu (s, h, disk);
+  return problem ? problem : go_on (h, s, disk);
 }
 
 static const char *
@@ -403,11 +427,6 @@ look (void *opaque, const struct state *state)
 
   if (!is_new (s, state->hash))
     return true;
-#ifndef Q2_PLANTS
-  if (s->states % QEMU_EVERY == 0)
-    qemu_submit (state->bytes, state->size, NULL, QEMU_REPAIRED, s->disk,
-                 s->image.disk_size, s->what);
-#endif
   s->states++;
   problem = find_problem (s, state);
   if (problem == NULL)
@@ -439,7 +458,7 @@ play (struct scene *s, uint64_t seed)
   const struct replay_spec how = {
     .seed = seed, .all_subsets = 5, .subsets = 10, .prefix_percent = 100,
   };
-  static const char *const names[] = { "take", "delete" };
+  static const char *const names[] = { "take", "delete", "apply" };
   struct host h;
 
   snprintf (s->what, sizeof s->what, "%s, %s", names[s->change],
@@ -475,7 +494,7 @@ play_all (uint64_t seed)
   for (size_t r = 0; r < NR_RECIPES; ++r) {
     s.recipe = &recipes[r];
     recipe_make (&s.image, &recipes[r], seed);
-    for (unsigned c = TAKE; c <= DELETE; ++c) {
+    for (unsigned c = TAKE; c <= APPLY; ++c) {
       s.change = (enum change) c;
       failures += play (&s, seed + c);
     }

@@ -25,8 +25,8 @@
 #define MAX_LEAKS 6
 #define SEEDS 3
 
-enum change { TAKE, DELETE };
-static const char *const change_names[] = { "take", "delete" };
+enum change { TAKE, DELETE, APPLY };
+static const char *const change_names[] = { "take", "delete", "apply" };
 
 static struct host start;               /* the image before the change */
 static unsigned char disk[DISK], s0[DISK];
@@ -84,6 +84,8 @@ do_change (struct host *h, struct qcow2_image *image, enum change change,
     return qcow2_snapshot_create (image, &h->io, &options, err);
   case DELETE:
     return qcow2_snapshot_delete (image, &h->io, &s0_name, false, NULL, err);
+  case APPLY:
+    return qcow2_snapshot_apply (image, &h->io, &s0_name, false, NULL, err);
   }
   return -1;
 }
@@ -168,6 +170,11 @@ check_contents (struct host *h, struct qcow2_image *image, enum change change,
   bool new;
 
   check_reads_as (h, image, disk);
+  if (change == APPLY) {
+    CHECK (qcow2_list_snapshots (image, &h->io, look_at, &l, &err) == 0);
+    CHECK_EQ (l.nr, 1);
+    return memcmp (disk, s0, DISK) == 0;
+  }
   CHECK (qcow2_list_snapshots (image, &h->io, look_at, &l, &err) == 0);
   new = change == TAKE ? l.nr == 2 : l.nr_s0 == 0;
   CHECK_EQ (l.nr, change == TAKE ? 1 + new : 1 - new);
@@ -235,6 +242,23 @@ go_on_writing (struct host *h, struct qcow2_image *image, enum change change,
     printf ("%s\n", err.text);
 }
 
+/* The disk of the file is the snapshot's. */
+static bool
+is_s0 (struct host *h)
+{
+  static unsigned char buf[DISK];
+  struct qcow2_image *const image = open_image (h);
+  struct qcow2_error err;
+  bool same;
+
+  if (!CHECK (image != NULL))
+    return false;
+  same = qcow2_pread (image, &h->io, buf, DISK, 0, &err) == 0 &&
+    memcmp (buf, s0, DISK) == 0;
+  qcow2_close (image);
+  return same;
+}
+
 /* kinds 0: allocations.  Returns false when nothing has failed. */
 static bool
 run (enum change change, unsigned kinds, int errnum, unsigned long at,
@@ -264,9 +288,15 @@ run (enum change change, unsigned kinds, int errnum, unsigned long at,
   alloc_fail_at = 0;
   host_fail (&h, 0, 0, 0, 0);
   check_file (&h, &f);
-  check_contents (&h, image, change, taken);
-  go_on_writing (&h, image, change, taken);
+  if (change != APPLY) {
+    check_contents (&h, image, change, taken);
+    go_on_writing (&h, image, change, taken);
+  }
+  else if (r == -1)             /* what is open is the old disk, or nothing */
+    go_on_writing (&h, image, change, taken);
   qcow2_close (image);
+  if (change == APPLY && is_s0 (&h))
+    memcpy (disk, s0, DISK);
   check_later (&h, change, taken, r == 0);
   host_free (&h);
   memcpy (disk, before, sizeof disk);
@@ -297,7 +327,7 @@ main (void)
 
   for (unsigned v = 2; v <= 3; ++v) {
     make_start (v);
-    for (unsigned c = TAKE; c <= DELETE; ++c) {
+    for (unsigned c = TAKE; c <= APPLY; ++c) {
       run_all ((enum change) c, 1u << HOST_READ, EIO, "read");
       for (seed = 0; seed < SEEDS; ++seed) {
         run_all ((enum change) c, writes, EIO, "write");
