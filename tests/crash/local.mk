@@ -20,6 +20,7 @@ CRASH_TESTS = \
 	unit/image/test-bugs \
 	unit/edit/test-create \
 	unit/edit/test-snapshot-faults \
+	unit/edit/test-snapshots \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
@@ -105,6 +106,9 @@ unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_snapshots_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshot_faults_SOURCES = \
 	unit/edit/test-snapshot-faults.c $(ALLOC_FAULTS)
