@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* commands.h - all commands; each is a constant in a file of its own. */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+struct command;
+
+extern const struct command cmd_bitmap_list;
+extern const struct command cmd_info;
+extern const struct command cmd_snapshot_list;
+
+#endif /* COMMANDS_H */
