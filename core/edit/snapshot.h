@@ -5,6 +5,7 @@
 
 #include "edit/snaptable.h"
 #include "edit/tree.h"
+#include "view/snapshot_view.h"
 
 /* Fail if the image cannot have snapshots; before anything is changed. */
 extern int q2_snapshots_check_possible (const struct qcow2_image *image,

@@ -178,11 +178,13 @@ qcow2_snapshot_apply (struct qcow2_image *image, const struct qcow2_io *host,
                       struct qcow2_error *err)
 {
   struct apply a = { .name = name, .by_id = by_id };
+  struct q2_found_snapshot found;       /* else nothing is changed */
   int r;
 
   if (progress != NULL)
     a.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
   if (q2_snapshots_check_possible (image, what, err) == -1 ||
+      q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
       q2_views_forbid (image, what, err) == -1)
     return -1;
   r = q2_edit_begin (&a.edit, image, host, Q2_EDIT_DISK, what, err);

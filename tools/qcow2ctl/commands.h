@@ -7,6 +7,9 @@ struct command;
 
 extern const struct command cmd_bitmap_list;
 extern const struct command cmd_info;
+extern const struct command cmd_snapshot_apply;
+extern const struct command cmd_snapshot_create;
+extern const struct command cmd_snapshot_delete;
 extern const struct command cmd_snapshot_list;
 
 #endif /* COMMANDS_H */

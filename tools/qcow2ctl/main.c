@@ -25,6 +25,9 @@
 static const struct command *const commands[] = {
   &cmd_bitmap_list,
   &cmd_info,
+  &cmd_snapshot_apply,
+  &cmd_snapshot_create,
+  &cmd_snapshot_delete,
   &cmd_snapshot_list,
   NULL
 };
