@@ -75,7 +75,8 @@ choose_id (struct create *c, struct qcow2_error *err)
   c->s.id_len = (uint16_t) q2_snaptable_next_id (&c->table, geo, c->id);
   return c->s.id_len > 0 ? 0
     : q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
-               "%s: there is no number after the largest id; give an id", what);
+               "%s: there is no number after the largest id; give an id",
+               what);
 }
 
 /* Entries past the disk are of a VM state, which the snapshot does not have.

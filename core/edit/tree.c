@@ -103,8 +103,8 @@ fail_table (uint64_t table, struct qcow2_error *err)
 }
 
 int
-q2_tree_walk (struct q2_tree *t, uint64_t table, q2_tree_piece_fn fn, uint64_t *left,
-            struct qcow2_error *err)
+q2_tree_walk (struct q2_tree *t, uint64_t table, q2_tree_piece_fn fn,
+              uint64_t *left, struct qcow2_error *err)
 {
   const struct q2_io *const io = &t->edit->io;
   const uint64_t size = t->edit->w->geo->l2_table_size;
@@ -164,7 +164,8 @@ q2_tree_list (struct q2_tree *t, uint64_t host_off, uint64_t len,
 /* ---- Flags ------------------------------------------------------------- */
 
 void
-q2_tree_set_flag (struct q2_tree *t, uint64_t i, bool copied, struct q2_tree_flags *c)
+q2_tree_set_flag (struct q2_tree *t, uint64_t i, bool copied,
+                  struct q2_tree_flags *c)
 {
   const uint64_t old = load_be64 (t->buf + i);
 
@@ -177,8 +178,8 @@ q2_tree_set_flag (struct q2_tree *t, uint64_t i, bool copied, struct q2_tree_fla
 
 /* The readers' copies of it are not of the class that is written. */
 int
-q2_tree_write_flags (struct q2_tree *t, uint64_t host_off, const struct q2_tree_flags *c,
-               struct qcow2_error *err)
+q2_tree_write_flags (struct q2_tree *t, uint64_t host_off,
+                     const struct q2_tree_flags *c, struct qcow2_error *err)
 {
   struct q2_writer *const w = t->edit->w;
   const enum q2_meta_class found = q2_overlap_class (w->overlap, host_off);

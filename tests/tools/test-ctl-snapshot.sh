@@ -74,7 +74,8 @@ fails 1 'in another file' \
 # Progress, and an image that is in use.
 works -q snapshot delete "$img" a
 run_ctl -p snapshot create "$img" p
-[ "$code" -eq 0 ] && grep -q '100/100%' "$err" || fail "there is no progress"
+[ "$code" -eq 0 ] || fail "-p fails"
+grep -q '100/100%' "$err" || fail "there is no progress"
 if type qemu-nbd > /dev/null 2>&1; then
     qemu-nbd -t -f qcow2 -k "$tmp/sock" --pid-file="$tmp/pid" "$img" &
     while [ ! -s "$tmp/pid" ]; do sleep 0.1; done
