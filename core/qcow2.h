@@ -800,6 +800,81 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
                              struct qcow2_stats *ret_stats)
   __attribute__ ((__nonnull__));
 
+/* ---- Snapshots --------------------------------------------------------- */
+
+/* Changes of an image that is open for writing.  They are synchronous, and
+ * durable when they return.  Changes of the disk wait meanwhile; reads go on.
+ * One such change at a time: a second one waits for the first.
+ *
+ * A crash, at any moment, leaves the image of before or of after, perhaps with
+ * refcounts that are too high: in version 3 with the dirty bit, so that
+ * whoever opens it next counts anew; in version 2 'leaks', and COPIED flags
+ * that are not set, which 'qemu-img check -r leaks' repairs.
+ */
+
+/* Called now and then.  If it returns false the change is cancelled, if it can
+ * be: with QCOW2_ERR_CANCELLED, and nothing has changed.
+ */
+struct qcow2_progress {
+  bool (*fn) (void *opaque, unsigned percent);
+  void *opaque;
+};
+
+struct qcow2_snapshot_options {
+  struct qcow2_name name;       /* at most 65535 bytes, perhaps none */
+  struct qcow2_name id;         /* empty: one more than the largest number that
+                                   is an id, as QEMU chooses it */
+  bool unique_name;             /* fail if there is one of that name; QEMU
+                                   takes any number of them */
+  uint32_t date_sec, date_nsec; /* since 1970 */
+  uint64_t vm_clock_ns;
+  uint64_t icount;              /* UINT64_MAX: not known */
+
+  /* Optional (NULL), see struct qcow2_progress. */
+  bool (*progress) (void *progress_opaque, unsigned percent);
+  void *progress_opaque;
+};
+
+/* Take a snapshot of the disk, without a VM state.  Fails, and changes
+ * nothing, with QCOW2_ERR_EXISTS if there is one of that id;
+ * QCOW2_ERR_UNSUPPORTED if the image has a data file, 65,536 snapshots, or a
+ * cluster with as many references as its refcount can tell.
+ */
+extern int qcow2_snapshot_create (struct qcow2_image *image,
+                                  const struct qcow2_io *io,
+                                  const struct qcow2_snapshot_options *options,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Delete the first snapshot of that name, or id; what only it had is free, and
+ * trimmed as options.discard says.  QCOW2_ERR_NOT_FOUND; QCOW2_ERR_BUSY while
+ * a view of the image is open.  It cannot be cancelled.  A failure after the
+ * snapshot is gone leaves what a crash could leave.
+ */
+extern int qcow2_snapshot_delete (struct qcow2_image *image,
+                                  const struct qcow2_io *io,
+                                  const struct qcow2_name *name, bool by_id,
+                                  const struct qcow2_progress *progress,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
+
+/* The disk becomes what it was when that snapshot was taken, with the size it
+ * had then; what was written since is lost.  Enabled bitmaps are marked as in
+ * use: they do not record what has changed.  QCOW2_ERR_UNSUPPORTED if there
+ * are bitmaps and the size changes; else as qcow2_snapshot_delete, but it can
+ * be cancelled until the disk has changed.
+ *
+ * The image is ended, as by qcow2_end, if it succeeds.  Nobody else may use it
+ * during the call, and after it, unless that failed with the disk as before,
+ * only qcow2_close may be called.
+ */
+extern int qcow2_snapshot_apply (struct qcow2_image *image,
+                                 const struct qcow2_io *io,
+                                 const struct qcow2_name *name, bool by_id,
+                                 const struct qcow2_progress *progress,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
+
 /* ---- Checking and repairing ------------------------------------------ */
 
 enum qcow2_severity {

@@ -113,6 +113,14 @@ extern int q2_space_raise (struct q2_space *space, const struct q2_io *io,
                            struct q2_free_run *run, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The refcount of a cluster, 0 if it has none.  Called without a lock.
+ * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_get (struct q2_space *space, const struct q2_io *io,
+                         uint64_t cluster, uint64_t *ret_value,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- bytes.c: compressed clusters, packed ---------------------------- */
 
 /* Hand out room for 'nr' streams of the given sizes (at least 1 byte each, at

@@ -36,6 +36,10 @@ enum q2_plant {
   Q2_PLANT_BITMAPS_IN_PLACE,    /* a directory over the old one */
   Q2_PLANT_BITMAPS_KEEP_PROMISE,        /* a new one is not marked as in use
                                            by the next write */
+  Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */
+  Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */
+  Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */
+  Q2_PLANT_OWN_EARLY,           /* entries, before their refcount is durable */
 };
 
 #ifdef Q2_PLANTS

@@ -29,8 +29,15 @@ static int
 fail_busy (const char *what, struct qcow2_error *err)
 {
   return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
-                  "%s, because a change of the disk has not ended for more "
-                  "than %u seconds", what, Q2_WRITER_PATIENCE_MS / 1000);
+                  "%s, because a request has not ended for more than %u "
+                  "seconds", what, Q2_WRITER_PATIENCE_MS / 1000);
+}
+
+int
+q2_edit_settle (struct q2_edit *e, const char *what, struct qcow2_error *err)
+{
+  return q2_writer_settle (e->w, e->w->patience_ms) ? 0
+    : fail_busy (what, err);
 }
 
 static int
@@ -204,10 +211,10 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
     e->switched = true;
     return 0;
   }
-  /* Only the host can fail once something is written.  Then it is not known
-   * which image the file is, and nothing may be written to either.
+  /* It is not known which image the file is, so nothing may be written to
+   * either.
    */
-  if (err->kind == QCOW2_ERR_IO) {
+  if (e->w->superblock->in_doubt) {
     e->switched = true;
     q2_writer_become_failed (e->w);
   }
@@ -225,6 +232,16 @@ q2_edit_let_go (struct q2_edit *e, uint64_t cluster, uint64_t nr)
   if (q2_frees_reserve (&w->unlinked, 1))
     q2_frees_add (&w->unlinked, cluster, nr);
   q2_mutex_unlock (&w->link_lock);
+}
+
+void
+q2_edit_let_go_bytes (struct q2_edit *e, uint64_t host_off, uint64_t len)
+{
+  const unsigned bits = e->w->geo->cluster_bits;
+
+  if (len > 0)
+    q2_edit_let_go (e, host_off >> bits,
+                    q2_align_up (len, e->w->geo->cluster_size) >> bits);
 }
 
 /* ---- The end --------------------------------------------------------- */
@@ -271,6 +288,8 @@ q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
   if (result == 0)
     result = q2_request_end_reading (&e->io,
                                      q2_writer_end (e->w, &e->io, err), err);
+  if (result == -1 && e->switched)
+    q2_writer_become_failed (e->w);
   q2_gate_open (&e->image->gate);
   return result;
 }

@@ -71,6 +71,14 @@ extern int q2_edit_raise (struct q2_edit *edit, uint64_t cluster, uint64_t nr,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Wait until all requests have ended that were running when this was called:
+ * of what was read of the image before, readers use nothing any more.  'what'
+ * as for q2_edit_begin.
+ */
+extern int q2_edit_settle (struct q2_edit *edit, const char *what,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Make durable, in the order of docs/ORDERING.md, all that was done. */
 extern int q2_edit_commit (struct q2_edit *edit, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -88,6 +96,10 @@ extern int q2_edit_switch (struct q2_edit *edit, q2_superblock_edit_fn fn,
 extern void q2_edit_let_go (struct q2_edit *edit, uint64_t cluster,
                             uint64_t nr) __attribute__ ((__nonnull__));
 
+/* The same for a table of 'len' bytes, perhaps none. */
+extern void q2_edit_let_go_bytes (struct q2_edit *edit, uint64_t host_off,
+                                  uint64_t len) __attribute__ ((__nonnull__));
+
 /* End it, and let changes go on.  'result' is what came of it.  If that is -1
  * and the header was not switched what was made is given back; else all is
  * committed.  Returns what the caller is to return.
@@ -97,7 +109,9 @@ extern int q2_edit_end (struct q2_edit *edit, int result,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* The same, and the image is not to be used any more: it is ended as by
- * qcow2_end, since what is open of it is not what the file has.
+ * qcow2_end, since what is open of it is not what the file has.  If the header
+ * was not switched it can be used on; if it was, and this fails, nothing more
+ * is written.
  */
 extern int q2_edit_end_last (struct q2_edit *edit, int result,
                              struct qcow2_error *err)

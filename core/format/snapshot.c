@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* snapshot.c - decodes entries of the snapshot table.
+/* snapshot.c - decodes and encodes entries of the snapshot table.
  *
  * Owns      the layout of an entry and its limits.
  * Method    the fixed part gives the lengths of the three parts that follow
@@ -18,6 +18,10 @@
 #include "base/error.h"
 
 #include <inttypes.h>
+#include <string.h>
+
+/* What we write, as QEMU does. */
+#define EXTRA 24
 
 static uint64_t
 packed_len (const unsigned char *p)
@@ -75,6 +79,38 @@ q2_snapshot_decode (const struct q2_geometry *geo, const void *bytes,
   return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
                   "the snapshot table entry at offset 0x%" PRIx64 " does "
                   "not end inside the table", host_off);
+}
+
+size_t
+q2_snapshot_encoded_len (const struct q2_snapshot *s)
+{
+  return q2_align_up ((uint64_t) Q2_SNAPSHOT_FIXED + EXTRA + s->id_len +
+                      s->name_len, 8);
+}
+
+void
+q2_snapshot_encode (const struct q2_snapshot *s, unsigned char *p)
+{
+  unsigned char *const id = p + Q2_SNAPSHOT_FIXED + EXTRA;
+
+  memset (p, 0, q2_snapshot_encoded_len (s));
+  store_be64 (p, s->l1_offset);
+  store_be32 (p + 8, s->l1_entries);
+  store_be16 (p + 12, s->id_len);
+  store_be16 (p + 14, s->name_len);
+  store_be32 (p + 16, s->date_sec);
+  store_be32 (p + 20, s->date_nsec);
+  store_be64 (p + 24, s->vm_clock_ns);
+  if (s->vm_state_size <= UINT32_MAX)
+    store_be32 (p + 32, (uint32_t) s->vm_state_size);
+  store_be32 (p + 36, EXTRA);
+  store_be64 (p + 40, s->vm_state_size);
+  store_be64 (p + 48, s->disk_size);
+  store_be64 (p + 56, s->icount);
+  if (s->id_len > 0)
+    memcpy (id, s->id, s->id_len);
+  if (s->name_len > 0)
+    memcpy (id + s->id_len, s->name, s->name_len);
 }
 
 int

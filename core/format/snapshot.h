@@ -17,8 +17,9 @@
 /* Fixed part, extra data, id and name, padded. */
 #define Q2_SNAPSHOT_MAX_ENTRY \
   (Q2_SNAPSHOT_FIXED + Q2_SNAPSHOT_MAX_EXTRA + 2 * 65535 + 2)
-/* Bytes of the whole table. */
+/* Bytes of the whole table, and its entries. */
 #define Q2_SNAPSHOT_MAX_TABLE (UINT64_C (64) << 20)
+#define Q2_SNAPSHOT_MAX_ENTRIES 65536u
 
 struct q2_snapshot {
   uint64_t l1_offset;
@@ -51,6 +52,16 @@ extern int q2_snapshot_decode (const struct q2_geometry *geo,
                                struct q2_snapshot *ret_snapshot,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The mirror of q2_snapshot_decode: with all extra data that QEMU writes.
+ * extra_len and entry_len are ignored; 'bytes' has q2_snapshot_encoded_len
+ * bytes, which are a multiple of 8.
+ */
+extern size_t q2_snapshot_encoded_len (const struct q2_snapshot *snapshot)
+  __attribute__ ((__nonnull__));
+extern void q2_snapshot_encode (const struct q2_snapshot *snapshot,
+                                unsigned char *bytes)
+  __attribute__ ((__nonnull__));
 
 /* Fail if the snapshot's L1 table is too large or at an impossible place. Like
  * QEMU, check this only when a snapshot is used.

@@ -92,6 +92,17 @@ close_image (struct qcow2_image *image)
   free (image);
 }
 
+static void
+close_view (struct qcow2_image *view)
+{
+  struct qcow2_image *const parent = view->parent;
+  const bool counted = view->counted;
+
+  view->view->close (view);
+  if (counted)
+    atomic_fetch_sub (&parent->views, 1);
+}
+
 void
 qcow2_close (struct qcow2_image *image)
 {
@@ -104,7 +115,7 @@ qcow2_close (struct qcow2_image *image)
   log = (image->parent ? image->parent : image)->writer.log;
   log_opaque = (image->parent ? image->parent : image)->writer.log_opaque;
   if (image->view != NULL)
-    image->view->close (image);
+    close_view (image);
   else
     close_image (image);
   /* Nobody is left whose request could fail. */

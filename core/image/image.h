@@ -64,11 +64,15 @@ struct qcow2_image {
     _Atomic unsigned busy_calls;        /* since the last commit */
   } idle;
 
+  _Atomic unsigned views;       /* of it that are open, or being opened */
+  _Atomic unsigned views_forbidden;     /* changes that allow none */
+
   /* The rest is NULL in an image that is no view. */
   const struct q2_view_ops *view;
   struct qcow2_image *parent;   /* which outlives the view */
   struct qcow2_image *base;     /* of a view without a reader of its own:
                                    whose disk it shows parts of */
+  bool counted;                 /* in parent->views */
 };
 
 static inline const struct qcow2_info *

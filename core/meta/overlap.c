@@ -241,6 +241,19 @@ q2_overlap_remove (struct q2_overlap *o, uint64_t host_off, uint64_t len)
 }
 
 void
+q2_overlap_turn (struct q2_overlap *o, uint64_t host_off,
+                 enum q2_meta_class class)
+{
+  uint64_t *slot;
+
+  q2_rwlock_wrlock (&o->lock);
+  slot = find_locked (o, host_off >> o->cluster_bits);
+  if ((*slot & CLASS_MASK) != Q2_META_NONE)
+    *slot = (*slot & ~CLASS_MASK) | class;
+  q2_rwlock_unlock (&o->lock);
+}
+
+void
 q2_overlap_unshare (struct q2_overlap *o, uint64_t host_off, uint64_t len)
 {
   struct qcow2_error ignored;

@@ -60,6 +60,13 @@ extern int q2_overlap_add (struct q2_overlap *overlap, uint64_t host_off,
 extern void q2_overlap_remove (struct q2_overlap *overlap, uint64_t host_off,
                                uint64_t len) __attribute__ ((__nonnull__));
 
+/* A cluster that has a class gets another one; one that has none is left
+ * alone.
+ */
+extern void q2_overlap_turn (struct q2_overlap *overlap, uint64_t host_off,
+                             enum q2_meta_class class)
+  __attribute__ ((__nonnull__));
+
 /* Those of them that are shared L2 tables are nothing any more. */
 extern void q2_overlap_unshare (struct q2_overlap *overlap,
                                 uint64_t host_off, uint64_t len)

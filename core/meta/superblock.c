@@ -251,6 +251,7 @@ write_and_publish (struct q2_superblock *sb, const struct q2_io *io,
   if (next == NULL)
     return -1;
   if (carry_out (io, plan, err) == -1) {
+    sb->in_doubt = true;
     free (next);
     return -1;
   }
@@ -306,6 +307,7 @@ q2_superblock_change (struct q2_superblock *sb, const struct q2_io *io,
   int r;
 
   q2_mutex_lock (&sb->lock);
+  sb->in_doubt = false;
   r = change_locked (sb, io, edit, opaque, flags, err);
   q2_mutex_unlock (&sb->lock);
   return r;

@@ -39,6 +39,8 @@ struct q2_superblock {
                                    guards: */
   struct q2_superblock_version *all;
   unsigned generation;          /* how often it was changed in parts */
+  bool in_doubt;                /* the last change in parts has failed when
+                                   some of it may have been written */
 };
 
 /* Of 'info' only what does not follow from the header is looked at; all of it
@@ -121,7 +123,8 @@ typedef int (*q2_superblock_edit_fn) (void *opaque,
 /* Change the header durably: everything written before that it relies on must
  * be durable already.  A crash leaves the header of before or of after.  After
  * a failure the current header is what it was, and what is in the file one of
- * the two; each change begins with what the file has.
+ * the two if sb->in_doubt, else the old one; each change begins with what the
+ * file has.
  */
 extern int q2_superblock_change (struct q2_superblock *sb,
                                  const struct q2_io *io,

@@ -3,9 +3,10 @@
  *
  * Views rely on this: all that a snapshot's L1 table reaches stays unchanged.
  * Tables and clusters have refcounts, a writer of the active disk copies those
- * with more than one reference, and nothing here changes or deletes a
- * snapshot.  So bytes read once stay valid, two references to the same place
- * mean the same bytes, and requests need not be in flight (base/flight.h).
+ * with more than one reference, and none is deleted or applied while a view is
+ * open (edit/snapshot.h).  So bytes read once stay valid, two references to
+ * the same place mean the same bytes, and requests need not be in flight
+ * (base/flight.h).
  */
 #ifndef QCOW2_VIEW_SNAPSHOT_VIEW_H
 #define QCOW2_VIEW_SNAPSHOT_VIEW_H

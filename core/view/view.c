@@ -46,12 +46,33 @@ open_view (struct qcow2_image *image, const struct qcow2_io *host,
   return NULL;
 }
 
+/* What it shows stays as long as it is counted. */
+static struct qcow2_image *
+open_counted (struct qcow2_image *image, const struct qcow2_io *host,
+              enum qcow2_view_kind kind, const struct qcow2_name *name,
+              struct qcow2_error *err)
+{
+  struct qcow2_image *view = NULL;
+
+  atomic_fetch_add (&image->views, 1);
+  if (atomic_load (&image->views_forbidden) > 0)
+    q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
+             "a snapshot of the image is being deleted or applied");
+  else
+    view = open_view (image, host, kind, name, err);
+  if (view == NULL)
+    atomic_fetch_sub (&image->views, 1);
+  else
+    view->counted = true;
+  return view;
+}
+
 struct qcow2_image *
 qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *host,
                  enum qcow2_view_kind kind, const struct qcow2_name *name,
                  struct qcow2_error *err)
 {
-  struct qcow2_image *const view = open_view (image, host, kind, name, err);
+  struct qcow2_image *const view = open_counted (image, host, kind, name, err);
 
   if (q2_check_end (err) == 0)
     return view;

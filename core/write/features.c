@@ -89,7 +89,37 @@ q2_writer_mark_closed (struct q2_writer *w, const struct q2_io *io,
 {
   const struct features f = { .clear_incompatible = Q2_INCOMPAT_DIRTY };
 
-  return q2_writer_is_lazy (w) ? change (w, io, &f, err) : 0;
+  /* If they are miscounted the bit stays, for the next one who opens it. */
+  return q2_writer_is_lazy (w) && !w->miscounted ? change (w, io, &f, err) : 0;
+}
+
+int
+q2_writer_mark_miscounted (struct q2_writer *w, const struct q2_io *io,
+                           struct qcow2_error *err)
+{
+  const struct features f = { .set_incompatible = Q2_INCOMPAT_DIRTY };
+
+  if (q2_writer_header (w)->version < 3)
+    return 0;
+  if (!(q2_writer_header (w)->incompatible & Q2_INCOMPAT_DIRTY) &&
+      change (w, io, &f, err) == -1)
+    return -1;
+  w->miscounted = true;
+  return 0;
+}
+
+int
+q2_writer_unmark_miscounted (struct q2_writer *w, const struct q2_io *io,
+                             struct qcow2_error *err)
+{
+  const struct features f = { .clear_incompatible = Q2_INCOMPAT_DIRTY };
+
+  if (!w->miscounted)
+    return 0;
+  if (!q2_writer_is_lazy (w) && change (w, io, &f, err) == -1)
+    return -1;
+  w->miscounted = false;
+  return 0;
 }
 
 /* ---- Errors --------------------------------------------------------- */

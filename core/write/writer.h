@@ -81,6 +81,9 @@ struct q2_writer {
   _Atomic uint64_t disk_epoch;  /* odd: and what changes of the disk make
                                    untrue is marked (ORDER-7) */
 
+  _Atomic bool miscounted;      /* a change of the image has set the dirty bit,
+                                   since refcounts may be too high */
+
   struct q2_mutex activate_lock;        /* guards: */
   pthread_cond_t activated;             /* it is no more */
   bool activating;              /* and while that is set, whoever has set it
@@ -278,6 +281,23 @@ extern int q2_writer_take_back_promises (struct q2_writer *w,
                                          const struct q2_io *io,
                                          enum q2_purpose purpose,
                                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* From now on refcounts in the file may be higher than they should: set the
+ * dirty bit durably, so that whoever opens the image after a crash counts
+ * anew.  Does nothing in version 2.
+ */
+extern int q2_writer_mark_miscounted (struct q2_writer *w,
+                                      const struct q2_io *io,
+                                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* They are right again, durably: clear the bit, unless there are other reasons
+ * for it.
+ */
+extern int q2_writer_unmark_miscounted (struct q2_writer *w,
+                                        const struct q2_io *io,
+                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Everything is durable: clear the dirty bit, if it is ours. */

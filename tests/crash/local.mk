@@ -5,6 +5,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-check \
 	crash/test-check-planted \
 	crash/test-crash \
+	crash/test-snapshots \
+	crash/test-snapshots-planted \
 	crash/test-edit-bitmaps \
 	crash/test-edit-bitmaps-planted \
 	unit/write/test-write-faults \
@@ -21,6 +23,8 @@ CRASH_TESTS = \
 	unit/edit/test-bitmaps \
 	unit/edit/test-bitmaps-broken \
 	unit/edit/test-create \
+	unit/edit/test-snapshot-faults \
+	unit/edit/test-snapshots \
 	unit/edit/test-keys \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
@@ -92,6 +96,8 @@ crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_check_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
+crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
+crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_edit_bitmaps_LDFLAGS = $(JITTER_WRAP)
 crash_test_edit_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
 
@@ -122,6 +128,16 @@ unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_keys_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_keys_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_snapshots_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_snapshot_faults_SOURCES = \
+	unit/edit/test-snapshot-faults.c $(ALLOC_FAULTS)
+unit_edit_test_snapshot_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_edit_test_snapshot_faults_CFLAGS = $(UNIT_CFLAGS)
+unit_edit_test_snapshot_faults_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+unit_edit_test_snapshot_faults_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_disasters_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
@@ -197,6 +213,17 @@ crash_test_edit_bitmaps_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_edit_bitmaps_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_edit_bitmaps_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_edit_bitmaps_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_snapshots_planted_SOURCES = \
+	crash/test-snapshots.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_snapshots_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_snapshots_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_snapshots_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_snapshots_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 $(top_builddir)/core/libqcow2planted.la: crash-always

@@ -3,6 +3,7 @@
 
 tools_tests = \
 	tools/test-ctl-help.sh \
+	tools/test-ctl-snapshot.sh \
 	$(NULL)
 
 TESTS += $(tools_tests)

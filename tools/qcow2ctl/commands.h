@@ -11,6 +11,9 @@ extern const struct command cmd_create;
 extern const struct command cmd_info;
 extern const struct command cmd_map;
 extern const struct command cmd_measure;
+extern const struct command cmd_snapshot_apply;
+extern const struct command cmd_snapshot_create;
+extern const struct command cmd_snapshot_delete;
 extern const struct command cmd_snapshot_list;
 
 #endif /* COMMANDS_H */

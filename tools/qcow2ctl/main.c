@@ -29,6 +29,9 @@ static const struct command *const commands[] = {
   &cmd_info,
   &cmd_map,
   &cmd_measure,
+  &cmd_snapshot_apply,
+  &cmd_snapshot_create,
+  &cmd_snapshot_delete,
   &cmd_snapshot_list,
   NULL
 };

@@ -197,6 +197,33 @@ failures_leave_one_or_the_other (void)
   CHECK (at > 5);               /* four writes and four flushes */
 }
 
+/* Whatever the host says, the file may have the new header once something was
+ * written: who has failed must know.
+ */
+static void
+failures_leave_no_wrong_doubt (void)
+{
+  unsigned long at = 0;
+  struct qcow2_error err;
+  int r;
+
+  do {
+    struct fixture f;
+
+    fixture_init (&f);
+    CHECK (!f.sb.in_doubt);
+    f.disk.fail_at = f.disk.changes + ++at;
+    f.disk.fail_errnum = ENOSPC;
+    r = change (&f, 1, &err);
+    CHECK_EQ (f.sb.in_doubt, r == -1);
+    f.disk.fail_at = 0;
+    CHECK (f.disk.shared.flush_failed ||
+           (change (&f, 2, &err) == 0 && !f.sb.in_doubt));
+    fixture_free (&f);
+  } while (r == -1);
+  CHECK (at > 5);
+}
+
 /* ---- In place ----------------------------------------------------------- */
 
 /* Set or clear the dirty bit; 0, or -1 and nothing has changed for readers. */
@@ -401,6 +428,7 @@ main (void)
 {
   changes_are_durable ();
   failures_leave_one_or_the_other ();
+  failures_leave_no_wrong_doubt ();
   spans_are_written_in_place ();
   failed_spans_are_not_published ();
   both_ways_go_together ();

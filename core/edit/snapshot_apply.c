@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* snapshot_apply.c - makes the disk what it was when a snapshot was taken.
+ *
+ * Owns      qcow2_snapshot_apply.
+ * Method    everything that the snapshot refers to gets one more reference and
+ *           its L1 table is copied; then the size of the disk and its L1 table
+ *           change in the header, in one sector (SNAP-6).  From there on the
+ *           disk is the snapshot's, and what the old table refers to loses a
+ *           reference.  The dirty bit stands meanwhile.
+ *           Everything is shared with the snapshot afterwards, so no entry is
+ *           COPIED.
+ * Locks     the gate is closed (edit.h), and no view is open.
+ */
+#include "config.h"
+
+#include "edit/snapshot.h"
+
+#include "base/error.h"
+#include "base/plant.h"
+
+static const char what[] = "the snapshot cannot be applied";
+
+struct apply {
+  struct q2_edit edit;
+  struct q2_tree target, old;
+  struct q2_snaptable table;
+  struct q2_progress progress;
+  const struct qcow2_name *name;
+  bool by_id;
+  uint64_t disk_size, l1_off;   /* what the header is to say */
+  bool was_miscounted;          /* by somebody else, earlier */
+};
+
+/* ---- Before ------------------------------------------------------------ */
+
+/* What the entries of bitmaps mean depends on the size of the disk. */
+static int
+check_size (const struct apply *a, const struct q2_snapshot *s,
+            struct qcow2_error *err)
+{
+  const struct qcow2_info *const info = q2_image_info (a->edit.image);
+
+  if (info->nr_bitmaps == 0 || info->virtual_size == s->disk_size)
+    return 0;
+  return q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED,
+                         QCOW2_ADVICE_REMOVE_BITMAP, QCOW2_NO_OFFSET,
+                         "%s: it is of a disk of another size, and the image "
+                         "has bitmaps", what);
+}
+
+/* L1 entries that a disk of that size needs. */
+static int
+count_entries (const struct apply *a, const struct q2_snapshot *s,
+               uint64_t *ret, struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = a->edit.w->geo;
+  const struct q2_geometry_params params = {
+    .version = geo->version, .virtual_size = s->disk_size,
+    .cluster_bits = geo->cluster_bits, .extended_l2 = geo->extended_l2,
+    .refcount_order = geo->refcount_order,
+  };
+  struct q2_geometry new;
+
+  if (q2_geometry_init (&new, &params, err) == -1)
+    return -1;
+  *ret = q2_max (new.l1_needed, 1);
+  return 0;
+}
+
+static int
+load (struct apply *a, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &a->edit;
+  const struct q2_header *const h = q2_image_header (e->image);
+  struct q2_snapshot s;
+  uint64_t nr;
+  size_t pos;
+
+  if (q2_edit_settle (e, what, err) == -1 ||
+      q2_snaptable_load (&a->table, e, err) == -1 ||
+      q2_snaptable_get (&a->table, e, a->name, a->by_id, &s, &pos, err) == -1
+      || check_size (a, &s, err) == -1 ||
+      count_entries (a, &s, &nr, err) == -1 ||
+      q2_tree_load (&a->target, e, s.l1_offset, s.l1_entries, nr, err) == -1
+      || q2_tree_load (&a->old, e, h->l1_offset, h->l1_entries, 0, err) == -1)
+    return -1;
+  a->disk_size = s.disk_size;
+  a->progress.total = q2_tree_tables (&a->target) + q2_tree_tables (&a->old);
+  a->target.progress = a->old.progress = &a->progress;
+  a->target.state = "the disk is as before: applying the snapshot was "
+    "cancelled";
+  return 0;
+}
+
+static int
+share (struct apply *a, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &a->edit;
+
+  a->was_miscounted = e->w->miscounted;
+  if (q2_tree_write_l1 (&a->target, Q2_META_L1, &a->l1_off, err) == -1 ||
+      q2_writer_mark_miscounted (e->w, &e->io, err) == -1)
+    return -1;
+  return q2_tree_raise (&a->target, err);
+}
+
+static int
+unmark (struct apply *a, struct qcow2_error *err)
+{
+  return a->was_miscounted ? 0
+    : q2_writer_unmark_miscounted (a->edit.w, &a->edit.io, err);
+}
+
+/* The disk is still the old one. */
+static void
+take_back (struct apply *a)
+{
+  struct qcow2_error why;
+
+  a->target.progress = NULL;
+  if (q2_tree_lower (&a->target, a->target.raised, &why) == -1 ||
+      q2_edit_commit (&a->edit, &why) == -1 || unmark (a, &why) == -1)
+    q2_writer_log (a->edit.w, QCOW2_LOG_WARNING, why.text, why.advice);
+  q2_tree_protect (&a->target);
+}
+
+/* ---- The switch -------------------------------------------------------- */
+
+/* Bytes 24 to 47. */
+static int
+name_l1 (void *opaque, struct q2_header_parts *parts, struct qcow2_error *err)
+{
+  const struct apply *const a = opaque;
+
+  (void) err;
+  parts->fields.virtual_size = a->disk_size;
+  parts->fields.l1_entries = (uint32_t) a->target.nr;
+  parts->fields.l1_offset = a->l1_off;
+  return 0;
+}
+
+static int
+release_old (struct apply *a, struct qcow2_error *err)
+{
+  return q2_tree_lower (&a->old, UINT64_MAX, err) == -1 ||
+    q2_tree_lower_l1 (&a->old, err) == -1 ||
+    q2_edit_commit (&a->edit, err) == -1 || unmark (a, err) == -1 ? -1 : 0;
+}
+
+static int
+apply (struct apply *a, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &a->edit;
+  int r;
+
+  if (load (a, err) == -1)
+    return -1;
+  r = share (a, err);
+  if (r == 0 && Q2_PLANTED (Q2_PLANT_LOWER_EARLY))
+    r = release_old (a, err);
+  if (r == 0)
+    r = q2_edit_switch (e, name_l1, a, 0, err);
+  if (r == -1 && !e->switched) {
+    take_back (a);
+    return -1;
+  }
+  if (r == 0 && !Q2_PLANTED (Q2_PLANT_LOWER_EARLY))
+    r = release_old (a, err);
+  return r;
+}
+
+/* ------------------------------------------------------------------------ */
+
+int
+qcow2_snapshot_apply (struct qcow2_image *image, const struct qcow2_io *host,
+                      const struct qcow2_name *name, bool by_id,
+                      const struct qcow2_progress *progress,
+                      struct qcow2_error *err)
+{
+  struct apply a = { .name = name, .by_id = by_id };
+  struct q2_found_snapshot found;       /* else nothing is changed */
+  int r;
+
+  if (progress != NULL)
+    a.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
+  if (q2_snapshots_check_possible (image, what, err) == -1 ||
+      q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
+      q2_views_forbid (image, what, err) == -1)
+    return -1;
+  r = q2_edit_begin (&a.edit, image, host, Q2_EDIT_DISK, what, err);
+  if (r == 0)
+    r = q2_edit_end_last (&a.edit, apply (&a, err), err);
+  q2_tree_free (&a.target);
+  q2_tree_free (&a.old);
+  q2_snaptable_free (&a.table);
+  q2_views_allow (image);
+  return r;
+}

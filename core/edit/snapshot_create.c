@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* snapshot_create.c - takes a snapshot.
+ *
+ * Owns      qcow2_snapshot_create.
+ * Method    three phases, apart from each other:
+ *
+ *             capture    the L1 table of the disk is copied
+ *             propagate  everything it refers to gets one more reference, and
+ *                        loses the COPIED flag, so that the disk copies it
+ *                        before it writes there (SNAP-2, SNAP-3)
+ *             publish    the copy and a new snapshot table are in the file;
+ *                        the header names that table
+ *
+ *           The dirty bit stands from the second to the third: a crash leaves
+ *           no snapshot, and refcounts that are at most too high (SNAP-4).
+ *           After a failure what has been raised is lowered again, and flags
+ *           come back; if that fails, too, the dirty bit stays.
+ * Locks     the gate is closed (edit.h).
+ */
+#include "config.h"
+
+#include "edit/snapshot.h"
+
+#include "base/error.h"
+#include "base/plant.h"
+
+static const char what[] = "the snapshot cannot be taken";
+
+struct create {
+  struct q2_edit edit;
+  struct q2_tree tree;
+  struct q2_snaptable table;
+  struct q2_progress progress;
+  const struct qcow2_snapshot_options *options;
+  struct q2_snapshot s;         /* the new one */
+  char id[Q2_SNAPTABLE_ID];
+  uint64_t table_off;           /* of the new table */
+  bool was_miscounted;          /* by somebody else, earlier */
+};
+
+static int
+fail_exists (const char *of, const struct qcow2_name *name,
+             struct qcow2_error *err)
+{
+  char text[200];
+
+  return q2_fail_advise (err, QCOW2_ERR_EXISTS, QCOW2_ADVICE_LIST_SNAPSHOTS,
+                         QCOW2_NO_OFFSET, "there is a snapshot with the %s "
+                         "'%s' already", of,
+                         q2_printable (text, sizeof text, name->bytes,
+                                       name->len));
+}
+
+/* ---- Capture ----------------------------------------------------------- */
+
+static int
+choose_id (struct create *c, struct qcow2_error *err)
+{
+  const struct qcow2_snapshot_options *const o = c->options;
+  const struct q2_geometry *const geo = c->edit.w->geo;
+  struct q2_snapshot found;
+  size_t pos;
+
+  if (o->unique_name && q2_snaptable_find (&c->table, geo, NULL, &o->name,
+                                           &found, &pos))
+    return fail_exists ("name", &o->name, err);
+  if (o->id.len > 0) {
+    if (q2_snaptable_find (&c->table, geo, &o->id, NULL, &found, &pos))
+      return fail_exists ("id", &o->id, err);
+    c->s.id = o->id.bytes;
+    c->s.id_len = (uint16_t) o->id.len;
+    return 0;
+  }
+  c->s.id = c->id;
+  c->s.id_len = (uint16_t) q2_snaptable_next_id (&c->table, geo, c->id);
+  return c->s.id_len > 0 ? 0
+    : q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+               "%s: there is no number after the largest id; give an id",
+               what);
+}
+
+/* Entries past the disk are of a VM state, which the snapshot does not have.
+ */
+static int
+capture (struct create *c, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_image_header (c->edit.image);
+  const struct qcow2_snapshot_options *const o = c->options;
+  const uint64_t nr = q2_min (h->l1_entries, c->edit.w->geo->l1_needed);
+
+  c->s = (struct q2_snapshot) {
+    .date_sec = o->date_sec, .date_nsec = o->date_nsec,
+    .vm_clock_ns = o->vm_clock_ns, .icount = o->icount,
+    .disk_size = h->virtual_size, .name = o->name.bytes,
+    .name_len = (uint16_t) o->name.len,
+  };
+  if (q2_snaptable_load (&c->table, &c->edit, err) == -1 ||
+      choose_id (c, err) == -1 ||
+      q2_tree_load (&c->tree, &c->edit, h->l1_offset, nr, q2_max (nr, 1), err)
+      == -1)
+    return -1;
+  c->tree.active = true;
+  c->s.l1_entries = (uint32_t) c->tree.nr;
+  c->progress.total = q2_tree_tables (&c->tree);
+  c->tree.progress = &c->progress;
+  c->tree.state = "no snapshot was taken: it was cancelled";
+  return 0;
+}
+
+/* ---- Propagate --------------------------------------------------------- */
+
+static int
+propagate (struct create *c, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &c->edit;
+
+  c->was_miscounted = e->w->miscounted;
+  if (q2_writer_mark_miscounted (e->w, &e->io, err) == -1)
+    return -1;
+  return q2_tree_raise (&c->tree, err);
+}
+
+static int
+try_take_back (struct create *c, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &c->edit;
+
+  c->tree.progress = NULL;
+  if (q2_tree_lower (&c->tree, c->tree.raised, err) == -1 ||
+      q2_edit_commit (e, err) == -1 || q2_tree_own (&c->tree, err) == -1 ||
+      q2_edit_commit (e, err) == -1)
+    return -1;
+  return c->was_miscounted ? 0
+    : q2_writer_unmark_miscounted (e->w, &e->io, err);
+}
+
+/* Nothing is published. */
+static void
+take_back (struct create *c)
+{
+  struct qcow2_error why;
+
+  if (try_take_back (c, &why) == -1)
+    q2_writer_log (c->edit.w, QCOW2_LOG_WARNING, why.text, why.advice);
+}
+
+/* ---- Publish ----------------------------------------------------------- */
+
+static int
+prepare (struct create *c, struct qcow2_error *err)
+{
+  return q2_tree_write_l1 (&c->tree, Q2_META_INACTIVE_L1, &c->s.l1_offset,
+                           err) == -1 ||
+    q2_snaptable_add (&c->table, &c->s, err) == -1 ||
+    q2_snaptable_write (&c->table, &c->edit, &c->table_off, err) == -1
+    ? -1 : 0;
+}
+
+/* All of it lies in the first sector. */
+static int
+name_table (void *opaque, struct q2_header_parts *parts,
+            struct qcow2_error *err)
+{
+  const struct create *const c = opaque;
+
+  (void) err;
+  parts->fields.nr_snapshots = c->table.nr;
+  parts->fields.snapshots_offset = c->table_off;
+  if (!c->was_miscounted && !q2_writer_is_lazy (c->edit.w))
+    parts->fields.incompatible &= ~Q2_INCOMPAT_DIRTY;
+  return 0;
+}
+
+static int
+publish (struct create *c, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &c->edit;
+
+  if (q2_edit_switch (e, name_table, c, 0, err) == -1)
+    return -1;
+  if (!c->was_miscounted)
+    e->w->miscounted = false;
+  q2_tree_protect (&c->tree);
+  q2_edit_let_go_bytes (e, c->table.host_off, c->table.host_len);
+  return 0;
+}
+
+/* ------------------------------------------------------------------------ */
+
+static int
+create (struct create *c, struct qcow2_error *err)
+{
+  int r;
+
+  if (capture (c, err) == -1 || prepare (c, err) == -1)
+    return -1;
+  r = propagate (c, err);
+  if (r == 0)
+    r = publish (c, err);
+  if (r == -1 && !c->edit.switched)
+    take_back (c);
+  return r;
+}
+
+static int
+check_options (const struct qcow2_snapshot_options *o,
+               struct qcow2_error *err)
+{
+  if (o->name.len <= UINT16_MAX && o->id.len <= UINT16_MAX)
+    return 0;
+  return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                  "%s: its name or id is longer than %u bytes", what,
+                  UINT16_MAX);
+}
+
+int
+qcow2_snapshot_create (struct qcow2_image *image, const struct qcow2_io *host,
+                       const struct qcow2_snapshot_options *options,
+                       struct qcow2_error *err)
+{
+  struct create c = {
+    .options = options,
+    .progress = { options->progress, options->progress_opaque, 0, 0 },
+  };
+  int r;
+
+  if (check_options (options, err) == -1 ||
+      q2_snapshots_check_possible (image, what, err) == -1 ||
+      q2_edit_begin (&c.edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)
+    return -1;
+  r = q2_edit_end (&c.edit, create (&c, err), err);
+  q2_tree_free (&c.tree);
+  q2_snaptable_free (&c.table);
+  return r;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* snapshot_delete.c - deletes a snapshot.
+ *
+ * Owns      qcow2_snapshot_delete.
+ * Method    a snapshot table without it is written; then one sector of the
+ *           header names that and gets the dirty bit: from there on the
+ *           snapshot is gone, and refcounts are at most too high.  They are
+ *           lowered, and when that is durable entries of the disk that are
+ *           alone now become COPIED again (SNAP-5).  After a failure, or a
+ *           crash, whoever opens the image next counts anew; in version 2 some
+ *           clusters are leaked.
+ * Locks     the gate is closed (edit.h), and no view is open.
+ */
+#include "config.h"
+
+#include "edit/snapshot.h"
+
+#include "base/error.h"
+#include "base/plant.h"
+
+static const char what[] = "the snapshot cannot be deleted";
+
+struct delete {
+  struct q2_edit edit;
+  struct q2_tree tree;          /* the snapshot's */
+  struct q2_snaptable table;
+  struct q2_progress progress;
+  const struct qcow2_name *name;
+  bool by_id;
+  uint64_t table_off;           /* of the new table, 0: none */
+  bool was_miscounted;          /* by somebody else, earlier */
+};
+
+static int
+prepare (struct delete *d, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &d->edit;
+  struct q2_snapshot s;
+  size_t pos;
+
+  if (q2_edit_settle (e, what, err) == -1 ||
+      q2_snaptable_load (&d->table, e, err) == -1 ||
+      q2_snaptable_get (&d->table, e, d->name, d->by_id, &s, &pos, err) == -1
+      || q2_tree_load (&d->tree, e, s.l1_offset, s.l1_entries, 0, err) == -1)
+    return -1;
+  d->progress.total = q2_tree_tables (&d->tree);
+  d->tree.progress = &d->progress;
+  q2_snaptable_remove (&d->table, pos);
+  return q2_snaptable_write (&d->table, e, &d->table_off, err);
+}
+
+static int
+name_table (void *opaque, struct q2_header_parts *parts,
+            struct qcow2_error *err)
+{
+  const struct delete *const d = opaque;
+
+  (void) err;
+  parts->fields.nr_snapshots = d->table.nr;
+  parts->fields.snapshots_offset = d->table_off;
+  if (parts->fields.version >= 3)
+    parts->fields.incompatible |= Q2_INCOMPAT_DIRTY;
+  return 0;
+}
+
+static int
+lower (struct delete *d, struct qcow2_error *err)
+{
+  return q2_tree_lower (&d->tree, UINT64_MAX, err) == -1 ? -1
+    : q2_tree_lower_l1 (&d->tree, err);
+}
+
+/* The snapshot is gone. */
+static int
+clean_up (struct delete *d, struct qcow2_error *err)
+{
+  struct q2_edit *const e = &d->edit;
+
+  q2_edit_let_go_bytes (e, d->table.host_off, d->table.host_len);
+  if (!Q2_PLANTED (Q2_PLANT_LOWER_EARLY) && lower (d, err) == -1)
+    return -1;
+  if (!Q2_PLANTED (Q2_PLANT_OWN_EARLY) && q2_edit_commit (e, err) == -1)
+    return -1;
+  if (q2_tree_own (&d->tree, err) == -1 || q2_edit_commit (e, err) == -1)
+    return -1;
+  return d->was_miscounted ? 0
+    : q2_writer_unmark_miscounted (e->w, &e->io, err);
+}
+
+static int
+delete (struct delete *d, struct qcow2_error *err)
+{
+  struct q2_writer *const w = d->edit.w;
+
+  if (prepare (d, err) == -1)
+    return -1;
+  d->was_miscounted = w->miscounted;
+  if (Q2_PLANTED (Q2_PLANT_LOWER_EARLY) && lower (d, err) == -1)
+    return -1;
+  if (q2_edit_switch (&d->edit, name_table, d, 0, err) == -1)
+    return -1;
+  w->miscounted |= q2_image_info (d->edit.image)->version >= 3;
+  return clean_up (d, err);
+}
+
+int
+qcow2_snapshot_delete (struct qcow2_image *image, const struct qcow2_io *host,
+                       const struct qcow2_name *name, bool by_id,
+                       const struct qcow2_progress *progress,
+                       struct qcow2_error *err)
+{
+  struct delete d = { .name = name, .by_id = by_id };
+  struct q2_found_snapshot found;       /* else nothing is changed */
+  int r;
+
+  if (progress != NULL)
+    d.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
+  if (q2_snapshots_check_possible (image, what, err) == -1 ||
+      q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
+      q2_views_forbid (image, what, err) == -1)
+    return -1;
+  r = q2_edit_begin (&d.edit, image, host, Q2_EDIT_IMAGE, what, err);
+  if (r == 0)
+    r = q2_edit_end (&d.edit, delete (&d, err), err);
+  q2_tree_free (&d.tree);
+  q2_snaptable_free (&d.table);
+  q2_views_allow (image);
+  return r;
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tree.c - all that an L1 table refers to: more or fewer references to it.
+ *
+ * Owns      the walk through a tree of tables, and flags that tell whether an
+ *           entry is alone.
+ * Method    L2 tables are read in pieces.  Of each piece the clusters are
+ *           listed first, so that an entry that cannot be fails before any
+ *           reference of its piece has changed.  A table is lowered after what
+ *           it refers to: when nobody has it any more its bytes are gone.
+ * Locks     the gate is closed.  link_lock for L1 entries of the disk.
+ */
+#include "config.h"
+
+#include "edit/tree_impl.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+#include "base/plant.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE (UINT64_C (64) << 10)
+#define SECTOR UINT64_C (512)
+
+/* ---- The L1 table ------------------------------------------------------ */
+
+int
+q2_tree_load (struct q2_tree *t, struct q2_edit *e, uint64_t host_off,
+              uint64_t stored, uint64_t nr, struct qcow2_error *err)
+{
+  nr = q2_max (nr, stored);
+  *t = (struct q2_tree) {
+    .edit = e, .host_off = host_off, .stored = stored, .nr = nr,
+  };
+  if (!q2_assume (nr * 8 <= Q2_MAX_L1_BYTES, err) ||
+      q2_budget_take (q2_io_budget (&e->io), nr * 8 + PIECE, "an L1 table",
+                      err) == -1)
+    return -1;
+  t->charge = nr * 8 + PIECE;
+  t->l1 = calloc (nr + 1, 8);
+  t->buf = malloc (PIECE);
+  if (t->l1 == NULL || t->buf == NULL)
+    return q2_fail_nomem (err, "an L1 table");
+  if (stored > 0 && q2_io_read (&e->io, t->l1, stored * 8, host_off,
+                                QCOW2_IO_L1, err) == -1)
+    return -1;
+  for (uint64_t i = 0; i < stored; ++i)
+    t->l1[i] = load_be64 (&t->l1[i]);
+  return 0;
+}
+
+void
+q2_tree_free (struct q2_tree *t)
+{
+  if (t->edit == NULL)
+    return;
+  q2_budget_give (q2_io_budget (&t->edit->io), t->charge);
+  q2_frees_destroy (&t->runs);
+  free (t->buf);
+  free (t->l1);
+}
+
+uint64_t
+q2_tree_tables (const struct q2_tree *t)
+{
+  uint64_t n = 0;
+
+  for (uint64_t i = 0; i < t->nr; ++i)
+    n += q2_tree_table (t, i) != 0;
+  return n;
+}
+
+int
+q2_tree_write_l1 (struct q2_tree *t, enum q2_meta_class class,
+                  uint64_t *ret_host_off, struct qcow2_error *err)
+{
+  const uint64_t per_piece = PIECE / 8;
+
+  if (q2_edit_alloc (t->edit, t->nr * 8, class, ret_host_off, err) == -1)
+    return -1;
+  for (uint64_t i = 0; i < t->nr; i += per_piece) {
+    const uint64_t n = q2_min (t->nr - i, per_piece);
+
+    for (uint64_t k = 0; k < n; ++k)
+      store_be64 (t->buf + 8 * k, q2_tree_table (t, i + k));
+    if (q2_edit_write (t->edit, t->buf, 8 * n, *ret_host_off + 8 * i, class,
+                       err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+/* ---- The walk ---------------------------------------------------------- */
+
+static int
+fail_table (uint64_t table, struct qcow2_error *err)
+{
+  return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR, table,
+                         "the L2 table at offset 0x%" PRIx64 " is not "
+                         "aligned, or not in the file", table);
+}
+
+int
+q2_tree_walk (struct q2_tree *t, uint64_t table, q2_tree_piece_fn fn,
+              uint64_t *left, struct qcow2_error *err)
+{
+  const struct q2_io *const io = &t->edit->io;
+  const uint64_t size = t->edit->w->geo->l2_table_size;
+
+  if (!q2_is_aligned (table, size) || table >= q2_io_size (io))
+    return fail_table (table, err);
+  for (uint64_t done = 0; done < size && *left > 0; done += PIECE) {
+    const uint64_t len = q2_min (size - done, PIECE);
+
+    if (q2_io_read (io, t->buf, len, table + done, QCOW2_IO_L2, err) == -1 ||
+        fn (t, table + done, len, left, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+int
+q2_tree_tell (struct q2_tree *t, struct qcow2_error *err)
+{
+  struct qcow2_error why;
+
+  if (t->progress == NULL ||
+      q2_progress_add (t->progress, 1, t->state ? t->state : "", &why) == 0 ||
+      t->state == NULL)
+    return 0;
+  *err = why;
+  return -1;
+}
+
+int
+q2_tree_list (struct q2_tree *t, uint64_t host_off, uint64_t len,
+               struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = t->edit->w->geo;
+
+  t->runs.nr = 0;
+  if (!q2_frees_reserve (&t->runs, len >> geo->entry_bits))
+    return q2_fail_nomem (err, "a list of clusters");
+  for (uint64_t i = 0; i < len; i += q2_entry_size (geo)) {
+    struct q2_entry e;
+    uint64_t first, nr;
+
+    if (load_be64 (t->buf + i) == 0)
+      continue;
+    q2_entry_load (geo, t->buf + i, &e);
+    if (e.m.kind == Q2_CLUSTER_INVALID)
+      return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
+                             host_off + i, "the L2 entry at offset 0x%" PRIx64
+                             " is corrupt: %s", host_off + i, e.m.problem);
+    nr = q2_entry_clusters (geo, &e, &first);
+    if (nr > 0)
+      q2_frees_add (&t->runs, first, nr);
+  }
+  return 0;
+}
+
+/* ---- Flags ------------------------------------------------------------- */
+
+void
+q2_tree_set_flag (struct q2_tree *t, uint64_t i, bool copied,
+                  struct q2_tree_flags *c)
+{
+  const uint64_t old = load_be64 (t->buf + i);
+
+  store_be64 (t->buf + i, copied ? old | Q2_ENTRY_COPIED
+              : old & ~Q2_ENTRY_COPIED);
+  if (c->to == 0)
+    c->from = q2_align_down (i, SECTOR);
+  c->to = q2_align_down (i, SECTOR) + SECTOR;
+}
+
+/* The readers' copies of it are not of the class that is written. */
+int
+q2_tree_write_flags (struct q2_tree *t, uint64_t host_off,
+                     const struct q2_tree_flags *c, struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  const enum q2_meta_class found = q2_overlap_class (w->overlap, host_off);
+  const bool is_l2 = found == Q2_META_L2 || found == Q2_META_SHARED_L2 ||
+    found == Q2_META_INACTIVE_L2;
+
+  if (c->to == 0)
+    return 0;
+  if (q2_edit_write (t->edit, t->buf + c->from, c->to - c->from,
+                     host_off + c->from, is_l2 ? found : Q2_META_L2, err)
+      == -1)
+    return -1;
+  q2_tables_forget (w->tables,
+                    q2_align_down (host_off, w->geo->cluster_size));
+  return 0;
+}
+
+/* ---- More -------------------------------------------------------------- */
+
+static int
+raise_run (struct q2_tree *t, struct q2_free_run run, struct qcow2_error *err)
+{
+  struct q2_edit *const e = t->edit;
+  int r;
+
+  do {
+    const uint64_t before = run.cluster;
+
+    r = q2_space_raise (e->w->space, &e->io, &run, err);
+    t->raised += run.cluster - before;
+    if (r == Q2_SPACE_COMMIT_FIRST && q2_edit_commit (e, err) == -1)
+      return -1;
+  } while (r == Q2_SPACE_COMMIT_FIRST);
+  return r;
+}
+
+static int
+raise_piece (struct q2_tree *t, uint64_t host_off, uint64_t len,
+             uint64_t *left, struct qcow2_error *err)
+{
+  struct q2_tree_flags c = { 0, 0 };
+
+  (void) left;
+  if (q2_tree_list (t, host_off, len, err) == -1)
+    return -1;
+  for (size_t i = 0; i < t->runs.nr; ++i)
+    if (raise_run (t, t->runs.runs[i], err) == -1)
+      return -1;
+  if (Q2_PLANTED (Q2_PLANT_KEEP_COPIED))
+    return 0;
+  for (uint64_t i = 0; i < len; i += q2_entry_size (t->edit->w->geo))
+    if (load_be64 (t->buf + i) & Q2_ENTRY_COPIED)
+      q2_tree_set_flag (t, i, false, &c);
+  return q2_tree_write_flags (t, host_off, &c, err);
+}
+
+/* The table is shared from now on; it is a snapshot's when that is published.
+ * Until then it may be let go as often as its refcount says.
+ */
+static void
+share_table (struct q2_tree *t, uint64_t i)
+{
+  struct q2_writer *const w = t->edit->w;
+
+  if (q2_overlap_class (w->overlap, q2_tree_table (t, i)) == Q2_META_L2)
+    q2_overlap_turn (w->overlap, q2_tree_table (t, i), Q2_META_SHARED_L2);
+  if (!t->active || i >= w->geo->l1_needed ||
+      !(q2_tables_l1_entry (w->tables, i) & Q2_ENTRY_COPIED) ||
+      Q2_PLANTED (Q2_PLANT_KEEP_COPIED_L1))
+    return;
+  q2_mutex_lock (&w->link_lock);
+  q2_tables_set_l1 (w->tables, i, q2_tree_table (t, i));
+  q2_mutex_unlock (&w->link_lock);
+}
+
+int
+q2_tree_raise (struct q2_tree *t, struct qcow2_error *err)
+{
+  const unsigned bits = t->edit->w->geo->cluster_bits;
+  uint64_t all = UINT64_MAX;
+
+  for (uint64_t i = 0; i < t->nr; ++i) {
+    const uint64_t table = q2_tree_table (t, i);
+
+    if (table == 0)
+      continue;
+    if (q2_tree_walk (t, table, raise_piece, &all, err) == -1 ||
+        raise_run (t, (struct q2_free_run) { table >> bits, 1 }, err) == -1)
+      return -1;
+    share_table (t, i);
+    if (q2_tree_tell (t, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+void
+q2_tree_protect (struct q2_tree *t)
+{
+  for (uint64_t i = 0; i < t->nr; ++i)
+    if (q2_tree_table (t, i) != 0)
+      q2_overlap_turn (t->edit->w->overlap, q2_tree_table (t, i),
+                       Q2_META_INACTIVE_L2);
+}
