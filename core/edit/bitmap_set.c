@@ -4,7 +4,7 @@
  * Owns      the slots; writing the directory; the switch to it.
  * Method    slots are in the order of the directory.  A changed set gets a
  *           directory in new clusters; the header names it in the step that
- *           makes the set the image's (ORDER-14).
+ *           makes the set the image's (SET-2).
  * Locks     none of its own: the gate is closed.
  */
 #include "config.h"
@@ -240,7 +240,7 @@ write_encoded (struct q2_bitmap_set *set, unsigned char *bytes,
                         Q2_META_BITMAP_DIRECTORY, err);
 }
 
-/* Into new clusters: ORDER-14. */
+/* Into new clusters: SET-1. */
 static int
 allocate_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
