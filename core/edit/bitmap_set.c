@@ -4,7 +4,7 @@
  * Owns      the slots; writing the directory; the switch to it.
  * Method    slots are in the order of the directory.  A changed set gets a
  *           directory in new clusters; the header names it in the step that
- *           makes the set the image's (ORDER-14).
+ *           makes the set the image's (SET-2).
  * Locks     none of its own: the gate is closed.
  */
 #include "config.h"
@@ -30,12 +30,25 @@ is_named (const struct q2_bitmap *b, const struct qcow2_name *name)
     memcmp (b->name, name->bytes, name->len) == 0;
 }
 
+/* FNV-1a: there may be many names that begin alike. */
+static uint32_t
+hash_of (const char *bytes, size_t len)
+{
+  uint32_t h = UINT32_C (2166136261);
+
+  for (size_t i = 0; i < len; ++i)
+    h = (h ^ (unsigned char) bytes[i]) * UINT32_C (16777619);
+  return h;
+}
+
 struct q2_bitmap_slot *
 q2_bitmap_set_find (const struct q2_bitmap_set *set,
                     const struct qcow2_name *name)
 {
+  const uint32_t hash = hash_of (name->bytes, name->len);
+
   for (size_t i = 0; i < set->nr; ++i)
-    if (is_named (&set->slots[i].b, name))
+    if (set->slots[i].hash == hash && is_named (&set->slots[i].b, name))
       return &set->slots[i];
   return NULL;
 }
@@ -66,7 +79,8 @@ q2_bitmap_set_add (struct q2_bitmap_set *set,
     set->slots = slots;
     set->max = max;
   }
-  set->slots[set->nr++] = *slot;
+  set->slots[set->nr] = *slot;
+  set->slots[set->nr++].hash = hash_of (slot->b.name, slot->b.name_len);
   return 0;
 }
 
@@ -226,7 +240,7 @@ write_encoded (struct q2_bitmap_set *set, unsigned char *bytes,
                         Q2_META_BITMAP_DIRECTORY, err);
 }
 
-/* Into new clusters: ORDER-14. */
+/* Into new clusters: SET-1. */
 static int
 allocate_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
 {

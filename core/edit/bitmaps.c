@@ -4,7 +4,7 @@
  * Owns      the rules: which bitmaps can be made, and what can be done to one.
  * Method    each action changes the set in memory (bitmap_set.c) and writes
  *           what is new to new clusters; then the header switches to the set
- *           as a whole, and what it no longer needs is released (ORDER-14).
+ *           as a whole, and what it no longer needs is released (SET-2).
  *           No bitmap is marked as in use by this, at no moment.
  * Locks     none of its own: the gate is closed.
  */

@@ -25,6 +25,7 @@ struct q2_bitmap_slot {
   struct q2_bitmap b;           /* table_offset 0: none of its bits is set, and
                                    it has no table yet */
   bool made;                    /* its table was made by this edit */
+  uint32_t hash;                /* of its name; q2_bitmap_set_add sets it */
 };
 
 /* A table that is no bitmap's any more, with the bits it refers to. */

@@ -260,19 +260,49 @@ write_and_publish (struct q2_superblock *sb, const struct q2_io *io,
   return 0;
 }
 
+/* On success the caller frees the plan. */
+static int
+plan_safely (struct q2_header_plan *plan, const struct q2_bytes *area,
+             const struct q2_header_parts *parts, unsigned flags,
+             struct qcow2_error *err)
+{
+  if (q2_header_plan (plan, area->data, area->len, parts, err) == -1)
+    return -1;
+  if (check_atomic (plan, flags, err) == 0)
+    return 0;
+  q2_header_plan_free (plan);
+  return -1;
+}
+
+/* If it does not fit, do without the names of feature bits, which nobody
+ * needs.
+ */
+static int
+plan_somehow (struct q2_header_plan *plan, const struct q2_bytes *area,
+              struct q2_header_parts *parts, unsigned flags,
+              struct qcow2_error *err)
+{
+  const bool names = parts->has_ext[Q2_EXT_FEATURE_NAMES];
+  const int r = plan_safely (plan, area, parts, names ? 0 : flags, err);
+
+  if (r == 0 || !names || err->kind != QCOW2_ERR_NO_SPACE)
+    return r;
+  if (q2_header_set_ext (parts, Q2_EXT_FEATURE_NAMES, NULL, 0, err) == -1)
+    return -1;
+  return plan_safely (plan, area, parts, flags, err);
+}
+
 static int
 change_area (struct q2_superblock *sb, const struct q2_io *io,
-             const struct q2_bytes *area, const struct q2_header_parts *parts,
+             const struct q2_bytes *area, struct q2_header_parts *parts,
              unsigned flags, struct qcow2_error *err)
 {
   struct q2_header_plan plan;
   int r;
 
-  if (q2_header_plan (&plan, area->data, area->len, parts, err) == -1)
+  if (plan_somehow (&plan, area, parts, flags, err) == -1)
     return -1;
-  r = check_atomic (&plan, flags, err);
-  if (r == 0)
-    r = write_and_publish (sb, io, &plan, err);
+  r = write_and_publish (sb, io, &plan, err);
   q2_header_plan_free (&plan);
   return r;
 }

@@ -268,6 +268,8 @@ test_images (void)
       "larger granularity" },
     { { .virtual_size = UINT64_C (1) << 50, .cluster_size = 2 * MiB },
       UINT64_C (2) << 30, NULL },
+    /* The names of feature bits have to go. */
+    { { .virtual_size = MiB, .cluster_size = 512 }, 0, NULL },
     { { .virtual_size = 0 }, 0, "0 bytes" },
     { { .virtual_size = MiB, .version = 2 }, 0, "version 2" },
   };
