@@ -599,6 +599,34 @@ extern int qcow2_extents (struct qcow2_image *image,
                           void *fn_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 5, 7), __warn_unused_result__));
 
+/* What an image itself has of a range of its disk, whatever is below it. */
+enum qcow2_piece_kind {
+  QCOW2_PIECE_UNALLOCATED,      /* reads from the backing image, or zeros */
+  QCOW2_PIECE_ZERO,             /* reads as zeros */
+  QCOW2_PIECE_DATA,             /* the bytes of the file at host_off */
+  QCOW2_PIECE_COMPRESSED,       /* bytes of a compressed cluster at host_off */
+};
+struct qcow2_piece {
+  enum qcow2_piece_kind kind;
+  uint64_t guest_off, len;      /* len > 0 */
+  uint64_t host_off;            /* DATA, COMPRESSED: in the image file, or the
+                                   data file if there is one */
+};
+
+/* Returns 0 to go on, 1 to stop, which is not an error. */
+typedef int (*qcow2_piece_fn) (void *fn_opaque,
+                               const struct qcow2_piece *piece);
+
+/* Report the pieces of [guest_off, guest_off+count), a range inside the disk
+ * with count > 0, ascending and without gaps.  Reads tables only.  Not for
+ * bitmaps and differences.  Fails where the mapping is corrupt or unreadable,
+ * after what comes before was reported.
+ */
+extern int qcow2_map (struct qcow2_image *image, const struct qcow2_io *io,
+                      uint64_t count, uint64_t guest_off, qcow2_piece_fn fn,
+                      void *fn_opaque, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5, 7), __warn_unused_result__));
+
 /* Load the mapping of the range and pass io->ops->cache (which must not be
  * NULL) the host ranges that it maps to.
  */

@@ -95,8 +95,32 @@ planted ()
     grep -q -- "$2" "$tmp/diff" || fail "it did not say $2 after $1"
 }
 planted 's/^=head2 info/=head2 infos/' '^-info --help'
+planted 's/B<--dry-run>$/B<--try>/' '^-check --dry-run'
+planted 's/\[FILES\] //' '^-map --follow'
 planted 's/B<--quiet>/B<--silent>/' '^-info --quiet'
 planted 's/B<--force-share>/B<--unlocked>/' '^-info --force-share'
+
+# The keys of -o.
+keys_of_help ()
+{
+    "$ctl" create --help | sed -n '/^Keys of -o/,/^$/p' |
+        grep -oE '[a-z_]+=' | sort -u
+}
+keys_of_man ()
+{
+    grep -oE 'B<[a-z_]+=>' "$pod" | grep -oE '[a-z_]+=' | sort -u
+}
+keys_of_parser ()
+{
+    grep -oE 'strcmp \(key, "[a-z_]+"\)' \
+        "$top_srcdir/tools/qcow2ctl/newimage.c" |
+        grep -oE '"[a-z_]+' | tr -d '"' | grep -v nocow |
+        grep -v extent_size_hint | sed 's/$/=/' | sort -u
+}
+keys_of_help > "$tmp/keys"
+[ "$(wc -l < "$tmp/keys")" -gt 8 ] || fail "there are no keys in --help"
+diff -u "$tmp/keys" <(keys_of_man) || fail "keys in the man page"
+diff -u "$tmp/keys" <(keys_of_parser) || fail "keys in the parser"
 
 # All commands are in the list of --help, with words.
 "$ctl" --help > "$tmp/all"
@@ -131,9 +155,9 @@ complete_line qcow2ctl '' > "$tmp/words"
     diff -u - "$tmp/words" || fail "these commands are offered"
 complete_line qcow2ctl -q in > "$tmp/words"
 [ "$(cat "$tmp/words")" = info ] || fail "'in' is completed to $(cat "$tmp/words")"
-complete_line qcow2ctl --output json info --f > "$tmp/words"
-[ "$(cat "$tmp/words")" = --force-share ] ||
-    fail "'info --f' is completed to $(cat "$tmp/words")"
+complete_line qcow2ctl --output json info --fo > "$tmp/words"
+[ "$(tr '\n' ' ' < "$tmp/words")" = "--follow= --force-share " ] ||
+    fail "'info --fo' is completed to $(cat "$tmp/words")"
 (cd "$tmp" && : > disk.qcow2 && complete_line qcow2ctl info dis) > "$tmp/words"
 [ "$(cat "$tmp/words")" = disk.qcow2 ] || fail "no names of files are offered"
 echo "ok"

@@ -6,7 +6,11 @@
 struct command;
 
 extern const struct command cmd_bitmap_list;
+extern const struct command cmd_check;
+extern const struct command cmd_create;
 extern const struct command cmd_info;
+extern const struct command cmd_map;
+extern const struct command cmd_measure;
 extern const struct command cmd_snapshot_apply;
 extern const struct command cmd_snapshot_create;
 extern const struct command cmd_snapshot_delete;

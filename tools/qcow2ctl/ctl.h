@@ -63,6 +63,7 @@ struct command {
   unsigned min_operands, max_operands;
   unsigned takes;               /* the groups */
   const struct option_spec *options;    /* of its own, or NULL */
+  const char *more_help;        /* lines behind the options, or NULL */
   const char *summary;          /* one line for the list of commands */
   /* Returns one of enum exit_code, having said what is wrong. */
   int (*run) (struct ctl *ctl, const struct args *args);

@@ -58,6 +58,8 @@ help_command (const struct command *c)
   printf ("Usage: qcow2ctl %s [options] %s\n\n%s.\n", c->name, c->operands,
           c->summary);
   print_options ("Options", c->options);
+  if (c->more_help)
+    printf ("\n%s", c->more_help);
   if (c->takes & TAKES_SHARE)
     print_options ("Locks", options_of_group (TAKES_SHARE));
   if (c->takes & TAKES_NO_LOCK)

@@ -143,13 +143,14 @@ static void
 release (struct image *i)
 {
   qcow2_close (i->image);
+  qcow2_close (i->nothing);
   layers_release (&i->layers);
   if (i->other)
     i->other->close (i->other);
   claim_release (&i->claim);
   free (i->folder);
   place_clear (&i->place);
-  i->image = NULL;
+  i->image = i->nothing = NULL;
   i->other = NULL;
 }
 
@@ -160,7 +161,7 @@ image_open_bytes (struct ctl *ctl, struct image *i, const char *name,
   struct qcow2_error err;
   int code;
 
-  *i = (struct image) { .ctl = ctl, .name = name };
+  *i = (struct image) { .ctl = ctl, .name = name, .failed = -1 };
   ctl->env.lock = ctl->lock;
   if (place_parse (&i->place, &place_words, name, name, false, &err) == -1) {
     place_clear (&i->place);
@@ -181,32 +182,82 @@ image_open_bytes (struct ctl *ctl, struct image *i, const char *name,
   return CODE_OK;
 }
 
+/* Stands for a file that a map does not need: nothing is read from it. */
+static int
+read_nothing (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+              enum qcow2_io_class class)
+{
+  (void) opaque;
+  (void) buf;
+  (void) count;
+  (void) host_off;
+  (void) class;
+  return EIO;
+}
+
+static const struct qcow2_io_ops no_ops = { .pread = read_nothing };
+static const struct qcow2_io no_io = {
+  .ops = &no_ops, .min_block = 1, .concurrent = true,
+};
+
+struct map_gate {
+  struct gate gate;             /* host/gate.h */
+  struct image *i;
+};
+
+static int
+open_for_map (void *opaque, const struct qcow2_reference *reference,
+              struct qcow2_file *ret_file, struct qcow2_error *err)
+{
+  struct map_gate *const g = opaque;
+  const struct rules *const rules = &g->i->ctl->rules;
+  const struct qcow2_options raw = { .raw = true };
+  const bool given = rules->follow != NULL ||
+    (reference->kind == QCOW2_DATA_FILE ? rules->data_file != NULL
+     : rules->nr_backing > 0);
+
+  if (given)
+    return gate_open_file (&g->gate, reference, ret_file, err);
+  *ret_file = (struct qcow2_file) { .io = &no_io };
+  if (reference->kind == QCOW2_DATA_FILE)
+    return 0;
+  g->i->unknown = reference_kind (reference);
+  g->i->nothing = qcow2_open (&no_io, &raw, err);
+  ret_file->image = g->i->nothing;
+  return ret_file->image ? 0 : -1;
+}
+
 int
 image_open_inside (struct image *i, enum opening opening)
 {
   struct ctl *const ctl = i->ctl;
   struct qcow2_options options = ctl->env.options (&ctl->env, i->name);
   const struct passphrase passphrase = rules_passphrase (&ctl->rules, 0);
+  struct map_gate map_gate = { .i = i };
+  struct gate *const gate = &map_gate.gate;
   struct qcow2_error err;
-  struct gate gate;
   int r = -1;
 
-  gate_init (&gate, &ctl->env, &i->id, i->folder);
+  gate_init (gate, &ctl->env, &i->id, i->folder);
   i->changing = opening == OPEN_TO_CHANGE;
   options.inspect = opening == OPEN_TO_INSPECT;
   options.check = opening == OPEN_TO_CHECK || opening == OPEN_TO_REPAIR;
+  options.raw = opening == OPEN_TO_READ_RAW;
   options.writable = i->changing || opening == OPEN_TO_REPAIR;
-  options.open_file = gate_open_file;
-  options.open_file_opaque = &gate;
+  options.open_file = opening == OPEN_TO_MAP ? open_for_map : gate_open_file;
+  options.open_file_opaque = gate;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
   i->image = qcow2_open (i->io, &options, &err);
-  i->layers = gate.layers;
+  i->layers = gate->layers;
   if (i->image != NULL)
-    r = opening == OPEN_TO_READ || opening == OPEN_TO_CHANGE
-      ? gate_check_unused (&gate, i->image, &err) : 0;
-  if (r == -1)
+    r = opening == OPEN_TO_READ || opening == OPEN_TO_READ_RAW ||
+      opening == OPEN_TO_CHANGE || opening == OPEN_TO_MAP
+      ? gate_check_unused (gate, i->image, &err) : 0;
+  if (r == -1) {
+    i->failed = err.kind;
     return fail_error (i->name, &err);
+  }
   if (options.writable && !qcow2_get_info (i->image)->writable) {
     const struct qcow2_info *const info = qcow2_get_info (i->image);
     const char *const words = advice_words (info->read_only_advice);

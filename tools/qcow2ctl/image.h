@@ -19,6 +19,9 @@ enum opening {
   OPEN_TO_CHECK,                /* for qcow2_check */
   OPEN_TO_REPAIR,
   OPEN_TO_READ,                 /* the disk, with all files below it */
+  OPEN_TO_READ_RAW,             /* it is a raw disk, no image */
+  OPEN_TO_MAP,                  /* where the disk is; if no option says which
+                                   file is below, without that */
   OPEN_TO_CHANGE,
 };
 
@@ -28,12 +31,18 @@ struct image {
   struct qcow2_image *image;
   const struct qcow2_io *io;    /* for calls of the engine */
   bool changing;
+  int failed;                   /* the kind of the engine's error if the image
+                                   could not be opened, or -1 */
+
+  const char *unknown;          /* OPEN_TO_MAP: "backing file" or "data file",
+                                   if that was not given; else NULL */
 
   struct place place;           /* the rest is image.c's own */
   char *folder;
   struct identity id;
   struct claim claim;
   struct other *other;
+  struct qcow2_image *nothing;  /* in the place of a backing file, or NULL */
   struct layers layers;         /* files that it stands on, host/chain.h */
 };
 

@@ -24,7 +24,11 @@
 
 static const struct command *const commands[] = {
   &cmd_bitmap_list,
+  &cmd_check,
+  &cmd_create,
   &cmd_info,
+  &cmd_map,
+  &cmd_measure,
   &cmd_snapshot_apply,
   &cmd_snapshot_create,
   &cmd_snapshot_delete,
