@@ -208,6 +208,12 @@ struct qcow2_io_ops {
   int (*grow) (void *opaque, uint64_t min_size, uint64_t *ret_size);
   int (*cut) (void *opaque, uint64_t size);
 
+  /* Optional (NULL): make the file 'size' bytes long, if it is longer, for
+   * good: also below its size at the start.  Only qcow2_resize and
+   * qcow2_make_empty call it, as the last thing they do with the file.
+   */
+  int (*shorten) (void *opaque, uint64_t size);
+
   /* Optional (NULL): a commit has found no space; release the space that was
    * reserved for this case, if any.
    */
@@ -908,6 +914,49 @@ extern int qcow2_measure (const struct qcow2_create_options *options,
                           struct qcow2_measurement *ret_measurement,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 4, 5), __warn_unused_result__));
+
+/* ---- Changes of the image itself --------------------------------------- */
+
+/* These need info->writable, and an image that nobody else uses, with no view
+ * of it open.  When they return 0 the change is durable and the image is ended
+ * (qcow2_end): it must be closed, and can be opened again.  A failure, or a
+ * crash, leaves the old image or the new one, at worst with leaked clusters;
+ * the error text says so where it is the new one.  After a failure the image
+ * is to be closed, too.
+ */
+
+/* Called now and then by the thread that called the function; 'fn' NULL, or no
+ * struct: not wanted.  If it returns false the function fails with
+ * QCOW2_ERR_CANCELLED, as long as the old image can still be had.
+ */
+struct qcow2_progress {
+  bool (*fn) (void *opaque, unsigned percent);
+  void *opaque;
+};
+
+/* Change the size of the disk to 'new_size' bytes, rounded up to 512.
+ *
+ * What is added reads as zeros, whatever is behind the old end in the file or
+ * in a backing image.  'preallocation' is what is allocated of it; a data file
+ * that must equal the disk has at least QCOW2_PREALLOCATE_METADATA.
+ *
+ * A smaller size needs QCOW2_RESIZE_SHRINK, else QCOW2_ERR_INVALID: what is
+ * behind the new end is lost.  Until the size has changed all of it is there.
+ * Afterwards the rest of the last cluster is zeroed, the space of all others
+ * is freed, and the file is cut, as far as io->ops->shorten is there.
+ *
+ * Snapshots keep their sizes; an image of version 2 cannot say so and is
+ * refused with QCOW2_ERR_UNSUPPORTED if it has any.  Bitmaps get the new size,
+ * nothing of what is added is set; one that is in use is refused, as is any
+ * that would get too large.  A data file gets the size of the disk.
+ */
+#define QCOW2_RESIZE_SHRINK 1u
+extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
+                         uint64_t new_size, unsigned flags,
+                         enum qcow2_preallocation preallocation,
+                         const struct qcow2_progress *progress,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
 
 /* ---- The library itself ---------------------------------------------- */
 

@@ -30,6 +30,12 @@ enum q2_plant {
   Q2_PLANT_FREE_TABLE_EARLY,    /* a repair frees a refcount table that the
                                    header names */
   Q2_PLANT_FORGET_TABLE,        /* one that has moved, if 2a or 2b fails */
+  Q2_PLANT_SWITCH_EARLY,        /* the header names what is not durable yet */
+  Q2_PLANT_LET_GO_EARLY,        /* what the old header names is let go before
+                                   the switch */
+  Q2_PLANT_CUT_EARLY,           /* what is behind the new end of the disk */
+  Q2_PLANT_DROP_EARLY,          /* what L1 entries name, before they are
+                                   durably empty */
 };
 
 #ifdef Q2_PLANTS

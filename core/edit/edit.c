@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 
@@ -32,8 +33,8 @@ fail_busy (const char *what, struct qcow2_error *err)
                   "than %u seconds", what, Q2_WRITER_PATIENCE_MS / 1000);
 }
 
-static int
-check_allowed (const struct qcow2_image *image, const char *what,
+int
+q2_edit_check (const struct qcow2_image *image, const char *what,
                struct qcow2_error *err)
 {
   const struct qcow2_info *const info = q2_image_info (image);
@@ -60,7 +61,7 @@ q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
   *e = (struct q2_edit) {
     .image = image, .w = w, .io = q2_image_io (image, host),
   };
-  if (check_allowed (image, what, err) == -1)
+  if (q2_edit_check (image, what, err) == -1)
     return -1;
   if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
     return fail_busy (what, err);
@@ -190,9 +191,9 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
 {
   const unsigned bits = e->w->geo->cluster_bits;
 
-  if (q2_edit_commit (e, err) == -1 ||
-      q2_overlap_check (e->w->overlap, 0, UINT64_C (1) << bits,
-                        Q2_META_HEADER, err) == -1)
+  if ((!Q2_PLANTED (Q2_PLANT_SWITCH_EARLY) && q2_edit_commit (e, err) == -1)
+      || q2_overlap_check (e->w->overlap, 0, UINT64_C (1) << bits,
+                           Q2_META_HEADER, err) == -1)
     return -1;
   if (q2_superblock_change (e->w->superblock, &e->io, fn, opaque, flags, err)
       == 0) {

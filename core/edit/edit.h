@@ -39,6 +39,14 @@ enum q2_edit_kind {
                                    as by a guest's write */
 };
 
+/* Fail if the image cannot be changed at all; 'what' as for q2_edit_begin,
+ * which does this, too.  Nothing has been written then, which is why those who
+ * have more to refuse do that between the two.
+ */
+extern int q2_edit_check (const struct qcow2_image *image, const char *what,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* 'what' the caller is about to do, for errors: "snapshots cannot be
  * created".  -1: it has not begun.
  */

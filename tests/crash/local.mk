@@ -5,6 +5,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-check \
 	crash/test-check-planted \
 	crash/test-crash \
+	crash/test-edits \
+	crash/test-edits-planted \
 	unit/write/test-write-faults \
 	unit/write/test-write-model \
 	crash/test-planted \
@@ -17,6 +19,7 @@ SLOW_CRASH_TESTS = \
 CRASH_TESTS = \
 	unit/image/test-bugs \
 	unit/edit/test-create \
+	unit/edit/test-resize \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
@@ -45,6 +48,8 @@ crash_libcrash_la_SOURCES = \
 	crash/campaign.h \
 	crash/choice.c \
 	crash/choice.h \
+	crash/edits.c \
+	crash/edits.h \
 	crash/fsck.c \
 	crash/fsck.h \
 	crash/guest.c \
@@ -85,6 +90,13 @@ crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_check_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
+# Allocations that fail.
+crash_test_edits_SOURCES = crash/test-edits.c $(ALLOC_FAULTS)
+crash_test_edits_CPPFLAGS = $(CRASH_CPPFLAGS)
+crash_test_edits_CFLAGS = $(UNIT_CFLAGS)
+crash_test_edits_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+crash_test_edits_LDADD = crash/libcrash.la unit/libunit.la
+
 crash_test_fsck_LDFLAGS = $(JITTER_WRAP)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
 
@@ -99,6 +111,9 @@ unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_resize_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_resize_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_disasters_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
@@ -163,6 +178,18 @@ crash_test_check_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_check_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_check_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_edits_planted_SOURCES = \
+	crash/test-edits.c \
+	$(ALLOC_FAULTS) \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_edits_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_edits_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_edits_planted_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+crash_test_edits_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 $(top_builddir)/core/libqcow2planted.la: crash-always

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* edits.c - see edits.h.
+ *
+ * Owns      the making of the images, and the judge of what a crash leaves.
+ * Method    a state is opened for reading; its size says whether it is the old
+ *           or the new image, and all of its disk and of each snapshot must
+ *           read as that demands.
+ */
+#include "config.h"
+
+#include "edits.h"
+
+#include "fsck.h"
+#include "memory_io.h"
+#include "qemu.h"
+#include "unit.h"
+
+#define KiB (UINT64_C (1) << 10)
+#define CAPACITY (16384 * KiB)
+
+/* ---- Making ------------------------------------------------------------ */
+
+/* What unallocated clusters of the new disk read as. */
+static void
+read_below (struct edit_scene *s, unsigned char *disk, uint64_t size)
+{
+  const struct layer *const top = s->image.layers.nr == 0 ? NULL
+    : &s->image.layers.layer[s->image.layers.nr - 1];
+  struct attach attach = { .layers = &s->image.layers };
+  struct qcow2_options options = { .raw = top != NULL && top->raw };
+  struct qcow2_image *below;
+  struct qcow2_error err;
+  uint64_t n;
+
+  memset (disk, 0, size);
+  if (top == NULL)
+    return;
+  attach_options (&attach, &options);
+  below = qcow2_open (&top->m.io, &options, &err);
+  REQUIRE (below != NULL);
+  n = qcow2_get_info (below)->virtual_size;
+  if (n > size)
+    n = size;
+  REQUIRE (n == 0 || qcow2_pread (below, &top->m.io, disk, (uint32_t) n, 0,
+                                  &err) == 0);
+  qcow2_close (below);
+}
+
+static void
+change_by_qemu (struct edit_scene *s)
+{
+  char path[300], command[2048];
+  uint64_t size;
+
+  if (s->c->commands == NULL)
+    return;
+  qemu_save ("edit.qcow2", s->image.bytes, s->image.size);
+  qemu_path (path, sizeof path, "edit.qcow2");
+  snprintf (command, sizeof command, "set -e; i=%s; %s", path,
+            s->c->commands);
+  qemu_save ("edit.sh", command, strlen (command));
+  qemu_run (0, "sh edit.sh >/dev/null");
+  qemu_run (0, "qemu-img convert -O raw %s %s.raw", path, path);
+  free (s->image.bytes);
+  s->image.bytes = qemu_load ("edit.qcow2", &s->image.size);
+  free (s->image.disk);
+  s->image.disk = qemu_load ("edit.qcow2.raw", &size);
+  REQUIRE (size == s->c->recipe.disk_size);
+}
+
+void
+edit_scene_init (struct edit_scene *s, const struct edit_case *c,
+                 uint64_t seed)
+{
+  const uint64_t old = c->recipe.disk_size;
+  const uint64_t kept = old < c->size ? old : c->size;
+
+  memset (s, 0, sizeof *s);
+  s->c = c;
+  recipe_make (&s->image, &c->recipe, seed);
+  change_by_qemu (s);
+  s->after = calloc (1, c->size + 1);
+  REQUIRE (s->after != NULL);
+  if (c->empty)
+    read_below (s, s->after, c->size);
+  else
+    memcpy (s->after, s->image.disk, kept);
+}
+
+void
+edit_scene_reset (struct edit_scene *s)
+{
+  const struct host_spec spec = {
+    .capacity = CAPACITY, .grows = true, .trim = HOST_TRIM_GARBAGE,
+    .no_trim = s->no_trim,
+  };
+
+  if (s->h.bytes != NULL)
+    host_free (&s->h);
+  if (s->data.bytes != NULL)
+    host_free (&s->data);
+  host_init (&s->h, &spec, s->image.bytes, s->image.size);
+  if (s->image.data == NULL)
+    return;
+  host_init (&s->data, &spec, s->image.data, s->image.data_size);
+  host_join (&s->h, &s->data);
+}
+
+void
+edit_scene_free (struct edit_scene *s)
+{
+  if (s->h.bytes != NULL)
+    host_free (&s->h);
+  if (s->data.bytes != NULL)
+    host_free (&s->data);
+  free (s->after);
+  recipe_free (&s->image);
+}
+
+/* ---- The operation ----------------------------------------------------- */
+
+int
+edit_scene_run (struct edit_scene *s, struct qcow2_error *err)
+{
+  struct attach attach = {
+    .layers = &s->image.layers,
+    .data = s->data.bytes != NULL ? &s->data.io : NULL,
+  };
+  struct qcow2_options options = { .writable = true };
+  struct qcow2_image *image;
+  int r;
+
+  attach_options (&attach, &options);
+  host_reopen (&s->h);
+  image = qcow2_open (&s->h.io, &options, err);
+  if (image == NULL) {
+    layers_close (&s->image.layers);
+    return -1;
+  }
+  r = s->c->run (image, &s->h.io, s->c, NULL, err);
+  qcow2_close (image);
+  layers_close (&s->image.layers);
+  return r;
+}
+
+/* ---- The judge --------------------------------------------------------- */
+
+static const char *
+judge_snapshots (struct edit_scene *s, struct qcow2_image *image,
+                 const struct qcow2_io *io, unsigned char *buf)
+{
+  const uint64_t size = s->c->recipe.disk_size;
+  struct qcow2_error err;
+
+  for (unsigned i = 0; i < s->c->recipe.snapshots; ++i) {
+    char text[8];
+    struct qcow2_name name = { text, 0 };
+    struct qcow2_image *view;
+    bool same;
+
+    name.len = (size_t) snprintf (text, sizeof text, "s%u", i);
+    view = qcow2_open_view (image, io, QCOW2_VIEW_SNAPSHOT, &name, &err);
+    if (view == NULL)
+      return "a snapshot cannot be opened";
+    same = qcow2_get_info (view)->virtual_size == size &&
+      qcow2_pread (view, io, buf, (uint32_t) size, 0, &err) == 0 &&
+      memcmp (buf, s->image.snapshot, size) == 0;
+    qcow2_close (view);
+    if (!same)
+      return "a snapshot has changed";
+  }
+  return NULL;
+}
+
+static const char *
+judge_disk (struct edit_scene *s, struct qcow2_image *image,
+            const struct qcow2_io *io, unsigned char *buf, bool *ret_new)
+{
+  const uint64_t old = s->c->recipe.disk_size;
+  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  struct qcow2_error err;
+
+  *ret_new = size == s->c->size && size != old;
+  if (size != old && size != s->c->size)
+    return "the disk has neither its old size nor the new one";
+  if (size > 0 &&
+      qcow2_pread (image, io, buf, (uint32_t) size, 0, &err) == -1)
+    return "the disk cannot be read";
+  if (old == s->c->size) {
+    *ret_new = memcmp (buf, s->image.disk, size) != 0;
+    return *ret_new && memcmp (buf, s->after, size) != 0
+      ? "the disk is neither the old one nor the new one" : NULL;
+  }
+  if (memcmp (buf, *ret_new ? s->after : s->image.disk, size) != 0)
+    return *ret_new ? "the disk has its new size, and wrong bytes"
+      : "the disk has its old size, and wrong bytes";
+  return NULL;
+}
+
+const char *
+edit_scene_judge (struct edit_scene *s, const unsigned char *bytes,
+                  uint64_t size, const unsigned char *data,
+                  uint64_t data_size, bool *ret_new)
+{
+  const uint64_t most = s->c->size > s->c->recipe.disk_size ? s->c->size
+    : s->c->recipe.disk_size;
+  unsigned char *const buf = malloc (most + 1);
+  struct qcow2_options options = { .raw = false };
+  struct memory_io m, d;
+  struct attach attach = { .layers = &s->image.layers };
+  struct qcow2_image *image;
+  struct qcow2_error err;
+  const char *problem = "it cannot be opened";
+
+  REQUIRE (buf != NULL);
+  memory_io_init (&m, (void *) (uintptr_t) bytes, size);
+  if (data != NULL) {
+    memory_io_init (&d, (void *) (uintptr_t) data, data_size);
+    attach.data = &d.io;
+  }
+  attach_options (&attach, &options);
+  image = qcow2_open (&m.io, &options, &err);
+  if (image != NULL) {
+    problem = judge_disk (s, image, &m.io, buf, ret_new);
+    if (problem == NULL)
+      problem = judge_snapshots (s, image, &m.io, buf);
+  }
+  qcow2_close (image);
+  layers_close (&s->image.layers);
+  free (buf);
+  return problem;
+}
+
+/* ---- Cases ------------------------------------------------------------- */
+
+static int
+resize (struct qcow2_image *image, const struct qcow2_io *io,
+        const struct edit_case *c, const struct qcow2_progress *progress,
+        struct qcow2_error *err)
+{
+  return qcow2_resize (image, io, c->size, QCOW2_RESIZE_SHRINK,
+                       (enum qcow2_preallocation) c->arg, progress, err);
+}
+
+#define SMALL .options = "cluster_size=4k", .cluster_bits = 12
+#define TINY .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9
+#define ONE .options = "cluster_size=512,refcount_bits=1", .cluster_bits = 9
+#define OLD .options = "compat=0.10,cluster_size=4k", .cluster_bits = 12
+#define SUB .options = "cluster_size=16k,extended_l2=on", .cluster_bits = 14
+#define LAZY .options = "cluster_size=4k,lazy_refcounts=on", .cluster_bits = 12
+
+static const struct recipe long_base = {
+  SMALL, .disk_size = 1024 * KiB, .fill_percent = 80,
+};
+static const struct recipe raw_base = {
+  .raw = true, .cluster_bits = 12, .disk_size = 777 * KiB + 100,
+  .fill_percent = 90,
+};
+
+/* QEMU reads them to the last bit, and none has become stale. */
+#define LOAD_BITMAPS                                                          \
+  "qemu-img convert --bitmaps -O qcow2 $i $i.copy; "                          \
+  "qemu-img info $i | (! grep -q in-use); "                                   \
+  "qemu-img resize -q $i 7M; qemu-img check -q $i"
+
+/* A table of 4 KiB clusters maps 2 MiB, one of 512 bytes 32 KiB. */
+const struct edit_case edit_cases[] = {
+  { .name = "grow in the last table", .recipe = {
+      SMALL, .disk_size = 250 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 600 * KiB },
+  { .name = "grow by many tables", .recipe = {
+      TINY, .disk_size = 100 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 4000 * KiB },
+  { .name = "grow, a snapshot and a VM state", .recipe = {
+      SMALL, .disk_size = 200 * KiB, .fill_percent = 50, .snapshots = 1,
+      .vm_state = true },
+    .run = resize, .size = 5000 * KiB },
+  { .name = "grow after QEMU has cut it", .recipe = {
+      SMALL, .disk_size = 203 * KiB, .fill_percent = 100 },
+    .commands = "qemu-img resize -q $i 4M; "
+    "qemu-io -c 'write -P 7 203k 3M' $i; qemu-img resize -q --shrink $i 203k",
+    .run = resize, .size = 4100 * KiB },
+  { .name = "grow, a longer backing image", .recipe = {
+      SMALL, .disk_size = 251 * KiB, .fill_percent = 20,
+      .below = &long_base },
+    .run = resize, .size = 900 * KiB },
+  { .name = "grow, a raw one, subclusters", .recipe = {
+      SUB, .disk_size = 251 * KiB, .fill_percent = 20, .below = &raw_base },
+    .run = resize, .size = 1000 * KiB },
+  { .name = "grow, version 2, a longer backing image", .recipe = {
+      OLD, .disk_size = 251 * KiB, .fill_percent = 20,
+      .below = &long_base },
+    .run = resize, .size = 700 * KiB },
+  { .name = "grow, all tables", .recipe = {
+      TINY, .disk_size = 64 * KiB, .fill_percent = 70, .snapshots = 1 },
+    .run = resize, .size = 600 * KiB, .arg = QCOW2_PREALLOCATE_METADATA },
+  { .name = "grow, all tables, the last one is shared", .recipe = {
+      TINY, .disk_size = 75 * KiB, .fill_percent = 70, .snapshots = 1 },
+    .run = resize, .size = 200 * KiB, .arg = QCOW2_PREALLOCATE_METADATA },
+  { .name = "grow, all space", .recipe = {
+      SMALL, .disk_size = 130 * KiB, .fill_percent = 70 },
+    .run = resize, .size = 2600 * KiB, .arg = QCOW2_PREALLOCATE_FALLOC },
+  { .name = "grow, all written", .recipe = {
+      LAZY, .disk_size = 130 * KiB, .fill_percent = 70,
+      .below = &long_base },
+    .run = resize, .size = 600 * KiB, .arg = QCOW2_PREALLOCATE_FULL },
+  { .name = "grow, encrypted", .recipe = {
+      SMALL, .disk_size = 130 * KiB, .fill_percent = 70,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = resize, .size = 400 * KiB, .arg = QCOW2_PREALLOCATE_METADATA },
+  { .name = "grow, a data file", .recipe = {
+      SMALL, .disk_size = 131 * KiB, .fill_percent = 70, .data_file = true },
+    .run = resize, .size = 2400 * KiB },
+  { .name = "grow, a raw data file", .recipe = {
+      SMALL, .disk_size = 131 * KiB, .fill_percent = 70, .data_file = true,
+      .data_raw = true },
+    .run = resize, .size = 2400 * KiB },
+  { .name = "grow, bitmaps", .recipe = {
+      TINY, .disk_size = 131 * KiB, .fill_percent = 70, .bitmap = true },
+    .commands = "qemu-img bitmap --add -g 512 $i fine; "
+    "qemu-io -c 'write -P 1 0 131k' $i; qemu-io -c 'write -P 1 0 131k' $i; "
+    "qemu-img bitmap --disable $i b0",
+    .checks = LOAD_BITMAPS,
+    .run = resize, .size = 3000 * KiB },
+  { .name = "grow, one bit for a refcount", .recipe = {
+      ONE, .disk_size = 70 * KiB, .fill_percent = 90 },
+    .run = resize, .size = 400 * KiB },
+
+  { .name = "shrink in the last table", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 90 },
+    .run = resize, .size = 253 * KiB },
+  { .name = "shrink by many tables", .recipe = {
+      TINY, .disk_size = 900 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 100 * KiB + 256 + 256 },
+  { .name = "shrink to nothing", .recipe = {
+      TINY, .disk_size = 100 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 0 },
+  { .name = "shrink, snapshots and a VM state", .recipe = {
+      SMALL, .disk_size = 3000 * KiB, .fill_percent = 30, .snapshots = 2,
+      .vm_state = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, a backing image", .recipe = {
+      SMALL, .disk_size = 700 * KiB, .fill_percent = 30,
+      .below = &long_base },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, compressed", .recipe = {
+      SMALL, .disk_size = 700 * KiB, .fill_percent = 90, .compressed = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, subclusters", .recipe = {
+      SUB, .disk_size = 900 * KiB, .fill_percent = 70, .below = &raw_base },
+    .run = resize, .size = 401 * KiB },
+  { .name = "shrink, version 2", .recipe = {
+      OLD, .disk_size = 600 * KiB, .fill_percent = 70 },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, encrypted", .recipe = {
+      LAZY, .disk_size = 600 * KiB, .fill_percent = 70,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, a data file", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 70, .data_file = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, a raw data file", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 70, .data_file = true,
+      .data_raw = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, bitmaps", .recipe = {
+      TINY, .disk_size = 2631 * KiB, .fill_percent = 10, .bitmap = true },
+    .commands = "qemu-img bitmap --add -g 512 $i fine; "
+    "qemu-io -c 'discard 0 2631k' -c 'write -z 0 2631k' $i; "
+    "qemu-img bitmap --disable $i b0",
+    .checks = LOAD_BITMAPS,
+    .run = resize, .size = 1001 * KiB },
+  { .name = "shrink, one bit for a refcount", .recipe = {
+      ONE, .disk_size = 400 * KiB, .fill_percent = 90 },
+    .run = resize, .size = 70 * KiB },
+};
+const size_t nr_edit_cases = sizeof edit_cases / sizeof edit_cases[0];
