@@ -958,6 +958,36 @@ extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
                          struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
 
+/* Let the header name another backing image, 'file' with the format 'format',
+ * or none (NULL or empty, both).  No byte of the disk is looked at: where the
+ * image has nothing of its own it reads as what the new file has there.  The
+ * format is needed; it is never guessed.  The old file need not be there:
+ * options.open_file may answer with any image, such as an empty raw one.
+ *
+ * A name has at most 1023 bytes and has to fit into the first cluster.  If the
+ * old header and the new one do not fit in there together QCOW2_ERR_NO_SPACE
+ * says so, unless QCOW2_SET_BACKING_FORCE is set: then a crash in the middle
+ * may destroy the header.
+ */
+#define QCOW2_SET_BACKING_FORCE 1u
+extern int qcow2_set_backing (struct qcow2_image *image,
+                              const struct qcow2_io *io,
+                              const struct qcow2_name *file,
+                              const struct qcow2_name *format, unsigned flags,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
+
+/* Let go of everything that the image has of its disk, which then reads as its
+ * backing image, or as zeros: as after all of it was copied there.  Snapshots
+ * and their space stay; enabled bitmaps are marked as in use, as by any change
+ * of the disk.  A raw data file is refused with QCOW2_ERR_UNSUPPORTED.
+ */
+extern int qcow2_make_empty (struct qcow2_image *image,
+                             const struct qcow2_io *io,
+                             const struct qcow2_progress *progress,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 4), __warn_unused_result__));
+
 /* ---- The library itself ---------------------------------------------- */
 
 /* Version of this package, and which libraries were built in. */

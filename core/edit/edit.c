@@ -270,3 +270,21 @@ q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
   q2_gate_open (&e->image->gate);
   return result;
 }
+
+void
+q2_edit_cut_file (struct q2_edit *e)
+{
+  const struct qcow2_io *const host = e->io.host;
+  struct qcow2_error why;
+  uint64_t end;
+  int r;
+
+  if (host->ops->shorten == NULL)
+    return;
+  r = q2_space_find_end (e->w->space, &e->io, 0, &end, &why);
+  if (r == 0 && end < q2_io_size (&e->io))
+    r = host->ops->shorten (host->opaque, end);
+  if (r != 0)
+    q2_writer_log (e->w, QCOW2_LOG_DEBUG, "the image file was not cut at the "
+                   "end of what is in use", QCOW2_ADVICE_NONE);
+}

@@ -106,4 +106,10 @@ extern int q2_edit_end_last (struct q2_edit *edit, int result,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* After q2_edit_end_last: cut the file at the end of what is in use.  Where that is not possible the
+ * space has been given back all the same.
+ */
+extern void q2_edit_cut_file (struct q2_edit *edit)
+  __attribute__ ((__nonnull__));
+
 #endif /* QCOW2_EDIT_EDIT_H */

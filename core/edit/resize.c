@@ -77,24 +77,6 @@ q2_resize_switch (struct q2_resize *r, struct qcow2_error *err)
   return 0;
 }
 
-void
-q2_resize_cut_file (struct q2_edit *e)
-{
-  const struct qcow2_io *const host = e->io.host;
-  struct qcow2_error why;
-  uint64_t end;
-  int r;
-
-  if (host->ops->shorten == NULL)
-    return;
-  r = q2_space_find_end (e->w->space, &e->io, 0, &end, &why);
-  if (r == 0 && end < q2_io_size (&e->io))
-    r = host->ops->shorten (host->opaque, end);
-  if (r != 0)
-    q2_writer_log (e->w, QCOW2_LOG_DEBUG, "the image file was not cut at the "
-                   "end of what is in use", QCOW2_ADVICE_NONE);
-}
-
 /* ---- What is allowed -------------------------------------------------- */
 
 static int
@@ -196,6 +178,6 @@ qcow2_resize (struct qcow2_image *image, const struct qcow2_io *host,
   q2_frees_destroy (&r.old);
   result = q2_edit_end_last (&r.edit, result, err);
   if (result == 0 && r.new_geo.virtual_size < r.old_geo.virtual_size)
-    q2_resize_cut_file (&r.edit);
+    q2_edit_cut_file (&r.edit);
   return result;
 }

@@ -62,10 +62,4 @@ extern int q2_resize_fill (struct q2_resize *r, uint64_t from, uint64_t to,
 extern int q2_resize_bitmaps (struct q2_resize *r, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Cut the file at the end of what is in use.  Where that is not possible the
- * space has been given back all the same.
- */
-extern void q2_resize_cut_file (struct q2_edit *edit)
-  __attribute__ ((__nonnull__));
-
 #endif /* QCOW2_EDIT_RESIZE_H */

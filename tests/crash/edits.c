@@ -15,6 +15,8 @@
 #include "qemu.h"
 #include "unit.h"
 
+#include "base/be.h"
+
 #define KiB (UINT64_C (1) << 10)
 #define CAPACITY (16384 * KiB)
 
@@ -137,7 +139,7 @@ edit_scene_run (struct edit_scene *s, struct qcow2_error *err)
     layers_close (&s->image.layers);
     return -1;
   }
-  r = s->c->run (image, &s->h.io, s->c, NULL, err);
+  r = s->c->run (image, &s->h.io, s, err);
   qcow2_close (image);
   layers_close (&s->image.layers);
   return r;
@@ -174,7 +176,8 @@ judge_snapshots (struct edit_scene *s, struct qcow2_image *image,
 
 static const char *
 judge_disk (struct edit_scene *s, struct qcow2_image *image,
-            const struct qcow2_io *io, unsigned char *buf, bool *ret_new)
+            const struct qcow2_io *io, const unsigned char *bytes,
+            unsigned char *buf, bool *ret_new)
 {
   const uint64_t old = s->c->recipe.disk_size;
   const uint64_t size = qcow2_get_info (image)->virtual_size;
@@ -186,6 +189,11 @@ judge_disk (struct edit_scene *s, struct qcow2_image *image,
   if (size > 0 &&
       qcow2_pread (image, io, buf, (uint32_t) size, 0, &err) == -1)
     return "the disk cannot be read";
+  if (s->c->is_new != NULL) {
+    *ret_new = s->c->is_new (s, bytes);
+    return memcmp (buf, s->image.disk, size) != 0 ? "the disk has changed"
+      : NULL;
+  }
   if (old == s->c->size) {
     *ret_new = memcmp (buf, s->image.disk, size) != 0;
     return *ret_new && memcmp (buf, s->after, size) != 0
@@ -221,7 +229,7 @@ edit_scene_judge (struct edit_scene *s, const unsigned char *bytes,
   attach_options (&attach, &options);
   image = qcow2_open (&m.io, &options, &err);
   if (image != NULL) {
-    problem = judge_disk (s, image, &m.io, buf, ret_new);
+    problem = judge_disk (s, image, &m.io, bytes, buf, ret_new);
     if (problem == NULL)
       problem = judge_snapshots (s, image, &m.io, buf);
   }
@@ -235,11 +243,41 @@ edit_scene_judge (struct edit_scene *s, const unsigned char *bytes,
 
 static int
 resize (struct qcow2_image *image, const struct qcow2_io *io,
-        const struct edit_case *c, const struct qcow2_progress *progress,
-        struct qcow2_error *err)
+        const struct edit_scene *s, struct qcow2_error *err)
 {
-  return qcow2_resize (image, io, c->size, QCOW2_RESIZE_SHRINK,
-                       (enum qcow2_preallocation) c->arg, progress, err);
+  return qcow2_resize (image, io, s->c->size, QCOW2_RESIZE_SHRINK,
+                       (enum qcow2_preallocation) s->c->arg, NULL, err);
+}
+
+/* The image has two layers below; to name the lower one, or none. */
+static int
+set_backing (struct qcow2_image *image, const struct qcow2_io *io,
+             const struct edit_scene *s, struct qcow2_error *err)
+{
+  const struct layer *const lowest = &s->image.layers.layer[0];
+  const struct qcow2_name file = { lowest->name, strlen (lowest->name) };
+  const struct qcow2_name format = { "qcow2", 5 };
+
+  return qcow2_set_backing (image, io, s->c->arg ? &file : NULL,
+                            s->c->arg ? &format : NULL, 0, err);
+}
+
+static bool
+has_new_backing (const struct edit_scene *s, const unsigned char *bytes)
+{
+  const char *const name = s->image.layers.layer[0].name;
+  const uint64_t at = load_be64 (bytes + 8);
+
+  return at == 0 || (load_be32 (bytes + 16) == strlen (name) &&
+                     memcmp (bytes + at, name, strlen (name)) == 0);
+}
+
+static int
+make_empty (struct qcow2_image *image, const struct qcow2_io *io,
+            const struct edit_scene *s, struct qcow2_error *err)
+{
+  (void) s;
+  return qcow2_make_empty (image, io, NULL, err);
 }
 
 #define SMALL .options = "cluster_size=4k", .cluster_bits = 12
@@ -251,6 +289,9 @@ resize (struct qcow2_image *image, const struct qcow2_io *io,
 
 static const struct recipe long_base = {
   SMALL, .disk_size = 1024 * KiB, .fill_percent = 80,
+};
+static const struct recipe two_bases = {
+  SMALL, .disk_size = 900 * KiB, .fill_percent = 50, .below = &long_base,
 };
 static const struct recipe raw_base = {
   .raw = true, .cluster_bits = 12, .disk_size = 777 * KiB + 100,
@@ -373,5 +414,45 @@ const struct edit_case edit_cases[] = {
   { .name = "shrink, one bit for a refcount", .recipe = {
       ONE, .disk_size = 400 * KiB, .fill_percent = 90 },
     .run = resize, .size = 70 * KiB },
+
+  { .name = "name another backing image", .recipe = {
+      SMALL, .disk_size = 300 * KiB, .fill_percent = 100,
+      .below = &two_bases },
+    .run = set_backing, .size = 300 * KiB, .arg = 1,
+    .is_new = has_new_backing },
+  { .name = "name another, version 2", .recipe = {
+      OLD, .disk_size = 300 * KiB, .fill_percent = 100,
+      .below = &two_bases },
+    .run = set_backing, .size = 300 * KiB, .arg = 1,
+    .is_new = has_new_backing },
+  { .name = "name no backing image", .recipe = {
+      SUB, .disk_size = 300 * KiB, .fill_percent = 100,
+      .below = &two_bases },
+    .run = set_backing, .size = 300 * KiB, .is_new = has_new_backing },
+
+  { .name = "empty, snapshots and a VM state", .recipe = {
+      SMALL, .disk_size = 3000 * KiB, .fill_percent = 30, .snapshots = 2,
+      .vm_state = true },
+    .run = make_empty, .size = 3000 * KiB, .empty = true },
+  { .name = "empty, a backing image", .recipe = {
+      TINY, .disk_size = 700 * KiB, .fill_percent = 30,
+      .below = &long_base },
+    .run = make_empty, .size = 700 * KiB, .empty = true },
+  { .name = "empty, subclusters", .recipe = {
+      SUB, .disk_size = 900 * KiB, .fill_percent = 70, .below = &raw_base },
+    .run = make_empty, .size = 900 * KiB, .empty = true },
+  { .name = "empty, version 2, compressed", .recipe = {
+      OLD, .disk_size = 900 * KiB, .fill_percent = 70, .compressed = true },
+    .run = make_empty, .size = 900 * KiB, .empty = true },
+  { .name = "empty, encrypted", .recipe = {
+      LAZY, .disk_size = 600 * KiB, .fill_percent = 70,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = make_empty, .size = 600 * KiB, .empty = true },
+  { .name = "empty, a data file", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 70, .data_file = true },
+    .run = make_empty, .size = 600 * KiB, .empty = true },
+  { .name = "empty, one bit for a refcount", .recipe = {
+      ONE, .disk_size = 400 * KiB, .fill_percent = 90 },
+    .run = make_empty, .size = 400 * KiB, .empty = true },
 };
 const size_t nr_edit_cases = sizeof edit_cases / sizeof edit_cases[0];

@@ -12,6 +12,8 @@
 
 #include "qcow2.h"
 
+struct edit_scene;
+
 struct edit_case {
   const char *name;
   struct recipe recipe;
@@ -19,10 +21,12 @@ struct edit_case {
                                    image; NULL: none */
   const char *checks;           /* ... of the new image: must succeed */
   int (*run) (struct qcow2_image *image, const struct qcow2_io *io,
-              const struct edit_case *c, const struct qcow2_progress *progress,
-              struct qcow2_error *err);
+              const struct edit_scene *s, struct qcow2_error *err);
   uint64_t size;                /* of the disk afterwards */
   unsigned arg;                 /* for 'run' */
+  bool (*is_new) (const struct edit_scene *s, const unsigned char *bytes);
+                                /* of an image in which the old disk and the
+                                   new one read alike; NULL: they do not */
   bool empty;                   /* the disk is what is below it, afterwards */
 };
 

@@ -18,6 +18,7 @@ SLOW_CRASH_TESTS = \
 
 CRASH_TESTS = \
 	unit/image/test-bugs \
+	unit/edit/test-backing \
 	unit/edit/test-create \
 	unit/edit/test-resize \
 	unit/image/test-requests \
@@ -108,6 +109,9 @@ unit_view_test_view_writes_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_chain_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_backing_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_backing_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la

@@ -247,6 +247,8 @@ check_qemu_writes (struct edit_scene *s)
   if (s->data.bytes != NULL)
     raw = qemu_load ("after.data", &raw_size);
   memset (s->after, 0x5a, s->c->size);
+  if (s->c->is_new != NULL)
+    memset (s->image.disk, 0x5a, s->c->size);
   problem = edit_scene_judge (s, bytes, size, raw, raw_size, &new);
   if (!CHECK (problem == NULL))
     printf ("after QEMU has written: %s\n", problem);
