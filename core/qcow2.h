@@ -988,6 +988,38 @@ extern int qcow2_make_empty (struct qcow2_image *image,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 4), __warn_unused_result__));
 
+/* What is to be changed; 0 and NULL leave it as it is. */
+enum qcow2_setting { QCOW2_SETTING_KEEP, QCOW2_SETTING_OFF, QCOW2_SETTING_ON };
+
+struct qcow2_amend_options {
+  unsigned version;             /* 2 or 3 */
+  unsigned refcount_bits;       /* 1 .. 64; version 2 has 16 */
+  enum qcow2_setting lazy_refcounts;
+  const struct qcow2_name *backing_file, *backing_format;       /* as for
+                                   qcow2_set_backing; an empty name: none */
+  const struct qcow2_name *data_file;   /* another name of the same file, in an
+                                           image that has one */
+  enum qcow2_setting data_file_raw;     /* can only be switched off */
+  bool force;                   /* see QCOW2_SET_BACKING_FORCE */
+};
+
+/* Change what kind of image it is, all of it in one step; the disk and its
+ * snapshots read as before.
+ *
+ * In version 2 nothing says "zeros": such clusters become unallocated, or are
+ * written as zeros where there is a backing image or space was kept, in
+ * snapshots, too.  It has no data file, extended L2 entries, compression but
+ * zlib, bitmaps, or refcounts of other than 16 bits, and no snapshot in it has
+ * a disk of another size or a VM state of 4 GiB or more: an image with one of
+ * these is refused with QCOW2_ERR_UNSUPPORTED.  So is a width of refcounts that
+ * is too small for one of them.  What contradicts itself is QCOW2_ERR_INVALID.
+ */
+extern int qcow2_amend (struct qcow2_image *image, const struct qcow2_io *io,
+                        const struct qcow2_amend_options *options,
+                        const struct qcow2_progress *progress,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
+
 /* ---- The library itself ---------------------------------------------- */
 
 /* Version of this package, and which libraries were built in. */

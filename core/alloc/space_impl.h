@@ -80,14 +80,6 @@ q2_space_max_refcount (const struct q2_space *space)
   return UINT64_MAX >> (64 - (1u << space->geo->refcount_order));
 }
 
-/* The refcount of a cluster, 0 if it has none.  Called without a lock.
- * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
- */
-extern int q2_space_get (struct q2_space *space, const struct q2_io *io,
-                         uint64_t cluster, uint64_t *ret_value,
-                         struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
 /* Set the refcounts of a run that nobody else uses to 'value', all of them or
  * none.  Called without 'lock'.  Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
  */

@@ -103,7 +103,8 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
   }
   if (r == -1)
     return -1;
-  if (q2_overlap_add (e->w->overlap, cluster << bits, nr << bits, class, err)
+  if (class != Q2_META_NONE &&
+      q2_overlap_add (e->w->overlap, cluster << bits, nr << bits, class, err)
       == -1) {
     q2_space_undo (e->w->space, &e->io, cluster, nr);
     return -1;
@@ -169,6 +170,12 @@ q2_edit_raise (struct q2_edit *e, uint64_t cluster, uint64_t nr,
       return -1;
   } while (r == Q2_SPACE_COMMIT_FIRST);
   return r;
+}
+
+void
+q2_edit_keep (struct q2_edit *e)
+{
+  e->made.nr = 0;
 }
 
 /* ---- Durable --------------------------------------------------------- */

@@ -56,7 +56,7 @@ extern int q2_edit_begin (struct q2_edit *edit, struct qcow2_image *image,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* 'bytes' (not 0) in whole clusters that follow each other; what is in them
- * is undefined.  'class' as for q2_overlap_add.
+ * is undefined.  'class' as for q2_overlap_add; Q2_META_NONE: data.
  */
 extern int q2_edit_alloc (struct q2_edit *edit, uint64_t bytes,
                           enum q2_meta_class class, uint64_t *ret_host_off,
@@ -73,6 +73,11 @@ extern int q2_edit_write (struct q2_edit *edit, const void *buf, uint64_t len,
 extern int q2_edit_raise (struct q2_edit *edit, uint64_t cluster, uint64_t nr,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Something in the file is going to name all that was made so far: it is not
+ * given back any more, at worst leaked.
+ */
+extern void q2_edit_keep (struct q2_edit *edit) __attribute__ ((__nonnull__));
 
 /* Make durable, in the order of docs/ORDERING.md, all that was done. */
 extern int q2_edit_commit (struct q2_edit *edit, struct qcow2_error *err)

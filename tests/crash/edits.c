@@ -68,6 +68,12 @@ change_by_qemu (struct edit_scene *s)
   free (s->image.disk);
   s->image.disk = qemu_load ("edit.qcow2.raw", &size);
   REQUIRE (size == s->c->recipe.disk_size);
+  if (s->c->snapshot == NULL)
+    return;
+  qemu_run (0, "qemu-img convert -l snapshot.name=%s -O raw %s %s.raw",
+            s->c->snapshot, path, path);
+  s->frozen = qemu_load ("edit.qcow2.raw", &size);
+  REQUIRE (size == s->c->recipe.disk_size);
 }
 
 void
@@ -116,6 +122,7 @@ edit_scene_free (struct edit_scene *s)
   if (s->data.bytes != NULL)
     host_free (&s->data);
   free (s->after);
+  free (s->frozen);
   recipe_free (&s->image);
 }
 
@@ -148,30 +155,41 @@ edit_scene_run (struct edit_scene *s, struct qcow2_error *err)
 /* ---- The judge --------------------------------------------------------- */
 
 static const char *
+judge_snapshot (struct qcow2_image *image, const struct qcow2_io *io,
+                const char *text, const unsigned char *disk, uint64_t size,
+                unsigned char *buf)
+{
+  const struct qcow2_name name = { text, strlen (text) };
+  struct qcow2_image *view;
+  struct qcow2_error err;
+  bool same;
+
+  view = qcow2_open_view (image, io, QCOW2_VIEW_SNAPSHOT, &name, &err);
+  if (view == NULL)
+    return "a snapshot cannot be opened";
+  same = qcow2_get_info (view)->virtual_size == size &&
+    qcow2_pread (view, io, buf, (uint32_t) size, 0, &err) == 0 &&
+    memcmp (buf, disk, size) == 0;
+  qcow2_close (view);
+  return same ? NULL : "a snapshot has changed";
+}
+
+static const char *
 judge_snapshots (struct edit_scene *s, struct qcow2_image *image,
                  const struct qcow2_io *io, unsigned char *buf)
 {
   const uint64_t size = s->c->recipe.disk_size;
-  struct qcow2_error err;
+  const char *problem = NULL;
 
-  for (unsigned i = 0; i < s->c->recipe.snapshots; ++i) {
-    char text[8];
-    struct qcow2_name name = { text, 0 };
-    struct qcow2_image *view;
-    bool same;
+  for (unsigned i = 0; problem == NULL && i < s->c->recipe.snapshots; ++i) {
+    char text[16];
 
-    name.len = (size_t) snprintf (text, sizeof text, "s%u", i);
-    view = qcow2_open_view (image, io, QCOW2_VIEW_SNAPSHOT, &name, &err);
-    if (view == NULL)
-      return "a snapshot cannot be opened";
-    same = qcow2_get_info (view)->virtual_size == size &&
-      qcow2_pread (view, io, buf, (uint32_t) size, 0, &err) == 0 &&
-      memcmp (buf, s->image.snapshot, size) == 0;
-    qcow2_close (view);
-    if (!same)
-      return "a snapshot has changed";
+    snprintf (text, sizeof text, "s%u", i);
+    problem = judge_snapshot (image, io, text, s->image.snapshot, size, buf);
   }
-  return NULL;
+  if (problem == NULL && s->frozen != NULL)
+    problem = judge_snapshot (image, io, s->c->snapshot, s->frozen, size, buf);
+  return problem;
 }
 
 static const char *
@@ -280,6 +298,45 @@ make_empty (struct qcow2_image *image, const struct qcow2_io *io,
   return qcow2_make_empty (image, io, NULL, err);
 }
 
+static const struct qcow2_amend_options amends[] = {
+  { .version = 2 },
+  { .version = 3 },
+  { .lazy_refcounts = QCOW2_SETTING_ON },
+  { .lazy_refcounts = QCOW2_SETTING_OFF },
+  { .refcount_bits = 64 },
+  { .refcount_bits = 1 },
+  { .refcount_bits = 4 },
+  { .version = 3, .refcount_bits = 32,
+    .lazy_refcounts = QCOW2_SETTING_ON },
+  { .version = 2, .refcount_bits = 16,
+    .lazy_refcounts = QCOW2_SETTING_OFF },
+};
+enum {
+  DOWN, UP, LAZY_ON, LAZY_OFF, WIDE, NARROWEST, NARROW, UP_AND_ALL,
+  DOWN_AND_ALL,
+};
+
+static int
+amend (struct qcow2_image *image, const struct qcow2_io *io,
+       const struct edit_scene *s, struct qcow2_error *err)
+{
+  return qcow2_amend (image, io, &amends[s->c->arg], NULL, err);
+}
+
+static bool
+is_amended (const struct edit_scene *s, const unsigned char *bytes)
+{
+  const struct qcow2_amend_options *const o = &amends[s->c->arg];
+  const unsigned version = load_be32 (bytes + 4);
+  const unsigned bits = version < 3 ? 16 : 1u << load_be32 (bytes + 96);
+  const bool lazy = version >= 3 && (bytes[87] & 1);
+
+  return (o->version == 0 || o->version == version) &&
+    (o->refcount_bits == 0 || o->refcount_bits == bits) &&
+    (o->lazy_refcounts == QCOW2_SETTING_KEEP ||
+     (o->lazy_refcounts == QCOW2_SETTING_ON) == lazy);
+}
+
 #define SMALL .options = "cluster_size=4k", .cluster_bits = 12
 #define TINY .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9
 #define ONE .options = "cluster_size=512,refcount_bits=1", .cluster_bits = 9
@@ -303,6 +360,12 @@ static const struct recipe raw_base = {
   "qemu-img convert --bitmaps -O qcow2 $i $i.copy; "                          \
   "qemu-img info $i | (! grep -q in-use); "                                   \
   "qemu-img resize -q $i 7M; qemu-img check -q $i"
+
+/* Two snapshots share tables that say so. */
+#define ZEROS_IN_SNAPSHOTS                                                    \
+  "qemu-io -c 'write -z 8k 60k' -c 'write -z -u 100k 60k' $i; "               \
+  "qemu-img snapshot -c z $i; qemu-img snapshot -c y $i; "                    \
+  "qemu-io -c 'write -z 60k 60k' -c 'write -P 9 50k 3k' $i"
 
 /* A table of 4 KiB clusters maps 2 MiB, one of 512 bytes 32 KiB. */
 const struct edit_case edit_cases[] = {
@@ -454,5 +517,63 @@ const struct edit_case edit_cases[] = {
   { .name = "empty, one bit for a refcount", .recipe = {
       ONE, .disk_size = 400 * KiB, .fill_percent = 90 },
     .run = make_empty, .size = 400 * KiB, .empty = true },
+
+  { .name = "version 2, zeros", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .snapshots = 1,
+      .zero_percent = 30, .vm_state = true },
+    .commands = ZEROS_IN_SNAPSHOTS, .snapshot = "z",
+    .run = amend, .size = 303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2, zeros above a backing image", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .snapshots = 1,
+      .zero_percent = 30, .below = &long_base },
+    .commands = ZEROS_IN_SNAPSHOTS, .snapshot = "z",
+    .run = amend, .size = 303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2, zeros above a shorter one, many tables", .recipe = {
+      .options = "cluster_size=512", .cluster_bits = 9,
+      .disk_size = 1303 * KiB, .fill_percent = 40, .below = &raw_base },
+    .commands = "qemu-io -c 'write -z 0 800k' -c 'write -z -u 1000k 200k' $i",
+    .run = amend, .size = 1303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2, encrypted", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .zero_percent = 30,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = amend, .size = 303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2 from lazy and narrow refcounts", .recipe = {
+      .options = "cluster_size=1k,refcount_bits=2,lazy_refcounts=on",
+      .cluster_bits = 10, .disk_size = 400 * KiB, .fill_percent = 60,
+      .snapshots = 1, .zero_percent = 20 },
+    .run = amend, .size = 400 * KiB, .arg = DOWN_AND_ALL,
+    .is_new = is_amended },
+  { .name = "version 3", .recipe = {
+      OLD, .disk_size = 303 * KiB, .fill_percent = 60, .snapshots = 2,
+      .compressed = true },
+    .run = amend, .size = 303 * KiB, .arg = UP, .is_new = is_amended },
+  { .name = "version 3, all at once", .recipe = {
+      .options = "compat=0.10,cluster_size=512", .cluster_bits = 9,
+      .disk_size = 403 * KiB, .fill_percent = 60, .snapshots = 2 },
+    .run = amend, .size = 403 * KiB, .arg = UP_AND_ALL,
+    .is_new = is_amended },
+  { .name = "lazy refcounts", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .bitmap = true },
+    .checks = LOAD_BITMAPS,
+    .run = amend, .size = 303 * KiB, .arg = LAZY_ON, .is_new = is_amended },
+  { .name = "no lazy refcounts", .recipe = {
+      LAZY, .disk_size = 303 * KiB, .fill_percent = 60 },
+    .run = amend, .size = 303 * KiB, .arg = LAZY_OFF, .is_new = is_amended },
+  { .name = "wider refcounts", .recipe = {
+      .options = "cluster_size=512,refcount_bits=8", .cluster_bits = 9,
+      .disk_size = 1000 * KiB, .fill_percent = 70, .snapshots = 2 },
+    .run = amend, .size = 1000 * KiB, .arg = WIDE, .is_new = is_amended },
+  { .name = "the narrowest refcounts", .recipe = {
+      TINY, .disk_size = 1000 * KiB, .fill_percent = 70, .bitmap = true },
+    .checks = LOAD_BITMAPS,
+    .run = amend, .size = 1000 * KiB, .arg = NARROWEST,
+    .is_new = is_amended },
+  { .name = "narrower refcounts, a data file", .recipe = {
+      SMALL, .disk_size = 1000 * KiB, .fill_percent = 70, .data_file = true },
+    .run = amend, .size = 1000 * KiB, .arg = NARROW, .is_new = is_amended },
+  { .name = "wider refcounts, compressed and shared", .recipe = {
+      SUB, .disk_size = 1000 * KiB, .fill_percent = 70, .compressed = true,
+      .snapshots = 3, .vm_state = true },
+    .run = amend, .size = 1000 * KiB, .arg = WIDE, .is_new = is_amended },
 };
 const size_t nr_edit_cases = sizeof edit_cases / sizeof edit_cases[0];

@@ -19,6 +19,7 @@ struct edit_case {
   struct recipe recipe;
   const char *commands;         /* of QEMU, before the operation; "%s" is the
                                    image; NULL: none */
+  const char *snapshot;         /* which these take; NULL: none */
   const char *checks;           /* ... of the new image: must succeed */
   int (*run) (struct qcow2_image *image, const struct qcow2_io *io,
               const struct edit_scene *s, struct qcow2_error *err);
@@ -39,6 +40,7 @@ struct edit_scene {
   struct recipe_image image;
   struct host h, data;          /* data: if the image has a data file */
   bool no_trim;                 /* the host cannot; it takes memory for that */
+  unsigned char *frozen;        /* c->snapshot */
   unsigned char *after;         /* the disk then, of c->size bytes */
 };
 

@@ -18,6 +18,7 @@ SLOW_CRASH_TESTS = \
 
 CRASH_TESTS = \
 	unit/image/test-bugs \
+	unit/edit/test-amend \
 	unit/edit/test-backing \
 	unit/edit/test-create \
 	unit/edit/test-resize \
@@ -109,6 +110,9 @@ unit_view_test_view_writes_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_chain_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_amend_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_amend_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_backing_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_backing_LDADD = crash/libcrash.la unit/libunit.la
