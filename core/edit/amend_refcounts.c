@@ -305,8 +305,8 @@ make (struct widths *s, struct qcow2_error *err)
     return -1;
   if (q2_writer_is_dirty (a->edit.w))
     return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
-                    "the width of refcounts cannot change while somebody reads "
-                    "clusters that are to be freed");
+                    "the width of refcounts cannot change while somebody "
+                    "reads clusters that are to be freed");
   a->progress.total = a->progress.done + s->nr;
   if (load_table (s, err) == -1 || list_leaving (s, err) == -1 ||
       write_blocks (s, err) == -1 || write_table (s, err) == -1)

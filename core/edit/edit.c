@@ -29,7 +29,7 @@ static int
 fail_busy (const char *what, struct qcow2_error *err)
 {
   return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
-                  "%s, because a request of a client has not ended for more "
+                  "%s, because a change of the disk has not ended for more "
                   "than %u seconds", what, Q2_WRITER_PATIENCE_MS / 1000);
 }
 

@@ -12,6 +12,9 @@
  *   q2_edit_let_go    what the old header named, to be free after a commit
  *   q2_edit_end       commit, or take back what was made in vain
  *
+ * What already is in the file may change before the switch, too, if the old
+ * image is the same with it and without it: then q2_edit_keep comes first.
+ *
  * Until the switch a failure, or a crash, leaves the old image, perhaps with
  * leaks; from it on the new one.  Reads and flushes go on meanwhile; they see
  * the image as q2_tables and the superblock have it.
@@ -111,8 +114,8 @@ extern int q2_edit_end_last (struct q2_edit *edit, int result,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* After q2_edit_end_last: cut the file at the end of what is in use.  Where that is not possible the
- * space has been given back all the same.
+/* After q2_edit_end_last: cut the file at the end of what is in use.  Where
+ * that is not possible the space has been given back all the same.
  */
 extern void q2_edit_cut_file (struct q2_edit *edit)
   __attribute__ ((__nonnull__));

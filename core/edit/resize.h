@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* resize.h - a change of the disk's size.
  *
- * resize.c         which changes are allowed, and the switch
+ * resize.c         which changes are allowed
+ * resize_switch.c  the new header
  * resize_grow.c    what is behind the old end reads as zeros, in tables of the
  *                  new size, before the header says so
  * resize_shrink.c  what is behind the new end is let go after the header has

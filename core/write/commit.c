@@ -198,7 +198,8 @@ take_batch (struct commit *c)
  * written again.
  */
 static void
-end_steps (struct q2_writer *w, struct commit *c, enum q2_commit_progress progress)
+end_steps (struct q2_writer *w, struct commit *c,
+           enum q2_commit_progress progress)
 {
   const bool written = progress == Q2_PROGRESS_ALL;
 

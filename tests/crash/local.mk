@@ -50,6 +50,7 @@ crash_libcrash_la_SOURCES = \
 	crash/campaign.h \
 	crash/choice.c \
 	crash/choice.h \
+	crash/edit_cases.c \
 	crash/edits.c \
 	crash/edits.h \
 	crash/fsck.c \
