@@ -528,6 +528,49 @@ extern void qcow2_idle (struct qcow2_image *image)
 extern const struct qcow2_info *
 qcow2_get_info (const struct qcow2_image *image) __attribute__ ((__nonnull__));
 
+/* Any bytes, not terminated. */
+struct qcow2_name {
+  const char *bytes;
+  size_t len;
+};
+
+/* What else the header says; all but the file that it refers to.  It belongs
+ * to the caller.
+ */
+#define QCOW2_NR_KEY_SLOTS 8
+struct qcow2_key_slot {
+  bool active;
+  uint32_t iterations, stripes; /* 0 if it is not active */
+  uint64_t key_offset;          /* bytes, from the start of the LUKS header */
+};
+
+struct qcow2_luks {
+  char cipher[33], mode[33], hash[33], uuid[41];        /* as they are there */
+  uint32_t key_bytes;
+  uint32_t digest_iterations;
+  uint64_t payload_offset;      /* bytes; means nothing in an image */
+  struct qcow2_key_slot slots[QCOW2_NR_KEY_SLOTS];
+};
+
+struct qcow2_details {
+  struct qcow2_name backing_file, backing_format, data_file;    /* length 0:
+                                   there is none */
+  bool data_file_raw;           /* it must always equal the disk */
+  uint64_t incompatible, compatible, autoclear;         /* feature bits */
+  uint64_t refcount_table_offset, l1_offset;            /* host offsets */
+  uint32_t l1_entries;
+  const struct qcow2_luks *luks;        /* NULL: none, or what is there is no
+                                   LUKS header */
+};
+
+/* Not for views.  Returns NULL on error. */
+extern struct qcow2_details *qcow2_get_details (struct qcow2_image *image,
+                                                const struct qcow2_io *io,
+                                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* NULL is allowed. */
+extern void qcow2_details_free (struct qcow2_details *details);
+
 /* Read 'count' bytes of the disk at 'guest_off' into 'buf'.  The range must
  * lie inside the disk.  On error the contents of 'buf' are undefined.
  */
@@ -560,6 +603,34 @@ extern int qcow2_extents (struct qcow2_image *image,
                           const struct qcow2_io *io, uint64_t count,
                           uint64_t guest_off, qcow2_extent_fn fn,
                           void *fn_opaque, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5, 7), __warn_unused_result__));
+
+/* What an image itself has of a range of its disk, whatever is below it. */
+enum qcow2_piece_kind {
+  QCOW2_PIECE_UNALLOCATED,      /* reads from the backing image, or zeros */
+  QCOW2_PIECE_ZERO,             /* reads as zeros */
+  QCOW2_PIECE_DATA,             /* the bytes of the file at host_off */
+  QCOW2_PIECE_COMPRESSED,       /* bytes of a compressed cluster at host_off */
+};
+struct qcow2_piece {
+  enum qcow2_piece_kind kind;
+  uint64_t guest_off, len;      /* len > 0 */
+  uint64_t host_off;            /* DATA, COMPRESSED: in the image file, or the
+                                   data file if there is one */
+};
+
+/* Returns 0 to go on, 1 to stop, which is not an error. */
+typedef int (*qcow2_piece_fn) (void *fn_opaque,
+                               const struct qcow2_piece *piece);
+
+/* Report the pieces of [guest_off, guest_off+count), a range inside the disk
+ * with count > 0, ascending and without gaps.  Reads tables only.  Not for
+ * bitmaps and differences.  Fails where the mapping is corrupt or unreadable,
+ * after what comes before was reported.
+ */
+extern int qcow2_map (struct qcow2_image *image, const struct qcow2_io *io,
+                      uint64_t count, uint64_t guest_off, qcow2_piece_fn fn,
+                      void *fn_opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 5, 7), __warn_unused_result__));
 
 /* Load the mapping of the range and pass io->ops->cache (which must not be
@@ -646,18 +717,13 @@ extern int qcow2_end (struct qcow2_image *image, const struct qcow2_io *io,
  * image.
  */
 
-/* Any bytes, not terminated. */
-struct qcow2_name {
-  const char *bytes;
-  size_t len;
-};
-
 struct qcow2_snapshot {
   struct qcow2_name id, name;   /* valid during the call */
   uint32_t date_sec, date_nsec; /* since 1970, when it was taken */
   uint64_t disk_size;           /* bytes */
   uint64_t vm_state_size;       /* bytes of saved memory, 0: none */
   uint64_t vm_clock_ns;
+  uint64_t icount;              /* UINT64_MAX: not known */
 };
 
 /* Called for each snapshot in the order of the table.  Returns 0 to go on, 1
@@ -675,6 +741,7 @@ struct qcow2_bitmap {
   struct qcow2_name name;       /* valid during the call */
   uint64_t granularity;         /* bytes of the disk per bit */
   bool enabled;                 /* writers must keep it up to date */
+  bool in_use;                  /* a writer did not, or did not say so */
   const char *why_unusable;     /* NULL, or why no view of it can be opened:
                                    a constant string */
 };

@@ -64,8 +64,20 @@ closing (const struct host_env *env, const char *name,
   log_stats (name, image, false);
 }
 
+static const struct host_words words = {
+  .program = "filter", .process = "this server", .sep = "=",
+  .backing = "qcow2-backing", .backing_format = "qcow2-backing-format",
+  .data_file = "qcow2-data-file", .follow = "qcow2-follow",
+  .passphrase = "qcow2-passphrase", .read_only = "serve the image with -r",
+  .unlocked = "give qcow2-lock=off if you are sure that none will",
+  .reading_busy = "-r with qcow2-lock=off serves it all the same, but what "
+    "clients read then may be inconsistent",
+  .writing_busy = "use -r to serve it read-only",
+};
+
 struct host_env filter_env = {
-  .rules = &places, .log = log_for_host, .options = options_for_host,
+  .words = &words, .rules = &places, .log = log_for_host,
+  .options = options_for_host,
   .closing = closing, .find_export = exportfile_find,
   .open_export = exportfile_open,
 };

@@ -29,8 +29,25 @@ enum host_log_level {
   HOST_LOG_BUG,                 /* of ours; whoever asked for it */
 };
 
+/* What the program's users know things by, in messages. */
+struct host_words {
+  const char *program;          /* "filter" */
+  const char *process;          /* "this server" */
+  /* Options, followed by 'sep' where a value follows. */
+  const char *sep;
+  const char *backing, *backing_format, *data_file, *follow, *passphrase;
+  /* What to do, instead of "...": */
+  const char *read_only;        /* "serve the image with -r" */
+  const char *unlocked;         /* the rest of "..., so nothing keeps another
+                                   process from writing to it;" */
+  const char *reading_busy;     /* what may be said in parentheses after "is
+                                   open for writing elsewhere" */
+  const char *writing_busy;     /* and after "is open elsewhere" */
+};
+
 struct host_env {
   void *opaque;                 /* the program's */
+  const struct host_words *words;
 
   /* Which other files may be opened, and how. */
   const struct rules *rules;

@@ -115,6 +115,8 @@ find_place (const struct host_env *env, struct found *found,
 
 /* ---- What the header names --------------------------------------------- */
 
+#define LEADS_OUT "leads out of the folder of "
+
 /* The path to follow, relative to the folder to follow in; NULL, or why
  * not.
  */
@@ -134,7 +136,7 @@ path_to_follow (const struct gate *gate,
   else if (gate->folder != NULL)
     folder = follow_beneath (gate->env->rules, gate->folder);
   if (rest == NULL)
-    return "leads out of the folder of qcow2-follow";
+    return LEADS_OUT;
   if (folder == NULL)
     folder = "";
   n = snprintf (path, PATH_MAX, "%s%s%s", folder, folder[0] ? "/" : "",
@@ -168,7 +170,7 @@ why_not_found (int errnum)
 {
   switch (errnum) {
   case EXDEV:
-    return "leads out of the folder of qcow2-follow";
+    return LEADS_OUT;
   case ELOOP:
     return "leads through a link that is not followed";
   case EINVAL:
@@ -179,11 +181,14 @@ why_not_found (int errnum)
 }
 
 static int
-fail_followed (const struct qcow2_reference *reference, const char *why,
+fail_followed (const struct gate *gate,
+               const struct qcow2_reference *reference, const char *why,
                const char *detail, struct qcow2_error *err)
 {
   char text[PRINTABLE_SIZE];
 
+  if (strcmp (why, LEADS_OUT) == 0)
+    detail = gate->env->words->follow;
   return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                     "the image's %s is named %s, which %s%s",
                     reference_kind (reference),
@@ -193,7 +198,7 @@ fail_followed (const struct qcow2_reference *reference, const char *why,
 
 /* Names are relative to the image, or absolute: so say where that led. */
 static int
-fail_missing (const struct rules *rules,
+fail_missing (const struct host_env *env,
               const struct qcow2_reference *reference, const char *path,
               struct qcow2_error *err)
 {
@@ -201,11 +206,12 @@ fail_missing (const struct rules *rules,
 
   return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                     "the image's %s is named %s, which does not lead to a "
-                    "file beneath the folder of qcow2-follow: %s%s/%s",
+                    "file beneath the folder of %s: %s%s/%s",
                     reference_kind (reference),
                     printable (text, reference->name, reference->name_len),
+                    env->words->follow,
                     path[0] ? "there is no " : "it is that folder, ",
-                    rules->follow, path);
+                    env->rules->follow, path);
 }
 
 static int
@@ -218,15 +224,15 @@ find_followed (const struct gate *gate,
   const char *why = path_to_follow (gate, reference, path);
 
   if (why != NULL)
-    return fail_followed (reference, why, "", err);
+    return fail_followed (gate, reference, why, "", err);
   found->fd = follow_find (rules, path);
   if (found->fd == -1 && errno == ENOENT)
-    return fail_missing (rules, reference, path, err);
+    return fail_missing (gate->env, reference, path, err);
   if (found->fd == -1) {
     why = why_not_found (errno);
-    return why ? fail_followed (reference, why, "", err)
-      : fail_followed (reference, "cannot be opened: ", strerror (errno),
-                       err);
+    return why ? fail_followed (gate, reference, why, "", err)
+      : fail_followed (gate, reference, "cannot be opened: ",
+                       strerror (errno), err);
   }
   if (name_followed (rules, found, path) == -1)
     return fail_nomem (err);
@@ -238,18 +244,22 @@ refuse (const struct gate *gate, const struct qcow2_reference *reference,
         struct qcow2_error *err)
 {
   const bool data = reference->kind == QCOW2_DATA_FILE;
+  const struct host_words *const words = gate->env->words;
   const bool can_be_given = gate->env->one_image &&
     !(data && gate->depth > 0);
+  const char *const option =
+    !can_be_given ? "" : data ? words->data_file : words->backing;
   char text[PRINTABLE_SIZE];
 
   return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                     "the image's %s is named %s, and no file is opened "
-                    "because an image names it; give %sqcow2-follow=DIR, if "
-                    "it is beneath a folder DIR all of whose files may be "
-                    "opened", reference_kind (reference),
+                    "because an image names it; give %s%s%s%s%sDIR, if it is "
+                    "beneath a folder DIR all of whose files may be opened",
+                    reference_kind (reference),
                     printable (text, reference->name, reference->name_len),
-                    !can_be_given ? "" : data
-                    ? "qcow2-data-file=FILE, or " : "qcow2-backing=FILE, or ");
+                    option, can_be_given ? words->sep : "",
+                    can_be_given ? "FILE, or " : "", words->follow,
+                    words->sep);
 }
 
 /* ---- The format -------------------------------------------------------- */
@@ -259,6 +269,7 @@ find_format (const struct gate *gate, const struct qcow2_reference *reference,
              struct found *found, struct qcow2_error *err)
 {
   const struct rules *const rules = gate->env->rules;
+  const struct host_words *const words = gate->env->words;
   const size_t n = gate->depth;
   const enum layer_format given =
     n < rules->nr_formats ? rules->formats[n] : FORMAT_UNKNOWN;
@@ -274,18 +285,20 @@ find_format (const struct gate *gate, const struct qcow2_reference *reference,
     return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                       "the image does not say which format its backing file "
                       "%s has, and that is never guessed; give "
-                      "qcow2-backing-format=raw or =qcow2%s", found->name,
+                      "%s%sraw or %sqcow2%s", found->name,
+                      words->backing_format, words->sep, words->sep,
                       n == 0 ? "" : " for each backing file of the chain");
   printable (text, reference->format, reference->format_len);
   if (given != FORMAT_UNKNOWN)
     return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                       "the image says that its backing file %s is of format "
-                      "%s, but qcow2-backing-format says otherwise; give "
-                      "qcow2-backing if you know better", found->name, text);
+                      "%s, but %s says otherwise; give %s if you know better",
+                      found->name, text, words->backing_format,
+                      words->backing);
   if (said == FORMAT_UNKNOWN)
     return fail_with (err, QCOW2_ERR_UNSUPPORTED, ENOTSUP,
                       "the image's backing file %s is of format %s, and only "
-                      "raw and qcow2 can be served", found->name, text);
+                      "raw and qcow2 can be used", found->name, text);
   return 0;
 }
 

@@ -158,6 +158,7 @@ gate_check_unused (const struct gate *gate, const struct qcow2_image *image,
                    struct qcow2_error *err)
 {
   const struct rules *const rules = gate->env->rules;
+  const struct host_words *const words = gate->env->words;
   const unsigned depth = layers_depth (&gate->layers);
 
   /* With many images, what is not for this one is for another. */
@@ -165,20 +166,20 @@ gate_check_unused (const struct gate *gate, const struct qcow2_image *image,
     return 0;
   if (rules->data_file != NULL && gate->layers.data_file == NULL)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
-                      "the image has no data file, but qcow2-data-file was "
-                      "given");
+                      "the image has no data file, but %s was given",
+                      words->data_file);
   if (rules->nr_backing > 0 && depth == 0)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
-                      "the image has no backing file, but qcow2-backing was "
-                      "given");
+                      "the image has no backing file, but %s was given",
+                      words->backing);
   if (rules->nr_passphrases > 0 && !is_encrypted (gate, image))
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "neither the image nor a backing file is encrypted, "
-                      "but qcow2-passphrase was given");
+                      "but %s was given", words->passphrase);
   if (rules->nr_backing > depth)
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
-                      "the chain has %u backing file%s, but qcow2-backing "
-                      "was given %zu times", depth, depth == 1 ? "" : "s",
+                      "the chain has %u backing file%s, but %s was given %zu "
+                      "times", depth, depth == 1 ? "" : "s", words->backing,
                       rules->nr_backing);
   return 0;
 }

@@ -42,18 +42,20 @@ fail_claim (const struct layer *l, struct qcow2_error *err)
 {
   if (l->key.writing)
     return fail_with (err, QCOW2_ERR_REFUSED, EBUSY,
-                      "%s cannot be opened for writing, because this server "
-                      "has it open for another image", l->name);
+                      "%s cannot be opened for writing, because %s has it "
+                      "open for another image", l->name,
+                      l->env->words->process);
   return fail_with (err, QCOW2_ERR_REFUSED, EBUSY,
-                    "%s is open for writing in this server", l->name);
+                    "%s is open for writing in %s", l->name,
+                    l->env->words->process);
 }
 
 /* An image that names another image as its data file is after that one's
  * header, however much is allowed to be followed.
  */
 static int
-check_writable (int fd, const struct found *found, bool writing,
-                struct qcow2_error *err)
+check_writable (const struct host_env *env, int fd, const struct found *found,
+                bool writing, struct qcow2_error *err)
 {
   const int is_image =
     writing && found->place == NULL ? file_is_image (fd) : 0;
@@ -66,8 +68,8 @@ check_writable (int fd, const struct found *found, bool writing,
   return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
                     "the data file that the image names, %s, is a qcow2 "
                     "image itself, and is not written to because an image "
-                    "says so; give qcow2-data-file if it is meant, or serve "
-                    "the image with -r", found->name);
+                    "says so; give %s if it is meant, or %s", found->name,
+                    env->words->data_file, env->words->read_only);
 }
 
 static struct other *
@@ -88,7 +90,7 @@ open_local (struct layer *l, const struct found *found,
                strerror (errno));
     return NULL;
   }
-  if (check_writable (fd, found, writing, err) == -1 ||
+  if (check_writable (l->env, fd, found, writing, err) == -1 ||
       lock_file (l->env, fd, l->name, writing, err) == -1) {
     close (fd);
     return NULL;
@@ -119,13 +121,24 @@ said_by_parameter (const struct gate *gate)
 /* What a parameter says of a file outweighs the header only if the file is
  * given by one, too.
  */
-static const char *
-raw_remedy (const struct gate *gate)
+static int
+fail_no_image (const struct layer *l, const struct gate *gate,
+               struct qcow2_error *err)
 {
-  return gate->depth < gate->env->rules->nr_backing || said_by_parameter (gate)
-    ? "give qcow2-backing-format=raw"
-    : "correct the image with 'qemu-img rebase -u -F raw -b FILE IMAGE', or "
-      "give qcow2-backing=FILE with qcow2-backing-format=raw";
+  const struct host_words *const words = l->env->words;
+  const bool by_parameter = said_by_parameter (gate);
+  const bool given =
+    gate->depth < l->env->rules->nr_backing || by_parameter;
+
+  return fail_with (err, QCOW2_ERR_FORMAT, err->errnum,
+                    "the backing file %s is no qcow2 image, although %s says "
+                    "so; if it is a raw disk, %sgive %s%s%s%s%sraw", l->name,
+                    by_parameter ? words->backing_format : "the image",
+                    given ? "" : "correct the image with 'qemu-img rebase -u "
+                    "-F raw -b FILE IMAGE', or ",
+                    given ? "" : words->backing, given ? "" : words->sep,
+                    given ? "" : "FILE with ", words->backing_format,
+                    words->sep);
 }
 
 /* The image that a backing file is. */
@@ -150,11 +163,7 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
   l->image = qcow2_open (&l->other->io, &options, err);
   l->layers = own.layers;
   if (l->image == NULL && !own.blamed && err->kind == QCOW2_ERR_FORMAT)
-    return fail_with (err, QCOW2_ERR_FORMAT, err->errnum,
-                      "the backing file %s is no qcow2 image, although %s "
-                      "says so; if it is a raw disk, %s", l->name,
-                      said_by_parameter (gate) ? "qcow2-backing-format"
-                      : "the image", raw_remedy (gate));
+    return fail_no_image (l, gate, err);
   if (l->image == NULL) {
     if (!own.blamed)
       fail_in (err, "backing file %s: ", l->name);

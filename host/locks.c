@@ -107,9 +107,10 @@ take (int fd, unsigned used)
 }
 
 static int
-fail_conflict (const struct host_env *env, const char *name, const char *text)
+fail_conflict (const struct host_env *env, const char *name, const char *text,
+               const char *remedy)
 {
-  host_warn (env, name, "%s", text);
+  host_warn (env, name, "%s (%s)", text, remedy);
   errno = EBUSY;
   return -1;
 }
@@ -119,8 +120,7 @@ fail_no_locks (const struct host_env *env, const char *name, int errnum)
 {
   errno = errnum;
   host_warn (env, name, "the file cannot be locked (%m), so nothing keeps "
-             "another process from writing to it; give qcow2-lock=off if you "
-             "are sure that none will");
+             "another process from writing to it; %s", env->words->unlocked);
   errno = errnum;
   return -1;
 }
@@ -148,9 +148,7 @@ lock_for_reading (const struct host_env *env, int fd, const char *name)
 
   if (r == IN_THE_WAY)
     return fail_conflict (env, name, "another process has the image open for "
-                          "writing (-r with qcow2-lock=off serves it all "
-                          "the same, but what clients read then may be "
-                          "inconsistent)");
+                          "writing", env->words->reading_busy);
   if (r == 0)
     return 0;
   if (!never_has_locks (fd))
@@ -175,8 +173,8 @@ lock_for_writing (const struct host_env *env, int fd, const char *name)
 
   if (r == IN_THE_WAY)
     return fail_conflict (env, name, "cannot be opened for writing, because "
-                          "another process has the image open (use -r to "
-                          "serve it read-only)");
+                          "another process has the image open",
+                          env->words->writing_busy);
   return r == 0 ? 0 : fail_no_locks (env, name, errno);
 }
 

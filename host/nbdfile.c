@@ -41,7 +41,8 @@ nbdfile_open (const struct host_env *env, const struct place *place,
               bool writing, struct qcow2_error *err)
 {
   fail_with (err, QCOW2_ERR_UNSUPPORTED, ENOTSUP,
-             "%s needs a filter that was built with libnbd", place->name);
+             "%s needs a %s that was built with libnbd", place->name,
+             env->words->program);
   return NULL;
 }
 

@@ -19,6 +19,7 @@ EXTRA_DIST = \
 	nbd/local.mk \
 	scripts/local.mk \
 	style/local.mk \
+	tools/local.mk \
 	lib/README.md \
 	$(PYTHON_LIB) \
 	bench/local.mk \

@@ -32,10 +32,12 @@ enum {
   CIPHER_NAME = 8,
   CIPHER_MODE = 40,
   HASH_SPEC = 72,
+  PAYLOAD = 104,
   KEY_BYTES = 108,
   MK_DIGEST = 112,
   MK_DIGEST_SALT = 132,
   MK_DIGEST_ITERATIONS = 164,
+  UUID = 168,
   SLOTS = 208,
   SLOT_BYTES = 48,
 };
@@ -175,4 +177,33 @@ q2_luks_decode (const void *bytes, uint64_t host_off, uint64_t luks_bytes,
       return -1;
   *ret_luks = luks;
   return 0;
+}
+
+bool
+q2_luks_describe (const void *bytes, struct qcow2_luks *ret)
+{
+  const unsigned char *const p = bytes;
+
+  if (memcmp (p, MAGIC, VERSION) != 0)
+    return false;
+  *ret = (struct qcow2_luks) {
+    .key_bytes = load_be32 (p + KEY_BYTES),
+    .digest_iterations = load_be32 (p + MK_DIGEST_ITERATIONS),
+    .payload_offset = (uint64_t) load_be32 (p + PAYLOAD) * SECTOR,
+  };
+  memcpy (ret->cipher, p + CIPHER_NAME, NAME);
+  memcpy (ret->mode, p + CIPHER_MODE, NAME);
+  memcpy (ret->hash, p + HASH_SPEC, NAME);
+  memcpy (ret->uuid, p + UUID, SLOTS - UUID);
+  for (unsigned i = 0; i < Q2_LUKS_SLOTS; ++i) {
+    const unsigned char *const slot = p + SLOTS + i * SLOT_BYTES;
+    const bool active = load_be32 (slot) == SLOT_ACTIVE;
+
+    ret->slots[i] = (struct qcow2_key_slot) {
+      .active = active, .iterations = active ? load_be32 (slot + 4) : 0,
+      .key_offset = (uint64_t) load_be32 (slot + 40) * SECTOR,
+      .stripes = active ? load_be32 (slot + 44) : 0,
+    };
+  }
+  return true;
 }

@@ -67,4 +67,10 @@ extern int q2_luks_decode (const void *bytes, uint64_t host_off,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The fields of such a header as they are, for people to look at; false if
+ * these bytes are none.
+ */
+extern bool q2_luks_describe (const void *bytes, struct qcow2_luks *ret_luks)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 #endif /* QCOW2_FORMAT_LUKS_H */

@@ -53,6 +53,7 @@ list_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     .name = { b->name, b->name_len },
     .granularity = UINT64_C (1) << b->granularity_bits,
     .enabled = b->flags & Q2_BITMAP_AUTO,
+    .in_use = b->flags & Q2_BITMAP_IN_USE,
     .why_unusable = why_unusable (l->image, b),
   };
 

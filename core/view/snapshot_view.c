@@ -54,7 +54,7 @@ list_one (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
     .id = { s->id, s->id_len }, .name = { s->name, s->name_len },
     .date_sec = s->date_sec, .date_nsec = s->date_nsec,
     .disk_size = s->disk_size, .vm_state_size = s->vm_state_size,
-    .vm_clock_ns = s->vm_clock_ns,
+    .vm_clock_ns = s->vm_clock_ns, .icount = s->icount,
   };
 
   (void) host_off;

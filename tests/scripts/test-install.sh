@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# "make install" installs the right files, "make uninstall" removes all of
-# them, the filter prints its version, and nbd-apply-extents names what it
+# "make install" installs the right files (the completion of bash, too), "make
+# uninstall" removes all of them, the filter prints its version, and nbd-apply-extents names what it
 # needs if Python or libnbd's module is missing.
 
 # shellcheck source=tests/style/lib.sh
@@ -20,17 +20,17 @@ run_make ()
     }
 }
 
-# The filter, its man page and the tool with its own, and no more.
+# The filter, its man page and the tools with their own, and no more.
 check_installed ()
 {
     local name status=0
 
     (cd "$tmp/inst" && find . ! -type d) > "$tmp/files"
-    for name in nbdkit-qcow2-filter.so nbd-apply-extents; do
+    for name in nbdkit-qcow2-filter.so nbd-apply-extents qcow2ctl; do
         grep -q "/$name\$" "$tmp/files" ||
             { echo "$name is not installed"; status=1; }
     done
-    ! grep -vE '/(nbdkit-qcow2-filter\.(so|1)|nbd-apply-extents(\.1)?)$' \
+    ! grep -vE '/(nbdkit-qcow2-filter\.(so|1)|nbd-apply-extents(\.1)?|qcow2ctl(\.1)?)$' \
         "$tmp/files" || status=1
     return "$status"
 }

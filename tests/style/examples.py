@@ -142,12 +142,15 @@ class Shell:
             out.write(WRAPPER)
         os.chmod(wrapper, 0o755)
         programs = os.path.join(os.path.dirname(__file__), "../../tools")
+        # Beside the filter that was built.
+        built = os.path.join(os.path.dirname(os.path.abspath(filter_path)),
+                             "../../tools/qcow2ctl")
         environment = dict(
             os.environ, EXAMPLES_PIDS=self.pids, LC_ALL="C",
             EXAMPLES_FILTER=os.path.abspath(filter_path),
             EXAMPLES_DIR=self.directory,
             EXAMPLES_NBDKIT=shutil.which("nbdkit") or "nbdkit",
-            PATH=":".join([tools, os.path.abspath(programs),
+            PATH=":".join([tools, os.path.abspath(programs), built,
                            os.environ["PATH"], "/usr/sbin", "/sbin"]))
         # pylint: disable=consider-using-with
         self.process = subprocess.Popen(

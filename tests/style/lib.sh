@@ -103,7 +103,7 @@ copy_source ()
 # The C sources and headers, relative to the top of a tree.
 c_files ()
 {
-    (cd "${2:-$top_srcdir}" && find core host filter -name "*.$1" | sort)
+    (cd "${2:-$top_srcdir}" && find core host filter tools -name "*.$1" | sort)
 }
 
 # Compiler options to find every header, for use in the top of a source
@@ -113,8 +113,8 @@ set_cflags ()
     requires_build
     requires pkg-config
     read -r -a cflags <<< "$(pkg-config --silence-errors --cflags nbdkit \
-        zlib libdeflate libzstd nettle libnbd || :)"
-    cflags+=(-std=gnu11 "-I$top_builddir" -I. -Icore -Ifilter)
+        zlib libdeflate libzstd nettle libnbd jansson || :)"
+    cflags+=(-std=gnu11 "-I$top_builddir" -I. -Icore -Ifilter -Itools/qcow2ctl)
 }
 
 # The files of one kind that can be compiled here; those of the filter need
@@ -147,7 +147,7 @@ copy_for_analysis ()
     tree=$1
     mkdir "$tree"
     cp -R "$top_srcdir/core" "$top_srcdir/host" "$top_srcdir/filter" \
-        "$tree/"
+        "$top_srcdir/tools" "$tree/"
     chmod -R u+w "$tree"
     sed -i '$ d' "$tree/core/base/error.h"
     cat >> "$tree/core/base/error.h" <<'END'

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# The examples of the README, of the guides and of the man page have the output
+# The examples of the README, of the guides and of the man pages have the output
 # that they show; examples.py says how they are marked.
 
 # shellcheck source=tests/style/lib.sh
@@ -20,6 +20,10 @@ check_examples ()
 clean check_examples "$top_srcdir/README.md" "$top_srcdir/docs/REMOTE.md" \
       "$top_srcdir/docs/LAYERS.md" \
       "$top_srcdir/docs/nbdkit-qcow2-filter.pod"
+if "$top_builddir/tools/qcow2ctl/qcow2ctl" --version | grep -q json=yes; then
+    requires jq
+    clean check_examples "$top_srcdir/docs/qcow2ctl.pod"
+fi
 
 sed 's/hole,zero/hole/' "$top_srcdir/README.md" > "$tmp/bad.md"
 planted "another output" "FAIL" check_examples "$tmp/bad.md"

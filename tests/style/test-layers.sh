@@ -10,7 +10,7 @@
 # * filter/: host/, of core/ only qcow2.h, and of its own headers those that are
 #   not later in the list below, where below and share are folders.  Only
 #   nbdkit_api.h includes the header of nbdkit.
-# * tools/: of core/ only qcow2.h.
+# * tools/: of core/ only qcow2.h, of host/ all, and its own headers.
 # * No header includes itself, directly or through others.
 
 # shellcheck source=tests/style/lib.sh
@@ -40,7 +40,7 @@ check_order ()
     }
     BEGIN {
         ranks("base format codec io meta map,alloc,check data read write image view edit", rank)
-        ranks("exports lines nbdkit_api settings,stack,report,logs,keys,secrets below places options embed share parameters,list,check,requests filter", frank)
+        ranks("exports lines nbdkit_api settings,stack,report,logs,keys below places options embed share parameters,list,check,requests filter", frank)
     }
     function bad(why)
     {
@@ -100,6 +100,12 @@ check_order ()
     {
         return FILENAME == "filter/lines.c" && other == "nbdkit_api"
     }
+    function in_tools()
+    {
+        if (name ~ /nbdkit/) bad("tools/ knows nothing of nbdkit")
+        else if (!system_header && nr_parts > 1 && part[1] != "host")
+            bad("only qcow2.h of core/ is public")
+    }
     /^[ \t]*#[ \t]*include/ {
         name = $0
         sub (/^[ \t]*#[ \t]*include[ \t]*/, "", name)
@@ -112,13 +118,12 @@ check_order ()
         else if (where[1] == "core") in_core()
         else if (where[1] == "host") in_host()
         else if (where[1] == "filter") in_filter()
-        else if (!system_header && nr_parts > 1)
-            bad("only qcow2.h of core/ is public")
+        else in_tools()
     }
     END { exit found }')
 }
 
-# "A B" for each header A that includes a header B of the same three trees.
+# "A B" for each header A that includes a header B of the same four trees.
 # shellcheck disable=SC2016         # awk's variables, not ours.
 include_edges ()
 {
@@ -129,7 +134,8 @@ include_edges ()
         sub (/".*/, "", name)
         if (name !~ /^host\// && name != "qcow2.h") {
             root = FILENAME
-            sub (/\/.*/, "", root)
+            if (root ~ /^tools\//) sub (/\/[^\/]*$/, "", root)
+            else sub (/\/.*/, "", root)
             name = root "/" name
         }
         print FILENAME, name
@@ -160,7 +166,7 @@ plant ()
 
     rm -rf "$tmp/tree"
     mkdir "$tmp/tree"
-    (cd "$top_srcdir" && find core host filter -name '*.[ch]' -print0 |
+    (cd "$top_srcdir" && find core host filter tools -name '*.[ch]' -print0 |
          tar --null -T - -cf -) | tar -C "$tmp/tree" -xf -
     chmod -R u+w "$tmp/tree"
     mkdir -p "$tmp/tree/$(dirname "$file")"
@@ -197,3 +203,7 @@ plant filter/new.c '#include "settings.h"' 'the file is not in the list'
 plant filter/filter.c '#include "new.h"' 'that file is not in the list'
 plant filter/share/views.h '#include "share/disk.h"' 'include each other'
 plant tools/tool.c '#include "read/reader.h"' 'only qcow2.h'
+plant tools/qcow2ctl/main.c '#include "edit/create.h"' 'only qcow2.h'
+plant tools/qcow2ctl/main.c '#include "share/disk.h"' 'only qcow2.h'
+plant tools/qcow2ctl/main.c '#include <nbdkit-filter.h>' 'nothing of nbdkit'
+plant tools/qcow2ctl/ctl.h '#include "image.h"' 'include each other'

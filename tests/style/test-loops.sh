@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Calls between files: no two files of core/, host/ or filter/ call each other,
-# directly or indirectly.  The calls are read from the objects of the build, so
+# Calls between files: no two files of core/, host/, filter/ or tools/ call each
+# other, directly or indirectly.  The calls are read from the objects of the build, so
 # a shared header cannot hide one.
 #
 # Known loops are listed below.  The list may only get shorter: a loop that is
@@ -21,8 +21,10 @@ known_loops='
 objects ()
 {
     (cd "$1" &&
-         find core host filter -path '*/.libs/*.o' ! -name '*planted*') | sort |
-        sed 's|^\(.*\)/\.libs/\([^/]*_la-\)*\([^/]*\)\.o$|\1/\3 &|'
+         find core host filter -path '*/.libs/*.o' ! -name '*planted*'
+         find tools -name '*.o') | sort |
+        sed -e 's|^\(.*\)/\.libs/\([^/]*_la-\)*\([^/]*\)\.o$|\1/\3 &|' \
+            -e 's|^\(tools/[^/]*\)/[^/]*-\([^/]*\)\.o$|\1/\2 &|'
 }
 
 # "A B" for each file A that uses a symbol that B defines.
@@ -108,14 +110,15 @@ plant_call ()
     [ -n "$object" ] || fail "there is no object of $file"
     rm -rf "$tmp/tree"
     mkdir "$tmp/tree"
-    (cd "$top_builddir" && find core host filter -path '*/.libs/*.o' -print0 |
+    (cd "$top_builddir" &&
+         find core host filter tools -name '*.o' -print0 |
          tar --null -T - -cf -) | tar -C "$tmp/tree" -xf -
     { cat "$top_srcdir/$file.c"
       echo "extern int $function (void);"
       echo 'int planted_call (void); int planted_call (void)'
       echo "{ return $function (); }"; } > "$tmp/planted.c"
     gcc -I"$top_builddir" -I"$top_srcdir" -I"$top_srcdir/core" \
-        -I"$top_srcdir/filter" -c "$tmp/planted.c" -o "$tmp/tree/$object"
+        -I"$top_srcdir/filter" -I"$top_srcdir/tools/qcow2ctl" -c "$tmp/planted.c" -o "$tmp/tree/$object"
     planted "a call from $file.c to $function" "$loop" \
         check_loops "$tmp/tree"
 }
@@ -123,6 +126,8 @@ plant_call ()
 clean check_loops "$top_builddir"
 plant_call core/base/ranges q2_io_flush 'core/base/ranges core/io/host_write'
 plant_call host/error lock_file 'host/error host/locks'
+plant_call tools/qcow2ctl/output options_parse \
+           'tools/qcow2ctl/options tools/qcow2ctl/output'
 known_loops+='core/base/be core/base/bits
 '
 planted "a loop that is gone" 'take it off the list' \

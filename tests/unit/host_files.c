@@ -74,6 +74,14 @@ closing (const struct host_env *env, const char *name,
   ++h->closed;
 }
 
+static const struct host_words words = {
+  .program = "filter", .process = "this server", .sep = "=",
+  .backing = "qcow2-backing", .backing_format = "qcow2-backing-format",
+  .data_file = "qcow2-data-file", .follow = "qcow2-follow",
+  .passphrase = "qcow2-passphrase", .read_only = "serve the image with -r",
+  .unlocked = "give qcow2-lock=off", .reading_busy = "-r", .writing_busy = "-r",
+};
+
 void
 host_files_init (struct host_files *h)
 {
@@ -82,7 +90,7 @@ host_files_init (struct host_files *h)
   *h = (struct host_files) {
     .rules = { .follow_fd = -1 },
     .env = {
-      .opaque = h, .rules = &h->rules, .lock = true, .one_image = true,
+      .opaque = h, .words = &words, .rules = &h->rules, .lock = true, .one_image = true,
       .log = note_line, .options = options, .closing = closing,
     },
   };

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cmd_check.c - "check": whether an image is sound, and repairing it.
+ *
+ * Owns      the words for what can be done about a finding.
+ * Method    findings are printed as they come, for people, and collected for
+ *           JSON, which has qemu-img's fields and, under "nbdkit-qcow2", the
+ *           rest.  --dry-run checks as without --repair, and says of each
+ *           finding whether the repair would see to it.
+ * Locks     none of its own: image.c locks the file for reading, or for
+ *           writing before it is repaired.
+ */
+#include "config.h"
+
+#include "commands.h"
+
+#include "ctl.h"
+#include "image.h"
+#include "output.h"
+#include "progress.h"
+#include "values.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct job {
+  const struct ctl *ctl;
+  struct progress progress;
+  enum qcow2_repair repair;     /* that the user wants */
+  bool dry_run;
+  struct value *findings;       /* JSON */
+  uint64_t would_repair, would_stay;    /* corruptions and leaks */
+  struct qcow2_check_result r;
+};
+
+/* ---- Findings ----------------------------------------------------------- */
+
+/* The least repair that sees to it; QCOW2_REPAIR_NONE if none does. */
+static enum qcow2_repair
+repair_for (const struct qcow2_finding *f)
+{
+  if (f->severity == QCOW2_FINDING_LEAK)
+    return QCOW2_REPAIR_LEAKS;
+  switch (f->kind) {
+  case QCOW2_FINDING_REFCOUNT:
+  case QCOW2_FINDING_COPIED:
+  case QCOW2_FINDING_REFCOUNT_BLOCK:
+    return QCOW2_REPAIR_ALL;
+  default:
+    return QCOW2_REPAIR_NONE;
+  }
+}
+
+static const char *
+remedy (const struct qcow2_finding *f)
+{
+  if (f->severity == QCOW2_FINDING_WARNING)
+    return "harmless";
+  switch (repair_for (f)) {
+  case QCOW2_REPAIR_LEAKS:
+    return "--repair leaks frees it";
+  case QCOW2_REPAIR_ALL:
+    return "--repair all corrects it";
+  case QCOW2_REPAIR_NONE:
+    break;
+  }
+  switch (f->kind) {
+  case QCOW2_FINDING_HEADER:
+    return "--repair all corrects marks and the place of the refcount table, "
+      "nothing else";
+  case QCOW2_FINDING_TOO_MANY:
+    return "delete snapshots, or copy the image to one with wider refcounts";
+  case QCOW2_FINDING_SNAPSHOT_TABLE:
+    return "no repair: copy the disk with 'qemu-img convert'; the snapshots "
+      "are lost";
+  case QCOW2_FINDING_BITMAP_DIRECTORY:
+    return "no repair: the bitmaps are lost; make a full copy of the disk";
+  case QCOW2_FINDING_UNREADABLE:
+    return "see to the disk or server that holds the file, and check again";
+  default:
+    return "no repair can know what was there: restore a backup, or copy what "
+      "can be read with 'qemu-img convert'";
+  }
+}
+
+static const char *
+severity_name (enum qcow2_severity severity)
+{
+  switch (severity) {
+  case QCOW2_FINDING_CORRUPTION:
+    return "corruption";
+  case QCOW2_FINDING_LEAK:
+    return "leak";
+  case QCOW2_FINDING_WARNING:
+    return "warning";
+  case QCOW2_FINDING_ERROR:
+    return "error";
+  }
+  return "?";
+}
+
+static void
+collect (struct job *job, const struct qcow2_finding *f)
+{
+  struct value *const v = value_object ();
+
+  value_set (v, "severity", value_text (severity_name (f->severity)));
+  value_set (v, "text", value_text (f->text));
+  value_set (v, "remedy", value_text (remedy (f)));
+  if (f->host_off != QCOW2_NO_OFFSET)
+    value_set (v, "offset", value_number (f->host_off));
+  if (f->table_off != QCOW2_NO_OFFSET) {
+    value_set (v, "table-offset", value_number (f->table_off));
+    if (f->index != QCOW2_NO_OFFSET)
+      value_set (v, "index", value_number (f->index));
+  }
+  if (f->kind == QCOW2_FINDING_REFCOUNT) {
+    value_set (v, "references", value_number (f->expected));
+    value_set (v, "refcount", value_number (f->actual));
+  }
+  value_append (job->findings, v);
+}
+
+static void
+on_finding (void *opaque, const struct qcow2_finding *f)
+{
+  struct job *const job = opaque;
+  const enum qcow2_repair least = repair_for (f);
+
+  if (f->severity == QCOW2_FINDING_CORRUPTION ||
+      f->severity == QCOW2_FINDING_LEAK) {
+    if (least != QCOW2_REPAIR_NONE && least <= job->repair)
+      ++job->would_repair;
+    else
+      ++job->would_stay;
+  }
+  if (job->ctl->json)
+    collect (job, f);
+  else if (!job->ctl->quiet)
+    printf ("%s: %s; %s\n", severity_name (f->severity), f->text, remedy (f));
+}
+
+static bool
+on_progress (void *opaque, unsigned percent)
+{
+  struct job *const job = opaque;
+
+  return progress_report (&job->progress, percent);
+}
+
+/* ---- The result --------------------------------------------------------- */
+
+/* As qemu-img: a number that is 0 is left out. */
+static void
+set_number (struct value *v, const char *key, uint64_t number)
+{
+  if (number != 0)
+    value_set (v, key, value_number (number));
+}
+
+static void
+print_json (const struct job *job, const struct image *i)
+{
+  const struct qcow2_check_result *const r = &job->r;
+  struct value *const v = value_object (), *const more = value_object ();
+
+  value_set (v, "filename", value_text (i->name));
+  value_set (v, "format", value_text ("qcow2"));
+  value_set (v, "check-errors", value_number (r->check_errors));
+  set_number (v, "image-end-offset", r->image_end);
+  set_number (v, "corruptions", r->corruptions);
+  set_number (v, "leaks", r->leaks);
+  set_number (v, "corruptions-fixed", r->corruptions_fixed);
+  set_number (v, "leaks-fixed", r->leaks_fixed);
+  set_number (v, "total-clusters", r->total_clusters);
+  set_number (v, "allocated-clusters", r->allocated_clusters);
+  set_number (v, "compressed-clusters", r->compressed_clusters);
+  value_set (more, "warnings", value_number (r->warnings));
+  value_set (more, "incomplete", value_bool (r->incomplete));
+  value_set (more, "findings", job->findings);
+  value_set (more, "findings-left-out", value_number (r->findings_left_out));
+  if (job->dry_run) {
+    value_set (more, "would-repair", value_number (job->would_repair));
+    value_set (more, "would-stay", value_number (job->would_stay));
+  }
+  value_set (v, "nbdkit-qcow2", more);
+  value_print (v);
+}
+
+static void
+print_found (const struct job *job)
+{
+  const struct qcow2_check_result *const r = &job->r;
+
+  if (r->findings_left_out > 0)
+    printf ("... and %" PRIu64 " more\n", r->findings_left_out);
+  if (r->corruptions_fixed + r->leaks_fixed > 0)
+    printf ("Repaired: %" PRIu64 " corruptions, %" PRIu64 " leaks.\n",
+            r->corruptions_fixed, r->leaks_fixed);
+  if (job->dry_run)
+    printf ("The repair would see to %" PRIu64 " of these, %" PRIu64
+            " would stay.\n", job->would_repair, job->would_stay);
+  if (r->corruptions + r->leaks + r->check_errors == 0)
+    printf ("No errors were found on the image.\n");
+  if (r->corruptions > 0)
+    printf ("%" PRIu64 " errors were found on the image.  Data may be "
+            "corrupt, or may become so when the image is written to.\n",
+            r->corruptions);
+  if (r->leaks > 0)
+    printf ("%" PRIu64 " leaked clusters were found on the image.  This means "
+            "waste of disk space, but no harm to data.\n", r->leaks);
+  if (r->check_errors > 0)
+    printf ("%" PRIu64 " parts of the image could not be checked.\n",
+            r->check_errors);
+  if (r->incomplete)
+    printf ("Not all references could be found, so no refcount %s lowered.\n",
+            job->repair == QCOW2_REPAIR_NONE || job->dry_run ? "would be"
+            : "was");
+}
+
+static void
+print_human (const struct job *job)
+{
+  const struct qcow2_check_result *const r = &job->r;
+
+  print_found (job);
+  if (r->total_clusters > 0 && r->allocated_clusters > 0)
+    printf ("%" PRIu64 "/%" PRIu64 " = %.2f%% allocated, %.2f%% compressed "
+            "clusters\n", r->allocated_clusters, r->total_clusters,
+            100.0 * (double) r->allocated_clusters /
+            (double) r->total_clusters,
+            100.0 * (double) r->compressed_clusters /
+            (double) r->allocated_clusters);
+  if (r->image_end > 0)
+    printf ("Image end offset: %" PRIu64 "\n", r->image_end);
+}
+
+static int
+code_of_result (const struct qcow2_check_result *r)
+{
+  return r->check_errors > 0 ? CODE_FAILED
+    : r->corruptions > 0 ? CODE_CORRUPT
+    : r->leaks > 0 ? CODE_LEAKS : CODE_OK;
+}
+
+/* ---- The command -------------------------------------------------------- */
+
+static int
+check (struct job *job, struct image *i, uint64_t memory)
+{
+  const struct qcow2_check_options options = {
+    .repair = job->dry_run ? QCOW2_REPAIR_NONE : job->repair,
+    .memory = memory, .finding = on_finding, .progress = on_progress,
+    .opaque = job,
+  };
+  struct qcow2_error err;
+  int r;
+
+  progress_begin (&job->progress, job->ctl);
+  r = qcow2_check (i->image, i->io, &options, &job->r, &err);
+  progress_end (&job->progress);
+  if (r == -1)
+    return fail_error (i->name, &err);
+  if (job->ctl->json)
+    print_json (job, i);
+  else if (!job->ctl->quiet)
+    print_human (job);
+  return code_of_result (&job->r);
+}
+
+static int
+parse (const struct args *args, struct job *job, uint64_t *memory)
+{
+  static const char *const repairs[] = { "leaks", "all", NULL };
+  const char *const repair = args_value (args, "repair");
+  const char *const limit = args_value (args, "memory");
+  unsigned n;
+  int code = CODE_OK;
+
+  if (repair != NULL) {
+    code = value_word (args->command, "--repair", repair, repairs, &n);
+    if (code == CODE_OK)
+      job->repair = n == 0 ? QCOW2_REPAIR_LEAKS : QCOW2_REPAIR_ALL;
+  }
+  if (code == CODE_OK && limit != NULL)
+    code = value_size (args->command, "--memory", limit, memory);
+  job->dry_run = args_value (args, "dry-run") != NULL;
+  if (code == CODE_OK && job->dry_run && job->repair == QCOW2_REPAIR_NONE)
+    return fail_usage (args->command, "--dry-run says what --repair would do: "
+                       "give that, too");
+  return code;
+}
+
+static int
+run (struct ctl *ctl, const struct args *args)
+{
+  struct job job = { .ctl = ctl };
+  uint64_t memory = 0;
+  struct image i;
+  int code = parse (args, &job, &memory);
+
+  if (code != CODE_OK)
+    return code;
+  code = image_open (ctl, &i, args->operands[0],
+                     job.repair != QCOW2_REPAIR_NONE && !job.dry_run
+                     ? OPEN_TO_REPAIR : OPEN_TO_CHECK);
+  /* There is nothing in a raw file that could be checked. */
+  if (code == CODE_FAILED && i.failed == QCOW2_ERR_FORMAT)
+    return CODE_UNCHECKED;
+  if (code != CODE_OK)
+    return code;
+  if (qcow2_get_info (i.image)->version == 1)
+    return image_close (&i, fail_code (CODE_UNCHECKED, "%s: images of version "
+                                       "1 have no refcounts that could be "
+                                       "checked", i.name));
+  job.findings = ctl->json ? value_array () : NULL;
+  code = check (&job, &i, memory);
+  return image_close (&i, code);
+}
+
+static const struct option_spec options[] = {
+  { "dry-run", 0, NULL, "say what --repair would do, and change nothing" },
+  { "memory", 0, "N",
+    "use at most N bytes for counting, such as 256M" },
+  { "repair", 'r', "leaks|all",
+    "leaks: only give back space that nobody uses;\n"
+    "all: correct refcounts and marks, too" },
+  { NULL, 0, NULL, NULL }
+};
+
+const struct command cmd_check = {
+  .name = "check", .operands = "IMAGE", .min_operands = 1, .max_operands = 1,
+  .takes = TAKES_NO_LOCK, .options = options,
+  .summary = "Check an image, or repair it", .run = run,
+};

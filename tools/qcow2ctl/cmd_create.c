@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cmd_create.c - "create": a new image.
+ *
+ * Owns      what may be overwritten: an empty file, a device or export whose
+ *           first MiB reads as zeros; anything with --force.
+ * Method    the file is made if there is none, and removed again if that has
+ *           failed.  The engine writes the header last, so that a crash leaves
+ *           no image or all of it.
+ * Locks     QEMU's locks on the file, and on the data file, for writing.
+ */
+#include "config.h"
+
+#include "commands.h"
+
+#include "ctl.h"
+#include "image.h"
+#include "newimage.h"
+#include "output.h"
+#include "progress.h"
+#include "sources.h"
+
+#include "host/chain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct job {
+  struct ctl *ctl;
+  struct new_image n;
+  const char *name;
+  bool force;
+  struct target image, data;
+  struct progress progress;
+};
+
+static bool
+on_progress (void *opaque, unsigned percent)
+{
+  struct job *const job = opaque;
+
+  return progress_report (&job->progress, percent);
+}
+
+/* Without SIZE the disk is as large as the backing file's. */
+static int
+look_at_backing (struct job *job, bool unsafe)
+{
+  uint64_t size = 0;
+  int code;
+
+  if (job->n.backing_file == NULL)
+    return job->n.has_size ? CODE_OK
+      : fail_usage (job->n.command, "how large is the disk to be?  Give SIZE, "
+                    "or a backing file");
+  if (job->n.backing_format == NULL)
+    return fail_usage (job->n.command, "the format of the backing file is "
+                       "never guessed: give -F raw or -F qcow2");
+  if (source_is_image (job->name, job->n.backing_file))
+    return fail_code (CODE_FAILED, "%s cannot be its own backing file",
+                      job->name);
+  if (unsafe && job->n.has_size)
+    return CODE_OK;
+  code = source_size (job->ctl, job->name, job->n.backing_file,
+                      job->n.backing_format, &size);
+  if (code != CODE_OK)
+    return code;
+  if (!job->n.has_size)
+    job->n.options.virtual_size = size;
+  return CODE_OK;
+}
+
+static int
+open_data_file (struct job *job)
+{
+  int code;
+
+  if (job->n.data_file == NULL)
+    return CODE_OK;
+  code = target_open_beside (&job->data, job->ctl, job->name,
+                             job->n.data_file,
+                             job->force || job->n.options.keep_data);
+  if (code == CODE_OK)
+    job->n.options.data_io = job->data.i.io;
+  if (code == CODE_OK && identity_equal (&job->data.i.id, &job->image.i.id))
+    return fail_code (CODE_FAILED, "%s cannot be its own data file",
+                      job->name);
+  return code;
+}
+
+static int
+create (struct job *job)
+{
+  struct qcow2_error err;
+  int r;
+
+  job->n.options.progress = on_progress;
+  job->n.options.progress_opaque = job;
+  progress_begin (&job->progress, job->ctl);
+  r = qcow2_create (job->image.i.io, &job->n.options, &err);
+  progress_end (&job->progress);
+  if (r == -1)
+    return fail_error (job->name, &err);
+  if (!job->ctl->quiet && !job->ctl->json)
+    printf ("Created '%s', a disk of %" PRIu64 " bytes\n", job->name,
+            (job->n.options.virtual_size + 511) / 512 * 512);
+  return CODE_OK;
+}
+
+static void
+print_json (const struct job *job)
+{
+  struct value *const v = value_object ();
+
+  value_set (v, "filename", value_text (job->name));
+  value_set (v, "format", value_text ("qcow2"));
+  value_set (v, "virtual-size",
+             value_number ((job->n.options.virtual_size + 511) / 512 * 512));
+  value_print (v);
+}
+
+static int
+run (struct ctl *ctl, const struct args *args)
+{
+  struct job job = { .ctl = ctl, .name = args->operands[0] };
+  int code = new_image_parse (&job.n, args);
+
+  job.force = args_value (args, "force") != NULL;
+  if (code == CODE_OK && args->nr_operands > 1)
+    code = new_image_set_size (&job.n, args->operands[1]);
+  if (code == CODE_OK)
+    code = look_at_backing (&job, args_value (args, "unsafe") != NULL);
+  if (code != CODE_OK)
+    return code;
+  code = target_open (&job.image, ctl, job.name, job.force);
+  if (code == CODE_OK)
+    code = open_data_file (&job);
+  if (code == CODE_OK)
+    code = create (&job);
+  if (code == CODE_OK && ctl->json)
+    print_json (&job);
+  code = target_close (&job.data, code);
+  return target_close (&job.image, code);
+}
+
+static const struct option_spec options[] = {
+  { "backing-file", 'b', "FILE",
+    "what unallocated clusters read from; its name is\n"
+    "relative to IMAGE, or an absolute path, or an NBD URI" },
+  { "backing-fmt", 'F', "raw|qcow2", "its format, which is never guessed" },
+  { "force", 0, NULL, "write over what is in the file" },
+  NEW_IMAGE_OPTIONS,
+  { "unsafe", 'u', NULL, "do not look at the backing file" },
+  { NULL, 0, NULL, NULL }
+};
+
+const struct command cmd_create = {
+  .name = "create", .operands = "IMAGE [SIZE]",
+  .min_operands = 1, .max_operands = 2, .takes = TAKES_NO_LOCK,
+  .options = options, .more_help = new_image_help,
+  .summary = "Create an image", .run = run,
+};

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* commands.h - all commands; each is a constant in a file of its own. */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+struct command;
+
+extern const struct command cmd_bitmap_list;
+extern const struct command cmd_check;
+extern const struct command cmd_create;
+extern const struct command cmd_info;
+extern const struct command cmd_map;
+extern const struct command cmd_measure;
+extern const struct command cmd_snapshot_list;
+
+#endif /* COMMANDS_H */

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* image.h - opening the image that a command is about.
+ *
+ * Who opens one owns it until image_close.
+ */
+#ifndef IMAGE_H
+#define IMAGE_H
+
+#include "ctl.h"
+
+#include "host/chain.h"
+#include "host/claims.h"
+
+struct other;
+
+enum opening {
+  OPEN_TO_INSPECT,              /* header, snapshots and bitmaps: no other file
+                                   is opened, no passphrase is needed */
+  OPEN_TO_CHECK,                /* for qcow2_check */
+  OPEN_TO_REPAIR,
+  OPEN_TO_READ,                 /* the disk, with all files below it */
+  OPEN_TO_READ_RAW,             /* it is a raw disk, no image */
+  OPEN_TO_MAP,                  /* where the disk is; if no option says which
+                                   file is below, without that */
+  OPEN_TO_CHANGE,
+};
+
+struct image {
+  struct ctl *ctl;
+  const char *name;             /* for messages: without secrets */
+  struct qcow2_image *image;
+  const struct qcow2_io *io;    /* for calls of the engine */
+  bool changing;
+  int failed;                   /* the kind of the engine's error if the image
+                                   could not be opened, or -1 */
+
+  const char *unknown;          /* OPEN_TO_MAP: "backing file" or "data file",
+                                   if that was not given; else NULL */
+
+  struct place place;           /* the rest is image.c's own */
+  char *folder;
+  struct identity id;
+  struct claim claim;
+  struct other *other;
+  struct qcow2_image *nothing;  /* in the place of a backing file, or NULL */
+  struct layers layers;         /* files that it stands on, host/chain.h */
+};
+
+/* A path, a block device, or an NBD URI.  Returns CODE_OK, or another exit
+ * code, having said what is wrong; then there is nothing to close.
+ */
+extern int image_open (struct ctl *ctl, struct image *i, const char *name,
+                       enum opening opening);
+/* 'code' is what came of the command.  If that is CODE_OK, changes are made
+ * durable, and the image is marked as closed cleanly.  Returns the exit code.
+ */
+extern int image_close (struct image *i, int code);
+
+/* Without an image in it: a way to the bytes, which are locked.  For creating
+ * one.  The image may be opened afterwards.
+ */
+extern int image_open_bytes (struct ctl *ctl, struct image *i,
+                             const char *name, bool writing);
+extern int image_open_inside (struct image *i, enum opening opening);
+
+#endif /* IMAGE_H */

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* lists.h - the snapshots and the bitmaps of an image, printed. */
+#ifndef LISTS_H
+#define LISTS_H
+
+#include "ctl.h"
+
+struct value;
+
+/* The first with qemu-img's fields; *ret is to be printed or given on.  All
+ * return -1 with *err filled in.
+ */
+extern int snapshots_json (struct qcow2_image *image,
+                           const struct qcow2_io *io, struct value **ret,
+                           struct qcow2_error *err);
+extern int bitmaps_json (struct qcow2_image *image, const struct qcow2_io *io,
+                         struct value **ret, struct qcow2_error *err);
+/* As tables, with their headings, for people. */
+extern int snapshots_print (struct qcow2_image *image,
+                            const struct qcow2_io *io,
+                            struct qcow2_error *err);
+extern int bitmaps_print (struct qcow2_image *image,
+                          const struct qcow2_io *io, struct qcow2_error *err);
+
+#endif /* LISTS_H */

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* sources.h - the files of an image that does not exist yet.
+ *
+ * All return an exit code, having said what is wrong.
+ */
+#ifndef SOURCES_H
+#define SOURCES_H
+
+#include "image.h"
+
+/* A file to be written over. */
+struct target {
+  struct image i;
+  bool open;
+  char *created;                /* its path, if it did not exist before */
+  char *path;                   /* that i.name points to, or NULL */
+};
+
+/* Make a file, or open one that is empty, or, if 'force' is set, any. */
+extern int target_open (struct target *t, struct ctl *ctl, const char *name,
+                        bool force);
+/* The same, with a name that is relative to an image's. */
+extern int target_open_beside (struct target *t, struct ctl *ctl,
+                               const char *image, const char *name,
+                               bool force);
+/* 'code' is what came of it: after a failure a file that was made is removed.
+ * Nothing to do if it was not opened.  Returns the exit code.
+ */
+extern int target_close (struct target *t, int code);
+
+/* The size of the disk in a backing file, in bytes; 'name' is relative to an
+ * image's.
+ */
+extern int source_size (struct ctl *ctl, const char *image, const char *name,
+                        const char *format, uint64_t *ret_size);
+
+/* Whether that name, relative to the image's, is the image itself. */
+extern bool source_is_image (const char *image, const char *name);
+
+#endif /* SOURCES_H */

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* terminal.c - asking for a passphrase.
+ *
+ * Owns      the settings of the terminal while a line is typed in.
+ * Method    the terminal of the process, wherever stdin comes from; without
+ *           one there is nobody to ask.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "terminal.h"
+
+#include "host/error.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+
+/* Without what the newline stands for. */
+static char *
+read_line (FILE *tty)
+{
+  char *line = NULL;
+  size_t size = 0;
+  ssize_t n;
+
+  n = getline (&line, &size, tty);
+  if (n > 0 && line[n - 1] == '\n')
+    line[--n] = '\0';
+  if (n > 0)
+    return line;
+  free (line);
+  return NULL;
+}
+
+int
+terminal_ask (const char *key, char **ret_typed, struct qcow2_error *err)
+{
+  FILE *const tty = fopen ("/dev/tty", "r+e");
+  struct termios old, hidden;
+
+  if (tty == NULL || tcgetattr (fileno (tty), &old) == -1) {
+    fail_with (err, QCOW2_ERR_IO, errno, "%s -: there is no terminal to ask "
+               "on: %s", key, strerror (errno));
+    if (tty != NULL)
+      fclose (tty);
+    return -1;
+  }
+  setvbuf (tty, NULL, _IONBF, 0);       /* no copy stays in a buffer */
+  hidden = old;
+  hidden.c_lflag &= ~ECHO;
+  tcsetattr (fileno (tty), TCSAFLUSH, &hidden);
+  fprintf (tty, "passphrase: ");
+  *ret_typed = read_line (tty);
+  tcsetattr (fileno (tty), TCSAFLUSH, &old);
+  fprintf (tty, "\n");
+  fclose (tty);
+  if (*ret_typed != NULL)
+    return 0;
+  return fail_with (err, QCOW2_ERR_IO, EIO, "%s -: nothing was typed in", key);
+}
