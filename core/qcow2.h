@@ -1078,8 +1078,8 @@ struct qcow2_amend_options {
  * snapshots, too.  It has no data file, extended L2 entries, compression but
  * zlib, bitmaps, or refcounts of other than 16 bits, and no snapshot in it has
  * a disk of another size or a VM state of 4 GiB or more: an image with one of
- * these is refused with QCOW2_ERR_UNSUPPORTED.  So is a width too small for one
- * of the refcounts.  What contradicts itself is QCOW2_ERR_INVALID.
+ * these is QCOW2_ERR_UNSUPPORTED.  So is a width too small for one of the
+ * refcounts.  What contradicts itself is QCOW2_ERR_INVALID.
  */
 extern int qcow2_amend (struct qcow2_image *image, const struct qcow2_io *io,
                         const struct qcow2_amend_options *options,
