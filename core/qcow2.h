@@ -209,6 +209,12 @@ struct qcow2_io_ops {
   int (*grow) (void *opaque, uint64_t min_size, uint64_t *ret_size);
   int (*cut) (void *opaque, uint64_t size);
 
+  /* Optional (NULL): make the file 'size' bytes long, if it is longer, for
+   * good: also below its size at the start.  Only qcow2_resize and
+   * qcow2_make_empty call it, as the last thing they do with the file.
+   */
+  int (*shorten) (void *opaque, uint64_t size);
+
   /* Optional (NULL): a commit has found no space; release the space that was
    * reserved for this case, if any.
    */
@@ -812,8 +818,9 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
  * that are not set, which 'qemu-img check -r leaks' repairs.
  */
 
-/* Called now and then.  If it returns false the change is cancelled, if it can
- * be: with QCOW2_ERR_CANCELLED, and nothing has changed.
+/* Called now and then by the thread that called the function; 'fn' NULL, or no
+ * struct: not wanted.  If it returns false the function fails with
+ * QCOW2_ERR_CANCELLED, as long as the image of before can still be had.
  */
 struct qcow2_progress {
   bool (*fn) (void *opaque, unsigned percent);
@@ -1206,6 +1213,103 @@ extern int qcow2_remove_broken_bitmaps (struct qcow2_image *image,
                                         void *fn_opaque,
                                         struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
+
+
+/* ---- Changes of the image itself --------------------------------------- */
+
+/* These need info->writable, and an image that nobody else uses, with no view
+ * of it open.  When they return 0 the change is durable and the image is ended
+ * (qcow2_end): it must be closed, and can be opened again.  A failure, or a
+ * crash, leaves the old image or the new one, at worst with leaked clusters;
+ * the error text says so where it is the new one.  After a failure the image
+ * is to be closed, too.
+ */
+
+/* Change the size of the disk to 'new_size' bytes, rounded up to 512.
+ *
+ * What is added reads as zeros, whatever is behind the old end in the file or
+ * in a backing image.  'preallocation' is what is allocated of it; a data file
+ * that must equal the disk has at least QCOW2_PREALLOCATE_METADATA.
+ *
+ * A smaller size needs QCOW2_RESIZE_SHRINK, else QCOW2_ERR_INVALID: what is
+ * behind the new end is lost.  Until the size has changed all of it is there.
+ * Afterwards the rest of the last cluster is zeroed, the space of all others
+ * is freed, and the file is cut, as far as io->ops->shorten is there.
+ *
+ * Snapshots keep their sizes; an image of version 2 cannot say so and is
+ * refused with QCOW2_ERR_UNSUPPORTED if it has any.  Bitmaps get the new size,
+ * nothing of what is added is set; one that is in use is refused, as is any
+ * that would get too large.  A data file gets the size of the disk.
+ */
+#define QCOW2_RESIZE_SHRINK 1u
+extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
+                         uint64_t new_size, unsigned flags,
+                         enum qcow2_preallocation preallocation,
+                         const struct qcow2_progress *progress,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
+
+/* Let the header name another backing image, 'file' with the format 'format',
+ * or none (NULL or empty, both).  No byte of the disk is looked at: where the
+ * image has nothing of its own it reads as what the new file has there.  The
+ * format is needed; it is never guessed.  The old file need not be there:
+ * options.open_file may answer with any image, such as an empty raw one.
+ *
+ * A name has at most 1023 bytes and has to fit into the first cluster.  If the
+ * old header and the new one do not fit in there together QCOW2_ERR_NO_SPACE
+ * says so, unless QCOW2_SET_BACKING_FORCE is set: then a crash in the middle
+ * may destroy the header.
+ */
+#define QCOW2_SET_BACKING_FORCE 1u
+extern int qcow2_set_backing (struct qcow2_image *image,
+                              const struct qcow2_io *io,
+                              const struct qcow2_name *file,
+                              const struct qcow2_name *format, unsigned flags,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
+
+/* Let go of everything that the image has of its disk, which then reads as its
+ * backing image, or as zeros: as after all of it was copied there.  Snapshots
+ * and their space stay; enabled bitmaps are marked as in use, as by any change
+ * of the disk.  A raw data file is refused with QCOW2_ERR_UNSUPPORTED.
+ */
+extern int qcow2_make_empty (struct qcow2_image *image,
+                             const struct qcow2_io *io,
+                             const struct qcow2_progress *progress,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 4), __warn_unused_result__));
+
+/* What is to be changed; 0 and NULL leave it as it is. */
+enum qcow2_setting { QCOW2_SETTING_KEEP, QCOW2_SETTING_OFF, QCOW2_SETTING_ON };
+
+struct qcow2_amend_options {
+  unsigned version;             /* 2 or 3 */
+  unsigned refcount_bits;       /* 1 .. 64; version 2 has 16 */
+  enum qcow2_setting lazy_refcounts;
+  const struct qcow2_name *backing_file, *backing_format;       /* as for
+                                   qcow2_set_backing; an empty name: none */
+  const struct qcow2_name *data_file;   /* another name of the same file, in an
+                                           image that has one */
+  enum qcow2_setting data_file_raw;     /* can only be switched off */
+  bool force;                   /* see QCOW2_SET_BACKING_FORCE */
+};
+
+/* Change what kind of image it is, all of it in one step; the disk and its
+ * snapshots read as before.
+ *
+ * In version 2 nothing says "zeros": such clusters become unallocated, or are
+ * written as zeros where there is a backing image or space was kept, in
+ * snapshots, too.  It has no data file, extended L2 entries, compression but
+ * zlib, bitmaps, or refcounts of other than 16 bits, and no snapshot in it has
+ * a disk of another size or a VM state of 4 GiB or more: an image with one of
+ * these is QCOW2_ERR_UNSUPPORTED.  So is a width too small for one of the
+ * refcounts.  What contradicts itself is QCOW2_ERR_INVALID.
+ */
+extern int qcow2_amend (struct qcow2_image *image, const struct qcow2_io *io,
+                        const struct qcow2_amend_options *options,
+                        const struct qcow2_progress *progress,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
 
 /* ---- The library itself ---------------------------------------------- */
 

@@ -263,6 +263,18 @@ local_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
   return 0;
 }
 
+/* Only what changes an image itself does this. */
+static int
+local_shorten (void *opaque, uint64_t size)
+{
+  struct localfile *const f = opaque;
+  struct stat st;
+
+  if (fstat (f->fd, &st) == -1)
+    return errno;
+  return (uint64_t) st.st_size > size ? set_file_size (f->fd, size) : 0;
+}
+
 /* ---- Making one -------------------------------------------------------- */
 
 static void
@@ -305,8 +317,10 @@ set_ops (struct qcow2_io_ops *ops, bool writing, bool regular)
     ops->fast_zero = local_fast_zero;
     ops->trim = local_trim;
   }
-  if (writing && regular)
+  if (writing && regular) {
     ops->grow = local_grow;
+    ops->shorten = local_shorten;
+  }
 }
 
 struct other *

@@ -146,6 +146,14 @@ extern int q2_space_find_end (struct q2_space *space, const struct q2_io *io,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The refcount of a cluster, 0 if it has none.  Returns 0, 1 (see
+ * above) or -1.
+ */
+extern int q2_space_get (struct q2_space *space, const struct q2_io *io,
+                         uint64_t cluster, uint64_t *ret_value,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The cluster has no refcount at all. */
 extern bool q2_space_is_uncovered (struct q2_space *space, uint64_t cluster)
   __attribute__ ((__nonnull__));

@@ -40,6 +40,11 @@ enum q2_plant {
   Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */
   Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */
   Q2_PLANT_OWN_EARLY,           /* entries, before their refcount is durable */
+  Q2_PLANT_LET_GO_EARLY,        /* what the old header names is let go before
+                                   the switch */
+  Q2_PLANT_CUT_EARLY,           /* what is behind the new end of the disk */
+  Q2_PLANT_DROP_EARLY,          /* what L1 entries name, before they are
+                                   durably empty */
 };
 
 #ifdef Q2_PLANTS

@@ -40,8 +40,8 @@ q2_edit_settle (struct q2_edit *e, const char *what, struct qcow2_error *err)
     : fail_busy (what, err);
 }
 
-static int
-check_allowed (const struct qcow2_image *image, const char *what,
+int
+q2_edit_check (const struct qcow2_image *image, const char *what,
                struct qcow2_error *err)
 {
   const struct qcow2_info *const info = q2_image_info (image);
@@ -73,7 +73,7 @@ q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
   *e = (struct q2_edit) {
     .image = image, .w = w, .io = q2_image_io (image, host),
   };
-  if (check_allowed (image, what, err) == -1)
+  if (q2_edit_check (image, what, err) == -1)
     return -1;
   if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
     return fail_busy (what, err);
@@ -114,7 +114,8 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
   }
   if (r == -1)
     return -1;
-  if (q2_overlap_add (e->w->overlap, cluster << bits, nr << bits, class, err)
+  if (class != Q2_META_NONE &&
+      q2_overlap_add (e->w->overlap, cluster << bits, nr << bits, class, err)
       == -1) {
     q2_space_undo (e->w->space, &e->io, cluster, nr);
     return -1;
@@ -180,6 +181,12 @@ q2_edit_raise (struct q2_edit *e, uint64_t cluster, uint64_t nr,
       return -1;
   } while (r == Q2_SPACE_COMMIT_FIRST);
   return r;
+}
+
+void
+q2_edit_keep (struct q2_edit *e)
+{
+  e->made.nr = 0;
 }
 
 /* ---- Durable --------------------------------------------------------- */
@@ -292,4 +299,22 @@ q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
     q2_writer_become_failed (e->w);
   q2_gate_open (&e->image->gate);
   return result;
+}
+
+void
+q2_edit_cut_file (struct q2_edit *e)
+{
+  const struct qcow2_io *const host = e->io.host;
+  struct qcow2_error why;
+  uint64_t end;
+  int r;
+
+  if (host->ops->shorten == NULL)
+    return;
+  r = q2_space_find_end (e->w->space, &e->io, 0, &end, &why);
+  if (r == 0 && end < q2_io_size (&e->io))
+    r = host->ops->shorten (host->opaque, end);
+  if (r != 0)
+    q2_writer_log (e->w, QCOW2_LOG_DEBUG, "the image file was not cut at the "
+                   "end of what is in use", QCOW2_ADVICE_NONE);
 }

@@ -12,6 +12,9 @@
  *   q2_edit_let_go    what the old header named, to be free after a commit
  *   q2_edit_end       commit, or take back what was made in vain
  *
+ * What already is in the file may change before the switch, too, if the old
+ * image is the same with it and without it: then q2_edit_keep comes first.
+ *
  * Until the switch a failure, or a crash, leaves the old image, perhaps with
  * leaks; from it on the new one.  Reads and flushes go on meanwhile; they see
  * the image as q2_tables and the superblock have it.
@@ -44,6 +47,14 @@ enum q2_edit_kind {
                                    broken, which the caller repairs */
 };
 
+/* Fail if the image cannot be changed at all; 'what' as for q2_edit_begin,
+ * which does this, too.  Nothing has been written then, which is why those who
+ * have more to refuse do that between the two.
+ */
+extern int q2_edit_check (const struct qcow2_image *image, const char *what,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* 'what' the caller is about to do, for errors: "snapshots cannot be
  * created".  -1: it has not begun.
  */
@@ -53,7 +64,7 @@ extern int q2_edit_begin (struct q2_edit *edit, struct qcow2_image *image,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* 'bytes' (not 0) in whole clusters that follow each other; what is in them
- * is undefined.  'class' as for q2_overlap_add.
+ * is undefined.  'class' as for q2_overlap_add; Q2_META_NONE: data.
  */
 extern int q2_edit_alloc (struct q2_edit *edit, uint64_t bytes,
                           enum q2_meta_class class, uint64_t *ret_host_off,
@@ -78,6 +89,11 @@ extern int q2_edit_raise (struct q2_edit *edit, uint64_t cluster, uint64_t nr,
 extern int q2_edit_settle (struct q2_edit *edit, const char *what,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Something in the file is going to name all that was made so far: it is not
+ * given back any more, at worst leaked.
+ */
+extern void q2_edit_keep (struct q2_edit *edit) __attribute__ ((__nonnull__));
 
 /* Make durable, in the order of docs/ORDERING.md, all that was done. */
 extern int q2_edit_commit (struct q2_edit *edit, struct qcow2_error *err)
@@ -116,5 +132,11 @@ extern int q2_edit_end (struct q2_edit *edit, int result,
 extern int q2_edit_end_last (struct q2_edit *edit, int result,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* After q2_edit_end_last: cut the file at the end of what is in use.  Where
+ * that is not possible the space has been given back all the same.
+ */
+extern void q2_edit_cut_file (struct q2_edit *edit)
+  __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_EDIT_EDIT_H */

@@ -462,6 +462,15 @@ host_cut (void *opaque, uint64_t size)
   return whole_file (h, HOST_CUT, size < h->io.size ? h->io.size : size);
 }
 
+/* For good: what was there at the start, too. */
+static int
+host_shorten (void *opaque, uint64_t size)
+{
+  struct host *const h = opaque;
+
+  return size < size_of (h) ? whole_file (h, HOST_CUT, size) : 0;
+}
+
 static int
 host_spend (void *opaque)
 {
@@ -546,6 +555,7 @@ host_init (struct host *h, const struct host_spec *spec, const void *image,
     .trim = spec->no_trim ? NULL : host_trim,
     .grow = spec->grows ? host_grow : NULL,
     .cut = spec->grows ? host_cut : NULL,
+    .shorten = spec->grows ? host_shorten : NULL,
     .spend = spec->stingy ? host_spend : NULL,
   };
   h->io = (struct qcow2_io) {

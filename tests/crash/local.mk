@@ -9,6 +9,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-snapshots-planted \
 	crash/test-edit-bitmaps \
 	crash/test-edit-bitmaps-planted \
+	crash/test-edits \
+	crash/test-edits-planted \
 	unit/write/test-write-faults \
 	unit/write/test-write-model \
 	crash/test-planted \
@@ -26,6 +28,9 @@ CRASH_TESTS = \
 	unit/edit/test-snapshot-faults \
 	unit/edit/test-snapshots \
 	unit/edit/test-keys \
+	unit/edit/test-amend \
+	unit/edit/test-backing \
+	unit/edit/test-resize \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
@@ -56,6 +61,9 @@ crash_libcrash_la_SOURCES = \
 	crash/campaign.h \
 	crash/choice.c \
 	crash/choice.h \
+	crash/edit_cases.c \
+	crash/edits.c \
+	crash/edits.h \
 	crash/fsck.c \
 	crash/fsck.h \
 	crash/guest.c \
@@ -101,6 +109,13 @@ crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_edit_bitmaps_LDFLAGS = $(JITTER_WRAP)
 crash_test_edit_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
 
+# Allocations that fail.
+crash_test_edits_SOURCES = crash/test-edits.c $(ALLOC_FAULTS)
+crash_test_edits_CPPFLAGS = $(CRASH_CPPFLAGS)
+crash_test_edits_CFLAGS = $(UNIT_CFLAGS)
+crash_test_edits_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+crash_test_edits_LDADD = crash/libcrash.la unit/libunit.la
+
 crash_test_fsck_LDFLAGS = $(JITTER_WRAP)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
 
@@ -124,6 +139,12 @@ unit_edit_test_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_bitmaps_broken_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_bitmaps_broken_LDADD = crash/libcrash.la unit/libunit.la
 
+unit_edit_test_amend_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_amend_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_backing_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_backing_LDADD = crash/libcrash.la unit/libunit.la
+
 unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_keys_LDFLAGS = $(JITTER_WRAP)
@@ -138,6 +159,9 @@ unit_edit_test_snapshot_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_edit_test_snapshot_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_edit_test_snapshot_faults_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 unit_edit_test_snapshot_faults_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_resize_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_resize_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_disasters_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
@@ -224,6 +248,18 @@ crash_test_snapshots_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_snapshots_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_snapshots_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_edits_planted_SOURCES = \
+	crash/test-edits.c \
+	$(ALLOC_FAULTS) \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_edits_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_edits_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_edits_planted_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+crash_test_edits_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 $(top_builddir)/core/libqcow2planted.la: crash-always

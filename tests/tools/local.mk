@@ -4,6 +4,7 @@
 tools_tests = \
 	tools/test-ctl-help.sh \
 	tools/test-ctl-snapshot.sh \
+	tools/test-ctl-resize.sh \
 	$(NULL)
 
 TESTS += $(tools_tests)

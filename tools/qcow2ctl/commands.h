@@ -5,12 +5,16 @@
 
 struct command;
 
+extern const struct command cmd_amend;
 extern const struct command cmd_bitmap_list;
 extern const struct command cmd_check;
 extern const struct command cmd_create;
+extern const struct command cmd_empty;
 extern const struct command cmd_info;
 extern const struct command cmd_map;
 extern const struct command cmd_measure;
+extern const struct command cmd_resize;
+extern const struct command cmd_set_backing;
 extern const struct command cmd_snapshot_apply;
 extern const struct command cmd_snapshot_create;
 extern const struct command cmd_snapshot_delete;

@@ -182,7 +182,7 @@ image_open_bytes (struct ctl *ctl, struct image *i, const char *name,
   return CODE_OK;
 }
 
-/* Stands for a file that a map does not need: nothing is read from it. */
+/* Stands for a file that is not needed: nothing is read from it. */
 static int
 read_nothing (void *opaque, void *buf, uint32_t count, uint64_t host_off,
               enum qcow2_io_class class)
@@ -195,21 +195,43 @@ read_nothing (void *opaque, void *buf, uint32_t count, uint64_t host_off,
   return EIO;
 }
 
-static const struct qcow2_io_ops no_ops = { .pread = read_nothing };
+static int
+write_nothing (void *opaque, const void *buf, uint32_t count,
+               uint64_t host_off, enum qcow2_io_class class)
+{
+  (void) opaque;
+  (void) buf;
+  (void) count;
+  (void) host_off;
+  (void) class;
+  return EIO;
+}
+
+static int
+flush_nothing (void *opaque)
+{
+  (void) opaque;
+  return 0;
+}
+
+static const struct qcow2_io_ops no_ops = {
+  .pread = read_nothing, .pwrite = write_nothing, .flush = flush_nothing,
+};
 static const struct qcow2_io no_io = {
   .ops = &no_ops, .min_block = 1, .concurrent = true,
 };
 
-struct map_gate {
+/* Opens what options name, and nothing in the place of the rest. */
+struct given_gate {
   struct gate gate;             /* host/gate.h */
   struct image *i;
 };
 
 static int
-open_for_map (void *opaque, const struct qcow2_reference *reference,
+open_given (void *opaque, const struct qcow2_reference *reference,
               struct qcow2_file *ret_file, struct qcow2_error *err)
 {
-  struct map_gate *const g = opaque;
+  struct given_gate *const g = opaque;
   const struct rules *const rules = &g->i->ctl->rules;
   const struct qcow2_options raw = { .raw = true };
   const bool given = rules->follow != NULL ||
@@ -233,18 +255,20 @@ image_open_inside (struct image *i, enum opening opening)
   struct ctl *const ctl = i->ctl;
   struct qcow2_options options = ctl->env.options (&ctl->env, i->name);
   const struct passphrase passphrase = rules_passphrase (&ctl->rules, 0);
-  struct map_gate map_gate = { .i = i };
-  struct gate *const gate = &map_gate.gate;
+  struct given_gate given_gate = { .i = i };
+  struct gate *const gate = &given_gate.gate;
   struct qcow2_error err;
   int r = -1;
 
   gate_init (gate, &ctl->env, &i->id, i->folder);
-  i->changing = opening == OPEN_TO_CHANGE;
+  i->changing = opening == OPEN_TO_CHANGE ||
+    opening == OPEN_TO_CHANGE_HEADER;
   options.inspect = opening == OPEN_TO_INSPECT;
   options.check = opening == OPEN_TO_CHECK || opening == OPEN_TO_REPAIR;
   options.raw = opening == OPEN_TO_READ_RAW;
   options.writable = i->changing || opening == OPEN_TO_REPAIR;
-  options.open_file = opening == OPEN_TO_MAP ? open_for_map : gate_open_file;
+  options.open_file = opening == OPEN_TO_MAP ||
+    opening == OPEN_TO_CHANGE_HEADER ? open_given : gate_open_file;
   options.open_file_opaque = gate;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
@@ -252,7 +276,7 @@ image_open_inside (struct image *i, enum opening opening)
   i->layers = gate->layers;
   if (i->image != NULL)
     r = opening == OPEN_TO_READ || opening == OPEN_TO_READ_RAW ||
-      opening == OPEN_TO_CHANGE || opening == OPEN_TO_MAP
+      i->changing || opening == OPEN_TO_MAP
       ? gate_check_unused (gate, i->image, &err) : 0;
   if (r == -1) {
     i->failed = err.kind;
@@ -277,6 +301,7 @@ image_open (struct ctl *ctl, struct image *i, const char *name,
   if (opening != OPEN_TO_INSPECT)
     rules_lock (&ctl->rules);
   code = image_open_bytes (ctl, i, name, opening == OPEN_TO_CHANGE ||
+                           opening == OPEN_TO_CHANGE_HEADER ||
                            opening == OPEN_TO_REPAIR);
   if (code != CODE_OK)
     return code;
@@ -291,8 +316,11 @@ image_close (struct image *i, int code)
 {
   struct qcow2_error err;
 
-  if (i->image != NULL && i->changing && code == CODE_OK &&
-      qcow2_end (i->image, i->io, &err) == -1)
+  /* After a failure, too: what was not changed is closed cleanly, unless it
+   * cannot be.
+   */
+  if (i->image != NULL && i->changing &&
+      qcow2_end (i->image, i->io, &err) == -1 && code == CODE_OK)
     code = fail_error (i->name, &err);
   release (i);
   return code;

@@ -23,6 +23,8 @@ enum opening {
   OPEN_TO_MAP,                  /* where the disk is; if no option says which
                                    file is below, without that */
   OPEN_TO_CHANGE,
+  OPEN_TO_CHANGE_HEADER,        /* the same, but no data is looked at: files
+                                   that no option names need not be there */
 };
 
 struct image {
@@ -34,8 +36,8 @@ struct image {
   int failed;                   /* the kind of the engine's error if the image
                                    could not be opened, or -1 */
 
-  const char *unknown;          /* OPEN_TO_MAP: "backing file" or "data file",
-                                   if that was not given; else NULL */
+  const char *unknown;          /* "backing file" or "data file", if that was
+                                   not given and need not be; else NULL */
 
   struct place place;           /* the rest is image.c's own */
   char *folder;

@@ -23,12 +23,16 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
+  &cmd_amend,
   &cmd_bitmap_list,
   &cmd_check,
   &cmd_create,
+  &cmd_empty,
   &cmd_info,
   &cmd_map,
   &cmd_measure,
+  &cmd_resize,
+  &cmd_set_backing,
   &cmd_snapshot_apply,
   &cmd_snapshot_create,
   &cmd_snapshot_delete,

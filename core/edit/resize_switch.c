@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* resize_switch.c - the moment in which the disk has its new size.
+ *
+ * Owns      the new header, and the list of what only the old one names.
+ * Method    the size, the length and the place of the L1 table lie next to
+ *           each other in the first sector of the header, and with them the
+ *           directory of bitmaps changes: one switch.
+ * Locks     the gate is closed.
+ */
+#include "config.h"
+
+#include "edit/resize.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/plant.h"
+
+int
+q2_resize_note_old (struct q2_resize *r, uint64_t host_off, uint64_t bytes,
+                    struct qcow2_error *err)
+{
+  const unsigned bits = r->old_geo.cluster_bits;
+
+  if (bytes == 0)
+    return 0;
+  if (!q2_frees_reserve (&r->old, 1))
+    return q2_fail_nomem (err, "a list of clusters");
+  q2_frees_add (&r->old, host_off >> bits, q2_ceil_shift (bytes, bits));
+  return 0;
+}
+
+static int
+edit_header (void *opaque, struct q2_header_parts *parts,
+             struct qcow2_error *err)
+{
+  const struct q2_resize *const r = opaque;
+
+  parts->fields.virtual_size = r->new_geo.virtual_size;
+  parts->fields.l1_offset = r->l1_off;
+  parts->fields.l1_entries = r->l1_entries;
+  return r->nr_bitmaps == 0 ? 0
+    : q2_header_set_bitmaps (parts, r->nr_bitmaps, r->dir_off, r->dir_bytes,
+                             err);
+}
+
+static void
+let_go_old (struct q2_resize *r)
+{
+  for (size_t i = 0; i < r->old.nr; ++i)
+    q2_edit_let_go (&r->edit, r->old.runs[i].cluster, r->old.runs[i].nr);
+}
+
+int
+q2_resize_switch (struct q2_resize *r, struct qcow2_error *err)
+{
+  const bool early = Q2_PLANTED (Q2_PLANT_LET_GO_EARLY);
+
+  if (early)
+    let_go_old (r);
+  if (q2_edit_switch (&r->edit, edit_header, r, 0, err) == -1)
+    return -1;
+  if (!early)
+    let_go_old (r);
+  return 0;
+}

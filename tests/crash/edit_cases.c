@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* edit_cases.c - which images are changed, and how: see edits.h.
+ *
+ * Owns      the table.  A case takes one to three seconds, most of which is
+ *           QEMU's.
+ */
+#include "config.h"
+
+#include "edits.h"
+
+#include "base/be.h"
+
+#include <string.h>
+
+#define KiB (UINT64_C (1) << 10)
+
+/* ---- Operations -------------------------------------------------------- */
+
+static int
+resize (struct qcow2_image *image, const struct qcow2_io *io,
+        const struct edit_scene *s, struct qcow2_error *err)
+{
+  return qcow2_resize (image, io, s->c->size, QCOW2_RESIZE_SHRINK,
+                       (enum qcow2_preallocation) s->c->arg, NULL, err);
+}
+
+/* The image has two layers below; to name the lower one, or none. */
+static int
+set_backing (struct qcow2_image *image, const struct qcow2_io *io,
+             const struct edit_scene *s, struct qcow2_error *err)
+{
+  const struct layer *const lowest = &s->image.layers.layer[0];
+  const struct qcow2_name file = { lowest->name, strlen (lowest->name) };
+  const struct qcow2_name format = { "qcow2", 5 };
+
+  return qcow2_set_backing (image, io, s->c->arg ? &file : NULL,
+                            s->c->arg ? &format : NULL, 0, err);
+}
+
+static bool
+has_new_backing (const struct edit_scene *s, const unsigned char *bytes)
+{
+  const char *const name = s->image.layers.layer[0].name;
+  const uint64_t at = load_be64 (bytes + 8);
+
+  return at == 0 || (load_be32 (bytes + 16) == strlen (name) &&
+                     memcmp (bytes + at, name, strlen (name)) == 0);
+}
+
+static int
+make_empty (struct qcow2_image *image, const struct qcow2_io *io,
+            const struct edit_scene *s, struct qcow2_error *err)
+{
+  (void) s;
+  return qcow2_make_empty (image, io, NULL, err);
+}
+
+static const struct qcow2_amend_options amends[] = {
+  { .version = 2 },
+  { .version = 3 },
+  { .lazy_refcounts = QCOW2_SETTING_ON },
+  { .lazy_refcounts = QCOW2_SETTING_OFF },
+  { .refcount_bits = 64 },
+  { .refcount_bits = 1 },
+  { .refcount_bits = 4 },
+  { .version = 3, .refcount_bits = 32,
+    .lazy_refcounts = QCOW2_SETTING_ON },
+  { .version = 2, .refcount_bits = 16,
+    .lazy_refcounts = QCOW2_SETTING_OFF },
+};
+enum {
+  DOWN, UP, LAZY_ON, LAZY_OFF, WIDE, NARROWEST, NARROW, UP_AND_ALL,
+  DOWN_AND_ALL,
+};
+
+static int
+amend (struct qcow2_image *image, const struct qcow2_io *io,
+       const struct edit_scene *s, struct qcow2_error *err)
+{
+  return qcow2_amend (image, io, &amends[s->c->arg], NULL, err);
+}
+
+static bool
+is_amended (const struct edit_scene *s, const unsigned char *bytes)
+{
+  const struct qcow2_amend_options *const o = &amends[s->c->arg];
+  const unsigned version = load_be32 (bytes + 4);
+  const unsigned bits = version < 3 ? 16 : 1u << load_be32 (bytes + 96);
+  const bool lazy = version >= 3 && (bytes[87] & 1);
+
+  return (o->version == 0 || o->version == version) &&
+    (o->refcount_bits == 0 || o->refcount_bits == bits) &&
+    (o->lazy_refcounts == QCOW2_SETTING_KEEP ||
+     (o->lazy_refcounts == QCOW2_SETTING_ON) == lazy);
+}
+
+#define SMALL .options = "cluster_size=4k", .cluster_bits = 12
+#define TINY .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9
+#define ONE .options = "cluster_size=512,refcount_bits=1", .cluster_bits = 9
+#define OLD .options = "compat=0.10,cluster_size=4k", .cluster_bits = 12
+#define SUB .options = "cluster_size=16k,extended_l2=on", .cluster_bits = 14
+#define LAZY .options = "cluster_size=4k,lazy_refcounts=on", .cluster_bits = 12
+
+static const struct recipe long_base = {
+  SMALL, .disk_size = 1024 * KiB, .fill_percent = 80,
+};
+static const struct recipe two_bases = {
+  SMALL, .disk_size = 900 * KiB, .fill_percent = 50, .below = &long_base,
+};
+static const struct recipe raw_base = {
+  .raw = true, .cluster_bits = 12, .disk_size = 777 * KiB + 100,
+  .fill_percent = 90,
+};
+
+/* QEMU reads them to the last bit, and none has become stale. */
+#define LOAD_BITMAPS                                                          \
+  "qemu-img convert --bitmaps -O qcow2 $i $i.copy; "                          \
+  "qemu-img info $i | (! grep -q in-use); "                                   \
+  "qemu-img resize -q $i 7M; qemu-img check -q $i"
+
+/* Two snapshots share tables that say so. */
+#define ZEROS_IN_SNAPSHOTS                                                    \
+  "qemu-io -c 'write -z 8k 60k' -c 'write -z -u 100k 60k' $i; "               \
+  "qemu-img snapshot -c z $i; qemu-img snapshot -c y $i; "                    \
+  "qemu-io -c 'write -z 60k 60k' -c 'write -P 9 50k 3k' $i"
+
+/* A table of 4 KiB clusters maps 2 MiB, one of 512 bytes 32 KiB. */
+const struct edit_case edit_cases[] = {
+  { .name = "grow in the last table", .recipe = {
+      SMALL, .disk_size = 250 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 600 * KiB },
+  { .name = "grow by many tables", .recipe = {
+      TINY, .disk_size = 100 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 4000 * KiB },
+  { .name = "grow, a snapshot and a VM state", .recipe = {
+      SMALL, .disk_size = 200 * KiB, .fill_percent = 50, .snapshots = 1,
+      .vm_state = true },
+    .run = resize, .size = 5000 * KiB },
+  { .name = "grow after QEMU has cut it", .recipe = {
+      SMALL, .disk_size = 203 * KiB, .fill_percent = 100 },
+    .commands = "qemu-img resize -q $i 4M; "
+    "qemu-io -c 'write -P 7 203k 3M' $i; qemu-img resize -q --shrink $i 203k",
+    .run = resize, .size = 4100 * KiB },
+  { .name = "grow, a longer backing image", .recipe = {
+      SMALL, .disk_size = 251 * KiB, .fill_percent = 20,
+      .below = &long_base },
+    .run = resize, .size = 900 * KiB },
+  { .name = "grow, a raw one, subclusters", .recipe = {
+      SUB, .disk_size = 251 * KiB, .fill_percent = 20, .below = &raw_base },
+    .run = resize, .size = 1000 * KiB },
+  { .name = "grow, version 2, a longer backing image", .recipe = {
+      OLD, .disk_size = 251 * KiB, .fill_percent = 20,
+      .below = &long_base },
+    .run = resize, .size = 700 * KiB },
+  { .name = "grow, all tables", .recipe = {
+      TINY, .disk_size = 64 * KiB, .fill_percent = 70, .snapshots = 1 },
+    .run = resize, .size = 600 * KiB, .arg = QCOW2_PREALLOCATE_METADATA },
+  { .name = "grow, all tables, the last one is shared", .recipe = {
+      TINY, .disk_size = 75 * KiB, .fill_percent = 70, .snapshots = 1 },
+    .run = resize, .size = 200 * KiB, .arg = QCOW2_PREALLOCATE_METADATA },
+  { .name = "grow, all space", .recipe = {
+      SMALL, .disk_size = 130 * KiB, .fill_percent = 70 },
+    .run = resize, .size = 2600 * KiB, .arg = QCOW2_PREALLOCATE_FALLOC },
+  { .name = "grow, all written", .recipe = {
+      LAZY, .disk_size = 130 * KiB, .fill_percent = 70,
+      .below = &long_base },
+    .run = resize, .size = 600 * KiB, .arg = QCOW2_PREALLOCATE_FULL },
+  { .name = "grow, encrypted", .recipe = {
+      SMALL, .disk_size = 130 * KiB, .fill_percent = 70,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = resize, .size = 400 * KiB, .arg = QCOW2_PREALLOCATE_METADATA },
+  { .name = "grow, a data file", .recipe = {
+      SMALL, .disk_size = 131 * KiB, .fill_percent = 70, .data_file = true },
+    .run = resize, .size = 2400 * KiB },
+  { .name = "grow, a raw data file", .recipe = {
+      SMALL, .disk_size = 131 * KiB, .fill_percent = 70, .data_file = true,
+      .data_raw = true },
+    .run = resize, .size = 2400 * KiB },
+  { .name = "grow, bitmaps", .recipe = {
+      TINY, .disk_size = 131 * KiB, .fill_percent = 70, .bitmap = true },
+    .commands = "qemu-img bitmap --add -g 512 $i fine; "
+    "qemu-io -c 'write -P 1 0 131k' $i; qemu-io -c 'write -P 1 0 131k' $i; "
+    "qemu-img bitmap --disable $i b0",
+    .checks = LOAD_BITMAPS,
+    .run = resize, .size = 3000 * KiB },
+  { .name = "grow, one bit for a refcount", .recipe = {
+      ONE, .disk_size = 70 * KiB, .fill_percent = 90 },
+    .run = resize, .size = 400 * KiB },
+
+  { .name = "shrink in the last table", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 90 },
+    .run = resize, .size = 253 * KiB },
+  { .name = "shrink by many tables", .recipe = {
+      TINY, .disk_size = 900 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 100 * KiB + 256 + 256 },
+  { .name = "shrink to nothing", .recipe = {
+      TINY, .disk_size = 100 * KiB, .fill_percent = 60 },
+    .run = resize, .size = 0 },
+  { .name = "shrink, snapshots and a VM state", .recipe = {
+      SMALL, .disk_size = 3000 * KiB, .fill_percent = 30, .snapshots = 2,
+      .vm_state = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, a backing image", .recipe = {
+      SMALL, .disk_size = 700 * KiB, .fill_percent = 30,
+      .below = &long_base },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, compressed", .recipe = {
+      SMALL, .disk_size = 700 * KiB, .fill_percent = 90, .compressed = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, subclusters", .recipe = {
+      SUB, .disk_size = 900 * KiB, .fill_percent = 70, .below = &raw_base },
+    .run = resize, .size = 401 * KiB },
+  { .name = "shrink, version 2", .recipe = {
+      OLD, .disk_size = 600 * KiB, .fill_percent = 70 },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, encrypted", .recipe = {
+      LAZY, .disk_size = 600 * KiB, .fill_percent = 70,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, a data file", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 70, .data_file = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, a raw data file", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 70, .data_file = true,
+      .data_raw = true },
+    .run = resize, .size = 201 * KiB },
+  { .name = "shrink, bitmaps", .recipe = {
+      TINY, .disk_size = 2631 * KiB, .fill_percent = 10, .bitmap = true },
+    .commands = "qemu-img bitmap --add -g 512 $i fine; "
+    "qemu-io -c 'discard 0 2631k' -c 'write -z 0 2631k' $i; "
+    "qemu-img bitmap --disable $i b0",
+    .checks = LOAD_BITMAPS,
+    .run = resize, .size = 1001 * KiB },
+  { .name = "shrink, one bit for a refcount", .recipe = {
+      ONE, .disk_size = 400 * KiB, .fill_percent = 90 },
+    .run = resize, .size = 70 * KiB },
+
+  { .name = "name another backing image", .recipe = {
+      SMALL, .disk_size = 300 * KiB, .fill_percent = 100,
+      .below = &two_bases },
+    .run = set_backing, .size = 300 * KiB, .arg = 1,
+    .is_new = has_new_backing },
+  { .name = "name another, version 2", .recipe = {
+      OLD, .disk_size = 300 * KiB, .fill_percent = 100,
+      .below = &two_bases },
+    .run = set_backing, .size = 300 * KiB, .arg = 1,
+    .is_new = has_new_backing },
+  { .name = "name no backing image", .recipe = {
+      SUB, .disk_size = 300 * KiB, .fill_percent = 100,
+      .below = &two_bases },
+    .run = set_backing, .size = 300 * KiB, .is_new = has_new_backing },
+
+  { .name = "empty, snapshots and a VM state", .recipe = {
+      SMALL, .disk_size = 3000 * KiB, .fill_percent = 30, .snapshots = 2,
+      .vm_state = true },
+    .run = make_empty, .size = 3000 * KiB, .empty = true },
+  { .name = "empty, a backing image", .recipe = {
+      TINY, .disk_size = 700 * KiB, .fill_percent = 30,
+      .below = &long_base },
+    .run = make_empty, .size = 700 * KiB, .empty = true },
+  { .name = "empty, subclusters", .recipe = {
+      SUB, .disk_size = 900 * KiB, .fill_percent = 70, .below = &raw_base },
+    .run = make_empty, .size = 900 * KiB, .empty = true },
+  { .name = "empty, version 2, compressed", .recipe = {
+      OLD, .disk_size = 900 * KiB, .fill_percent = 70, .compressed = true },
+    .run = make_empty, .size = 900 * KiB, .empty = true },
+  { .name = "empty, encrypted", .recipe = {
+      LAZY, .disk_size = 600 * KiB, .fill_percent = 70,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = make_empty, .size = 600 * KiB, .empty = true },
+  { .name = "empty, a data file", .recipe = {
+      SMALL, .disk_size = 600 * KiB, .fill_percent = 70, .data_file = true },
+    .run = make_empty, .size = 600 * KiB, .empty = true },
+  { .name = "empty, one bit for a refcount", .recipe = {
+      ONE, .disk_size = 400 * KiB, .fill_percent = 90 },
+    .run = make_empty, .size = 400 * KiB, .empty = true },
+
+  { .name = "version 2, zeros", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .snapshots = 1,
+      .zero_percent = 30, .vm_state = true },
+    .commands = ZEROS_IN_SNAPSHOTS, .snapshot = "z",
+    .run = amend, .size = 303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2, zeros above a backing image", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .snapshots = 1,
+      .zero_percent = 30, .below = &long_base },
+    .commands = ZEROS_IN_SNAPSHOTS, .snapshot = "z",
+    .run = amend, .size = 303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2, zeros above a shorter one, many tables", .recipe = {
+      .options = "cluster_size=512", .cluster_bits = 9,
+      .disk_size = 1303 * KiB, .fill_percent = 40, .below = &raw_base },
+    .commands = "qemu-io -c 'write -z 0 800k' -c 'write -z -u 1000k 200k' $i",
+    .run = amend, .size = 1303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2, encrypted", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .zero_percent = 30,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = amend, .size = 303 * KiB, .arg = DOWN, .is_new = is_amended },
+  { .name = "version 2 from lazy and narrow refcounts", .recipe = {
+      .options = "cluster_size=1k,refcount_bits=2,lazy_refcounts=on",
+      .cluster_bits = 10, .disk_size = 400 * KiB, .fill_percent = 60,
+      .snapshots = 1, .zero_percent = 20 },
+    .run = amend, .size = 400 * KiB, .arg = DOWN_AND_ALL,
+    .is_new = is_amended },
+  { .name = "version 3", .recipe = {
+      OLD, .disk_size = 303 * KiB, .fill_percent = 60, .snapshots = 2,
+      .compressed = true },
+    .run = amend, .size = 303 * KiB, .arg = UP, .is_new = is_amended },
+  { .name = "version 3, all at once", .recipe = {
+      .options = "compat=0.10,cluster_size=512", .cluster_bits = 9,
+      .disk_size = 403 * KiB, .fill_percent = 60, .snapshots = 2 },
+    .run = amend, .size = 403 * KiB, .arg = UP_AND_ALL,
+    .is_new = is_amended },
+  { .name = "lazy refcounts", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .bitmap = true },
+    .checks = LOAD_BITMAPS,
+    .run = amend, .size = 303 * KiB, .arg = LAZY_ON, .is_new = is_amended },
+  { .name = "no lazy refcounts", .recipe = {
+      LAZY, .disk_size = 303 * KiB, .fill_percent = 60 },
+    .run = amend, .size = 303 * KiB, .arg = LAZY_OFF, .is_new = is_amended },
+  { .name = "wider refcounts", .recipe = {
+      .options = "cluster_size=512,refcount_bits=8", .cluster_bits = 9,
+      .disk_size = 1000 * KiB, .fill_percent = 70, .snapshots = 2 },
+    .run = amend, .size = 1000 * KiB, .arg = WIDE, .is_new = is_amended },
+  { .name = "the narrowest refcounts", .recipe = {
+      TINY, .disk_size = 1000 * KiB, .fill_percent = 70, .bitmap = true },
+    .checks = LOAD_BITMAPS,
+    .run = amend, .size = 1000 * KiB, .arg = NARROWEST,
+    .is_new = is_amended },
+  { .name = "narrower refcounts, a data file", .recipe = {
+      SMALL, .disk_size = 1000 * KiB, .fill_percent = 70, .data_file = true },
+    .run = amend, .size = 1000 * KiB, .arg = NARROW, .is_new = is_amended },
+  { .name = "wider refcounts, compressed and shared", .recipe = {
+      SUB, .disk_size = 1000 * KiB, .fill_percent = 70, .compressed = true,
+      .snapshots = 3, .vm_state = true },
+    .run = amend, .size = 1000 * KiB, .arg = WIDE, .is_new = is_amended },
+};
+const size_t nr_edit_cases = sizeof edit_cases / sizeof edit_cases[0];
