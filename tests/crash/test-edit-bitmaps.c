@@ -23,6 +23,9 @@
 
 #ifdef Q2_PLANTS
 int q2_planted;
+#define PLANTED true
+#else
+#define PLANTED false
 #endif
 
 #define KiB (UINT64_C (1) << 10)
@@ -346,8 +349,9 @@ look (void *opaque, const struct state *state)
                (state->tick > s->returned)))
     return true;
   problem = find_problem (s, state);
-  if (s->states++ % 97 == 0 && problem == NULL) {
-    char what[120];
+  /* With a bug planted QEMU may notice what is no problem of this test. */
+  if (s->states++ % 97 == 0 && problem == NULL && !PLANTED) {
+    char what[200];
 
     snprintf (what, sizeof what, "%s, %s, %s", s->kind->options,
               s->play->name, state->how);
