@@ -90,6 +90,24 @@ qemu-img info --output json "json:{\"driver\":\"qcow2\",\"file\":{
     fail "QEMU does not read what was created"
 stop_nbdkit
 
+# ^C ends a creation, which leaves no image; SIGUSR1 says how far it is.
+if "$NBDKIT" --dump-plugin --filter=delay null > /dev/null 2>&1; then
+    start_nbdkit --filter=delay memory 256M wdelay=1000ms
+    "$ctl" -p create --no-lock -o preallocation=full "$uri" 200M \
+           > "$out" 2> "$err" &
+    pid=$!
+    wait_for grep -q % "$err"
+    kill -USR1 $pid
+    kill -INT $pid
+    code=0
+    wait $pid || code=$?
+    [ "$code" -eq 1 ] || { cat "$err"; fail "code $code after ^C"; }
+    grep -q 'was cancelled; there is none' "$err" ||
+        { cat "$err"; fail "it does not say that it was cancelled"; }
+    fails 1 'not a qcow2 image' info "$uri"
+    stop_nbdkit
+fi
+
 # One that cannot be written to, and one that fails.
 start_nbdkit -r file disk.qcow2
 fails 1 'cannot be written to' check -r all --no-lock "$uri"
