@@ -273,8 +273,10 @@ check (struct job *job, struct image *i, uint64_t memory)
   progress_begin (&job->progress, job->ctl);
   r = qcow2_check (i->image, i->io, &options, &job->r, &err);
   progress_end (&job->progress);
-  if (r == -1)
+  if (r == -1) {
+    value_free (job->findings);
     return fail_error (i->name, &err);
+  }
   if (job->ctl->json)
     print_json (job, i);
   else if (!job->ctl->quiet)
