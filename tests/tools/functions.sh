@@ -50,3 +50,9 @@ has_json ()
 {
     "$ctl" --version | grep -q json=yes
 }
+
+# For cleanup_fn: it may be gone already.
+end_process ()
+{
+    kill "$1" 2> /dev/null || :
+}

@@ -2,14 +2,21 @@
 # qcow2ctl, judged by qemu-img.
 
 tools_tests = \
+	tools/test-ctl-chain.sh \
+	tools/test-ctl-check.sh \
+	tools/test-ctl-errors.sh \
 	tools/test-ctl-help.sh \
+	tools/test-ctl-nbd.sh \
+	tools/test-ctl-qemu.sh \
 	tools/test-ctl-snapshot.sh \
 	tools/test-ctl-resize.sh \
 	$(NULL)
 
 TESTS += $(tools_tests)
+LONG_TESTS += tools/test-ctl-qemu-long.sh
 
 EXTRA_DIST += \
 	$(tools_tests) \
+	tools/compare.py \
 	tools/functions.sh \
 	$(NULL)

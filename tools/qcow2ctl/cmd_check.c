@@ -29,7 +29,8 @@ struct job {
   enum qcow2_repair repair;     /* that the user wants */
   bool dry_run;
   struct value *findings;       /* JSON */
-  uint64_t would_repair, would_stay;    /* corruptions and leaks */
+  uint64_t leaks, curable, hopeless;    /* findings, by what the repair that
+                                           is wanted does about them */
   struct qcow2_check_result r;
 };
 
@@ -127,13 +128,13 @@ on_finding (void *opaque, const struct qcow2_finding *f)
   struct job *const job = opaque;
   const enum qcow2_repair least = repair_for (f);
 
-  if (f->severity == QCOW2_FINDING_CORRUPTION ||
-      f->severity == QCOW2_FINDING_LEAK) {
-    if (least != QCOW2_REPAIR_NONE && least <= job->repair)
-      ++job->would_repair;
-    else
-      ++job->would_stay;
-  }
+  if (f->severity == QCOW2_FINDING_LEAK)
+    ++job->leaks;
+  else if (f->severity == QCOW2_FINDING_CORRUPTION &&
+           least != QCOW2_REPAIR_NONE && least <= job->repair)
+    ++job->curable;
+  else if (f->severity == QCOW2_FINDING_CORRUPTION)
+    ++job->hopeless;
   if (job->ctl->json)
     collect (job, f);
   else if (!job->ctl->quiet)
@@ -158,6 +159,19 @@ set_number (struct value *v, const char *key, uint64_t number)
     value_set (v, key, value_number (number));
 }
 
+/* No refcount is lowered where references are unknown. */
+static uint64_t
+would_repair (const struct job *job)
+{
+  return job->curable + (job->r.incomplete ? 0 : job->leaks);
+}
+
+static uint64_t
+would_stay (const struct job *job)
+{
+  return job->hopeless + (job->r.incomplete ? job->leaks : 0);
+}
+
 static void
 print_json (const struct job *job, const struct image *i)
 {
@@ -180,8 +194,8 @@ print_json (const struct job *job, const struct image *i)
   value_set (more, "findings", job->findings);
   value_set (more, "findings-left-out", value_number (r->findings_left_out));
   if (job->dry_run) {
-    value_set (more, "would-repair", value_number (job->would_repair));
-    value_set (more, "would-stay", value_number (job->would_stay));
+    value_set (more, "would-repair", value_number (would_repair (job)));
+    value_set (more, "would-stay", value_number (would_stay (job)));
   }
   value_set (v, "nbdkit-qcow2", more);
   value_print (v);
@@ -199,7 +213,7 @@ print_found (const struct job *job)
             r->corruptions_fixed, r->leaks_fixed);
   if (job->dry_run)
     printf ("The repair would see to %" PRIu64 " of these, %" PRIu64
-            " would stay.\n", job->would_repair, job->would_stay);
+            " would stay.\n", would_repair (job), would_stay (job));
   if (r->corruptions + r->leaks + r->check_errors == 0)
     printf ("No errors were found on the image.\n");
   if (r->corruptions > 0)
@@ -259,8 +273,10 @@ check (struct job *job, struct image *i, uint64_t memory)
   progress_begin (&job->progress, job->ctl);
   r = qcow2_check (i->image, i->io, &options, &job->r, &err);
   progress_end (&job->progress);
-  if (r == -1)
+  if (r == -1) {
+    value_free (job->findings);
     return fail_error (i->name, &err);
+  }
   if (job->ctl->json)
     print_json (job, i);
   else if (!job->ctl->quiet)

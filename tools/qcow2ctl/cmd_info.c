@@ -78,8 +78,10 @@ run (struct ctl *ctl, const struct args *args)
     .path = i.place.kind == PLACE_FILE ? i.name : NULL,
   };
   if (show (&job, &s, &err) == -1 ||
-      (chain && below_walk (&i, show, &job, &err) == -1))
+      (chain && below_walk (&i, show, &job, &err) == -1)) {
     code = fail_error (i.name, &err);
+    value_free (job.all);
+  }
   else if (job.all)
     value_print (job.all);
   return image_close (&i, code);

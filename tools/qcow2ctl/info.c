@@ -172,8 +172,10 @@ specific_json (const struct subject *s, const struct qcow2_details *d,
     value_set (data, "encrypt", encrypt_json (info, d->luks));
   if (info->nr_bitmaps == 0)
     return 0;
-  if (bitmaps_json (s->image, s->io, &bitmaps, err) == -1)
+  if (bitmaps_json (s->image, s->io, &bitmaps, err) == -1) {
+    value_free (v);
     return -1;
+  }
   value_set (data, "bitmaps", bitmaps);
   return 0;
 }
@@ -250,10 +252,10 @@ info_json (const struct subject *s, struct value **ret,
     return 0;
   value_set (v, "cluster-size", value_number (info->cluster_size));
   d = qcow2_get_details (s->image, s->io, err);
-  if (d == NULL)
-    return -1;
-  r = qcow2_json (s, v, d, err);
+  r = d ? qcow2_json (s, v, d, err) : -1;
   qcow2_details_free (d);
+  if (r == -1)
+    value_free (v);
   return r;
 }
 

@@ -15,7 +15,9 @@ struct subject {
   const struct qcow2_io *io;
 };
 
-/* With qemu-img's fields.  Both return -1 with *err filled in. */
+/* With qemu-img's fields.  Both return -1 with *err filled in; then there is
+ * no *ret.
+ */
 extern int info_json (const struct subject *s, struct value **ret,
                       struct qcow2_error *err);
 extern int info_print (const struct subject *s, struct qcow2_error *err);

@@ -45,7 +45,10 @@ snapshots_json (struct qcow2_image *image, const struct qcow2_io *io,
                 struct value **ret, struct qcow2_error *err)
 {
   *ret = value_array ();
-  return qcow2_list_snapshots (image, io, add_snapshot, *ret, err);
+  if (qcow2_list_snapshots (image, io, add_snapshot, *ret, err) == 0)
+    return 0;
+  value_free (*ret);
+  return -1;
 }
 
 static int
@@ -74,7 +77,10 @@ bitmaps_json (struct qcow2_image *image, const struct qcow2_io *io,
               struct value **ret, struct qcow2_error *err)
 {
   *ret = value_array ();
-  return qcow2_list_bitmaps (image, io, add_bitmap, *ret, err);
+  if (qcow2_list_bitmaps (image, io, add_bitmap, *ret, err) == 0)
+    return 0;
+  value_free (*ret);
+  return -1;
 }
 
 /* ---- For people --------------------------------------------------------- */

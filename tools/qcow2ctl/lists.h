@@ -8,7 +8,7 @@
 struct value;
 
 /* The first with qemu-img's fields; *ret is to be printed or given on.  All
- * return -1 with *err filled in.
+ * return -1 with *err filled in; then there is no *ret.
  */
 extern int snapshots_json (struct qcow2_image *image,
                            const struct qcow2_io *io, struct value **ret,

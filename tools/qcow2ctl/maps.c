@@ -3,8 +3,8 @@
  *
  * Owns      how pieces of several files become one list.
  * Method    a piece that an image does not have is looked up in the one below
- *           it.  What lies past the end of that one reads as zeros, and counts
- *           as its own, as qemu-img has it.
+ *           it.  What lies past the end of that one reads as zeros, and has
+ *           the depth of the image above, as qemu-img has it.
  *
  *           Of a raw file, holes are asked for; of an image, data counts as
  *           data, whatever the file system says of the file.
@@ -16,6 +16,9 @@
 
 #include "host/chain.h"
 #include "host/other.h"
+
+/* Bytes that the host is asked about at once. */
+#define MAX_QUESTION (UINT64_C (1) << 30)
 
 /* One image of the chain. */
 struct level {
@@ -74,16 +77,36 @@ static int map_range (struct walk *w, const struct level *level,
                       uint64_t start, uint64_t length);
 
 static int
-on_raw_extent (void *opaque, uint64_t guest_off, uint64_t len,
-               enum qcow2_extent_type type)
+on_raw_extent (void *opaque, uint64_t off, uint64_t len, bool zero)
 {
   const struct at *const at = opaque;
-  const bool zero = type != QCOW2_EXTENT_DATA;
 
   return add (at->walk, &(struct entry) {
-      .start = guest_off, .length = len, .depth = at->level.depth,
-      .present = true, .zero = zero, .data = !zero, .has_offset = true,
-      .offset = guest_off }) != 0;
+      .start = off, .length = len, .depth = at->level.depth, .present = true,
+      .zero = zero, .data = !zero, .has_offset = true, .offset = off }) != 0;
+}
+
+/* The host itself knows of smaller holes than the engine asks for.  It says
+ * nothing of a range that does not suit it: then that is data.
+ */
+static int
+map_raw (struct at *at, uint64_t start, uint64_t length)
+{
+  const struct qcow2_io *const io = at->level.io;
+  const uint64_t most = MAX_QUESTION - MAX_QUESTION % io->min_block;
+
+  while (length > 0 && at->walk->result == 0) {
+    const uint32_t count = (uint32_t) (length < most ? length : most);
+
+    if (io->ops->extents == NULL || start % io->min_block != 0 ||
+        count % io->min_block != 0 || start + count > io->size ||
+        io->ops->extents (io->opaque, count, start, on_raw_extent,
+                          at) != 0)
+      on_raw_extent (at, start, count, false);
+    start += count;
+    length -= count;
+  }
+  return at->walk->result;
 }
 
 /* What no image has. */
@@ -121,7 +144,7 @@ map_below (struct walk *w, const struct level *level, uint64_t start,
     return 0;
   return add (w, &(struct entry) {
       .start = start + inside, .length = length - inside,
-      .depth = next.depth, .present = true, .zero = true });
+      .depth = level->depth, .zero = true });
 }
 
 static int
@@ -149,11 +172,9 @@ map_range (struct walk *w, const struct level *level, uint64_t start,
   int r;
 
   if (qcow2_get_info (level->image)->version == 0)
-    r = qcow2_extents (level->image, level->io, length, start, on_raw_extent,
-                       &at, w->err);
-  else
-    r = qcow2_map (level->image, level->io, length, start, on_piece, &at,
-                   w->err);
+    return map_raw (&at, start, length);
+  r = qcow2_map (level->image, level->io, length, start, on_piece, &at,
+                 w->err);
   if (r == -1 && w->result == 0)
     w->result = -1;
   return w->result;

@@ -189,6 +189,12 @@ value_print (struct value *value)
 }
 
 void
+value_free (struct value *value)
+{
+  json_decref ((json_t *) value);
+}
+
+void
 value_print_item (struct value *value, uint64_t nr)
 {
   json_t *const json = (json_t *) value;
@@ -265,6 +271,12 @@ value_append (struct value *array, struct value *value)
 
 void
 value_print (struct value *value)
+{
+  (void) value;
+}
+
+void
+value_free (struct value *value)
 {
   (void) value;
 }

@@ -33,6 +33,8 @@ extern void value_set (struct value *object, const char *key,
                        struct value *value);
 extern void value_append (struct value *array, struct value *value);
 extern void value_print (struct value *value);
+/* Instead of being printed; NULL is allowed. */
+extern void value_free (struct value *value);
 /* One of a list that is not kept in memory: 'nr' of those before, which begins
  * with 0.  The end must be printed, too.
  */

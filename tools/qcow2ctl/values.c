@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* values.c - what the values of options mean.
  *
- * Owns      the strings that lists of pairs are split into, which are never
- *           freed.
+ * Owns      the strings that lists of pairs are split into, which stay as long
+ *           as the program.
  * Locks     none.
  */
 #include "config.h"
@@ -107,6 +107,13 @@ value_word (const struct command *command, const char *what,
   return fail_usage (command, "%s: '%s' is none of %s", what, text, all);
 }
 
+/* So that they are not lost. */
+struct kept {
+  struct kept *next;
+  char text[];
+};
+static struct kept *all_kept;
+
 /* The length of the pair that 'text' begins with. */
 static size_t
 pair_end (const char *text)
@@ -122,14 +129,18 @@ pair_end (const char *text)
 static char *
 copy_pair (const char *text, size_t len)
 {
-  char *const copy = calloc (1, len + 1);
+  struct kept *const copy = calloc (1, sizeof *copy + len + 1);
   size_t done = 0;
 
-  for (size_t i = 0; copy && i < len; ++i) {
-    copy[done++] = text[i];
+  if (copy == NULL)
+    return NULL;
+  for (size_t i = 0; i < len; ++i) {
+    copy->text[done++] = text[i];
     i += text[i] == ',';
   }
-  return copy;
+  copy->next = all_kept;
+  all_kept = copy;
+  return copy->text;
 }
 
 int

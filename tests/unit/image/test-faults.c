@@ -127,6 +127,53 @@ see_all_extents (struct workload *w)
   CHECK_EQ (seen.next, w->r.base + count);
 }
 
+static int
+see_piece (void *opaque, const struct qcow2_piece *p)
+{
+  struct seen *const seen = opaque;
+
+  CHECK_EQ (p->guest_off, seen->next);
+  CHECK (p->len > 0);
+  seen->next += p->len;
+  if (p->kind == QCOW2_PIECE_ZERO || p->kind == QCOW2_PIECE_UNALLOCATED)
+    return see_extent (&(struct seen) { seen->w, p->guest_off }, p->guest_off,
+                       p->len, QCOW2_EXTENT_ZERO);
+  return 0;
+}
+
+/* What was reported before a failure is true, too. */
+static void
+see_all_pieces (struct workload *w)
+{
+  struct seen seen = { w, w->r.base };
+  struct qcow2_error err;
+
+  if (qcow2_map (w->image, &w->m.io, w->r.len, w->r.base, see_piece, &seen,
+                 &err) == -1) {
+    failed (w, &err);
+    seen.next = w->r.base;
+    CHECK_EQ (qcow2_map (w->image, &w->m.io, w->r.len, w->r.base, see_piece,
+                         &seen, &err), 0);
+  }
+  CHECK_EQ (seen.next, w->r.base + w->r.len);
+}
+
+static void
+get_details (struct workload *w)
+{
+  struct qcow2_error err;
+  struct qcow2_details *d = qcow2_get_details (w->image, &w->m.io, &err);
+
+  if (d == NULL) {
+    failed (w, &err);
+    d = qcow2_get_details (w->image, &w->m.io, &err);
+  }
+  REQUIRE (d != NULL);
+  CHECK_EQ (d->backing_file.len, 0);
+  CHECK (d->luks == NULL);
+  qcow2_details_free (d);
+}
+
 static void
 cache_range (struct workload *w)
 {
@@ -155,6 +202,8 @@ run (struct workload *w)
   }
   read_range (w, 0, w->r.len);
   see_all_extents (w);
+  see_all_pieces (w);
+  get_details (w);
   cache_range (w);
   read_range (w, w->r.len / 2, w->r.len - w->r.len / 2);
   qcow2_close (w->image);

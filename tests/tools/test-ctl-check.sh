@@ -1,0 +1,105 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# qcow2ctl check: each class of damage has qemu-img's exit code, findings name
+# the place and the remedy, --dry-run changes nothing and tells the truth about
+# the repair, and QEMU is content with what was repaired.
+# shellcheck source=tests/tools/functions.sh
+. "$(dirname "$0")/functions.sh"
+
+requires_qemu
+requires_program jq
+has_json || skip "qcow2ctl was built without jansson"
+
+cd "$tmp"
+# With 64 KiB clusters: refcount block at 0x20000, L1 table at 0x30000, L2 table
+# at 0x40000.
+qemu-img create -q -f qcow2 sound.qcow2 8M
+qemu-io -f qcow2 -c 'write -P 1 0 256k' -c 'write -P 2 1M 64k' sound.qcow2 \
+        > /dev/null
+
+# poke FILE OFFSET BYTES
+poke ()
+{
+    # shellcheck disable=SC2059
+    printf "$3" | dd of="$1" bs=1 seek=$(($2)) conv=notrunc status=none
+}
+
+leak ()        { poke "$1" 0x20014 '\0\1'; truncate -s 10M "$1"; }
+too_low ()     { poke "$1" 0x2000a '\0\0'; }
+both ()        { too_low "$1"; leak "$1"; }
+copied ()      { poke "$1" 0x40000 '\0'; }
+misaligned ()  { poke "$1" 0x40006 '\2'; }
+marked ()      { poke "$1" 79 '\2'; }
+
+# Damage; the exit code that qemu-img must have; codes after a repair of leaks,
+# and of all; what is said.
+while read -r damage want after_leaks after_all text; do
+    declare -A after=([leaks]=$after_leaks [all]=$after_all)
+    cp sound.qcow2 bad.qcow2
+    $damage bad.qcow2
+    status=0
+    qemu-img check bad.qcow2 > qemu.out 2>&1 || status=$?
+    [ "$status" -eq "$want" ] || broken "qemu-img check of $damage: $status"
+    cp bad.qcow2 before.qcow2
+    run_ctl check bad.qcow2
+    [ "$code" -eq "$want" ] ||
+        { cat "$out" "$err"; fail "$damage: code $code, not $want"; }
+    grep -qE -- "$text" "$out" || { cat "$out"; fail "$damage: no '$text'"; }
+    # The same in JSON, with a remedy for each finding.
+    run_ctl check --output json bad.qcow2
+    jq -e '.["nbdkit-qcow2"].findings |
+           length > 0 and all (.text and .remedy and .severity)' "$out" \
+       > /dev/null || { cat "$out"; fail "$damage: findings in JSON"; }
+    # A dry run counts what the repair then does.
+    run_ctl check --repair all --dry-run --output json bad.qcow2
+    [ "$code" -eq "$want" ] || fail "$damage: code $code of a dry run"
+    cmp -s before.qcow2 bad.qcow2 || fail "$damage: a dry run wrote"
+    would=$(jq '.["nbdkit-qcow2"]."would-repair"' "$out")
+    for repair in leaks all; do
+        cp before.qcow2 bad.qcow2
+        run_ctl check --repair $repair --output json bad.qcow2
+        [ "$code" -eq "${after[$repair]}" ] ||
+            { cat "$out" "$err"
+              fail "$damage: code $code after a repair of $repair"; }
+        status=0
+        qemu-img check bad.qcow2 > qemu.out 2>&1 || status=$?
+        [ "$status" -eq "${after[$repair]}" ] ||
+            { cat qemu.out
+              fail "$damage: qemu-img says $status after $repair"; }
+    done
+    fixed=$(jq '(."corruptions-fixed" // 0) + (."leaks-fixed" // 0)' "$out")
+    [ "$fixed" -eq "$would" ] || [ "$damage" = marked ] ||
+        fail "$damage: would repair $would, but repaired $fixed"
+    [ "$after_all" -ne 0 ] ||
+        qemu-img compare -q bad.qcow2 sound.qcow2 ||
+        fail "$damage: the disk has changed"
+    echo "ok: $damage"
+done <<'END'
+leak 3 0 0 leak: .*0xa0000.*--repair leaks
+too_low 2 2 0 corruption: .*0x50000.*--repair all
+both 2 2 0 leaked clusters? (was|were) found
+copied 2 0 0 corruption: .*0x40000.*--repair all
+misaligned 2 2 2 corruption: .*0x40000.*restore a backup
+END
+
+# A mark alone is no damage to QEMU, which refuses to write to the image.
+cp sound.qcow2 bad.qcow2
+marked bad.qcow2
+run_ctl check -r all bad.qcow2
+[ "$code" -eq 0 ] || { cat "$out" "$err"; fail "marked: code $code"; }
+[ "$(qemu-img info --output=json bad.qcow2 |
+     jq '."format-specific".data.corrupt')" = false ] ||
+    fail "the mark of corruption is still there"
+
+# Nothing is said twice, nothing if -q.
+run_ctl -q check -r all sound.qcow2
+if [ -s "$out" ] || [ -s "$err" ]; then fail "-q says something"; fi
+
+# Bounded memory.
+fails 1 'memory' check --memory 1 sound.qcow2
+works check --memory 64M sound.qcow2
+
+# Progress, and ^C at a safe point: the image is as sound as before.
+run_ctl -p check sound.qcow2
+grep -q '100%' "$err" || fail "-p shows nothing"
+echo "ok"
