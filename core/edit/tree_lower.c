@@ -16,6 +16,11 @@
 
 /* ---- Fewer ------------------------------------------------------------- */
 
+/* So many runs are lowered together: neighbours that are found one after the
+ * other, such as a table and its clusters, are given back to the host as one.
+ */
+#define MAX_PENDING 4096
+
 /* What was decompressed of clusters that are going to be somebody else's. */
 static int
 forget_decompressed (struct q2_tree *t, struct qcow2_error *err)
@@ -25,29 +30,39 @@ forget_decompressed (struct q2_tree *t, struct qcow2_error *err)
 
   if (q2_clusters_is_empty (w->reader->clusters))
     return 0;
-  q2_frees_sort (&t->runs);
-  if (!q2_frees_union (&t->runs, &clusters))
+  if (!q2_frees_union (&t->pending, &clusters))
     return q2_fail_nomem (err, "a list of clusters");
   q2_clusters_drop (w->reader->clusters, &clusters, w->geo->cluster_bits);
   q2_frees_destroy (&clusters);
   return 0;
 }
 
-/* Those of t->runs, which empties it. */
 static int
-lower_runs (struct q2_tree *t, struct qcow2_error *err)
+lower_pending (struct q2_tree *t, struct qcow2_error *err)
 {
   struct q2_edit *const e = t->edit;
   const bool trim = e->w->discard == QCOW2_DISCARD_UNMAP;
   int r;
 
+  q2_frees_sort (&t->pending);
   if (forget_decompressed (t, err) == -1)
     return -1;
-  while ((r = q2_space_release (e->w->space, &e->io, &t->runs, trim, err)) ==
-         Q2_SPACE_COMMIT_FIRST)
+  while ((r = q2_space_release (e->w->space, &e->io, &t->pending, trim, err))
+         == Q2_SPACE_COMMIT_FIRST)
     if (q2_edit_commit (e, err) == -1)
       return -1;
   return r;
+}
+
+/* Those of t->runs. */
+static int
+lower_runs (struct q2_tree *t, struct qcow2_error *err)
+{
+  if (!q2_frees_reserve (&t->pending, t->runs.nr))
+    return q2_fail_nomem (err, "a list of clusters");
+  for (size_t i = 0; i < t->runs.nr; ++i)
+    q2_frees_add (&t->pending, t->runs.runs[i].cluster, t->runs.runs[i].nr);
+  return t->pending.nr > MAX_PENDING ? lower_pending (t, err) : 0;
 }
 
 /* Not more than so many. */
@@ -132,7 +147,7 @@ q2_tree_lower (struct q2_tree *t, uint64_t left, struct qcow2_error *err)
       return -1;
     --left;
   }
-  return 0;
+  return lower_pending (t, err);
 }
 
 int
@@ -141,9 +156,11 @@ q2_tree_lower_l1 (struct q2_tree *t, struct qcow2_error *err)
   const struct q2_geometry *const geo = t->edit->w->geo;
   const uint64_t bytes = q2_align_up (t->stored * 8, geo->cluster_size);
 
-  return bytes == 0 ? 0
-    : lower_table (t, t->host_off >> geo->cluster_bits,
-                   bytes >> geo->cluster_bits, err);
+  if (bytes == 0)
+    return 0;
+  return lower_table (t, t->host_off >> geo->cluster_bits,
+                      bytes >> geo->cluster_bits, err) == -1 ? -1
+    : lower_pending (t, err);
 }
 
 /* ---- Alone again ------------------------------------------------------- */
