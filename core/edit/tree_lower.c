@@ -190,39 +190,76 @@ own_piece (struct q2_tree *t, uint64_t host_off, uint64_t len, uint64_t *left,
   return q2_tree_write_flags (t, host_off, &c, err);
 }
 
-/* A table that the disk writes to is all in the file: see write/metadata.c. */
+/* Entries past the disk are those of a VM state, and in the file only. */
 static int
-own_table (struct q2_tree *t, uint64_t i, uint64_t table,
+get_entry (struct q2_tree *t, uint64_t i, uint64_t *ret,
            struct qcow2_error *err)
 {
   struct q2_writer *const w = t->edit->w;
+  const struct q2_header *const h = q2_writer_header (w);
+  unsigned char raw[8] = { 0 };
+
+  if (i < w->geo->l1_needed) {
+    *ret = q2_tables_l1_entry (w->tables, i);
+    return 0;
+  }
+  if (i < h->l1_entries &&
+      q2_io_read (&t->edit->io, raw, 8, h->l1_offset + 8 * i, QCOW2_IO_L1,
+                  err) == -1)
+    return -1;
+  *ret = load_be64 (raw);
+  return 0;
+}
+
+static int
+set_entry (struct q2_tree *t, uint64_t i, uint64_t entry,
+           struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  unsigned char raw[8];
+
+  if (i >= w->geo->l1_needed) {
+    store_be64 (raw, entry);
+    return q2_edit_write (t->edit, raw, 8, q2_writer_header (w)->l1_offset +
+                          8 * i, Q2_META_L1, err);
+  }
+  q2_mutex_lock (&w->link_lock);
+  q2_tables_set_l1 (w->tables, i, entry);
+  q2_mutex_unlock (&w->link_lock);
+  return 0;
+}
+
+/* A table that the disk writes to is all in the file: see write/metadata.c. */
+static int
+own_table (struct q2_tree *t, uint64_t i, uint64_t entry,
+           struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  const uint64_t table = q2_l1e_table (w->geo, entry);
   uint64_t all = UINT64_MAX;
 
   if (q2_tree_walk (t, table, own_piece, &all, err) == -1 ||
       q2_io_grow (&t->edit->io, table + w->geo->cluster_size, err) == -1)
     return -1;
   q2_overlap_turn (w->overlap, table, Q2_META_L2);
-  if (q2_tables_l1_entry (w->tables, i) & Q2_ENTRY_COPIED)
-    return 0;
-  q2_mutex_lock (&w->link_lock);
-  q2_tables_set_l1 (w->tables, i, table | Q2_ENTRY_COPIED);
-  q2_mutex_unlock (&w->link_lock);
-  return 0;
+  return entry & Q2_ENTRY_COPIED ? 0
+    : set_entry (t, i, entry | Q2_ENTRY_COPIED, err);
 }
 
 /* The disk's table of that entry is the disk's alone, or else a snapshot's. */
 static int
 own_entry (struct q2_tree *t, uint64_t i, struct qcow2_error *err)
 {
-  struct q2_writer *const w = t->edit->w;
-  const uint64_t table =
-    q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, i));
-  uint64_t refcount = 0;
+  const struct q2_geometry *const geo = t->edit->w->geo;
+  uint64_t entry, table, refcount = 0;
 
-  if (table != 0 &&
-      get_refcount (t, table >> w->geo->cluster_bits, &refcount, err) == -1)
+  if (get_entry (t, i, &entry, err) == -1)
     return -1;
-  return refcount == 1 ? own_table (t, i, table, err) : 0;
+  table = q2_l1e_table (geo, entry);
+  if (table != 0 &&
+      get_refcount (t, table >> geo->cluster_bits, &refcount, err) == -1)
+    return -1;
+  return refcount == 1 ? own_table (t, i, entry, err) : 0;
 }
 
 int
@@ -238,7 +275,7 @@ q2_tree_own (struct q2_tree *t, struct qcow2_error *err)
     /* If anybody has it: it was unprotected if nobody does. */
     if (q2_overlap_class (w->overlap, table) == Q2_META_SHARED_L2)
       q2_overlap_turn (w->overlap, table, Q2_META_INACTIVE_L2);
-    if (i < w->geo->l1_needed && own_entry (t, i, err) == -1)
+    if (own_entry (t, i, err) == -1)
       return -1;
   }
   return 0;
