@@ -58,6 +58,7 @@ q2_tree_free (struct q2_tree *t)
     return;
   q2_budget_give (q2_io_budget (&t->edit->io), t->charge);
   q2_frees_destroy (&t->runs);
+  q2_frees_destroy (&t->pending);
   free (t->buf);
   free (t->l1);
 }

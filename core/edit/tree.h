@@ -28,6 +28,7 @@ struct q2_tree {
   uint64_t raised;              /* references, so far */
   unsigned char *buf;
   struct q2_frees runs;         /* of a piece of a table */
+  struct q2_frees pending;      /* to be lowered */
 };
 
 /* Read the L1 table of 'stored' entries at 'host_off'; there are 'nr' in

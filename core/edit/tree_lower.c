@@ -16,6 +16,11 @@
 
 /* ---- Fewer ------------------------------------------------------------- */
 
+/* So many runs are lowered together: neighbours that are found one after the
+ * other, such as a table and its clusters, are given back to the host as one.
+ */
+#define MAX_PENDING 4096
+
 /* What was decompressed of clusters that are going to be somebody else's. */
 static int
 forget_decompressed (struct q2_tree *t, struct qcow2_error *err)
@@ -25,29 +30,39 @@ forget_decompressed (struct q2_tree *t, struct qcow2_error *err)
 
   if (q2_clusters_is_empty (w->reader->clusters))
     return 0;
-  q2_frees_sort (&t->runs);
-  if (!q2_frees_union (&t->runs, &clusters))
+  if (!q2_frees_union (&t->pending, &clusters))
     return q2_fail_nomem (err, "a list of clusters");
   q2_clusters_drop (w->reader->clusters, &clusters, w->geo->cluster_bits);
   q2_frees_destroy (&clusters);
   return 0;
 }
 
-/* Those of t->runs, which empties it. */
 static int
-lower_runs (struct q2_tree *t, struct qcow2_error *err)
+lower_pending (struct q2_tree *t, struct qcow2_error *err)
 {
   struct q2_edit *const e = t->edit;
   const bool trim = e->w->discard == QCOW2_DISCARD_UNMAP;
   int r;
 
+  q2_frees_sort (&t->pending);
   if (forget_decompressed (t, err) == -1)
     return -1;
-  while ((r = q2_space_release (e->w->space, &e->io, &t->runs, trim, err)) ==
-         Q2_SPACE_COMMIT_FIRST)
+  while ((r = q2_space_release (e->w->space, &e->io, &t->pending, trim, err))
+         == Q2_SPACE_COMMIT_FIRST)
     if (q2_edit_commit (e, err) == -1)
       return -1;
   return r;
+}
+
+/* Those of t->runs. */
+static int
+lower_runs (struct q2_tree *t, struct qcow2_error *err)
+{
+  if (!q2_frees_reserve (&t->pending, t->runs.nr))
+    return q2_fail_nomem (err, "a list of clusters");
+  for (size_t i = 0; i < t->runs.nr; ++i)
+    q2_frees_add (&t->pending, t->runs.runs[i].cluster, t->runs.runs[i].nr);
+  return t->pending.nr > MAX_PENDING ? lower_pending (t, err) : 0;
 }
 
 /* Not more than so many. */
@@ -132,7 +147,7 @@ q2_tree_lower (struct q2_tree *t, uint64_t left, struct qcow2_error *err)
       return -1;
     --left;
   }
-  return 0;
+  return lower_pending (t, err);
 }
 
 int
@@ -141,9 +156,11 @@ q2_tree_lower_l1 (struct q2_tree *t, struct qcow2_error *err)
   const struct q2_geometry *const geo = t->edit->w->geo;
   const uint64_t bytes = q2_align_up (t->stored * 8, geo->cluster_size);
 
-  return bytes == 0 ? 0
-    : lower_table (t, t->host_off >> geo->cluster_bits,
-                   bytes >> geo->cluster_bits, err);
+  if (bytes == 0)
+    return 0;
+  return lower_table (t, t->host_off >> geo->cluster_bits,
+                      bytes >> geo->cluster_bits, err) == -1 ? -1
+    : lower_pending (t, err);
 }
 
 /* ---- Alone again ------------------------------------------------------- */
@@ -173,39 +190,76 @@ own_piece (struct q2_tree *t, uint64_t host_off, uint64_t len, uint64_t *left,
   return q2_tree_write_flags (t, host_off, &c, err);
 }
 
-/* A table that the disk writes to is all in the file: see write/metadata.c. */
+/* Entries past the disk are those of a VM state, and in the file only. */
 static int
-own_table (struct q2_tree *t, uint64_t i, uint64_t table,
+get_entry (struct q2_tree *t, uint64_t i, uint64_t *ret,
            struct qcow2_error *err)
 {
   struct q2_writer *const w = t->edit->w;
+  const struct q2_header *const h = q2_writer_header (w);
+  unsigned char raw[8] = { 0 };
+
+  if (i < w->geo->l1_needed) {
+    *ret = q2_tables_l1_entry (w->tables, i);
+    return 0;
+  }
+  if (i < h->l1_entries &&
+      q2_io_read (&t->edit->io, raw, 8, h->l1_offset + 8 * i, QCOW2_IO_L1,
+                  err) == -1)
+    return -1;
+  *ret = load_be64 (raw);
+  return 0;
+}
+
+static int
+set_entry (struct q2_tree *t, uint64_t i, uint64_t entry,
+           struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  unsigned char raw[8];
+
+  if (i >= w->geo->l1_needed) {
+    store_be64 (raw, entry);
+    return q2_edit_write (t->edit, raw, 8, q2_writer_header (w)->l1_offset +
+                          8 * i, Q2_META_L1, err);
+  }
+  q2_mutex_lock (&w->link_lock);
+  q2_tables_set_l1 (w->tables, i, entry);
+  q2_mutex_unlock (&w->link_lock);
+  return 0;
+}
+
+/* A table that the disk writes to is all in the file: see write/metadata.c. */
+static int
+own_table (struct q2_tree *t, uint64_t i, uint64_t entry,
+           struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  const uint64_t table = q2_l1e_table (w->geo, entry);
   uint64_t all = UINT64_MAX;
 
   if (q2_tree_walk (t, table, own_piece, &all, err) == -1 ||
       q2_io_grow (&t->edit->io, table + w->geo->cluster_size, err) == -1)
     return -1;
   q2_overlap_turn (w->overlap, table, Q2_META_L2);
-  if (q2_tables_l1_entry (w->tables, i) & Q2_ENTRY_COPIED)
-    return 0;
-  q2_mutex_lock (&w->link_lock);
-  q2_tables_set_l1 (w->tables, i, table | Q2_ENTRY_COPIED);
-  q2_mutex_unlock (&w->link_lock);
-  return 0;
+  return entry & Q2_ENTRY_COPIED ? 0
+    : set_entry (t, i, entry | Q2_ENTRY_COPIED, err);
 }
 
 /* The disk's table of that entry is the disk's alone, or else a snapshot's. */
 static int
 own_entry (struct q2_tree *t, uint64_t i, struct qcow2_error *err)
 {
-  struct q2_writer *const w = t->edit->w;
-  const uint64_t table =
-    q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, i));
-  uint64_t refcount = 0;
+  const struct q2_geometry *const geo = t->edit->w->geo;
+  uint64_t entry, table, refcount = 0;
 
-  if (table != 0 &&
-      get_refcount (t, table >> w->geo->cluster_bits, &refcount, err) == -1)
+  if (get_entry (t, i, &entry, err) == -1)
     return -1;
-  return refcount == 1 ? own_table (t, i, table, err) : 0;
+  table = q2_l1e_table (geo, entry);
+  if (table != 0 &&
+      get_refcount (t, table >> geo->cluster_bits, &refcount, err) == -1)
+    return -1;
+  return refcount == 1 ? own_table (t, i, entry, err) : 0;
 }
 
 int
@@ -221,7 +275,7 @@ q2_tree_own (struct q2_tree *t, struct qcow2_error *err)
     /* If anybody has it: it was unprotected if nobody does. */
     if (q2_overlap_class (w->overlap, table) == Q2_META_SHARED_L2)
       q2_overlap_turn (w->overlap, table, Q2_META_INACTIVE_L2);
-    if (i < w->geo->l1_needed && own_entry (t, i, err) == -1)
+    if (own_entry (t, i, err) == -1)
       return -1;
   }
   return 0;
