@@ -60,11 +60,7 @@ edit_header (void *opaque, struct q2_header_parts *parts,
 
   if (set_version (a, parts, err) == -1 || set_names (a, parts, err) == -1)
     return -1;
-  if (a->table_off != 0) {
-    h->refcount_order = a->refcount_order;
-    h->refcount_table_offset = a->table_off;
-    h->refcount_table_clusters = a->table_clusters;
-  }
+  q2_new_refcounts_set (&a->refcounts, parts);
   h->incompatible &= ~Q2_INCOMPAT_DIRTY;
   h->compatible &= ~Q2_COMPAT_LAZY_REFCOUNTS;
   if (a->lazy)
@@ -77,12 +73,16 @@ run (struct q2_amend *a, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_writer_header (a->edit.w);
 
+  a->refcounts = (struct q2_new_refcounts) {
+    .edit = &a->edit, .order = a->refcount_order, .progress = &a->progress,
+    .cancelled = Q2_AMEND_CANCELLED,
+  };
   if (q2_amend_check_snapshots (a, err) == -1)
     return -1;
   if (a->version < h->version && q2_amend_expand_zeros (a, err) == -1)
     return -1;
   if (a->refcount_order != h->refcount_order &&
-      q2_amend_make_refcounts (a, err) == -1)
+      q2_new_refcounts_make (&a->refcounts, err) == -1)
     return -1;
   if (q2_progress_add (&a->progress, 0, Q2_AMEND_CANCELLED, err) == -1)
     return -1;

@@ -4,12 +4,13 @@
  * amend.c            the order, and the header
  * amend_check.c      which changes are possible
  * amend_zeros.c      entries that say "zeros" become ones of version 2
- * amend_refcounts.c  refcounts of another width
+ * new_refcounts.c    refcounts of another width
  */
 #ifndef QCOW2_EDIT_AMEND_H
 #define QCOW2_EDIT_AMEND_H
 
 #include "edit/edit.h"
+#include "edit/new_refcounts.h"
 
 struct q2_amend {
   struct q2_edit edit;
@@ -18,10 +19,7 @@ struct q2_amend {
 
   unsigned version, refcount_order;     /* as they are to be */
   bool lazy;
-
-  /* New refcounts, once they are made. */
-  uint64_t table_off;           /* 0: the width stays what it is */
-  uint32_t table_clusters;
+  struct q2_new_refcounts refcounts;
 };
 
 #define Q2_AMEND_CANCELLED \
@@ -39,13 +37,6 @@ extern int q2_amend_check_snapshots (struct q2_amend *a,
 
 /* No entry says "zeros" any more, in no table. */
 extern int q2_amend_expand_zeros (struct q2_amend *a, struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* Make a refcount table of the new width, with all of its blocks, which is
- * true once the header names it.  No refcount may change afterwards.
- */
-extern int q2_amend_make_refcounts (struct q2_amend *a,
-                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* backing.c: the rules for a name in the header, and setting it. */

@@ -253,14 +253,14 @@ q2_edit_let_go_bytes (struct q2_edit *e, uint64_t host_off, uint64_t len)
 
 /* ---- The end --------------------------------------------------------- */
 
-/* Nothing on disk has ever named it. */
-static void
-give_back (struct q2_edit *e)
+void
+q2_edit_take_back (struct q2_edit *e)
 {
   struct qcow2_error why;
 
   for (size_t i = 0; i < e->made.nr; ++i)
     q2_edit_let_go (e, e->made.runs[i].cluster, e->made.runs[i].nr);
+  e->made.nr = 0;
   if (q2_edit_commit (e, &why) == -1)
     q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
 }
@@ -269,7 +269,7 @@ static int
 finish (struct q2_edit *e, int result, struct qcow2_error *err)
 {
   if (result == -1 && !e->switched)
-    give_back (e);
+    q2_edit_take_back (e);
   else if (result == 0)
     result = q2_edit_commit (e, err);
   q2_frees_destroy (&e->made);
@@ -302,16 +302,16 @@ q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
 }
 
 void
-q2_edit_cut_file (struct q2_edit *e)
+q2_edit_cut_file (struct q2_edit *e, uint64_t end)
 {
   const struct qcow2_io *const host = e->io.host;
   struct qcow2_error why;
-  uint64_t end;
-  int r;
+  int r = 0;
 
   if (host->ops->shorten == NULL)
     return;
-  r = q2_space_find_end (e->w->space, &e->io, 0, &end, &why);
+  if (end == 0)
+    r = q2_space_find_end (e->w->space, &e->io, 0, &end, &why);
   if (r == 0 && end < q2_io_size (&e->io))
     r = host->ops->shorten (host->opaque, end);
   if (r != 0)

@@ -95,6 +95,12 @@ extern int q2_edit_settle (struct q2_edit *edit, const char *what,
  */
 extern void q2_edit_keep (struct q2_edit *edit) __attribute__ ((__nonnull__));
 
+/* What was made since the last q2_edit_keep, or since the beginning, was made
+ * in vain, and nothing in the file names it: give it back.
+ */
+extern void q2_edit_take_back (struct q2_edit *edit)
+  __attribute__ ((__nonnull__));
+
 /* Make durable, in the order of docs/ORDERING.md, all that was done. */
 extern int q2_edit_commit (struct q2_edit *edit, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -133,10 +139,11 @@ extern int q2_edit_end_last (struct q2_edit *edit, int result,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* After q2_edit_end_last: cut the file at the end of what is in use.  Where
- * that is not possible the space has been given back all the same.
+/* After q2_edit_end_last: cut the file at the end of what is in use, which is
+ * at 'end', or has to be looked for if that is 0.  Where that is not possible
+ * the space has been given back all the same.
  */
-extern void q2_edit_cut_file (struct q2_edit *edit)
+extern void q2_edit_cut_file (struct q2_edit *edit, uint64_t end)
   __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_EDIT_EDIT_H */

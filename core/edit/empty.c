@@ -117,6 +117,6 @@ qcow2_make_empty (struct qcow2_image *image, const struct qcow2_io *host,
   q2_trees_free (&m.old);
   r = q2_edit_end_last (&m.edit, r, err);
   if (r == 0)
-    q2_edit_cut_file (&m.edit);
+    q2_edit_cut_file (&m.edit, 0);
   return r;
 }

@@ -122,6 +122,6 @@ qcow2_resize (struct qcow2_image *image, const struct qcow2_io *host,
   q2_frees_destroy (&r.old);
   result = q2_edit_end_last (&r.edit, result, err);
   if (result == 0 && r.new_geo.virtual_size < r.old_geo.virtual_size)
-    q2_edit_cut_file (&r.edit);
+    q2_edit_cut_file (&r.edit, r.end);
   return result;
 }

@@ -30,6 +30,8 @@ struct q2_resize {
   uint32_t nr_bitmaps;
   uint64_t dir_off, dir_bytes;
 
+  uint64_t end;                 /* of what is in use of the file; 0: not known
+                                 */
   struct q2_frees old;          /* what the new header does not name */
 };
 

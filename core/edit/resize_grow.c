@@ -134,14 +134,14 @@ move_l1 (struct q2_resize *r, struct qcow2_error *err)
 }
 
 static void
-use_tables (struct q2_edit *e, const struct q2_geometry *geo,
+use_tables (struct qcow2_image *image, const struct q2_geometry *geo,
             struct q2_tables *tables)
 {
-  e->image->geo = *geo;
-  e->w->tables = e->image->reader.tables = tables;
-  /* Without memory for it zeros are written once more (entries.c). */
-  free (e->w->new_tables);
-  e->w->new_tables = calloc (geo->l1_needed / 8 + 1, 1);
+  struct q2_writer *const w = &image->writer;
+
+  image->geo = *geo;
+  w->tables = image->reader.tables = tables;
+  q2_writer_forget_new_tables (w);
 }
 
 static int
@@ -160,7 +160,7 @@ use_new_tables (struct q2_resize *r, struct qcow2_error *err)
     e->image->geo = geo;
     return -1;
   }
-  use_tables (e, &r->new_geo, new);
+  use_tables (e->image, &r->new_geo, new);
   r->old_tables = old;
   return 0;
 }
@@ -226,7 +226,7 @@ go_back (struct q2_resize *r)
       q2_writer_become_failed (e->w);
     }
     q2_tables_free (e->w->tables);
-    use_tables (e, &r->old_geo, r->old_tables);
+    use_tables (e->image, &r->old_geo, r->old_tables);
     r->old_tables = NULL;
   }
   extend (r);

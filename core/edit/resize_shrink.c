@@ -11,6 +11,7 @@
  */
 #include "config.h"
 
+#include "edit/new_refcounts.h"
 #include "edit/resize.h"
 #include "edit/trees.h"
 
@@ -120,6 +121,47 @@ cut_data_file (struct q2_resize *r)
                    "to the new size of the disk", QCOW2_ADVICE_NONE);
 }
 
+/* ---- Refcounts -------------------------------------------------------- */
+
+static int
+name_refcounts (void *opaque, struct q2_header_parts *parts,
+                struct qcow2_error *err)
+{
+  (void) err;
+  q2_new_refcounts_set (opaque, parts);
+  return 0;
+}
+
+/* A block lies among the clusters that it counts, so those of the part that is
+ * free now keep the file long.  Nothing is lost if that cannot be changed.
+ */
+static void
+move_refcounts (struct q2_resize *r)
+{
+  struct q2_edit *const e = &r->edit;
+  struct q2_progress none = { .fn = NULL };
+  struct q2_new_refcounts n = {
+    .edit = e, .order = e->w->geo->refcount_order, .only_fewer = true,
+    .progress = &none, .cancelled = Q2_RESIZE_CANCELLED,
+  };
+  struct qcow2_error why;
+
+  if (e->io.host->ops->shorten == NULL)
+    return;
+  q2_edit_keep (e);
+  if (q2_new_refcounts_make (&n, &why) == -1 ||
+      (n.table_off != 0 &&
+       q2_edit_switch (e, name_refcounts, &n, 0, &why) == -1)) {
+    q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
+    if (q2_writer_check_usable (e->w, &why) == 0)
+      q2_edit_take_back (e);
+    return;
+  }
+  r->end = n.end;
+}
+
+/* ---- The operation ---------------------------------------------------- */
+
 static int
 let_go (struct q2_resize *r, struct qcow2_error *err)
 {
@@ -127,6 +169,7 @@ let_go (struct q2_resize *r, struct qcow2_error *err)
       q2_trees_drop (&r->edit, r->new_geo.l1_needed, err) == -1)
     return -1;
   cut_data_file (r);
+  move_refcounts (r);
   return 0;
 }
 

@@ -108,6 +108,20 @@ make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
   return q2_io_grow (io, h->l1_offset + bytes, err);
 }
 
+/* Without memory for it, zeros are written once more (entries.c). */
+static unsigned char *
+new_table_bits (const struct q2_geometry *geo)
+{
+  return calloc (geo->l1_needed / 8 + 1, 1);
+}
+
+void
+q2_writer_forget_new_tables (struct q2_writer *w)
+{
+  free (w->new_tables);
+  w->new_tables = new_table_bits (w->geo);
+}
+
 static int
 activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
           struct qcow2_error *err)
@@ -117,9 +131,8 @@ activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
   atomic_store (&io->shared->written, true);
   if (q2_writer_repair (w, io, err) == -1)
     return -1;
-  /* Without memory for it, zeros are written once more (entries.c). */
   if (w->new_tables == NULL)
-    w->new_tables = calloc (w->geo->l1_needed / 8 + 1, 1);
+    w->new_tables = new_table_bits (w->geo);
   if ((w->overlap = q2_overlap_new (w->geo->cluster_bits,
                                      q2_io_budget (io), err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||

@@ -272,6 +272,10 @@ extern int q2_writer_end (struct q2_writer *w, const struct q2_io *io,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* It has other tables, and another geometry; nobody else uses it. */
+extern void q2_writer_forget_new_tables (struct q2_writer *w)
+  __attribute__ ((__nonnull__));
+
 /* ---- features.c ----------------------------------------------------- */
 
 /* ORDER-7: durable when it returns.  Bitmaps are left alone unless the disk is

@@ -60,6 +60,13 @@ fails 1 'SIZE|missing' resize i
 fails 1 '' resize i 1X
 fails 1 '' resize --preallocation some i 9M
 
+# Nor do refcount blocks keep it long.
+qemu-img create -q -f qcow2 long 1G
+works resize --preallocation metadata long 50G
+works resize --shrink long 1G
+sound long
+[ "$(stat -c %s long)" -lt 1048576 ] || fail "refcount blocks keep it long"
+
 # A data file is made as large as the disk, and cut.
 qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on d 1M
 works resize --data-file d.raw d 4M

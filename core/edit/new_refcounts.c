@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* amend_refcounts.c - refcounts of another width.
+/* new_refcounts.c - refcounts of another width, or in fewer blocks.
  *
  * Owns      a second refcount table, with blocks, beside the one in use.
  * Method    room for both comes from the refcounts in use, until each range of
@@ -12,7 +12,7 @@
  */
 #include "config.h"
 
-#include "edit/amend.h"
+#include "edit/new_refcounts.h"
 
 #include "format/refcount_bits.h"
 
@@ -28,7 +28,7 @@
 #define NEEDED UINT64_C (1)     /* in the place of a block's offset */
 
 struct widths {
-  struct q2_amend *a;
+  struct q2_new_refcounts *n;
   unsigned cluster_bits;
   unsigned old_bits, new_bits;  /* log2 of the refcounts of a block */
   uint64_t *blocks;             /* MAX_BLOCKS: 0, NEEDED, or host offsets */
@@ -45,7 +45,7 @@ struct widths {
 static int
 load_table (struct widths *s, struct qcow2_error *err)
 {
-  struct q2_edit *const e = &s->a->edit;
+  struct q2_edit *const e = s->n->edit;
   const struct q2_header *const h = q2_writer_header (e->w);
   const uint64_t bytes =
     (uint64_t) h->refcount_table_clusters << s->cluster_bits;
@@ -70,15 +70,57 @@ load_block (struct widths *s, uint64_t i, bool *ret_any,
 {
   *ret_any = i < s->nr_old && s->old[i] != 0;
   return *ret_any
-    ? q2_io_read (&s->a->edit.io, s->from, UINT64_C (1) << s->cluster_bits,
+    ? q2_io_read (&s->n->edit->io, s->from, UINT64_C (1) << s->cluster_bits,
                   s->old[i], QCOW2_IO_REFCOUNT, err) : 0;
 }
 
 static uint64_t
 old_value (const struct widths *s, uint64_t cluster)
 {
-  return q2_refcount_get (s->from, s->a->edit.w->geo->refcount_order,
+  return q2_refcount_get (s->from, s->n->edit->w->geo->refcount_order,
                           cluster & ((UINT64_C (1) << s->old_bits) - 1));
+}
+
+/* ---- What is free then ------------------------------------------------ */
+
+static int
+compare (const void *a, const void *b)
+{
+  const uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+  return x < y ? -1 : x > y;
+}
+
+/* What the header does not name any more then. */
+static int
+list_leaving (struct widths *s, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_writer_header (s->n->edit->w);
+  const uint64_t table = h->refcount_table_offset >> s->cluster_bits;
+
+  free (s->leaving);
+  s->nr_leaving = s->next_leaving = 0;
+  s->leaving = malloc ((s->nr_old + h->refcount_table_clusters) * 8 + 1);
+  if (s->leaving == NULL)
+    return q2_fail_nomem (err, "the refcount table");
+  for (uint64_t i = 0; i < h->refcount_table_clusters; ++i)
+    s->leaving[s->nr_leaving++] = table + i;
+  for (uint64_t i = 0; i < s->nr_old; ++i)
+    if (s->old[i] != 0)
+      s->leaving[s->nr_leaving++] = s->old[i] >> s->cluster_bits;
+  qsort (s->leaving, s->nr_leaving, 8, compare);
+  return 0;
+}
+
+/* Called for clusters in ascending order. */
+static bool
+is_leaving (struct widths *s, uint64_t cluster)
+{
+  while (s->next_leaving < s->nr_leaving &&
+         s->leaving[s->next_leaving] < cluster)
+    ++s->next_leaving;
+  return s->next_leaving < s->nr_leaving &&
+    s->leaving[s->next_leaving] == cluster;
 }
 
 /* ---- Which blocks are needed ------------------------------------------ */
@@ -92,7 +134,7 @@ need_block (struct widths *s, uint64_t cluster, struct qcow2_error *err)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "the refcount table would be larger than the format "
                     "allows with refcounts of %u bits",
-                    1u << s->a->refcount_order);
+                    1u << s->n->order);
   if (s->blocks[i] == 0)
     s->blocks[i] = NEEDED;
   s->nr = q2_max (s->nr, i + 1);
@@ -103,7 +145,7 @@ static int
 check_fits (const struct widths *s, uint64_t cluster, uint64_t value,
             struct qcow2_error *err)
 {
-  const unsigned order = s->a->refcount_order;
+  const unsigned order = s->n->order;
 
   if (order == 6 || value >> (1u << order) == 0)
     return 0;
@@ -124,8 +166,9 @@ scan_block (struct widths *s, uint64_t block, struct qcow2_error *err)
   for (uint64_t i = 0; any && i >> s->old_bits == 0; ++i) {
     const uint64_t value = old_value (s, first + i);
 
-    if (value > 0 && (check_fits (s, first + i, value, err) == -1 ||
-                      need_block (s, first + i, err) == -1))
+    if (value > 0 && !is_leaving (s, first + i) &&
+        (check_fits (s, first + i, value, err) == -1 ||
+         need_block (s, first + i, err) == -1))
       return -1;
   }
   return 0;
@@ -134,7 +177,7 @@ scan_block (struct widths *s, uint64_t block, struct qcow2_error *err)
 static int
 scan (struct widths *s, struct qcow2_error *err)
 {
-  if (load_table (s, err) == -1)
+  if (load_table (s, err) == -1 || list_leaving (s, err) == -1)
     return -1;
   for (uint64_t i = 0; i < s->nr_old; ++i)
     if (scan_block (s, i, err) == -1)
@@ -148,7 +191,7 @@ static int
 allocate (struct widths *s, uint64_t clusters, enum q2_meta_class class,
           uint64_t *ret_host_off, struct qcow2_error *err)
 {
-  if (q2_edit_alloc (&s->a->edit, clusters << s->cluster_bits, class,
+  if (q2_edit_alloc (s->n->edit, clusters << s->cluster_bits, class,
                      ret_host_off, err) == -1)
     return -1;
   for (uint64_t i = 0; i < clusters; ++i)
@@ -180,66 +223,28 @@ allocate_blocks (struct widths *s, struct qcow2_error *err)
 static int
 allocate_all (struct widths *s, struct qcow2_error *err)
 {
-  struct q2_amend *const a = s->a;
+  struct q2_new_refcounts *const n = s->n;
   uint64_t clusters = 0;
 
   while (allocate_blocks (s, err) == 0) {
     const uint64_t want = q2_ceil_shift (s->nr * 8, s->cluster_bits);
 
     if (want <= clusters) {
-      a->table_clusters = (uint32_t) clusters;
+      n->table_clusters = (uint32_t) clusters;
       return 0;
     }
     if (clusters > 0)
-      q2_edit_let_go (&a->edit, a->table_off >> s->cluster_bits, clusters);
+      q2_edit_let_go (n->edit, n->table_off >> s->cluster_bits, clusters);
     clusters = want;
-    if (allocate (s, clusters, Q2_META_REFCOUNT_TABLE, &a->table_off, err)
+    if (allocate (s, clusters, Q2_META_REFCOUNT_TABLE, &n->table_off, err)
         == -1)
       break;
   }
-  a->table_off = 0;
+  n->table_off = 0;
   return -1;
 }
 
 /* ---- Writing ---------------------------------------------------------- */
-
-static int
-compare (const void *a, const void *b)
-{
-  const uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
-
-  return x < y ? -1 : x > y;
-}
-
-/* What the header does not name any more then. */
-static int
-list_leaving (struct widths *s, struct qcow2_error *err)
-{
-  const struct q2_header *const h = q2_writer_header (s->a->edit.w);
-  const uint64_t table = h->refcount_table_offset >> s->cluster_bits;
-
-  s->leaving = malloc ((s->nr_old + h->refcount_table_clusters) * 8 + 1);
-  if (s->leaving == NULL)
-    return q2_fail_nomem (err, "the refcount table");
-  for (uint64_t i = 0; i < h->refcount_table_clusters; ++i)
-    s->leaving[s->nr_leaving++] = table + i;
-  for (uint64_t i = 0; i < s->nr_old; ++i)
-    if (s->old[i] != 0)
-      s->leaving[s->nr_leaving++] = s->old[i] >> s->cluster_bits;
-  qsort (s->leaving, s->nr_leaving, 8, compare);
-  return 0;
-}
-
-/* Called for clusters in ascending order. */
-static bool
-is_leaving (struct widths *s, uint64_t cluster)
-{
-  while (s->next_leaving < s->nr_leaving &&
-         s->leaving[s->next_leaving] < cluster)
-    ++s->next_leaving;
-  return s->next_leaving < s->nr_leaving &&
-    s->leaving[s->next_leaving] == cluster;
-}
 
 static int
 fill_block (struct widths *s, uint64_t block, struct qcow2_error *err)
@@ -262,7 +267,8 @@ fill_block (struct widths *s, uint64_t block, struct qcow2_error *err)
       continue;
     if (check_fits (s, cluster, value, err) == -1)
       return -1;
-    q2_refcount_set (s->to, s->a->refcount_order, i, value);
+    s->n->end = (cluster + 1) << s->cluster_bits;
+    q2_refcount_set (s->to, s->n->order, i, value);
   }
   return 0;
 }
@@ -270,15 +276,15 @@ fill_block (struct widths *s, uint64_t block, struct qcow2_error *err)
 static int
 write_blocks (struct widths *s, struct qcow2_error *err)
 {
-  struct q2_amend *const a = s->a;
+  struct q2_new_refcounts *const n = s->n;
 
   for (uint64_t i = 0; i < s->nr; ++i) {
     if (s->blocks[i] == 0)
       continue;
     if (fill_block (s, i, err) == -1 ||
-        q2_edit_write (&a->edit, s->to, UINT64_C (1) << s->cluster_bits,
+        q2_edit_write (n->edit, s->to, UINT64_C (1) << s->cluster_bits,
                        s->blocks[i], Q2_META_REFCOUNT_BLOCK, err) == -1 ||
-        q2_progress_add (&a->progress, 1, Q2_AMEND_CANCELLED, err) == -1)
+        q2_progress_add (n->progress, 1, n->cancelled, err) == -1)
       return -1;
   }
   return 0;
@@ -287,27 +293,43 @@ write_blocks (struct widths *s, struct qcow2_error *err)
 static int
 write_table (struct widths *s, struct qcow2_error *err)
 {
-  const uint64_t bytes = (uint64_t) s->a->table_clusters << s->cluster_bits;
+  const uint64_t bytes = (uint64_t) s->n->table_clusters << s->cluster_bits;
 
   for (uint64_t i = 0; i < bytes / 8; ++i)
     store_be64 (&s->blocks[i], s->blocks[i]);
-  return q2_edit_write (&s->a->edit, s->blocks, bytes, s->a->table_off,
+  return q2_edit_write (s->n->edit, s->blocks, bytes, s->n->table_off,
                         Q2_META_REFCOUNT_TABLE, err);
+}
+
+/* Blocks that would be left out. */
+static bool
+are_fewer (const struct widths *s)
+{
+  uint64_t old = 0, new = 0;
+
+  for (uint64_t i = 0; i < s->nr_old; ++i)
+    old += s->old[i] != 0;
+  for (uint64_t i = 0; i < s->nr; ++i)
+    new += s->blocks[i] != 0;
+  return new < old;
 }
 
 static int
 make (struct widths *s, struct qcow2_error *err)
 {
-  struct q2_amend *const a = s->a;
+  struct q2_new_refcounts *const n = s->n;
 
-  if (q2_edit_commit (&a->edit, err) == -1 || scan (s, err) == -1 ||
-      allocate_all (s, err) == -1 || q2_edit_commit (&a->edit, err) == -1)
+  if (q2_edit_commit (n->edit, err) == -1 || scan (s, err) == -1)
     return -1;
-  if (q2_writer_is_dirty (a->edit.w))
+  if (n->only_fewer && !are_fewer (s))
+    return 0;
+  if (allocate_all (s, err) == -1 || q2_edit_commit (n->edit, err) == -1)
+    return -1;
+  if (q2_writer_is_dirty (n->edit->w))
     return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
                     "the width of refcounts cannot change while somebody "
                     "reads clusters that are to be freed");
-  a->progress.total = a->progress.done + s->nr;
+  n->progress->total = n->progress->done + s->nr;
   if (load_table (s, err) == -1 || list_leaving (s, err) == -1 ||
       write_blocks (s, err) == -1 || write_table (s, err) == -1)
     return -1;
@@ -315,12 +337,12 @@ make (struct widths *s, struct qcow2_error *err)
 }
 
 int
-q2_amend_make_refcounts (struct q2_amend *a, struct qcow2_error *err)
+q2_new_refcounts_make (struct q2_new_refcounts *n, struct qcow2_error *err)
 {
-  const struct q2_geometry *const geo = a->edit.w->geo;
+  const struct q2_geometry *const geo = n->edit->w->geo;
   struct widths s = {
-    .a = a, .cluster_bits = geo->cluster_bits, .old_bits = geo->refblock_bits,
-    .new_bits = geo->cluster_bits + 3 - a->refcount_order,
+    .n = n, .cluster_bits = geo->cluster_bits, .old_bits = geo->refblock_bits,
+    .new_bits = geo->cluster_bits + 3 - n->order,
     .blocks = calloc (MAX_BLOCKS, 8), .from = malloc (geo->cluster_size),
     .to = malloc (geo->cluster_size),
   };
@@ -333,6 +355,17 @@ q2_amend_make_refcounts (struct q2_amend *a, struct qcow2_error *err)
   free (s.from);
   free (s.to);
   if (r == -1)
-    a->table_off = 0;
+    n->table_off = 0;
   return r;
+}
+
+void
+q2_new_refcounts_set (const struct q2_new_refcounts *n,
+                      struct q2_header_parts *parts)
+{
+  if (n->table_off == 0)
+    return;
+  parts->fields.refcount_order = n->order;
+  parts->fields.refcount_table_offset = n->table_off;
+  parts->fields.refcount_table_clusters = n->table_clusters;
 }
