@@ -31,7 +31,8 @@ static const char *const change_names[] = { "take", "delete", "apply" };
 static struct host start;               /* the image before the change */
 static unsigned char disk[DISK], s0[DISK];
 static unsigned version;
-static uint64_t seed;                   /* how much of a failed write is done */
+/* How much of a failed write is done. */
+static uint64_t seed;
 
 static const struct qcow2_name s0_name = { "s0", 2 }, new_name = { "new", 3 };
 
@@ -90,12 +91,12 @@ do_change (struct host *h, struct qcow2_image *image, enum change change,
   return -1;
 }
 
-/* A disk that shares some with its snapshot, which has something of its own. */
+/* A disk that shares some with its snapshot, which has some of its own. */
 static void
 make_start (unsigned of_version)
 {
-  const struct host_spec spec = { .capacity = CAPACITY, .grows = true,
-    .trim = HOST_TRIM_ZEROS,
+  const struct host_spec spec = {
+    .capacity = CAPACITY, .grows = true, .trim = HOST_TRIM_ZEROS,
   };
   const struct qcow2_create_options create = {
     .virtual_size = DISK, .version = of_version, .cluster_size = 1024,
