@@ -302,7 +302,7 @@ check_pins_locked (struct q2_bitmap_set *set, struct qcow2_error *err)
   for (size_t i = 0; i < set->nr_dropped; ++i)
     if (q2_is_pinned_locked (set->edit->image, set->dropped[i].offset))
       return q2_fail (err, QCOW2_ERR_BUSY, set->dropped[i].offset,
-                      "a client reads a bitmap that is to be changed or "
+                      "somebody reads a bitmap that is to be changed or "
                       "removed");
   return 0;
 }
