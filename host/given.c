@@ -119,39 +119,43 @@ check_place (const struct rule_words *words, const char *key,
   return 0;
 }
 
-int
-place_parse (struct place *place, const struct rule_words *words,
-             const char *key, const char *value, bool exports,
-             struct qcow2_error *err)
-{
-  if (check_place (words, key, value, exports, err) == -1)
-    return -1;
-  if (is_uri (value)) {
-    place->kind = PLACE_URI;
-    place->text = strdup (value);
-    place->name = name_of_uri (value, err);
-  }
-  else if (exports && strncmp (value, "export:", 7) == 0) {
-    place->kind = PLACE_EXPORT;
-    place->text = strdup (value + 7);
-    place->name = strdup (value);
-  }
-  else {
-    place->kind = PLACE_FILE;
-    place->text = absolute (value, err);
-    place->name = place->text ? strdup (place->text) : NULL;
-  }
-  if (place->text != NULL && place->name != NULL)
-    return 0;
-  no_memory (err);
-  return -1;
-}
-
 void
 place_clear (struct place *place)
 {
   free (place->text);
   free (place->name);
+}
+
+int
+place_parse (struct place *place, const struct rule_words *words,
+             const char *key, const char *value, bool exports,
+             struct qcow2_error *err)
+{
+  struct place made = { .kind = PLACE_FILE };
+
+  if (check_place (words, key, value, exports, err) == -1)
+    return -1;
+  if (is_uri (value)) {
+    made.kind = PLACE_URI;
+    made.text = strdup (value);
+    made.name = name_of_uri (value, err);
+  }
+  else if (exports && strncmp (value, "export:", 7) == 0) {
+    made.kind = PLACE_EXPORT;
+    made.text = strdup (value + 7);
+    made.name = strdup (value);
+  }
+  else {
+    made.text = absolute (value, err);
+    made.name = made.text ? strdup (made.text) : NULL;
+  }
+  if (made.text != NULL && made.name != NULL) {
+    *place = made;
+    return 0;
+  }
+  place_clear (&made);
+  no_memory (err);
+  return -1;
 }
 
 /* ---- Options ------------------------------------------------------------ */
@@ -164,43 +168,48 @@ struct given {
   struct qcow2_error *err;
 };
 
-/* One more, zeroed, at the end of an array; NULL with the error filled in. */
+/* The array with room for one more at its end; NULL with the error filled in.
+ */
 static void *
-append (void *array, size_t *nr, size_t size, struct qcow2_error *err)
+grown (void *array, size_t nr, size_t size, struct qcow2_error *err)
 {
-  char *const more = reallocarray (*(void **) array, *nr + 1, size);
+  void *const more = reallocarray (array, nr + 1, size);
 
-  if (more == NULL)
-    return no_memory (err);
-  *(void **) array = more;
-  memset (more + *nr * size, 0, size);
-  return more + (*nr)++ * size;
+  return more ? more : no_memory (err);
 }
 
 static int
 add_backing (const struct given *g)
 {
-  struct place *const place =
-    append (&g->rules->backing, &g->rules->nr_backing, sizeof *place, g->err);
+  struct rules *const rules = g->rules;
+  struct place *const all =
+    grown (rules->backing, rules->nr_backing, sizeof *all, g->err);
 
-  return place ? place_parse (place, g->words, g->key, g->value,
-                              g->words->exports, g->err) : -1;
+  if (all == NULL)
+    return -1;
+  rules->backing = all;
+  if (place_parse (&all[rules->nr_backing], g->words, g->key, g->value,
+                   g->words->exports, g->err) == -1)
+    return -1;
+  rules->nr_backing++;
+  return 0;
 }
 
 static int
 add_format (const struct given *g)
 {
   const bool raw = strcmp (g->value, "raw") == 0;
-  enum layer_format *format;
+  struct rules *const rules = g->rules;
+  enum layer_format *all;
 
   if (!raw && strcmp (g->value, "qcow2") != 0)
     return fail_with (g->err, QCOW2_ERR_INVALID, EINVAL,
                       "%s must be raw or qcow2, not '%s'", g->key, g->value);
-  format = append (&g->rules->formats, &g->rules->nr_formats, sizeof *format,
-                   g->err);
-  if (format == NULL)
+  all = grown (rules->formats, rules->nr_formats, sizeof *all, g->err);
+  if (all == NULL)
     return -1;
-  *format = raw ? FORMAT_RAW : FORMAT_QCOW2;
+  rules->formats = all;
+  all[rules->nr_formats++] = raw ? FORMAT_RAW : FORMAT_QCOW2;
   return 0;
 }
 
@@ -244,12 +253,18 @@ add_follow (const struct given *g)
 static int
 add_passphrase (const struct given *g)
 {
-  struct passphrase *const p =
-    append (&g->rules->passphrases, &g->rules->nr_passphrases, sizeof *p,
-            g->err);
+  struct rules *const rules = g->rules;
+  struct passphrase *const all =
+    grown (rules->passphrases, rules->nr_passphrases, sizeof *all, g->err);
 
-  return p ? passphrase_read (p, g->key, g->value, g->words->ask, g->err)
-    : -1;
+  if (all == NULL)
+    return -1;
+  rules->passphrases = all;
+  if (passphrase_read (&all[rules->nr_passphrases], g->key, g->value,
+                       g->words->ask, g->err) == -1)
+    return -1;
+  rules->nr_passphrases++;
+  return 0;
 }
 
 int

@@ -7,7 +7,7 @@ toolsdir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/nbd/functions.sh
 . "$toolsdir/../nbd/functions.sh"
 
-ctl=$top_builddir/tools/qcow2ctl/qcow2ctl
+ctl=${CTL:-$top_builddir/tools/qcow2ctl/qcow2ctl}
 [ -x "$ctl" ] || skip "qcow2ctl was not built"
 
 # What it printed last, and its exit code.

@@ -70,6 +70,9 @@ if "$ctl" --version | grep -q encryption=yes; then
     fails 5 'cannot be opened: No such file' map --passphrase +none luks.qcow2
 fi
 
+# A sanitizer's look for leaks is in strace's way.
+[ -z "$instrumented" ] || exit 0
+
 # Nothing but the image is opened without a word that allows it.
 for command in info 'info -U' check map; do
     # shellcheck disable=SC2086
