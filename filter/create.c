@@ -7,7 +7,8 @@
  *           an image stays one, so a server may be started again and again.
  * Method    the engine looks at the file and creates; disk.c asks for it
  *           before the first opening for writing.
- * Locks     none: constant once the parameters are read.
+ * Locks     none: constant once the parameters are read, but for where the
+ *           passphrase is, which is always the same.
  */
 #include "config.h"
 
@@ -16,7 +17,9 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "host/newimage.h"
+#include "host/rules.h"
 #include "lines.h"
+#include "places.h"
 #include "report.h"
 
 #include <errno.h>
@@ -84,6 +87,16 @@ create_parse (const char *value)
   return check_options ();
 }
 
+int
+create_complete (void)
+{
+  if (wanted.options.encryption == QCOW2_ENCRYPTION_NONE ||
+      rules_passphrase (&places, 0).len > 0)
+    return 0;
+  nbdkit_error ("qcow2-create: an encrypted image needs qcow2-passphrase");
+  return -1;
+}
+
 bool
 create_wanted (void)
 {
@@ -124,7 +137,11 @@ create_needed (const struct qcow2_io *io, const char *name)
 int
 create_now (const struct qcow2_io *io, const char *name)
 {
+  const struct passphrase passphrase = rules_passphrase (&places, 0);
   struct qcow2_error error;
+
+  wanted.options.passphrase = passphrase.bytes;
+  wanted.options.passphrase_len = passphrase.len;
 
   if (qcow2_create (io, &wanted.options, &error) == -1) {
     errno = report (name, &error);

@@ -9,6 +9,8 @@ struct qcow2_io;
 
 /* The parameter.  -1 and a line in the log if it makes no sense. */
 extern int create_parse (const char *value);
+/* When all parameters are known. */
+extern int create_complete (void);
 extern bool create_wanted (void);
 extern void create_unload (void);
 

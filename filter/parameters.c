@@ -341,7 +341,8 @@ config_complete (nbdkit_next_config_complete *next, nbdkit_backend *nxdata)
     config.names = NAMES_IGNORED;
   else
     config.names = NAMES_UNKNOWN;
-  if (places_complete () == -1 || make_budget () == -1)
+  if (places_complete () == -1 || create_complete () == -1 ||
+      make_budget () == -1)
     return -1;
   embed_complete ();
   return next (nxdata);

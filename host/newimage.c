@@ -269,6 +269,90 @@ take_data_file_raw (struct new_image *n, const char *key, const char *value,
   return parse_bool (key, value, &n->options.data_file_raw, err);
 }
 
+static int
+take_keep_data_file (struct new_image *n, const char *key, const char *value,
+                     struct qcow2_error *err)
+{
+  return parse_bool (key, value, &n->options.keep_data, err);
+}
+
+/* ---- Encryption -------------------------------------------------------- */
+
+static int
+take_format (struct new_image *n, const char *key, const char *value,
+             struct qcow2_error *err)
+{
+  static const char *const words[] = { "aes", "luks", NULL };
+  const int i = parse_word (key, value, words, err);
+
+  if (i == -1)
+    return -1;
+  n->options.encryption = i == 0 ? QCOW2_ENCRYPTION_AES
+    : QCOW2_ENCRYPTION_LUKS;
+  return 0;
+}
+
+/* The engine knows the words. */
+static int
+take_luks_word (struct new_image *n, const char *key, const char *value,
+                struct qcow2_error *err)
+{
+  static const char *const keys[] = {
+    "cipher-alg", "cipher-mode", "ivgen-alg", "ivgen-hash-alg", "hash-alg",
+  };
+  struct qcow2_luks_options *const luks = &n->options.luks;
+  const char **const words[] = {
+    &luks->cipher_alg, &luks->cipher_mode, &luks->ivgen_alg,
+    &luks->ivgen_hash_alg, &luks->hash_alg,
+  };
+  struct qcow2_name ignored;
+  size_t i = 0;
+
+  while (strcmp (strchr (key, '.') + 1, keys[i]) != 0)
+    ++i;
+  if (keep (&n->luks_words[i], &ignored, value, err) == -1)
+    return -1;
+  *words[i] = n->luks_words[i];
+  return 0;
+}
+
+static int
+take_iter_time (struct new_image *n, const char *key, const char *value,
+                struct qcow2_error *err)
+{
+  uint64_t ms;
+
+  if (!read_size (value, &ms) || ms == 0 || ms > 1000000)
+    return fail_value (err, key, value, "a number of milliseconds");
+  n->options.luks.iter_time_ms = (unsigned) ms;
+  return 0;
+}
+
+static int
+take_key_secret (struct new_image *n, const char *key, const char *value,
+                 struct qcow2_error *err)
+{
+  (void) n;
+  (void) value;
+  return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
+                    "%s names an object of QEMU, which there is none of here; "
+                    "the passphrase has an option of its own", key);
+}
+
+static int
+take_for_file_system (struct new_image *n, const char *key, const char *value,
+                      struct qcow2_error *err)
+{
+  (void) n;
+  (void) value;
+  return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
+                    "%s is not for the image but for its file system; make an "
+                    "empty file, set that with %s, and create the image in it",
+                    key, key[0] == 'n' ? "'chattr +C'" : "'xfs_io -c extsize'");
+}
+
+/* ---- All options ------------------------------------------------------- */
+
 static const struct option {
   const char *key;
   int (*take) (struct new_image *n, const char *key, const char *value,
@@ -286,12 +370,27 @@ static const struct option {
   { "backing_fmt", take_backing_format },
   { "data_file", take_data_file },
   { "data_file_raw", take_data_file_raw },
+  { "keep_data_file", take_keep_data_file },
+  { "encrypt.format", take_format },
+  { "encrypt.cipher-alg", take_luks_word },
+  { "encrypt.cipher-mode", take_luks_word },
+  { "encrypt.ivgen-alg", take_luks_word },
+  { "encrypt.ivgen-hash-alg", take_luks_word },
+  { "encrypt.hash-alg", take_luks_word },
+  { "encrypt.iter-time", take_iter_time },
+};
+
+/* Of qemu-img, for whoever comes from there. */
+static const struct option others[] = {
+  { "encrypt.key-secret", take_key_secret },
+  { "extent_size_hint", take_for_file_system },
+  { "nocow", take_for_file_system },
 };
 
 static int
 fail_unknown (const char *key, struct qcow2_error *err)
 {
-  char all[400] = "";
+  char all[600] = "";
 
   for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i)
     snprintf (all + strlen (all), sizeof all - strlen (all), "%s%s",
@@ -307,6 +406,9 @@ new_image_option (struct new_image *n, const char *key, const char *value,
   for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i)
     if (strcmp (key, options[i].key) == 0)
       return options[i].take (n, key, value ? value : "on", err);
+  for (size_t i = 0; i < sizeof others / sizeof others[0]; ++i)
+    if (strcmp (key, others[i].key) == 0)
+      return others[i].take (n, key, value ? value : "on", err);
   return fail_unknown (key, err);
 }
 
@@ -366,5 +468,7 @@ new_image_free (struct new_image *n)
   free (n->backing_file);
   free (n->backing_format);
   free (n->data_file);
+  for (size_t i = 0; i < sizeof n->luks_words / sizeof n->luks_words[0]; ++i)
+    free (n->luks_words[i]);
   *n = (struct new_image) { .has_size = false };
 }

@@ -13,6 +13,7 @@
 struct new_image {
   struct qcow2_create_options options;  /* names point to: */
   char *backing_file, *backing_format, *data_file;
+  char *luks_words[5];          /* those of options.luks */
   bool has_size;
 };
 

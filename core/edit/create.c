@@ -186,26 +186,35 @@ check_file (const struct q2_io *io, uint64_t bytes, struct qcow2_error *err)
 }
 
 static int
+check_passphrase (const struct qcow2_create_options *o,
+                  struct qcow2_error *err)
+{
+  if (o->encryption == QCOW2_ENCRYPTION_NONE ||
+      (o->passphrase != NULL && o->passphrase_len > 0))
+    return 0;
+  return q2_fail_advise (err, QCOW2_ERR_INVALID, QCOW2_ADVICE_PASSPHRASE,
+                         QCOW2_NO_OFFSET,
+                         "an encrypted image needs a passphrase");
+}
+
+static int
 plan (struct q2_create *c, struct qcow2_error *err)
 {
-  const bool mapped = c->options->preallocation != QCOW2_PREALLOCATE_OFF ||
-    c->options->data_file_raw;
-  uint64_t bytes;
+  const struct qcow2_create_options *const o = c->options;
+  const bool mapped = o->preallocation != QCOW2_PREALLOCATE_OFF ||
+    o->data_file_raw;
+  const uint64_t l2_tables = mapped ? c->geo.l1_needed : 0;
 
-  if (q2_create_check (c->options, &c->geo, &c->luks, err) == -1 ||
-      q2_layout_init (&c->layout, &c->geo,
-                      q2_create_luks_bytes (c->options, &c->luks), mapped ? c->geo.l1_needed : 0,
-                      mapped && !c->geo.data_file
-                      ? q2_layout_guest_clusters (&c->geo) : 0, err) == -1)
+  if (q2_layout_init (&c->layout, &c->geo, q2_create_luks_bytes (o, &c->luks),
+                      l2_tables, mapped && !c->geo.data_file
+                      ? q2_layout_guest_clusters (&c->geo) : 0, err) == -1 ||
+      check_file (&c->io, c->layout.end << c->geo.cluster_bits, err) == -1)
     return -1;
-  bytes = c->layout.end << c->geo.cluster_bits;
-  if (check_file (&c->io, bytes, err) == -1)
-    return -1;
-  if (c->options->data_io != NULL &&
+  if (o->data_io != NULL &&
       check_file (&c->data_io, c->geo.virtual_size, err) == -1)
     return -1;
   c->progress.total = (c->layout.data.first - 1) << c->geo.cluster_bits;
-  if (c->options->preallocation > QCOW2_PREALLOCATE_METADATA)
+  if (o->preallocation > QCOW2_PREALLOCATE_METADATA)
     c->progress.total += c->geo.virtual_size;
   return 0;
 }
@@ -232,7 +241,8 @@ qcow2_create (const struct qcow2_io *host,
     c.data_io = (struct q2_io) {
       options->data_io, options->data_io->size, &data_shared,
     };
-  if (plan (&c, err) == 0 &&
+  if (q2_create_check (options, &c.geo, &c.luks, err) == 0 &&
+      check_passphrase (options, err) == 0 && plan (&c, err) == 0 &&
       q2_create_header (&c, &header, &len, err) == 0)
     r = write_all (&c, header, len, err);
   if (r == 0)

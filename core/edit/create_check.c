@@ -99,8 +99,6 @@ check_encryption (const struct qcow2_create_options *o, struct q2_luks *luks,
   *luks = (struct q2_luks) { .key_bytes = 0 };
   if (o->encryption == QCOW2_ENCRYPTION_NONE)
     return 0;
-  if (o->passphrase == NULL || o->passphrase_len == 0)
-    return refuse (err, "an encrypted image needs a passphrase");
   if (o->data_file.len > 0)
     return refuse (err, "an image with a data file cannot be encrypted: only "
                    "the image file would be");

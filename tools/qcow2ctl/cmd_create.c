@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_create.c - "create": a new image.
  *
- * Owns      what may be overwritten: an empty file, a device or export whose
- *           first MiB reads as zeros; anything with --force.
+ * Owns      what may be overwritten: what is empty (sources.c); anything with
+ *           --force.
  * Method    the file is made if there is none, and removed again if that has
  *           failed.  The engine writes the header last, so that a crash leaves
  *           no image or all of it.
@@ -18,8 +18,11 @@
 #include "output.h"
 #include "progress.h"
 #include "sources.h"
+#include "terminal.h"
 
 #include "host/chain.h"
+#include "host/rules.h"
+#include "host/secrets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,9 +34,10 @@
 
 struct job {
   struct ctl *ctl;
-  struct new_image n;
+  struct request n;
   const char *name;
   bool force;
+  struct passphrase passphrase;
   struct target image, data;
   struct progress progress;
 };
@@ -53,24 +57,24 @@ look_at_backing (struct job *job, bool unsafe)
   uint64_t size = 0;
   int code;
 
-  if (job->n.backing_file == NULL)
-    return job->n.has_size ? CODE_OK
+  if (job->n.image.backing_file == NULL)
+    return job->n.image.has_size ? CODE_OK
       : fail_usage (job->n.command, "how large is the disk to be?  Give SIZE, "
                     "or a backing file");
-  if (job->n.backing_format == NULL)
+  if (job->n.image.backing_format == NULL)
     return fail_usage (job->n.command, "the format of the backing file is "
                        "never guessed: give -F raw or -F qcow2");
-  if (source_is_image (job->name, job->n.backing_file))
+  if (source_is_image (job->name, job->n.image.backing_file))
     return fail_code (CODE_FAILED, "%s cannot be its own backing file",
                       job->name);
-  if (unsafe && job->n.has_size)
+  if (unsafe && job->n.image.has_size)
     return CODE_OK;
-  code = source_size (job->ctl, job->name, job->n.backing_file,
-                      job->n.backing_format, &size);
+  code = source_size (job->ctl, job->name, job->n.image.backing_file,
+                      job->n.image.backing_format, &size);
   if (code != CODE_OK)
     return code;
-  if (!job->n.has_size)
-    job->n.options.virtual_size = size;
+  if (!job->n.image.has_size)
+    job->n.image.options.virtual_size = size;
   return CODE_OK;
 }
 
@@ -79,13 +83,13 @@ open_data_file (struct job *job)
 {
   int code;
 
-  if (job->n.data_file == NULL)
+  if (job->n.image.data_file == NULL)
     return CODE_OK;
   code = target_open_beside (&job->data, job->ctl, job->name,
-                             job->n.data_file,
-                             job->force || job->n.options.keep_data);
+                             job->n.image.data_file,
+                             job->force || job->n.image.options.keep_data);
   if (code == CODE_OK)
-    job->n.options.data_io = job->data.i.io;
+    job->n.image.options.data_io = job->data.i.io;
   if (code == CODE_OK && identity_equal (&job->data.i.id, &job->image.i.id))
     return fail_code (CODE_FAILED, "%s cannot be its own data file",
                       job->name);
@@ -98,16 +102,16 @@ create (struct job *job)
   struct qcow2_error err;
   int r;
 
-  job->n.options.progress = on_progress;
-  job->n.options.progress_opaque = job;
+  job->n.image.options.progress = on_progress;
+  job->n.image.options.progress_opaque = job;
   progress_begin (&job->progress, job->ctl);
-  r = qcow2_create (job->image.i.io, &job->n.options, &err);
+  r = qcow2_create (job->image.i.io, &job->n.image.options, &err);
   progress_end (&job->progress);
   if (r == -1)
     return fail_error (job->name, &err);
   if (!job->ctl->quiet && !job->ctl->json)
     printf ("Created '%s', a disk of %" PRIu64 " bytes\n", job->name,
-            (job->n.options.virtual_size + 511) / 512 * 512);
+            (job->n.image.options.virtual_size + 511) / 512 * 512);
   return CODE_OK;
 }
 
@@ -119,32 +123,64 @@ print_json (const struct job *job)
   value_set (v, "filename", value_text (job->name));
   value_set (v, "format", value_text ("qcow2"));
   value_set (v, "virtual-size",
-             value_number ((job->n.options.virtual_size + 511) / 512 * 512));
+             value_number ((job->n.image.options.virtual_size + 511) / 512 * 512));
   value_print (v);
+}
+
+static int
+read_passphrase (struct job *job, const char *value)
+{
+  struct qcow2_create_options *const o = &job->n.image.options;
+  struct qcow2_error err;
+
+  if (value == NULL)
+    return o->encryption == QCOW2_ENCRYPTION_NONE ? CODE_OK
+      : fail_usage (job->n.command, "an encrypted image needs --passphrase");
+  if (o->encryption == QCOW2_ENCRYPTION_NONE)
+    return fail_usage (job->n.command, "--passphrase is for an encrypted "
+                       "image: -o encrypt.format=luks");
+  if (passphrase_read (&job->passphrase, "--passphrase", value, terminal_ask,
+                       &err) == -1)
+    return fail_error (NULL, &err);
+  passphrase_lock (&job->passphrase);
+  o->passphrase = job->passphrase.bytes;
+  o->passphrase_len = job->passphrase.len;
+  return CODE_OK;
+}
+
+static int
+make (struct job *job)
+{
+  int code = target_open (&job->image, job->ctl, job->name, job->force);
+
+  if (code == CODE_OK)
+    code = open_data_file (job);
+  if (code == CODE_OK)
+    code = create (job);
+  if (code == CODE_OK && job->ctl->json)
+    print_json (job);
+  code = target_close (&job->data, code);
+  return target_close (&job->image, code);
 }
 
 static int
 run (struct ctl *ctl, const struct args *args)
 {
   struct job job = { .ctl = ctl, .name = args->operands[0] };
-  int code = new_image_parse (&job.n, args);
+  int code = request_parse (&job.n, args);
 
   job.force = args_value (args, "force") != NULL;
   if (code == CODE_OK && args->nr_operands > 1)
-    code = new_image_set_size (&job.n, args->operands[1]);
+    code = request_set_size (&job.n, args->operands[1]);
   if (code == CODE_OK)
     code = look_at_backing (&job, args_value (args, "unsafe") != NULL);
-  if (code != CODE_OK)
-    return code;
-  code = target_open (&job.image, ctl, job.name, job.force);
   if (code == CODE_OK)
-    code = open_data_file (&job);
+    code = read_passphrase (&job, args_value (args, "passphrase"));
   if (code == CODE_OK)
-    code = create (&job);
-  if (code == CODE_OK && ctl->json)
-    print_json (&job);
-  code = target_close (&job.data, code);
-  return target_close (&job.image, code);
+    code = make (&job);
+  passphrase_wipe (&job.passphrase);
+  request_free (&job.n);
+  return code;
 }
 
 static const struct option_spec options[] = {
@@ -154,6 +190,9 @@ static const struct option_spec options[] = {
   { "backing-fmt", 'F', "raw|qcow2", "its format, which is never guessed" },
   { "force", 0, NULL, "write over what is in the file" },
   NEW_IMAGE_OPTIONS,
+  { "passphrase", 0, "+FILE|-FD|-",
+    "of the new encrypted image: the first line of a\n"
+    "file, of a descriptor, or asked for" },
   { "unsafe", 'u', NULL, "do not look at the backing file" },
   { NULL, 0, NULL, NULL }
 };

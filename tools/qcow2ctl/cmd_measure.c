@@ -20,9 +20,9 @@
 
 /* Bitmaps are only for images of version 3, from images that can have them. */
 static bool
-has_bitmaps (const struct new_image *n, const struct image *i)
+has_bitmaps (const struct request *n, const struct image *i)
 {
-  return n->options.version != 2 && i->image != NULL &&
+  return n->image.options.version != 2 && i->image != NULL &&
     qcow2_get_info (i->image)->version == 3;
 }
 
@@ -49,21 +49,21 @@ print (const struct ctl *ctl, const struct qcow2_measurement *m, bool bitmaps)
 
 /* Without an image if i->image is NULL. */
 static int
-measure (const struct ctl *ctl, struct new_image *n, const struct image *i)
+measure (const struct ctl *ctl, struct request *n, const struct image *i)
 {
   struct qcow2_measurement m;
   struct qcow2_error err;
 
   if (i->image)
-    n->options.virtual_size = qcow2_get_info (i->image)->virtual_size;
-  if (qcow2_measure (&n->options, i->image, i->io, &m, &err) == -1)
+    n->image.options.virtual_size = qcow2_get_info (i->image)->virtual_size;
+  if (qcow2_measure (&n->image.options, i->image, i->io, &m, &err) == -1)
     return fail_error (i->name, &err);
   print (ctl, &m, has_bitmaps (n, i));
   return CODE_OK;
 }
 
 static int
-parse (const struct args *args, struct new_image *n, bool *raw)
+parse (const struct args *args, struct request *n, bool *raw)
 {
   static const char *const formats[] = { "raw", "qcow2", NULL };
   static const char *const targets[] = { "qcow2", NULL };
@@ -71,10 +71,10 @@ parse (const struct args *args, struct new_image *n, bool *raw)
   const char *const format = args_value (args, "format");
   const char *const target = args_value (args, "output-format");
   unsigned which = 1;
-  int code = new_image_parse (n, args);
+  int code = request_parse (n, args);
 
   if (code == CODE_OK && size)
-    code = new_image_set_size (n, size);
+    code = request_set_size (n, size);
   if (code == CODE_OK && format)
     code = value_word (args->command, "--format", format, formats, &which);
   *raw = which == 0;
@@ -83,7 +83,7 @@ parse (const struct args *args, struct new_image *n, bool *raw)
                        &which);
   if (code != CODE_OK)
     return code;
-  if (n->has_size == (args->nr_operands > 0))
+  if (n->image.has_size == (args->nr_operands > 0))
     return fail_usage (args->command, "give either --size or an image");
   return CODE_OK;
 }
@@ -92,15 +92,20 @@ static int
 run (struct ctl *ctl, const struct args *args)
 {
   struct image i = { .image = NULL };
-  struct new_image n;
+  struct request n;
   bool raw;
   int code = parse (args, &n, &raw);
 
-  if (code != CODE_OK || n.has_size)
-    return code == CODE_OK ? measure (ctl, &n, &i) : code;
-  code = image_open (ctl, &i, args->operands[0],
-                     raw ? OPEN_TO_READ_RAW : OPEN_TO_READ);
-  return code == CODE_OK ? image_close (&i, measure (ctl, &n, &i)) : code;
+  if (code == CODE_OK && n.image.has_size)
+    code = measure (ctl, &n, &i);
+  else if (code == CODE_OK) {
+    code = image_open (ctl, &i, args->operands[0],
+                       raw ? OPEN_TO_READ_RAW : OPEN_TO_READ);
+    if (code == CODE_OK)
+      code = image_close (&i, measure (ctl, &n, &i));
+  }
+  request_free (&n);
+  return code;
 }
 
 static const struct option_spec options[] = {

@@ -263,7 +263,8 @@ image_open_inside (struct image *i, enum opening opening)
   gate_init (gate, &ctl->env, &i->id, i->folder);
   i->changing = opening == OPEN_TO_CHANGE ||
     opening == OPEN_TO_CHANGE_HEADER;
-  options.inspect = opening == OPEN_TO_INSPECT;
+  options.inspect = opening == OPEN_TO_INSPECT ||
+    opening == OPEN_TO_CHANGE_KEYS;
   options.check = opening == OPEN_TO_CHECK || opening == OPEN_TO_REPAIR;
   options.raw = opening == OPEN_TO_READ_RAW;
   options.writable = i->changing || opening == OPEN_TO_REPAIR;
@@ -302,6 +303,7 @@ image_open (struct ctl *ctl, struct image *i, const char *name,
     rules_lock (&ctl->rules);
   code = image_open_bytes (ctl, i, name, opening == OPEN_TO_CHANGE ||
                            opening == OPEN_TO_CHANGE_HEADER ||
+                           opening == OPEN_TO_CHANGE_KEYS ||
                            opening == OPEN_TO_REPAIR);
   if (code != CODE_OK)
     return code;

@@ -16,6 +16,7 @@ struct other;
 enum opening {
   OPEN_TO_INSPECT,              /* header, snapshots and bitmaps: no other file
                                    is opened, no passphrase is needed */
+  OPEN_TO_CHANGE_KEYS,          /* the same, and the file can be written to */
   OPEN_TO_CHECK,                /* for qcow2_check */
   OPEN_TO_REPAIR,
   OPEN_TO_READ,                 /* the disk, with all files below it */

@@ -5,18 +5,19 @@
 
 #include "ctl.h"
 
-struct new_image {
+#include "host/newimage.h"
+
+struct request {
   const struct command *command;
-  struct qcow2_create_options options;
-  bool has_size;                /* options.virtual_size was given */
-  const char *backing_file, *backing_format, *data_file;        /* or NULL */
+  struct new_image image;       /* host/newimage.h */
 };
 
-/* What the options of the command say; the strings last as long as args.
+/* What the options of the command say; request_free whatever it returns.
  * Returns an exit code, having said what is wrong.
  */
-extern int new_image_parse (struct new_image *n, const struct args *args);
-extern int new_image_set_size (struct new_image *n, const char *text);
+extern int request_parse (struct request *r, const struct args *args);
+extern int request_set_size (struct request *r, const char *text);
+extern void request_free (struct request *r);
 
 /* For the options of commands. */
 #define NEW_IMAGE_OPTIONS                                                     \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* sources.c - the files of an image that does not exist yet.
  *
- * Owns      what counts as empty: a file of no bytes; of a device, or an
- *           export, whose size is what it is, the first MiB reads as zeros.
+ * Owns      what counts as empty: no bytes, or only zeros, or what an
+ *           interrupted creation has left (qcow2_look_at).
  * Method    image.c opens and locks them.  Names of other files mean what
  *           they will mean in the new image: they are relative to its folder.
  *           The user has given them, so they may be opened.
@@ -19,8 +19,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define LOOK_AT (UINT32_C (1) << 20)
 
 static bool
 is_uri (const char *name)
@@ -53,29 +51,13 @@ fail_not_empty (const struct target *t)
 static int
 check_empty (const struct target *t)
 {
-  const uint32_t align = t->i.io->min_block;
-  uint32_t count = t->i.io->size < LOOK_AT ? (uint32_t) t->i.io->size
-    : LOOK_AT;
-  unsigned char *buf;
-  bool empty;
-  int r;
+  enum qcow2_content content;
+  struct qcow2_error err;
 
-  if (t->i.io->size == 0)
-    return CODE_OK;
-  if (t->i.id.kind == ID_FILE)
-    return fail_not_empty (t);
-  count -= count % align;
-  buf = calloc (1, count + 1);
-  if (buf == NULL)
-    return fail_code (CODE_FAILED, "out of memory");
-  r = count == 0 ? 0
-    : t->i.io->ops->pread (t->i.io->opaque, buf, count, 0, QCOW2_IO_HEADER);
-  empty = count == 0 || (buf[0] == 0 && memcmp (buf, buf + 1, count - 1) == 0);
-  free (buf);
-  if (r != 0)
-    return fail_code (CODE_FAILED, "%s cannot be read: %s", t->i.name,
-                      strerror (r));
-  return empty ? CODE_OK : fail_not_empty (t);
+  if (qcow2_look_at (t->i.io, &content, &err) == -1)
+    return fail_error (t->i.name, &err);
+  return content == QCOW2_CONTENT_NOTHING ||
+    content == QCOW2_CONTENT_UNFINISHED ? CODE_OK : fail_not_empty (t);
 }
 
 /* If there is nothing of that name. */
