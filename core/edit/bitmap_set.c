@@ -119,12 +119,12 @@ q2_bitmap_set_find_double (const struct q2_bitmap_set *set,
   *ret = NULL;
   if (set->nr < 2)
     return 0;
-  sorted = malloc (set->nr * sizeof *sorted);
+  sorted = malloc (set->nr * sizeof (void *));
   if (sorted == NULL)
     return q2_fail_nomem (err, "the bitmaps");
   for (size_t i = 0; i < set->nr; ++i)
     sorted[i] = &set->slots[i];
-  qsort (sorted, set->nr, sizeof *sorted, compare_slots);
+  qsort (sorted, set->nr, sizeof (void *), compare_slots);
   for (size_t i = 1; i < set->nr && *ret == NULL; ++i) {
     const struct q2_bitmap *const b = &sorted[i]->b;
 
