@@ -175,7 +175,9 @@ grown (void *array, size_t nr, size_t size, struct qcow2_error *err)
 {
   void *const more = reallocarray (array, nr + 1, size);
 
-  return more ? more : no_memory (err);
+  if (more == NULL)
+    return no_memory (err);
+  return more;
 }
 
 static int

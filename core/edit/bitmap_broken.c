@@ -75,7 +75,9 @@ static int
 check_table (struct cleaning *c, const struct q2_bitmap *b,
              struct qcow2_error *err)
 {
-  const struct q2_bitmap_table t = { b->table_offset, b->table_entries, false };
+  const struct q2_bitmap_table t = {
+    b->table_offset, b->table_entries, false,
+  };
   const uint64_t size = q2_align_up (q2_io_size (&c->set->edit->io), 8);
   struct checking k = { c, b };
 

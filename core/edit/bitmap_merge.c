@@ -3,9 +3,9 @@
  *
  * Owns      the bits of the result, a cluster of them at a time.
  * Method    the old bits and those of all sources are read side by side, from
- *           the start of the disk to its end, so memory is bounded by a cluster
- *           of bits, the new table (8 MiB at most) and a few pieces of each
- *           source.  A cluster whose bits are all alike becomes an entry
+ *           the start of the disk to its end, so memory is bounded by a
+ *           cluster of bits, the new table (8 MiB at most) and a few pieces of
+ *           each source.  A cluster whose bits are all alike becomes an entry
  *           without a cluster.  Bits past the end of the disk are not set.
  *
  *           A bit i of granularity 2^s covers bits [i << s >> d, ...) of

@@ -97,8 +97,8 @@ q2_bitmap_set_remove (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot)
 static int
 compare_slots (const void *x, const void *y)
 {
-  const struct q2_bitmap_slot *const a = *(const struct q2_bitmap_slot *const *) x;
-  const struct q2_bitmap_slot *const b = *(const struct q2_bitmap_slot *const *) y;
+  const struct q2_bitmap_slot *const *const p = x, *const *const q = y;
+  const struct q2_bitmap_slot *const a = *p, *const b = *q;
   const size_t len = q2_min (a->b.name_len, b->b.name_len);
   const int r = memcmp (a->b.name, b->b.name, len);
 
@@ -119,12 +119,12 @@ q2_bitmap_set_find_double (const struct q2_bitmap_set *set,
   *ret = NULL;
   if (set->nr < 2)
     return 0;
-  sorted = malloc (set->nr * sizeof *sorted);
+  sorted = malloc (set->nr * sizeof (void *));
   if (sorted == NULL)
     return q2_fail_nomem (err, "the bitmaps");
   for (size_t i = 0; i < set->nr; ++i)
     sorted[i] = &set->slots[i];
-  qsort (sorted, set->nr, sizeof *sorted, compare_slots);
+  qsort (sorted, set->nr, sizeof (void *), compare_slots);
   for (size_t i = 1; i < set->nr && *ret == NULL; ++i) {
     const struct q2_bitmap *const b = &sorted[i]->b;
 
@@ -156,9 +156,9 @@ load_entries (struct q2_bitmap_set *set, const struct q2_header *h,
   if (pos != set->old.len)
     return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
                            h->bitmap_dir_offset,
-                    "the bitmap directory at offset 0x%" PRIx64 " has more "
-                    "than its %u entries", h->bitmap_dir_offset,
-                    h->nr_bitmaps);
+                           "the bitmap directory at offset 0x%" PRIx64 " has "
+                           "more than its %u entries", h->bitmap_dir_offset,
+                           h->nr_bitmaps);
   return 0;
 }
 
@@ -174,10 +174,10 @@ check_names (const struct q2_bitmap_set *set, const struct q2_header *h,
   return twice == NULL ? 0
     : q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
                       h->bitmap_dir_offset,
-               "the bitmap directory at offset 0x%" PRIx64 " has two entries "
-               "with the name '%s'", h->bitmap_dir_offset,
-               q2_printable (text, sizeof text, twice->b.name,
-                             twice->b.name_len));
+                      "the bitmap directory at offset 0x%" PRIx64 " has two "
+                      "entries with the name '%s'", h->bitmap_dir_offset,
+                      q2_printable (text, sizeof text, twice->b.name,
+                                    twice->b.name_len));
 }
 
 int
@@ -302,7 +302,7 @@ check_pins_locked (struct q2_bitmap_set *set, struct qcow2_error *err)
   for (size_t i = 0; i < set->nr_dropped; ++i)
     if (q2_is_pinned_locked (set->edit->image, set->dropped[i].offset))
       return q2_fail (err, QCOW2_ERR_BUSY, set->dropped[i].offset,
-                      "somebody reads a bitmap that is to be changed or "
+                      "a view is open of a bitmap that is to be changed or "
                       "removed");
   return 0;
 }

@@ -342,7 +342,7 @@ merge (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
   return r;
 }
 
-/* ---- The whole ----------------------------------------------------------- */
+/* ---- The whole --------------------------------------------------------- */
 
 static int
 act (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,

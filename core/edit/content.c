@@ -79,7 +79,7 @@ look (const struct q2_io *io, enum qcow2_content *ret,
       struct qcow2_error *err)
 {
   unsigned char first[Q2_HEADER_SECTOR] = { 0 }, marked[Q2_HEADER_SECTOR];
-  bool zero;
+  bool zero = false;
 
   if (q2_io_read (io, first, q2_min (sizeof first, q2_io_size (io)), 0,
                   QCOW2_IO_HEADER, err) == -1)

@@ -78,8 +78,8 @@ q2_bitmap_decode (const struct q2_geometry *geo, const void *bytes,
  broken:
   return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
                          host_off,
-                  "the bitmap directory entry at offset 0x%" PRIx64 " is "
-                  "broken: %s", host_off, problem);
+                         "the bitmap directory entry at offset 0x%" PRIx64
+                         " is broken: %s", host_off, problem);
 }
 
 uint64_t

@@ -47,9 +47,9 @@ walk_entries (const struct q2_geometry *geo, const struct q2_header *h,
   if (pos != len)
     return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
                            h->bitmap_dir_offset,
-                    "the bitmap directory at offset 0x%" PRIx64 " has more "
-                    "than its %u entries", h->bitmap_dir_offset,
-                    h->nr_bitmaps);
+                           "the bitmap directory at offset 0x%" PRIx64 " has "
+                           "more than its %u entries", h->bitmap_dir_offset,
+                           h->nr_bitmaps);
   return 0;
 }
 
@@ -65,8 +65,9 @@ q2_bitmaps_read (const struct q2_io *io, const struct q2_header *h,
                   len > file_end - h->bitmap_dir_offset))
     return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REMOVE_BROKEN,
                            h->bitmap_dir_offset,
-                    "the bitmap directory at offset 0x%" PRIx64 " does not "
-                    "end inside the file", h->bitmap_dir_offset);
+                           "the bitmap directory at offset 0x%" PRIx64
+                           " does not end inside the file",
+                           h->bitmap_dir_offset);
   if (q2_budget_take (q2_io_budget (io), len, "the bitmap directory", err)
       == -1)
     return -1;

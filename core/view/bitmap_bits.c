@@ -134,7 +134,8 @@ load_entry (struct bits_mask *m, const struct q2_io *io, uint64_t index,
     return -1;
   entry = load_be64 (raw);
   *ret = (struct bits) {
-    .host_off = q2_bitmap_table_cluster (entry), .set = entry & Q2_BITMAP_ALL_ONES
+    .host_off = q2_bitmap_table_cluster (entry),
+    .set = entry & Q2_BITMAP_ALL_ONES,
   };
   if ((entry & Q2_BITMAP_RESERVED) || (ret->host_off != 0 && ret->set))
     return fail_entry (m, index, entry, "has bits set that must not be", err);

@@ -170,8 +170,8 @@ is_ready (const struct q2_writer *w, enum q2_purpose purpose)
 }
 
 static int
-activate_once (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
-               struct qcow2_error *err)
+activate_once (struct q2_writer *w, const struct q2_io *io,
+               enum q2_purpose purpose, struct qcow2_error *err)
 {
   int r = 0;
 

@@ -2,6 +2,7 @@
 # qcow2ctl, judged by qemu-img.
 
 tools_tests = \
+	tools/test-ctl-bitmap.sh \
 	tools/test-ctl-chain.sh \
 	tools/test-ctl-check.sh \
 	tools/test-ctl-errors.sh \

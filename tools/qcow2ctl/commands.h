@@ -6,7 +6,13 @@
 struct command;
 
 extern const struct command cmd_amend;
+extern const struct command cmd_bitmap_add;
+extern const struct command cmd_bitmap_clear;
+extern const struct command cmd_bitmap_disable;
+extern const struct command cmd_bitmap_enable;
 extern const struct command cmd_bitmap_list;
+extern const struct command cmd_bitmap_merge;
+extern const struct command cmd_bitmap_remove;
 extern const struct command cmd_check;
 extern const struct command cmd_create;
 extern const struct command cmd_empty;

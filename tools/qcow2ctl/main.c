@@ -24,7 +24,13 @@
 
 static const struct command *const commands[] = {
   &cmd_amend,
+  &cmd_bitmap_add,
+  &cmd_bitmap_clear,
+  &cmd_bitmap_disable,
+  &cmd_bitmap_enable,
   &cmd_bitmap_list,
+  &cmd_bitmap_merge,
+  &cmd_bitmap_remove,
   &cmd_check,
   &cmd_create,
   &cmd_empty,
