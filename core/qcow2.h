@@ -210,8 +210,9 @@ struct qcow2_io_ops {
   int (*cut) (void *opaque, uint64_t size);
 
   /* Optional (NULL): make the file 'size' bytes long, if it is longer, for
-   * good: also below its size at the start.  Only qcow2_resize and
-   * qcow2_make_empty call it, as the last thing they do with the file.
+   * good: also below its size at the start.  Only qcow2_resize,
+   * qcow2_make_empty and qcow2_create call it, as the last thing they do with
+   * the file.
    */
   int (*shorten) (void *opaque, uint64_t size);
 
@@ -546,7 +547,8 @@ struct qcow2_key_slot {
 };
 
 struct qcow2_luks {
-  char cipher[33], mode[33], hash[33], uuid[41];        /* as they are there */
+  char cipher[33], mode[33], hash[33], uuid[41];        /* as they are there,
+                                   but that they are printable ASCII */
   uint32_t key_bytes;
   uint32_t digest_iterations;
   uint64_t payload_offset;      /* bytes; means nothing in an image */
@@ -1066,8 +1068,8 @@ extern int qcow2_look_at (const struct qcow2_io *io,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Create an image in the file, whatever has been in it: the caller asks
- * whether that may be lost (qcow2_look_at).  A crash, or a failure, leaves no image, or all of
- * it, and it is durable when this returns 0.
+ * whether that may be lost (qcow2_look_at).  A crash, or a failure, leaves no
+ * image, or all of it, and it is durable when this returns 0.
  */
 extern int qcow2_create (const struct qcow2_io *io,
                          const struct qcow2_create_options *options,

@@ -87,13 +87,35 @@ create_parse (const char *value)
   return check_options ();
 }
 
+/* What the new image could not be opened with. */
+static const char *
+find_contradiction (void)
+{
+  const bool encrypted = wanted.options.encryption != QCOW2_ENCRYPTION_NONE;
+  const bool has_backing = wanted.options.backing_file.len > 0;
+
+  if (encrypted && rules_passphrase (&places, 0).len == 0)
+    return "an encrypted image needs qcow2-passphrase";
+  if (has_backing && places.nr_backing == 0 && places.follow == NULL)
+    return "a backing file needs qcow2-backing or qcow2-follow, too, or "
+      "nothing could be served";
+  if (!has_backing && places.nr_backing > 0)
+    return "qcow2-backing is given, but the new image is to have no "
+      "backing_file";
+  if (!encrypted && !has_backing && rules_passphrase (&places, 0).len > 0)
+    return "qcow2-passphrase is given, but the new image is not to be "
+      "encrypted (encrypt.format=luks)";
+  return NULL;
+}
+
 int
 create_complete (void)
 {
-  if (wanted.options.encryption == QCOW2_ENCRYPTION_NONE ||
-      rules_passphrase (&places, 0).len > 0)
+  const char *const what = is_wanted ? find_contradiction () : NULL;
+
+  if (what == NULL)
     return 0;
-  nbdkit_error ("qcow2-create: an encrypted image needs qcow2-passphrase");
+  nbdkit_error ("qcow2-create: %s", what);
   return -1;
 }
 

@@ -175,8 +175,11 @@ static int
 take_cluster_size (struct new_image *n, const char *key, const char *value,
                    struct qcow2_error *err)
 {
-  (void) key;
-  return parse_size (value, &n->options.cluster_size, err);
+  if (parse_size (value, &n->options.cluster_size, err) == -1)
+    return -1;
+  /* To the engine that is the default. */
+  return n->options.cluster_size > 0 ? 0
+    : fail_value (err, key, value, "a power of two from 512 to 2M");
 }
 
 static int
@@ -348,7 +351,8 @@ take_for_file_system (struct new_image *n, const char *key, const char *value,
   return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
                     "%s is not for the image but for its file system; make an "
                     "empty file, set that with %s, and create the image in it",
-                    key, key[0] == 'n' ? "'chattr +C'" : "'xfs_io -c extsize'");
+                    key,
+                    key[0] == 'n' ? "'chattr +C'" : "'xfs_io -c extsize'");
 }
 
 /* ---- All options ------------------------------------------------------- */

@@ -3,7 +3,8 @@
  *
  * Method    merging XORs all stripes, and hashes the result so far before each
  *           but the first.  All but the last are random; that one makes the
- *           result the key.  A key longer than a digest is hashed in pieces of that
+ *           result the key.  A key longer than a digest is hashed in pieces of
+ *           that
  *           length, each prefixed with its number; the last digest is cut to
  *           the rest of the key.
  * Locks     none; pure.

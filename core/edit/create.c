@@ -156,7 +156,8 @@ write_all (struct q2_create *c, const unsigned char *header, uint64_t len,
   return q2_io_flush (&c->io, err);
 }
 
-/* The host may have grown the file in larger steps; that does not matter much.
+/* The host may have grown the file in larger steps, or there was more in it
+ * before.  If that stays it does not matter much.
  */
 static void
 cut (const struct q2_create *c)
@@ -167,6 +168,9 @@ cut (const struct q2_create *c)
 
   if (host->ops->cut != NULL && q2_io_size (&c->io) > end)
     host->ops->cut (host->opaque, end);
+  else if (host->ops->shorten != NULL)
+    host->ops->shorten (host->opaque,
+                        c->layout.end << c->geo.cluster_bits);
 }
 
 /* A file that cannot hold 'bytes' is left alone. */

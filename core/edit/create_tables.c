@@ -63,7 +63,8 @@ fill_l1 (const struct q2_create *c, uint64_t first, uint64_t nr,
 }
 
 /* What is decrypted that was never written is no zeros, so an encrypted image
- * says that they are.  Extended entries have space, but no subcluster that is data yet: so they
+ * says that they are.  Extended entries have space, but no subcluster that is
+ * data yet: so they
  * read as the backing image does, or as zeros.  Only a raw data file must be
  * read from the start.
  */

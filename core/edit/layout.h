@@ -3,8 +3,8 @@
  *
  * A new image is one piece without gaps:
  *
- *    | header | refcount table | refcount blocks | L1 | LUKS | L2 tables | data |
- *      1 cluster                                     maybe   only if preallocated
+ *    | header | refcount table, blocks | L1 | LUKS | L2 tables | data |
+ *      1 cluster                               maybe   only if preallocated
  *
  * so that it is written from front to back, and every cluster up to the end
  * has one reference.
@@ -27,8 +27,8 @@ struct q2_layout {
 };
 
 /* The layout of an image of that geometry with a LUKS header of 'luks_bytes',
- * 'l2_tables' L2 tables and 'data' clusters of data, which fails with QCOW2_ERR_UNSUPPORTED where its
- * refcount table would be larger than allowed.
+ * 'l2_tables' L2 tables and 'data' clusters of data, which fails with
+ * QCOW2_ERR_UNSUPPORTED where its refcount table would be larger than allowed.
  */
 extern int q2_layout_init (struct q2_layout *ret_layout,
                            const struct q2_geometry *geo,

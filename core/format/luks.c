@@ -297,6 +297,15 @@ q2_luks_free_slot (const void *bytes, uint64_t host_off, uint64_t luks_bytes,
                        luks, Q2_LUKS_SLOTS, ret, err);
 }
 
+/* What would do something to a terminal. */
+static void
+make_printable (char *s)
+{
+  for (; *s; ++s)
+    if (*s < ' ' || *s > '~')
+      *s = '?';
+}
+
 bool
 q2_luks_describe (const void *bytes, struct qcow2_luks *ret)
 {
@@ -313,6 +322,10 @@ q2_luks_describe (const void *bytes, struct qcow2_luks *ret)
   memcpy (ret->mode, p + CIPHER_MODE, NAME);
   memcpy (ret->hash, p + HASH_SPEC, NAME);
   memcpy (ret->uuid, p + UUID, SLOTS - UUID);
+  make_printable (ret->cipher);
+  make_printable (ret->mode);
+  make_printable (ret->hash);
+  make_printable (ret->uuid);
   for (unsigned i = 0; i < Q2_LUKS_SLOTS; ++i) {
     const unsigned char *const slot = p + SLOTS + i * SLOT_BYTES;
     const bool active = load_be32 (slot) == SLOT_ACTIVE;

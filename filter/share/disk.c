@@ -132,22 +132,42 @@ claim_file (struct disk *d)
   return -1;
 }
 
-/* A file that nothing can be read from cannot be proven to be what is served
- * (grow.c), nor would every plugin serve it; a hole is as good as no bytes.
+/* Nothing can be read from a file without bytes, so it cannot be proven to be
+ * what is served (grow.c), and not every plugin serves it; a hole is as good.
+ * The caller has the lock for writing, if there are locks; another program
+ * that takes none may write meanwhile, so this never makes a file smaller.
  */
 static int
-fill_empty (struct disk *d)
+fill_empty (const struct disk *d)
+{
+  struct stat st;
+  int errnum;
+
+  if (fstat (d->fd, &st) == -1 || !S_ISREG (st.st_mode) || st.st_size != 0 ||
+      (fcntl (d->fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+    return 0;
+  errnum = posix_fallocate (d->fd, 0, LEAST_BYTES);
+  if (errnum == 0)
+    return 0;
+  warning (d->name, "the empty file cannot be made larger: %s",
+           strerror (errnum));
+  errno = errnum;
+  return -1;
+}
+
+/* Only where a local file can be made larger is an empty one of use. */
+static int
+prepare_empty (const struct disk *d)
 {
   struct stat st;
 
-  if (d->fd == -1 || fstat (d->fd, &st) == -1 || !S_ISREG (st.st_mode) ||
-      st.st_size >= LEAST_BYTES ||
-      (fcntl (d->fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+  if (!create_wanted () || !config.grow || config.dir || d->fd == -1 ||
+      !stack_is_plugin_alone ("file") || fstat (d->fd, &st) == -1 ||
+      st.st_size != 0)
     return 0;
-  if (ftruncate (d->fd, LEAST_BYTES) == 0)
-    return 0;
-  warning (d->name, "the empty file cannot be made larger: %m");
-  return -1;
+  if (config.lock && lock_for_writing (&filter_env, d->fd, d->name) == -1)
+    return -1;
+  return fill_empty (d);
 }
 
 static int
@@ -161,7 +181,7 @@ open_local (struct disk *d, bool writing)
     return 0;
   if (open_file (d, writing) == -1)
     return -1;
-  if (writing && create_wanted () && fill_empty (d) == -1)
+  if (writing && prepare_empty (d) == -1)
     return -1;
   if (d->fd == -1 || !config.lock)
     return 0;

@@ -135,13 +135,38 @@ left_alone "something that is no qcow2 image.*,overwrite" qcow2-create=8M
 make_disk "$image" 100000
 left_alone "something that is no qcow2 image.*,overwrite" qcow2-create=8M
 
+echo "hello" >"$image"
+left_alone "something that is no qcow2 image" qcow2-create=8M
+mkdir "$tmp/dir"
+: >"$tmp/dir/empty"
+start_nbdkit --filter="$filter" file dir="$tmp/dir" qcow2-create=8M
+! writetool "$(export_uri empty)" w:0:64k:1 >/dev/null 2>&1 ||
+    fail "an empty file of a folder was served"
+stop_nbdkit
+[ ! -s "$tmp/dir/empty" ] || fail "an empty file of a folder was made larger"
+
 echo "but for who says that it may be lost"
+make_disk "$image" 100000
 created 8M 8M,overwrite file "$image"
 check_image
 
 echo "read-only: nothing is created"
 : >"$image"
 left_alone "not a qcow2 image|too short" qcow2-create=8M -r
+
+echo "an encrypted disk"
+: >"$image"
+start_nbdkit --filter="$filter" file "$image" qcow2-passphrase=secret \
+    qcow2-create=8M,encrypt.format=luks,encrypt.iter-time=10
+rm -f "$tmp/disk.raw"
+truncate -s 8M "$tmp/disk.raw"
+writetool "$uri" --raw "$tmp/disk.raw" w:1M:64k:3 f
+stop_nbdkit
+qemu_secrets=(--object "secret,id=s,data=secret")
+qemu_options=,encrypt.key-secret=s
+check_image
+qemu_secrets=()
+qemu_options=
 
 echo "QEMU has the file open"
 : >"$image"
@@ -167,6 +192,9 @@ wrong "on or off" 1G,lazy_refcounts=maybe
 wrong "off, metadata, falloc or full" 1G,preallocation=all
 wrong "needs its format" 1G,backing_file=base.raw
 wrong "need version 3" 1G,compat=0.10,extended_l2=on
+wrong "needs qcow2-passphrase" 1G,encrypt.format=luks
+wrong "qcow2-backing or qcow2-follow" \
+    "1G,backing_file=$tmp/b,,ase.raw,backing_fmt=raw"
 wrong "no data files" 1G,data_file=a.raw
 wrong "too big" 4E
 wrong "no size" 8E
@@ -174,7 +202,9 @@ wrong "no size" 16E
 
 echo "killed at any moment: the next server begins anew"
 for delay in 0.02 0.05 0.1 0.2 0.3 0.5 0.8; do
+    # Only what is the file plugin's alone can grow.
     : >"$image"
+    truncate -s 70M "$image"
     start_nbdkit --filter="$filter" --filter=delay file "$image" \
         delay-write=20ms qcow2-create=64M,cluster_size=4k,preallocation=metadata
     writetool "$uri" w:0:64k:1 >/dev/null 2>&1 &

@@ -7,6 +7,7 @@ tools_tests = \
 	tools/test-ctl-check.sh \
 	tools/test-ctl-errors.sh \
 	tools/test-ctl-help.sh \
+	tools/test-ctl-key.sh \
 	tools/test-ctl-nbd.sh \
 	tools/test-ctl-qemu.sh \
 	tools/test-ctl-snapshot.sh \

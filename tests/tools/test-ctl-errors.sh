@@ -55,10 +55,10 @@ done <<'END'
 1|how large is the disk to be|create new.qcow2
 1|size: '1X' is no size|create new.qcow2 1X
 1|format of the backing file is never guessed|create -b raw new.qcow2
-1|there is no key 'colour'|create -o colour=blue new.qcow2 1M
-1|compat: '4' is none of 0.10, v2|create -o compat=4 new.qcow2 1M
-1|extended_l2: 'maybe' is none of on, off|create -o extended_l2=maybe new.qcow2 1M
-1|refcount_bits: 'x' is no number|create -o refcount_bits=x new.qcow2 1M
+1|no option 'colour'|create -o colour=blue new.qcow2 1M
+1|compat must be 0.10, v2, 1.1 or v3, not '4'|create -o compat=4 new.qcow2 1M
+1|extended_l2 must be on or off, not 'maybe'|create -o extended_l2=maybe new.qcow2 1M
+1|refcount_bits must be a power of two|create -o refcount_bits=x new.qcow2 1M
 END
 [ ! -e new.qcow2 ] || fail "a wrong command line leaves a file"
 
@@ -66,7 +66,7 @@ END
 fails 1 'power of two' create -o cluster_size=65000 new.qcow2 1M
 fails 1 'lazy refcounts need version 3' \
       create -o lazy_refcounts=on,compat=0.10 new.qcow2 1M
-fails 1 'encrypted images are not made here' \
+fails 1 'needs --passphrase' \
       create -o encrypt.format=luks new.qcow2 1M
 fails 5 'none: No such file' create -b none -F raw new.qcow2
 fails 5 'none/new.qcow2 cannot be made: No such' create none/new.qcow2 1M

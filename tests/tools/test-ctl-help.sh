@@ -104,18 +104,17 @@ planted 's/B<--force-share>/B<--unlocked>/' '^-info --force-share'
 keys_of_help ()
 {
     "$ctl" create --help | sed -n '/^Keys of -o/,/^$/p' |
-        grep -oE '[a-z_]+=' | sort -u
+        grep -oE '[a-z_.-]+=' | sort -u
 }
 keys_of_man ()
 {
-    grep -oE 'B<[a-z_]+=>' "$pod" | grep -oE '[a-z_]+=' | sort -u
+    grep -oE 'B<[a-z_.-]+=>' "$pod" | grep -oE '[a-z_.-]+=' | sort -u
 }
 keys_of_parser ()
 {
-    grep -oE 'strcmp \(key, "[a-z_]+"\)' \
-        "$top_srcdir/tools/qcow2ctl/newimage.c" |
-        grep -oE '"[a-z_]+' | tr -d '"' | grep -v nocow |
-        grep -v extent_size_hint | sed 's/$/=/' | sort -u
+    grep -oE '\{ "[a-z_.-]+", take' "$top_srcdir/host/newimage.c" |
+        grep -oE '"[a-z_.-]+' | tr -d '"' | grep -v nocow |
+        grep -v extent_size_hint | grep -v key-secret | sed 's/$/=/' | sort -u
 }
 keys_of_help > "$tmp/keys"
 [ "$(wc -l < "$tmp/keys")" -gt 8 ] || fail "there are no keys in --help"

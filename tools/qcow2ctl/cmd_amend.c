@@ -14,6 +14,7 @@
 #include "ctl.h"
 #include "image.h"
 #include "progress.h"
+#include "sources.h"
 #include "values.h"
 
 #include <string.h>
@@ -116,6 +117,11 @@ run (struct ctl *ctl, const struct args *args)
   struct image i;
   int code = parse (&job, args), r;
 
+  if (code == CODE_OK && job.options.backing_file != NULL &&
+      job.backing_file.len > 0 &&
+      source_is_image (args->operands[0], job.backing_file.bytes))
+    code = fail_code (CODE_FAILED, "%s cannot be its own backing file",
+                      args->operands[0]);
   if (code == CODE_OK)
     code = image_open (ctl, &i, args->operands[0], job.options.version == 2
                        ? OPEN_TO_CHANGE : OPEN_TO_CHANGE_HEADER);

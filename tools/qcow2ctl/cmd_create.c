@@ -85,6 +85,11 @@ open_data_file (struct job *job)
 
   if (job->n.image.data_file == NULL)
     return CODE_OK;
+  if (job->n.image.backing_file != NULL &&
+      source_is_other (job->name, job->n.image.data_file,
+                       job->n.image.backing_file))
+    return fail_code (CODE_FAILED, "%s cannot be both the data file and the "
+                      "backing file", job->n.image.data_file);
   code = target_open_beside (&job->data, job->ctl, job->name,
                              job->n.image.data_file,
                              job->force || job->n.image.options.keep_data);
@@ -94,6 +99,12 @@ open_data_file (struct job *job)
     return fail_code (CODE_FAILED, "%s cannot be its own data file",
                       job->name);
   return code;
+}
+
+static uint64_t
+disk_size (const struct job *job)
+{
+  return (job->n.image.options.virtual_size + 511) / 512 * 512;
 }
 
 static int
@@ -111,7 +122,7 @@ create (struct job *job)
     return fail_error (job->name, &err);
   if (!job->ctl->quiet && !job->ctl->json)
     printf ("Created '%s', a disk of %" PRIu64 " bytes\n", job->name,
-            (job->n.image.options.virtual_size + 511) / 512 * 512);
+            disk_size (job));
   return CODE_OK;
 }
 
@@ -122,8 +133,7 @@ print_json (const struct job *job)
 
   value_set (v, "filename", value_text (job->name));
   value_set (v, "format", value_text ("qcow2"));
-  value_set (v, "virtual-size",
-             value_number ((job->n.image.options.virtual_size + 511) / 512 * 512));
+  value_set (v, "virtual-size", value_number (disk_size (job)));
   value_print (v);
 }
 

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- What there is ------------------------------------------------------- */
+/* ---- What there is -------------------------------------------------- */
 
 static void
 print_json (const struct qcow2_luks *luks)
@@ -88,7 +88,7 @@ const struct command cmd_key_list = {
   .summary = "List the key slots of an encrypted image", .run = run_list,
 };
 
-/* ---- Changes ------------------------------------------------------------- */
+/* ---- Changes -------------------------------------------------------- */
 
 struct job {
   struct ctl *ctl;
@@ -216,7 +216,7 @@ run (struct ctl *ctl, const struct args *args, bool needs_old, bool needs_new,
   { "iter-time", 0, "MS",                                                     \
     "how long a guess is to take, default 2000" }
 
-/* ---- key add ------------------------------------------------------------- */
+/* ---- key add -------------------------------------------------------- */
 
 static int
 change_add (struct job *job)
@@ -249,7 +249,7 @@ const struct command cmd_key_add = {
   .run = run_add,
 };
 
-/* ---- key change ---------------------------------------------------------- */
+/* ---- key change ----------------------------------------------------- */
 
 /* A crash in between leaves both. */
 static int
@@ -290,7 +290,7 @@ const struct command cmd_key_change = {
   .run = run_change,
 };
 
-/* ---- key remove ---------------------------------------------------------- */
+/* ---- key remove ----------------------------------------------------- */
 
 static int
 change_remove (struct job *job)

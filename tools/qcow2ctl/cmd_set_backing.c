@@ -12,6 +12,7 @@
 
 #include "ctl.h"
 #include "image.h"
+#include "sources.h"
 
 #include <string.h>
 
@@ -40,6 +41,9 @@ run (struct ctl *ctl, const struct args *args)
   if (format && !file)
     return fail_usage (args->command, "-F is for a backing file, and none was "
                        "given");
+  if (file && source_is_image (args->operands[0], file))
+    return fail_code (CODE_FAILED, "%s cannot be its own backing file",
+                      args->operands[0]);
   code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE_HEADER);
   if (code != CODE_OK)
     return code;

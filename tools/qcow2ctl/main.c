@@ -17,6 +17,7 @@
 #include "help.h"
 #include "options.h"
 #include "output.h"
+#include "progress.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +114,7 @@ main (int argc, char **argv)
   size_t done = 0;
   int code;
 
+  progress_expect ();
   embed_init (&ctl);
   code = options_parse_first (&ctl, argv + 1, argc - 1, &done);
   if (code == OPTIONS_HELP)

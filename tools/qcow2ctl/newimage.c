@@ -2,8 +2,8 @@
 /* newimage.c - the options of a new image.
  *
  * Owns      which options of a command say what of it.
- * Method    host/newimage.c knows the keys of -o; what goes together with what,
- *           the engine says (qcow2_create).
+ * Method    host/newimage.c knows the keys of -o; what goes together with
+ *           what, the engine says (qcow2_create).
  * Locks     none.
  */
 #include "config.h"
@@ -22,9 +22,10 @@ const char new_image_help[] =
   "  compat=0.10|1.1         (v2|v3), default 1.1\n"
   "  compression_type=zlib|zstd\n"
   "  data_file=FILE, data_file_raw=on|off, keep_data_file=on|off\n"
-  "  encrypt.format=luks|aes, with a passphrase; and for luks\n"
-  "    encrypt.cipher-alg=aes-256, .cipher-mode=xts, .ivgen-alg=plain64,\n"
-  "    .ivgen-hash-alg=sha256, .hash-alg=sha256, .iter-time=2000 (ms)\n"
+  "  encrypt.format=luks|aes with --passphrase; for luks also\n"
+  "  encrypt.cipher-alg=aes-256, encrypt.cipher-mode=xts,\n"
+  "  encrypt.hash-alg=sha256, encrypt.iter-time=2000 (ms),\n"
+  "  encrypt.ivgen-alg=plain64, encrypt.ivgen-hash-alg=sha256\n"
   "  extended_l2=on|off, lazy_refcounts=on|off\n"
   "  preallocation=off|metadata|falloc|full\n"
   "  refcount_bits=1|2|4|8|16|32|64, default 16\n";

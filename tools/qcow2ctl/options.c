@@ -311,7 +311,7 @@ check_operands (const struct args *args)
     return fail_usage (c, "'%s' is too much: %s %s",
                        args->operands[c->max_operands], c->name, c->operands);
   for (size_t i = 0; i < args->nr_operands; ++i)
-    if (args->operands[i][0] == '\0')
+    if (args->operands[i] != NULL && args->operands[i][0] == '\0')
       return fail_usage (c, "an empty word is no operand: %s %s", c->name,
                          c->operands);
   return CODE_OK;

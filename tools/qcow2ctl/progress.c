@@ -31,23 +31,29 @@ note_report (int sig)
 }
 
 void
+progress_expect (void)
+{
+  struct sigaction report = {
+    .sa_handler = note_report, .sa_flags = SA_RESTART,
+  };
+
+  sigemptyset (&report.sa_mask);
+  sigaction (SIGUSR1, &report, NULL);
+}
+
+void
 progress_begin (struct progress *p, const struct ctl *ctl)
 {
   /* Once: the second signal does what it did before. */
   struct sigaction end = {
     .sa_handler = note_end, .sa_flags = SA_RESTART | SA_RESETHAND,
   };
-  struct sigaction report = {
-    .sa_handler = note_report, .sa_flags = SA_RESTART,
-  };
 
   *p = (struct progress) { .shown = ctl->progress, .last = UINT32_MAX };
   sigemptyset (&end.sa_mask);
-  sigemptyset (&report.sa_mask);
   sigaction (SIGINT, &end, NULL);
   sigaction (SIGTERM, &end, NULL);
   sigaction (SIGHUP, &end, NULL);
-  sigaction (SIGUSR1, &report, NULL);
 }
 
 bool

@@ -14,6 +14,9 @@ struct progress {
   unsigned last;                /* percent, shown last */
 };
 
+/* From now on SIGUSR1 does not end the program. */
+extern void progress_expect (void);
+
 /* From now on ^C (SIGINT), SIGTERM and SIGHUP end the command at its next safe
  * point, the second one at once; and SIGUSR1 shows how far it is.
  */

@@ -66,13 +66,18 @@ make_file (struct target *t, const char *name)
 {
   const int fd =
     open (name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+  struct stat st;
 
   if (fd == -1)
     return errno == EEXIST ? CODE_OK
       : fail_code (errno == ENOENT ? CODE_NAME : CODE_FAILED,
                    "%s cannot be made: %s", name, strerror (errno));
+  if (fstat (fd, &st) == 0) {
+    t->created = strdup (name);
+    t->dev = st.st_dev;
+    t->ino = st.st_ino;
+  }
   close (fd);
-  t->created = strdup (name);
   return CODE_OK;
 }
 
@@ -89,6 +94,11 @@ target_open (struct target *t, struct ctl *ctl, const char *name, bool force)
   t->open = code == CODE_OK;
   if (code == CODE_OK && !force)
     code = check_empty (t);
+  if (code == CODE_OK)
+    return CODE_OK;
+  /* Somebody was faster, and it is theirs. */
+  free (t->created);
+  t->created = NULL;
   return code;
 }
 
@@ -107,13 +117,24 @@ target_open_beside (struct target *t, struct ctl *ctl, const char *image,
   return code;
 }
 
+/* While it is locked. */
+static void
+remove_made (const struct target *t)
+{
+  struct stat st;
+
+  if (stat (t->created, &st) == 0 && st.st_dev == t->dev &&
+      st.st_ino == t->ino)
+    unlink (t->created);
+}
+
 int
 target_close (struct target *t, int code)
 {
+  if (t->created && code != CODE_OK)
+    remove_made (t);
   if (t->open)
     code = image_close (&t->i, code);
-  if (t->created && code != CODE_OK)
-    unlink (t->created);
   free (t->created);
   free (t->path);
   *t = (struct target) { .open = false };
@@ -150,18 +171,36 @@ source_size (struct ctl *ctl, const char *image, const char *name,
   return code;
 }
 
+static bool
+same_file (const char *one, const char *two)
+{
+  struct stat a, b;
+
+  if (stat (one, &a) == -1 || stat (two, &b) == -1)
+    return strcmp (one, two) == 0;
+  return S_ISBLK (a.st_mode) ? S_ISBLK (b.st_mode) && a.st_rdev == b.st_rdev
+    : a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 bool
 source_is_image (const char *image, const char *name)
 {
   char *const path = beside (image, name);
-  struct stat a, b;
-  bool same = false;
+  const bool same = path != NULL && same_file (path, image);
 
-  if (path != NULL && stat (image, &a) == 0 && stat (path, &b) == 0)
-    same = S_ISBLK (a.st_mode) ? S_ISBLK (b.st_mode) && a.st_rdev == b.st_rdev
-      : a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-  else if (path != NULL)
-    same = strcmp (path, image) == 0;
   free (path);
+  return same;
+}
+
+bool
+source_is_other (const char *image, const char *name, const char *other)
+{
+  char *const path = beside (image, name);
+  char *const other_path = beside (image, other);
+  const bool same = path != NULL && other_path != NULL &&
+    same_file (path, other_path);
+
+  free (path);
+  free (other_path);
   return same;
 }

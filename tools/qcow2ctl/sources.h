@@ -8,11 +8,15 @@
 
 #include "image.h"
 
+#include <sys/types.h>
+
 /* A file to be written over. */
 struct target {
   struct image i;
   bool open;
   char *created;                /* its path, if it did not exist before */
+  dev_t dev;                    /* and what that was then */
+  ino_t ino;
   char *path;                   /* that i.name points to, or NULL */
 };
 
@@ -23,7 +27,8 @@ extern int target_open (struct target *t, struct ctl *ctl, const char *name,
 extern int target_open_beside (struct target *t, struct ctl *ctl,
                                const char *image, const char *name,
                                bool force);
-/* 'code' is what came of it: after a failure a file that was made is removed.
+/* 'code' is what came of it: after a failure a file that was made is removed,
+ * if it is still the one that was made, and nobody else has ever had it.
  * Nothing to do if it was not opened.  Returns the exit code.
  */
 extern int target_close (struct target *t, int code);
@@ -34,7 +39,11 @@ extern int target_close (struct target *t, int code);
 extern int source_size (struct ctl *ctl, const char *image, const char *name,
                         const char *format, uint64_t *ret_size);
 
-/* Whether that name, relative to the image's, is the image itself. */
+/* Whether that name, relative to the image's, is the image itself; whether two
+ * are the same file.
+ */
 extern bool source_is_image (const char *image, const char *name);
+extern bool source_is_other (const char *image, const char *name,
+                             const char *other);
 
 #endif /* SOURCES_H */

@@ -13,6 +13,7 @@
 #include "host/error.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,11 +36,51 @@ read_line (FILE *tty)
   return NULL;
 }
 
+/* What a signal has to put right before it ends the program. */
+static int hidden_fd;
+static struct termios shown;
+
+static void
+show_again (int sig)
+{
+  tcsetattr (hidden_fd, TCSANOW, &shown);
+  raise (sig);                  /* which does what it did before */
+}
+
+static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+#define NR_ENDING (sizeof ending / sizeof ending[0])
+
+static void
+hide (int fd, const struct termios *now, struct sigaction *old)
+{
+  struct termios hidden = *now;
+  struct sigaction action = {
+    .sa_handler = show_again, .sa_flags = SA_RESETHAND | SA_NODEFER,
+  };
+
+  hidden_fd = fd;
+  shown = *now;
+  sigemptyset (&action.sa_mask);
+  for (size_t i = 0; i < NR_ENDING; ++i)
+    sigaction (ending[i], &action, &old[i]);
+  hidden.c_lflag &= ~ECHO;
+  tcsetattr (fd, TCSAFLUSH, &hidden);
+}
+
+static void
+show (int fd, const struct sigaction *old)
+{
+  tcsetattr (fd, TCSAFLUSH, &shown);
+  for (size_t i = 0; i < NR_ENDING; ++i)
+    sigaction (ending[i], &old[i], NULL);
+}
+
 int
 terminal_ask (const char *key, char **ret_typed, struct qcow2_error *err)
 {
   FILE *const tty = fopen ("/dev/tty", "r+e");
-  struct termios old, hidden;
+  struct sigaction actions[NR_ENDING];
+  struct termios old;
 
   if (tty == NULL || tcgetattr (fileno (tty), &old) == -1) {
     fail_with (err, QCOW2_ERR_IO, errno, "%s -: there is no terminal to ask "
@@ -49,12 +90,10 @@ terminal_ask (const char *key, char **ret_typed, struct qcow2_error *err)
     return -1;
   }
   setvbuf (tty, NULL, _IONBF, 0);       /* no copy stays in a buffer */
-  hidden = old;
-  hidden.c_lflag &= ~ECHO;
-  tcsetattr (fileno (tty), TCSAFLUSH, &hidden);
+  hide (fileno (tty), &old, actions);
   fprintf (tty, "passphrase: ");
   *ret_typed = read_line (tty);
-  tcsetattr (fileno (tty), TCSAFLUSH, &old);
+  show (fileno (tty), actions);
   fprintf (tty, "\n");
   fclose (tty);
   if (*ret_typed != NULL)
