@@ -171,11 +171,14 @@ source_size (struct ctl *ctl, const char *image, const char *name,
   return code;
 }
 
+/* NULL, where memory was short, is no file. */
 static bool
 same_file (const char *one, const char *two)
 {
   struct stat a, b;
 
+  if (one == NULL || two == NULL)
+    return false;
   if (stat (one, &a) == -1 || stat (two, &b) == -1)
     return strcmp (one, two) == 0;
   return S_ISBLK (a.st_mode) ? S_ISBLK (b.st_mode) && a.st_rdev == b.st_rdev
@@ -186,7 +189,7 @@ bool
 source_is_image (const char *image, const char *name)
 {
   char *const path = beside (image, name);
-  const bool same = path != NULL && same_file (path, image);
+  const bool same = same_file (path, image);
 
   free (path);
   return same;
@@ -197,8 +200,7 @@ source_is_other (const char *image, const char *name, const char *other)
 {
   char *const path = beside (image, name);
   char *const other_path = beside (image, other);
-  const bool same = path != NULL && other_path != NULL &&
-    same_file (path, other_path);
+  const bool same = same_file (path, other_path);
 
   free (path);
   free (other_path);
