@@ -171,38 +171,45 @@ source_size (struct ctl *ctl, const char *image, const char *name,
   return code;
 }
 
-/* NULL, where memory was short, is no file. */
 static bool
 same_file (const char *one, const char *two)
 {
   struct stat a, b;
 
-  if (one == NULL || two == NULL)
-    return false;
   if (stat (one, &a) == -1 || stat (two, &b) == -1)
     return strcmp (one, two) == 0;
   return S_ISBLK (a.st_mode) ? S_ISBLK (b.st_mode) && a.st_rdev == b.st_rdev
     : a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+static bool
+source_is_path (const char *image, const char *name, const char *other)
+{
+  char *const path = beside (image, name);
+  bool same;
+
+  if (path == NULL)             /* without memory they are not the same */
+    return false;
+  same = same_file (path, other);
+  free (path);
+  return same;
+}
+
 bool
 source_is_image (const char *image, const char *name)
 {
-  char *const path = beside (image, name);
-  const bool same = same_file (path, image);
-
-  free (path);
-  return same;
+  return source_is_path (image, name, image);
 }
 
 bool
 source_is_other (const char *image, const char *name, const char *other)
 {
   char *const path = beside (image, name);
-  char *const other_path = beside (image, other);
-  const bool same = same_file (path, other_path);
+  bool same;
 
+  if (path == NULL)
+    return false;
+  same = source_is_path (image, other, path);
   free (path);
-  free (other_path);
   return same;
 }
