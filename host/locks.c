@@ -9,7 +9,10 @@
  *           keep nobody from locking the same.  After taking his own locks
  *           everybody looks whether others have the opposite ones.  Two that
  *           come at the same moment may so refuse each other, but never both
- *           go on.
+ *           go on.  So that one of them does, each looks again a few times,
+ *           after a while that is never the same.  A writer takes its locks
+ *           back before it waits, or the others would always find them; a
+ *           reader keeps them, since they hinder writers alone.
  *
  *           A lock that cannot be taken has not been taken, whatever the
  *           reason: then the file is refused.  Only where there are no such
@@ -32,6 +35,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <time.h>
 
 enum lock_access {
   ACCESS_CONSISTENT_READ,
@@ -50,6 +54,11 @@ enum lock_access {
 
 /* Somebody else has the opposite lock. */
 #define IN_THE_WAY 1
+
+/* The longest waits are 1, 2, 4... ms: a file that is really in use is refused
+ * after less than 64 ms.
+ */
+#define TRIES 7
 
 static int
 lock_bytes (int fd, unsigned accesses, off_t base, short type)
@@ -89,11 +98,23 @@ others_have (int fd, unsigned accesses, off_t base)
   return 0;
 }
 
-/* 0: they are ours, IN_THE_WAY, or -1: errno says why there are no locks to
- * be had.
- */
+/* What a writer has that a reader has not. */
 static int
-take (int fd, unsigned used)
+forget_writing (int fd)
+{
+  return lock_bytes (fd, DENIED, USED_BYTE, F_UNLCK);
+}
+
+static int
+forget_all (int fd)
+{
+  const int r = forget_writing (fd);
+
+  return r != 0 ? r : lock_bytes (fd, DENIED, DENIED_BYTE, F_UNLCK);
+}
+
+static int
+take_once (int fd, unsigned used)
 {
   int r = lock_bytes (fd, used, USED_BYTE, F_RDLCK);
 
@@ -103,6 +124,35 @@ take (int fd, unsigned used)
     r = others_have (fd, used, DENIED_BYTE);
   if (r == 0)
     r = others_have (fd, DENIED, USED_BYTE);
+  return r;
+}
+
+/* Up to 2^n ms; the clock's last digits are chance enough. */
+static void
+wait_a_while (unsigned n)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  t.tv_sec = 0;
+  t.tv_nsec = (t.tv_nsec ^ (t.tv_nsec >> 10)) % (1000000L << n);
+  nanosleep (&t, NULL);
+}
+
+/* 0: they are ours, IN_THE_WAY, or -1: errno says why there are no locks to
+ * be had.  'forget' takes back what others must not find before the next try.
+ */
+static int
+take (int fd, unsigned used, int (*forget) (int fd))
+{
+  int r = take_once (fd, used);
+
+  for (unsigned n = 0; r == IN_THE_WAY && n < TRIES - 1; ++n) {
+    if (forget != NULL && forget (fd) != 0)
+      return -1;
+    wait_a_while (n);
+    r = take_once (fd, used);
+  }
   return r;
 }
 
@@ -143,7 +193,7 @@ never_has_locks (int fd)
 int
 lock_for_reading (const struct host_env *env, int fd, const char *name)
 {
-  const int r = take (fd, BIT (ACCESS_CONSISTENT_READ));
+  const int r = take (fd, BIT (ACCESS_CONSISTENT_READ), NULL);
   const int errnum = errno;
 
   if (r == IN_THE_WAY)
@@ -166,16 +216,29 @@ lock_is_taken (int fd)
     others_have (fd, DENIED, USED_BYTE) == 1;
 }
 
-int
-lock_for_writing (const struct host_env *env, int fd, const char *name)
+static int
+take_for_writing (const struct host_env *env, int fd, const char *name,
+                  int (*forget) (int fd))
 {
-  const int r = take (fd, BIT (ACCESS_CONSISTENT_READ) | DENIED);
+  const int r = take (fd, BIT (ACCESS_CONSISTENT_READ) | DENIED, forget);
 
   if (r == IN_THE_WAY)
     return fail_conflict (env, name, "cannot be opened for writing, because "
                           "another process has the image open",
                           env->words->writing_busy);
   return r == 0 ? 0 : fail_no_locks (env, name, errno);
+}
+
+int
+lock_for_writing (const struct host_env *env, int fd, const char *name)
+{
+  return take_for_writing (env, fd, name, forget_all);
+}
+
+int
+lock_for_writing_too (const struct host_env *env, int fd, const char *name)
+{
+  return take_for_writing (env, fd, name, forget_writing);
 }
 
 int

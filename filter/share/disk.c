@@ -355,7 +355,7 @@ become_writer (struct disk *d)
     return -1;
   }
   return config.lock && d->fd != -1
-    ? lock_for_writing (&filter_env, d->fd, d->name) : 0;
+    ? lock_for_writing_too (&filter_env, d->fd, d->name) : 0;
 }
 
 /* What is only needed for writing, or for reading. */

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,7 +76,7 @@ locks (void)
   CHECK_EQ (h.log[0], '\0');
 
   /* Two readers: neither can become a writer. */
-  CHECK_EQ (lock_for_writing (&h.env, a, "a"), -1);
+  CHECK_EQ (lock_for_writing_too (&h.env, a, "a"), -1);
   CHECK_EQ (errno, EBUSY);
   CHECK (host_files_logged (&h, "a: cannot be opened for writing, because "
                             "another process"));
@@ -86,7 +87,7 @@ locks (void)
   a = open_it ("file", O_RDWR);
   b = open_it ("file", O_RDWR);
   CHECK_EQ (lock_for_reading (&h.env, a, "a"), 0);
-  CHECK_EQ (lock_for_writing (&h.env, a, "a"), 0);
+  CHECK_EQ (lock_for_writing_too (&h.env, a, "a"), 0);
   check_bytes (c, "xx.x", ".x.x");
   CHECK (lock_is_taken (c));
   host_files_forget_log (&h);
@@ -98,6 +99,55 @@ locks (void)
   close (b);
   CHECK (!lock_is_taken (c));
   close (c);
+  host_files_forget_log (&h);
+}
+
+#define AT_ONCE 3
+#define ROUNDS 100
+
+static pthread_barrier_t meet;
+static int outcome[AT_ONCE];        /* what each has come to in this round */
+
+static void *
+lock_and_meet (void *opaque)
+{
+  const int n = *(const int *) opaque;
+
+  for (int i = 0; i < ROUNDS; ++i) {
+    const int fd = open_it ("file", O_RDWR);
+
+    pthread_barrier_wait (&meet);
+    outcome[n] = lock_for_writing (&h.env, fd, "file");
+    pthread_barrier_wait (&meet);
+    close (fd);
+    if (n == 0) {
+      int winners = 0;
+
+      for (int k = 0; k < AT_ONCE; ++k)
+        winners += outcome[k] == 0;
+      CHECK_EQ (winners, 1);
+    }
+    pthread_barrier_wait (&meet);
+  }
+  return NULL;
+}
+
+/* Those who come at the same moment do not all refuse each other. */
+static void
+locks_at_once (void)
+{
+  pthread_t threads[AT_ONCE];
+  int numbers[AT_ONCE];
+
+  REQUIRE (pthread_barrier_init (&meet, NULL, AT_ONCE) == 0);
+  for (int i = 0; i < AT_ONCE; ++i) {
+    numbers[i] = i;
+    REQUIRE (pthread_create (&threads[i], NULL, lock_and_meet, &numbers[i])
+             == 0);
+  }
+  for (int i = 0; i < AT_ONCE; ++i)
+    pthread_join (threads[i], NULL);
+  pthread_barrier_destroy (&meet);
   host_files_forget_log (&h);
 }
 
@@ -419,6 +469,7 @@ main (void)
 {
   host_files_init (&h);
   locks ();
+  locks_at_once ();
   lock_errors ();
   claims ();
   claims_again ();
