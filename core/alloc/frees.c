@@ -50,6 +50,27 @@ q2_frees_add (struct q2_frees *f, uint64_t cluster, uint64_t nr)
   f->runs[f->nr++] = (struct q2_free_run) { cluster, nr };
 }
 
+bool
+q2_frees_remove (struct q2_frees *f, uint64_t cluster, uint64_t nr)
+{
+  size_t i = f->nr;
+
+  while (i > 0) {
+    const struct q2_free_run run = f->runs[--i];
+    const uint64_t before = cluster - run.cluster;
+
+    if (cluster < run.cluster || before >= run.nr || run.nr - before < nr)
+      continue;
+    f->runs[i] = f->runs[--f->nr];
+    if (before > 0)
+      q2_frees_add (f, run.cluster, before);
+    if (run.nr - before > nr)
+      q2_frees_add (f, cluster + nr, run.nr - before - nr);
+    return true;
+  }
+  return false;
+}
+
 void
 q2_frees_move (struct q2_frees *to, struct q2_frees *from)
 {

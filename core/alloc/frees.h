@@ -27,6 +27,13 @@ extern bool q2_frees_reserve (struct q2_frees *frees, size_t more)
 extern void q2_frees_add (struct q2_frees *frees, uint64_t cluster,
                           uint64_t nr) __attribute__ ((__nonnull__));
 
+/* Take out clusters that are part of one run.  There must be room for one
+ * more, since a run may become two.  False: they are not in the list.
+ */
+extern bool q2_frees_remove (struct q2_frees *frees, uint64_t cluster,
+                             uint64_t nr)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Move all runs to the end of 'to'.  Without memory for that they are lost,
  * which leaks their clusters.
  */

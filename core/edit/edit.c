@@ -189,6 +189,17 @@ q2_edit_keep (struct q2_edit *e)
   e->made.nr = 0;
 }
 
+int
+q2_edit_give_back (struct q2_edit *e, uint64_t cluster, uint64_t nr,
+                   struct qcow2_error *err)
+{
+  if (reserve_note (e, err) == -1 ||
+      !q2_assume (q2_frees_remove (&e->made, cluster, nr), err))
+    return -1;
+  q2_edit_let_go (e, cluster, nr);
+  return 0;
+}
+
 /* ---- Durable --------------------------------------------------------- */
 
 int

@@ -101,6 +101,11 @@ extern void q2_edit_keep (struct q2_edit *edit) __attribute__ ((__nonnull__));
 extern void q2_edit_take_back (struct q2_edit *edit)
   __attribute__ ((__nonnull__));
 
+/* The same for some of it, which must have been handed out as one. */
+extern int q2_edit_give_back (struct q2_edit *edit, uint64_t cluster,
+                              uint64_t nr, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Make durable, in the order of docs/ORDERING.md, all that was done. */
 extern int q2_edit_commit (struct q2_edit *edit, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

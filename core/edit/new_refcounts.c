@@ -233,8 +233,10 @@ allocate_all (struct widths *s, struct qcow2_error *err)
       n->table_clusters = (uint32_t) clusters;
       return 0;
     }
-    if (clusters > 0)
-      q2_edit_let_go (n->edit, n->table_off >> s->cluster_bits, clusters);
+    if (clusters > 0 &&
+        q2_edit_give_back (n->edit, n->table_off >> s->cluster_bits, clusters,
+                           err) == -1)
+      break;
     clusters = want;
     if (allocate (s, clusters, Q2_META_REFCOUNT_TABLE, &n->table_off, err)
         == -1)

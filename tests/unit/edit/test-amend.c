@@ -14,6 +14,9 @@
 
 #include "base/be.h"
 
+#include <errno.h>
+#include <inttypes.h>
+
 #define MiB (UINT64_C (1) << 20)
 
 static struct memory_disk data;
@@ -77,7 +80,7 @@ load (struct memory_disk *d, const char *commands)
 }
 
 static void
-check_clean (struct memory_disk *d)
+check_image (struct memory_disk *d, bool leaks)
 {
   unsigned char *const bytes = calloc (1, d->size + 1);
   struct fsck f;
@@ -87,9 +90,15 @@ check_clean (struct memory_disk *d)
   fsck_image (bytes, d->size, &f);
   if (!CHECK_EQ (f.corruptions, 0))
     printf ("%s\n", f.text);
-  if (!CHECK_EQ (f.leaks, 0))
+  if (!leaks && !CHECK_EQ (f.leaks, 0))
     printf ("%s\n", f.leak_text);
   free (bytes);
+}
+
+static void
+check_clean (struct memory_disk *d)
+{
+  check_image (d, false);
 }
 
 /* ---- Refused ----------------------------------------------------------- */
@@ -228,6 +237,62 @@ test_too_narrow (void)
   memory_disk_free (&d);
 }
 
+/* A file of that many bytes of data, in clusters of 512. */
+static void
+make_filled (struct memory_disk *d, uint64_t bytes)
+{
+  const struct qcow2_create_options o = {
+    .virtual_size = 3 * MiB, .cluster_size = 512,
+  };
+  const struct qcow2_options writable = { .writable = true };
+  static unsigned char buf[3 * MiB];
+  struct qcow2_image *image;
+  struct qcow2_error err;
+
+  memset (buf, 1, sizeof buf);
+  memory_disk_init (d, "", 0);
+  REQUIRE (qcow2_create (&d->host, &o, &err) == 0);
+  d->host.size = d->size;
+  image = qcow2_open (&d->host, &writable, &err);
+  REQUIRE (image != NULL);
+  REQUIRE (qcow2_pwrite (image, &d->host, buf, bytes, 0, true, &err) == 0);
+  qcow2_close (image);
+}
+
+/* The new table is not large enough for where it lies, so it becomes another
+ * one.  A failure after that gives each of them back once.
+ */
+static void
+test_second_table (void)
+{
+  static const struct qcow2_amend_options wide = { .refcount_bits = 64 };
+  const unsigned KiB = 1024;
+
+  for (uint64_t bytes = 1900 * KiB; bytes < 2040 * KiB; bytes += 3 * KiB) {
+    struct memory_disk d;
+    struct qcow2_error err = { .text = "" };
+    unsigned long changes;
+
+    unit_context ("%s: %" PRIu64 " bytes", __func__, bytes);
+    make_filled (&d, bytes);
+    changes = d.changes;
+    CHECK (amend (&d, &wide, &err) == 0);
+    changes = d.changes - changes;
+    check_clean (&d);
+    memory_disk_free (&d);
+
+    for (unsigned long n = changes / 2; n < changes; n += 20) {
+      make_filled (&d, bytes);
+      d.fail_at = d.changes + n;
+      d.fail_errnum = ENOSPC;
+      CHECK (amend (&d, &wide, &err) == -1);
+      CHECK_EQ (load_be64 (d.bytes + 72) & 2, 0);       /* not corrupt */
+      check_image (&d, n + 20 >= changes);      /* it may be the header */
+      memory_disk_free (&d);
+    }
+  }
+}
+
 /* ---- Names ------------------------------------------------------------- */
 
 static void
@@ -266,6 +331,7 @@ main (void)
   test_old_snapshot ();
   test_widths ();
   test_too_narrow ();
+  test_second_table ();
   test_data_file ();
   qemu_finish ();
   return unit_finish ();
