@@ -8,6 +8,7 @@ slow_style_tests = \
 	style/test-clang-tidy.sh \
 	style/test-warnings.sh \
 	style/test-cppcheck.sh \
+	style/test-shellcheck.sh \
 	$(NULL)
 
 style_tests = \
@@ -23,7 +24,6 @@ style_tests = \
 	style/test-man.sh \
 	style/test-neutral.sh \
 	style/test-ranks.sh \
-	style/test-shellcheck.sh \
 	style/test-spdx.sh \
 	$(NULL)
 

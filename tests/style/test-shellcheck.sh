@@ -24,7 +24,7 @@ shell_files ()
 
 check_shell ()
 {
-    (cd "$1" && shell_files | xargs -r shellcheck -x)
+    (cd "$1" && shell_files | xargs -r -n 20 -P "$(nproc)" shellcheck -x)
 }
 
 clean check_shell "$top_srcdir"
