@@ -41,6 +41,9 @@ works map with.qcow2            # the tables alone will do
 theirs=$(qemu-img info --output json --backing-chain top.qcow2 |
              jq -c '[.[] | [.format, ."virtual-size", ."cluster-size"]]')
 works --output json info --chain --follow . top.qcow2
+cp "$out" chain.json
+works info -f qcow2 --output=json --backing-chain --follow . top.qcow2
+cmp -s "$out" chain.json || fail "--backing-chain is not --chain"
 ours=$(jq -c '[.[] | [.format, ."virtual-size", ."cluster-size"]]' "$out")
 [ "$ours" = "$theirs" ] || fail "the chain is $ours, QEMU's is $theirs"
 

@@ -36,7 +36,10 @@ done <<'END'
 1|--output must be human or json, not 'xml'|--output xml info disk.qcow2
 1|--output must be human or json, not ''|info --output= disk.qcow2
 1|--output needs a value: human.json|info disk.qcow2 --output
+1|the image cannot be 'raw'|info -f raw disk.qcow2
+1|the image cannot be 'raw'|--format=raw check disk.qcow2
 1|--chain takes no value|info --chain=yes disk.qcow2
+1|nothing is to be changed|amend -o '' disk.qcow2
 1|only --chain looks at other files|info --backing raw overlay.qcow2
 1|something is missing: info IMAGE|info
 1|'more' is too much: info IMAGE|info disk.qcow2 more

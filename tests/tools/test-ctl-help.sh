@@ -155,7 +155,7 @@ complete_line qcow2ctl '' > "$tmp/words"
 complete_line qcow2ctl -q in > "$tmp/words"
 [ "$(cat "$tmp/words")" = info ] || fail "'in' is completed to $(cat "$tmp/words")"
 complete_line qcow2ctl --output json info --fo > "$tmp/words"
-[ "$(tr '\n' ' ' < "$tmp/words")" = "--follow= --force-share " ] ||
+[ "$(tr '\n' ' ' < "$tmp/words")" = "--follow= --force-share --format= " ] ||
     fail "'info --fo' is completed to $(cat "$tmp/words")"
 (cd "$tmp" && : > disk.qcow2 && complete_line qcow2ctl info dis) > "$tmp/words"
 [ "$(cat "$tmp/words")" = disk.qcow2 ] || fail "no names of files are offered"

@@ -23,6 +23,7 @@ struct job {
   const struct command *command;
   struct qcow2_amend_options options;
   struct qcow2_name backing_file, backing_format, data_file;
+  bool any;                     /* something is to be changed */
 };
 
 static const char *const compats[] = { "0.10", "v2", "1.1", "v3", NULL };
@@ -69,6 +70,7 @@ set_pair (void *opaque, const char *key, const char *value)
   unsigned which = 0;
   int code;
 
+  job->any = true;
   if (strcmp (key, "lazy_refcounts") == 0)
     return set_flag (job, key, value, &o->lazy_refcounts);
   if (strcmp (key, "data_file_raw") == 0)
@@ -103,7 +105,7 @@ parse (struct job *job, const struct args *args)
   while (code == CODE_OK &&
          (value = args_next (args, "options", &i)) != NULL)
     code = value_pairs (value, set_pair, job);
-  return code != CODE_OK || i > 0 ? code
+  return code != CODE_OK || job->any ? code
     : fail_usage (args->command, "nothing is to be changed: -o says what");
 }
 

@@ -45,12 +45,19 @@ show (void *opaque, const struct subject *s, struct qcow2_error *err)
   return 0;
 }
 
+static bool
+wants_chain (const struct args *args)
+{
+  return args_value (args, "chain") != NULL ||
+    args_value (args, "backing-chain") != NULL;
+}
+
 static int
 check_options (const struct ctl *ctl, const struct args *args)
 {
   const struct rules *const rules = &ctl->rules;
 
-  if (args_value (args, "chain") == NULL &&
+  if (!wants_chain (args) &&
       (rules->nr_backing > 0 || rules->nr_formats > 0 || rules->follow ||
        rules->data_file || rules->nr_passphrases > 0))
     return fail_usage (args->command, "only --chain looks at other files");
@@ -60,7 +67,7 @@ check_options (const struct ctl *ctl, const struct args *args)
 static int
 run (struct ctl *ctl, const struct args *args)
 {
-  const bool chain = args_value (args, "chain") != NULL;
+  const bool chain = wants_chain (args);
   struct job job = { .ctl = ctl };
   struct qcow2_error err;
   struct subject s;
@@ -89,6 +96,7 @@ run (struct ctl *ctl, const struct args *args)
 
 static const struct option_spec options[] = {
   { "chain", 0, NULL, "show the files below the image, too" },
+  { "backing-chain", 0, NULL, "the same" },
   { NULL, 0, NULL, NULL }
 };
 

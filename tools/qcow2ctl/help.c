@@ -42,14 +42,27 @@ print_option (const struct option_spec *o)
   }
 }
 
+/* A command can have one of its own with a name that all have. */
+static bool
+is_replaced (const struct command *c, const struct option_spec *o)
+{
+  for (const struct option_spec *own = c ? c->options : NULL;
+       own && own->name; ++own)
+    if (own != o && strcmp (own->name, o->name) == 0)
+      return true;
+  return false;
+}
+
 static void
-print_options (const char *title, const struct option_spec *list)
+print_options (const char *title, const struct command *c,
+               const struct option_spec *list)
 {
   if (list == NULL || list->name == NULL)
     return;
   printf ("\n%s:\n", title);
   for (; list->name; ++list)
-    print_option (list);
+    if (!is_replaced (c, list))
+      print_option (list);
 }
 
 int
@@ -57,17 +70,17 @@ help_command (const struct command *c)
 {
   printf ("Usage: qcow2ctl %s [options] %s\n\n%s.\n", c->name, c->operands,
           c->summary);
-  print_options ("Options", c->options);
+  print_options ("Options", c, c->options);
   if (c->more_help)
     printf ("\n%s", c->more_help);
   if (c->takes & TAKES_SHARE)
-    print_options ("Locks", options_of_group (TAKES_SHARE));
+    print_options ("Locks", c, options_of_group (TAKES_SHARE));
   if (c->takes & TAKES_NO_LOCK)
-    print_options ("Locks", options_of_group (TAKES_NO_LOCK));
+    print_options ("Locks", c, options_of_group (TAKES_NO_LOCK));
   if (c->takes & TAKES_LAYERS)
     print_options ("Other files, which are opened only if these say so",
-                   options_of_group (TAKES_LAYERS));
-  print_options ("General", options_of_group (0));
+                   c, options_of_group (TAKES_LAYERS));
+  print_options ("General", c, options_of_group (0));
   printf ("\nIMAGE is a path, or the NBD URI of a server of the bytes of the "
           "image file.\nSee qcow2ctl(1) for details.\n");
   return CODE_OK;
@@ -80,7 +93,7 @@ help_all (const struct command *const *commands)
           "IMAGE\n\nCommands:\n");
   for (; *commands; ++commands)
     printf ("  %-*s%s\n", COLUMN - 2, (*commands)->name, (*commands)->summary);
-  print_options ("Options", options_of_group (0));
+  print_options ("Options", NULL, options_of_group (0));
   printf ("  -V, --version%*sshow the version\n", COLUMN - 15, "");
   printf ("\n'qcow2ctl COMMAND --help' tells more about a command.\n\n"
           "Exit status: 0 all is well, 1 an error, 4 the image is in use, 5 "
@@ -101,10 +114,11 @@ help_version (void)
 }
 
 static void
-complete_options (const struct option_spec *list)
+complete_options (const struct command *c, const struct option_spec *list)
 {
   for (; list && list->name; ++list)
-    printf (" --%s%s", list->name, list->value ? "=" : "");
+    if (!is_replaced (c, list))
+      printf (" --%s%s", list->name, list->value ? "=" : "");
 }
 
 int
@@ -112,11 +126,11 @@ help_complete (const struct command *const *commands)
 {
   for (; *commands; ++commands) {
     printf ("%s\t", (*commands)->name);
-    complete_options ((*commands)->options);
+    complete_options (*commands, (*commands)->options);
     for (unsigned group = 1; group <= TAKES_NO_LOCK; group <<= 1)
       if ((*commands)->takes & group)
-        complete_options (options_of_group (group));
-    complete_options (options_of_group (0));
+        complete_options (*commands, options_of_group (group));
+    complete_options (*commands, options_of_group (0));
     printf ("\n");
   }
   return CODE_OK;

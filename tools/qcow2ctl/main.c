@@ -104,7 +104,7 @@ run_command (struct ctl *ctl, char **argv, size_t argc)
   else if (code == OPTIONS_HELP)
     code = help_command (args.command);
   options_free (&args);
-  return output_finish (code);
+  return code;
 }
 
 int
@@ -126,5 +126,5 @@ main (int argc, char **argv)
   else if (code == CODE_OK)
     code = run_command (&ctl, argv + 1 + done, argc - 1 - done);
   rules_clear (&ctl.rules);
-  return code;
+  return output_finish (code);
 }

@@ -23,6 +23,9 @@
 /* ---- Groups ------------------------------------------------------------- */
 
 static const struct option_spec general_options[] = {
+  { "format", 'f', "qcow2",
+    "what IMAGE is; there is no other, and nothing is\n"
+    "ever guessed" },
   { "help", 'h', NULL, "show this help" },
   { "output", 0, "human|json", "how results are printed" },
   { "progress", 'p', NULL, "show how far it is, on the standard error" },
@@ -86,6 +89,14 @@ options_of_group (unsigned group)
 /* ---- What options of several commands do -------------------------------- */
 
 static int
+check_format (const struct command *command, const char *value)
+{
+  return strcmp (value, "qcow2") == 0 ? CODE_OK
+    : fail_usage (command, "the image cannot be '%s': this program is for "
+                  "qcow2 images", value);
+}
+
+static int
 set_output (struct ctl *ctl, const struct command *command, const char *value)
 {
   if (strcmp (value, "json") != 0 && strcmp (value, "human") != 0)
@@ -103,6 +114,8 @@ set_general (struct ctl *ctl, const struct command *command,
              const struct option_spec *spec, const char *value)
 {
   switch (spec->name[0]) {
+  case 'f':
+    return check_format (command, value);
   case 'h':
     return OPTIONS_HELP;
   case 'V':
@@ -181,7 +194,9 @@ set (struct ctl *ctl, struct args *args, const struct option_spec *spec,
 
 /* ---- Finding an option -------------------------------------------------- */
 
-/* By name, of 'len' bytes, or by letter if name is NULL. */
+/* By name, of 'len' bytes, or by letter if name is NULL.  What a command has
+ * of its own comes before what all have.
+ */
 static const struct option_spec *
 find_in (const struct option_spec *list, const char *name, size_t len,
          char letter)
@@ -197,14 +212,13 @@ static const struct option_spec *
 find (const struct command *command, const char *name, size_t len, char letter)
 {
   const struct option_spec *spec =
-    find_in (general_options, name, len, letter);
+    find_in (command ? command->options : first_options, name, len, letter);
 
-  if (command == NULL)
-    return spec ? spec : find_in (first_options, name, len, letter);
-  for (unsigned group = 1; !spec && group <= TAKES_NO_LOCK; group <<= 1)
+  for (unsigned group = 1; command && !spec && group <= TAKES_NO_LOCK;
+       group <<= 1)
     if (command->takes & group)
       spec = find_in (options_of_group (group), name, len, letter);
-  return spec ? spec : find_in (command->options, name, len, letter);
+  return spec ? spec : find_in (general_options, name, len, letter);
 }
 
 /* ---- Reading words ------------------------------------------------------ */

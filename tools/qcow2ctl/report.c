@@ -81,6 +81,10 @@ print_line (const char *format, va_list args)
   char text[1500];
 
   vsnprintf (text, sizeof text, format, args);
+  /* What users gave, such as names of files, says nothing to a terminal. */
+  for (char *p = text; *p; ++p)
+    if ((unsigned char) *p < ' ' || *p == '\177')
+      *p = '?';
   fprintf (stderr, "qcow2ctl: %s\n", text);
 }
 
