@@ -10,15 +10,17 @@ tools_tests = \
 	tools/test-ctl-key.sh \
 	tools/test-ctl-nbd.sh \
 	tools/test-ctl-qemu.sh \
+	tools/test-ctl-sequences.sh \
 	tools/test-ctl-snapshot.sh \
 	tools/test-ctl-resize.sh \
 	$(NULL)
 
 TESTS += $(tools_tests)
-LONG_TESTS += tools/test-ctl-qemu-long.sh
+LONG_TESTS += tools/test-ctl-qemu-long.sh tools/test-ctl-sequences-long.sh
 
 EXTRA_DIST += \
 	$(tools_tests) \
 	tools/compare.py \
 	tools/functions.sh \
+	tools/sequences.py \
 	$(NULL)

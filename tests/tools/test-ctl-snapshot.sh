@@ -58,9 +58,8 @@ for options in compat=0.10 compat=1.1 cluster_size=4k,lazy_refcounts=on \
     reads 1
 done
 
-# Overlays and encrypted images: the other file, and the passphrase, are given.
+# An overlay, with its backing file given.
 qemu-img create -q -f qcow2 -b "$img" -F qcow2 "$tmp/over.qcow2"
-fails 1 'backing' snapshot create "$tmp/over.qcow2" s
 works snapshot create --backing "$img" "$tmp/over.qcow2" s
 qemu-img check -q "$tmp/over.qcow2" || fail "the overlay"
 qemu-img snapshot -l "$tmp/over.qcow2" | grep -q ' s ' ||
@@ -102,4 +101,22 @@ if type nbdkit > /dev/null 2>&1; then
     [ "$(snapshots)" = '1 over' ] || fail "there are $(snapshots)"
     reads 1
 fi
+# An overlay: nothing of its backing file is needed, not even that it is there.
+qemu-img create -q -f raw "$tmp/base.raw" 16M
+qemu-io -f raw -c 'write -q -P 5 0 16M' "$tmp/base.raw"
+rm -f "$img"
+qemu-img create -q -f qcow2 -b base.raw -F raw "$img"
+qemu-io -c 'write -q -P 1 0 1M' "$img"
+mv "$tmp/base.raw" "$tmp/away.raw"
+works snapshot create "$img" one
+works bitmap add "$img" b
+mv "$tmp/away.raw" "$tmp/base.raw"
+qemu-io -c 'write -q -P 2 0 2M' "$img"
+works bitmap remove "$img" b
+works snapshot apply "$img" one
+reads 1
+qemu-io -c 'read -P 5 1M 15M' "$img" > "$tmp/io" 2>&1
+! grep -q 'verification failed' "$tmp/io" || fail "not what is in the backing file"
+works snapshot delete --backing "$tmp/base.raw" "$img" one
+reads 1
 echo "ok"

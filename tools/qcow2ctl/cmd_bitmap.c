@@ -41,7 +41,7 @@ change_image (struct ctl *ctl, const struct args *args, change_fn fn,
   struct qcow2_error err, ignored;
   struct progress p;
   struct image i;
-  int code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE);
+  int code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE_HEADER);
   int r;
 
   if (code != CODE_OK)

@@ -32,7 +32,7 @@ run (struct ctl *ctl, const struct args *args, change_fn change)
   struct qcow2_error err, ignored;
   struct progress p;
   struct image i;
-  int code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE);
+  int code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE_HEADER);
   int r;
 
   if (code != CODE_OK)
