@@ -220,6 +220,7 @@ note_end_locked (struct q2_space *s, const struct packing *p)
     total (p);
   const uint64_t next = q2_align_up (end, SECTOR);
 
+  q2_mutex_check_held (&s->lock);
   s->packed_off = next & (s->geo->cluster_size - 1) ? next : 0;
   s->never_used = q2_max (s->never_used, p->first + span (s, p));
 }

@@ -20,6 +20,7 @@ static int
 protect_locked (struct q2_space *s, const struct q2_space_window *w,
                 uint64_t cluster, struct qcow2_error *err)
 {
+  q2_mutex_check_held (&s->lock);
   /* All clusters of the window were free when it was reserved, and nobody
    * else has got them since.
    */
@@ -92,6 +93,7 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
     q2_space_find_window_locked (s, stream, &i);
   int r = 0;
 
+  q2_mutex_check_held (&s->lock);
   ret->nr = 0;
   need->slice_off = Q2_SPACE_NONE;
   if (w == NULL || (table && is_written_first (s, w, i)))

@@ -97,6 +97,21 @@ q2_refcounts_destroy (struct q2_refcounts *rc)
   free (rc->new_blocks);
 }
 
+/* ---- What is always true -------------------------------------------- */
+
+/* Called with the owner's lock by all that changes something here. */
+static void
+check_state (const struct q2_refcounts *rc)
+{
+  q2_check (rc->table != NULL && rc->cache != NULL);
+  q2_check (rc->table_entries ==
+            (uint64_t) rc->table_clusters << rc->geo->cluster_bits >> 3);
+  q2_check (rc->nr_sectors_dirty <= rc->table_entries / SECTOR_ENTRIES);
+  q2_check (rc->nr_old <= Q2_MAX_OLD_TABLES);
+  /* A table that has moved is named after it has been written. */
+  q2_check (!rc->moved || !rc->header_due);
+}
+
 /* ---- One refcount --------------------------------------------------- */
 
 bool
@@ -169,9 +184,14 @@ bool
 q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
                          uint64_t value, struct q2_need *need)
 {
-  const uint64_t off = place (rc, cluster);
   unsigned char bytes[8];
+  uint64_t off;
 
+  check_state (rc);
+  q2_check (value <= UINT64_MAX >> (64 - (1u << rc->geo->refcount_order)));
+  if (!q2_check (!q2_refcounts_is_uncovered_locked (rc, cluster)))
+    return true;                /* nothing is changed */
+  off = place (rc, cluster);
   if (!lookup (rc, cluster, bytes, need))
     return false;
   q2_refcount_set (bytes, rc->geo->refcount_order,
@@ -350,7 +370,9 @@ q2_refcounts_cover_locked (struct q2_refcounts *rc, uint64_t first_block,
   const uint64_t cluster_size = rc->geo->cluster_size;
   const uint64_t end = cluster + used;
 
-  if (!q2_check (first_block + nr <= rc->table_entries))
+  check_state (rc);
+  if (!q2_check (first_block + nr <= rc->table_entries) ||
+      !q2_check (q2_is_aligned (host_off, cluster_size)))
     return;
   q2_cache_drop (rc->cache, host_off, nr * cluster_size);
   for (uint64_t i = 0; i < nr; ++i) {
@@ -376,6 +398,9 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   if (table == NULL || dirty == NULL || new_blocks == NULL ||
       rc->nr_old == Q2_MAX_OLD_TABLES)
     return q2_fail_nomem (err, "a larger refcount table");
+  check_state (rc);
+  if (!q2_assume (entries > rc->table_entries, err))
+    return -1;
   memcpy (table, rc->table, rc->table_entries * 8);
   memcpy (new_blocks, rc->new_blocks, rc->table_entries);
   rc->old[rc->nr_old].host_off = rc->table_host_off;
@@ -392,6 +417,7 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
   rc->table_clusters = clusters;
   rc->moved = true;
   rc->header_due = false;       /* it is, after that of the new table */
+  check_state (rc);
   return 0;
 }
 
@@ -457,6 +483,7 @@ q2_refcounts_gather_locked (struct q2_refcounts *rc,
                             struct q2_refcounts_dirty *d,
                             struct qcow2_error *err)
 {
+  check_state (rc);
   *d = (struct q2_refcounts_dirty) {
     .table_host_off = rc->table_host_off,
     .table_clusters = rc->table_clusters,
@@ -540,4 +567,5 @@ q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
                       unit * SECTOR_ENTRIES);
   q2_cache_end_gather (rc->cache, &d->slices, progress >= Q2_PROGRESS_2A);
   free_dirty (d);
+  check_state (rc);
 }

@@ -24,6 +24,7 @@ count_alike_locked (struct q2_space *s, const struct q2_free_run *run,
 {
   uint64_t i, value;
 
+  q2_mutex_check_held (&s->lock);
   if (!q2_refcounts_get_locked (&s->rc, run->cluster, ret_value, need))
     return 0;
   for (i = 1; i < run->nr; ++i) {
@@ -43,6 +44,7 @@ lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
 {
   const uint64_t n = q2_space_set_run_locked (s, cluster, nr, value, need);
 
+  q2_mutex_check_held (&s->lock);
   if (n > 0 && value == 0) {
     /* A shared table that only the disk had: it is none any more. */
     q2_overlap_unshare (s->overlap, cluster << s->geo->cluster_bits,
@@ -153,6 +155,7 @@ note_group_locked (struct q2_space *s, uint64_t cluster, bool *ret_counted,
   const uint64_t first = q2_align_down (cluster, Q2_KNOWN_GROUP);
   uint64_t value;
 
+  q2_mutex_check_held (&s->lock);
   if (!q2_refcounts_get_locked (&s->rc, cluster, &value, need))
     return false;
   *ret_counted = value > 0;

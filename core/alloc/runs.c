@@ -36,6 +36,7 @@ look_locked (struct q2_space *s, struct exact *e, struct q2_need *need)
 {
   uint64_t first, nr, one = 1, next;
 
+  q2_mutex_check_held (&s->lock);
   if (e->nr == e->want)
     return FOUND;
   if (e->pos >= e->limit)
@@ -188,6 +189,7 @@ q2_space_set_run (struct q2_space *s, const struct q2_io *io,
 static void
 advance_locked (struct q2_space *s, uint64_t start, uint64_t end)
 {
+  q2_mutex_check_held (&s->lock);
   if (start == s->lowest_freed && start < s->cursor)
     s->lowest_freed = end < s->cursor ? end : Q2_SPACE_NONE;
   else if (start == s->cursor && start < s->lowest_freed)

@@ -20,6 +20,7 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -69,6 +70,7 @@ align_locked (struct q2_space *s, struct search *f)
 {
   const uint64_t skip = (f->stream - f->first) & (f->align - 1);
 
+  q2_mutex_check_held (&s->lock);
   if (skip > 0 && skip < f->nr) {
     /* Not before there is need: it would be found again at once. */
     s->lowest_skipped = q2_min (s->lowest_skipped, f->first);
@@ -83,6 +85,7 @@ look_locked (struct q2_space *s, struct search *f)
 {
   uint64_t one = 1, next;
 
+  q2_mutex_check_held (&s->lock);
   /* Before what was never used, and before the file grows, what became free
    * behind us.
    */
@@ -229,6 +232,7 @@ find_run_somehow (struct q2_space *s, const struct q2_io *io,
 static struct q2_space_window *
 find_previous_locked (struct q2_space *s, uint64_t stream)
 {
+  q2_mutex_check_held (&s->lock);
   for (size_t i = 0; i < Q2_SPACE_WINDOWS; ++i) {
     struct q2_space_window *const w = &s->windows[i];
     const uint64_t end = w->stream + w->size;
@@ -251,6 +255,7 @@ choose_size_locked (struct q2_space *s, uint64_t stream, uint64_t *want)
     q2_min (MAX_WINDOW_BYTES >> s->geo->cluster_bits, Q2_SPACE_MAX_WINDOW);
   uint64_t first = stream;
 
+  q2_mutex_check_held (&s->lock);
   if (w == NULL)
     return stream;
   if (stream != Q2_SPACE_TABLES)
@@ -266,6 +271,8 @@ add_window_locked (struct q2_space *s, const struct search *f, bool zero)
 {
   struct q2_space_window *w = find_previous_locked (s, f->stream);
 
+  q2_mutex_check_held (&s->lock);
+  q2_check (f->nr > 0 && f->nr <= Q2_SPACE_MAX_WINDOW);
   if (w == NULL || w->left > 0)
     w = q2_space_oldest_window_locked (s);
   q2_space_drop_window_locked (s, w);
@@ -321,6 +328,7 @@ add_fresh_locked (struct q2_space *s, const struct search *f)
   struct q2_space_window *const w =
     q2_space_find_window_locked (s, Q2_SPACE_TABLES, &i);
 
+  q2_mutex_check_held (&s->lock);
   if (w != NULL)
     q2_space_drop_window_locked (s, w);
   add_window_locked (s, f, true);

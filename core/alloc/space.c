@@ -135,6 +135,7 @@ q2_space_set_run_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
 {
   uint64_t i;
 
+  q2_mutex_check_held (&s->lock);
   for (i = 0; i < nr; ++i) {
     if (!q2_refcounts_set_locked (&s->rc, cluster + i, value, need))
       break;
@@ -155,6 +156,7 @@ q2_space_note_freed_locked (struct q2_space *s, uint64_t cluster,
 {
   const uint64_t packed = s->packed_off >> s->geo->cluster_bits;
 
+  q2_mutex_check_held (&s->lock);
   if (cluster < s->cursor)
     s->lowest_freed = q2_min (s->lowest_freed, cluster);
   if (packed >= cluster && packed - cluster < nr)

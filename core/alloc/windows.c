@@ -21,11 +21,14 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 static bool
 is_taken (const struct q2_space_window *w, uint64_t i)
 {
+  if (!q2_check (i < Q2_SPACE_MAX_WINDOW))
+    return true;
   return w->taken[i / 64] >> i % 64 & 1;
 }
 
@@ -41,6 +44,7 @@ struct q2_space_window *
 q2_space_find_window_locked (struct q2_space *s, uint64_t stream,
                              uint64_t *ret_i)
 {
+  q2_mutex_check_held (&s->lock);
   for (size_t n = 0; n < Q2_SPACE_WINDOWS; ++n) {
     struct q2_space_window *const w = &s->windows[n];
 
@@ -58,6 +62,8 @@ q2_space_find_window_locked (struct q2_space *s, uint64_t stream,
 void
 q2_space_drop_window_locked (struct q2_space *s, struct q2_space_window *w)
 {
+  q2_mutex_check_held (&s->lock);
+  q2_check (w->size <= Q2_SPACE_MAX_WINDOW && w->left <= w->size);
   if (w->left > 0)
     q2_space_note_freed_locked
       (s, w->start + q2_space_next_taken (w, 0, false), 1);
@@ -69,6 +75,7 @@ q2_space_oldest_window_locked (struct q2_space *s)
 {
   struct q2_space_window *oldest = &s->windows[0];
 
+  q2_mutex_check_held (&s->lock);
   for (size_t i = 1; i < Q2_SPACE_WINDOWS; ++i)
     if (s->windows[i].last_use < oldest->last_use)
       oldest = &s->windows[i];
@@ -79,6 +86,7 @@ uint64_t
 q2_space_avoid_windows_locked (const struct q2_space *s, uint64_t first,
                                uint64_t *nr)
 {
+  q2_mutex_check_held (&s->lock);
   for (size_t n = 0; n < Q2_SPACE_WINDOWS; ++n) {
     const struct q2_space_window *const w = &s->windows[n];
     uint64_t i;

@@ -43,6 +43,17 @@ q2_rank_push (const struct q2_rank *rank)
   mine.ranks[mine.nr++] = rank;
 }
 
+void
+q2_rank_check_held (const struct q2_rank *rank)
+{
+  for (unsigned i = 0; i < mine.nr; ++i)
+    if (mine.ranks[i] == rank)
+      return;
+  fprintf (stderr, "lock order: a function that needs %s is called without "
+           "it\n", rank->name);
+  abort ();
+}
+
 /* Not always the last one. */
 void
 q2_rank_pop (const struct q2_rank *rank)

@@ -4,7 +4,8 @@
  * Every lock of the engine has a rank and a name, those of docs/LOCKING.md.  A
  * thread that has a lock may wait only for locks of higher ranks, so no wait
  * forms a cycle.  Debug builds (--enable-debug-assertions) check that on every
- * lock and abort with both names; other builds have plain mutexes.
+ * lock and abort with both names, and that functions with _locked in their
+ * names are called with the lock; other builds have plain mutexes.
  *
  * Functions are those of pthreads with the same names.  Trying never waits, so
  * it may be done in any order.
@@ -29,10 +30,14 @@ extern void q2_rank_push (const struct q2_rank *rank)
   __attribute__ ((__nonnull__));
 extern void q2_rank_pop (const struct q2_rank *rank)
   __attribute__ ((__nonnull__));
+/* The thread has it. */
+extern void q2_rank_check_held (const struct q2_rank *rank)
+  __attribute__ ((__nonnull__));
 #else
 #define q2_rank_check(rank) ((void) (rank))
 #define q2_rank_push(rank) ((void) (rank))
 #define q2_rank_pop(rank) ((void) (rank))
+#define q2_rank_check_held(rank) ((void) (rank))
 #endif
 
 struct q2_mutex {
@@ -80,6 +85,13 @@ q2_mutex_unlock (struct q2_mutex *m)
 {
   q2_rank_pop (&m->rank);
   pthread_mutex_unlock (&m->mutex);
+}
+
+/* For functions whose callers have the lock: their names end in _locked. */
+static inline void
+q2_mutex_check_held (const struct q2_mutex *m)
+{
+  q2_rank_check_held (&m->rank);
 }
 
 static inline void
@@ -136,6 +148,12 @@ q2_rwlock_unlock (struct q2_rwlock *l)
 {
   q2_rank_pop (&l->rank);
   pthread_rwlock_unlock (&l->lock);
+}
+
+static inline void
+q2_rwlock_check_held (const struct q2_rwlock *l)
+{
+  q2_rank_check_held (&l->rank);
 }
 
 #endif /* QCOW2_BASE_LOCK_H */

@@ -35,6 +35,7 @@ q2_ranges_destroy (struct q2_ranges *r)
 static bool
 is_held_locked (const struct q2_ranges *r, uint64_t start, uint64_t end)
 {
+  q2_mutex_check_held (&r->lock);
   for (const struct q2_range *n = r->first; n != NULL; n = n->next)
     if (n->start < end && start < n->end)
       return true;
@@ -44,6 +45,7 @@ is_held_locked (const struct q2_ranges *r, uint64_t start, uint64_t end)
 static void
 wait_locked (struct q2_ranges *r, uint64_t start, uint64_t end)
 {
+  q2_mutex_check_held (&r->lock);
   r->waiting++;
   while (is_held_locked (r, start, end))
     q2_cond_wait (&r->released, &r->lock);
@@ -54,6 +56,7 @@ static void
 take_locked (struct q2_ranges *r, struct q2_range *node, uint64_t start,
              uint64_t end)
 {
+  q2_mutex_check_held (&r->lock);
   /* An empty range would exclude no other. */
   (void) q2_check (start < end);
   *node = (struct q2_range) { r->first, start, end };

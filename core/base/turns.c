@@ -86,6 +86,7 @@ now (void)
 static struct slot *
 find_locked (struct q2_turns *t, uint64_t turn)
 {
+  q2_mutex_check_held (&t->lock);
   for (unsigned i = 0; turn != 0 && i < t->nr_slots; ++i)
     if (t->slots[i].turn == turn)
       return &t->slots[i];
@@ -97,6 +98,7 @@ find_free_locked (struct q2_turns *t)
 {
   const uint64_t time = now ();
 
+  q2_mutex_check_held (&t->lock);
   for (unsigned i = 0; i < t->nr_slots; ++i)
     if (t->slots[i].turn == 0 || time - t->slots[i].asked >= t->lease)
       return &t->slots[i];
@@ -108,6 +110,7 @@ give_locked (struct q2_turns *t, uint64_t *turn)
 {
   struct slot *const slot = find_locked (t, *turn);
 
+  q2_mutex_check_held (&t->lock);
   *turn = 0;
   if (slot == NULL)
     return;
@@ -122,6 +125,7 @@ enqueue_locked (struct q2_turns *t, struct waiter *w)
 {
   struct waiter **link = &t->first;
 
+  q2_mutex_check_held (&t->lock);
   while (*link != NULL)
     link = &(*link)->next;
   w->next = NULL;
@@ -133,6 +137,7 @@ dequeue_locked (struct q2_turns *t, struct waiter *w)
 {
   struct waiter **link = &t->first;
 
+  q2_mutex_check_held (&t->lock);
   while (*link != w)
     link = &(*link)->next;
   *link = w->next;
@@ -151,6 +156,7 @@ wait_locked (struct q2_turns *t, qcow2_abandoned_fn abandoned, void *opaque)
   };
   bool in_vain;
 
+  q2_mutex_check_held (&t->lock);
   if (q2_cond_timedwait (&t->changed, &t->lock, &ts) == 0 ||
       abandoned == NULL)
     return true;

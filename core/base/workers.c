@@ -102,6 +102,7 @@ open_batch_locked (const struct q2_workers *pool)
 {
   struct batch *batch = pool->batches;
 
+  q2_mutex_check_held (&pool->lock);
   while (batch && (batch->helpers == batch->max_helpers ||
                    atomic_load (&batch->taken) >= batch->count))
     batch = batch->next;
@@ -114,6 +115,7 @@ help_locked (struct q2_workers *pool, struct batch *batch)
   struct qcow2_error why;
   bool broken;
 
+  q2_mutex_check_held (&pool->lock);
   batch->helpers++;
   q2_mutex_unlock (&pool->lock);
   take_part (batch);
@@ -135,6 +137,7 @@ run_job_locked (struct q2_workers *pool)
   struct q2_job *const job = pool->jobs;
   struct q2_job_group *const group = job->group;
 
+  q2_mutex_check_held (&pool->lock);
   pool->jobs = job->next;
   if (pool->jobs == NULL)
     pool->jobs_end = &pool->jobs;
@@ -153,6 +156,7 @@ wait_for_work_locked (struct q2_workers *pool, struct worker *self)
   struct timespec until;
   int r = 0;
 
+  q2_mutex_check_held (&pool->lock);
   if (pool->closing)
     return false;
   clock_gettime (CLOCK_MONOTONIC, &until);
@@ -207,6 +211,7 @@ worker_free (struct worker *worker)
 static void
 join_gone_locked (struct q2_workers *pool)
 {
+  q2_mutex_check_held (&pool->lock);
   while (pool->gone) {
     struct worker *const worker = pool->gone;
 
@@ -222,6 +227,7 @@ spawn_locked (struct q2_workers *pool)
   struct worker *worker;
   pthread_condattr_t attr;
 
+  q2_mutex_check_held (&pool->lock);
   join_gone_locked (pool);
   worker = calloc (1, sizeof *worker);
   if (worker == NULL)
@@ -245,6 +251,7 @@ call_worker_locked (struct q2_workers *pool)
 {
   struct worker *const worker = pool->idle;
 
+  q2_mutex_check_held (&pool->lock);
   if (worker == NULL)
     return pool->threads < pool->max_threads && spawn_locked (pool);
   pool->idle = worker->next;

@@ -112,6 +112,7 @@ is_tried_locked (const struct qcow2_keyring *k,
 {
   const struct q2_keyring_try *t = k->trying;
 
+  q2_mutex_check_held (&k->lock);
   while (t != NULL &&
          (memcmp (t->query->header, query->header, Q2_LUKS_HEADER) != 0 ||
           t->query->len != query->len ||
@@ -156,6 +157,7 @@ look_up_locked (struct qcow2_keyring *k, const struct q2_keyring_query *query,
 {
   const struct entry *e = find (&k->keys, query);
 
+  q2_mutex_check_held (&k->lock);
   if (e != NULL) {
     memcpy (ret_key, e->key, sizeof e->key);
     return 1;
@@ -179,6 +181,7 @@ wait_locked (struct qcow2_keyring *k, const struct qcow2_budget *budget)
   };
   bool in_vain;
 
+  q2_mutex_check_held (&k->lock);
   if (q2_cond_timedwait (&k->ended, &k->lock, &ts) == 0)
     return true;
   q2_mutex_unlock (&k->lock);

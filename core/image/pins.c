@@ -52,6 +52,7 @@ q2_is_pinned_locked (const struct qcow2_image *image, uint64_t host_off)
 {
   const struct q2_pin *p = image->pins.first;
 
+  q2_mutex_check_held (&image->pins.lock);
   while (p != NULL && p->host_off != host_off)
     p = p->next;
   return p != NULL;

@@ -134,6 +134,7 @@ insert_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
 {
   struct q2_ahead_buf **link = &ahead->first;
 
+  q2_mutex_check_held (&ahead->lock);
   while (*link && (*link)->start < buf->start)
     link = &(*link)->next;
   buf->next = *link;
@@ -147,6 +148,7 @@ remove_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf)
 {
   struct q2_ahead_buf **link = &ahead->first;
 
+  q2_mutex_check_held (&ahead->lock);
   while (*link != NULL && *link != buf)
     link = &(*link)->next;
   if (!q2_check (*link == buf))
@@ -163,6 +165,7 @@ find_locked (const struct q2_ahead *ahead, uint64_t host_off)
 {
   struct q2_ahead_buf *buf = ahead->max_bytes > 0 ? ahead->first : NULL;
 
+  q2_mutex_check_held (&ahead->lock);
   while (buf && buf->end <= host_off)
     buf = buf->next;
   return buf && buf->start <= host_off ? buf : NULL;
@@ -203,6 +206,7 @@ goes_before (const struct q2_ahead_buf *a, const struct q2_ahead_buf *b,
 static void
 judge_locked (struct q2_ahead *ahead, const struct q2_ahead_buf *buf)
 {
+  q2_mutex_check_held (&ahead->lock);
   ahead->gone_bytes += size_of (buf);
   ahead->gone_used += buf->consumed;
   /* Older evictions count less and less. */
@@ -226,6 +230,7 @@ make_room_locked (struct q2_ahead *ahead, uint64_t len, uint64_t start,
   const uint64_t time = now ();
   uint64_t left = ahead->bytes;
 
+  q2_mutex_check_held (&ahead->lock);
   for (const struct q2_ahead_buf *buf = ahead->first; buf; buf = buf->next)
     if (may_go (buf, start, end, time))
       left -= size_of (buf);
@@ -258,6 +263,7 @@ find_gap_locked (const struct q2_ahead *ahead, uint64_t *start,
 {
   const struct q2_ahead_buf *buf = ahead->first;
 
+  q2_mutex_check_held (&ahead->lock);
   for (; buf && buf->start <= *start; buf = buf->next)
     *start = q2_max (*start, buf->end);
   if (buf)
@@ -357,6 +363,7 @@ q2_ahead_commit (struct q2_ahead *ahead, struct q2_ahead_buf *buf, bool ok)
 static bool
 pin_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf, uint64_t count)
 {
+  q2_mutex_check_held (&ahead->lock);
   buf->pins++;
   while (buf->loading)
     q2_cond_wait (&ahead->loaded, &ahead->lock);

@@ -59,6 +59,7 @@ grow_locked (const struct q2_io *io, uint64_t min_size,
   uint64_t size = 0;
   int r;
 
+  q2_mutex_check_held (&io->shared->grow_lock);
   if (q2_io_end (io) >= min_size)
     return 0;
   r = io->host->ops->grow (io->host->opaque, min_size, &size);

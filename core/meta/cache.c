@@ -144,7 +144,8 @@ lookup (struct q2_cache *c, uint64_t host_off, size_t skip, void *buf,
 {
   struct q2_shard *shard;
   const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
-  const bool ok = q2_check (skip + len <= c->slice_size) && i != Q2_NO_SLOT;
+  const bool ok = q2_check (skip + len <= c->slice_size) &&
+    i != Q2_NO_SLOT;
 
   if (ok) {
     if (!scan)
@@ -179,6 +180,7 @@ static uint32_t
 choose_victim_locked (const struct q2_cache *c, struct q2_shard *shard,
                       bool scan)
 {
+  q2_mutex_check_held (&shard->lock);
   for (uint32_t n = 0; scan && n < c->nr_slots; ++n) {
     const uint32_t i = advance_hand (c, shard);
 
@@ -201,6 +203,8 @@ q2_cache_unlink_locked (const struct q2_cache *c, struct q2_shard *shard,
 {
   struct q2_slot *const slot = &shard->slots[i];
 
+  q2_mutex_check_held (&shard->lock);
+  q2_check (i < c->nr_slots && slot->host_off != Q2_EMPTY_SLOT);
   for (uint32_t *link =
          q2_cache_bucket_of (c, shard, q2_cache_hash (c, slot->host_off));;
        link = &shard->slots[*link].next) {
@@ -218,6 +222,8 @@ evict_locked (const struct q2_cache *c, struct q2_shard *shard, bool scan)
 {
   const uint32_t i = choose_victim_locked (c, shard, scan);
 
+  q2_mutex_check_held (&shard->lock);
+  q2_check (i == Q2_NO_SLOT || q2_cache_may_go (&shard->slots[i]));
   if (i != Q2_NO_SLOT && shard->slots[i].host_off != Q2_EMPTY_SLOT)
     q2_cache_unlink_locked (c, shard, i);
   return i;
@@ -253,6 +259,7 @@ find_load_locked (const struct q2_cache *c, uint64_t start, uint64_t end)
 {
   const struct q2_load *l;
 
+  q2_mutex_check_held (&c->loads.lock);
   for (l = c->loads.first; l != NULL; l = l->next)
     if (l->start < end && start < l->end)
       break;
@@ -270,6 +277,7 @@ wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
   const struct q2_load *l = find_load_locked (c, start, end);
   uint64_t id;
 
+  q2_mutex_check_held (&c->loads.lock);
   if (l == NULL)
     return;
   id = l->id;
@@ -285,6 +293,7 @@ wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
 static void
 begin_load_locked (struct q2_cache *c, struct q2_load *load)
 {
+  q2_mutex_check_held (&c->loads.lock);
   load->id = ++c->loads.last_id;
   load->next = c->loads.first;
   c->loads.first = load;

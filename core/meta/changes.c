@@ -62,6 +62,7 @@ is_solid_locked (const struct q2_cache *c, const struct q2_shard *shard,
   struct q2_slot *const slot = &shard->slots[i];
   const unsigned char *const bytes = shard->bytes + i * c->slice_size;
 
+  q2_mutex_check_held (&shard->lock);
   if (!slot->solid)
     slot->solid = slot->dirty || slot->writing || bytes[0] != 0 ||
       memcmp (bytes, bytes + 1, c->slice_size - 1) != 0;

@@ -122,6 +122,7 @@ find_locked (const struct q2_overlap *o, uint64_t cluster)
   uint64_t i =
     (cluster * UINT64_C (0x9e3779b97f4a7c15)) >> (64 - o->bits);
 
+  q2_rwlock_check_held (&o->lock);
   while (o->slots[i] != 0 && o->slots[i] >> CLASS_BITS != cluster)
     i = (i + 1) & mask;
   return &o->slots[i];
@@ -133,6 +134,7 @@ make_room_locked (struct q2_overlap *o, struct qcow2_error *err)
   uint64_t *const old = o->slots;
   const uint64_t nr = UINT64_C (1) << o->bits;
 
+  q2_rwlock_check_held (&o->lock);
   if (2 * (o->used + 1) <= nr)
     return 0;
   o->slots = slots_new (o, o->bits + 1, err);
@@ -189,6 +191,7 @@ add_locked (struct q2_overlap *o, uint64_t cluster,
   uint64_t *slot;
   enum q2_meta_class found;
 
+  q2_rwlock_check_held (&o->lock);
   if (make_room_locked (o, err) == -1)
     return -1;
   slot = find_locked (o, cluster);

@@ -115,6 +115,7 @@ publish_locked (struct q2_superblock *sb, struct q2_superblock_version *next)
 {
   struct q2_superblock_version *v = sb->all;
 
+  q2_mutex_check_held (&sb->lock);
   while (v != NULL && !is_same (v, next))
     v = v->made_before;
   if (v != NULL)
@@ -316,6 +317,7 @@ change_locked (struct q2_superblock *sb, const struct q2_io *io,
   struct q2_bytes area;
   int r;
 
+  q2_mutex_check_held (&sb->lock);
   if (read_area (sb, io, &area, err) == -1)
     return -1;
   r = q2_header_parts_load (&parts, area.data, area.len, err);

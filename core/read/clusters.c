@@ -137,6 +137,7 @@ find_locked (const struct q2_clusters *c, const struct q2_cluster_key *key)
 {
   struct entry *e = *bucket_of (c, key);
 
+  q2_mutex_check_held (&c->lock);
   while (e && (e->dropped || e->key.host_off != key->host_off ||
                e->key.csize != key->csize))
     e = e->next;
@@ -146,6 +147,7 @@ find_locked (const struct q2_clusters *c, const struct q2_cluster_key *key)
 static void
 list_add_locked (struct q2_clusters *c, struct entry *e)
 {
+  q2_mutex_check_held (&c->lock);
   e->newer = NULL;
   e->older = c->newest;
   *(e->older ? &e->older->newer : &c->oldest) = e;
@@ -155,6 +157,7 @@ list_add_locked (struct q2_clusters *c, struct entry *e)
 static void
 list_remove_locked (struct q2_clusters *c, struct entry *e)
 {
+  q2_mutex_check_held (&c->lock);
   *(e->newer ? &e->newer->older : &c->newest) = e->older;
   *(e->older ? &e->older->newer : &c->oldest) = e->newer;
 }
@@ -164,6 +167,7 @@ remove_locked (struct q2_clusters *c, struct entry *e)
 {
   struct entry **link = bucket_of (c, &e->key);
 
+  q2_mutex_check_held (&c->lock);
   while (*link != e)
     link = &(*link)->next;
   *link = e->next;
@@ -176,6 +180,7 @@ get_entry_locked (struct q2_clusters *c)
 {
   struct entry *e;
 
+  q2_mutex_check_held (&c->lock);
   if (c->nr_entries < c->max_entries) {
     e = q2_buffer_alloc (sizeof *e + c->cluster_size);
     if (e) {
@@ -199,6 +204,7 @@ add_locked (struct q2_clusters *c, const struct q2_cluster_key *key)
   struct entry *const e = get_entry_locked (c);
   struct entry **bucket;
 
+  q2_mutex_check_held (&c->lock);
   if (e == NULL)
     return NULL;
   bucket = bucket_of (c, key);
@@ -215,6 +221,7 @@ add_locked (struct q2_clusters *c, const struct q2_cluster_key *key)
 static void
 use_locked (struct q2_clusters *c, struct entry *e)
 {
+  q2_mutex_check_held (&c->lock);
   atomic_fetch_add_explicit (&e->refs, 1, memory_order_relaxed);
   if (e != c->newest) {
     list_remove_locked (c, e);
@@ -225,6 +232,7 @@ use_locked (struct q2_clusters *c, struct entry *e)
 static void
 unref_failed_locked (struct q2_clusters *c, struct entry *e)
 {
+  q2_mutex_check_held (&c->lock);
   if (atomic_fetch_sub (&e->refs, 1) == 1) {
     c->nr_entries--;
     q2_buffer_free (e, sizeof *e + c->cluster_size);
@@ -267,6 +275,7 @@ q2_clusters_lookup (struct q2_clusters *c, const struct q2_cluster_key *key,
 static bool
 wait_locked (struct q2_clusters *c, struct entry *e)
 {
+  q2_mutex_check_held (&c->lock);
   while (e->state == FILLING)
     q2_cond_wait (&c->filled, &c->lock);
   if (e->state == READY)

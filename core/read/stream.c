@@ -62,6 +62,7 @@ find_locked (struct q2_streams *streams, uint64_t guest_off, uint64_t count)
   const uint64_t near = nearness (count);
   struct q2_stream *oldest = &streams->streams[0];
 
+  q2_mutex_check_held (&streams->lock);
   for (size_t i = 0; i < Q2_STREAMS; ++i) {
     struct q2_stream *const s = &streams->streams[i];
 

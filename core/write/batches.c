@@ -35,6 +35,7 @@ join_batch_locked (struct q2_writer *w, struct q2_frees *frees,
   struct q2_batch *b = w->first_batch;
   size_t before;
 
+  q2_mutex_check_held (&w->commit_lock);
   while (b != NULL && b->next != NULL)
     b = b->next;
   if (b == NULL || b->stamp != stamp ||

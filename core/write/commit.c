@@ -269,6 +269,7 @@ run_with_reserve (struct q2_writer *w, const struct q2_io *io,
 static void
 check_commits_locked (const struct q2_writer *w)
 {
+  q2_mutex_check_held (&w->commit_lock);
   q2_check (w->finished < w->gathering);
   q2_check (!w->committing || w->finished + 1 < w->gathering);
   q2_check ((w->first_batch == NULL) == (w->last_batch == &w->first_batch));
@@ -282,6 +283,7 @@ run_locked (struct q2_writer *w, const struct q2_io *io,
   const uint64_t number = w->gathering++;
   int r;
 
+  q2_mutex_check_held (&w->commit_lock);
   w->committing = true;
   q2_mutex_unlock (&w->commit_lock);
   r = run_with_reserve (w, io, err);
@@ -297,6 +299,7 @@ run_locked (struct q2_writer *w, const struct q2_io *io,
 static bool
 wait_locked (struct q2_writer *w, const struct timespec *end)
 {
+  q2_mutex_check_held (&w->commit_lock);
   if (end == NULL) {
     q2_cond_wait (&w->committed, &w->commit_lock);
     return true;

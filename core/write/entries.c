@@ -101,6 +101,7 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
 {
   const struct q2_geometry *const geo = w->geo;
 
+  q2_mutex_check_held (&w->link_lock);
   if (!q2_tables_update_l2 (w->tables, l1_index_of (geo, l->guest_cluster),
                             l2_index_of (geo, l->guest_cluster), l->raw,
                             l->nr))

@@ -4,7 +4,7 @@
 # The engine, the programs and the unit tests build without nbdkit, and the
 # unit tests pass with none of the optional libraries.  make check runs these
 # tests in full, and with the libraries: here each of them runs, but does not
-# do as often what it does again and again.
+# do as often what it does again and again; and it is a debug build.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -50,7 +50,8 @@ try ()
 
 # What needs no library is the same with them, so that is not run once more.
 try with unit/image/test-faults --
-try without check -- --without-zlib --without-libdeflate --without-zstd \
-    --without-nettle --without-libnbd
+# The locks of the engine are checked as it runs.
+try without check -- --enable-debug-assertions --without-zlib \
+    --without-libdeflate --without-zstd --without-nettle --without-libnbd
 [ "$(grep -lx ':test-result: PASS' tests/unit/*/*.trs | wc -l)" -gt 0 ] ||
     fail "no unit test passed"
