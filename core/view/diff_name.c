@@ -188,7 +188,7 @@ q2_diff_find_pair (struct qcow2_image *image, const struct qcow2_io *host,
   if (search.at == NULL)
     return q2_fail_nomem (err, "the names of two snapshots");
   if (has_splits (&search))
-    r = q2_snapshot_walk (image, host, look_at, &search, err);
+    r = q2_image_walk_snapshots (image, host, look_at, &search, err);
   if (r == 0)
     r = choose (&search, name, ret, err);
   free (search.at);

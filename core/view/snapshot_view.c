@@ -30,8 +30,9 @@
 /* ---- The table ------------------------------------------------------ */
 
 int
-q2_snapshot_walk (struct qcow2_image *image, const struct qcow2_io *host,
-                  q2_snapshot_fn fn, void *opaque, struct qcow2_error *err)
+q2_image_walk_snapshots (struct qcow2_image *image,
+                         const struct qcow2_io *host, q2_snapshot_fn fn,
+                         void *opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
   uint64_t ignored;
@@ -69,7 +70,7 @@ qcow2_list_snapshots (struct qcow2_image *image, const struct qcow2_io *host,
 {
   struct listing l = { fn, fn_opaque };
 
-  if (q2_snapshot_walk (image, host, list_one, &l, err) == -1 ||
+  if (q2_image_walk_snapshots (image, host, list_one, &l, err) == -1 ||
       q2_check_end (err) == -1)
     return -1;
   return 0;
@@ -112,7 +113,7 @@ q2_snapshot_find (struct qcow2_image *image, const struct qcow2_io *host,
   struct search search = { .name = name, .by_id = by_id, .ret = ret };
   char text[200];
 
-  if (q2_snapshot_walk (image, host, look_at, &search, err) == -1)
+  if (q2_image_walk_snapshots (image, host, look_at, &search, err) == -1)
     return -1;
   if (!search.found)
     return q2_fail_advise (err, QCOW2_ERR_NOT_FOUND,

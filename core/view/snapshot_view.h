@@ -22,9 +22,10 @@ struct q2_found_snapshot {
 };
 
 /* Walk the snapshot table of an image. */
-extern int q2_snapshot_walk (struct qcow2_image *image,
-                             const struct qcow2_io *host, q2_snapshot_fn fn,
-                             void *opaque, struct qcow2_error *err)
+extern int q2_image_walk_snapshots (struct qcow2_image *image,
+                                    const struct qcow2_io *host,
+                                    q2_snapshot_fn fn, void *opaque,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
 
 extern void q2_snapshot_keep (const struct q2_snapshot *snapshot,
