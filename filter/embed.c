@@ -12,6 +12,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/bounce.h"
 #include "host/env.h"
 #include "exports.h"
 #include "lines.h"
@@ -22,6 +23,14 @@
 #include "below/exportfile.h"
 
 #include <stdio.h>
+
+/* -D qcow2.bounce=1: use bounce buffers without measuring; 2: for all reads of
+ * any plugin; 3: never.
+ */
+NBDKIT_DLL_PUBLIC int qcow2_debug_bounce = 0;
+
+/* Of qcow2-memory: the rest is for images. */
+#define BOUNCE_SHARE 8
 
 static void __attribute__ ((__format__ (__printf__, 4, 0)))
 log_for_host (const struct host_env *env, enum host_log_level level,
@@ -82,9 +91,26 @@ struct host_env filter_env = {
   .open_export = exportfile_open,
 };
 
+static enum bounce_mode
+bounce_mode (void)
+{
+  switch (qcow2_debug_bounce) {
+  case 1:
+    return BOUNCE_LOCAL;
+  case 2:
+    return BOUNCE_ALL;
+  case 3:
+    return BOUNCE_NEVER;
+  default:
+    return BOUNCE_AUTO;
+  }
+}
+
 void
 embed_complete (void)
 {
   filter_env.lock = config.lock;
   filter_env.one_image = config.names == NAMES_IGNORED;
+  bounce_setup (bounce_mode (), &filter_env, config.budget,
+                 config.memory / BOUNCE_SHARE);
 }

@@ -19,6 +19,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/bounce.h"
 #include "host/nbdfile.h"
 #include "check.h"
 #include "exports.h"
@@ -61,6 +62,7 @@ static void
 qcow2_unload (void)
 {
   stack_unload ();
+  bounce_trim ();
   config_unload ();
 }
 
@@ -138,6 +140,8 @@ handle_free (struct handle *h)
 {
   let_go (h, NULL);
   access_destroy (&h->access);
+  /* Others may need them again, but perhaps this was the last client. */
+  bounce_trim ();
   free (h->name);
   free (h);
 }

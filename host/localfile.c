@@ -16,6 +16,7 @@
 #include "host/localfile.h"
 
 #include "qcow2.h"
+#include "host/bounce.h"
 #include "host/durable.h"
 #include "host/env.h"
 #include "host/error.h"
@@ -41,10 +42,9 @@ struct localfile {
 };
 
 static int
-local_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
-             enum qcow2_io_class class)
+read_all (const struct localfile *f, void *buf, uint32_t count,
+          uint64_t host_off)
 {
-  const struct localfile *const f = opaque;
   char *p = buf;
 
   while (count > 0) {
@@ -61,6 +61,17 @@ local_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
     count -= n;
   }
   return 0;
+}
+
+static int
+local_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
+             enum qcow2_io_class class)
+{
+  void *const to = bounce_get (buf, count, host_off, true);
+  const int r = read_all (opaque, to, count, host_off);
+
+  bounce_put (to, buf, count, r == 0);
+  return r;
 }
 
 static int

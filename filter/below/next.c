@@ -17,7 +17,9 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/bounce.h"
 #include "logs.h"
+#include "stack.h"
 
 #include <errno.h>
 
@@ -48,28 +50,49 @@ in_range (nbdkit_next *next, uint64_t count, uint64_t host_off)
 }
 
 static void
+log_how (const char *what, const char *class, uint64_t count,
+         uint64_t host_off, const char *how)
+{
+  if (qcow2_debug_io)
+    nbdkit_debug ("qcow2: below: %s%s%s count=%llu offset=0x%llx%s", what,
+                  class[0] ? " " : "", class, (unsigned long long) count,
+                  (unsigned long long) host_off, how);
+}
+
+static void
 log_io (const char *what, const char *class, uint64_t count,
         uint64_t host_off)
 {
-  if (qcow2_debug_io)
-    nbdkit_debug ("qcow2: below: %s%s%s count=%llu offset=0x%llx", what,
-                  class[0] ? " " : "", class, (unsigned long long) count,
-                  (unsigned long long) host_off);
+  log_how (what, class, count, host_off, "");
 }
 
 /* ---- Requests ----------------------------------------------------------- */
+
+/* Of other plugins, and of filters, nobody knows where they have their bytes
+ * from.
+ */
+static bool
+is_local (void)
+{
+  return stack_is_plugin_alone ("file");
+}
 
 int
 next_pread (nbdkit_next *next, void *buf, uint32_t count, uint64_t host_off,
             enum qcow2_io_class class)
 {
-  int err = 0;
+  void *const to = bounce_get (buf, count, host_off, is_local ());
+  int err = EIO;
+  bool done = false;
 
-  log_io ("read", io_class_names[class], count, host_off);
-  if (!in_range (next, count, host_off))
-    return EIO;
-  return next->pread (next, buf, count, host_off, 0, &err) == -1
-    ? failed (err) : 0;
+  log_how ("read", io_class_names[class], count, host_off,
+           to == buf ? "" : " bounced");
+  if (in_range (next, count, host_off)) {
+    err = 0;
+    done = next->pread (next, to, count, host_off, 0, &err) != -1;
+  }
+  bounce_put (to, buf, count, done);
+  return done ? 0 : failed (err);
 }
 
 int

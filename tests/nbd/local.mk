@@ -26,6 +26,7 @@ nbd_tests = \
 	nbd/test-bitflip.sh \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
+	nbd/test-bounce.sh \
 	nbd/test-bugs.sh \
 	nbd/test-budget.sh \
 	nbd/test-cache.sh \

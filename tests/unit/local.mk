@@ -6,6 +6,7 @@ UNIT_TESTS = \
 	unit/base/test-base \
 	unit/image/test-below-faults \
 	unit/meta/test-bitmap-dir \
+	unit/host/test-bounce \
 	unit/base/test-budget \
 	unit/meta/test-cache \
 	unit/codec/test-cipher \
@@ -110,6 +111,11 @@ unit_image_test_faults_LDFLAGS = $(ALLOC_WRAP)
 HOST_FILES = unit/host_files.c unit/host_files.h
 HOST_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)
 HOST_LIBS = $(top_builddir)/host/libqcow2host.la unit/libunit.la
+
+unit_host_test_bounce_SOURCES = unit/host/test-bounce.c $(HOST_FILES)
+unit_host_test_bounce_CPPFLAGS = $(HOST_CPPFLAGS)
+unit_host_test_bounce_CFLAGS = $(UNIT_CFLAGS)
+unit_host_test_bounce_LDADD = $(HOST_LIBS)
 
 unit_host_test_host_chains_SOURCES = unit/host/test-host-chains.c $(HOST_FILES)
 unit_host_test_host_chains_CPPFLAGS = $(HOST_CPPFLAGS)
