@@ -328,7 +328,7 @@ const struct edit_case edit_cases[] = {
     .run = rebase, .size = 1000 * KiB, .is_new = has_new_backing },
   { .name = "rebase, to nothing, encrypted", .recipe = {
       SMALL, .disk_size = 303 * KiB, .fill_percent = 20,
-      .encryption = QCOW2_ENCRYPTION_LUKS, .below = &long_base },
+      .encryption = QCOW2_ENCRYPTION_LUKS, .below = &two_bases },
     .run = rebase, .size = 303 * KiB, .is_new = has_new_backing },
   { .name = "rebase, subclusters, to a shorter one", .recipe = {
       SUB, .disk_size = 401 * KiB, .fill_percent = 20,
