@@ -233,7 +233,7 @@ qcow2_commit (struct qcow2_image *image, const struct qcow2_io *host,
   c.progress.total = c.top.size;
   if (check (&c, image, flags, err) == -1 || copy_all (&c, err) == -1)
     return -1;
-  if (!keep && q2_empty (image, host, Q2_EDIT_IMAGE, progress, err) == -1)
+  if (!keep && q2_empty (image, host, Q2_EDIT_IMAGE, NULL, err) == -1)
     return -1;
   return Q2_PLANTED (Q2_PLANT_EMPTY_EARLY) ? make_durable (&c, err) : 0;
 }

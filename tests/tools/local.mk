@@ -10,6 +10,7 @@ tools_tests = \
 	tools/test-ctl-key.sh \
 	tools/test-ctl-nbd.sh \
 	tools/test-ctl-qemu.sh \
+	tools/test-ctl-rebase.sh \
 	tools/test-ctl-snapshot.sh \
 	tools/test-ctl-resize.sh \
 	$(NULL)
