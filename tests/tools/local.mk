@@ -17,6 +17,7 @@ tools_tests = \
 
 TESTS += $(tools_tests)
 LONG_TESTS += tools/test-ctl-qemu-long.sh
+LONG_TESTS += tools/test-ctl-rebase-long.sh
 
 EXTRA_DIST += \
 	$(tools_tests) \
