@@ -1270,6 +1270,52 @@ extern int qcow2_set_backing (struct qcow2_image *image,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 6), __warn_unused_result__));
 
+/* The same, and the disk reads as before: wherever the image has nothing of
+ * its own, and the new backing image 'below' differs from what there was, the
+ * old bytes become the image's own, durably, before the header changes.  Until
+ * then, and after a failure or a crash, it is the old image, perhaps with bytes
+ * of its own that it had from the backing image before.
+ *
+ * 'below' must be open as long as this runs, with any image that nobody writes
+ * to: also one that 'image' stands on already.  NULL, or with the image NULL,
+ * and no name: the image needs no backing image any more.  Both images may be
+ * of any size.
+ *
+ * Bitmaps stay as they are.  An image with snapshots is refused with
+ * QCOW2_ERR_UNSUPPORTED: they would read differently.
+ */
+extern int qcow2_rebase (struct qcow2_image *image, const struct qcow2_io *io,
+                         const struct qcow2_name *file,
+                         const struct qcow2_name *format,
+                         const struct qcow2_file *below, unsigned flags,
+                         const struct qcow2_progress *progress,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 8), __warn_unused_result__));
+
+/* Write all that the image has, and those between it and 'base', into 'base',
+ * which must be the image that open_file has answered with somewhere in the
+ * chain.  It is written to, so it was opened for writing, or, a raw file, its
+ * 'io' can be; it is ended (qcow2_end) when this returns, whatever came of it.
+ * Nobody else uses any of these images.
+ *
+ * Then everything is durable there, and only then does the image let go of it,
+ * as by qcow2_make_empty, but for its bitmaps, which stay true; with
+ * QCOW2_COMMIT_KEEP it stays as it is, is not ended, and can be used on.  That
+ * is the only way if 'base' is not right below it.  The disk of the image
+ * reads the same all the time; those of all other images that stand on 'base'
+ * do not.
+ *
+ * A raw base that is smaller than the disk grows; one that cannot is
+ * QCOW2_ERR_NO_SPACE, and a smaller image as base QCOW2_ERR_INVALID (see
+ * qcow2_resize).  An image with snapshots is QCOW2_ERR_UNSUPPORTED.
+ */
+#define QCOW2_COMMIT_KEEP 1u
+extern int qcow2_commit (struct qcow2_image *image, const struct qcow2_io *io,
+                         const struct qcow2_file *base, unsigned flags,
+                         const struct qcow2_progress *progress,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
+
 /* Let go of everything that the image has of its disk, which then reads as its
  * backing image, or as zeros: as after all of it was copied there.  Snapshots
  * and their space stay; enabled bitmaps are marked as in use, as by any change

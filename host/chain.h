@@ -61,6 +61,9 @@ struct gate {
   const char *folder;           /* that it is in, or NULL */
   unsigned depth;               /* 0: an export's image, 1: below it ... */
   size_t nr_encrypted;          /* images above that are encrypted */
+  bool write_below;             /* the file right below it is written to */
+  const struct identity *write_to;      /* or that one, however far below; or
+                                   NULL */
   bool blamed;                  /* the error names the layer it is about */
   struct layers layers;
 };

@@ -57,8 +57,9 @@ static int
 check_writable (const struct host_env *env, int fd, const struct found *found,
                 bool writing, struct qcow2_error *err)
 {
+  const bool data_file = found->format == FORMAT_UNKNOWN;
   const int is_image =
-    writing && found->place == NULL ? file_is_image (fd) : 0;
+    writing && data_file && found->place == NULL ? file_is_image (fd) : 0;
 
   if (is_image == -1)
     return fail_with (err, QCOW2_ERR_IO, errno, "the data file %s cannot be "
@@ -149,13 +150,14 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
   struct gate own = {
     .env = l->env, .open_file = gate->open_file, .above = gate,
     .layer = l, .id = l->key.id, .folder = l->folder, .depth = gate->depth + 1,
-    .nr_encrypted = nr_encrypted,
+    .nr_encrypted = nr_encrypted, .write_to = gate->write_to,
   };
   const struct passphrase passphrase =
     rules_passphrase (l->env->rules, nr_encrypted);
   struct qcow2_options options = l->env->options (l->env, l->name);
 
   options.raw = l->key.format == FORMAT_RAW;
+  options.writable = l->key.writing && !options.raw;
   options.open_file = own.open_file;
   options.open_file_opaque = &own;
   options.passphrase = passphrase.bytes;

@@ -45,6 +45,16 @@ static struct {
 
 /* ---- The list ---------------------------------------------------------- */
 
+static bool
+is_written (const struct gate *gate, const struct found *found,
+            const struct qcow2_reference *reference)
+{
+  if (reference->kind == QCOW2_DATA_FILE)
+    return reference->writing;
+  return gate->write_below || (gate->write_to != NULL &&
+                               identity_equal (gate->write_to, &found->id));
+}
+
 static struct layer_key
 key_of (const struct gate *gate, const struct found *found,
         const struct qcow2_reference *reference)
@@ -54,10 +64,11 @@ key_of (const struct gate *gate, const struct found *found,
 
   if (reference->kind == QCOW2_DATA_FILE)
     return (struct layer_key) {
-      .id = found->id, .writing = reference->writing,
+      .id = found->id, .writing = is_written (gate, found, reference),
     };
   return (struct layer_key) {
     .id = found->id, .folder = found->folder, .format = found->format,
+    .writing = is_written (gate, found, reference),
     .depth = rules->nr_backing > 0 || rules->nr_formats > 0
       ? gate->depth + 1 : 0,
     .passphrase = rules_nth_passphrase (rules, nth),

@@ -45,6 +45,8 @@ enum q2_plant {
   Q2_PLANT_CUT_EARLY,           /* what is behind the new end of the disk */
   Q2_PLANT_DROP_EARLY,          /* what L1 entries name, before they are
                                    durably empty */
+  Q2_PLANT_EMPTY_EARLY,         /* an image is emptied before what it has is
+                                   durable in its backing image */
 };
 
 #ifdef Q2_PLANTS

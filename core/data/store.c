@@ -366,7 +366,7 @@ below_io (const struct q2_store *s)
 static uint64_t
 inside_below (const struct q2_store *s, uint64_t len, uint64_t guest_off)
 {
-  return q2_store_has_below (s, guest_off)
+  return guest_off < s->below_size
     ? q2_min (len, s->below_size - guest_off) : 0;
 }
 

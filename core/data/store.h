@@ -69,6 +69,10 @@ struct q2_store {
   struct q2_io_shared *below_shared;
   uint64_t below_file_size;
   uint64_t below_size;          /* bytes of its disk */
+  uint64_t below_reach;         /* the same, or more: below that, entries that
+                                   are zeros must say so, since there is going
+                                   to be another backing image; raised only
+                                   while nobody else uses the image */
 };
 
 extern void q2_store_init (struct q2_store *store)
@@ -159,7 +163,7 @@ extern int q2_store_flush (struct q2_store *store, struct qcow2_error *err)
 static inline bool
 q2_store_has_below (const struct q2_store *store, uint64_t guest_off)
 {
-  return guest_off < store->below_size;
+  return guest_off < store->below_reach;
 }
 
 /* Read unallocated bytes: those of the backing image, and zeros past its end.

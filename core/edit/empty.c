@@ -9,7 +9,7 @@
  */
 #include "config.h"
 
-#include "edit/edit.h"
+#include "edit/empty.h"
 #include "edit/trees.h"
 
 #include "base/bits.h"
@@ -17,6 +17,8 @@
 #include "base/plant.h"
 
 #include <stdlib.h>
+
+static const char what[] = "the image cannot be emptied";
 
 #define CANCELLED "emptying the image was cancelled; it has all that it had"
 
@@ -86,9 +88,11 @@ run (struct emptying *m, struct q2_progress *progress,
   return early ? 0 : let_go (m, err);
 }
 
-static int
-check (const struct qcow2_image *image, struct qcow2_error *err)
+int
+q2_empty_check (const struct qcow2_image *image, struct qcow2_error *err)
 {
+  if (q2_edit_check (image, what, err) == -1)
+    return -1;
   if (!(q2_image_header (image)->autoclear & Q2_AUTOCLEAR_DATA_RAW))
     return 0;
   return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
@@ -97,11 +101,10 @@ check (const struct qcow2_image *image, struct qcow2_error *err)
 }
 
 int
-qcow2_make_empty (struct qcow2_image *image, const struct qcow2_io *host,
-                  const struct qcow2_progress *progress,
-                  struct qcow2_error *err)
+q2_empty (struct qcow2_image *image, const struct qcow2_io *host,
+          enum q2_edit_kind kind, const struct qcow2_progress *progress,
+          struct qcow2_error *err)
 {
-  static const char what[] = "the image cannot be emptied";
   struct emptying m = { .new_off = 0 };
   struct q2_progress p = { .total = 1 };
   int r;
@@ -110,8 +113,8 @@ qcow2_make_empty (struct qcow2_image *image, const struct qcow2_io *host,
     p.fn = progress->fn;
     p.opaque = progress->opaque;
   }
-  if (q2_edit_check (image, what, err) == -1 || check (image, err) == -1 ||
-      q2_edit_begin (&m.edit, image, host, Q2_EDIT_DISK, what, err) == -1)
+  if (q2_empty_check (image, err) == -1 ||
+      q2_edit_begin (&m.edit, image, host, kind, what, err) == -1)
     return -1;
   r = run (&m, &p, err);
   q2_trees_free (&m.old);
@@ -119,4 +122,12 @@ qcow2_make_empty (struct qcow2_image *image, const struct qcow2_io *host,
   if (r == 0)
     q2_edit_cut_file (&m.edit, 0);
   return r;
+}
+
+int
+qcow2_make_empty (struct qcow2_image *image, const struct qcow2_io *host,
+                  const struct qcow2_progress *progress,
+                  struct qcow2_error *err)
+{
+  return q2_empty (image, host, Q2_EDIT_DISK, progress, err);
 }

@@ -47,6 +47,59 @@ has_new_backing (const struct edit_scene *s, const unsigned char *bytes)
                      memcmp (bytes + at, name, strlen (name)) == 0);
 }
 
+enum rebase_to { TO_NOTHING, TO_LOWEST, TO_APART };
+
+/* The lowest layer, opened anew: it does not count as one of the chain. */
+static int
+rebase_apart (struct qcow2_image *image, const struct qcow2_io *io,
+              const struct edit_scene *s, struct qcow2_error *err)
+{
+  const struct layer *const lowest = &s->image.layers.layer[0];
+  const struct qcow2_name file = { lowest->name, strlen (lowest->name) };
+  const struct qcow2_name format = { lowest->raw ? "raw" : "qcow2",
+                                     lowest->raw ? 3 : 5 };
+  const struct qcow2_options options = { .raw = lowest->raw };
+  struct qcow2_file below = {
+    qcow2_open (&lowest->m.io, &options, err), &lowest->m.io,
+  };
+  int r;
+
+  if (below.image == NULL)
+    return -1;
+  r = qcow2_rebase (image, io, &file, &format, &below, 0, NULL, err);
+  qcow2_close (below.image);
+  return r;
+}
+
+/* And the disk must not change. */
+static int
+rebase (struct qcow2_image *image, const struct qcow2_io *io,
+        const struct edit_scene *s, struct qcow2_error *err)
+{
+  const struct layer *const lowest = &s->image.layers.layer[0];
+  const struct qcow2_name file = { lowest->name, strlen (lowest->name) };
+  const struct qcow2_name format = { "qcow2", 5 };
+  const struct qcow2_file below = { lowest->image, &lowest->m.io };
+
+  switch ((enum rebase_to) s->c->arg) {
+  case TO_NOTHING:
+    return qcow2_rebase (image, io, NULL, NULL, NULL, 0, NULL, err);
+  case TO_LOWEST:
+    return qcow2_rebase (image, io, &file, &format, &below, 0, NULL, err);
+  case TO_APART:
+    break;
+  }
+  return rebase_apart (image, io, s, err);
+}
+
+/* It had none. */
+static bool
+has_backing (const struct edit_scene *s, const unsigned char *bytes)
+{
+  (void) s;
+  return load_be64 (bytes + 8) != 0;
+}
+
 static int
 make_empty (struct qcow2_image *image, const struct qcow2_io *io,
             const struct edit_scene *s, struct qcow2_error *err)
@@ -106,6 +159,20 @@ static const struct recipe long_base = {
 };
 static const struct recipe two_bases = {
   SMALL, .disk_size = 900 * KiB, .fill_percent = 50, .below = &long_base,
+};
+static const struct recipe raw_base_of_chain = {
+  .raw = true, .cluster_bits = 12, .disk_size = 201 * KiB + 100,
+  .fill_percent = 50,
+};
+static const struct recipe short_base = {
+  SMALL, .disk_size = 155 * KiB, .fill_percent = 70,
+};
+static const struct recipe above_short = {
+  SUB, .disk_size = 400 * KiB, .fill_percent = 50, .below = &short_base,
+};
+static const struct recipe above_raw = {
+  TINY, .disk_size = 250 * KiB, .fill_percent = 40, .compressed = true,
+  .below = &raw_base_of_chain,
 };
 static const struct recipe raw_base = {
   .raw = true, .cluster_bits = 12, .disk_size = 777 * KiB + 100,
@@ -249,6 +316,54 @@ const struct edit_case edit_cases[] = {
       SUB, .disk_size = 300 * KiB, .fill_percent = 100,
       .below = &two_bases },
     .run = set_backing, .size = 300 * KiB, .is_new = has_new_backing },
+
+  { .name = "rebase, to the lower one", .recipe = {
+      SMALL, .disk_size = 1100 * KiB, .fill_percent = 20,
+      .zero_percent = 10, .below = &two_bases },
+    .run = rebase, .size = 1100 * KiB, .arg = TO_LOWEST,
+    .is_new = has_new_backing },
+  { .name = "rebase, to nothing, version 2, compressed", .recipe = {
+      OLD, .disk_size = 1000 * KiB, .fill_percent = 20, .compressed = true,
+      .below = &two_bases },
+    .run = rebase, .size = 1000 * KiB, .is_new = has_new_backing },
+  { .name = "rebase, to nothing, encrypted", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 20,
+      .encryption = QCOW2_ENCRYPTION_LUKS, .below = &two_bases },
+    .run = rebase, .size = 303 * KiB, .is_new = has_new_backing },
+  { .name = "rebase, subclusters, to a shorter one", .recipe = {
+      SUB, .disk_size = 401 * KiB, .fill_percent = 20,
+      .below = &above_short },
+    .commands = "qemu-io -c 'write -P 3 60k 1k' -c 'write -z 130k 20k' $i",
+    .run = rebase, .size = 401 * KiB, .arg = TO_APART,
+    .is_new = has_new_backing },
+  { .name = "rebase, version 2, to a longer one", .recipe = {
+      OLD, .disk_size = 1000 * KiB, .fill_percent = 20,
+      .below = &two_bases },
+    .run = rebase, .size = 1000 * KiB, .arg = TO_APART,
+    .is_new = has_new_backing },
+  { .name = "rebase, many tables, to a raw one, bitmaps", .recipe = {
+      TINY, .disk_size = 300 * KiB, .fill_percent = 20, .bitmap = true,
+      .below = &above_raw },
+    .checks = LOAD_BITMAPS,
+    .run = rebase, .size = 300 * KiB, .arg = TO_APART,
+    .is_new = has_new_backing },
+  { .name = "rebase, from nothing", .recipe = {
+      LAZY, .disk_size = 700 * KiB, .fill_percent = 20,
+      .below = &long_base },
+    .commands = "qemu-img rebase -u -b '' $i",
+    .run = rebase, .size = 700 * KiB, .arg = TO_APART,
+    .is_new = has_backing },
+  { .name = "rebase, from nothing, version 2", .recipe = {
+      OLD, .disk_size = 700 * KiB, .fill_percent = 20,
+      .below = &long_base },
+    .commands = "qemu-img rebase -u -b '' $i",
+    .run = rebase, .size = 700 * KiB, .arg = TO_APART,
+    .is_new = has_backing },
+  { .name = "rebase, a data file", .recipe = {
+      SMALL, .disk_size = 500 * KiB, .fill_percent = 20, .data_file = true,
+      .below = &two_bases },
+    .run = rebase, .size = 500 * KiB, .arg = TO_LOWEST,
+    .is_new = has_new_backing },
 
   { .name = "empty, snapshots and a VM state", .recipe = {
       SMALL, .disk_size = 3000 * KiB, .fill_percent = 30, .snapshots = 2,

@@ -9,6 +9,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-snapshots-planted \
 	crash/test-edit-bitmaps \
 	crash/test-edit-bitmaps-planted \
+	crash/test-commit \
+	crash/test-commit-planted \
 	crash/test-edits \
 	crash/test-edits-planted \
 	unit/write/test-write-faults \
@@ -115,6 +117,12 @@ crash_test_edits_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_test_edits_CFLAGS = $(UNIT_CFLAGS)
 crash_test_edits_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 crash_test_edits_LDADD = crash/libcrash.la unit/libunit.la
+
+crash_test_commit_SOURCES = crash/test-commit.c $(ALLOC_FAULTS)
+crash_test_commit_CPPFLAGS = $(CRASH_CPPFLAGS)
+crash_test_commit_CFLAGS = $(UNIT_CFLAGS)
+crash_test_commit_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+crash_test_commit_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_fsck_LDFLAGS = $(JITTER_WRAP)
 crash_test_fsck_LDADD = crash/libcrash.la unit/libunit.la
@@ -248,6 +256,18 @@ crash_test_snapshots_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_snapshots_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_snapshots_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_commit_planted_SOURCES = \
+	crash/test-commit.c \
+	$(ALLOC_FAULTS) \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_commit_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_commit_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_commit_planted_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+crash_test_commit_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_edits_planted_SOURCES = \

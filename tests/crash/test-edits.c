@@ -367,6 +367,7 @@ static const struct {
 } plants[] = {
   { Q2_PLANT_EARLY_SWITCH, "grow" },
   { Q2_PLANT_EARLY_SWITCH, "shrink, bitmaps" },
+  { Q2_PLANT_EARLY_SWITCH, "rebase" },
   { Q2_PLANT_EARLY_SWITCH, "empty" },
   { Q2_PLANT_EARLY_SWITCH, "version 2, zeros above" },
   { Q2_PLANT_EARLY_SWITCH, "wider refcounts" },

@@ -10,12 +10,14 @@ tools_tests = \
 	tools/test-ctl-key.sh \
 	tools/test-ctl-nbd.sh \
 	tools/test-ctl-qemu.sh \
+	tools/test-ctl-rebase.sh \
 	tools/test-ctl-sequences.sh \
 	tools/test-ctl-snapshot.sh \
 	tools/test-ctl-resize.sh \
 	$(NULL)
 
 TESTS += $(tools_tests)
+LONG_TESTS += tools/test-ctl-rebase-long.sh
 LONG_TESTS += tools/test-ctl-qemu-long.sh tools/test-ctl-sequences-long.sh
 
 EXTRA_DIST += \

@@ -261,7 +261,9 @@ image_open_inside (struct image *i, enum opening opening)
   int r = -1;
 
   gate_init (gate, &ctl->env, &i->id, i->folder);
-  i->changing = opening == OPEN_TO_CHANGE ||
+  gate->write_to = i->write_to;
+  gate->write_below = opening == OPEN_TO_COMMIT && i->write_to == NULL;
+  i->changing = opening == OPEN_TO_CHANGE || opening == OPEN_TO_COMMIT ||
     opening == OPEN_TO_CHANGE_HEADER;
   options.inspect = opening == OPEN_TO_INSPECT ||
     opening == OPEN_TO_CHANGE_KEYS;
@@ -308,6 +310,23 @@ image_open (struct ctl *ctl, struct image *i, const char *name,
   if (code != CODE_OK)
     return code;
   code = image_open_inside (i, opening);
+  if (code != CODE_OK)
+    release (i);
+  return code;
+}
+
+int
+image_open_to_commit (struct ctl *ctl, struct image *i, const char *name,
+                      const struct identity *write_to)
+{
+  int code;
+
+  rules_lock (&ctl->rules);
+  code = image_open_bytes (ctl, i, name, true);
+  if (code != CODE_OK)
+    return code;
+  i->write_to = write_to;
+  code = image_open_inside (i, OPEN_TO_COMMIT);
   if (code != CODE_OK)
     release (i);
   return code;

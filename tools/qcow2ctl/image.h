@@ -26,6 +26,8 @@ enum opening {
   OPEN_TO_CHANGE,
   OPEN_TO_CHANGE_HEADER,        /* the same, but no data is looked at: files
                                    that no option names need not be there */
+  OPEN_TO_COMMIT,               /* the same as OPEN_TO_CHANGE, and a file below
+                                   can be written to, too */
 };
 
 struct image {
@@ -34,6 +36,8 @@ struct image {
   struct qcow2_image *image;
   const struct qcow2_io *io;    /* for calls of the engine */
   bool changing;
+  const struct identity *write_to;      /* OPEN_TO_COMMIT: which one; NULL: the
+                                   backing file */
   int failed;                   /* the kind of the engine's error if the image
                                    could not be opened, or -1 */
 
@@ -54,6 +58,10 @@ struct image {
  */
 extern int image_open (struct ctl *ctl, struct image *i, const char *name,
                        enum opening opening);
+/* For OPEN_TO_COMMIT; the identity must stay. */
+extern int image_open_to_commit (struct ctl *ctl, struct image *i,
+                                 const char *name,
+                                 const struct identity *write_to);
 /* 'code' is what came of the command.  If that is CODE_OK, changes are made
  * durable, and the image is marked as closed cleanly.  Returns the exit code.
  */

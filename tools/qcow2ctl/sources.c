@@ -26,9 +26,8 @@ is_uri (const char *name)
   return strstr (name, "://") != NULL;
 }
 
-/* To be freed; NULL: no memory. */
-static char *
-beside (const char *image, const char *name)
+char *
+source_path (const char *image, const char *name)
 {
   const char *const slash = is_uri (image) ? NULL : strrchr (image, '/');
   char *path;
@@ -106,7 +105,7 @@ int
 target_open_beside (struct target *t, struct ctl *ctl, const char *image,
                     const char *name, bool force)
 {
-  char *const path = beside (image, name);
+  char *const path = source_path (image, name);
   int code;
 
   *t = (struct target) { .open = false };
@@ -148,7 +147,7 @@ source_size (struct ctl *ctl, const char *image, const char *name,
              const char *format, uint64_t *ret_size)
 {
   const bool raw = strcmp (format, "raw") == 0;
-  char *const path = beside (image, name);
+  char *const path = source_path (image, name);
   struct image i;
   int code;
 
@@ -185,7 +184,7 @@ same_file (const char *one, const char *two)
 static bool
 source_is_path (const char *image, const char *name, const char *other)
 {
-  char *const path = beside (image, name);
+  char *const path = source_path (image, name);
   bool same;
 
   if (path == NULL)             /* without memory they are not the same */
@@ -204,7 +203,7 @@ source_is_image (const char *image, const char *name)
 bool
 source_is_other (const char *image, const char *name, const char *other)
 {
-  char *const path = beside (image, name);
+  char *const path = source_path (image, name);
   bool same;
 
   if (path == NULL)

@@ -39,6 +39,11 @@ extern int target_close (struct target *t, int code);
 extern int source_size (struct ctl *ctl, const char *image, const char *name,
                         const char *format, uint64_t *ret_size);
 
+/* The path that a name in the header of the image means, or the URI that it
+ * is; to be freed.  NULL: no memory.
+ */
+extern char *source_path (const char *image, const char *name);
+
 /* Whether that name, relative to the image's, is the image itself; whether two
  * are the same file.
  */
