@@ -80,6 +80,34 @@ list_places (struct q2_check *c, struct q2_repair_job *j,
   return 0;
 }
 
+/* Until the header names another table nothing else may be written there: who
+ * opens the image meanwhile reads it.
+ */
+static int
+list_named (struct q2_check *c, struct q2_repair *r, uint64_t bytes,
+            struct qcow2_error *err)
+{
+  const unsigned bits = c->geo.cluster_bits;
+  const uint64_t off = c->h.refcount_table_offset;
+  size_t n = 0;
+
+  r->named = calloc ((bytes >> bits) + 1 + 2 * r->nr_blocks,
+                     sizeof *r->named);
+  if (r->named == NULL)
+    return q2_fail_nomem (err, "the refcount table");
+  for (uint64_t i = 0; i <= bytes >> bits; ++i)
+    r->named[n++] = (off >> bits) + i;
+  for (uint64_t i = 0; i < r->nr_blocks; ++i)
+    if (r->blocks[i] != 0) {
+      r->named[n++] = (r->blocks[i] & ~RESERVED_BITS) >> bits;
+      r->named[n++] = ((r->blocks[i] & ~RESERVED_BITS) +
+                       c->geo.cluster_size - 1) >> bits;
+    }
+  qsort (r->named, n, sizeof *r->named, compare);
+  r->nr_named = n;
+  return 0;
+}
+
 int
 q2_check_load_table (struct q2_check *c, struct q2_repair_job *j,
                      struct q2_check_places *ret, struct qcow2_error *err)
@@ -90,8 +118,9 @@ q2_check_load_table (struct q2_check *c, struct q2_repair_job *j,
 
   *ret = (struct q2_check_places) { .clusters = NULL };
   if (bytes == 0 || find_fault (j, off, bytes) != NULL)
-    return 0;
-  if (q2_repair_read_table (j, off, bytes, err) == -1)
+    return list_named (c, j->r, bytes, err);
+  if (q2_repair_read_table (j, off, bytes, err) == -1 ||
+      list_named (c, j->r, bytes, err) == -1)
     return -1;
   j->r->stale = calloc (j->r->nr_blocks, sizeof *j->r->stale);
   if (j->r->stale == NULL)

@@ -152,6 +152,35 @@ find_size (struct q2_rebuild *rb, struct q2_repair_job *j,
   return 0;
 }
 
+/* Where so many clusters have room, from 'first' on, beside what is said to be
+ * a refcount table or block, and perhaps cannot be.
+ */
+static uint64_t
+find_gap (const struct q2_repair *r, uint64_t first, uint64_t nr)
+{
+  for (size_t i = 0; i < r->nr_named && r->named[i] < first + nr; ++i)
+    if (r->named[i] >= first)
+      first = r->named[i] + 1;
+  return first;
+}
+
+static int
+find_room (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t first,
+           struct qcow2_error *err)
+{
+  rb->first = first;
+  for (;;) {
+    rb->end = 0;
+    if (find_size (rb, j, err) == -1 ||
+        q2_work_do (&j->r->recount.work, j->r->nr_named + 1, err) == -1)
+      return -1;
+    first = find_gap (j->r, rb->first, rb->end - rb->first);
+    if (first == rb->first)
+      return 0;
+    rb->first = first;
+  }
+}
+
 int
 q2_rebuild_place (struct q2_rebuild *rb, struct q2_repair_job *j,
                   uint64_t end, struct qcow2_error *err)
@@ -159,9 +188,8 @@ q2_rebuild_place (struct q2_rebuild *rb, struct q2_repair_job *j,
   const unsigned bits = j->geo->cluster_bits;
   uint64_t next;
 
-  rb->first = rb->keep ? q2_max (end, file_end (j)) : end;
-  rb->end = 0;
-  if (find_size (rb, j, err) == -1)
+  if (find_room (rb, j, rb->keep ? q2_max (end, file_end (j)) : end, err)
+      == -1)
     return -1;
   next = (rb->first + rb->table_clusters) << bits;
   for (uint64_t i = 0; i < rb->nr_blocks; ++i)

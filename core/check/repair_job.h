@@ -25,6 +25,10 @@ struct q2_repair {
   bool *stale;                  /* by index: the table's entry is wrong; NULL:
                                    none is known to be */
   uint64_t first_free;          /* nothing new goes in front of this cluster */
+  uint64_t *named;              /* clusters that the header and the table say
+                                   are refcounts, in ascending order, even if
+                                   they cannot be */
+  size_t nr_named;
 };
 
 /* What a scan or a write passes around. */
