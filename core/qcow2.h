@@ -937,13 +937,17 @@ enum qcow2_repair {
   QCOW2_REPAIR_ALL,             /* and raise them, replace what is no refcount
                                    block or table, and clear the marks of an
                                    image that was not closed or is corrupt */
+  QCOW2_REPAIR_REBUILD,         /* and write all refcounts anew, even if not
+                                   all references can be found: what had a
+                                   refcount, or may have had one, keeps it */
 };
 
 struct qcow2_check_options {
   enum qcow2_repair repair;
   /* Upper bound for the memory of the counts, in bytes, besides what budgets
    * allow: one byte for each cluster in use.  0 = 1088 MiB.  An image that
-   * needs more is not checked: QCOW2_ERR_NOMEM.
+   * needs more is checked in parts, for each of which all tables are read.
+   * QCOW2_ERR_NOMEM if it is too little for that.
    */
   uint64_t memory;
   /* Optional (NULL): called for the first max_findings (0 = 1000) findings,
@@ -971,6 +975,9 @@ struct qcow2_check_result {
                                    that is used or has a refcount */
   bool incomplete;              /* not all references could be found; see
                                    below */
+  bool refcounts_unusable;      /* the refcount table, or a block of it */
+  uint64_t windows;             /* parts of the file that were looked at one
+                                   after the other, for want of memory */
 };
 
 /* Count all references of an image of version 2 or 3 and compare: with the
@@ -982,7 +989,9 @@ struct qcow2_check_result {
  * nobody else uses; its other functions must not be called any more then.  It
  * changes refcounts, COPIED flags and the header, never the guest's data nor
  * what an entry points to.  Wherever it is interrupted, no refcount is lower
- * than the references there are, unless it was before.
+ * than the references there are, unless it was before.  If the refcount table
+ * cannot be used, or one of its blocks, a new one with new blocks is written
+ * behind all that is in use, which needs room there: QCOW2_ERR_NO_SPACE.
  *
  * Some faults mean that references are unknown: a table that could not be
  * read, or is something else as well, or a snapshot table that breaks off.

@@ -29,6 +29,7 @@ enum q2_plant {
   Q2_PLANT_REWRITE_DOUBTFUL_TABLE,      /* one it may name, after 2b has */
   Q2_PLANT_FREE_TABLE_EARLY,    /* a repair frees a refcount table that the
                                    header names */
+  Q2_PLANT_REBUILD_IN_PLACE,    /* a new refcount block over the old one */
   Q2_PLANT_FORGET_TABLE,        /* one that has moved, if 2a or 2b fails */
   Q2_PLANT_EARLY_SWITCH,        /* the header names what is not durable */
   Q2_PLANT_LAZY_SWITCH,         /* and is not durable when it has */

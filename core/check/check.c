@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* check.c - checks an image, and repairs it.
  *
- * Owns      the passes of a check, and what a repair may do.
- * Method    A pass decodes the header, counts all references (recount.c), then
- *           counts the refcount structure itself (check_table.c), compares the
- *           refcounts (compare.c) and the COPIED flags (flags.c).  A repair
- *           writes what follows from that (repair_write.c), and another pass
- *           says what has come of it.
+ * Owns      what a repair may do, and in which passes.
+ * Method    A pass looks at everything (check_scan.c).  A repair writes what
+ *           follows from that, and another pass says what has come of it.
+ *           Refcounts are corrected in place (repair_write.c), or, if the
+ *           table or a block of it cannot be used, all of them are written
+ *           anew, behind everything else (rebuild.c).
  *           No dirty bit is needed: blocks are corrected in place, each
  *           refcount to what was counted, so in every order it is at least the
  *           number of references, unless it was not before; flags are written
@@ -19,18 +19,11 @@
  */
 #include "config.h"
 
-#include "check/check.h"
-
-#include "format/l2e.h"
-#include "meta/header_read.h"
+#include "check/check_job.h"
+#include "check/rebuild.h"
 
 #include "base/bits.h"
-#include "base/buffer.h"
-#include "base/cleanup.h"
 #include "base/error.h"
-
-#include <inttypes.h>
-#include <stdlib.h>
 
 /* Of which the last one writes nothing: one corrects, one frees the refcount
  * table that has been replaced.
@@ -38,134 +31,6 @@
 #define MAX_PASSES 4
 
 #define DEFAULT_MAX_FINDINGS 1000
-
-struct check {
-  const struct q2_io *io;
-  struct q2_superblock *sb;     /* through which the header is written */
-  const struct qcow2_check_options *options;
-  struct q2_findings findings;
-  struct q2_header h;
-  struct q2_geometry geo;
-  struct q2_repair *r;
-  unsigned char *buf;           /* a cluster */
-  uint64_t end;                 /* clusters */
-  bool no_table;                /* of refcounts */
-};
-
-/* ---- The header -------------------------------------------------------- */
-
-static void
-report_header (void *opaque, const struct qcow2_error *err)
-{
-  struct check *const c = opaque;
-  const struct qcow2_finding like = {
-    .kind = QCOW2_FINDING_HEADER, .severity = QCOW2_FINDING_CORRUPTION,
-    .host_off = err->offset, .table_off = QCOW2_NO_OFFSET,
-  };
-
-  q2_find (&c->findings, &like, "%s", err->text);
-}
-
-static int
-load_header (struct check *c, struct qcow2_error *err)
-{
-  Q2_CLEANUP_FREE unsigned char *area = NULL;
-  size_t len;
-
-  area = q2_header_read (c->io, &len, err);
-  if (area == NULL)
-    return -1;
-  if (q2_header_decode_faulty (area, len, &c->h, &c->geo, report_header, c,
-                               err) == -1)
-    return -1;
-  /* Whatever those fields led to is not known. */
-  c->findings.incomplete |= c->h.lost_snapshots || c->h.lost_bitmaps;
-  return 0;
-}
-
-/* ---- A pass ------------------------------------------------------------ */
-
-static int
-report_flag (void *opaque, uint64_t host_off, uint64_t word,
-             struct qcow2_error *err)
-{
-  struct check *const c = opaque;
-  const bool expected = word & Q2_ENTRY_COPIED;
-  const struct qcow2_finding like = {
-    .kind = QCOW2_FINDING_COPIED, .severity = QCOW2_FINDING_CORRUPTION,
-    .host_off = host_off, .length = 8, .table_off = host_off,
-    .expected = expected, .actual = !expected,
-  };
-
-  (void) err;
-  c->r->info.wrong_flags++;
-  q2_find (&c->findings, &like, "the COPIED flag of the entry at offset 0x%"
-           PRIx64 " is %sset", host_off, expected ? "not " : "");
-  return 0;
-}
-
-static int
-check_flags (struct check *c, struct qcow2_error *err)
-{
-  struct q2_recount *const recount = &c->r->recount;
-
-  if (q2_recount_flags (recount, c->io, &c->h, &c->geo, report_flag, c, err)
-      == -1)
-    return q2_find_error (&c->findings, QCOW2_FINDING_UNREADABLE, err);
-  return 0;
-}
-
-static int
-scan (struct check *c, struct q2_repair_job *j, struct qcow2_error *err)
-{
-  const uint64_t memory =
-    c->options->memory ? c->options->memory : Q2_RECOUNT_MAX_BYTES;
-  struct q2_recount *const recount = &c->r->recount;
-  int r;
-
-  if (q2_recount_check (recount, c->io, &c->h, &c->geo, &c->findings, memory,
-                        c->options->progress, c->options->opaque, err) == -1)
-    return -1;
-  j->counts = recount->counts;
-  recount->odd = q2_counts_new (memory, q2_budget_outermost
-                                (q2_io_budget (c->io)), err);
-  if (recount->odd == NULL)
-    return -1;
-  r = q2_check_refcount_table (j, &c->h, err);
-  if (r == -1)
-    return -1;
-  c->no_table = r == 1;
-  if (q2_repair_compare (j, err) == -1)
-    return -1;
-  c->end = q2_max (j->end, q2_counts_end (j->counts));
-  return check_flags (c, err);
-}
-
-static void
-free_pass (struct check *c)
-{
-  q2_repair_free (c->r);
-  q2_buffer_free (c->buf, c->geo.cluster_size);
-  c->r = NULL;
-  c->buf = NULL;
-}
-
-/* Find out what is wrong, now. */
-static int
-begin_pass (struct check *c, struct qcow2_error *err)
-{
-  struct q2_repair_job j = {
-    .io = c->io, .geo = &c->geo, .findings = &c->findings,
-  };
-
-  if (load_header (c, err) == -1)
-    return -1;
-  c->buf = j.buf = q2_buffer_alloc (c->geo.cluster_size);
-  c->r = j.r = calloc (1, sizeof *c->r);
-  if (c->buf == NULL || c->r == NULL)
-    return q2_fail_nomem (err, "checking the image");
-  return scan (c, &j, err);
-}
 
 /* ---- A repair ---------------------------------------------------------- */
 
@@ -184,13 +49,41 @@ has_stale (const struct q2_repair *r)
   return false;
 }
 
-/* Decide what may be written.  False: there is nothing. */
+enum plan {
+  PLAN_NOTHING,
+  PLAN_CORRECT,                 /* in place */
+  PLAN_REBUILD,
+};
+
+/* Refcounts are written anew if there are none that could be corrected; what
+ * was not counted would be free then, so without all references only those who
+ * ask for it get that, and what may be in use keeps a refcount.  New blocks
+ * beside those in place need free clusters, which are only known in a window.
+ */
 static bool
-plan (struct check *c)
+must_rebuild (const struct q2_check *c, bool rebuilt)
+{
+  switch (c->options->repair) {
+  case QCOW2_REPAIR_NONE:
+  case QCOW2_REPAIR_LEAKS:
+    break;
+  case QCOW2_REPAIR_ALL:
+    if (c->findings.incomplete)
+      return false;
+    return c->no_table || c->r->dropped ||
+      (c->windows > 1 && c->r->info.missing_blocks > 0);
+  case QCOW2_REPAIR_REBUILD:
+    return !rebuilt;
+  }
+  return false;
+}
+
+static enum plan
+make_plan (struct q2_check *c, bool rebuilt)
 {
   struct q2_repair *const r = c->r;
   const struct q2_repair_info *const info = &r->info;
-  const bool all = c->options->repair == QCOW2_REPAIR_ALL;
+  const bool all = c->options->repair >= QCOW2_REPAIR_ALL;
 
   r->checked = true;
   r->never_raise = !all;
@@ -199,47 +92,94 @@ plan (struct check *c)
   if (r->never_lower)
     r->first_free = q2_ceil_shift (q2_io_size (c->io), c->geo.cluster_bits);
   if (c->findings.nr[QCOW2_FINDING_ERROR] > 0)
-    return false;               /* what cannot be read cannot be judged */
-  /* Refcounts anew, with references missing, would free their targets. */
-  if ((c->no_table || r->dropped) && (r->never_lower || !all))
-    return false;
+    return PLAN_NOTHING;        /* what cannot be read cannot be judged */
+  if (must_rebuild (c, rebuilt))
+    return PLAN_REBUILD;
+  if (c->no_table || r->dropped ||
+      (c->windows > 1 && info->missing_blocks > 0))
+    return PLAN_NOTHING;
   if (info->too_high > 0 && !r->never_lower)
-    return true;
+    return PLAN_CORRECT;
   if (info->wrong_flags > 0 && !r->keep_flags)
-    return true;
-  return all && (c->no_table || info->too_low > 0 ||
-                 info->missing_blocks > 0 || has_stale (r));
+    return PLAN_CORRECT;
+  return all && (info->too_low > 0 || info->missing_blocks > 0 ||
+                 has_stale (r)) ? PLAN_CORRECT : PLAN_NOTHING;
+}
+
+/* Each pass reads the file, but the header is changed as it is known. */
+static int
+check_header (const struct q2_check *c, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_superblock_header (c->sb);
+
+  if (h->refcount_table_offset == c->h.refcount_table_offset &&
+      h->refcount_table_clusters == c->h.refcount_table_clusters)
+    return 0;
+  return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN, 48,
+                         "the header is not what it was when the image was "
+                         "opened, so nothing is repaired");
 }
 
 /* The flags are judged by what was counted, once the refcounts are that. */
 static int
-write_repair (struct check *c, struct qcow2_error *err)
+correct (struct q2_check *c, struct q2_repair_job *j, void *opaque,
+         struct qcow2_error *err)
 {
-  struct q2_recount *const recount = &c->r->recount;
-  const struct q2_header *const h = q2_superblock_header (c->sb);
+  struct q2_recount *const recount = &j->r->recount;
 
-  /* Each pass reads the file, but the header is changed as it is known. */
-  if (h->refcount_table_offset != c->h.refcount_table_offset ||
-      h->refcount_table_clusters != c->h.refcount_table_clusters)
-    return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN, 48,
-                           "the header is not what it was when the image was "
-                           "opened, so nothing is repaired");
+  (void) opaque;
   q2_counts_free (recount->odd);
   recount->odd = NULL;
   recount->flags_are_wrong = true;
-  return q2_repair_write (c->r, c->io, c->sb, &c->geo, err);
+  return q2_repair_write (j->r, c->io, c->sb, &c->geo, err);
+}
+
+static int
+note_blocks (struct q2_check *c, struct q2_repair_job *j, void *opaque,
+             struct qcow2_error *err)
+{
+  (void) c;
+  return q2_rebuild_note (opaque, j, err);
+}
+
+static int
+fill_blocks (struct q2_check *c, struct q2_repair_job *j, void *opaque,
+             struct qcow2_error *err)
+{
+  (void) c;
+  return q2_rebuild_fill (opaque, j, err);
+}
+
+static int
+rebuild (struct q2_check *c, struct qcow2_error *err)
+{
+  struct q2_repair_job j = {
+    .r = c->r, .io = c->io, .geo = &c->geo, .buf = c->buf,
+  };
+  struct q2_rebuild rb;
+  int r = -1;
+
+  if (q2_rebuild_init (&rb, &c->geo, c->findings.incomplete, err) == -1)
+    return -1;
+  if (q2_check_each_window (c, true, note_blocks, &rb, err) == 0 &&
+      q2_rebuild_place (&rb, &j, c->used_end, err) == 0 &&
+      q2_check_each_window (c, true, fill_blocks, &rb, err) == 0 &&
+      q2_rebuild_switch (&rb, &j, c->sb, err) == 0)
+    r = 0;
+  q2_rebuild_free (&rb);
+  return r;
 }
 
 /* Nothing is wrong any more, so nothing says so. */
 static int
-clear_marks (struct check *c, struct qcow2_error *err)
+clear_marks (struct q2_check *c, struct qcow2_error *err)
 {
   const uint64_t marks = Q2_INCOMPAT_DIRTY | Q2_INCOMPAT_CORRUPT;
   struct q2_superblock_edit edit;
   bool durable;
 
   if (c->h.version < 3 || !(c->h.incompatible & marks) ||
-      c->options->repair != QCOW2_REPAIR_ALL || c->findings.incomplete ||
+      c->options->repair < QCOW2_REPAIR_ALL || c->findings.incomplete ||
       c->findings.nr[QCOW2_FINDING_CORRUPTION] > 0 ||
       c->findings.nr[QCOW2_FINDING_ERROR] > 0)
     return 0;
@@ -262,7 +202,7 @@ gone (uint64_t before, uint64_t after)
 
 /* What the last pass has found, and 'before' the first. */
 static void
-fill_result (const struct check *c, const struct q2_findings *before,
+fill_result (const struct q2_check *c, const struct q2_findings *before,
              struct qcow2_check_result *ret)
 {
   const uint64_t *const nr = c->findings.nr;
@@ -281,29 +221,46 @@ fill_result (const struct check *c, const struct q2_findings *before,
                          nr[QCOW2_FINDING_LEAK]),
     .findings_left_out = found - before->passed,
     .total_clusters = q2_ceil_shift (c->h.virtual_size, c->geo.cluster_bits),
-    .allocated_clusters = c->r->recount.allocated,
-    .compressed_clusters = c->r->recount.compressed,
+    .allocated_clusters = c->allocated,
+    .compressed_clusters = c->compressed,
     .image_end = c->end << c->geo.cluster_bits,
     .incomplete = c->findings.incomplete,
+    .refcounts_unusable = c->no_table || c->r->dropped,
+    .windows = c->windows,
   };
 }
 
 static int
-run_passes (struct check *c, struct q2_findings *before,
+write_repair (struct q2_check *c, enum plan plan, struct qcow2_error *err)
+{
+  if (check_header (c, err) == -1)
+    return -1;
+  return plan == PLAN_REBUILD ? rebuild (c, err)
+    : q2_check_each_window (c, false, correct, NULL, err);
+}
+
+static int
+run_passes (struct q2_check *c, struct q2_findings *before,
             struct qcow2_error *err)
 {
   const bool repair = c->options->repair != QCOW2_REPAIR_NONE;
+  bool rebuilt = false;
 
   for (unsigned pass = 1; ; ++pass) {
-    if (begin_pass (c, err) == -1)
+    enum plan plan = PLAN_NOTHING;
+
+    if (q2_check_scan (c, err) == -1)
       return -1;
     if (pass == 1)
       *before = c->findings;
-    if (!repair || pass == MAX_PASSES || !plan (c))
+    if (repair && pass < MAX_PASSES)
+      plan = make_plan (c, rebuilt);
+    if (plan == PLAN_NOTHING)
       return repair ? clear_marks (c, err) : 0;
-    if (write_repair (c, err) == -1)
+    if (write_repair (c, plan, err) == -1)
       return -1;
-    free_pass (c);
+    rebuilt |= plan == PLAN_REBUILD;
+    q2_check_end_scan (c);
     c->findings = (struct q2_findings) { 0 };   /* only counted from now on */
   }
 }
@@ -314,7 +271,7 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
                 struct qcow2_check_result *ret_result,
                 struct qcow2_error *err)
 {
-  struct check c = {
+  struct q2_check c = {
     .io = io, .sb = sb, .options = options,
     .findings = {
       .fn = options->finding, .opaque = options->opaque,
@@ -327,6 +284,6 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
 
   if (r == 0)
     fill_result (&c, &before, ret_result);
-  free_pass (&c);
+  q2_check_end_scan (&c);
   return r;
 }

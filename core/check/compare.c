@@ -26,15 +26,6 @@
 
 /* ---- One refcount ------------------------------------------------------ */
 
-static uint64_t
-counted (const struct q2_repair_job *j, uint64_t cluster)
-{
-  const uint64_t count = q2_counts_get (j->counts, cluster).count;
-
-  /* More than that only in a check, which has said so. */
-  return q2_min (count, q2_repair_max_count (j));
-}
-
 /* What becomes of a refcount. */
 static uint64_t
 corrected (const struct q2_repair_job *j, uint64_t old, uint64_t count)
@@ -44,17 +35,25 @@ corrected (const struct q2_repair_job *j, uint64_t old, uint64_t count)
   return count;
 }
 
-/* Flags are judged by the refcounts that the image has. */
-static void
+/* Flags are judged by the refcounts that the image has.  False: there is no
+ * memory left to note that, so the window ends here, and the next one will.
+ */
+static bool
 note_odd (const struct q2_repair_job *j, uint64_t cluster, uint64_t old,
           uint64_t count)
 {
-  if (j->r->recount.odd == NULL || (old == 1) == (count == 1))
-    return;
-  /* Without memory the flag is judged by what was counted. */
-  if (q2_counts_add (j->r->recount.odd, cluster, 1, Q2_USE_DATA, 0, NULL)
+  struct q2_recount *const recount = &j->r->recount;
+
+  if (recount->odd == NULL || (old == 1) == (count == 1))
+    return true;
+  if (q2_counts_add (recount->odd, cluster, 1, Q2_USE_DATA, 0, NULL)
       == Q2_COUNTS_OK)
-    j->r->recount.flags_are_wrong = true;
+    recount->flags_are_wrong = true;
+  else if (cluster > recount->begin) {
+    recount->stop = cluster;
+    return false;
+  }
+  return true;                  /* the flag is judged by what was counted */
 }
 
 /* A refcount that is not what was counted. */
@@ -70,11 +69,12 @@ note_difference (struct q2_repair_job *j, uint64_t cluster, uint64_t old,
     .expected = count, .actual = old,
   };
 
+  if (j->findings != NULL && !note_odd (j, cluster, old, count))
+    return;
   j->too_high += old > count;
   j->too_low += old < count;
   if (j->findings == NULL)
     return;
-  note_odd (j, cluster, old, count);
   /* No space is lost that the file does not have. */
   if (old > count && host_off >= q2_io_size (j->io))
     like.severity = QCOW2_FINDING_WARNING;
@@ -89,25 +89,27 @@ bool
 q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
 {
   const unsigned order = j->geo->refcount_order;
+  const struct q2_recount *const recount = &j->r->recount;
   const uint64_t first = idx << j->geo->refblock_bits;
-  const uint64_t n = UINT64_C (1) << j->geo->refblock_bits;
+  const uint64_t end = (idx + 1) << j->geo->refblock_bits;
   const uint64_t file_end = q2_ceil_shift (q2_io_size (j->io),
                                            j->geo->cluster_bits);
   bool changed = false;
 
-  for (uint64_t i = 0; i < n; ++i) {
-    const uint64_t old = q2_refcount_get (j->buf, order, i);
-    const uint64_t count = counted (j, first + i);
+  for (uint64_t c = q2_max (first, recount->begin);
+       c < q2_min (end, recount->stop); ++c) {
+    const uint64_t old = q2_refcount_get (j->buf, order, c - first);
+    const uint64_t count = q2_repair_counted (j, c);
 
-    if (old != 0 && first + i < file_end)
-      j->end = q2_max (j->end, first + i + 1);
+    if (old != 0 && c < file_end)
+      j->end = q2_max (j->end, c + 1);
     if (old == count)
       continue;
-    note_difference (j, first + i, old, count);
+    note_difference (j, c, old, count);
     if (corrected (j, old, count) == old)
       continue;
     changed = true;
-    q2_refcount_set (j->buf, order, i, count);
+    q2_refcount_set (j->buf, order, c - first, count);
   }
   return changed;
 }
@@ -133,7 +135,6 @@ q2_repair_is_hole (const struct q2_repair_job *j, uint64_t idx)
   return start == end;
 }
 
-/* The first cluster >= 'cluster' that is used but has no refcount. */
 uint64_t
 q2_repair_next_uncovered (const struct q2_repair_job *j, uint64_t cluster)
 {
@@ -148,42 +149,44 @@ q2_repair_next_uncovered (const struct q2_repair_job *j, uint64_t cluster)
   }
 }
 
-/* Clusters of a block that says 0 of all of them, or does not exist. */
+/* Clusters from 'cluster' on of a block that says 0 of all of them, or does
+ * not exist.
+ */
 static bool
 compare_with_zero (struct q2_repair_job *j, uint64_t idx)
 {
+  const struct q2_recount *const recount = &j->r->recount;
   const uint64_t end = (idx + 1) << j->geo->refblock_bits;
-  uint64_t cluster = q2_counts_next_used (j->counts,
-                                          idx << j->geo->refblock_bits);
-  const bool changes = cluster < end;
+  uint64_t cluster =
+    q2_counts_next_used (j->counts, q2_max (idx << j->geo->refblock_bits,
+                                            recount->begin));
+  const bool changes = cluster < q2_min (end, recount->stop);
 
-  for (; cluster < end;
+  for (; cluster < q2_min (end, recount->stop);
        cluster = q2_counts_next_used (j->counts, cluster + 1))
-    note_difference (j, cluster, 0, counted (j, cluster));
+    note_difference (j, cluster, 0, q2_repair_counted (j, cluster));
   return changes;
 }
 
 /* ---- All of them ------------------------------------------------------- */
 
-/* A check says what is missing for each cluster, a scan only how many blocks.
+/* A block that does not exist.  A check says what is missing for each cluster,
+ * a scan only how many blocks.
  */
 static int
-count_missing_blocks (struct q2_repair_job *j, struct qcow2_error *err)
+compare_missing (struct q2_repair_job *j, uint64_t idx,
+                 struct qcow2_error *err)
 {
   const uint64_t too_low = j->too_low;
-  uint64_t cluster = q2_repair_next_uncovered (j, 0);
 
-  while (cluster != UINT64_MAX) {
-    const uint64_t idx = q2_repair_block_of (j, cluster);
-
-    if (q2_work_do (&j->r->recount.work, Q2_RECOUNT_CLUSTER, err) == -1)
-      return -1;
+  if (q2_work_do (&j->r->recount.work, Q2_RECOUNT_CLUSTER, err) == -1)
+    return -1;
+  if (idx >= j->r->missing_end) {
     j->r->info.missing_blocks++;
-    if (j->findings)
-      compare_with_zero (j, idx);
-    cluster = q2_repair_next_uncovered (j,
-                                        (idx + 1) << j->geo->refblock_bits);
+    j->r->missing_end = idx + 1;
   }
+  if (j->findings)
+    compare_with_zero (j, idx);
   j->too_low = too_low;
   return 0;
 }
@@ -214,18 +217,52 @@ compare_block (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
   return 0;
 }
 
+/* The first cluster >= 'cluster' that is used, if the window has one. */
+static uint64_t
+next_used (const struct q2_repair_job *j, uint64_t cluster)
+{
+  const uint64_t next = q2_counts_next_used (j->counts, cluster);
+
+  return next < j->r->recount.stop ? next : UINT64_MAX;
+}
+
+/* In ascending order, because the window may become shorter. */
+static int
+compare_all (struct q2_repair_job *j, struct qcow2_error *err)
+{
+  const struct q2_recount *const recount = &j->r->recount;
+  const unsigned bits = j->geo->refblock_bits;
+  uint64_t idx = q2_repair_block_of (j, recount->begin);
+  uint64_t used = next_used (j, recount->begin);
+
+  while (idx < j->r->nr_blocks && idx << bits < recount->stop) {
+    if (used < idx << bits)
+      used = next_used (j, idx << bits);
+    if (q2_repair_has_block (j, idx) ? compare_block (j, idx, err) == -1
+        : used >> bits == idx && compare_missing (j, idx, err) == -1)
+      return -1;
+    ++idx;
+  }
+  while ((used = next_used (j, q2_max (recount->begin, idx << bits))) !=
+         UINT64_MAX) {
+    idx = used >> bits;
+    if (compare_missing (j, idx++, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 int
 q2_repair_compare (struct q2_repair_job *j, struct qcow2_error *err)
 {
-  for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx)
-    if (q2_repair_has_block (j, idx) && compare_block (j, idx, err) == -1)
-      return -1;
-  if (count_missing_blocks (j, err) == -1)
+  const uint64_t missing = j->r->info.missing_blocks;
+
+  if (compare_all (j, err) == -1)
     return -1;
-  j->r->info.too_high = j->too_high;
-  j->r->info.too_low = j->too_low;
+  j->r->info.too_high += j->too_high;
+  j->r->info.too_low += j->too_low;
   /* All of them are going to be written. */
   return q2_work_do (&j->r->recount.work,
-                     q2_min (j->r->info.missing_blocks, UINT32_MAX) *
+                     q2_min (j->r->info.missing_blocks - missing, UINT32_MAX) *
                      (j->geo->cluster_size / 8), err);
 }

@@ -29,6 +29,7 @@ q2_counts_new (uint64_t max_bytes, struct qcow2_budget *budget,
     return NULL;
   }
   c->max_bytes = max_bytes;
+  c->stop = UINT64_MAX;
   c->budget = budget;
   return c;
 }
@@ -54,8 +55,8 @@ enum q2_counts_result
 q2_counts_add (struct q2_counts *c, uint64_t cluster, uint32_t n,
                enum q2_use use, unsigned flags, enum q2_use *ret_old)
 {
-  struct q2_counts_leaf *leaf = q2_counts_find_leaf (c, cluster);
   enum q2_counts_result r = Q2_COUNTS_OK;
+  struct q2_counts_leaf *leaf;
   enum q2_use old_use;
   uint32_t old;
 
@@ -63,6 +64,11 @@ q2_counts_add (struct q2_counts *c, uint64_t cluster, uint32_t n,
                  cluster >> Q2_COUNTS_BITS == 0 &&
                  (flags & ~Q2_ELEMENT_FLAGS) == 0))
     return Q2_COUNTS_FULL;
+  if (use == Q2_USE_DATA && (cluster < c->begin || cluster >= c->stop)) {
+    q2_counts_note_outside (c, cluster);
+    return Q2_COUNTS_OK;
+  }
+  leaf = q2_counts_find_leaf (c, cluster);
   if (leaf == NULL &&
       (r = q2_counts_make_leaf (c, cluster, &leaf)) != Q2_COUNTS_OK)
     return r;

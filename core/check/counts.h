@@ -43,6 +43,28 @@ extern struct q2_counts *q2_counts_new (uint64_t max_bytes,
   __attribute__ ((__nonnull__ (3), __warn_unused_result__));
 extern void q2_counts_free (struct q2_counts *counts);
 
+/* Clusters to be watched, in ascending order, and of each whether data that
+ * was not counted is there.
+ */
+struct q2_watch {
+  const uint64_t *clusters;
+  bool *hit;
+  size_t nr;
+};
+
+/* From now on count data only in [begin, stop); without that, everywhere.
+ * 'watch' (or NULL) must stay there.
+ */
+extern void q2_counts_set_window (struct q2_counts *counts, uint64_t begin,
+                                  uint64_t stop, const struct q2_watch *watch)
+  __attribute__ ((__nonnull__ (1)));
+
+/* Make room: forget the data of the upper half, which is outside of the window
+ * from now on.  False: nothing can be forgotten.
+ */
+extern bool q2_counts_shrink (struct q2_counts *counts, uint64_t *ret_stop)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* 'n' more users of a cluster (n > 0, use not NONE), and flags to add.  On
  * Q2_COUNTS_CONFLICT, ret_old (if not NULL) is what the cluster is used for
  * already; nothing is changed unless the result is Q2_COUNTS_OK.
@@ -87,7 +109,7 @@ extern uint64_t q2_counts_next (const struct q2_counts *counts,
                                 uint64_t cluster, enum q2_use use)
   __attribute__ ((__nonnull__));
 
-/* One more than the last cluster that was ever used. */
+/* One more than the last cluster that was ever used, counted or not. */
 extern uint64_t q2_counts_end (const struct q2_counts *counts)
   __attribute__ ((__nonnull__));
 

@@ -3,7 +3,8 @@
  * this.
  *
  * counts_tree.c finds and makes leaves, counts_leaf.c keeps the elements of
- * one, and counts.c does what counts.h promises with both.
+ * one, counts_window.c forgets some, and counts.c does what counts.h promises
+ * with all of that.
  */
 #ifndef QCOW2_CHECK_COUNTS_IMPL_H
 #define QCOW2_CHECK_COUNTS_IMPL_H
@@ -51,6 +52,8 @@ struct q2_counts {
   uint64_t end;
   uint64_t total[Q2_USE_META + 1];
   struct q2_counts_leaf *last;  /* that was used last; may be NULL */
+  uint64_t begin, stop;         /* where data is counted */
+  const struct q2_watch *watch; /* or NULL */
 };
 
 /* Elements that a new leaf has room for. */
@@ -79,6 +82,15 @@ extern enum q2_counts_result
 q2_counts_make_leaf (struct q2_counts *counts, uint64_t cluster,
                      struct q2_counts_leaf **ret_leaf)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Free all leaves that have no element. */
+extern void q2_counts_prune (struct q2_counts *counts)
+  __attribute__ ((__nonnull__));
+
+/* Data outside of the window. */
+extern void q2_counts_note_outside (struct q2_counts *counts,
+                                    uint64_t cluster)
+  __attribute__ ((__nonnull__));
 
 /* Frees the whole tree. */
 extern void q2_counts_free_tree (struct q2_counts *counts)

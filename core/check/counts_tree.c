@@ -2,7 +2,8 @@
 /* counts_tree.c - finds the leaf that counts a cluster.
  *
  * Owns      the B+ tree, and the memory of the counts.
- * Method    nothing is ever deleted from the tree, so memory goes with the
+ * Method    no node is ever deleted from the tree, and leaves only when the
+ *           counts shrink, so memory goes with the
  *           clusters that are in use, however far they lie from each other: a
  *           file with holes can be larger than all memory.
  * Locks     none; see counts.c.
@@ -102,9 +103,9 @@ q2_counts_next_leaf (const struct q2_counts *c, uint64_t nr)
   for (unsigned h = c->height; h > 0; --h)
     node = node->children[child_of (node, nr)];
   i = child_of (node, nr);
-  if (node->keys[i] < nr)
+  if (i < node->nr && node->keys[i] < nr)
     ++i;
-  if (i == node->nr) {
+  while (node != NULL && i >= node->nr) {       /* perhaps it is empty */
     node = node->next;
     i = 0;
   }
@@ -133,6 +134,37 @@ put_child (struct q2_counts_node *node, unsigned i, uint64_t key, void *child)
   }
   node->keys[i] = key;
   node->children[i] = child;
+}
+
+static void
+prune_node (struct q2_counts *c, struct q2_counts_node *node)
+{
+  unsigned kept = 0;
+
+  for (unsigned i = 0; i < node->nr; ++i) {
+    struct q2_counts_leaf *const leaf = node->children[i];
+
+    if (leaf->max_few > 0 && leaf->nr_few == 0) {
+      q2_counts_give_memory (c, leaf->few, leaf->max_few * sizeof *leaf->few);
+      q2_counts_give_memory (c, leaf, sizeof *leaf);
+      continue;
+    }
+    node->keys[kept] = node->keys[i];
+    node->children[kept++] = leaf;
+  }
+  node->nr = kept;
+}
+
+void
+q2_counts_prune (struct q2_counts *c)
+{
+  struct q2_counts_node *node = c->root;
+
+  c->last = NULL;
+  for (unsigned h = c->height; h > 0; --h)
+    node = node->children[0];
+  for (; node != NULL; node = node->next)
+    prune_node (c, node);
 }
 
 /* Make two of child i of 'parent', which has room, and is full. */

@@ -28,6 +28,7 @@ struct flags {
   const struct q2_io *io;
   const struct q2_geometry *geo;
   struct q2_counts *counts, *odd;
+  uint64_t begin, stop;         /* clusters that entries are judged of */
   struct q2_work *work;
   unsigned char *buf;
   bool skip_holes;              /* counting them did, too */
@@ -42,14 +43,14 @@ static int
 check_entry (struct flags *f, uint64_t host_off, uint64_t entry,
              uint64_t target, struct qcow2_error *err)
 {
+  const uint64_t cluster = target >> f->geo->cluster_bits;
   const bool has_flag = entry & Q2_ENTRY_COPIED;
-  const uint32_t count =
-    q2_counts_get (f->counts, target >> f->geo->cluster_bits).count;
+  const uint32_t count = q2_counts_get (f->counts, cluster).count;
   const bool is_odd = f->odd != NULL &&
-    q2_counts_get (f->odd, target >> f->geo->cluster_bits).count > 0;
+    q2_counts_get (f->odd, cluster).count > 0;
   const bool needs_flag = target != 0 && (count == 1) != is_odd;
 
-  if (has_flag == needs_flag)
+  if (has_flag == needs_flag || cluster < f->begin || cluster >= f->stop)
     return 0;
   /* Faulty, and so not counted: what it should be is not known. */
   if (target != 0 &&
@@ -172,7 +173,7 @@ q2_recount_flags (struct q2_recount *recount, const struct q2_io *io,
 {
   struct flags f = {
     .io = io, .geo = geo, .counts = recount->counts,
-    .odd = recount->odd,
+    .odd = recount->odd, .begin = recount->begin, .stop = recount->stop,
     .work = &recount->work, .fn = fn, .opaque = opaque,
     .skip_holes = recount->hole_bytes > 0,
   };

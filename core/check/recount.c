@@ -32,6 +32,7 @@
 #include "base/error.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 /* Bits 0 to 8 and 56 to 62 of L1 entries; and of entries of bitmap tables,
  * whose bit 0 has a meaning where there is no offset.
@@ -118,13 +119,11 @@ use_and_walk (struct q2_walk *w, uint64_t host_off, uint64_t entries,
               const char *what, enum qcow2_io_class class,
               q2_walk_entry_fn fn, void *opaque, struct qcow2_error *err)
 {
-  const uint64_t *const overlaps =
-    w->findings ? &w->findings->nr_kind[QCOW2_FINDING_OVERLAP] : NULL;
-  const uint64_t before = overlaps ? *overlaps : 0;
+  const uint64_t before = w->overlaps;
 
   if (q2_walk_use_table (w, host_off, entries * 8, what, err) == -1)
     return -1;
-  if (overlaps != NULL && *overlaps != before)
+  if (w->overlaps != before)
     return 0;
   return q2_walk_entries (w, host_off, entries * 8, class, fn, opaque, err);
 }
@@ -196,27 +195,71 @@ use_bitmap_bits (struct q2_walk *w, uint64_t entry, void *opaque,
   return q2_walk_use_clusters (w, host_off, w->geo->cluster_size, &u, err);
 }
 
+struct bitmaps {
+  struct q2_walk *w;
+  bool *skip;                   /* by number: its table overlaps */
+  uint32_t nr;                  /* of the next one */
+};
+
+static int
+use_bitmap_table (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
+                  struct qcow2_error *err)
+{
+  struct bitmaps *const all = opaque;
+  const uint64_t before = all->w->overlaps;
+
+  (void) host_off;
+  if (q2_walk_use_table (all->w, b->table_offset,
+                         (uint64_t) b->table_entries * 8, "a bitmap's table",
+                         err) == -1)
+    return -1;
+  all->skip[all->nr++] = all->w->overlaps != before;
+  return 0;
+}
+
 static int
 use_bitmap (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
             struct qcow2_error *err)
 {
+  struct bitmaps *const all = opaque;
+
   (void) host_off;
-  return use_and_walk (opaque, b->table_offset, b->table_entries,
-                       "a bitmap's table", QCOW2_IO_HEADER, use_bitmap_bits,
-                       NULL, err);
+  if (all->skip[all->nr++])
+    return 0;
+  return q2_walk_entries (all->w, b->table_offset,
+                          (uint64_t) b->table_entries * 8, QCOW2_IO_HEADER,
+                          use_bitmap_bits, NULL, err);
 }
 
+/* All tables first, then the bits, which are data: what is a table does not
+ * depend on where data is counted.
+ */
 static int
 use_bitmaps (struct q2_walk *w, struct qcow2_error *err)
 {
-  if (q2_bitmaps_walk (w->io, w->h, w->geo, use_bitmap, w, err) == -1 &&
-      q2_walk_skip (w, QCOW2_FINDING_BITMAP_DIRECTORY, err) == -1)
-    return -1;
-  if (w->h->nr_bitmaps == 0)
-    return 0;
-  return q2_walk_use_table (w, w->h->bitmap_dir_offset,
-                            w->h->bitmap_dir_bytes, "the bitmap directory",
-                            err);
+  struct bitmaps all = {
+    .w = w, .skip = calloc ((size_t) w->h->nr_bitmaps + 1, sizeof *all.skip),
+  };
+  bool readable;
+  int r;
+
+  if (all.skip == NULL)
+    return q2_fail_nomem (err, "the bitmaps");
+  r = q2_bitmaps_walk (w->io, w->h, w->geo, use_bitmap_table, &all, err);
+  readable = r == 0;
+  if (r == -1)
+    r = q2_walk_skip (w, QCOW2_FINDING_BITMAP_DIRECTORY, err);
+  if (r == 0 && w->h->nr_bitmaps > 0)
+    r = q2_walk_use_table (w, w->h->bitmap_dir_offset, w->h->bitmap_dir_bytes,
+                           "the bitmap directory", err);
+  all.nr = 0;
+  if (r == 0 && readable) {
+    r = q2_bitmaps_walk (w->io, w->h, w->geo, use_bitmap, &all, err);
+    if (r == -1)
+      r = q2_walk_skip (w, QCOW2_FINDING_BITMAP_DIRECTORY, err);
+  }
+  free (all.skip);
+  return r;
 }
 
 /* ---- All of it --------------------------------------------------------- */
@@ -285,6 +328,11 @@ recount (struct q2_walk *w, struct q2_recount *ret_recount, uint64_t paid,
   w->counts = q2_counts_new (w->max_bytes, budget, err);
   if (w->counts == NULL)
     return -1;
+  if (w->window != NULL) {
+    w->silent = w->window->silent || w->window->begin > 0;
+    q2_counts_set_window (w->counts, w->window->begin, w->window->stop,
+                          &w->window->watch);
+  }
   w->buf = q2_buffer_alloc (w->buf_size);
   if (w->buf == NULL) {
     q2_fail_nomem (err, "reading tables");
@@ -295,6 +343,9 @@ recount (struct q2_walk *w, struct q2_recount *ret_recount, uint64_t paid,
   q2_buffer_free (w->buf, w->buf_size);
   *ret_recount = (struct q2_recount) {
     .counts = w->counts,
+    .begin = w->window ? w->window->begin : 0,
+    .stop = w->window ? w->window->stop : UINT64_MAX,
+    .skipped = w->skipped,
     .l2_tables = q2_counts_total (w->counts, Q2_USE_L2),
     .flags_are_wrong = w->flags_are_wrong,
     .hole_bytes = w->hole_bytes,
@@ -351,12 +402,12 @@ q2_recount_all (struct q2_recount *ret_recount, const struct q2_io *io,
 int
 q2_recount_check (struct q2_recount *ret_recount, const struct q2_io *io,
                   const struct q2_header *h, const struct q2_geometry *geo,
-                  struct q2_findings *findings, uint64_t max_bytes,
-                  q2_progress_fn progress, void *opaque,
+                  struct q2_findings *findings, struct q2_scope *window,
+                  uint64_t max_bytes, q2_progress_fn progress, void *opaque,
                   struct qcow2_error *err)
 {
   struct q2_walk w = {
-    .io = io, .h = h, .geo = geo, .findings = findings,
+    .io = io, .h = h, .geo = geo, .findings = findings, .window = window,
     .max_bytes = max_bytes, .progress = progress, .opaque = opaque,
   };
 

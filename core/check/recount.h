@@ -9,6 +9,7 @@
 
 #include "check/counts.h"
 #include "check/findings.h"
+#include "check/scope.h"
 #include "format/header.h"
 #include "io/io.h"
 
@@ -24,6 +25,10 @@ typedef bool (*q2_progress_fn) (void *opaque, unsigned percent);
 
 struct q2_recount {
   struct q2_counts *counts;
+  uint64_t begin, stop;         /* clusters that they are about, and tables
+                                   anywhere: all, but for the windows of a
+                                   check */
+  uint64_t skipped;             /* parts that a check has left out */
   uint64_t l2_tables;           /* of the disk and of all snapshots */
   struct q2_counts *odd;        /* of a check, or NULL: clusters that have
                                    one user or a refcount of 1, not both;
@@ -83,16 +88,18 @@ extern int q2_recount_all (struct q2_recount *ret_recount,
 /* The same for a check: a fault becomes a finding, and what is faulty is not
  * counted.  All but the refcount table and refcount blocks, which the caller
  * counts next; what the host says about holes is not believed.  Takes at most
- * 'max_bytes' of memory.  Fails only where the check cannot go on.
+ * 'max_bytes' of memory; if that is not enough the window becomes shorter.
+ * Fails only where the check cannot go on.
  */
 extern int q2_recount_check (struct q2_recount *ret_recount,
                              const struct q2_io *io,
                              const struct q2_header *header,
                              const struct q2_geometry *geo,
                              struct q2_findings *findings,
-                             uint64_t max_bytes, q2_progress_fn progress,
-                             void *opaque, struct qcow2_error *err)
-  __attribute__ ((__nonnull__ (1, 2, 3, 4, 5, 9), __warn_unused_result__));
+                             struct q2_scope *window, uint64_t max_bytes,
+                             q2_progress_fn progress, void *opaque,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 5, 6, 10), __warn_unused_result__));
 extern void q2_recount_free (struct q2_recount *recount)
   __attribute__ ((__nonnull__));
 

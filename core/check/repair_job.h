@@ -14,6 +14,7 @@ struct q2_repair {
   struct q2_repair_info info;
   uint64_t *blocks;             /* by index: the refcount block, 0: none */
   uint64_t nr_blocks;           /* that the table has room for */
+  uint64_t missing_end;         /* indexes below were looked at */
 
   /* The rest is what a check knows, and a scan does not need. */
   bool checked;                 /* no dirty bit protects what is written */
@@ -24,6 +25,10 @@ struct q2_repair {
   bool *stale;                  /* by index: the table's entry is wrong; NULL:
                                    none is known to be */
   uint64_t first_free;          /* nothing new goes in front of this cluster */
+  uint64_t *named;              /* clusters that the header and the table say
+                                   are refcounts, in ascending order, even if
+                                   they cannot be */
+  size_t nr_named;
 };
 
 /* What a scan or a write passes around. */
@@ -69,6 +74,18 @@ q2_repair_max_count (const struct q2_repair_job *j)
   return UINT64_MAX >> (64 - (1u << j->geo->refcount_order));
 }
 
+/* What the refcount of a cluster should be: more users than it can tell are
+ * there only in a check, which has said so.
+ */
+static inline uint64_t
+q2_repair_counted (const struct q2_repair_job *j, uint64_t cluster)
+{
+  const uint64_t count = q2_counts_get (j->counts, cluster).count;
+  const uint64_t max = q2_repair_max_count (j);
+
+  return count < max ? count : max;
+}
+
 /* Whether a block that exists has no bytes in the file, as far as the host can
  * tell.
  */
@@ -91,8 +108,9 @@ extern uint64_t q2_repair_next_uncovered (const struct q2_repair_job *j,
                                           uint64_t cluster)
   __attribute__ ((__nonnull__));
 
-/* Compare all refcounts with the counts: fills in too_high, too_low and
- * missing_blocks of the repair's info.
+/* Compare all refcounts that the counts are about with them: adds to too_high,
+ * too_low and missing_blocks of the repair's info.  In a check the counts may
+ * be about fewer clusters then.
  */
 extern int q2_repair_compare (struct q2_repair_job *j,
                               struct qcow2_error *err)

@@ -206,6 +206,13 @@ has_users (const struct q2_repair_job *j, uint64_t idx)
     (idx + 1) << j->geo->refblock_bits;
 }
 
+static bool
+is_in_window (const struct q2_repair_job *j, uint64_t idx)
+{
+  return idx << j->geo->refblock_bits < j->r->recount.stop &&
+    (idx + 1) << j->geo->refblock_bits > j->r->recount.begin;
+}
+
 static int
 write_blocks (struct q2_repair_job *j, const struct plan *plan,
               struct qcow2_error *err)
@@ -213,7 +220,7 @@ write_blocks (struct q2_repair_job *j, const struct plan *plan,
   for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx) {
     bool changed;
 
-    if (!q2_repair_has_block (j, idx))
+    if (!q2_repair_has_block (j, idx) || !is_in_window (j, idx))
       continue;
     if (!plan->is_new[idx] && !has_users (j, idx) &&
         q2_repair_is_hole (j, idx))

@@ -21,6 +21,10 @@ struct q2_walk {
   const struct q2_geometry *geo;
   struct q2_counts *counts;
   struct q2_findings *findings; /* NULL: the first fault ends the walk */
+  struct q2_scope *window;     /* of a check, or NULL */
+  bool silent;                  /* a fault has been told before */
+  uint64_t overlaps, skipped;   /* clusters with two uses, and parts that were
+                                   not walked, told or not */
   struct q2_work work;
   uint64_t max_bytes;           /* of memory; for the message */
   bool believe_holes;

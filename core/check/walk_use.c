@@ -47,6 +47,8 @@ q2_walk_fault (struct q2_walk *w, enum qcow2_finding_kind kind,
    */
   if (kind != QCOW2_FINDING_RESERVED && kind != QCOW2_FINDING_ENTRY)
     w->findings->incomplete = true;
+  if (w->silent)
+    return 0;
   if (w->table_off == QCOW2_NO_OFFSET)
     q2_find (w->findings, &like, "%s", text);
   else
@@ -59,9 +61,13 @@ int
 q2_walk_skip (struct q2_walk *w, enum qcow2_finding_kind kind,
               struct qcow2_error *err)
 {
-  if (w->findings == NULL || q2_find_error (w->findings, kind, err) == -1)
+  struct q2_findings ignored = { 0 };
+
+  if (w->findings == NULL ||
+      q2_find_error (w->silent ? &ignored : w->findings, kind, err) == -1)
     return -1;
   w->findings->incomplete = true;
+  w->skipped++;
   return 0;
 }
 
@@ -94,8 +100,9 @@ fail_full (const struct q2_walk *w, uint64_t host_off,
   q2_budget_give (budget, usual);
   return q2_fail_advise (err, QCOW2_ERR_NOMEM, QCOW2_ADVICE_REPAIR, host_off,
                          "counting the references to all clusters takes more "
-                         "than %" PRIu64 " MiB of memory",
-                         w->max_bytes >> 20);
+                         "than %" PRIu64 " KiB of memory%s",
+                         w->max_bytes >> 10,
+                         w->window ? ", even in parts" : "");
 }
 
 static int
@@ -104,6 +111,7 @@ use_twice (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
 {
   const uint64_t host_off = cluster << w->geo->cluster_bits;
 
+  w->overlaps++;
   if (q2_walk_fault (w, QCOW2_FINDING_OVERLAP, QCOW2_ADVICE_REPAIR, host_off,
                      w->geo->cluster_size, err,
                      "the cluster at offset 0x%" PRIx64 " is used for %s and "
@@ -116,14 +124,13 @@ use_twice (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
 }
 
 static int
-use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
+note_result (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
+             enum q2_counts_result result, enum q2_use old,
              struct qcow2_error *err)
 {
   const uint64_t host_off = cluster << w->geo->cluster_bits;
-  enum q2_use old = Q2_USE_NONE;
 
-  switch (q2_counts_add (w->counts, cluster, u->times, u->use, u->flags,
-                         &old)) {
+  switch (result) {
   case Q2_COUNTS_OK:
     return 0;
   case Q2_COUNTS_CONFLICT:
@@ -139,6 +146,29 @@ use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
     break;
   }
   return q2_fail_nomem (err, "counting references to clusters");
+}
+
+static int
+use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
+             struct qcow2_error *err)
+{
+  const bool silent = w->silent;
+  enum q2_use old = Q2_USE_NONE;
+  enum q2_counts_result result;
+  int r;
+
+  if (w->window == NULL)
+    result = q2_counts_add (w->counts, cluster, u->times, u->use, u->flags,
+                            &old);
+  else {
+    w->silent = !q2_scope_tells (w->window, cluster);
+    result = q2_scope_add (w->window, w->counts, cluster, u->times, u->use,
+                            u->flags, &old);
+  }
+  r = result == Q2_COUNTS_OK ? 0
+    : note_result (w, cluster, u, result, old, err);
+  w->silent = silent;
+  return r;
 }
 
 /* ---- Ranges ------------------------------------------------------------ */

@@ -8,7 +8,7 @@
  * repair leaves nothing to be found.
  *
  * Linked with a copy of the engine that has the bugs of base/plant.h built
- * in, it is test-check-planted, and must notice the one that concerns it.
+ * in, it is test-check-planted, and must notice those that concern it.
  */
 #include "config.h"
 
@@ -23,11 +23,15 @@
 
 #include "base/be.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #ifdef Q2_PLANTS
 int q2_planted;
+#define WITH_BUGS true
+#else
+#define WITH_BUGS false
 #endif
 
 #define KiB (UINT64_C (1) << 10)
@@ -38,9 +42,15 @@ int q2_planted;
 struct scene {
   const char *name;
   struct recipe_image image;
+  bool has_snapshot;
+  uint64_t memory;              /* of a check; 0: any */
+  const unsigned char *old;     /* the damaged file, if its bytes stay, but for
+                                   the place of the refcount table */
+  uint64_t old_size;
   unsigned char before[MAX_CLUSTERS], now[MAX_CLUSTERS];      /* risks */
   uint64_t *seen;               /* NR_SEEN hashes of states */
-  unsigned long states, failures;
+  unsigned long states, failures, faults;
+  unsigned long in_parts;       /* scenes */
 };
 
 /* ---- Damage ------------------------------------------------------------ */
@@ -126,6 +136,28 @@ flip_flags (struct damaged *d)
 }
 
 static void
+nothing (struct damaged *d)
+{
+  (void) d;
+}
+
+static void
+misplace_table (struct damaged *d)
+{
+  store_be64 (d->bytes + 48, d->size + 8 * d->cluster);
+}
+
+/* Its offset is no multiple of a cluster, or where an L2 table is. */
+static void
+misplace_block (struct damaged *d)
+{
+  const uint64_t l1 = load_be64 (d->bytes + 40);
+
+  store_be64 (d->bytes + d->table, d->cluster > 512 ? block_of (d, 0) | 512
+              : load_be64 (d->bytes + l1) & UINT64_C (0xfffffffffffe00));
+}
+
+static void
 mix (struct damaged *d)
 {
   change_some (d);
@@ -135,44 +167,80 @@ mix (struct damaged *d)
 /* ---- Repairing --------------------------------------------------------- */
 
 static bool
-repair (struct host *h, enum qcow2_repair kind,
-        struct qcow2_check_result *ret)
+try_repair (struct host *h, enum qcow2_repair kind, uint64_t memory,
+            struct qcow2_check_result *ret, struct qcow2_error *err)
 {
   const struct qcow2_options options = { .check = true, .writable = true };
-  const struct qcow2_check_options check = { .repair = kind };
-  struct qcow2_error err;
+  const struct qcow2_check_options check = {
+    .repair = kind, .memory = memory,
+  };
   struct qcow2_image *image;
-  int r;
+  int r = -1;
 
   host_reopen (h);
-  image = qcow2_open (&h->io, &options, &err);
-  if (!CHECK (image != NULL)) {
-    fprintf (stderr, "%s\n", err.text);
-    return false;
-  }
-  r = qcow2_check (image, &h->io, &check, ret, &err);
-  if (!CHECK (r == 0))
-    fprintf (stderr, "%s\n", err.text);
+  image = qcow2_open (&h->io, &options, err);
+  if (image != NULL)
+    r = qcow2_check (image, &h->io, &check, ret, err);
   qcow2_close (image);
   return r == 0;
+}
+
+static bool
+repair (struct host *h, enum qcow2_repair kind, uint64_t memory,
+        struct qcow2_check_result *ret)
+{
+  struct qcow2_error err;
+
+  if (CHECK (try_repair (h, kind, memory, ret, &err)))
+    return true;
+  fprintf (stderr, "%s\n", err.text);
+  return false;
+}
+
+static bool
+reads_as (struct host *h, struct qcow2_image *image, const void *wanted,
+          uint64_t size)
+{
+  unsigned char *const disk = malloc (size);
+  struct qcow2_error err;
+  const bool same = disk != NULL && image != NULL &&
+    qcow2_pread (image, &h->io, disk, (uint32_t) size, 0, &err) == 0 &&
+    memcmp (disk, wanted, size) == 0;
+
+  free (disk);
+  return same;
+}
+
+static bool
+snapshot_reads_as_before (struct host *h, const struct scene *s,
+                          struct qcow2_image *image)
+{
+  const struct qcow2_name id = { "1", 1 };
+  struct qcow2_error err;
+  struct qcow2_image *view;
+  bool same;
+
+  if (!s->has_snapshot || image == NULL)
+    return true;
+  view = qcow2_open_view (image, &h->io, QCOW2_VIEW_SNAPSHOT_ID, &id, &err);
+  same = reads_as (h, view, s->image.snapshot, s->image.disk_size);
+  qcow2_close (view);
+  return same;
 }
 
 static bool
 reads_as_before (struct host *h, const struct scene *s)
 {
   const struct qcow2_options options = { 0 };
-  unsigned char *const disk = malloc (s->image.disk_size);
   struct qcow2_error err;
   struct qcow2_image *image;
   bool same;
 
   host_reopen (h);
   image = qcow2_open (&h->io, &options, &err);
-  same = disk != NULL && image != NULL &&
-    qcow2_pread (image, &h->io, disk, (uint32_t) s->image.disk_size, 0, &err)
-    == 0 && memcmp (disk, s->image.disk, s->image.disk_size) == 0;
+  same = reads_as (h, image, s->image.disk, s->image.disk_size) &&
+    snapshot_reads_as_before (h, s, image);
   qcow2_close (image);
-  free (disk);
   return same;
 }
 
@@ -208,6 +276,15 @@ is_riskier (struct scene *s, const struct state *state)
   return false;
 }
 
+/* All that is in front of the new refcounts. */
+static bool
+keeps_bytes (const struct scene *s, const struct state *state)
+{
+  return s->old == NULL ||
+    (state->size >= s->old_size && memcmp (state->bytes, s->old, 48) == 0 &&
+     memcmp (state->bytes + 60, s->old + 60, s->old_size - 60) == 0);
+}
+
 static const char *
 find_problem (struct scene *s, const struct state *state)
 {
@@ -219,10 +296,12 @@ find_problem (struct scene *s, const struct state *state)
 
   if (is_riskier (s, state))
     return "a refcount is too low, or an entry COPIED, that was not before";
+  if (!keeps_bytes (s, state))
+    return "something else than the refcounts has changed";
   host_init (&h, &spec, state->bytes, state->size);
   if (!reads_as_before (&h, s))
     problem = "the disk has changed";
-  else if (!repair (&h, QCOW2_REPAIR_ALL, &result) ||
+  else if (!repair (&h, QCOW2_REPAIR_ALL, s->memory, &result) ||
            result.corruptions + result.leaks > 0)
     problem = "it cannot be repaired any more";
   else {
@@ -259,15 +338,28 @@ static const struct {
   const char *name;
   void (*damage) (struct damaged *d);
   enum qcow2_repair repair;
+  bool in_parts;                /* as much as the image can be */
+  bool rebuilds;                /* and changes nothing in front of that */
 } damages[] = {
-  { "leaks", raise_some, QCOW2_REPAIR_LEAKS },
-  { "leaks, all", raise_some, QCOW2_REPAIR_ALL },
-  { "refcounts", change_some, QCOW2_REPAIR_ALL },
-  { "a lost block", lose_block, QCOW2_REPAIR_ALL },
-  { "a short table", cut_table, QCOW2_REPAIR_ALL },
-  { "flags", flip_flags, QCOW2_REPAIR_ALL },
-  { "flags and refcounts", mix, QCOW2_REPAIR_ALL },
+  { "leaks", raise_some, QCOW2_REPAIR_LEAKS, false, false },
+  { "leaks, all", raise_some, QCOW2_REPAIR_ALL, false, false },
+  { "refcounts", change_some, QCOW2_REPAIR_ALL, false, false },
+  { "a lost block", lose_block, QCOW2_REPAIR_ALL, false, false },
+  { "a short table", cut_table, QCOW2_REPAIR_ALL, false, false },
+  { "flags", flip_flags, QCOW2_REPAIR_ALL, false, false },
+  { "flags and refcounts", mix, QCOW2_REPAIR_ALL, false, false },
+  { "the same, in parts", mix, QCOW2_REPAIR_ALL, true, false },
+  { "a lost block, in parts", lose_block, QCOW2_REPAIR_ALL, true, false },
+  { "a lost table", misplace_table, QCOW2_REPAIR_ALL, false, true },
+  { "the same, in parts", misplace_table, QCOW2_REPAIR_ALL, true, true },
+  { "no block", misplace_block, QCOW2_REPAIR_ALL, false, true },
+  { "a rebuild", nothing, QCOW2_REPAIR_REBUILD, false, true },
+  { "a rebuild, in parts", nothing, QCOW2_REPAIR_REBUILD, true, true },
+  { "a rebuild of refcounts", change_some, QCOW2_REPAIR_REBUILD, false, false },
 };
+
+/* Little enough for parts of the images, and enough for their tables. */
+#define LITTLE_MEMORY (11 * KiB)
 
 static const struct recipe recipes[] = {
   { .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9,
@@ -306,7 +398,7 @@ nothing_is_guessed (void)
   before = malloc (size);
   REQUIRE (before != NULL);
   memcpy (before, h.bytes, size);
-  if (repair (&h, QCOW2_REPAIR_ALL, &result)) {
+  if (repair (&h, QCOW2_REPAIR_ALL, 0, &result)) {
     CHECK (result.incomplete);
     CHECK (result.corruptions > 0);
     CHECK_EQ (result.corruptions_fixed, 0);
@@ -316,6 +408,65 @@ nothing_is_guessed (void)
   free (before);
   host_free (&h);
   recipe_free (&image);
+}
+
+static void
+damage (struct host *h, size_t i, struct rng *rng)
+{
+  struct damaged d = {
+    .bytes = h->bytes, .size = h->size, .table = load_be64 (h->bytes + 48),
+    .cluster = UINT64_C (1) << load_be32 (h->bytes + 20), .rng = rng,
+  };
+
+  damages[i].damage (&d);
+}
+
+/* Requests but reads fail, one at a time: the disk is as before, and a repair
+ * without faults leaves nothing to be found.
+ */
+static void
+fail_everywhere (struct scene *s, size_t i, uint64_t seed)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+  const unsigned kinds =
+    1u << HOST_WRITE | 1u << HOST_FLUSH | 1u << HOST_GROW;
+  bool failed = true;
+
+  for (unsigned long at = 1; failed && at < 100; at += 1 + at / 8) {
+    struct rng rng = { seed };
+    struct qcow2_check_result result;
+    struct qcow2_error err;
+    struct host h;
+
+    host_init (&h, &spec, s->image.bytes, s->image.size);
+    damage (&h, i, &rng);
+    host_reopen (&h);
+    host_fail (&h, kinds, at, 0, EIO);
+    failed = !try_repair (&h, damages[i].repair, s->memory, &result, &err);
+    host_fail (&h, 0, 0, 0, 0);
+    if (failed) {
+      s->faults++;
+      CHECK (err.kind == QCOW2_ERR_IO);
+      CHECK (reads_as_before (&h, s));
+      if (repair (&h, QCOW2_REPAIR_ALL, s->memory, &result))
+        CHECK_EQ (result.corruptions + result.leaks, 0);
+      CHECK (reads_as_before (&h, s));
+    }
+    host_free (&h);
+  }
+}
+
+/* Behind the header, in what was there. */
+static uint64_t
+first_write (const struct host *h)
+{
+  uint64_t first = h->initial_size;
+
+  for (size_t k = 0; k < h->nr_log; ++k)
+    if (h->log[k]->kind == HOST_WRITE && h->log[k]->host_off >= 512 &&
+        h->log[k]->host_off < first)
+      first = h->log[k]->host_off;
+  return first;
 }
 
 /* Returns how many states were wrong. */
@@ -329,30 +480,34 @@ play (struct scene *s, size_t i, uint64_t seed)
   struct rng rng = { seed };
   struct qcow2_check_result result;
   struct fsck ignored;
-  struct damaged d;
   struct host h;
 
   s->name = damages[i].name;
   s->failures = 0;
   memset (s->seen, 0, NR_SEEN * sizeof *s->seen);
   host_init (&h, &spec, s->image.bytes, s->image.size);
-  d = (struct damaged) {
-    .bytes = h.bytes, .size = h.size, .table = load_be64 (h.bytes + 48),
-    .cluster = UINT64_C (1) << load_be32 (h.bytes + 20), .rng = &rng,
-  };
-  damages[i].damage (&d);
+  damage (&h, i, &rng);
   memset (s->before, 0, sizeof s->before);
   fsck_clusters (h.bytes, h.size, &ignored, s->before, MAX_CLUSTERS);
+  /* What a lost table has does not count. */
+  if (damages[i].damage == misplace_table)
+    memset (s->before, 0xff, sizeof s->before);
+  s->memory = damages[i].in_parts ? LITTLE_MEMORY : 0;
   host_reopen (&h);
   host_record (&h);
-  if (repair (&h, damages[i].repair, &result)) {
-    if (damages[i].repair == QCOW2_REPAIR_ALL)
+  if (repair (&h, damages[i].repair, s->memory, &result)) {
+    if (damages[i].repair != QCOW2_REPAIR_LEAKS)
       CHECK_EQ (result.corruptions, 0);
     CHECK_EQ (result.leaks, 0);
     CHECK (reads_as_before (&h, s));
+    s->old = damages[i].rebuilds ? h.initial : NULL;
+    s->old_size = first_write (&h);
+    s->in_parts += result.windows > 1;
     replay (&h, &how, look, s);
   }
   host_free (&h);
+  if (!WITH_BUGS)
+    fail_everywhere (s, i, seed);
   return s->failures;
 }
 
@@ -367,12 +522,14 @@ play_all (uint64_t seed)
     abort ();
   for (size_t r = 0; r < sizeof recipes / sizeof recipes[0]; ++r) {
     recipe_make (&s.image, &recipes[r], seed);
+    s.has_snapshot = recipes[r].snapshots > 0;
     for (size_t i = 0; i < sizeof damages / sizeof damages[0]; ++i)
-      failures += play (&s, i, seed + i);
+      if (failures == 0 || !WITH_BUGS)
+        failures += play (&s, i, seed + i);
     recipe_free (&s.image);
   }
-  printf ("%lu states\n", s.states);
-  CHECK (s.states > 100);
+  printf ("%lu states, %lu faults\n", s.states, s.faults);
+  CHECK (failures > 0 || (s.states > 100 && s.in_parts > 0));
   free (s.seen);
   return failures;
 }
@@ -383,8 +540,16 @@ main (void)
   qemu_init ();
   nothing_is_guessed ();
 #ifdef Q2_PLANTS
-  q2_planted = Q2_PLANT_FREE_TABLE_EARLY;
-  CHECK (play_all (1) > 0);
+  static const int bugs[] = {
+    Q2_PLANT_FREE_TABLE_EARLY, Q2_PLANT_EARLY_SWITCH,
+    Q2_PLANT_REBUILD_IN_PLACE,
+  };
+
+  for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; ++i) {
+    unit_context ("bug %d", bugs[i]);
+    q2_planted = bugs[i];
+    CHECK (play_all (1) > 0);
+  }
 #else
   CHECK_EQ (play_all (1), 0);
 #endif

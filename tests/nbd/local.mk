@@ -31,6 +31,7 @@ nbd_tests = \
 	nbd/test-budget.sh \
 	nbd/test-cache.sh \
 	nbd/test-check-at-start.sh \
+	nbd/test-check-flips.sh \
 	nbd/test-check-qemu.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
@@ -133,6 +134,7 @@ TESTS += $(nbd_tests)
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-chains-long.sh \
+	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
@@ -154,6 +156,7 @@ EXTRA_DIST += \
 	nbd/budget_client.py \
 	nbd/chain_check.py \
 	nbd/check_compare.py \
+	nbd/check_flips.py \
 	nbd/costly_images.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \

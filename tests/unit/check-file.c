@@ -2,7 +2,7 @@
 /* check-file.c - checks and repairs image files with qcow2_check; for tests
  * that compare with QEMU.
  *
- * usage: check-file [-r leaks|-r all] [-m BYTES] FILE...
+ * usage: check-file [-r leaks|all|rebuild] [-m BYTES] FILE...
  *
  * Prints one line of JSON for each file: the result, and all findings.
  * Exit status 1 if a file could not be checked, 2 if it cannot be read at all.
@@ -42,11 +42,13 @@ print_result (const struct qcow2_check_result *r)
           ", \"left-out\": %" PRIu64 ", \"total-clusters\": %" PRIu64
           ", \"allocated-clusters\": %" PRIu64
           ", \"compressed-clusters\": %" PRIu64
-          ", \"image-end-offset\": %" PRIu64 ", \"incomplete\": %s}\n",
+          ", \"image-end-offset\": %" PRIu64 ", \"incomplete\": %s"
+          ", \"refcounts-unusable\": %s, \"windows\": %" PRIu64 "}\n",
           r->corruptions, r->leaks, r->warnings, r->check_errors,
           r->corruptions_fixed, r->leaks_fixed, r->findings_left_out,
           r->total_clusters, r->allocated_clusters, r->compressed_clusters,
-          r->image_end, r->incomplete ? "true" : "false");
+          r->image_end, r->incomplete ? "true" : "false",
+          r->refcounts_unusable ? "true" : "false", r->windows);
 }
 
 static int
@@ -116,6 +118,7 @@ main (int argc, char *argv[])
       memory = strtoull (argv[i + 1], NULL, 0);
     else
       repair = strcmp (argv[i + 1], "all") == 0 ? QCOW2_REPAIR_ALL
+        : strcmp (argv[i + 1], "rebuild") == 0 ? QCOW2_REPAIR_REBUILD
         : QCOW2_REPAIR_LEAKS;
   for (; i < argc; ++i)
     r |= check_file (argv[i], repair, memory);

@@ -23,6 +23,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* For counting, in bytes. */
+#define USUAL_MEMORY (UINT64_C (256) << 20)
+#define LEAST_MEMORY (UINT64_C (1) << 20)
+
 struct job {
   const struct ctl *ctl;
   struct progress progress;
@@ -61,7 +65,9 @@ remedy (const struct qcow2_finding *f)
   case QCOW2_REPAIR_LEAKS:
     return "--repair leaks frees it";
   case QCOW2_REPAIR_ALL:
-    return "--repair all corrects it";
+    return f->kind == QCOW2_FINDING_REFCOUNT_BLOCK
+      ? "--repair all writes refcounts anew" : "--repair all corrects it";
+  case QCOW2_REPAIR_REBUILD:
   case QCOW2_REPAIR_NONE:
     break;
   }
@@ -191,6 +197,8 @@ print_json (const struct job *job, const struct image *i)
   set_number (v, "compressed-clusters", r->compressed_clusters);
   value_set (more, "warnings", value_number (r->warnings));
   value_set (more, "incomplete", value_bool (r->incomplete));
+  value_set (more, "refcounts-unusable", value_bool (r->refcounts_unusable));
+  value_set (more, "parts", value_number (r->windows));
   value_set (more, "findings", job->findings);
   value_set (more, "findings-left-out", value_number (r->findings_left_out));
   if (job->dry_run) {
@@ -199,6 +207,26 @@ print_json (const struct job *job, const struct image *i)
   }
   value_set (v, "nbdkit-qcow2", more);
   value_print (v);
+}
+
+/* What becomes of refcounts that cannot be corrected in place. */
+static void
+print_unusable (const struct job *job)
+{
+  const struct qcow2_check_result *const r = &job->r;
+  const bool rebuilds = job->repair == QCOW2_REPAIR_REBUILD ||
+    (job->repair == QCOW2_REPAIR_ALL && r->refcounts_unusable &&
+     !r->incomplete);
+
+  if (job->dry_run && rebuilds)
+    printf ("All refcounts would be written anew, from offset %" PRIu64
+            " on.  The disk, snapshots and bitmaps stay as they are%s.\n",
+            r->image_end, r->incomplete ? "; whatever has a refcount, or may "
+            "have had one, keeps it, so space may be lost" : "");
+  else if (r->refcounts_unusable && r->incomplete &&
+           job->repair != QCOW2_REPAIR_REBUILD)
+    printf ("The refcounts cannot be used.  --repair rebuild writes new ones, "
+            "in which nothing becomes free: copy what you need first.\n");
 }
 
 static void
@@ -230,6 +258,7 @@ print_found (const struct job *job)
     printf ("Not all references could be found, so no refcount %s lowered.\n",
             job->repair == QCOW2_REPAIR_NONE || job->dry_run ? "would be"
             : "was");
+  print_unusable (job);
 }
 
 static void
@@ -285,9 +314,20 @@ check (struct job *job, struct image *i, uint64_t memory)
 }
 
 static int
+parse_memory (const struct args *args, const char *text, uint64_t *ret)
+{
+  const int code = value_size (args->command, "--memory", text, ret);
+
+  if (code == CODE_OK && *ret < LEAST_MEMORY)
+    return fail_usage (args->command, "--memory: at least %u MiB, not '%s'",
+                       (unsigned) (LEAST_MEMORY >> 20), text);
+  return code;
+}
+
+static int
 parse (const struct args *args, struct job *job, uint64_t *memory)
 {
-  static const char *const repairs[] = { "leaks", "all", NULL };
+  static const char *const repairs[] = { "leaks", "all", "rebuild", NULL };
   const char *const repair = args_value (args, "repair");
   const char *const limit = args_value (args, "memory");
   unsigned n;
@@ -296,10 +336,11 @@ parse (const struct args *args, struct job *job, uint64_t *memory)
   if (repair != NULL) {
     code = value_word (args->command, "--repair", repair, repairs, &n);
     if (code == CODE_OK)
-      job->repair = n == 0 ? QCOW2_REPAIR_LEAKS : QCOW2_REPAIR_ALL;
+      job->repair = n == 0 ? QCOW2_REPAIR_LEAKS
+        : n == 1 ? QCOW2_REPAIR_ALL : QCOW2_REPAIR_REBUILD;
   }
   if (code == CODE_OK && limit != NULL)
-    code = value_size (args->command, "--memory", limit, memory);
+    code = parse_memory (args, limit, memory);
   job->dry_run = args_value (args, "dry-run") != NULL;
   if (code == CODE_OK && job->dry_run && job->repair == QCOW2_REPAIR_NONE)
     return fail_usage (args->command, "--dry-run says what --repair would do: "
@@ -311,7 +352,7 @@ static int
 run (struct ctl *ctl, const struct args *args)
 {
   struct job job = { .ctl = ctl };
-  uint64_t memory = 0;
+  uint64_t memory = USUAL_MEMORY;
   struct image i;
   int code = parse (args, &job, &memory);
 
@@ -337,10 +378,12 @@ run (struct ctl *ctl, const struct args *args)
 static const struct option_spec options[] = {
   { "dry-run", 0, NULL, "say what --repair would do, and change nothing" },
   { "memory", 0, "N",
-    "use at most N bytes for counting, such as 256M" },
-  { "repair", 'r', "leaks|all",
+    "use at most N bytes for counting (default: 256M),\n"
+    "and check what needs more in parts" },
+  { "repair", 'r', "leaks|all|rebuild",
     "leaks: only give back space that nobody uses;\n"
-    "all: correct refcounts and marks, too" },
+    "all: correct refcounts and marks, too;\n"
+    "rebuild: and write all refcounts anew" },
   { NULL, 0, NULL, NULL }
 };
 
