@@ -69,6 +69,8 @@ struct q2_store {
   struct q2_io_shared *below_shared;
   uint64_t below_file_size;
   uint64_t below_size;          /* bytes of its disk */
+  bool below_missing;           /* there should be one, but it was not to be
+                                   had: nobody knows what is unallocated */
 };
 
 extern void q2_store_init (struct q2_store *store)
