@@ -768,18 +768,18 @@ enum qcow2_view_kind {
   QCOW2_VIEW_SNAPSHOT,
   QCOW2_VIEW_SNAPSHOT_ID,
 
-  /* The active disk where the bitmap of that name is set: data, even where
-   * that reads as zeros.  All else is a hole.  If the bitmap is enabled,
-   * requests fail with EIO from the first write to the image on, since the
-   * bitmap does not record it.  A disabled bitmap stays as it is, and shows
-   * the present contents of the disk.
+  /* The active disk where the bitmap of that name is set: data or, where that
+   * is known to read as zeros, QCOW2_EXTENT_ZERO_ALLOCATED.  All else is
+   * QCOW2_EXTENT_ZERO.  If the bitmap is enabled, requests fail with EIO from
+   * the first write to the image on, since the bitmap does not record it.  A
+   * disabled bitmap stays as it is, and shows the present contents of the disk.
    */
   QCOW2_VIEW_BITMAP,
 
   /* "A..B": snapshot B, or the active disk if B is empty, where it differs, as
-   * far as tables tell, from snapshot A: data, even where that reads as zeros.
-   * All else is a hole.  The size is B's; past its end, A counts as zeros.
-   * The text must fit only one pair of names.
+   * far as tables tell, from snapshot A: data or zeros, as above.  All else is
+   * QCOW2_EXTENT_ZERO.  The size is B's; past its end, A counts as zeros.  The
+   * text must fit only one pair of names.
    */
   QCOW2_VIEW_DIFF,
 

@@ -65,7 +65,7 @@ print_human (struct job *job, const struct entry *e)
 {
   char place[24] = "-";
 
-  if (!e->data || e->zero)
+  if (job->marks ? !e->present : !e->data || e->zero)
     return;
   if (job->nr++ == 0)
     printf (job->marks ? "%-16sLength\n" : "%-16s%-16s%-16sFile\n",

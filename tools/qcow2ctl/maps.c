@@ -219,11 +219,13 @@ on_mark (void *opaque, uint64_t guest_off, uint64_t len,
          enum qcow2_extent_type type)
 {
   struct marks *const m = opaque;
-  const bool set = type == QCOW2_EXTENT_DATA;
+  const bool set = type != QCOW2_EXTENT_ZERO;
+  const bool data = type == QCOW2_EXTENT_DATA;
 
   m->done = guest_off + len;
   return add (&m->walk, &(struct entry) {
-      .start = guest_off, .length = len, .present = set, .data = set }) != 0;
+      .start = guest_off, .length = len, .present = set, .zero = set && !data,
+      .data = data }) != 0;
 }
 
 int

@@ -42,7 +42,7 @@ struct map {
 extern int map_walk (const struct map *map, struct qcow2_error *err);
 
 /* The same of a view of a bitmap or of a difference: present where it is set,
- * or differs.
+ * or differs; zero if that is known to read as zeros.
  */
 extern int map_walk_marks (const struct map *map, struct qcow2_error *err);
 
