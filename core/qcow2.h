@@ -319,8 +319,10 @@ struct qcow2_reference {
  */
 struct qcow2_file {
   struct qcow2_image *image;    /* a backing file: an image opened with
-                                   qcow2_open, perhaps a raw one; a data
-                                   file: NULL */
+                                   qcow2_open, perhaps a raw one, or NULL: it
+                                   is not to be had, and only layer 0 of the
+                                   image is to be read (QCOW2_VIEW_LAYER); a
+                                   data file: NULL */
   const struct qcow2_io *io;    /* reaches its bytes; any thread may use it at
                                    any time: concurrent is true */
 };
@@ -470,6 +472,7 @@ struct qcow2_info {
   uint32_t nr_bitmaps;
   enum qcow2_encryption encryption;
   bool has_backing_file;
+  bool backing_missing;          /* there is none to be had: qcow2_file */
   bool has_data_file;
   bool writable;                 /* qcow2_pwrite and the like may be called */
   const char *why_read_only;     /* NULL if writable; else a constant string */
@@ -713,8 +716,8 @@ extern int qcow2_end (struct qcow2_image *image, const struct qcow2_io *io,
 
 /* ---- Views ------------------------------------------------------------- */
 
-/* A view is an image that shows a part of another one: a snapshot, a bitmap or
- * a difference.  It supports qcow2_pread, qcow2_extents, qcow2_cache,
+/* A view is an image that shows a part of another one: a snapshot, a bitmap, a
+ * difference or a layer.  It supports qcow2_pread, qcow2_extents, qcow2_cache,
  * qcow2_get_info and qcow2_get_stats, with any I/O handle of the image's file,
  * while the image itself is being written to.  It must be closed before the
  * image.
@@ -765,24 +768,38 @@ enum qcow2_view_kind {
   QCOW2_VIEW_SNAPSHOT,
   QCOW2_VIEW_SNAPSHOT_ID,
 
-  /* The active disk where the bitmap of that name is set: data, even where
-   * that reads as zeros.  All else is a hole.  If the bitmap is enabled,
-   * requests fail with EIO from the first write to the image on, since the
-   * bitmap does not record it.  A disabled bitmap stays as it is, and shows
-   * the present contents of the disk.
+  /* The active disk where the bitmap of that name is set: data or, where that
+   * is known to read as zeros, QCOW2_EXTENT_ZERO_ALLOCATED.  All else is
+   * QCOW2_EXTENT_ZERO.  If the bitmap is enabled, requests fail with EIO from
+   * the first write to the image on, since the bitmap does not record it.  A
+   * disabled bitmap stays as it is, and shows the present contents of the disk.
    */
   QCOW2_VIEW_BITMAP,
 
   /* "A..B": snapshot B, or the active disk if B is empty, where it differs, as
-   * far as tables tell, from snapshot A: data, even where that reads as zeros.
-   * All else is a hole.  The size is B's; past its end, A counts as zeros.
-   * The text must fit only one pair of names.
+   * far as tables tell, from snapshot A: data or zeros, as above.  All else is
+   * QCOW2_EXTENT_ZERO.  The size is B's; past its end, A counts as zeros.  The
+   * text must fit only one pair of names.
    */
   QCOW2_VIEW_DIFF,
+
+  /* "N", a decimal number: what one file of a chain has itself of its disk,
+   * whatever is below; 0 is the image, 1 its backing image, and so on.  The
+   * size is that of its disk.  QCOW2_EXTENT_ZERO is what it has not allocated,
+   * and reads as zeros; _ZERO_ALLOCATED is what it says is zeros, or a data
+   * cluster that is a hole of the file.  All of a raw file is allocated.
+   */
+  QCOW2_VIEW_LAYER,
 };
 
-/* Returns NULL on error: QCOW2_ERR_NOT_FOUND if there is no such snapshot or
- * bitmap.
+/* How many layers there are: 1 if it has no backing image, or if that is not
+ * to be had.
+ */
+extern unsigned qcow2_count_layers (const struct qcow2_image *image)
+  __attribute__ ((__nonnull__));
+
+/* Returns NULL on error: QCOW2_ERR_NOT_FOUND if there is no such snapshot,
+ * bitmap or layer.
  */
 extern struct qcow2_image *
 qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *io,

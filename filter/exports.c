@@ -33,6 +33,7 @@ static const struct {
   { "snapshot-id/", QCOW2_VIEW_SNAPSHOT_ID },
   { "bitmap/", QCOW2_VIEW_BITMAP },
   { "diff/", QCOW2_VIEW_DIFF },
+  { "layer/", QCOW2_VIEW_LAYER },
 };
 #define NR_KINDS (sizeof kinds / sizeof kinds[0])
 
@@ -211,6 +212,24 @@ export_describe_snapshot (char ret[EXPORT_DESCRIPTION_SIZE],
             "snapshot%s%s%s of %s, disk %" PRIu64 " bytes%s",
             with_name ? " \"" : "", name, with_name ? "\"" : "", when,
             snapshot->disk_size, vm_state);
+}
+
+/* No names of files: they are the server's business. */
+void
+export_describe_layer (char ret[EXPORT_DESCRIPTION_SIZE], unsigned number)
+{
+  if (number == 0)
+    snprintf (ret, EXPORT_DESCRIPTION_SIZE, "what the image itself has");
+  else
+    snprintf (ret, EXPORT_DESCRIPTION_SIZE, "what the backing image %u below "
+              "it has itself", number);
+}
+
+bool
+export_is_top_layer (const struct export_name *name)
+{
+  return name->view != NULL && name->kind == QCOW2_VIEW_LAYER &&
+    name->name.len == 1 && name->name.bytes[0] == '0';
 }
 
 void

@@ -4,7 +4,7 @@
  *
  * An image's own name, which is the plugin's business, means the active
  * disk.  What an image has inside is named by that and
- *   snapshot/NAME, snapshot-id/ID, bitmap/NAME or diff/A..B
+ *   snapshot/NAME, snapshot-id/ID, bitmap/NAME, diff/A..B or layer/N
  * with a slash in between, unless the image's name is empty.
  */
 #ifndef EXPORTS_H
@@ -55,6 +55,11 @@ extern void export_describe_snapshot (char ret[EXPORT_DESCRIPTION_SIZE],
                                       bool with_name);
 extern void export_describe_bitmap (char ret[EXPORT_DESCRIPTION_SIZE],
                                     const struct qcow2_bitmap *bitmap);
+extern void export_describe_layer (char ret[EXPORT_DESCRIPTION_SIZE],
+                                   unsigned number);
+
+/* Whether it is all that can be had of an image without its backing file. */
+extern bool export_is_top_layer (const struct export_name *name);
 
 /* The length of the UTF-8 character that some bytes begin with, or 0 if they
  * begin with none, or with a control character.

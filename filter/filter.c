@@ -158,8 +158,10 @@ handle_new (const char *exportname, bool readonly)
     return NULL;
   }
   export_name_parse (&h->parsed, h->name, config.names);
-  if (access_init (&h->access, h->name, h->parsed.base_len, readonly) == 0)
+  if (access_init (&h->access, h->name, h->parsed.base_len, readonly) == 0) {
+    h->access.alone = export_is_top_layer (&h->parsed);
     return h;
+  }
   free (h->name);
   free (h);
   return NULL;

@@ -31,6 +31,7 @@
 #include "share/peek.h"
 
 #include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -207,12 +208,41 @@ add_bitmap (void *opaque, const struct qcow2_bitmap *b)
   return add_view (in, export, description);
 }
 
+/* Only of overlays.  Where other files were not opened it is known of no layer
+ * but the image itself.
+ */
+static void
+add_layers (struct inside *in, const struct peek *peek)
+{
+  const unsigned nr = qcow2_count_layers (peek->image);
+  char description[EXPORT_DESCRIPTION_SIZE];
+  char export[EXPORT_NAME_MAX + 1];
+
+  if (!qcow2_get_info (peek->image)->has_backing_file)
+    return;
+  for (unsigned i = 0; i < nr && in->list->room > 0; ++i) {
+    char number[16];
+    const struct qcow2_name name = {
+      number, (size_t) snprintf (number, sizeof number, "%u", i),
+    };
+
+    if (!export_name_format (export, in->base, QCOW2_VIEW_LAYER, &name,
+                             config.names))
+      return;
+    export_describe_layer (description, i);
+    add_view (in, export, description);
+  }
+}
+
 static void
 add_inside (struct list *list, const struct peek *peek, const char *base)
 {
   struct inside in = { .list = list, .image = peek->name, .base = base };
   struct qcow2_error error;
 
+  add_layers (&in, peek);
+  if (qcow2_get_info (peek->image)->backing_missing)
+    return;
   if (list->room > 0 &&
       qcow2_list_snapshots (peek->image, peek->io, add_snapshot, &in, &error)
       == -1)
@@ -243,11 +273,12 @@ add_image (struct list *list, const struct nbdkit_export *own, bool readonly)
   int r;
 
   list->images++;
-  if (peek_open (&peek, own->name, readonly) == -1)
+  if (peek_open_alone (&peek, own->name, readonly) == -1)
     return peek.no_image ? 0 : add_plain (list, own);
   export_describe_disk (description, qcow2_get_info (peek.image));
-  r = nbdkit_add_export (list->exports, own->name,
-                         own->description ? own->description : description);
+  r = own->description || qcow2_get_info (peek.image)->backing_missing
+    ? add_plain (list, own)
+    : nbdkit_add_export (list->exports, own->name, description);
   add_inside (list, &peek, base);
   peek_close (&peek);
   return r;

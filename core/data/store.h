@@ -73,6 +73,8 @@ struct q2_store {
                                    are zeros must say so, since there is going
                                    to be another backing image; raised only
                                    while nobody else uses the image */
+  bool below_missing;           /* there should be one, but it was not to be
+                                   had: nobody knows what is unallocated */
 };
 
 extern void q2_store_init (struct q2_store *store)

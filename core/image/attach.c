@@ -133,6 +133,9 @@ attach_backing (struct q2_store *s, const struct q2_io *io,
   ref.encrypted = h->crypt != Q2_CRYPT_NONE;
   if (open_file (options, &ref, &file, err) == -1)
     return -1;
+  s->below_missing = file.image == NULL;
+  if (s->below_missing)
+    return 0;
   s->below = &file.image->reader;
   s->below_ops = &q2_reader_backing_ops;
   s->below_store = &file.image->store;

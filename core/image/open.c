@@ -137,6 +137,8 @@ why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
     return "what holds it cannot be written and flushed";
   if (options->check)           /* a repair does not mind the rest */
     return NULL;
+  if (image->store.below_missing)
+    return "its backing file is missing";
   if (h->version == 1)
     return "images of version 1 are only read";
   if (h->incompatible & Q2_INCOMPAT_CORRUPT) {
@@ -157,6 +159,7 @@ make_superblock (struct qcow2_image *image, const struct qcow2_io *host,
   const char *const why = why_read_only (image, host, h, options, &advice);
   const struct qcow2_info info = {
     .writable = why == NULL, .why_read_only = why, .read_only_advice = advice,
+    .backing_missing = image->store.below_missing,
   };
 
   return q2_superblock_init (&image->superblock, h, &info, err);

@@ -24,6 +24,10 @@ check_range (const struct qcow2_image *image, uint64_t count,
 
   if (!q2_assume (!image->inspect, err))
     return -1;
+  if (image->store.below_missing)
+    return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET,
+                    "the backing file of the image is missing, so only what "
+                    "the image itself has can be read");
   if (guest_off > size || count > size - guest_off)
     return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
                     "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64

@@ -162,9 +162,13 @@ add_run (const struct q2_reader *r, const struct q2_io *io,
 {
   switch (run->kind) {
   case Q2_RUN_UNALLOCATED:
-    return add_below (r, p, run, err);
-  case Q2_RUN_ZERO:
+    if (!r->alone)
+      return add_below (r, p, run, err);
     add (p, run->guest_off, run->len, QCOW2_EXTENT_ZERO);
+    return 0;
+  case Q2_RUN_ZERO:
+    add (p, run->guest_off, run->len, r->alone ? QCOW2_EXTENT_ZERO_ALLOCATED
+         : QCOW2_EXTENT_ZERO);
     return 0;
   case Q2_RUN_DATA:
     return add_data (r, io, p, run, err);

@@ -56,8 +56,10 @@ read_run (struct q2_reader *r, const struct q2_io *io,
 {
   switch (run->kind) {
   case Q2_RUN_UNALLOCATED:
-    return q2_store_read_below (r->store, buf, run->len, run->guest_off,
-                                err);
+    if (!r->alone)
+      return q2_store_read_below (r->store, buf, run->len, run->guest_off,
+                                  err);
+    /* fall through */
   case Q2_RUN_ZERO:
     memset (buf, 0, run->len);
     return 0;
@@ -304,7 +306,8 @@ cache_run (struct q2_reader *r, const struct q2_io *io,
 
   switch (run->kind) {
   case Q2_RUN_UNALLOCATED:
-    return q2_store_cache_below (r->store, run->len, run->guest_off, err);
+    return r->alone ? 0
+      : q2_store_cache_below (r->store, run->len, run->guest_off, err);
   case Q2_RUN_ZERO:
     return 0;
   case Q2_RUN_DATA:

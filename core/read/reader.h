@@ -31,6 +31,8 @@ struct q2_reader {
   struct q2_job_group jobs;     /* jobs that use this reader */
   struct q2_streams streams;
   unsigned cpus;                /* how many clusters to decompress at once */
+  bool alone;                   /* what the image has not allocated is zeros,
+                                   whatever is below it */
   _Atomic unsigned active;      /* read requests running now */
   _Atomic uint64_t map_pos;     /* where the last extents request ended */
   _Atomic uint64_t inflated_bytes;

@@ -4,9 +4,10 @@
  * Owns      the views, each with its mask.
  * Method    the mask cuts a range into runs.  Those that are set become
  *           requests to the base, which is an ordinary image; the rest is
- *           zeros.  A mask that can become stale is checked before a request,
- *           to fail early, and after it: if it is valid then, it was valid all
- *           the time.
+ *           zeros.  The base is also asked which of the set bytes are zeros;
+ *           where its mapping is corrupt they count as data.  A mask that can
+ *           become stale is checked before a request, to fail early, and after
+ *           it: if it is valid then, it was valid all the time.
  * Locks     none: a view is constant; the mask and the base guard themselves.
  * Does not  know how a mask is made.
  */
@@ -134,12 +135,14 @@ mask_cache (struct qcow2_image *view, const struct qcow2_io *host,
 
 /* ---- Extents -------------------------------------------------------- */
 
-/* An extent is reported when one of the other kind follows. */
+/* An extent is reported when one of another type follows. */
 struct report {
+  struct qcow2_image *base;
+  const struct qcow2_io *host;
   qcow2_extent_fn fn;
   void *fn_opaque;
   uint64_t guest_off, len;      /* len == 0: none yet */
-  bool set;
+  enum qcow2_extent_type type;
   bool reported;                /* fn was called */
   int result;                   /* of fn: 0 go on, 1 stop, -1 failed */
   int errnum;                   /* if it failed */
@@ -151,27 +154,68 @@ report_extent (struct report *p)
   if (p->len == 0 || p->result != 0)
     return;
   p->reported = true;
-  p->result = p->fn (p->fn_opaque, p->guest_off, p->len,
-                     p->set ? QCOW2_EXTENT_DATA : QCOW2_EXTENT_ZERO);
+  p->result = p->fn (p->fn_opaque, p->guest_off, p->len, p->type);
   p->errnum = p->result == -1 ? errno : 0;
+}
+
+/* Returns nonzero if no more is wanted. */
+static int
+add_extent (struct report *p, uint64_t guest_off, uint64_t len,
+            enum qcow2_extent_type type)
+{
+  if (p->len > 0 && p->type == type) {
+    p->len += len;
+    return 0;
+  }
+  report_extent (p);
+  p->guest_off = guest_off;
+  p->len = len;
+  p->type = type;
+  return p->result != 0;
+}
+
+/* The base is asked about [at, end), and has told up to 'at'. */
+struct question {
+  struct report *report;
+  uint64_t at;
+};
+
+static int
+on_base_extent (void *opaque, uint64_t guest_off, uint64_t len,
+                enum qcow2_extent_type type)
+{
+  struct question *const q = opaque;
+
+  q->at = guest_off + len;
+  return add_extent (q->report, guest_off, len, type == QCOW2_EXTENT_DATA
+                     ? type : QCOW2_EXTENT_ZERO_ALLOCATED);
+}
+
+static int
+report_set (struct report *p, uint64_t guest_off, uint64_t len,
+            struct qcow2_error *err)
+{
+  const uint64_t end = guest_off + len;
+  struct question q = { p, guest_off };
+
+  while (p->result == 0 && q.at < end) {
+    if (qcow2_extents (p->base, p->host, end - q.at, q.at, on_base_extent, &q,
+                       err) == 0)
+      continue;
+    if (err->kind != QCOW2_ERR_CORRUPT)
+      return -1;
+    return add_extent (p, q.at, end - q.at, QCOW2_EXTENT_DATA);
+  }
+  return p->result != 0;
 }
 
 static int
 report_run (void *arg, const struct q2_mask_run *run, uint64_t guest_off,
             struct qcow2_error *err)
 {
-  struct report *const p = arg;
-
-  (void) err;
-  if (p->len > 0 && p->set == run->set) {
-    p->len += run->len;
-    return 0;
-  }
-  report_extent (p);
-  p->guest_off = guest_off;
-  p->len = run->len;
-  p->set = run->set;
-  return p->result != 0;
+  if (run->set)
+    return report_set (arg, guest_off, run->len, err);
+  return add_extent (arg, guest_off, run->len, QCOW2_EXTENT_ZERO);
 }
 
 static int
@@ -181,7 +225,9 @@ mask_extents (struct qcow2_image *view, const struct qcow2_io *host,
 {
   const struct q2_io io = q2_image_io (view, host);
   struct q2_mask *const mask = mask_of (view);
-  struct report p = { .fn = fn, .fn_opaque = fn_opaque };
+  struct report p = {
+    .base = view->base, .host = host, .fn = fn, .fn_opaque = fn_opaque,
+  };
   int r;
 
   if (check (mask, err) == -1)

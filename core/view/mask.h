@@ -2,8 +2,9 @@
 /* mask.h - views that show a part of a disk, and zeros for the rest.
  *
  * A mask says of each byte of a disk, its base, whether it is set, that is,
- * shown.  Set bytes are data, whatever they are, and all others are holes, so
- * the mask alone decides about the extents of the view.
+ * shown.  All others are holes.  Set bytes never are: they are data or, as
+ * far as the base knows, zeros (QCOW2_EXTENT_ZERO_ALLOCATED), so that who
+ * copies them need not read them.
  */
 #ifndef QCOW2_VIEW_MASK_H
 #define QCOW2_VIEW_MASK_H

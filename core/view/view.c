@@ -9,6 +9,7 @@
 
 #include "view/bitmap_view.h"
 #include "view/diff.h"
+#include "view/layer_view.h"
 #include "view/snapshot_view.h"
 
 #include "base/assume.h"
@@ -31,6 +32,11 @@ open_view (struct qcow2_image *image, const struct qcow2_io *host,
            enum qcow2_view_kind kind, const struct qcow2_name *name,
            struct qcow2_error *err)
 {
+  if (image->store.below_missing && kind != QCOW2_VIEW_LAYER) {
+    q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET,
+             "the backing file of the image is missing");
+    return NULL;
+  }
   switch (kind) {
   case QCOW2_VIEW_SNAPSHOT:
     return open_snapshot (image, host, name, false, err);
@@ -40,6 +46,8 @@ open_view (struct qcow2_image *image, const struct qcow2_io *host,
     return q2_bitmap_open (image, host, name, err);
   case QCOW2_VIEW_DIFF:
     return q2_diff_open (image, host, name, err);
+  case QCOW2_VIEW_LAYER:
+    return q2_layer_open (image, name, err);
   }
   q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
            "there is no such kind of view");

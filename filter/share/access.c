@@ -69,7 +69,7 @@ access_open (struct access *a)
    */
   export_id_get (&a->id, a->exportname);
   if (shared) {
-    a->state = state_acquire (a->exportname, &a->id, NULL, false);
+    a->state = state_acquire (a->exportname, &a->id, NULL, false, a->alone);
     if (a->state == NULL)
       return ACCESS_FAILED;
     if (state_disk (a->state)->writable)
@@ -104,7 +104,8 @@ prepare_own (struct access *a, nbdkit_next *next)
     a->state = NULL;
   }
   if (a->state == NULL)
-    a->state = state_acquire (a->exportname, &a->id, &a->below, a->readonly);
+    a->state = state_acquire (a->exportname, &a->id, &a->below, a->readonly,
+                              a->alone);
   return a->state ? 0 : -1;
 }
 

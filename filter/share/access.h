@@ -20,6 +20,9 @@ struct access {
   struct file_id id;            /* of the file, before it was opened */
   struct below below;
   bool readonly;                /* whatever the image allows */
+  bool alone;                   /* the image will do without its backing file,
+                                   if that is not to be had; before
+                                   access_open */
   struct state *state;          /* NULL before access_prepare, which see, and
                                    after access_end */
   struct disk *disk;            /* the state's */

@@ -269,6 +269,29 @@ note_read_only (struct disk *d)
   d->read_only_advice = info->read_only_advice;
 }
 
+/* Where the image will do without its backing file. */
+struct lenient_gate {
+  struct gate gate;             /* host/gate.h */
+  const struct disk *disk;
+};
+
+static int
+open_if_there (void *opaque, const struct qcow2_reference *reference,
+               struct qcow2_file *ret_file, struct qcow2_error *err)
+{
+  struct lenient_gate *const g = opaque;
+
+  if (gate_open_file (&g->gate, reference, ret_file, err) == 0)
+    return 0;
+  if (!g->disk->alone || reference->kind != QCOW2_BACKING_FILE ||
+      err->kind == QCOW2_ERR_NOMEM || err->kind == QCOW2_ERR_ABANDONED)
+    return -1;
+  warning (g->disk->name, "only what the image itself has can be read: %s",
+           err->text);
+  *ret_file = (struct qcow2_file) { .image = NULL };
+  return 0;
+}
+
 /* The image, and the files that it refers to. */
 static int
 open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
@@ -277,19 +300,20 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   const struct identity id = identity_of_export (&d->id, d->exportname);
   const struct passphrase passphrase = rules_passphrase (&places, 0);
   struct qcow2_options options = image_options (d->name);
+  struct lenient_gate lenient = { .disk = d };
+  struct gate *const gate = &lenient.gate;
   struct qcow2_scan scan;
-  struct gate gate;
 
-  gate_init (&gate, &filter_env, &id, config.folder);
+  gate_init (gate, &filter_env, &id, config.folder);
   options.writable = writing;
   if (writing && scans_find (d->exportname, &d->id, &scan))
     options.known_scan = &scan;
-  options.open_file = gate_open_file;
-  options.open_file_opaque = &gate;
+  options.open_file = open_if_there;
+  options.open_file_opaque = &lenient;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
   d->image = qcow2_open (io, &options, err);
-  d->layers = gate.layers;
+  d->layers = gate->layers;
   if (d->image == NULL)
     return -1;
   if (qcow2_get_scan (d->image, &scan))
@@ -301,7 +325,8 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
     close_image (d);
     return open_with_layers (d, io, false, err);
   }
-  return gate_check_unused (&gate, d->image, err);
+  return qcow2_get_info (d->image)->backing_missing ? 0
+    : gate_check_unused (gate, d->image, err);
 }
 
 static int
@@ -316,9 +341,9 @@ open_image (struct disk *d, const struct below *own, bool writing)
     return -1;
   }
   /* They could change while nobody looks. */
-  if (d->layers.backing || d->layers.data_file)
-    d->id.perishable = true;
   info = qcow2_get_info (d->image);
+  if (d->layers.backing || d->layers.data_file || info->backing_missing)
+    d->id.perishable = true;
   d->writable = writing && info->writable;
   nbdkit_debug ("qcow2: %s: opened: version %u, disk of %llu bytes, clusters "
                 "of %llu bytes%s", d->name, info->version,
@@ -450,7 +475,8 @@ open_all (struct disk *d, const struct below *own, bool readonly)
 
 static struct disk *
 open_once (const char *exportname, const struct file_id *id,
-           const struct below *own, bool readonly, bool *ret_created)
+           const struct below *own, bool readonly, bool alone,
+           bool *ret_created)
 {
   struct disk *const d = disk_new (exportname, id);
   int saved_errno, r;
@@ -458,6 +484,7 @@ open_once (const char *exportname, const struct file_id *id,
   *ret_created = false;
   if (d == NULL)
     return NULL;
+  d->alone = alone;
   r = open_all (d, own, readonly);
   if (r == 0)
     return d;
@@ -470,17 +497,17 @@ open_once (const char *exportname, const struct file_id *id,
 
 struct disk *
 disk_open (const char *exportname, const struct file_id *id,
-           const struct below *own, bool readonly)
+           const struct below *own, bool readonly, bool alone)
 {
   struct file_id now;
   struct disk *d;
   bool created;
 
-  d = open_once (exportname, id, own, readonly, &created);
+  d = open_once (exportname, id, own, readonly, alone, &created);
   if (!created)
     return d;
   export_id_get (&now, exportname);
-  return open_once (exportname, &now, own, readonly, &created);
+  return open_once (exportname, &now, own, readonly, alone, &created);
 }
 
 void

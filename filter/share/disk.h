@@ -36,6 +36,7 @@ struct disk {
   _Atomic uint64_t last_tick_ms; /* ticker.c; 0: never */
   struct views views;
   bool writable;
+  bool alone;                   /* as asked for */
   bool unlocked;                /* asleep: nothing is claimed */
   bool had_fd;                  /* and locked before */
   const char *why_read_only;    /* or NULL; constant once it is open */
@@ -46,11 +47,13 @@ struct disk {
 
 /* Open the image.  With 'own' it is reached by a connection's way; without,
  * by a shared one, which is kept if the image can be written to, and which
- * must be possible.  Returns NULL and logs on error.
+ * must be possible.  With 'alone' a backing file that is not to be had is left
+ * out (see struct qcow2_file).  Returns NULL and logs on error.
  */
 extern struct disk *disk_open (const char *exportname,
                                const struct file_id *id,
-                               const struct below *own, bool readonly);
+                               const struct below *own, bool readonly,
+                               bool alone);
 
 extern void disk_close (struct disk *d);
 /* To be called for each connection that would like to write: log why it

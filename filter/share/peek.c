@@ -150,17 +150,30 @@ peek_header (struct peek *p, const char *exportname)
   return -1;
 }
 
-int
-peek_open (struct peek *p, const char *exportname, bool readonly)
+static int
+open_peek (struct peek *p, const char *exportname, bool readonly, bool alone)
 {
   *p = (struct peek) { .image = NULL };
   if (access_init (&p->access, exportname, strlen (exportname), readonly)
       == -1)
     return -1;
+  p->access.alone = alone;
   if (open_somehow (p) == 0)
     return 0;
   peek_close (p);
   return -1;
+}
+
+int
+peek_open (struct peek *p, const char *exportname, bool readonly)
+{
+  return open_peek (p, exportname, readonly, false);
+}
+
+int
+peek_open_alone (struct peek *p, const char *exportname, bool readonly)
+{
+  return open_peek (p, exportname, readonly, true);
 }
 
 void

@@ -26,6 +26,9 @@ struct peek {
 
 /* Returns -1 if the image cannot be opened. */
 extern int peek_open (struct peek *p, const char *exportname, bool readonly);
+/* The same, but the image may lack its backing file. */
+extern int peek_open_alone (struct peek *p, const char *exportname,
+                            bool readonly);
 /* The same for an export of a plugin that ignores names, for its header
  * alone: no other file is opened.  Logs on error.
  */

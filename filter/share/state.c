@@ -75,6 +75,7 @@ struct wanted {
   struct file_id id;
   const struct below *own;      /* or NULL */
   bool readonly;
+  bool alone;                   /* it may lack its backing file */
 };
 
 /* ---- The list --------------------------------------------------------- */
@@ -161,10 +162,19 @@ same_content (const struct state *s, const struct wanted *want)
     (config.names == NAMES_ARE_FILES && want->id.known);
 }
 
+/* While it is being opened, assume the best. */
+static bool
+is_complete (const struct state *s)
+{
+  return s->disk == NULL || !qcow2_get_info (s->disk->image)->backing_missing;
+}
+
 static struct state *
 find_locked (const struct wanted *want)
 {
   for (struct state *s = states.first; s; s = s->next) {
+    if (!want->alone && !is_complete (s))
+      continue;
     if (is_written_to (s) ? same_image (s, want)
         : (want->readonly || !s->readonly) && same_content (s, want))
       return s;
@@ -249,7 +259,8 @@ open_locked (struct state *s, const struct wanted *want)
   mark_stale_locked (want->key);
   push_locked (s);
   pthread_mutex_unlock (&states.lock);
-  disk = disk_open (want->key, &want->id, want->own, want->readonly);
+  disk = disk_open (want->key, &want->id, want->own, want->readonly,
+                    want->alone);
   saved_errno = errno;
   pthread_mutex_lock (&states.lock);
   if (disk != NULL) {
@@ -343,11 +354,11 @@ acquire_locked (struct wanted *want)
 
 struct state *
 state_acquire (const char *exportname, const struct file_id *id,
-               const struct below *own, bool readonly)
+               const struct below *own, bool readonly, bool alone)
 {
   struct wanted want = {
     .key = config.names == NAMES_IGNORED ? "" : exportname, .id = *id,
-    .own = own, .readonly = readonly,
+    .own = own, .readonly = readonly, .alone = alone,
   };
   struct state *s;
   int saved_errno;

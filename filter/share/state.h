@@ -17,12 +17,14 @@ struct state;
 
 /* The image behind an export, opening it if nobody has it open.  'id' is
  * the file the connection is known to have opened, and 'own' its way to it;
- * or it has none yet: see disk_open.  Returns NULL and logs on error.  Every
- * state acquired must be released.
+ * or it has none yet: see disk_open.  With 'alone' the image may be one that
+ * lacks its backing file.  Returns NULL and logs on error.  Every state
+ * acquired must be released.
  */
 extern struct state *state_acquire (const char *exportname,
                                     const struct file_id *id,
-                                    const struct below *own, bool readonly);
+                                    const struct below *own, bool readonly,
+                                    bool alone);
 /* Whether a state that was acquired without 'own' is what 'own' reaches. */
 extern bool state_fits (const struct state *state, const struct file_id *id,
                         const struct below *own);

@@ -353,6 +353,10 @@ view_describe (const struct view *view, struct disk *d,
   case QCOW2_VIEW_DIFF:
     snprintf (ret, EXPORT_DESCRIPTION_SIZE, "difference of snapshots");
     break;
+  case QCOW2_VIEW_LAYER:
+    export_describe_layer (ret, (unsigned)
+                           strtoul (view->name.name.bytes, NULL, 10));
+    break;
   }
   if (r == -1)
     report (view->label, &error);

@@ -39,6 +39,7 @@ nbd_tests = \
 	nbd/test-exports-device.sh \
 	nbd/test-exports-dir.sh \
 	nbd/test-exports-ignored.sh \
+	nbd/test-exports-layers.sh \
 	nbd/test-exports-links.sh \
 	nbd/test-exports-list.sh \
 	nbd/test-exports-names.sh \

@@ -41,7 +41,8 @@ echo "to a file, by a chain of differences, by a bitmap"
 cp "$tmp/contentone" "$tmp/copy"
 apply "$(export_uri diff/one..two)" "$tmp/copy" >"$tmp/said"
 cmp "$tmp/copy" "$tmp/contenttwo" || fail "one..two"
-[ "$(cat "$tmp/said")" = "327680 bytes in 3 extents copied" ] ||
+[ "$(cat "$tmp/said")" = \
+  "196608 bytes in 3 extents copied, 131072 zeroed" ] ||
     fail "it said: $(cat "$tmp/said")"
 apply --quiet "$(export_uri "diff/two..three%2F3%20x")" "$tmp/copy" \
     >"$tmp/said" 2>&1
@@ -73,6 +74,68 @@ stop_nbdkit target
 qemu-img compare -q -f qcow2 -F raw "$tmp/copy.qcow2" "$tmp/contenttwo" ||
     fail "to a qcow2 image"
 qemu-img check -q "$tmp/copy.qcow2" || fail "the copy is not clean"
+
+stop_nbdkit
+echo "what now reads as zeros is neither read nor written"
+# 250 MiB that were data once, of which some were no zeros, and 64 KiB that are.
+qemu-img create -q -f qcow2 -o preallocation=metadata "$tmp/large.qcow2" 300M
+qemu-io -f qcow2 -c 'write -q -P 1 10M 3M' -c 'write -q -P 2 200M 1M' \
+    "$tmp/large.qcow2"
+qemu-img bitmap --add "$tmp/large.qcow2" bits
+qemu-img snapshot -c before "$tmp/large.qcow2"
+qemu-img convert -f qcow2 -O raw "$tmp/large.qcow2" "$tmp/large.raw"
+qemu-io -f qcow2 -c 'discard -q 0 250M' -c 'write -q -P 3 260M 64k' \
+    "$tmp/large.qcow2"
+history_content "$tmp/large.qcow2" "" "$tmp/now.raw"
+
+# sum LOG WHAT: how many bytes such requests had.
+sum ()
+{
+    sed -n "s/.* $2 id=.* count=\\(0x[0-9a-f]*\\) .*/\\1/p" "$1" |
+        while read -r n; do echo $((n)); done |
+        awk '{ n += $1 } END { print n + 0 }'
+}
+
+requires_filter log
+for name in diff/before.. bitmap/bits; do
+    start_nbdkit -P source -r --filter=log --filter="$filter" file \
+        "$tmp/large.qcow2" logfile="$tmp/source.log"
+    from=$(export_uri "$name" source)
+    cp "$tmp/large.raw" "$tmp/copy"
+    apply "$from" "$tmp/copy" >"$tmp/said"
+    cmp "$tmp/copy" "$tmp/now.raw" || fail "$name to a file"
+    grep -qx '65536 bytes in 2 extents copied, 262144000 zeroed' \
+        "$tmp/said" || fail "$name: it said: $(cat "$tmp/said")"
+    # A system without holes: zeros are written.
+    if [ "$name" = bitmap/bits ]; then
+        cp "$tmp/large.raw" "$tmp/copy"
+        "$PYTHON" -c 'if True:
+            import runpy, sys, ctypes
+            ctypes.CDLL = lambda *a, **k: object()
+            sys.argv = sys.argv[1:]
+            runpy.run_path(sys.argv[0], run_name="__main__")' \
+            "$top_srcdir/tools/nbd-apply-extents" --quiet "$from" \
+            "$tmp/copy" || fail "without fallocate"
+        cmp "$tmp/copy" "$tmp/now.raw" || fail "$name without fallocate"
+    fi
+    cp "$tmp/large.raw" "$tmp/copy"
+    start_nbdkit -P target --filter=log file "$tmp/copy" \
+        logfile="$tmp/target.log"
+    apply --quiet "$from" "$uri"
+    stop_nbdkit target
+    stop_nbdkit source
+    cmp "$tmp/copy" "$tmp/now.raw" || fail "$name to an export"
+    [ "$(sum "$tmp/source.log" Read)" -le $((3 * 65536)) ] ||
+        fail "$name: $(sum "$tmp/source.log" Read) bytes were read"
+    [ "$(sum "$tmp/target.log" Write)" = 65536 ] ||
+        fail "$name: $(sum "$tmp/target.log" Write) bytes were written"
+    [ "$(sum "$tmp/target.log" Zero)" = 262144000 ] ||
+        fail "$name: $(sum "$tmp/target.log" Zero) bytes were zeroed"
+    [ "$(grep -c ' Zero id=' "$tmp/target.log")" -le 4 ] ||
+        fail "$name: $(grep -c ' Zero id=' "$tmp/target.log") requests"
+    rm "$tmp/source.log" "$tmp/target.log"
+done
+start_nbdkit -r --filter="$filter" file "$image"
 
 echo "what is refused"
 one_two=$(export_uri diff/one..two)

@@ -33,7 +33,7 @@ check_paths ()
         done < <({ quoted "$doc" |
                        grep -E '^[][A-Za-z0-9_.*-]+/[][A-Za-z0-9_.*/-]*$' |
                        grep -vE '^(filter/\.libs/|build-)|NAME|\.log$' |
-                       grep -vE '^(snapshot|snapshot-id|bitmap|diff)/' || :
+                       grep -vE '^(snapshot|snapshot-id|bitmap|diff|layer)/' || :
                    grep -oE '\]\([^)#:]+\)' "$doc" | tr -d ']()' |
                        sed "s|^|$(cd "$(dirname "$doc")" &&
                                   realpath --relative-to="$1" .)/|" || :

@@ -35,7 +35,7 @@ are ()
 marked ()
 {
     qcow2_map=$("$ctl" map --bitmap "$1" --output json "$img")
-    jq '[.[] | select(.data) | .length] | add // 0' <<< "$qcow2_map"
+    jq '[.[] | select(.present) | .length] | add // 0' <<< "$qcow2_map"
 }
 
 qemu-img create -q -f qcow2 "$img" 16M

@@ -222,6 +222,8 @@ use_snapshots (struct qcow2_image *image, struct memory_io *m, bool in_order)
   for (unsigned i = 0; i < all.ids.nr; ++i)
     use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT_ID, all.ids.text[i],
               all.ids.len[i]);
+  for (unsigned i = 0; i < qcow2_count_layers (image); ++i)
+    use_view (image, m, in_order, QCOW2_VIEW_LAYER, i == 0 ? "0" : "1", 1);
   if (names->nr == 0)
     return;
   for (unsigned i = 0; i < names->nr; ++i)

@@ -123,13 +123,16 @@ see_extent (void *opaque, uint64_t guest_off, uint64_t len,
   s->last = type;
   s->next = guest_off + len;
   if (s->expect) {
-    CHECK (type != QCOW2_EXTENT_ZERO_ALLOCATED);
-    check_expected (s, guest_off, s->next, type == QCOW2_EXTENT_DATA);
+    check_expected (s, guest_off, s->next, type != QCOW2_EXTENT_ZERO);
+    if (type == QCOW2_EXTENT_ZERO_ALLOCATED)
+      CHECK (is_zero (s->bytes + at, len));
   }
   else if (s->target == NULL && type != QCOW2_EXTENT_DATA)
     CHECK (is_zero (s->bytes + at, len));
   if (s->target && type == QCOW2_EXTENT_DATA)
     read_piece (s->view, s->io, s->target + at, guest_off, len);
+  else if (s->target && type == QCOW2_EXTENT_ZERO_ALLOCATED)
+    memset (s->target + at, 0, len);
   return 0;
 }
 
@@ -208,6 +211,7 @@ view_check_mask (struct qcow2_image *view, const struct qcow2_io *io,
 {
   struct seen s = {
     .view = view, .io = io, .base = base, .expect = fn, .arg = arg,
+    .bytes = bytes,
   };
   unsigned char *const shown = calloc (1, len);
   uint64_t at = 0;

@@ -14,6 +14,7 @@
 #include "image.h"
 #include "maps.h"
 #include "output.h"
+#include "values.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,6 +24,8 @@ struct job {
   const struct ctl *ctl;
   const struct image *i;
   bool marks;                   /* of a bitmap or difference */
+  bool alone;                   /* of one file of the chain, at that depth */
+  unsigned depth;
   uint64_t nr;
 };
 
@@ -47,12 +50,11 @@ print_json (struct job *job, const struct entry *e)
 static const char *
 file_name (const struct image *i, unsigned depth)
 {
-  const struct layer *l = i->layers.backing;
+  const struct layer *l;
 
   if (depth == 0)
     return i->layers.data_file ? i->layers.data_file->name : i->name;
-  while (l && --depth > 0)
-    l = l->layers.backing;
+  l = map_layer (&i->layers, depth);
   if (l && l->layers.data_file)
     l = l->layers.data_file;
   return l ? l->name : "?";
@@ -63,7 +65,7 @@ print_human (struct job *job, const struct entry *e)
 {
   char place[24] = "-";
 
-  if (!e->data || e->zero)
+  if (job->marks ? !e->present : !e->data || e->zero)
     return;
   if (job->nr++ == 0)
     printf (job->marks ? "%-16sLength\n" : "%-16s%-16s%-16sFile\n",
@@ -121,7 +123,8 @@ walk (struct job *job, struct qcow2_image *image)
 {
   const struct map map = {
     .image = image, .io = job->i->io, .layers = &job->i->layers,
-    .unknown = job->i->unknown, .fn = on_entry, .opaque = job,
+    .unknown = job->i->unknown, .alone = job->alone, .depth = job->depth,
+    .fn = on_entry, .opaque = job,
   };
   struct qcow2_error err;
   const int r = job->marks ? map_walk_marks (&map, &err)
@@ -130,6 +133,35 @@ walk (struct job *job, struct qcow2_image *image)
   if (job->ctl->json)
     value_print_end (job->nr);
   return r == -1 ? fail_error (job->i->name, &err) : r;
+}
+
+static int
+read_depth (const struct args *args, struct job *job)
+{
+  const char *const text = args_value (args, "depth");
+
+  job->alone = text != NULL;
+  return text == NULL ? CODE_OK
+    : value_unsigned (args->command, "--depth", text, &job->depth);
+}
+
+/* Of the files below, only those that were given are open. */
+static int
+check_depth (const struct job *job)
+{
+  const struct image *const i = job->i;
+  unsigned last = 0;
+
+  if (!job->alone || job->depth == 0 ||
+      map_layer (&i->layers, job->depth) != NULL)
+    return CODE_OK;
+  if (i->unknown)
+    return fail_code (CODE_NAME, "%s: its %s was not given, so only --depth 0 "
+                      "can be shown", i->name, i->unknown);
+  while (map_layer (&i->layers, last + 1))
+    ++last;
+  return fail_code (CODE_NAME, "%s: there is no file at depth %u; the last "
+                    "one is at %u", i->name, job->depth, last);
 }
 
 static int
@@ -144,7 +176,14 @@ run (struct ctl *ctl, const struct args *args)
   int code = choose_view (args, &kind, &name);
 
   if (code == CODE_OK)
-    code = image_open (ctl, &i, args->operands[0], OPEN_TO_MAP);
+    code = read_depth (args, &job);
+  if (code == CODE_OK && job.alone && name)
+    code = fail_usage (args->command, "--depth cannot be given with "
+                       "--snapshot, --diff or --bitmap");
+  if (code == CODE_OK)
+    code = image_open (ctl, &i, args->operands[0],
+                       job.alone && job.depth == 0 ? OPEN_TO_MAP_ALONE
+                       : OPEN_TO_MAP);
   if (code != CODE_OK)
     return code;
   job.marks = name && kind != QCOW2_VIEW_SNAPSHOT;
@@ -155,7 +194,10 @@ run (struct ctl *ctl, const struct args *args)
     if (view == NULL)
       return image_close (&i, fail_error (i.name, &err));
   }
-  if (i.unknown && !job.marks)
+  code = check_depth (&job);
+  if (code != CODE_OK)
+    return image_close (&i, code);
+  if (i.unknown && !job.marks && !job.alone)
     warn_line ("%s: its %s was not given, so what that has is not shown",
                i.name, i.unknown);
   code = walk (&job, view ? view : i.image);
@@ -165,6 +207,9 @@ run (struct ctl *ctl, const struct args *args)
 
 static const struct option_spec options[] = {
   { "bitmap", 0, "NAME", "what that bitmap marks as changed" },
+  { "depth", 0, "N",
+    "only what one file of the chain has itself: 0, the\n"
+    "image; 1, its backing file; and so on" },
   { "diff", 0, "A..B",
     "what differs between two snapshots; without B:\n"
     "between a snapshot and the disk" },

@@ -225,6 +225,7 @@ static const struct qcow2_io no_io = {
 struct given_gate {
   struct gate gate;             /* host/gate.h */
   struct image *i;
+  bool alone;                   /* no backing file */
 };
 
 static int
@@ -237,8 +238,9 @@ open_given (void *opaque, const struct qcow2_reference *reference,
   const bool given = rules->follow != NULL ||
     (reference->kind == QCOW2_DATA_FILE ? rules->data_file != NULL
      : rules->nr_backing > 0);
+  const bool unwanted = g->alone && reference->kind == QCOW2_BACKING_FILE;
 
-  if (given)
+  if (given && !unwanted)
     return gate_open_file (&g->gate, reference, ret_file, err);
   *ret_file = (struct qcow2_file) { .io = &no_io };
   if (reference->kind == QCOW2_DATA_FILE)
@@ -255,7 +257,9 @@ image_open_inside (struct image *i, enum opening opening)
   struct ctl *const ctl = i->ctl;
   struct qcow2_options options = ctl->env.options (&ctl->env, i->name);
   const struct passphrase passphrase = rules_passphrase (&ctl->rules, 0);
-  struct given_gate given_gate = { .i = i };
+  struct given_gate given_gate = {
+    .i = i, .alone = opening == OPEN_TO_MAP_ALONE,
+  };
   struct gate *const gate = &given_gate.gate;
   struct qcow2_error err;
   int r = -1;
@@ -271,7 +275,8 @@ image_open_inside (struct image *i, enum opening opening)
   options.raw = opening == OPEN_TO_READ_RAW;
   options.writable = i->changing || opening == OPEN_TO_REPAIR;
   options.open_file = opening == OPEN_TO_MAP ||
-    opening == OPEN_TO_CHANGE_HEADER ? open_given : gate_open_file;
+    opening == OPEN_TO_MAP_ALONE || opening == OPEN_TO_CHANGE_HEADER
+    ? open_given : gate_open_file;
   options.open_file_opaque = gate;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;

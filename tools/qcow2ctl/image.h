@@ -23,6 +23,8 @@ enum opening {
   OPEN_TO_READ_RAW,             /* it is a raw disk, no image */
   OPEN_TO_MAP,                  /* where the disk is; if no option says which
                                    file is below, without that */
+  OPEN_TO_MAP_ALONE,            /* what the image itself has: no file below it
+                                   is opened */
   OPEN_TO_CHANGE,
   OPEN_TO_CHANGE_HEADER,        /* the same, but no data is looked at: files
                                    that no option names need not be there */

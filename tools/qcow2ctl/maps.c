@@ -114,7 +114,7 @@ static int
 add_nothing (struct walk *w, const struct level *level, uint64_t start,
              uint64_t length)
 {
-  const bool unknown = w->map->unknown != NULL;
+  const bool unknown = w->map->unknown != NULL && !w->map->alone;
 
   return add (w, &(struct entry) {
       .start = start, .length = length, .depth = level->depth + unknown,
@@ -130,7 +130,7 @@ map_below (struct walk *w, const struct level *level, uint64_t start,
   struct level next;
   uint64_t size, inside;
 
-  if (l == NULL || w->map->unknown)
+  if (l == NULL || w->map->unknown || w->map->alone)
     return add_nothing (w, level, start, length);
   next = (struct level) {
     .image = l->image, .io = &l->other->io, .below = l->layers.backing,
@@ -180,14 +180,27 @@ map_range (struct walk *w, const struct level *level, uint64_t start,
   return w->result;
 }
 
+const struct layer *
+map_layer (const struct layers *layers, unsigned depth)
+{
+  const struct layer *l = layers->backing;
+
+  while (l && --depth > 0)
+    l = l->layers.backing;
+  return l;
+}
+
 int
 map_walk (const struct map *map, struct qcow2_error *err)
 {
+  const struct layer *const l =
+    map->alone && map->depth > 0 ? map_layer (map->layers, map->depth) : NULL;
   struct walk w = { .map = map, .err = err };
   const struct level top = {
-    .image = map->image, .io = map->io, .below = map->layers->backing,
+    .image = l ? l->image : map->image, .io = l ? &l->other->io : map->io,
+    .below = map->layers->backing, .depth = map->depth,
   };
-  const uint64_t size = qcow2_get_info (map->image)->virtual_size;
+  const uint64_t size = qcow2_get_info (top.image)->virtual_size;
 
   if (size == 0 || map_range (&w, &top, 0, size) == 0)
     return finish (&w);
@@ -206,11 +219,13 @@ on_mark (void *opaque, uint64_t guest_off, uint64_t len,
          enum qcow2_extent_type type)
 {
   struct marks *const m = opaque;
-  const bool set = type == QCOW2_EXTENT_DATA;
+  const bool set = type != QCOW2_EXTENT_ZERO;
+  const bool data = type == QCOW2_EXTENT_DATA;
 
   m->done = guest_off + len;
   return add (&m->walk, &(struct entry) {
-      .start = guest_off, .length = len, .present = set, .data = set }) != 0;
+      .start = guest_off, .length = len, .present = set, .zero = set && !data,
+      .data = data }) != 0;
 }
 
 int

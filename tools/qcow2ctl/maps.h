@@ -5,6 +5,7 @@
 
 #include "ctl.h"
 
+struct layer;
 struct layers;
 
 /* A range of the disk. */
@@ -28,18 +29,25 @@ struct map {
   const struct qcow2_io *io;
   const struct layers *layers;  /* that it stands on */
   const char *unknown;          /* a file below that was not given, or NULL */
+  bool alone;                   /* only what the file at that depth has: */
+  unsigned depth;
   entry_fn fn;
   void *opaque;
 };
 
-/* Call fn for all of the disk, ascending, without gaps, neighbours merged.
+/* Call fn for all of the disk, ascending, without gaps, neighbours merged.  If
+ * 'alone', the disk is that of the file at that depth, which there must be.
  * Returns 0, what fn has returned if that is not 0, or -1 with *err filled in.
  */
 extern int map_walk (const struct map *map, struct qcow2_error *err);
 
 /* The same of a view of a bitmap or of a difference: present where it is set,
- * or differs.
+ * or differs; zero if that is known to read as zeros.
  */
 extern int map_walk_marks (const struct map *map, struct qcow2_error *err);
+
+/* The file at that depth, 1 or more; NULL: there is none. */
+extern const struct layer *map_layer (const struct layers *layers,
+                                      unsigned depth);
 
 #endif /* MAPS_H */

@@ -293,7 +293,7 @@ note_extent (void *opaque, uint64_t guest_off, uint64_t len,
 {
   struct bits *const b = opaque;
 
-  memset (b->set + guest_off / GRANULE, type == QCOW2_EXTENT_DATA,
+  memset (b->set + guest_off / GRANULE, type != QCOW2_EXTENT_ZERO,
           (len + GRANULE - 1) / GRANULE);
   return 0;
 }

@@ -394,7 +394,8 @@ see_large (void *opaque, uint64_t guest_off, uint64_t len,
   struct seen_large *const s = opaque;
 
   CHECK_EQ (guest_off, s->next);
-  CHECK_EQ (type, s->n % 2 ? QCOW2_EXTENT_ZERO : QCOW2_EXTENT_DATA);
+  CHECK_EQ (type, s->n % 2 ? QCOW2_EXTENT_ZERO
+            : QCOW2_EXTENT_ZERO_ALLOCATED);
   s->next += len;
   s->n++;
   return 0;

@@ -234,6 +234,7 @@ static const struct {
   { QCOW2_VIEW_DIFF, "a..b" },
   { QCOW2_VIEW_DIFF, "b.." },
   { QCOW2_VIEW_BITMAP, "b0" },
+  { QCOW2_VIEW_LAYER, "0" },
 };
 #define NR_VIEWS (sizeof views / sizeof views[0])
 

@@ -356,7 +356,7 @@ struct narrow {
   unsigned a, b;
 };
 
-/* Data extents are of clusters that were touched. */
+/* Extents that are no holes are of clusters that were touched. */
 static int
 see_narrow (void *opaque, uint64_t guest_off, uint64_t len,
             enum qcow2_extent_type type)
@@ -365,8 +365,8 @@ see_narrow (void *opaque, uint64_t guest_off, uint64_t len,
   const uint64_t cluster = UINT64_C (1) << n->h->cluster_bits;
   const uint64_t a_size = n->h->epochs[n->a].size;
 
-  for (uint64_t at = guest_off; at < guest_off + len && type ==
-       QCOW2_EXTENT_DATA; at += cluster - at % cluster) {
+  for (uint64_t at = guest_off; at < guest_off + len && type !=
+       QCOW2_EXTENT_ZERO; at += cluster - at % cluster) {
     const uint64_t from = at - at % cluster;
 
     if (from + cluster <= a_size &&
