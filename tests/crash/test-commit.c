@@ -307,7 +307,8 @@ fail_requests (struct play *p, struct host *h)
 {
   bool failed = true;
 
-  for (unsigned long n = 1; failed && n < 100000; n += n < 20 ? 1 : 1 + n / 5) {
+  for (unsigned long n = 1; failed && n < 100000;
+       n += n < 20 ? 1 : 1 + n / 5) {
     struct qcow2_error err;
     struct state s;
     const char *problem;
