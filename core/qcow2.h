@@ -1299,8 +1299,8 @@ extern int qcow2_set_backing (struct qcow2_image *image,
 /* The same, and the disk reads as before: wherever the image has nothing of
  * its own, and the new backing image 'below' differs from what there was, the
  * old bytes become the image's own, durably, before the header changes.  Until
- * then, and after a failure or a crash, it is the old image, perhaps with bytes
- * of its own that it had from the backing image before.
+ * then, and after a failure or a crash, it is the old image, perhaps with more
+ * bytes of its own, which it had from the old backing image before.
  *
  * 'below' must be open as long as this runs, with any image that nobody writes
  * to: also one that 'image' stands on already.  NULL, or with the image NULL,

@@ -67,11 +67,11 @@ bitmap_is_true ()
     :
 }
 
-kinds=(compat=0.10,cluster_size=4k extended_l2=on,cluster_size=16k)
+kinds=('compat=0.10,cluster_size=4k' 'extended_l2=on,cluster_size=16k')
 bases=('' base)
 if [ -n "${ALL:-}" ]; then
     kinds+=(cluster_size=64k cluster_size=512 cluster_size=2M
-            lazy_refcounts=on,refcount_bits=1)
+            'lazy_refcounts=on,refcount_bits=1')
     bases+=(mid)
 fi
 for options in "${kinds[@]}"; do
