@@ -95,7 +95,8 @@ on_finding (void *opaque, const struct qcow2_finding *f)
   if (job->ctl->json)
     collect (job, f);
   else if (!job->ctl->quiet)
-    printf ("%s: %s; %s\n", severity_name (f->severity), f->text, remedy_words (f));
+    printf ("%s: %s; %s\n", severity_name (f->severity), f->text,
+            remedy_words (f));
 }
 
 static bool
