@@ -901,6 +901,15 @@ extern int qcow2_snapshot_apply (struct qcow2_image *image,
                                  struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
 
+/* Give entries of the snapshot table that lack fields which version 3 demands
+ * what a reader takes for them: see qcow2_check_result.short_snapshots.
+ * QCOW2_ERR_BUSY if a view of the image is open.
+ */
+extern int qcow2_snapshots_complete (struct qcow2_image *image,
+                                     const struct qcow2_io *io,
+                                     struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- Checking and repairing ------------------------------------------ */
 
 enum qcow2_severity {
@@ -925,8 +934,9 @@ enum qcow2_finding_kind {
   QCOW2_FINDING_SNAPSHOT_TABLE,
   QCOW2_FINDING_BITMAP_DIRECTORY,
   QCOW2_FINDING_UNREADABLE,     /* the host could not read it */
+  QCOW2_FINDING_SHORT_SNAPSHOT, /* its entry lacks fields of version 3 */
 };
-#define QCOW2_NR_FINDINGS 13
+#define QCOW2_NR_FINDINGS 14
 
 /* One thing that a check has found; there only during the call.  Offsets are
  * QCOW2_NO_OFFSET where they mean nothing.
@@ -992,6 +1002,8 @@ struct qcow2_check_result {
                                    that is used or has a refcount */
   bool incomplete;              /* not all references could be found; see
                                    below */
+  uint64_t short_snapshots;     /* corruptions that qcow2_snapshots_complete
+                                   sees to, and no repair */
   bool refcounts_unusable;      /* the refcount table, or a block of it */
   uint64_t windows;             /* parts of the file that were looked at one
                                    after the other, for want of memory */

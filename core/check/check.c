@@ -170,7 +170,8 @@ rebuild (struct q2_check *c, struct qcow2_error *err)
   return r;
 }
 
-/* Nothing is wrong any more, so nothing says so. */
+/* Nothing is wrong any more that a write could make worse, so nothing says so.
+ */
 static int
 clear_marks (struct q2_check *c, struct qcow2_error *err)
 {
@@ -180,7 +181,8 @@ clear_marks (struct q2_check *c, struct qcow2_error *err)
 
   if (c->h.version < 3 || !(c->h.incompatible & marks) ||
       c->options->repair < QCOW2_REPAIR_ALL || c->findings.incomplete ||
-      c->findings.nr[QCOW2_FINDING_CORRUPTION] > 0 ||
+      c->findings.nr[QCOW2_FINDING_CORRUPTION] >
+      c->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT] ||
       c->findings.nr[QCOW2_FINDING_ERROR] > 0)
     return 0;
   if (q2_superblock_begin (c->sb, &edit, err) == -1)
@@ -225,6 +227,7 @@ fill_result (const struct q2_check *c, const struct q2_findings *before,
     .compressed_clusters = c->compressed,
     .image_end = c->end << c->geo.cluster_bits,
     .incomplete = c->findings.incomplete,
+    .short_snapshots = c->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT],
     .refcounts_unusable = c->no_table || c->r->dropped,
     .windows = c->windows,
   };

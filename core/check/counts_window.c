@@ -59,6 +59,15 @@ q2_counts_note_outside (struct q2_counts *c, uint64_t cluster)
     w->hit[i] = true;
 }
 
+static bool
+is_data (struct q2_counts *c, uint64_t cluster)
+{
+  const struct q2_counts_leaf *const leaf = q2_counts_find_leaf (c, cluster);
+
+  return leaf != NULL && (q2_counts_element (leaf, cluster) & Q2_ELEMENT_USE)
+    == Q2_USE_DATA;
+}
+
 static void
 note_leaving (struct q2_counts *c, uint64_t stop)
 {
@@ -67,7 +76,7 @@ note_leaving (struct q2_counts *c, uint64_t stop)
   if (w == NULL)
     return;
   for (size_t i = find_watched (w, stop); i < w->nr; ++i)
-    if (q2_counts_get (c, w->clusters[i]).use == Q2_USE_DATA)
+    if (is_data (c, w->clusters[i]))
       w->hit[i] = true;
 }
 

@@ -106,15 +106,18 @@ q2_rebuild_note (struct q2_rebuild *rb, struct q2_repair_job *j,
                  struct qcow2_error *err)
 {
   const unsigned bits = j->geo->refblock_bits;
-  const uint64_t stop = q2_min (j->r->recount.stop, file_end (j));
+  const struct q2_recount *const recount = &j->r->recount;
+  const uint64_t stop = q2_min (recount->stop, file_end (j));
 
-  for (uint64_t c = q2_counts_next_used (j->counts, j->r->recount.begin); c < j->r->recount.stop;
+  for (uint64_t c = q2_counts_next_used (j->counts, recount->begin);
+       c < recount->stop;
        c = q2_counts_next_used (j->counts, ((c >> bits) + 1) << bits))
     if (need_block (rb, j, c >> bits, err) == -1)
       return -1;
   if (!rb->keep)
     return 0;
-  for (uint64_t c = j->r->recount.begin; c < stop; c = ((c >> bits) + 1) << bits)
+  for (uint64_t c = recount->begin; c < stop;
+       c = ((c >> bits) + 1) << bits)
     if (c >> bits < MAX_BLOCKS ? needs_old (rb, j, c >> bits, err) == -1
         : need_block (rb, j, c >> bits, err) == -1)
       return -1;
@@ -228,15 +231,17 @@ fill_block (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t idx,
   const uint64_t first = idx << j->geo->refblock_bits;
   const uint64_t end = (idx + 1) << j->geo->refblock_bits;
   const bool known = rb->keep && q2_repair_has_block (j, idx);
+  const struct q2_recount *const recount = &j->r->recount;
 
   if (known && q2_repair_read_block (j, idx, err) == -1)
     return -1;
-  if (j->r->recount.begin <= first)
+  if (recount->begin <= first)
     memset (rb->buf, 0, rb->buf_size);
   else if (q2_io_read (j->io, rb->buf, rb->buf_size, rb->blocks[idx],
                        QCOW2_IO_REFCOUNT, err) == -1)
     return -1;
-  for (uint64_t c = q2_max (first, j->r->recount.begin); c < q2_min (end, j->r->recount.stop); ++c)
+  for (uint64_t c = q2_max (first, recount->begin);
+       c < q2_min (end, recount->stop); ++c)
     q2_refcount_set (rb->buf, j->geo->refcount_order, c - first,
                      new_value (rb, j, c, known));
   return q2_io_write (j->io, rb->buf, rb->buf_size, rb->blocks[idx],
@@ -247,8 +252,10 @@ int
 q2_rebuild_fill (struct q2_rebuild *rb, struct q2_repair_job *j,
                  struct qcow2_error *err)
 {
-  for (uint64_t i = q2_repair_block_of (j, j->r->recount.begin);
-       i < rb->nr_blocks && i << j->geo->refblock_bits < j->r->recount.stop; ++i)
+  const struct q2_recount *const recount = &j->r->recount;
+
+  for (uint64_t i = q2_repair_block_of (j, recount->begin);
+       i < rb->nr_blocks && i << j->geo->refblock_bits < recount->stop; ++i)
     if (rb->blocks[i] != 0 && fill_block (rb, j, i, err) == -1)
       return -1;
   return 0;

@@ -32,7 +32,8 @@ extern int q2_rebuild_init (struct q2_rebuild *rb,
                             const struct q2_geometry *geo, bool keep,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-extern void q2_rebuild_free (struct q2_rebuild *rb) __attribute__ ((__nonnull__));
+extern void q2_rebuild_free (struct q2_rebuild *rb)
+  __attribute__ ((__nonnull__));
 
 /* The job's counts are those of all that the image refers to, but for the
  * refcounts themselves, which leave.

@@ -149,8 +149,8 @@ use_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
 
   if (w->findings != NULL && w->geo->version >= 3 &&
       s->extra_len < MIN_EXTRA &&
-      q2_walk_fault (w, QCOW2_FINDING_ENTRY, QCOW2_ADVICE_REPAIR, host_off,
-                     s->entry_len, err,
+      q2_walk_fault (w, QCOW2_FINDING_SHORT_SNAPSHOT, QCOW2_ADVICE_REPAIR,
+                     host_off, s->entry_len, err,
                      "the snapshot table entry at offset 0x%" PRIx64 " has "
                      "%u bytes of extra data, at least %u are needed",
                      host_off, s->extra_len, MIN_EXTRA) == -1)

@@ -56,7 +56,7 @@ next_event (const struct q2_scope_steps *s, size_t i)
   return i < s->nr ? s->step[i].event : UINT64_MAX;
 }
 
-/* Both lists are in ascending order of events, and no window becomes longer. */
+/* Both lists are in ascending order of events; no window becomes longer. */
 static bool
 merge (const struct q2_scope *w, uint64_t told, struct q2_scope_steps *ret)
 {

@@ -45,7 +45,8 @@ q2_walk_fault (struct q2_walk *w, enum qcow2_finding_kind kind,
   /* Nobody knows what was meant, or it is used by somebody else, too; or the
    * bytes may come back, as those past the end of a file that was cut off.
    */
-  if (kind != QCOW2_FINDING_RESERVED && kind != QCOW2_FINDING_ENTRY)
+  if (kind != QCOW2_FINDING_RESERVED && kind != QCOW2_FINDING_ENTRY &&
+      kind != QCOW2_FINDING_SHORT_SNAPSHOT)
     w->findings->incomplete = true;
   if (w->silent)
     return 0;

@@ -137,11 +137,10 @@ q2_snaptable_next_id (const struct q2_snaptable *t,
 
 /* ---- Changing ---------------------------------------------------------- */
 
-int
-q2_snaptable_add (struct q2_snaptable *t, const struct q2_snapshot *s,
-                  struct qcow2_error *err)
+/* Have room for an entry at the end. */
+static int
+make_room (struct q2_snaptable *t, size_t more, struct qcow2_error *err)
 {
-  const size_t more = q2_snapshot_encoded_len (s);
   unsigned char *bytes;
 
   if (t->nr >= Q2_SNAPSHOT_MAX_ENTRIES)
@@ -157,8 +156,33 @@ q2_snaptable_add (struct q2_snaptable *t, const struct q2_snapshot *s,
   bytes = realloc (t->bytes, t->len + more);
   if (bytes == NULL)
     return q2_fail_nomem (err, "the snapshot table");
-  q2_snapshot_encode (s, bytes + t->len);
   t->bytes = bytes;
+  return 0;
+}
+
+int
+q2_snaptable_add (struct q2_snaptable *t, const struct q2_snapshot *s,
+                  struct qcow2_error *err)
+{
+  const size_t more = q2_snapshot_encoded_len (s);
+
+  if (make_room (t, more, err) == -1)
+    return -1;
+  q2_snapshot_encode (s, t->bytes + t->len);
+  t->len += more;
+  t->nr++;
+  return 0;
+}
+
+int
+q2_snaptable_copy (struct q2_snaptable *t, const unsigned char *entry,
+                   struct qcow2_error *err)
+{
+  const size_t more = q2_snapshot_entry_len (entry);
+
+  if (make_room (t, more, err) == -1)
+    return -1;
+  memcpy (t->bytes + t->len, entry, more);
   t->len += more;
   t->nr++;
   return 0;

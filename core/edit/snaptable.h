@@ -51,6 +51,11 @@ extern int q2_snaptable_add (struct q2_snaptable *table,
                              const struct q2_snapshot *snapshot,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The same with an entry as it is, of a table that was loaded. */
+extern int q2_snaptable_copy (struct q2_snaptable *table,
+                              const unsigned char *entry,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_snaptable_remove (struct q2_snaptable *table, size_t pos)
   __attribute__ ((__nonnull__));
 

@@ -108,6 +108,22 @@ make_empty (struct qcow2_image *image, const struct qcow2_io *io,
   return qcow2_make_empty (image, io, NULL, err);
 }
 
+static int
+complete_snapshots (struct qcow2_image *image, const struct qcow2_io *io,
+                    const struct edit_scene *s, struct qcow2_error *err)
+{
+  (void) s;
+  return qcow2_snapshots_complete (image, io, err);
+}
+
+static bool
+has_complete_snapshots (const struct edit_scene *s,
+                        const unsigned char *bytes)
+{
+  (void) s;
+  return load_be32 (bytes + load_be64 (bytes + 64) + 36) >= 16;
+}
+
 static const struct qcow2_amend_options amends[] = {
   { .version = 2 },
   { .version = 3 },
@@ -153,6 +169,14 @@ is_amended (const struct edit_scene *s, const unsigned char *bytes)
 #define OLD .options = "compat=0.10,cluster_size=4k", .cluster_bits = 12
 #define SUB .options = "cluster_size=16k,extended_l2=on", .cluster_bits = 14
 #define LAZY .options = "cluster_size=4k,lazy_refcounts=on", .cluster_bits = 12
+
+/* The only snapshot loses its extra data, and keeps its name. */
+#define SHORT_SNAPSHOT                                                        \
+  "at=$((0x$(od -An -tx1 -j64 -N8 $i | tr -d ' '))); "                        \
+  "dd if=$i of=$i.name bs=1 skip=$((at + 64)) count=16 2>/dev/null; "         \
+  "dd if=$i.name of=$i bs=1 seek=$((at + 40)) conv=notrunc 2>/dev/null; "     \
+  "dd if=/dev/zero of=$i bs=1 seek=$((at + 36)) count=4 conv=notrunc "        \
+  "2>/dev/null"
 
 static const struct recipe long_base = {
   SMALL, .disk_size = 1024 * KiB, .fill_percent = 80,
@@ -443,6 +467,10 @@ const struct edit_case edit_cases[] = {
   { .name = "narrower refcounts, a data file", .recipe = {
       SMALL, .disk_size = 1000 * KiB, .fill_percent = 70, .data_file = true },
     .run = amend, .size = 1000 * KiB, .arg = NARROW, .is_new = is_amended },
+  { .name = "complete a snapshot", .recipe = {
+      SMALL, .disk_size = 303 * KiB, .fill_percent = 60, .snapshots = 1 },
+    .commands = SHORT_SNAPSHOT, .run = complete_snapshots,
+    .size = 303 * KiB, .is_new = has_complete_snapshots },
   { .name = "wider refcounts, compressed and shared", .recipe = {
       SUB, .disk_size = 1000 * KiB, .fill_percent = 70, .compressed = true,
       .snapshots = 3, .vm_state = true },

@@ -355,7 +355,7 @@ static const struct {
   { "no block", misplace_block, QCOW2_REPAIR_ALL, false, true },
   { "a rebuild", nothing, QCOW2_REPAIR_REBUILD, false, true },
   { "a rebuild, in parts", nothing, QCOW2_REPAIR_REBUILD, true, true },
-  { "a rebuild of refcounts", change_some, QCOW2_REPAIR_REBUILD, false, false },
+  { "a rebuild of others", change_some, QCOW2_REPAIR_REBUILD, false, false },
 };
 
 /* Little enough for parts of the images, and enough for their tables. */

@@ -371,6 +371,7 @@ static const struct {
   { Q2_PLANT_EARLY_SWITCH, "empty" },
   { Q2_PLANT_EARLY_SWITCH, "version 2, zeros above" },
   { Q2_PLANT_EARLY_SWITCH, "wider refcounts" },
+  { Q2_PLANT_EARLY_SWITCH, "complete" },
   { Q2_PLANT_LET_GO_EARLY, "grow" },
   { Q2_PLANT_LET_GO_EARLY, "shrink, bitmaps" },
   { Q2_PLANT_LET_GO_EARLY, "empty" },

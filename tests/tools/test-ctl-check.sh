@@ -30,6 +30,10 @@ both ()        { too_low "$1"; leak "$1"; }
 copied ()      { poke "$1" 0x40000 '\0'; }
 misaligned ()  { poke "$1" 0x40006 '\2'; }
 marked ()      { poke "$1" 79 '\2'; }
+lost_table ()  { poke "$1" 52 '\1'; }
+table_in_data () { poke "$1" 48 '\0\0\0\0\0\5\0\0'; }
+unaligned_block () { poke "$1" 0x10006 '\2'; }
+block_on_l2 () { poke "$1" 0x10000 '\0\0\0\0\0\4\0\0'; }
 
 # Damage; the exit code that qemu-img must have; codes after a repair of leaks,
 # and of all; what is said.
@@ -80,7 +84,61 @@ too_low 2 2 0 corruption: .*0x50000.*--repair all
 both 2 2 0 leaked clusters? (was|were) found
 copied 2 0 0 corruption: .*0x40000.*--repair all
 misaligned 2 2 2 corruption: .*0x40000.*restore a backup
+lost_table 2 2 0 corruption: .*refcount table.*past the end.*writes refcounts anew
 END
+
+# Refcounts that cannot be used are written anew, which a dry run announces;
+# QEMU cannot check most of these.
+for damage in table_in_data unaligned_block block_on_l2; do
+    cp sound.qcow2 bad.qcow2
+    $damage bad.qcow2
+    run_ctl check -r all --dry-run bad.qcow2
+    grep -q 'All refcounts would be written anew, from offset' "$out" ||
+        { cat "$out"; fail "$damage: a dry run does not say what it does"; }
+    works check -r all bad.qcow2
+    qemu-img check -q bad.qcow2 || fail "$damage: qemu-img check after -r all"
+    qemu-img compare -q bad.qcow2 sound.qcow2 || fail "$damage: the disk"
+done
+
+# A rebuild of a sound image, too; the old refcounts are free then.
+cp sound.qcow2 bad.qcow2
+works check --repair rebuild bad.qcow2
+qemu-img check -q bad.qcow2 || fail "qemu-img check after a rebuild"
+qemu-img compare -q bad.qcow2 sound.qcow2 || fail "a rebuild: the disk"
+cmp -s -n 8 <(tail -c +49 bad.qcow2) <(tail -c +49 sound.qcow2) &&
+    fail "a rebuild has left the refcount table where it was"
+
+# References are missing, and the refcounts cannot be used: only a rebuild does
+# something, and then the cluster that is lost keeps its refcount.
+cp sound.qcow2 bad.qcow2
+misaligned bad.qcow2
+lost_table bad.qcow2
+cp bad.qcow2 before.qcow2
+run_ctl check -r all bad.qcow2
+cmp -s bad.qcow2 before.qcow2 || fail "-r all has guessed"
+grep -q -- '--repair rebuild' "$out" || { cat "$out"; fail "no hint"; }
+run_ctl check -r rebuild --dry-run bad.qcow2
+grep -q 'space may be lost' "$out" || { cat "$out"; fail "nothing is lost?"; }
+run_ctl check -r rebuild bad.qcow2
+[ "$code" -eq 2 ] || fail "code $code after a rebuild without all references"
+run_ctl check --output json bad.qcow2
+jq -e '.["nbdkit-qcow2"] | .incomplete and (."refcounts-unusable" | not) and
+       ([.findings[] | select (.offset == 327680 and .refcount == 1)] |
+        length == 1)' "$out" > /dev/null ||
+    { cat "$out"; fail "the lost cluster is free"; }
+
+# Entries of the snapshot table that lack fields are completed.
+cp sound.qcow2 bad.qcow2
+qemu-img snapshot -c keep bad.qcow2
+at=$((0x$(od -An -tx1 -j64 -N8 bad.qcow2 | tr -d ' ')))
+dd if=bad.qcow2 of=names bs=1 skip=$((at + 64)) count=5 status=none
+dd if=names of=bad.qcow2 bs=1 seek=$((at + 40)) conv=notrunc status=none
+poke bad.qcow2 $((at + 36)) '\0\0\0\0'
+run_ctl check bad.qcow2
+[ "$code" -eq 2 ] || fail "code $code of an incomplete snapshot"
+works check -r all bad.qcow2
+qemu-img check -q bad.qcow2 || fail "qemu-img check: the snapshot table"
+qemu-img snapshot -l bad.qcow2 | grep -q keep || fail "the snapshot is gone"
 
 # A mark alone is no damage to QEMU, which refuses to write to the image.
 cp sound.qcow2 bad.qcow2
@@ -96,8 +154,9 @@ run_ctl -q check -r all sound.qcow2
 if [ -s "$out" ] || [ -s "$err" ]; then fail "-q says something"; fi
 
 # Bounded memory.
-fails 1 'memory' check --memory 1 sound.qcow2
-works check --memory 64M sound.qcow2
+fails 1 'at least 1 MiB' check --memory 1 sound.qcow2
+fails 1 'at least 1 MiB' check --memory 0 sound.qcow2
+works check --memory 1M sound.qcow2
 
 # Progress, and ^C at a safe point: the image is as sound as before.
 run_ctl -p check sound.qcow2

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_check.c - "check": whether an image is sound, and repairing it.
  *
- * Owns      the words for what can be done about a finding.
+ * Owns      what is printed, and the exit code.
  * Method    findings are printed as they come, for people, and collected for
  *           JSON, which has qemu-img's fields and, under "nbdkit-qcow2", the
  *           rest.  --dry-run checks as without --repair, and says of each
@@ -17,6 +17,7 @@
 #include "image.h"
 #include "output.h"
 #include "progress.h"
+#include "remedy.h"
 #include "values.h"
 
 #include <inttypes.h>
@@ -39,56 +40,6 @@ struct job {
 };
 
 /* ---- Findings ----------------------------------------------------------- */
-
-/* The least repair that sees to it; QCOW2_REPAIR_NONE if none does. */
-static enum qcow2_repair
-repair_for (const struct qcow2_finding *f)
-{
-  if (f->severity == QCOW2_FINDING_LEAK)
-    return QCOW2_REPAIR_LEAKS;
-  switch (f->kind) {
-  case QCOW2_FINDING_REFCOUNT:
-  case QCOW2_FINDING_COPIED:
-  case QCOW2_FINDING_REFCOUNT_BLOCK:
-    return QCOW2_REPAIR_ALL;
-  default:
-    return QCOW2_REPAIR_NONE;
-  }
-}
-
-static const char *
-remedy (const struct qcow2_finding *f)
-{
-  if (f->severity == QCOW2_FINDING_WARNING)
-    return "harmless";
-  switch (repair_for (f)) {
-  case QCOW2_REPAIR_LEAKS:
-    return "--repair leaks frees it";
-  case QCOW2_REPAIR_ALL:
-    return f->kind == QCOW2_FINDING_REFCOUNT_BLOCK
-      ? "--repair all writes refcounts anew" : "--repair all corrects it";
-  case QCOW2_REPAIR_REBUILD:
-  case QCOW2_REPAIR_NONE:
-    break;
-  }
-  switch (f->kind) {
-  case QCOW2_FINDING_HEADER:
-    return "--repair all corrects marks and the place of the refcount table, "
-      "nothing else";
-  case QCOW2_FINDING_TOO_MANY:
-    return "delete snapshots, or copy the image to one with wider refcounts";
-  case QCOW2_FINDING_SNAPSHOT_TABLE:
-    return "no repair: copy the disk with 'qemu-img convert'; the snapshots "
-      "are lost";
-  case QCOW2_FINDING_BITMAP_DIRECTORY:
-    return "no repair: the bitmaps are lost; make a full copy of the disk";
-  case QCOW2_FINDING_UNREADABLE:
-    return "see to the disk or server that holds the file, and check again";
-  default:
-    return "no repair can know what was there: restore a backup, or copy what "
-      "can be read with 'qemu-img convert'";
-  }
-}
 
 static const char *
 severity_name (enum qcow2_severity severity)
@@ -113,7 +64,7 @@ collect (struct job *job, const struct qcow2_finding *f)
 
   value_set (v, "severity", value_text (severity_name (f->severity)));
   value_set (v, "text", value_text (f->text));
-  value_set (v, "remedy", value_text (remedy (f)));
+  value_set (v, "remedy", value_text (remedy_words (f)));
   if (f->host_off != QCOW2_NO_OFFSET)
     value_set (v, "offset", value_number (f->host_off));
   if (f->table_off != QCOW2_NO_OFFSET) {
@@ -132,7 +83,7 @@ static void
 on_finding (void *opaque, const struct qcow2_finding *f)
 {
   struct job *const job = opaque;
-  const enum qcow2_repair least = repair_for (f);
+  const enum qcow2_repair least = remedy_repair (f);
 
   if (f->severity == QCOW2_FINDING_LEAK)
     ++job->leaks;
@@ -144,7 +95,8 @@ on_finding (void *opaque, const struct qcow2_finding *f)
   if (job->ctl->json)
     collect (job, f);
   else if (!job->ctl->quiet)
-    printf ("%s: %s; %s\n", severity_name (f->severity), f->text, remedy (f));
+    printf ("%s: %s; %s\n", severity_name (f->severity), f->text,
+            remedy_words (f));
 }
 
 static bool
@@ -288,24 +240,52 @@ code_of_result (const struct qcow2_check_result *r)
 
 /* ---- The command -------------------------------------------------------- */
 
+/* Check it, and print what has been found, but not what came of it. */
 static int
-check (struct job *job, struct image *i, uint64_t memory)
+check (struct job *job, struct image *i, const struct qcow2_check_options *how)
 {
-  const struct qcow2_check_options options = {
-    .repair = job->dry_run ? QCOW2_REPAIR_NONE : job->repair,
-    .memory = memory, .finding = on_finding, .progress = on_progress,
-    .opaque = job,
-  };
   struct qcow2_error err;
   int r;
 
   progress_begin (&job->progress, job->ctl);
-  r = qcow2_check (i->image, i->io, &options, &job->r, &err);
+  r = qcow2_check (i->image, i->io, how, &job->r, &err);
   progress_end (&job->progress);
-  if (r == -1) {
-    value_free (job->findings);
-    return fail_error (i->name, &err);
-  }
+  return r == -1 ? fail_error (i->name, &err) : CODE_OK;
+}
+
+/* What no repair sees to, but a change of an image that is sound otherwise. */
+static bool
+must_complete (const struct job *job)
+{
+  return job->repair >= QCOW2_REPAIR_ALL && !job->dry_run &&
+    job->r.short_snapshots > 0 &&
+    job->r.corruptions == job->r.short_snapshots && job->r.check_errors == 0;
+}
+
+/* Do that, and check it. */
+static int
+complete (struct job *job, struct image *i, const char *name, uint64_t memory)
+{
+  const struct qcow2_check_options how = {
+    .memory = memory, .progress = on_progress, .opaque = job,
+  };
+  const struct qcow2_check_result before = job->r;
+  int code = image_complete_snapshots (i, name);
+
+  if (code != CODE_OK)
+    return code;
+  code = check (job, i, &how);
+  job->r.corruptions_fixed = before.corruptions_fixed +
+    (before.corruptions > job->r.corruptions
+     ? before.corruptions - job->r.corruptions : 0);
+  job->r.leaks_fixed = before.leaks_fixed;
+  job->r.findings_left_out = before.findings_left_out;
+  return code == CODE_OK ? code : image_close (i, code);
+}
+
+static int
+print_result (const struct job *job, const struct image *i)
+{
   if (job->ctl->json)
     print_json (job, i);
   else if (!job->ctl->quiet)
@@ -349,6 +329,29 @@ parse (const struct args *args, struct job *job, uint64_t *memory)
 }
 
 static int
+check_and_print (struct job *job, struct image *i, const char *name,
+                 uint64_t memory)
+{
+  const struct qcow2_check_options how = {
+    .repair = job->dry_run ? QCOW2_REPAIR_NONE : job->repair,
+    .memory = memory, .finding = on_finding, .progress = on_progress,
+    .opaque = job,
+  };
+  int code;
+
+  job->findings = job->ctl->json ? value_array () : NULL;
+  code = check (job, i, &how);
+  if (code != CODE_OK)
+    code = image_close (i, code);
+  else if (must_complete (job))
+    code = complete (job, i, name, memory);
+  if (code == CODE_OK)
+    return image_close (i, print_result (job, i));
+  value_free (job->findings);
+  return code;
+}
+
+static int
 run (struct ctl *ctl, const struct args *args)
 {
   struct job job = { .ctl = ctl };
@@ -370,9 +373,7 @@ run (struct ctl *ctl, const struct args *args)
     return image_close (&i, fail_code (CODE_UNCHECKED, "%s: images of version "
                                        "1 have no refcounts that could be "
                                        "checked", i.name));
-  job.findings = ctl->json ? value_array () : NULL;
-  code = check (&job, &i, memory);
-  return image_close (&i, code);
+  return check_and_print (&job, &i, args->operands[0], memory);
 }
 
 static const struct option_spec options[] = {

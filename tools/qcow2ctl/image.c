@@ -351,3 +351,20 @@ image_close (struct image *i, int code)
   release (i);
   return code;
 }
+
+int
+image_complete_snapshots (struct image *i, const char *name)
+{
+  struct ctl *const ctl = i->ctl;
+  struct qcow2_error err;
+  int code = image_close (i, CODE_OK);
+
+  if (code == CODE_OK)
+    code = image_open (ctl, i, name, OPEN_TO_CHANGE_HEADER);
+  if (code != CODE_OK)
+    return code;
+  if (qcow2_snapshots_complete (i->image, i->io, &err) == -1)
+    code = fail_error (i->name, &err);
+  code = image_close (i, code);
+  return code != CODE_OK ? code : image_open (ctl, i, name, OPEN_TO_CHECK);
+}

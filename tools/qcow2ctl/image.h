@@ -76,4 +76,9 @@ extern int image_open_bytes (struct ctl *ctl, struct image *i,
                              const char *name, bool writing);
 extern int image_open_inside (struct image *i, enum opening opening);
 
+/* qcow2_snapshots_complete, on an image that is open for something else, and
+ * then, if this returns CODE_OK, for a check; else it is closed.
+ */
+extern int image_complete_snapshots (struct image *i, const char *name);
+
 #endif /* IMAGE_H */

@@ -73,6 +73,69 @@ check_searches (struct q2_counts *c)
   CHECK_EQ (q2_counts_next_used (c, q2_counts_end (c)), UINT64_MAX);
 }
 
+/* ---- Windows ----------------------------------------------------------- */
+
+#define LEAVES 64
+#define LITTLE_MEMORY (UINT64_C (40) << 10)
+#define TABLES_MEMORY (UINT64_C (14) << 10)
+
+static bool
+is_table (uint64_t cluster)
+{
+  return cluster % 1000 == 7;
+}
+
+/* Count everything in the file, from 'begin' on; the window becomes shorter
+ * when memory is used up, tables are counted everywhere, and data that is not
+ * is noticed where it is watched.
+ */
+static uint64_t
+count_window (uint64_t begin, const struct q2_watch *watch)
+{
+  struct qcow2_error err;
+  struct q2_counts *const c = q2_counts_new (LITTLE_MEMORY, NULL, &err);
+  uint64_t stop = UINT64_MAX;
+
+  REQUIRE (c != NULL);
+  q2_counts_set_window (c, begin, stop, watch);
+  for (uint64_t i = 0; i < LEAVES << 12; ++i)
+    while (q2_counts_add (c, i, 1, is_table (i) ? Q2_USE_META : Q2_USE_DATA, 0,
+                          NULL) == Q2_COUNTS_FULL)
+      REQUIRE (q2_counts_shrink (c, &stop));
+  CHECK (stop > begin);
+  for (uint64_t i = 0; i < LEAVES << 12; ++i)
+    CHECK_EQ (q2_counts_get (c, i).count,
+              is_table (i) || (i >= begin && i < stop));
+  CHECK_EQ (q2_counts_end (c), LEAVES << 12);
+  CHECK_EQ (q2_counts_next (c, stop, Q2_USE_META) % 1000,
+            stop < LEAVES << 12 ? 7 : UINT64_MAX % 1000);
+  for (size_t i = 0; watch != NULL && i < watch->nr; ++i)
+    CHECK_EQ (watch->hit[i],
+              watch->clusters[i] >= stop && !is_table (watch->clusters[i]));
+  q2_counts_free (c);
+  return stop;
+}
+
+static void
+test_windows (void)
+{
+  static const uint64_t watched[] = { 3, 7, 70000, 80007, 200000, 261000 };
+  bool hit[sizeof watched / sizeof watched[0]] = { false };
+  const struct q2_watch watch = {
+    watched, hit, sizeof watched / sizeof watched[0],
+  };
+  uint64_t begin = 0;
+  unsigned windows = 0;
+
+  while (begin != UINT64_MAX) {
+    begin = count_window (begin, begin == 0 ? &watch : NULL);
+    ++windows;
+  }
+  /* A byte for each cluster; at least half of what tables leave is used. */
+  CHECK (windows > 1 && windows <=
+         2 * ((LEAVES << 12) / (LITTLE_MEMORY - TABLES_MEMORY) + 1));
+}
+
 static void
 test_counts (uint64_t seed)
 {
@@ -713,6 +776,7 @@ test_sparse_tables (void)
 int
 main (void)
 {
+  test_windows ();
   for (uint64_t seed = 0; seed < 5; ++seed)
     test_counts (seed);
   test_count_limits ();
