@@ -12,6 +12,7 @@ tools_tests = \
 	tools/test-ctl-qemu.sh \
 	tools/test-ctl-snapshot.sh \
 	tools/test-ctl-resize.sh \
+	tools/test-ctl-vmstate.sh \
 	$(NULL)
 
 TESTS += $(tools_tests)
