@@ -772,7 +772,7 @@ enum qcow2_view_kind {
    * is known to read as zeros, QCOW2_EXTENT_ZERO_ALLOCATED.  All else is
    * QCOW2_EXTENT_ZERO.  If the bitmap is enabled, requests fail with EIO from
    * the first write to the image on, since the bitmap does not record it.  A
-   * disabled bitmap stays as it is, and shows the present contents of the disk.
+   * disabled bitmap stays as it is, and shows the disk's present contents.
    */
   QCOW2_VIEW_BITMAP,
 
@@ -805,6 +805,17 @@ extern struct qcow2_image *
 qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *io,
                  enum qcow2_view_kind kind, const struct qcow2_name *name,
                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* A view of the memory of a virtual machine that was saved with the first
+ * snapshot of that name, or id: it has vm_state_size bytes.  The backing image
+ * may be missing.  QCOW2_ERR_NOT_FOUND if there is no such snapshot, or it is
+ * of a disk alone.
+ */
+extern struct qcow2_image *
+qcow2_open_vm_state (struct qcow2_image *image, const struct qcow2_io *io,
+                     const struct qcow2_name *name, bool by_id,
+                     struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Counters of an image.  All but latency_us only grow. */

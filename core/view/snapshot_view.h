@@ -57,4 +57,13 @@ q2_snapshot_open (struct qcow2_image *image, const struct qcow2_io *host,
                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* ---- vm_state.c ------------------------------------------------------- */
+
+/* See qcow2_open_vm_state; it is not counted yet. */
+extern struct qcow2_image *
+q2_vm_state_open (struct qcow2_image *image, const struct qcow2_io *host,
+                  const struct qcow2_name *name, bool by_id,
+                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 #endif /* QCOW2_VIEW_SNAPSHOT_VIEW_H */

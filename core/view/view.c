@@ -54,10 +54,17 @@ open_view (struct qcow2_image *image, const struct qcow2_io *host,
   return NULL;
 }
 
+/* What is opened. */
+struct what {
+  bool vm_state;
+  bool by_id;                   /* of a VM state's snapshot */
+  enum qcow2_view_kind kind;
+};
+
 /* What it shows stays as long as it is counted. */
 static struct qcow2_image *
 open_counted (struct qcow2_image *image, const struct qcow2_io *host,
-              enum qcow2_view_kind kind, const struct qcow2_name *name,
+              const struct what *what, const struct qcow2_name *name,
               struct qcow2_error *err)
 {
   struct qcow2_image *view = NULL;
@@ -66,8 +73,10 @@ open_counted (struct qcow2_image *image, const struct qcow2_io *host,
   if (atomic_load (&image->views_forbidden) > 0)
     q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
              "a snapshot of the image is being deleted or applied");
+  else if (what->vm_state)
+    view = q2_vm_state_open (image, host, name, what->by_id, err);
   else
-    view = open_view (image, host, kind, name, err);
+    view = open_view (image, host, what->kind, name, err);
   if (view == NULL)
     atomic_fetch_sub (&image->views, 1);
   else
@@ -75,15 +84,33 @@ open_counted (struct qcow2_image *image, const struct qcow2_io *host,
   return view;
 }
 
-struct qcow2_image *
-qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *host,
-                 enum qcow2_view_kind kind, const struct qcow2_name *name,
-                 struct qcow2_error *err)
+static struct qcow2_image *
+open_checked (struct qcow2_image *image, const struct qcow2_io *host,
+              const struct what *what, const struct qcow2_name *name,
+              struct qcow2_error *err)
 {
-  struct qcow2_image *const view = open_counted (image, host, kind, name, err);
+  struct qcow2_image *const view = open_counted (image, host, what, name, err);
 
   if (q2_check_end (err) == 0)
     return view;
   qcow2_close (view);
   return NULL;
+}
+
+struct qcow2_image *
+qcow2_open_view (struct qcow2_image *image, const struct qcow2_io *host,
+                 enum qcow2_view_kind kind, const struct qcow2_name *name,
+                 struct qcow2_error *err)
+{
+  return open_checked (image, host, &(struct what) { .kind = kind }, name,
+                       err);
+}
+
+struct qcow2_image *
+qcow2_open_vm_state (struct qcow2_image *image, const struct qcow2_io *host,
+                     const struct qcow2_name *name, bool by_id,
+                     struct qcow2_error *err)
+{
+  return open_checked (image, host, &(struct what) {
+      .vm_state = true, .by_id = by_id }, name, err);
 }

@@ -14,6 +14,7 @@ tools_tests = \
 	tools/test-ctl-sequences.sh \
 	tools/test-ctl-snapshot.sh \
 	tools/test-ctl-resize.sh \
+	tools/test-ctl-vmstate.sh \
 	$(NULL)
 
 TESTS += $(tools_tests)

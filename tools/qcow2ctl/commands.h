@@ -31,5 +31,6 @@ extern const struct command cmd_snapshot_apply;
 extern const struct command cmd_snapshot_create;
 extern const struct command cmd_snapshot_delete;
 extern const struct command cmd_snapshot_list;
+extern const struct command cmd_snapshot_vmstate;
 
 #endif /* COMMANDS_H */

@@ -50,6 +50,7 @@ static const struct command *const commands[] = {
   &cmd_snapshot_create,
   &cmd_snapshot_delete,
   &cmd_snapshot_list,
+  &cmd_snapshot_vmstate,
   NULL
 };
 
