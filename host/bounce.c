@@ -33,6 +33,7 @@
 #include "qcow2.h"
 #include "host/copy.h"
 #include "host/env.h"
+#include "host/filelimit.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -103,6 +104,18 @@ now (void)
   return (uint64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+static bool
+fill_sample (const struct sample *s)
+{
+  sigset_t old;
+  bool ok;
+
+  filelimit_begin (&old);
+  ok = pwrite (s->fd, s->memory, SAMPLE, 0) == (ssize_t) SAMPLE;
+  filelimit_end (&old, !ok);
+  return ok;
+}
+
 /* A file in memory, with bytes: holes are read in another way. */
 static bool
 make_sample (struct sample *s)
@@ -112,8 +125,7 @@ make_sample (struct sample *s)
   if (s->memory == MAP_FAILED)
     return false;
   s->fd = memfd_create ("nbdkit-qcow2-filter", MFD_CLOEXEC);
-  if (s->fd != -1 &&
-      pwrite (s->fd, s->memory, SAMPLE, 0) == (ssize_t) SAMPLE)
+  if (s->fd != -1 && fill_sample (s))
     return true;
   if (s->fd != -1)
     close (s->fd);
@@ -171,7 +183,7 @@ measure (void)
   if (!make_sample (&s)) {
     if (setup.env)
       host_log (setup.env, HOST_LOG_DEBUG, "bounce buffers",
-                "not used: the time they take cannot be measured: %m");
+                "not used: the time they take cannot be measured");
     return;
   }
   known = time_both (&s);

@@ -20,11 +20,11 @@
 #include "host/durable.h"
 #include "host/env.h"
 #include "host/error.h"
+#include "host/filelimit.h"
 #include "host/other.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -232,28 +232,6 @@ local_trim (void *opaque, uint32_t count, uint64_t host_off)
 }
 
 /* ---- The size ---------------------------------------------------------- */
-
-/* A limit on the size of files (ulimit -f) must be an error, not the end of
- * the server.
- */
-int
-set_file_size (int fd, uint64_t size)
-{
-  const struct timespec no_time = { 0, 0 };
-  sigset_t xfsz, old, pending;
-  int err = 0;
-
-  sigemptyset (&xfsz);
-  sigaddset (&xfsz, SIGXFSZ);
-  pthread_sigmask (SIG_BLOCK, &xfsz, &old);
-  if (ftruncate (fd, size) == -1)
-    err = errno;
-  if (err != 0 && sigpending (&pending) == 0 &&
-      sigismember (&pending, SIGXFSZ))
-    sigtimedwait (&xfsz, NULL, &no_time);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-  return err;
-}
 
 static int
 local_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)

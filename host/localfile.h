@@ -18,7 +18,4 @@ extern struct other *localfile_new (const struct host_env *env, int fd,
                                     const char *name, bool writing,
                                     struct qcow2_error *err);
 
-/* ftruncate, without signals.  Returns 0 or an errno value. */
-extern int set_file_size (int fd, uint64_t size);
-
 #endif /* HOST_LOCALFILE_H */

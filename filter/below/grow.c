@@ -40,7 +40,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "host/fileid.h"
-#include "host/localfile.h"
+#include "host/filelimit.h"
 #include "lines.h"
 #include "stack.h"
 #include "below/exportid.h"

@@ -275,6 +275,14 @@ struct lenient_gate {
   const struct disk *disk;
 };
 
+/* It is not there, or must not be opened: trying again is of no use. */
+static bool
+is_lost (const struct qcow2_error *err)
+{
+  return err->errnum == ENOENT || err->errnum == ENOTDIR ||
+    (err->kind == QCOW2_ERR_REFUSED && err->errnum != EBUSY);
+}
+
 static int
 open_if_there (void *opaque, const struct qcow2_reference *reference,
                struct qcow2_file *ret_file, struct qcow2_error *err)
@@ -284,7 +292,7 @@ open_if_there (void *opaque, const struct qcow2_reference *reference,
   if (gate_open_file (&g->gate, reference, ret_file, err) == 0)
     return 0;
   if (!g->disk->alone || reference->kind != QCOW2_BACKING_FILE ||
-      err->kind == QCOW2_ERR_NOMEM || err->kind == QCOW2_ERR_ABANDONED)
+      !is_lost (err))
     return -1;
   warning (g->disk->name, "only what the image itself has can be read: %s",
            err->text);

@@ -165,3 +165,10 @@ esac
 [ "$large_bounced $small_bounced" = "$want" ] ||
     fail "$large_bounced and $small_bounced, but: $said"
 [ -n "$said" ] || [ -n "$instrumented" ] || fail "nothing was measured"
+
+echo "no file may grow: measuring, too, is no reason to end"
+(
+    ulimit -f 0
+    "$NBDKIT" -r -U - --filter="$filter" file disk.qcow2 \
+        --run 'nbdinfo --size "$uri"' | cat > /dev/null
+) || fail "the server ends with ulimit -f 0"

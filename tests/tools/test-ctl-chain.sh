@@ -37,6 +37,24 @@ qemu-io -f qcow2 -c 'write 1M 128k' with.qcow2 > /dev/null
 "${compare[@]}" check with.qcow2 top.qcow2 middle.qcow2
 works map with.qcow2            # the tables alone will do
 
+# Without a file it is not known what is zeros: what a bitmap marks is data, and
+# what differs cannot be told.
+qemu-img bitmap --add with.qcow2 b
+qemu-io -f qcow2 -c 'write -q -P 5 0 64k' with.qcow2
+works --output json map --bitmap b with.qcow2
+jq -e '.[0] | .data and (.zero | not) and .length == 65536' "$out" > /dev/null ||
+    { cat "$out" >&2; fail "without the data file, data is taken for zeros"; }
+qemu-img create -q -f qcow2 -b middle.qcow2 -F qcow2 marked.qcow2
+qemu-img bitmap --add marked.qcow2 b
+qemu-io -f qcow2 -c 'write -q -P 5 0 64k' marked.qcow2
+works empty -q --follow . marked.qcow2
+qemu-img snapshot -c a marked.qcow2
+qemu-io -f qcow2 -c 'write -q -z 0 64k' marked.qcow2
+fails 1 'cannot be told what differs.*--backing' map --diff a.. marked.qcow2
+works --output json map --diff a.. --follow . marked.qcow2
+jq -e '.[0] | .present and .zero and .length == 65536' "$out" > /dev/null ||
+    { cat "$out" >&2; fail "zeros over the backing file are no difference"; }
+
 # The chain, as QEMU lists it.
 theirs=$(qemu-img info --output json --backing-chain top.qcow2 |
              jq -c '[.[] | [.format, ."virtual-size", ."cluster-size"]]')

@@ -123,7 +123,9 @@ walk (struct job *job, struct qcow2_image *image)
 {
   const struct map map = {
     .image = image, .io = job->i->io, .layers = &job->i->layers,
-    .unknown = job->i->unknown, .alone = job->alone, .depth = job->depth,
+    .unknown = job->i->unknown,
+    .incomplete = job->i->unknown || job->i->no_data,
+    .alone = job->alone, .depth = job->depth,
     .fn = on_entry, .opaque = job,
   };
   struct qcow2_error err;
@@ -143,6 +145,18 @@ read_depth (const struct args *args, struct job *job)
   job->alone = text != NULL;
   return text == NULL ? CODE_OK
     : value_unsigned (args->command, "--depth", text, &job->depth);
+}
+
+/* Unallocated in both is the same; unallocated and zeros may differ, as the
+ * backing file has it.
+ */
+static int
+check_diff (const struct image *i)
+{
+  return i->unknown == NULL ? CODE_OK
+    : fail_code (CODE_FAILED, "%s: without its %s it cannot be told what "
+                 "differs; give it with --backing or --follow", i->name,
+                 i->unknown);
 }
 
 /* Of the files below, only those that were given are open. */
@@ -187,6 +201,8 @@ run (struct ctl *ctl, const struct args *args)
   if (code != CODE_OK)
     return code;
   job.marks = name && kind != QCOW2_VIEW_SNAPSHOT;
+  if (name && kind == QCOW2_VIEW_DIFF && check_diff (&i) != CODE_OK)
+    return image_close (&i, CODE_FAILED);
   if (name != NULL) {
     const struct qcow2_name n = { name, strlen (name) };
 

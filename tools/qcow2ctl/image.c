@@ -243,8 +243,10 @@ open_given (void *opaque, const struct qcow2_reference *reference,
   if (given && !unwanted)
     return gate_open_file (&g->gate, reference, ret_file, err);
   *ret_file = (struct qcow2_file) { .io = &no_io };
-  if (reference->kind == QCOW2_DATA_FILE)
+  if (reference->kind == QCOW2_DATA_FILE) {
+    g->i->no_data = true;
     return 0;
+  }
   g->i->unknown = reference_kind (reference);
   g->i->nothing = qcow2_open (&no_io, &raw, err);
   ret_file->image = g->i->nothing;

@@ -43,8 +43,9 @@ struct image {
   int failed;                   /* the kind of the engine's error if the image
                                    could not be opened, or -1 */
 
-  const char *unknown;          /* "backing file" or "data file", if that was
-                                   not given and need not be; else NULL */
+  const char *unknown;          /* "backing file", if that was not given and
+                                   need not be; else NULL */
+  bool no_data;                 /* the same of the data file */
 
   struct place place;           /* the rest is image.c's own */
   char *folder;

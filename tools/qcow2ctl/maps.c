@@ -209,6 +209,7 @@ map_walk (const struct map *map, struct qcow2_error *err)
 
 /* ---- Marks -------------------------------------------------------------- */
 
+/* Without all files the base cannot tell what is zeros. */
 struct marks {
   struct walk walk;
   uint64_t done;
@@ -220,7 +221,8 @@ on_mark (void *opaque, uint64_t guest_off, uint64_t len,
 {
   struct marks *const m = opaque;
   const bool set = type != QCOW2_EXTENT_ZERO;
-  const bool data = type == QCOW2_EXTENT_DATA;
+  const bool data = type == QCOW2_EXTENT_DATA ||
+    (set && m->walk.map->incomplete);
 
   m->done = guest_off + len;
   return add (&m->walk, &(struct entry) {

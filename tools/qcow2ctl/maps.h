@@ -29,6 +29,7 @@ struct map {
   const struct qcow2_io *io;
   const struct layers *layers;  /* that it stands on */
   const char *unknown;          /* a file below that was not given, or NULL */
+  bool incomplete;              /* that, or the data file was not given */
   bool alone;                   /* only what the file at that depth has: */
   unsigned depth;
   entry_fn fn;
