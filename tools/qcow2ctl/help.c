@@ -44,24 +44,23 @@ print_option (const struct option_spec *o)
 
 /* A command can have one of its own with a name that all have. */
 static bool
-is_replaced (const struct command *c, const struct option_spec *o)
+is_replaced (const struct option_spec *own, const struct option_spec *o)
 {
-  for (const struct option_spec *own = c ? c->options : NULL;
-       own && own->name; ++own)
+  for (; own && own->name; ++own)
     if (own != o && strcmp (own->name, o->name) == 0)
       return true;
   return false;
 }
 
 static void
-print_options (const char *title, const struct command *c,
+print_options (const char *title, const struct option_spec *own,
                const struct option_spec *list)
 {
   if (list == NULL || list->name == NULL)
     return;
   printf ("\n%s:\n", title);
   for (; list->name; ++list)
-    if (!is_replaced (c, list))
+    if (!is_replaced (own, list))
       print_option (list);
 }
 
@@ -70,17 +69,17 @@ help_command (const struct command *c)
 {
   printf ("Usage: qcow2ctl %s [options] %s\n\n%s.\n", c->name, c->operands,
           c->summary);
-  print_options ("Options", c, c->options);
+  print_options ("Options", NULL, c->options);
   if (c->more_help)
     printf ("\n%s", c->more_help);
   if (c->takes & TAKES_SHARE)
-    print_options ("Locks", c, options_of_group (TAKES_SHARE));
+    print_options ("Locks", c->options, options_of_group (TAKES_SHARE));
   if (c->takes & TAKES_NO_LOCK)
-    print_options ("Locks", c, options_of_group (TAKES_NO_LOCK));
+    print_options ("Locks", c->options, options_of_group (TAKES_NO_LOCK));
   if (c->takes & TAKES_LAYERS)
     print_options ("Other files, which are opened only if these say so",
-                   c, options_of_group (TAKES_LAYERS));
-  print_options ("General", c, options_of_group (0));
+                   c->options, options_of_group (TAKES_LAYERS));
+  print_options ("General", c->options, options_of_group (0));
   printf ("\nIMAGE is a path, or the NBD URI of a server of the bytes of the "
           "image file.\nSee qcow2ctl(1) for details.\n");
   return CODE_OK;
@@ -114,10 +113,11 @@ help_version (void)
 }
 
 static void
-complete_options (const struct command *c, const struct option_spec *list)
+complete_options (const struct option_spec *own,
+                  const struct option_spec *list)
 {
   for (; list && list->name; ++list)
-    if (!is_replaced (c, list))
+    if (!is_replaced (own, list))
       printf (" --%s%s", list->name, list->value ? "=" : "");
 }
 
@@ -126,11 +126,11 @@ help_complete (const struct command *const *commands)
 {
   for (; *commands; ++commands) {
     printf ("%s\t", (*commands)->name);
-    complete_options (*commands, (*commands)->options);
+    complete_options (NULL, (*commands)->options);
     for (unsigned group = 1; group <= TAKES_NO_LOCK; group <<= 1)
       if ((*commands)->takes & group)
-        complete_options (*commands, options_of_group (group));
-    complete_options (*commands, options_of_group (0));
+        complete_options ((*commands)->options, options_of_group (group));
+    complete_options ((*commands)->options, options_of_group (0));
     printf ("\n");
   }
   return CODE_OK;
