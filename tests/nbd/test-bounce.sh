@@ -169,6 +169,7 @@ esac
 echo "no file may grow: measuring, too, is no reason to end"
 (
     ulimit -f 0
+    # shellcheck disable=SC2016         # nbdkit's shell expands it.
     "$NBDKIT" -r -U - --filter="$filter" file disk.qcow2 \
         --run 'nbdinfo --size "$uri"' | cat > /dev/null
 ) || fail "the server ends with ulimit -f 0"
