@@ -41,14 +41,15 @@ static struct use
 enter (struct qcow2_image *view, const struct qcow2_io *host)
 {
   const struct layer_view *const v = (struct layer_view *) view;
-  struct use use = { .active = v->host ? NULL : view->parent };
+  struct use use = { .active = NULL };
 
-  if (use.active) {
-    use.io = q2_image_io (use.active, host);
-    use.token = q2_flight_enter (&use.active->writer.flight);
-  }
-  else
+  if (v->host != NULL) {
     use.io = (struct q2_io) { v->host, v->file_size, v->shared };
+    return use;
+  }
+  use.active = view->parent;
+  use.io = q2_image_io (use.active, host);
+  use.token = q2_flight_enter (&use.active->writer.flight);
   return use;
 }
 
