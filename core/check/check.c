@@ -78,6 +78,15 @@ must_rebuild (const struct q2_check *c, bool rebuilt)
   return false;
 }
 
+/* The rest of the file may come back, and its entries name places where the
+ * file would grow to: nothing new is put there.
+ */
+static bool
+is_cut_off (const struct q2_check *c)
+{
+  return c->findings.nr_kind[QCOW2_FINDING_PAST_END] > 0;
+}
+
 static enum plan
 make_plan (struct q2_check *c, bool rebuilt)
 {
@@ -93,6 +102,9 @@ make_plan (struct q2_check *c, bool rebuilt)
     r->first_free = q2_ceil_shift (q2_io_size (c->io), c->geo.cluster_bits);
   if (c->findings.nr[QCOW2_FINDING_ERROR] > 0)
     return PLAN_NOTHING;        /* what cannot be read cannot be judged */
+  if (is_cut_off (c) &&
+      (must_rebuild (c, rebuilt) || info->missing_blocks > 0))
+    return PLAN_NOTHING;
   if (must_rebuild (c, rebuilt))
     return PLAN_REBUILD;
   if (c->no_table || r->dropped ||

@@ -29,6 +29,7 @@ import qfmt
 from repair_check import IMAGES, OFFSET, File, content, create, qemu_io
 from build import run
 
+PAST_END = 2                    # enum qcow2_finding_kind
 MEMORY = (24 << 10, 32 << 10, 48 << 10, 96 << 10, 200 << 10)
 FIGURES = ("corruptions", "leaks", "warnings", "check-errors", "incomplete",
            "total-clusters", "allocated-clusters", "compressed-clusters",
@@ -236,7 +237,9 @@ class Image:
                     not 72 <= i < 80 and i // old.cluster not in blocks and \
                     not (i % 8 == 0 and old.b[i] ^ new.b[i] == 0x80):
                 self.fail(f"a rebuild has changed the byte at {i:#x}")
-        if found["refcounts-unusable"]:
+        # Entries name places past the end, where nothing new may be put.
+        cut_off = any(f["kind"] == PAST_END for f in found["findings"])
+        if found["refcounts-unusable"] and not cut_off:
             self.fail(f"it is not rebuilt: {found['findings'][:5]}")
 
 

@@ -108,6 +108,17 @@ qemu-img compare -q bad.qcow2 sound.qcow2 || fail "a rebuild: the disk"
 cmp -s -n 8 <(tail -c +49 bad.qcow2) <(tail -c +49 sound.qcow2) &&
     fail "a rebuild has left the refcount table where it was"
 
+# A file that was cut off: new refcounts would lie where its entries point to.
+qemu-img create -q -f qcow2 -o cluster_size=64k cut.qcow2 64M
+qemu-io -c 'write -q -P 1 0 8M' cut.qcow2
+truncate -s 4M cut.qcow2
+cp cut.qcow2 cut.before
+for what in all rebuild; do
+    run_ctl check -r $what cut.qcow2
+    [ "$code" -eq 2 ] || fail "code $code after -r $what of a file cut off"
+    cmp -s cut.qcow2 cut.before || fail "-r $what changes a file cut off"
+done
+
 # References are missing, and the refcounts cannot be used: only a rebuild does
 # something, and then the cluster that is lost keeps its refcount.
 cp sound.qcow2 bad.qcow2
