@@ -118,6 +118,8 @@ for what in all rebuild; do
     [ "$code" -eq 2 ] || fail "code $code after -r $what of a file cut off"
     cmp -s cut.qcow2 cut.before || fail "-r $what changes a file cut off"
 done
+run_ctl check -r rebuild --dry-run cut.qcow2
+grep -q 'not written anew while the end' "$out" || fail "it does not say why"
 
 # References are missing, and the refcounts cannot be used: only a rebuild does
 # something, and then the cluster that is lost keeps its refcount.

@@ -36,6 +36,7 @@ struct job {
   struct value *findings;       /* JSON */
   uint64_t leaks, curable, hopeless;    /* findings, by what the repair that
                                            is wanted does about them */
+  bool cut_off;                 /* entries name what is past the end */
   struct qcow2_check_result r;
 };
 
@@ -85,6 +86,7 @@ on_finding (void *opaque, const struct qcow2_finding *f)
   struct job *const job = opaque;
   const enum qcow2_repair least = remedy_repair (f);
 
+  job->cut_off |= f->kind == QCOW2_FINDING_PAST_END;
   if (f->severity == QCOW2_FINDING_LEAK)
     ++job->leaks;
   else if (f->severity == QCOW2_FINDING_CORRUPTION &&
@@ -170,7 +172,10 @@ print_unusable (const struct job *job)
     (job->repair == QCOW2_REPAIR_ALL && r->refcounts_unusable &&
      !r->incomplete);
 
-  if (job->dry_run && rebuilds)
+  if (rebuilds && job->cut_off)
+    printf ("Refcounts are not written anew while the end of the file is "
+            "missing: they would lie where its entries point to.\n");
+  else if (job->dry_run && rebuilds)
     printf ("All refcounts would be written anew, from offset %" PRIu64
             " on.  The disk, snapshots and bitmaps stay as they are%s.\n",
             r->image_end, r->incomplete ? "; whatever has a refcount, or may "
