@@ -20,11 +20,26 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static struct {
   pthread_mutex_t lock;
   struct claim *first;
 } claims = { PTHREAD_MUTEX_INITIALIZER, NULL };
+
+bool
+identity_of_file (const struct stat *st, struct identity *ret)
+{
+  if (S_ISREG (st->st_mode))
+    *ret = (struct identity) {
+      .kind = ID_FILE, .dev = st->st_dev, .ino = st->st_ino,
+    };
+  else if (S_ISBLK (st->st_mode))
+    *ret = (struct identity) { .kind = ID_DEVICE, .dev = st->st_rdev };
+  else
+    return false;
+  return true;
+}
 
 bool
 identity_equal (const struct identity *a, const struct identity *b)

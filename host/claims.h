@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 struct host_env;
+struct stat;
 
 /* Which file something is, wherever that can be told. */
 struct identity {
@@ -19,6 +20,11 @@ struct identity {
   ino_t ino;
   const char *text;             /* whoever made it owns it */
 };
+/* From what fstat says; false if it is neither a regular file nor a block
+ * device.
+ */
+extern bool identity_of_file (const struct stat *st, struct identity *ret)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 extern bool identity_equal (const struct identity *a,
                             const struct identity *b);
 

@@ -63,13 +63,7 @@ identify (struct found *found, struct qcow2_error *err)
   if (fstat (found->fd, &st) == -1)
     return fail_with (err, QCOW2_ERR_IO, errno, "%s: %s", found->name,
                       strerror (errno));
-  if (S_ISREG (st.st_mode))
-    found->id = (struct identity) {
-      .kind = ID_FILE, .dev = st.st_dev, .ino = st.st_ino,
-    };
-  else if (S_ISBLK (st.st_mode))
-    found->id = (struct identity) { .kind = ID_DEVICE, .dev = st.st_rdev };
-  else
+  if (!identity_of_file (&st, &found->id))
     return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
                       "%s is neither a regular file nor a block device",
                       found->name);

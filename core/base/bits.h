@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bits.h - powers of two, alignment, minimum and maximum.
+/* bits.h - powers of two, alignment, minimum and maximum; bytes that are all
+ * the same.
  *
  * The alignment helpers take a power of two.  q2_align_up can overflow:
  * callers pass only values that are already bounded.
@@ -9,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 static inline bool
 q2_is_pow2 (uint64_t v)
@@ -51,6 +53,15 @@ static inline uint64_t
 q2_max (uint64_t a, uint64_t b)
 {
   return a > b ? a : b;
+}
+
+/* Whether each of the bytes is 'byte'. */
+static inline bool
+q2_all_are (const void *bytes, unsigned char byte, uint64_t len)
+{
+  const unsigned char *const p = bytes;
+
+  return len == 0 || (p[0] == byte && memcmp (p, p + 1, len - 1) == 0);
 }
 
 #endif /* QCOW2_BASE_BITS_H */

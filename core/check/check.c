@@ -55,10 +55,19 @@ enum plan {
   PLAN_REBUILD,
 };
 
+/* There are none, or new blocks beside those in place would need free clusters,
+ * which are only known in a window.
+ */
+static bool
+cannot_correct (const struct q2_check *c)
+{
+  return c->no_table || c->r->dropped ||
+    (c->windows > 1 && c->r->info.missing_blocks > 0);
+}
+
 /* Refcounts are written anew if there are none that could be corrected; what
  * was not counted would be free then, so without all references only those who
- * ask for it get that, and what may be in use keeps a refcount.  New blocks
- * beside those in place need free clusters, which are only known in a window.
+ * ask for it get that, and what may be in use keeps a refcount.
  */
 static bool
 must_rebuild (const struct q2_check *c, bool rebuilt)
@@ -68,10 +77,7 @@ must_rebuild (const struct q2_check *c, bool rebuilt)
   case QCOW2_REPAIR_LEAKS:
     break;
   case QCOW2_REPAIR_ALL:
-    if (c->findings.incomplete)
-      return false;
-    return c->no_table || c->r->dropped ||
-      (c->windows > 1 && c->r->info.missing_blocks > 0);
+    return !c->findings.incomplete && cannot_correct (c);
   case QCOW2_REPAIR_REBUILD:
     return !rebuilt;
   }
@@ -107,8 +113,7 @@ make_plan (struct q2_check *c, bool rebuilt)
     return PLAN_NOTHING;
   if (must_rebuild (c, rebuilt))
     return PLAN_REBUILD;
-  if (c->no_table || r->dropped ||
-      (c->windows > 1 && info->missing_blocks > 0))
+  if (cannot_correct (c))
     return PLAN_NOTHING;
   if (info->too_high > 0 && !r->never_lower)
     return PLAN_CORRECT;

@@ -96,7 +96,7 @@ needs_old (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t idx,
   if (q2_work_do (&j->r->recount.work, size / 8, err) == -1 ||
       q2_repair_read_block (j, idx, err) == -1)
     return -1;
-  if (j->buf[0] == 0 && memcmp (j->buf, j->buf + 1, size - 1) == 0)
+  if (q2_all_are (j->buf, 0, size))
     return 0;
   return need_block (rb, j, idx, err);
 }

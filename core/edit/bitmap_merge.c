@@ -23,6 +23,7 @@
 #include "edit/bitmaps.h"
 
 #include "base/be.h"
+#include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
 
@@ -128,12 +129,6 @@ add_source (struct merging *m, struct q2_bitmap_reader *r,
 
 /* ---- Clusters --------------------------------------------------------- */
 
-static bool
-all_are (const unsigned char *p, uint64_t len, unsigned char byte)
-{
-  return len == 0 || (p[0] == byte && memcmp (p, p + 1, len - 1) == 0);
-}
-
 /* If all bits of the cluster are alike: *ret_entry, without a cluster. */
 static bool
 is_uniform (const struct merging *m, uint64_t *ret_entry)
@@ -144,8 +139,8 @@ is_uniform (const struct merging *m, uint64_t *ret_entry)
 
   *ret_entry = m->bits[0] & 1 ? Q2_BITMAP_ALL_ONES : 0;
   return *ret_entry
-    ? all_are (m->bits, bytes, 0xff) && (rest == 0 || m->bits[bytes] == last)
-    : all_are (m->bits, bytes + (rest > 0), 0);
+    ? q2_all_are (m->bits, 0xff, bytes) && (rest == 0 || m->bits[bytes] == last)
+    : q2_all_are (m->bits, 0, bytes + (rest > 0));
 }
 
 static int

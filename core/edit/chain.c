@@ -14,8 +14,6 @@
 
 #include "base/bits.h"
 
-#include <string.h>
-
 struct q2_link_down
 q2_chain_top (struct qcow2_image *image, const struct qcow2_io *host)
 {
@@ -78,10 +76,4 @@ q2_chain_look (const struct q2_link_down *top, const struct qcow2_image *base,
   } while (q2_chain_down (&at, &at));
   *ret_kind = Q2_RUN_ZERO;
   return 0;
-}
-
-bool
-q2_are_zeros (const unsigned char *bytes, uint64_t len)
-{
-  return bytes[0] == 0 && memcmp (bytes, bytes + 1, len - 1) == 0;
 }

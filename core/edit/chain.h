@@ -36,8 +36,4 @@ extern int q2_chain_look (const struct q2_link_down *top,
                           uint64_t *ret_len, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* True if all bytes are 0; len > 0. */
-extern bool q2_are_zeros (const unsigned char *bytes, uint64_t len)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
 #endif /* QCOW2_EDIT_CHAIN_H */

@@ -13,6 +13,7 @@
 #include "edit/create.h"
 
 #include "base/assume.h"
+#include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
 #include "format/foreign.h"
@@ -24,13 +25,6 @@ q2_creation_mark (unsigned char sector[Q2_HEADER_SECTOR])
 {
   memset (sector, 0, Q2_HEADER_SECTOR);
   memcpy (sector, Q2_CREATION_MARK, sizeof Q2_CREATION_MARK - 1);
-}
-
-static bool
-is_zero (const unsigned char *bytes, uint64_t len)
-{
-  return len == 0 ||
-    (bytes[0] == 0 && memcmp (bytes, bytes + 1, (size_t) len - 1) == 0);
 }
 
 /* ---- All of it -------------------------------------------------------- */
@@ -48,7 +42,7 @@ read_range (const struct q2_io *io, unsigned char *buf, uint64_t start,
 
     if (q2_io_read (io, buf, n, off, QCOW2_IO_DATA, err) == -1)
       return -1;
-    *ret_zero = is_zero (buf, n);
+    *ret_zero = q2_all_are (buf, 0, n);
   }
   return 0;
 }
@@ -90,7 +84,7 @@ look (const struct q2_io *io, enum qcow2_content *ret,
     *ret = QCOW2_CONTENT_UNFINISHED;
   else if (q2_header_has_magic (first))
     *ret = QCOW2_CONTENT_IMAGE;
-  else if (is_zero (first, sizeof first)) {
+  else if (q2_all_are (first, 0, sizeof first)) {
     if (read_all (io, &zero, err) == -1)
       return -1;
     if (zero)

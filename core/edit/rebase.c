@@ -124,7 +124,7 @@ fate_of (const unsigned char *old, const unsigned char *new, uint64_t len)
 {
   if (memcmp (old, new, len) == 0)
     return FATE_SAME;
-  return q2_are_zeros (old, len) ? FATE_ZERO : FATE_DATA;
+  return q2_all_are (old, 0, len) ? FATE_ZERO : FATE_DATA;
 }
 
 static int

@@ -64,8 +64,8 @@ is_solid_locked (const struct q2_cache *c, const struct q2_shard *shard,
 
   q2_mutex_check_held (&shard->lock);
   if (!slot->solid)
-    slot->solid = slot->dirty || slot->writing || bytes[0] != 0 ||
-      memcmp (bytes, bytes + 1, c->slice_size - 1) != 0;
+    slot->solid = slot->dirty || slot->writing ||
+      !q2_all_are (bytes, 0, c->slice_size);
   return slot->solid;
 }
 

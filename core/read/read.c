@@ -28,6 +28,17 @@
 /* Host requests in flight for one client request. */
 #define MAX_PARALLEL 32
 
+void
+q2_reader_share (struct q2_reader *r, const struct q2_reader *of)
+{
+  r->store = of->store;
+  r->codecs = of->codecs;
+  r->clusters = of->clusters;
+  r->workers = of->workers;
+  r->cpus = of->cpus;
+  q2_streams_init (&r->streams, of->streams.max_window);
+}
+
 /* ---- One run -------------------------------------------------------- */
 
 /* Ahead buffers have raw bytes of the image file. */

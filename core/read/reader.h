@@ -38,6 +38,13 @@ struct q2_reader {
   _Atomic uint64_t inflated_bytes;
 };
 
+/* What the readers of one image share: all but its tables, and what is read
+ * ahead.  The streams are 'reader''s own: q2_streams_destroy.
+ */
+extern void q2_reader_share (struct q2_reader *reader,
+                             const struct q2_reader *of)
+  __attribute__ ((__nonnull__));
+
 /* All ranges must lie inside the disk and be longer than 0; see the
  * functions of the same names in qcow2.h.
  */

@@ -191,15 +191,10 @@ find (const struct qcow2_image *image, const struct qcow2_name *name,
 static void
 make_reader (struct q2_reader *r, const struct q2_reader *of)
 {
+  q2_reader_share (r, of);
   r->alone = true;
-  r->store = of->store;
   r->tables = of->tables;
-  r->codecs = of->codecs;
-  r->clusters = of->clusters;
   r->ahead = of->ahead;
-  r->workers = of->workers;
-  r->cpus = of->cpus;
-  q2_streams_init (&r->streams, of->streams.max_window);
 }
 
 struct qcow2_image *

@@ -228,15 +228,9 @@ static int
 make_reader (struct qcow2_image *view, const struct qcow2_io *host,
              const struct q2_found_snapshot *f, struct qcow2_error *err)
 {
-  const struct q2_reader *const of = &view->parent->reader;
   struct q2_reader *const r = &view->reader;
 
-  r->store = of->store;
-  r->codecs = of->codecs;
-  r->clusters = of->clusters;
-  r->workers = of->workers;
-  r->cpus = of->cpus;
-  q2_streams_init (&r->streams, of->streams.max_window);
+  q2_reader_share (r, &view->parent->reader);
   r->tables = q2_snapshot_tables (view->parent, host, f, &view->geo, err);
   if (r->tables == NULL)
     return -1;

@@ -37,11 +37,9 @@ identify (const char *name, struct identity *ret)
   if (stat (name, &st) == -1)
     return fail_code (errno == ENOENT ? CODE_NAME : CODE_FAILED, "%s: %s",
                       name, strerror (errno));
-  *ret = S_ISBLK (st.st_mode)
-    ? (struct identity) { .kind = ID_DEVICE, .dev = st.st_rdev }
-    : (struct identity) { .kind = ID_FILE, .dev = st.st_dev,
-                          .ino = st.st_ino };
-  return CODE_OK;
+  return identity_of_file (&st, ret) ? CODE_OK
+    : fail_code (CODE_FAILED, "%s is neither a regular file nor a block "
+                 "device", name);
 }
 
 /* That is open for writing; NULL: none, which was said. */

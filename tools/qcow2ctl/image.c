@@ -64,15 +64,8 @@ identify (struct image *i, int fd)
 
   if (fstat (fd, &st) == -1)
     return fail_errno (i, "");
-  if (S_ISREG (st.st_mode))
-    i->id = (struct identity) {
-      .kind = ID_FILE, .dev = st.st_dev, .ino = st.st_ino,
-    };
-  else if (S_ISBLK (st.st_mode))
-    i->id = (struct identity) { .kind = ID_DEVICE, .dev = st.st_rdev };
-  else
-    return fail_kind (i, st.st_mode);
-  return CODE_OK;
+  return identity_of_file (&st, &i->id) ? CODE_OK
+    : fail_kind (i, st.st_mode);
 }
 
 static int
@@ -302,20 +295,26 @@ image_open_inside (struct image *i, enum opening opening)
   return CODE_OK;
 }
 
-int
-image_open (struct ctl *ctl, struct image *i, const char *name,
-            enum opening opening)
+static bool
+is_for_writing (enum opening opening)
+{
+  return opening == OPEN_TO_CHANGE || opening == OPEN_TO_CHANGE_HEADER ||
+    opening == OPEN_TO_CHANGE_KEYS || opening == OPEN_TO_COMMIT ||
+    opening == OPEN_TO_REPAIR;
+}
+
+static int
+open_for (struct ctl *ctl, struct image *i, const char *name,
+          enum opening opening, const struct identity *write_to)
 {
   int code;
 
   if (opening != OPEN_TO_INSPECT)
     rules_lock (&ctl->rules);
-  code = image_open_bytes (ctl, i, name, opening == OPEN_TO_CHANGE ||
-                           opening == OPEN_TO_CHANGE_HEADER ||
-                           opening == OPEN_TO_CHANGE_KEYS ||
-                           opening == OPEN_TO_REPAIR);
+  code = image_open_bytes (ctl, i, name, is_for_writing (opening));
   if (code != CODE_OK)
     return code;
+  i->write_to = write_to;
   code = image_open_inside (i, opening);
   if (code != CODE_OK)
     release (i);
@@ -323,20 +322,17 @@ image_open (struct ctl *ctl, struct image *i, const char *name,
 }
 
 int
+image_open (struct ctl *ctl, struct image *i, const char *name,
+            enum opening opening)
+{
+  return open_for (ctl, i, name, opening, NULL);
+}
+
+int
 image_open_to_commit (struct ctl *ctl, struct image *i, const char *name,
                       const struct identity *write_to)
 {
-  int code;
-
-  rules_lock (&ctl->rules);
-  code = image_open_bytes (ctl, i, name, true);
-  if (code != CODE_OK)
-    return code;
-  i->write_to = write_to;
-  code = image_open_inside (i, OPEN_TO_COMMIT);
-  if (code != CODE_OK)
-    release (i);
-  return code;
+  return open_for (ctl, i, name, OPEN_TO_COMMIT, write_to);
 }
 
 int
