@@ -39,6 +39,7 @@ done <<'END'
 1|the image cannot be 'raw'|info -f raw disk.qcow2
 1|the image cannot be 'raw'|--format=raw check disk.qcow2
 1|--chain takes no value|info --chain=yes disk.qcow2
+1|-u opens no backing file|rebase -u -b raw -F raw --new-backing raw disk.qcow2
 1|nothing is to be changed|amend -o '' disk.qcow2
 1|only --chain looks at other files|info --backing raw overlay.qcow2
 1|something is missing: info IMAGE|info

@@ -196,6 +196,9 @@ fails 1 'says which backing file' rebase top
 fails 1 'never guessed' rebase -b base top
 fails 1 'none was' rebase -b '' -F raw top
 fails 1 'own backing file' rebase -b top -F qcow2 top
+cp base a:b
+fails 1 "'a:b' .*begins with a protocol.*give ./a:b" \
+      rebase --follow . -b a:b -F qcow2 top
 fails 1 'give --backing' rebase -b base -F qcow2 top
 fails 5 'gone' rebase -b gone -F qcow2 --follow "$tmp" top
 cp top saved

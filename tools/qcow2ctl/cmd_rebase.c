@@ -15,27 +15,19 @@
 #include "newbacking.h"
 #include "progress.h"
 
-#include <string.h>
-
 static int
 rebase (const struct args *args, const struct image *i,
         const struct new_backing *b, const char *file)
 {
-  const char *const format = args_value (args, "backing-fmt");
-  const struct qcow2_name file_name = { file, strlen (file) };
-  const struct qcow2_name format_name = {
-    format, format ? strlen (format) : 0,
-  };
-  const unsigned flags =
-    args_value (args, "force") ? QCOW2_SET_BACKING_FORCE : 0;
+  const struct backing_header h = new_backing_header (args, file);
   struct progress p;
   const struct qcow2_progress progress = { progress_report, &p };
   struct qcow2_error err;
   int r;
 
   progress_begin (&p, i->ctl);
-  r = qcow2_rebase (i->image, i->io, &file_name, &format_name, &b->file,
-                    flags, &progress, &err);
+  r = qcow2_rebase (i->image, i->io, &h.file, &h.format, &b->file,
+                    h.flags, &progress, &err);
   progress_end (&p);
   return r == -1 ? fail_error (i->name, &err) : CODE_OK;
 }
@@ -51,6 +43,9 @@ run (struct ctl *ctl, const struct args *args)
   if (file == NULL)
     return fail_usage (args->command, "-b says which backing file it is to "
                        "have; -b '' is none");
+  if (args_value (args, "unsafe") && args_value (args, "new-backing"))
+    return fail_usage (args->command, "-u opens no backing file, so "
+                       "--new-backing is of no use");
   if (args_value (args, "unsafe"))
     return new_backing_in_header (ctl, args, file);
   code = new_backing_check (args, file);

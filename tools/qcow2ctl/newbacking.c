@@ -50,6 +50,22 @@ new_backing_check (const struct args *args, const char *file)
   return CODE_OK;
 }
 
+static struct qcow2_name
+name_of (const char *text)
+{
+  return (struct qcow2_name) { text, text ? strlen (text) : 0 };
+}
+
+struct backing_header
+new_backing_header (const struct args *args, const char *file)
+{
+  return (struct backing_header) {
+    .file = name_of (file),
+    .format = name_of (args_value (args, "backing-fmt")),
+    .flags = args_value (args, "force") ? QCOW2_SET_BACKING_FORCE : 0,
+  };
+}
+
 /* ---- Opening ------------------------------------------------------------ */
 
 static bool
@@ -58,14 +74,9 @@ is_place (const struct layer *l, const struct place *place)
   struct identity id = { .kind = ID_URI, .text = place->text };
   struct stat st;
 
-  if (place->kind == PLACE_FILE) {
-    if (stat (place->text, &st) == -1)
-      return false;
-    id = S_ISBLK (st.st_mode)
-      ? (struct identity) { .kind = ID_DEVICE, .dev = st.st_rdev }
-      : (struct identity) { .kind = ID_FILE, .dev = st.st_dev,
-                            .ino = st.st_ino };
-  }
+  if (place->kind == PLACE_FILE &&
+      (stat (place->text, &st) == -1 || !identity_of_file (&st, &id)))
+    return false;
   return identity_equal (&l->key.id, &id);
 }
 
@@ -148,6 +159,22 @@ open_it (struct new_backing *b, const struct image *i, const char *file,
   return open_by_rules (b, i, file, format);
 }
 
+/* What is opened must be what the name means in the header. */
+static int
+check_meaning (const struct new_backing *b, const char *file)
+{
+  const struct qcow2_reference reference = {
+    .kind = QCOW2_BACKING_FILE, .name = file, .name_len = strlen (file),
+  };
+  char path[NAME_SIZE];
+  const char *const why = b->rules.backing[0].kind == PLACE_URI ? NULL
+    : name_to_path (&reference, path);
+
+  return why == NULL ? CODE_OK
+    : fail_code (CODE_FAILED, "the name '%s' %s; if it is a file give ./%s",
+                 file, why, file);
+}
+
 int
 new_backing_open (struct new_backing *b, const struct image *i,
                   const struct args *args, const char *file)
@@ -163,6 +190,8 @@ new_backing_open (struct new_backing *b, const struct image *i,
     return fail_code (CODE_FAILED, "out of memory");
   code = parse_rules (b, args, path);
   free (path);
+  if (code == CODE_OK)
+    code = check_meaning (b, file);
   if (code == CODE_OK)
     code = open_it (b, i, file, args_value (args, "backing-fmt"));
   if (code != CODE_OK)
@@ -186,13 +215,7 @@ int
 new_backing_in_header (struct ctl *ctl, const struct args *args,
                        const char *file)
 {
-  const char *const format = args_value (args, "backing-fmt");
-  const struct qcow2_name file_name = { file, file ? strlen (file) : 0 };
-  const struct qcow2_name format_name = {
-    format, format ? strlen (format) : 0,
-  };
-  const unsigned flags =
-    args_value (args, "force") ? QCOW2_SET_BACKING_FORCE : 0;
+  const struct backing_header h = new_backing_header (args, file);
   struct qcow2_error err;
   struct image i;
   int code = new_backing_check (args, file);
@@ -201,7 +224,7 @@ new_backing_in_header (struct ctl *ctl, const struct args *args,
     code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE_HEADER);
   if (code != CODE_OK)
     return code;
-  if (qcow2_set_backing (i.image, i.io, &file_name, &format_name, flags, &err)
+  if (qcow2_set_backing (i.image, i.io, &h.file, &h.format, h.flags, &err)
       == -1)
     code = fail_error (i.name, &err);
   return image_close (&i, code);

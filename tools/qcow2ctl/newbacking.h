@@ -26,6 +26,14 @@ struct new_backing {
  */
 extern int new_backing_check (const struct args *args, const char *file);
 
+/* What the header is to say; pointers into 'args'. */
+struct backing_header {
+  struct qcow2_name file, format;
+  unsigned flags;               /* QCOW2_SET_BACKING_... */
+};
+extern struct backing_header new_backing_header (const struct args *args,
+                                                 const char *file);
+
 /* Open it, with all that it stands on; or find it below the image, which is
  * open and stays so.
  */
