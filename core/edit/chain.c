@@ -14,6 +14,9 @@
 
 #include "base/bits.h"
 
+#include <stdio.h>
+#include <string.h>
+
 struct q2_link_down
 q2_chain_top (struct qcow2_image *image, const struct qcow2_io *host)
 {
@@ -76,4 +79,18 @@ q2_chain_look (const struct q2_link_down *top, const struct qcow2_image *base,
   } while (q2_chain_down (&at, &at));
   *ret_kind = Q2_RUN_ZERO;
   return 0;
+}
+
+int
+q2_chain_fail (const char *which, struct qcow2_error *err)
+{
+  char text[sizeof err->text];
+
+  memcpy (text, err->text, sizeof text);
+  snprintf (err->text, sizeof err->text, "in the %s: %.*s", which,
+            (int) (sizeof text - 40), text);
+  if (err->kind == QCOW2_ERR_CORRUPT)
+    err->kind = QCOW2_ERR_IO;
+  err->offset = QCOW2_NO_OFFSET;
+  return -1;
 }

@@ -25,6 +25,12 @@ extern bool q2_chain_has (const struct q2_link_down *l,
                           const struct qcow2_image *image)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* An error that was met in another image of the chain, 'which': say so.  It is
+ * nothing against the image that is changed.  Returns -1.
+ */
+extern int q2_chain_fail (const char *which, struct qcow2_error *err)
+  __attribute__ ((__nonnull__));
+
 /* What the images of the chain have, from 'top' down to the one above 'base',
  * of the first part of [guest_off, guest_off+len): *ret_len bytes are alike.
  * UNALLOCATED: none of them has any of it, so it reads as in 'base'.  What is

@@ -42,26 +42,32 @@ struct commit {
   struct q2_progress progress;  /* in bytes of the disk */
 };
 
+static const char base_name[] = "backing file";
+
 /* ---- The base ----------------------------------------------------------- */
 
 static int
 put_zeros (const struct commit *c, uint64_t pos, uint64_t len,
            struct qcow2_error *err)
 {
-  if (c->raw)
-    return q2_io_zero (&c->base_io, len, pos, true, QCOW2_IO_DATA, err);
-  return qcow2_zero (c->base, c->base_io.host, len, pos, QCOW2_ZERO_MAY_TRIM,
-                     err);
+  const int r = c->raw
+    ? q2_io_zero (&c->base_io, len, pos, true, QCOW2_IO_DATA, err)
+    : qcow2_zero (c->base, c->base_io.host, len, pos, QCOW2_ZERO_MAY_TRIM,
+                  err);
+
+  return r == -1 ? q2_chain_fail (base_name, err) : 0;
 }
 
 static int
 put_data (const struct commit *c, const unsigned char *bytes, uint64_t pos,
           uint64_t len, struct qcow2_error *err)
 {
-  if (c->raw)
-    return q2_io_write (&c->base_io, bytes, len, pos, QCOW2_IO_DATA, err);
-  return qcow2_pwrite (c->base, c->base_io.host, bytes, (uint32_t) len, pos,
-                       false, err);
+  const int r = c->raw
+    ? q2_io_write (&c->base_io, bytes, len, pos, QCOW2_IO_DATA, err)
+    : qcow2_pwrite (c->base, c->base_io.host, bytes, (uint32_t) len, pos,
+                    false, err);
+
+  return r == -1 ? q2_chain_fail (base_name, err) : 0;
 }
 
 static int
@@ -91,8 +97,10 @@ put (const struct commit *c, uint64_t pos, uint64_t len,
 static int
 make_durable (const struct commit *c, struct qcow2_error *err)
 {
-  return c->raw ? q2_io_flush (&c->base_io, err)
+  const int r = c->raw ? q2_io_flush (&c->base_io, err)
     : qcow2_end (c->base, c->base_io.host, err);
+
+  return r == -1 ? q2_chain_fail (base_name, err) : 0;
 }
 
 /* ---- Copying ------------------------------------------------------------ */

@@ -25,7 +25,6 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Read at once: a multiple of the largest cluster. */
@@ -56,20 +55,12 @@ struct rebase {
 
 /* ---- What both sides have ---------------------------------------------- */
 
-/* What is wrong with an image below is nothing against this one. */
 static int
 fail_below (const struct rebase *r, const struct q2_link_down *l,
             struct qcow2_error *err)
 {
-  char text[sizeof err->text];
-
-  memcpy (text, err->text, sizeof text);
-  snprintf (err->text, sizeof err->text, "in the %s backing file: %.*s",
-            l == &r->new ? "new" : "old", (int) sizeof text - 40, text);
-  if (err->kind == QCOW2_ERR_CORRUPT)
-    err->kind = QCOW2_ERR_IO;
-  err->offset = QCOW2_NO_OFFSET;
-  return -1;
+  return q2_chain_fail (l == &r->new ? "new backing file" : "old backing file",
+                        err);
 }
 
 static int

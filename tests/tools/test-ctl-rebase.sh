@@ -221,6 +221,21 @@ fails 1 'snapshots' rebase -b base -F qcow2 --follow "$tmp" snapshots
 fails 1 'snapshots' commit --follow "$tmp" snapshots
 same -F raw snapshots want
 
+# What is wrong with the file below is said of that one, by both.
+qemu-img create -q -f qcow2 -o cluster_size=64k broken 1M
+io broken 'write -q -P 1 0 64k'
+qemu-img create -q -f qcow2 -b broken -F qcow2 over
+io over 'write -q -P 2 0 64k'
+printf '\200\0\0\0\0\5\2\0' | dd of=broken bs=1 seek=262144 conv=notrunc \
+                                   status=none
+cp over over.before
+fails 1 'over: in the backing file: .*corrupt' \
+      commit --follow "$tmp" over
+cmp -s over over.before || fail "the image has changed"
+qemu-img create -q -f qcow2 -b broken -F qcow2 over
+fails 1 'over: in the old backing file: .*corrupt' rebase --follow "$tmp" -b '' over
+sound over
+
 # Somebody reads another image that stands on the file.
 qemu-img create -q -f qcow2 -b mid -F qcow2 o3 3M
 qemu-io -c 'sleep 50000' o3 > /dev/null &
