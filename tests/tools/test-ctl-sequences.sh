@@ -9,6 +9,8 @@
 requires_qemu
 requires_libnbd
 requires_program nbdcopy
+# nbdkit --run would hand on the libraries that are preloaded.
+[ "$SANITIZER" = no ] || skip "has been run without a sanitizer"
 has_json || skip "qcow2ctl was built without jansson"
 
 # shellcheck disable=SC2154             # Set by functions.sh.
