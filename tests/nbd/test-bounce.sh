@@ -167,7 +167,7 @@ esac
 [ -n "$said" ] || [ -n "$instrumented" ] || fail "nothing was measured"
 
 echo "no file may grow: measuring, too, is no reason to end"
-(
+[ -n "$instrumented" ] || (
     ulimit -f 0
     # shellcheck disable=SC2016         # nbdkit's shell expands it.
     "$NBDKIT" -r -U - --filter="$filter" file disk.qcow2 \

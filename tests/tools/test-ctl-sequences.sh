@@ -9,8 +9,7 @@
 requires_qemu
 requires_libnbd
 requires_program nbdcopy
-# nbdkit --run would hand on the libraries that are preloaded.
-[ "$SANITIZER" = no ] || skip "has been run without a sanitizer"
+skip_if_instrumented "nbdkit --run hands on the libraries that are preloaded"
 has_json || skip "qcow2ctl was built without jansson"
 
 # shellcheck disable=SC2154             # Set by functions.sh.
