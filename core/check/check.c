@@ -55,8 +55,8 @@ enum plan {
   PLAN_REBUILD,
 };
 
-/* There are none, or new blocks beside those in place would need free clusters,
- * which are only known in a window.
+/* There are none, or new blocks beside those in place would need free
+ * clusters, which are only known in a window.
  */
 static bool
 cannot_correct (const struct q2_check *c)

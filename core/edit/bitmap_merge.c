@@ -139,7 +139,8 @@ is_uniform (const struct merging *m, uint64_t *ret_entry)
 
   *ret_entry = m->bits[0] & 1 ? Q2_BITMAP_ALL_ONES : 0;
   return *ret_entry
-    ? q2_all_are (m->bits, 0xff, bytes) && (rest == 0 || m->bits[bytes] == last)
+    ? q2_all_are (m->bits, 0xff, bytes) &&
+      (rest == 0 || m->bits[bytes] == last)
     : q2_all_are (m->bits, 0, bytes + (rest > 0));
 }
 
