@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cache.c - the table cache.
  *
- * Owns      the slices, and the list of loads in flight.
+ * Owns      the slices.
  * Method    slices are spread over shards by their number.  A shard is a
  *           chained hash table over an array of slots, evicted by the clock
  *           algorithm: a use sets the slot's bit, the hand clears bits and
  *           takes the first slot without one.  Scans do not set it, so they
  *           push out what other scans brought in, oldest first, before
  *           anything else.
- *
- *           A miss registers its host range as a load, reads outside all
- *           locks, then inserts.  A thread that misses bytes of a
- *           registered range waits for that load and looks again; after a
- *           failed or useless wait it reads for itself, so one
- *           connection's broken backend never fails another's request and
- *           nobody can wait for ever.
- * Locks     loads.lock guards the list of loads and is never held over
- *           I/O; shard.lock guards one shard's slots and bytes.  loads.lock
- *           is taken before shard.lock, never after.
- * Does not  know what is in a slice, or write it; changes.c does that.
+ * Locks     shard.lock guards one shard's slots and bytes.
+ * Does not  know what is in a slice, or read or write it: loads.c and
+ *           changes.c do that.
  */
 #include "config.h"
 
@@ -26,7 +18,6 @@
 
 #include "base/assume.h"
 #include "base/bits.h"
-#include "base/cleanup.h"
 #include "base/error.h"
 
 #include <string.h>
@@ -138,9 +129,9 @@ q2_cache_slice_size (const struct q2_cache *c)
 
 /* ---- Shards --------------------------------------------------------- */
 
-static bool
-lookup (struct q2_cache *c, uint64_t host_off, size_t skip, void *buf,
-        size_t len, bool scan)
+bool
+q2_cache_copy_out (struct q2_cache *c, uint64_t host_off, size_t skip,
+                   void *buf, size_t len, bool scan)
 {
   struct q2_shard *shard;
   const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
@@ -161,7 +152,7 @@ bool
 q2_cache_lookup (struct q2_cache *c, uint64_t host_off, size_t skip,
                  void *buf, size_t len)
 {
-  return lookup (c, host_off, skip, buf, len, false);
+  return q2_cache_copy_out (c, host_off, skip, buf, len, false);
 }
 
 static uint32_t
@@ -249,210 +240,6 @@ q2_cache_lock_or_insert (struct q2_cache *c, uint64_t host_off,
   *bucket = i;
   memcpy (shard->bytes + i * c->slice_size, slice, c->slice_size);
   return i;
-}
-
-/* ---- Loads ---------------------------------------------------------- */
-
-/* The load in flight that overlaps the range, or NULL. */
-static const struct q2_load *
-find_load_locked (const struct q2_cache *c, uint64_t start, uint64_t end)
-{
-  const struct q2_load *l;
-
-  q2_mutex_check_held (&c->loads.lock);
-  for (l = c->loads.first; l != NULL; l = l->next)
-    if (l->start < end && start < l->end)
-      break;
-  return l;
-}
-
-/* Wait for the load in flight that overlaps the range, if there is one, but
- * not for any that starts later: if the slice is not there afterwards, that
- * load failed (or the cache is so small that the slice is gone again) and
- * the caller's own read is the better bet.
- */
-static void
-wait_for_load_locked (struct q2_cache *c, uint64_t start, uint64_t end)
-{
-  const struct q2_load *l = find_load_locked (c, start, end);
-  uint64_t id;
-
-  q2_mutex_check_held (&c->loads.lock);
-  if (l == NULL)
-    return;
-  id = l->id;
-  for (;;) {
-    for (l = c->loads.first; l != NULL && l->id != id; l = l->next)
-      ;
-    if (l == NULL)
-      return;
-    q2_cond_wait (&c->loads.done, &c->loads.lock);
-  }
-}
-
-static void
-begin_load_locked (struct q2_cache *c, struct q2_load *load)
-{
-  q2_mutex_check_held (&c->loads.lock);
-  load->id = ++c->loads.last_id;
-  load->next = c->loads.first;
-  c->loads.first = load;
-}
-
-/* Returns whether what it has read is good. */
-static bool
-end_load (struct q2_cache *c, struct q2_load *load)
-{
-  bool spoiled;
-
-  q2_mutex_lock (&c->loads.lock);
-  spoiled = load->spoiled;
-  for (struct q2_load **link = &c->loads.first;; link = &(*link)->next)
-    if (*link == load) {
-      *link = load->next;
-      break;
-    }
-  pthread_cond_broadcast (&c->loads.done);
-  q2_mutex_unlock (&c->loads.lock);
-  return !spoiled;
-}
-
-void
-q2_cache_begin_load (struct q2_cache *c, struct q2_load *load)
-{
-  load->spoiled = load->scan = false;
-  q2_mutex_lock (&c->loads.lock);
-  begin_load_locked (c, load);
-  q2_mutex_unlock (&c->loads.lock);
-}
-
-bool
-q2_cache_end_load (struct q2_cache *c, struct q2_load *load)
-{
-  return end_load (c, load);
-}
-
-/* Keep a slice that a load has brought, unless it is out of date. */
-static void
-keep (struct q2_cache *c, const struct q2_load *load, uint64_t host_off,
-      const void *slice)
-{
-  q2_mutex_lock (&c->loads.lock);
-  if (!load->spoiled) {
-    struct q2_shard *shard;
-
-    q2_cache_lock_or_insert (c, host_off, slice, load->scan, &shard);
-    q2_mutex_unlock (&shard->lock);
-  }
-  q2_mutex_unlock (&c->loads.lock);
-}
-
-/* Read the range of the load and keep it; copy out what the caller wants,
- * which starts at 'skip'.
- */
-static int
-do_load (struct q2_cache *c, const struct q2_io *io,
-         const struct q2_load *load, size_t skip, void *buf, size_t want,
-         struct qcow2_error *err)
-{
-  const size_t len = load->end - load->start;
-  unsigned char small[4096];
-  Q2_CLEANUP_FREE unsigned char *large = NULL;
-  unsigned char *bytes = small;
-
-  if (len > sizeof small) {
-    bytes = large = malloc (len);
-    if (large == NULL)
-      return q2_fail_nomem (err, "reading an L2 table");
-  }
-  if (q2_io_read (io, bytes, len, load->start, QCOW2_IO_L2, err) == -1)
-    return -1;
-  for (size_t i = 0; i < len; i += c->slice_size)
-    keep (c, load, load->start + i, bytes + i);
-  if (want > 0)
-    memcpy (buf, bytes + skip, want);
-  return 0;
-}
-
-/* The slice is missing: wait for it or load it.  Returns 1 if what was read
- * is out of date.
- */
-static int
-read_missing (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
-              size_t skip, void *buf, size_t len, struct q2_cache_span span,
-              struct qcow2_error *err)
-{
-  const uint64_t slice_off = host_off - skip;
-  struct q2_load load = {
-    .start = slice_off - span.behind, .end = slice_off + span.ahead,
-    .scan = span.scan,
-  };
-  int r;
-
-  q2_mutex_lock (&c->loads.lock);
-  c->loads.misses++;
-  wait_for_load_locked (c, slice_off, slice_off + c->slice_size);
-  if (lookup (c, host_off, skip, buf, len, span.scan)) {
-    q2_mutex_unlock (&c->loads.lock);
-    return 0;
-  }
-  begin_load_locked (c, &load);
-  q2_mutex_unlock (&c->loads.lock);
-
-  r = do_load (c, io, &load, span.behind + skip, buf, len, err);
-  if (!end_load (c, &load) && r == 0)
-    return 1;
-  return r;
-}
-
-int
-q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
-               size_t skip, void *buf, size_t len, struct q2_cache_span span,
-               struct qcow2_error *err)
-{
-  int r;
-
-  if (!q2_assume (span.ahead >= c->slice_size &&
-                  span.behind <= host_off - skip &&
-                  span.behind + span.ahead <= Q2_CACHE_MAX_LOAD &&
-                  skip + len <= c->slice_size, err))
-    return -1;
-  do {
-    if (lookup (c, host_off, skip, buf, len, span.scan))
-      return 0;
-    r = read_missing (c, io, host_off, skip, buf, len, span, err);
-    span.behind = 0;
-    span.ahead = c->slice_size;
-  } while (r == 1);
-  return r;
-}
-
-void
-q2_cache_preload (struct q2_cache *c, const struct q2_io *io,
-                  uint64_t host_off, size_t len, bool scan)
-{
-  struct q2_load load = {
-    .start = host_off, .end = host_off + len, .scan = scan
-  };
-  struct qcow2_error ignored;
-  bool busy;
-
-  if (!q2_check (len > 0 && len <= Q2_CACHE_MAX_LOAD &&
-                 len % c->slice_size == 0))
-    return;
-  q2_mutex_lock (&c->loads.lock);
-  /* Somebody may have loaded it since the caller looked. */
-  busy = find_load_locked (c, load.start, load.end) != NULL ||
-    q2_cache_contains (c, host_off);
-  if (!busy)
-    begin_load_locked (c, &load);
-  q2_mutex_unlock (&c->loads.lock);
-  if (busy)
-    return;
-  /* The readers who waited will try for themselves. */
-  if (do_load (c, io, &load, 0, NULL, 0, &ignored) == -1)
-    q2_io_note_bug (io, &ignored);
-  end_load (c, &load);
 }
 
 bool

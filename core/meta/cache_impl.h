@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cache_impl.h - what cache.c and changes.c share. */
+/* cache_impl.h - what cache.c, loads.c and changes.c share. */
 #ifndef QCOW2_META_CACHE_IMPL_H
 #define QCOW2_META_CACHE_IMPL_H
 
@@ -105,6 +105,13 @@ q2_cache_may_go (const struct q2_slot *slot)
 {
   return !slot->dirty && !slot->writing;
 }
+
+/* Copy bytes out of a slice, 'skip' bytes into it; false if it is not in the
+ * cache.  'scan': as in struct q2_cache_span.
+ */
+extern bool q2_cache_copy_out (struct q2_cache *cache, uint64_t host_off,
+                               size_t skip, void *buf, size_t len, bool scan)
+  __attribute__ ((__nonnull__));
 
 /* Take a slice out of the cache; its slot is free. */
 extern void q2_cache_unlink_locked (const struct q2_cache *cache,
