@@ -23,6 +23,7 @@
 
 #include "data/store.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
@@ -89,6 +90,7 @@ static void
 put_buffer (struct q2_store *s, void *p, uint64_t size)
 {
   q2_mutex_lock (&s->buffers_lock);
+  (void) q2_check (s->nr_buffers <= Q2_STORE_BUFFERS);
   if (size == PIECE_BYTES && s->nr_buffers < Q2_STORE_BUFFERS) {
     s->buffers[s->nr_buffers++] = p;
     p = NULL;
@@ -122,6 +124,8 @@ read_sectors (const struct q2_store *s, const struct q2_io *data, void *buf,
     s->cipher && !q2_io_is_slow (data) ? PIECE_BYTES : len;
   unsigned char *p = buf;
 
+  if (!q2_assume (!q2_store_is_unaligned (s, len, place), err))
+    return -1;
   while (len > 0) {
     const uint64_t n = q2_min (len, piece);
 
@@ -235,6 +239,8 @@ write_some (const struct q2_store *s, const struct q2_io *data,
     (s->guest_iv ? first.guest_off : first.host_off) / Q2_CRYPT_SECTOR;
   const void *plain = buf;
 
+  if (!q2_assume (skip < size && span <= size, err))
+    return -1;
   if (n < span) {
     if (read_edges (s, data, sectors, span, first, skip, n, err) == -1)
       return -1;
@@ -264,6 +270,8 @@ write_pieces (struct q2_store *s, const struct q2_io *data,
     uint64_t n = 0;
 
     r = write_some (s, data, sectors, size, buf, len, place, &n, err);
+    if (r == 0 && !q2_assume (n > 0 && n <= len, err))
+      r = -1;
     buf += n;
     len -= n;
     place = advance (place, n);
@@ -393,6 +401,7 @@ q2_store_read_below (const struct q2_store *s, void *buf, uint64_t len,
 {
   const uint64_t inside = inside_below (s, len, guest_off);
 
+  (void) q2_check (inside <= len && (inside == 0 || s->below != NULL));
   memset ((unsigned char *) buf + inside, 0, len - inside);
   if (inside > 0) {
     const struct q2_io io = below_io (s);

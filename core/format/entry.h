@@ -11,6 +11,7 @@
 #ifndef QCOW2_FORMAT_ENTRY_H
 #define QCOW2_FORMAT_ENTRY_H
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "format/l2e.h"
@@ -73,6 +74,14 @@ q2_entry_store (const struct q2_geometry *geo, void *raw, uint64_t host_off,
 {
   uint64_t descriptor = host_off;
 
+  (void) q2_check ((alloc & zero) == 0 &&
+                   (host_off & ~geo->offset_mask) == 0 &&
+                   q2_is_aligned (host_off, geo->cluster_size));
+  (void) q2_check (geo->extended_l2 ||
+                   ((alloc == 0 || alloc == Q2_ALL_SUBCLUSTERS) &&
+                    (zero == 0 || zero == Q2_ALL_SUBCLUSTERS)));
+  (void) q2_check (zero == 0 || geo->version >= 3);
+  (void) q2_check (host_off != 0 || geo->data_file || (!copied && !alloc));
   if (copied)
     descriptor |= Q2_ENTRY_COPIED;
   if (zero != 0)
@@ -111,6 +120,7 @@ q2_entry_mask (const struct q2_geometry *geo, uint64_t guest_off,
     (unsigned) ((in_cluster + len - 1) >> geo->subcluster_bits);
   uint32_t mask;
 
+  (void) q2_check (len > 0 && in_cluster + len <= geo->cluster_size);
   if (!geo->extended_l2)
     return Q2_ALL_SUBCLUSTERS;
   mask = Q2_ALL_SUBCLUSTERS >> (31 - last);

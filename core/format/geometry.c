@@ -12,6 +12,7 @@
 
 #include "format/geometry.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -110,6 +111,13 @@ q2_geometry_init (struct q2_geometry *ret_geo,
                     "virtual disk size %" PRIu64 " is too big for clusters "
                     "of %" PRIu64 " bytes: its L1 table would be larger than "
                     "32 MiB", geo.virtual_size, geo.cluster_size);
+  /* What shifts and masks elsewhere rely on. */
+  if (!q2_assume (geo.l1_shift < 64 && geo.l2_table_size >= 512 &&
+                  geo.csize_shift < 63 &&
+                  (geo.coffset_mask & geo.compressed_flag) == 0 &&
+                  (geo.offset_mask & geo.compressed_flag) == 0 &&
+                  (geo.offset_mask & geo.zero_flag) == 0, err))
+    return -1;
   *ret_geo = geo;
   return 0;
 }

@@ -15,6 +15,7 @@
 #include "format/header_parts.h"
 #include "format/header_span.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -186,6 +187,8 @@ int
 q2_header_set_ext (struct q2_header_parts *parts, enum q2_known_ext ext,
                    const void *data, size_t len, struct qcow2_error *err)
 {
+  if (!q2_assume (ext < Q2_NR_KNOWN_EXTS && len <= UINT32_MAX, err))
+    return -1;
   if (set_bytes (&parts->ext[ext], data, data ? len : 0, err) == -1)
     return -1;
   parts->has_ext[ext] = data != NULL;
@@ -266,6 +269,8 @@ jump (struct cursor *c)
     c->impossible = true;
     return;
   }
+  (void) q2_check (c->spare_off >= data_off &&
+                   q2_is_aligned (c->spare_off, Q2_HEADER_SECTOR));
   put_ext_header (c, Q2_EXT_TYPE_JUMP, (uint32_t) (c->spare_off - data_off));
   /* Not quite spare_off, if the header's length is no multiple of 8. */
   c->off = data_off + q2_align_up (c->spare_off - data_off, 8);

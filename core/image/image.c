@@ -74,6 +74,7 @@ qcow2_open (const struct qcow2_io *host, const struct qcow2_options *options,
 static void
 close_image (struct qcow2_image *image)
 {
+  (void) q2_check (atomic_load (&image->views) == 0);
   /* First the threads, which use everything else. */
   q2_workers_free (image->reader.workers);
   q2_writer_destroy (&image->writer);
@@ -100,7 +101,7 @@ close_view (struct qcow2_image *view)
 
   view->view->close (view);
   if (counted)
-    atomic_fetch_sub (&parent->views, 1);
+    (void) q2_check (atomic_fetch_sub (&parent->views, 1) > 0);
 }
 
 void

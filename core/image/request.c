@@ -28,6 +28,8 @@ check_range (const struct qcow2_image *image, uint64_t count,
     return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET,
                     "the backing file of the image is missing, so only what "
                     "the image itself has can be read");
+  if (!q2_assume (size <= INT64_MAX, err))
+    return -1;
   if (guest_off > size || count > size - guest_off)
     return q2_fail (err, QCOW2_ERR_RANGE, QCOW2_NO_OFFSET,
                     "request for %" PRIu64 " bytes at disk offset 0x%" PRIx64
@@ -56,6 +58,8 @@ begin_change (struct q2_request *r, uint64_t count, uint64_t guest_off,
   struct qcow2_image *const image = r->image;
   const struct qcow2_info *const info = q2_image_info (image);
 
+  if (!q2_assume (!info->writable || image->view == NULL, err))
+    return -1;
   if (!info->writable)
     return q2_fail_advise (err, QCOW2_ERR_READ_ONLY,
                            info->read_only_advice, QCOW2_NO_OFFSET,

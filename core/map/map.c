@@ -39,6 +39,8 @@ add_run (struct walk *w, enum q2_run_kind kind, uint64_t len,
 {
   struct q2_run *const last = w->nr ? &w->runs[w->nr - 1] : NULL;
 
+  if (!q2_check (len > 0 && len <= w->end - w->guest_off))
+    return false;
   if (last && last->kind == kind && kind != Q2_RUN_COMPRESSED &&
       (kind != Q2_RUN_DATA || last->host_off + last->len == host_off))
     last->len += len;
@@ -208,6 +210,11 @@ walk (struct walk *w, size_t *ret_nr, struct qcow2_error *err)
   while (w->guest_off < w->end && walked == WALK_ON)
     walked = walk_l1_entry (w, err);
   if (walked == WALK_FAILED && w->nr == 0)
+    return -1;
+  /* The runs have no gaps, and callers rely on the last one. */
+  if (!q2_assume (w->nr > 0 && w->nr <= w->max && w->guest_off <= w->end &&
+                  w->runs[w->nr - 1].guest_off + w->runs[w->nr - 1].len
+                  == w->guest_off, err))
     return -1;
   *ret_nr = w->nr;
   return 0;

@@ -168,8 +168,10 @@ remove_locked (struct q2_clusters *c, struct entry *e)
   struct entry **link = bucket_of (c, &e->key);
 
   q2_mutex_check_held (&c->lock);
-  while (*link != e)
+  while (*link != NULL && *link != e)
     link = &(*link)->next;
+  if (!q2_check (*link == e))
+    return;
   *link = e->next;
   list_remove_locked (c, e);
 }
@@ -233,6 +235,7 @@ static void
 unref_failed_locked (struct q2_clusters *c, struct entry *e)
 {
   q2_mutex_check_held (&c->lock);
+  (void) q2_check (e->state == FAILED && atomic_load (&e->refs) > 0);
   if (atomic_fetch_sub (&e->refs, 1) == 1) {
     c->nr_entries--;
     q2_buffer_free (e, sizeof *e + c->cluster_size);
@@ -289,6 +292,7 @@ static void
 end_fill (struct q2_clusters *c, struct entry *e, bool ok)
 {
   q2_mutex_lock (&c->lock);
+  (void) q2_check (e->state == FILLING);
   e->state = ok ? READY : FAILED;
   if (!ok) {
     remove_locked (c, e);
@@ -315,7 +319,8 @@ static void
 end_private (struct q2_clusters *c)
 {
   q2_mutex_lock (&c->lock);
-  c->nr_private--;
+  if (q2_check (c->nr_private > 0))
+    c->nr_private--;
   pthread_cond_signal (&c->private_ended);
   q2_mutex_unlock (&c->lock);
 }

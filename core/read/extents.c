@@ -231,6 +231,9 @@ q2_reader_extents (struct q2_reader *r, const struct q2_io *io,
   if (q2_io_is_slow (io) && q2_tables_geometry (r->tables)->version > 0)
     load_tables (r, io, count, guest_off);
   ret = walk (r, io, count, guest_off, &p, err);
+  if (ret == 0 && !q2_assume (p.result != 0 || p.guest_off + p.len ==
+                              guest_off + count, err))
+    return -1;
 
   /* Report the part mapped before a failure: the client asks again for the
    * rest and gets the error then.

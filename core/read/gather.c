@@ -14,6 +14,7 @@
 
 #include "read/reader.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 /* True if one of the two is compressed, and b follows a in the file, perhaps
@@ -69,6 +70,8 @@ add_piece (struct q2_pieces *p, uint64_t start, uint64_t end)
 {
   struct q2_piece *const last = p->nr ? &p->piece[p->nr - 1] : NULL;
 
+  if (!q2_check (start < end && end - start <= Q2_PIECE_BYTES))
+    return;
   if (last && start <= last->end && end >= last->start &&
       q2_max (end, last->end) - q2_min (start, last->start)
       <= Q2_PIECE_BYTES) {

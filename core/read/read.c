@@ -16,6 +16,7 @@
 
 #include "read/reader.h"
 
+#include "base/assume.h"
 #include "base/lock.h"
 
 #include <string.h>
@@ -105,7 +106,9 @@ do_item (void *arg, size_t i)
   const struct q2_run *const run = &w->runs[w->items[i]];
   struct qcow2_error error;
 
-  if (read_run (w->reader, w->io, run,
+  if (q2_assume (i < w->nr_items && run->guest_off >= w->runs[0].guest_off,
+                 &error) &&
+      read_run (w->reader, w->io, run,
                 w->buf + (run->guest_off - w->runs[0].guest_off),
                 &error) == 0)
     return;
@@ -134,6 +137,8 @@ static void
 choose_items (struct work *w, size_t nr, bool others, bool compressed)
 {
   w->nr_items = 0;
+  if (!q2_check (nr <= MAX_RUNS))
+    nr = MAX_RUNS;
   for (size_t i = 0; i < nr; ++i)
     if (w->runs[i].kind == Q2_RUN_COMPRESSED ? compressed : others)
       w->items[w->nr_items++] = i;
@@ -282,6 +287,8 @@ read_range (struct q2_reader *r, const struct q2_io *io, unsigned char *buf,
                      err) == -1)
       return -1;
     len = runs[nr - 1].guest_off + runs[nr - 1].len - guest_off;
+    if (!q2_assume (runs[0].guest_off == guest_off && len <= count, err))
+      return -1;
     if (is_slow (r, io, nr))
       ret = read_slow (r, io, runs, nr, sequential, buf, err);
     else if (is_worth_sharing (r, io, runs, nr))

@@ -26,6 +26,7 @@
 
 #include "format/entry.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -111,6 +112,7 @@ next_piece (const struct diff_mask *d, uint64_t guest_off, uint64_t end)
     p.end = q2_min (p.end, a_size);
   if (p.backed)
     p.end = q2_min (p.end, d->image->store.below_size);
+  (void) q2_check (p.guest_off < p.end && p.end <= end);
   return p;
 }
 
@@ -270,6 +272,8 @@ diff_runs (struct q2_mask *mask, const struct q2_io *io, uint64_t guest_off,
   while (r == 0 && guest_off < end) {
     struct piece p = next_piece (d, guest_off, end);
 
+    if (p.end <= guest_off)     /* a bug that has been noted */
+      break;
     p.io = io;
     p.scan = scan;
     guest_off = p.end;

@@ -16,6 +16,7 @@
 #include "view/layer_view.h"
 #include "view/view.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <limits.h>
@@ -47,6 +48,7 @@ enter (struct qcow2_image *view, const struct qcow2_io *host)
     use.io = (struct q2_io) { v->host, v->file_size, v->shared };
     return use;
   }
+  (void) q2_check (view->parent->view == NULL);
   use.active = view->parent;
   use.io = q2_image_io (use.active, host);
   use.token = q2_flight_enter (&use.active->writer.flight);

@@ -16,6 +16,7 @@
 #include "view/mask.h"
 #include "view/view.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <errno.h>
@@ -64,9 +65,14 @@ walk (struct qcow2_image *view, const struct q2_io *io, uint64_t count,
     if (mask->ops->runs (mask, io, guest_off, end - guest_off, scan, &runs,
                          err) == -1 && runs.nr == 0)
       return -1;
+    if (!q2_assume (runs.nr > 0 && runs.nr <= runs.max, err))
+      return -1;
     for (size_t i = 0; i < runs.nr; ++i) {
-      const int r = fn (arg, &run[i], guest_off, err);
+      int r;
 
+      if (!q2_assume (run[i].len > 0 && run[i].len <= end - guest_off, err))
+        return -1;
+      r = fn (arg, &run[i], guest_off, err);
       if (r != 0)
         return r;
       guest_off += run[i].len;
@@ -163,6 +169,8 @@ static int
 add_extent (struct report *p, uint64_t guest_off, uint64_t len,
             enum qcow2_extent_type type)
 {
+  (void) q2_check (len > 0 &&
+                   (p->len == 0 || p->guest_off + p->len == guest_off));
   if (p->len > 0 && p->type == type) {
     p->len += len;
     return 0;
@@ -186,6 +194,7 @@ on_base_extent (void *opaque, uint64_t guest_off, uint64_t len,
 {
   struct question *const q = opaque;
 
+  (void) q2_check (guest_off == q->at);
   q->at = guest_off + len;
   return add_extent (q->report, guest_off, len, type == QCOW2_EXTENT_DATA
                      ? type : QCOW2_EXTENT_ZERO_ALLOCATED);

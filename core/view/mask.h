@@ -9,6 +9,7 @@
 #ifndef QCOW2_VIEW_MASK_H
 #define QCOW2_VIEW_MASK_H
 
+#include "base/assume.h"
 #include "image/image.h"
 
 struct q2_mask {
@@ -52,6 +53,7 @@ struct q2_mask_ops {
 static inline bool
 q2_mask_add (struct q2_mask_runs *runs, uint64_t len, bool set)
 {
+  (void) q2_check (len > 0 && runs->nr <= runs->max);
   if (runs->nr > 0 && runs->run[runs->nr - 1].set == set)
     runs->run[runs->nr - 1].len += len;
   else {

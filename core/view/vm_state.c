@@ -15,6 +15,7 @@
 #include "view/snapshot_view.h"
 #include "view/view.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -51,6 +52,7 @@ on_extent (void *opaque, uint64_t guest_off, uint64_t len,
 {
   const struct shift *const s = opaque;
 
+  (void) q2_check (guest_off >= s->start);
   return s->fn (s->fn_opaque, guest_off - s->start, len, type);
 }
 
@@ -106,6 +108,9 @@ find_ends (const struct qcow2_image *image, const struct q2_found_snapshot *f,
                     "the snapshot at offset 0x%" PRIx64 " has a VM state of "
                     "%" PRIu64 " bytes, but an L1 table of only %u entries",
                     f->host_off, f->s.vm_state_size, f->s.l1_entries);
+  if (!q2_assume (start >= f->s.disk_size &&
+                  q2_is_aligned (start, UINT64_C (1) << shift), err))
+    return -1;
   *ret_start = start;
   *ret_end = start + f->s.vm_state_size;
   return 0;
