@@ -87,8 +87,17 @@ bool
 ledger_is_open (const struct ledger *l, uint64_t sector)
 {
   const struct sector_ops *const s = &l->sectors[sector];
+  uint32_t initial = 0;
 
-  return s->nr > 1 && l->ops[s->op[s->nr - 1]].end == 1;
+  for (uint32_t i = 0; i < s->nr; ++i) {
+    const struct guest_op *const op = &l->ops[s->op[i]];
+
+    if (op->end == 1)
+      ++initial;
+    else if (op->start != TICK_NEVER)   /* not one that was refused */
+      return false;
+  }
+  return initial > 1;
 }
 
 uint32_t
