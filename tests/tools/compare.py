@@ -54,6 +54,21 @@ def strip(value: Json) -> Json:
     return value
 
 
+def holes(path: str) -> int:
+    """Bytes of a file that are holes, or unwritten as far as they are known."""
+    with open(path, "rb") as f:
+        end = os.fstat(f.fileno()).st_size
+        total = pos = 0
+        while pos < end:
+            try:
+                data = os.lseek(f.fileno(), pos, os.SEEK_DATA)
+            except OSError:
+                return total + end - pos
+            total += data - pos
+            pos = os.lseek(f.fileno(), data, os.SEEK_HOLE)
+        return total
+
+
 class Compare:
     def __init__(self, ctl: str) -> None:
         self.ctl = ctl
@@ -153,6 +168,10 @@ class Compare:
                               f"QEMU's is {status}: {err}")
                 continue
             mine, their = parse(ours), parse(theirs)
+            # We count nothing for clusters that are holes of the file, which
+            # may become so a while after they were written.
+            if 0 < their["required"] - mine["required"] <= holes(path):
+                mine["required"] = their["required"]
             if ("4k" in options or files) and mine["required"] > their["required"]:
                 their["required"] = mine["required"]
             self.equal(f"measure {o} {path}", mine, their)

@@ -396,7 +396,7 @@ class Sequence:
                     self.image])[1]
         found = set()
         for e in json.loads(text):
-            if e["data"] or (e["zero"] and not e.get("hole", True)):
+            if e["present"]:    # marked, whether it reads as zeros or not
                 found.update(range(e["start"] // GRANULARITY,
                                    -(-(e["start"] + e["length"])
                                      // GRANULARITY)))
