@@ -35,10 +35,10 @@ struct apply {
 
 /* What the entries of bitmaps mean depends on the size of the disk. */
 static int
-check_size (const struct apply *a, const struct q2_snapshot *s,
+check_size (const struct qcow2_image *image, const struct q2_snapshot *s,
             struct qcow2_error *err)
 {
-  const struct qcow2_info *const info = q2_image_info (a->edit.image);
+  const struct qcow2_info *const info = q2_image_info (image);
 
   if (info->nr_bitmaps == 0 || info->virtual_size == s->disk_size)
     return 0;
@@ -50,10 +50,11 @@ check_size (const struct apply *a, const struct q2_snapshot *s,
 
 /* L1 entries that a disk of that size needs. */
 static int
-count_entries (const struct apply *a, const struct q2_snapshot *s,
-               uint64_t *ret, struct qcow2_error *err)
+count_entries (const struct qcow2_image *image,
+               const struct q2_snapshot *s, uint64_t *ret,
+               struct qcow2_error *err)
 {
-  const struct q2_geometry *const geo = a->edit.w->geo;
+  const struct q2_geometry *const geo = &image->geo;
   const struct q2_geometry_params params = {
     .version = geo->version, .virtual_size = s->disk_size,
     .cluster_bits = geo->cluster_bits, .extended_l2 = geo->extended_l2,
@@ -79,8 +80,8 @@ load (struct apply *a, struct qcow2_error *err)
   if (q2_edit_settle (e, what, err) == -1 ||
       q2_snaptable_load (&a->table, e, err) == -1 ||
       q2_snaptable_get (&a->table, e, a->name, a->by_id, &s, &pos, err) == -1
-      || check_size (a, &s, err) == -1 ||
-      count_entries (a, &s, &nr, err) == -1 ||
+      || check_size (e->image, &s, err) == -1 ||
+      count_entries (e->image, &s, &nr, err) == -1 ||
       q2_tree_load (&a->target, e, s.l1_offset, s.l1_entries, nr, err) == -1
       || q2_tree_load (&a->old, e, h->l1_offset, h->l1_entries, 0, err) == -1)
     return -1;
@@ -178,13 +179,17 @@ qcow2_snapshot_apply (struct qcow2_image *image, const struct qcow2_io *host,
                       struct qcow2_error *err)
 {
   struct apply a = { .name = name, .by_id = by_id };
-  struct q2_found_snapshot found;       /* else nothing is changed */
+  struct q2_found_snapshot found;
+  uint64_t nr;
   int r;
 
   if (progress != NULL)
     a.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
   if (q2_snapshots_check_possible (image, what, err) == -1 ||
+      /* What is refused leaves the image alone, its bitmaps above all. */
       q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
+      check_size (image, &found.s, err) == -1 ||
+      count_entries (image, &found.s, &nr, err) == -1 ||
       q2_views_forbid (image, what, err) == -1)
     return -1;
   r = q2_edit_begin (&a.edit, image, host, Q2_EDIT_DISK, what, err);

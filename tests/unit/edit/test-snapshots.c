@@ -540,6 +540,28 @@ bitmaps (struct scene *s)
   qemu_run (0, "qemu-img info %s | grep -q in-use", FILE_NAME);
 }
 
+/* What is refused leaves the bitmaps alone. */
+static void
+refused_with_bitmaps (struct scene *s)
+{
+  unsigned char *bytes;
+  uint64_t size;
+
+  qemu_has (s);
+  qemu_run (0, "qemu-img resize -q %s 2M", FILE_NAME);
+  qemu_run (0, "qemu-img bitmap --add %s b", FILE_NAME);
+  bytes = qemu_load (FILE_NAME, &size);
+  memcpy (s->h.bytes, bytes, size);
+  s->h.size = size;
+  free (bytes);
+  begin (s);
+  CHECK (apply (s, "s0") == -1);
+  CHECK_EQ (s->err.kind, QCOW2_ERR_UNSUPPORTED);
+  end (s);
+  qemu_has (s);
+  qemu_run (1, "qemu-img info %s | grep -q in-use", FILE_NAME);
+}
+
 int
 main (void)
 {
@@ -555,6 +577,7 @@ main (void)
       cancelling_changes_nothing },
     { { .options = "cluster_size=4k", .cluster_bits = 12, .disk_size = MiB,
         .fill_percent = 60, .snapshots = 1 }, other_sizes },
+    { plain, refused_with_bitmaps },
     { plain, unknown_extra_data_is_kept },
     { plain, there_may_be_65536 },
     { { .options = "cluster_size=4k", .cluster_bits = 12,
