@@ -20,6 +20,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define MIN_SLOTS_PER_SHARD 8
