@@ -27,6 +27,7 @@ struct table {
   struct q2_repair_job *j;
   struct q2_scope *window;
   uint64_t table_off;
+  uint64_t snapshots_off;       /* what the header says */
 };
 
 /* ---- Reading it -------------------------------------------------------- */
@@ -152,6 +153,27 @@ was_hit (const struct q2_watch *w, uint64_t cluster)
   return at != NULL && w->hit[at - w->clusters];
 }
 
+/* If another table is in the same place as refcounts either of them may be the
+ * wrong one, and a wrong L1 table, snapshot table, bitmap directory or L2
+ * table hides what the right one refers to.  The header is where it is.
+ * Refcounts of a block that are taken for something else point past the end of
+ * the file, or are no such thing, which has been noted, unless they have 64
+ * bits; but zeros pass for a snapshot.
+ */
+static void
+judge_conflict (const struct table *t, uint64_t cluster, bool is_block)
+{
+  const struct q2_count other = q2_counts_get (t->j->counts, cluster);
+  const bool refcounts = other.flags & Q2_COUNT_REFCOUNTS;
+
+  if (cluster == 0 || (other.use == Q2_USE_META && refcounts) ||
+      (other.use != Q2_USE_META && other.use != Q2_USE_L2))
+    return;
+  if (!is_block || t->j->geo->refcount_order == 6 ||
+      cluster == t->snapshots_off >> t->j->geo->cluster_bits)
+    t->j->findings->incomplete = true;
+}
+
 /* Why nothing of the refcounts can be there, NULL if it can: then it has been
  * counted.
  */
@@ -170,11 +192,12 @@ count_clusters (const struct table *t, uint64_t host_off, uint64_t len,
       return -1;
     switch (was_hit (&t->window->watch, cluster) ? Q2_COUNTS_CONFLICT
             : q2_scope_add (t->window, t->j->counts, cluster, 1, Q2_USE_META,
-                             0, NULL)) {
+                            Q2_COUNT_REFCOUNTS, NULL)) {
     case Q2_COUNTS_OK:
       break;
     case Q2_COUNTS_CONFLICT:
       *ret_why = "used for something else, too";
+      judge_conflict (t, cluster, host_off != t->table_off);
       while (i-- > 0)
         q2_counts_clear (t->j->counts, (host_off >> bits) + i);
       return 0;
@@ -254,6 +277,7 @@ table_of (const struct q2_check *c, struct q2_repair_job *j,
 {
   return (struct table) {
     .j = j, .window = window, .table_off = c->h.refcount_table_offset,
+    .snapshots_off = c->h.snapshots_offset,
   };
 }
 

@@ -25,6 +25,8 @@ enum q2_use {
 /* What entries of the active tables say about a cluster. */
 #define Q2_COUNT_COPIED 4u      /* one with the COPIED flag points to it */
 #define Q2_COUNT_PLAIN  8u      /* one without it does */
+/* Of Q2_USE_META: it is the refcount table, or a block of it. */
+#define Q2_COUNT_REFCOUNTS 8u
 
 struct q2_count {
   enum q2_use use;

@@ -147,14 +147,17 @@ misplace_table (struct damaged *d)
   store_be64 (d->bytes + 48, d->size + 8 * d->cluster);
 }
 
-/* Its offset is no multiple of a cluster, or where an L2 table is. */
+/* Its offset is no multiple of a cluster, or where data is. */
 static void
 misplace_block (struct damaged *d)
 {
   const uint64_t l1 = load_be64 (d->bytes + 40);
+  uint64_t at = load_be64 (d->bytes + l1) & UINT64_C (0xfffffffffffe00);
 
+  while ((load_be64 (d->bytes + at) & UINT64_C (0xfffffffffffe00)) == 0)
+    at += 8;
   store_be64 (d->bytes + d->table, d->cluster > 512 ? block_of (d, 0) | 512
-              : load_be64 (d->bytes + l1) & UINT64_C (0xfffffffffffe00));
+              : load_be64 (d->bytes + at) & UINT64_C (0xfffffffffffe00));
 }
 
 static void

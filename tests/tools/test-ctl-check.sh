@@ -100,6 +100,24 @@ for damage in table_in_data unaligned_block block_on_l2; do
     qemu-img compare -q bad.qcow2 sound.qcow2 || fail "$damage: the disk"
 done
 
+# The header says that another table is where the refcount table is.  Either
+# may be wrong, so nothing of what the right one refers to becomes free.
+qemu-img create -q -f qcow2 twice.qcow2 16M
+qemu-io -c 'write -q -P 1 0 1M' twice.qcow2
+qemu-img snapshot -c s twice.qcow2
+qemu-io -c 'write -q -P 2 0 1M' twice.qcow2
+qemu-img bitmap --add twice.qcow2 b
+bitmaps=$(LC_ALL=C grep -obUaP '\x23\x85\x28\x75' twice.qcow2 | head -n 1)
+for field in 40 64 $((${bitmaps%%:*} + 24)); do
+    cp twice.qcow2 bad.qcow2
+    poke bad.qcow2 "$field" '\0\0\0\0\0\1\0\0'
+    run_ctl check -r all bad.qcow2
+    grep -q 'Not all references could be found' "$out" ||
+        { cat "$out"; fail "field $field: all references were found?"; }
+    dd if=twice.qcow2 of=bad.qcow2 bs=64k count=1 conv=notrunc status=none
+    qemu-img check -q bad.qcow2 || fail "field $field: something was freed"
+done
+
 # A rebuild of a sound image, too; the old refcounts are free then.
 cp sound.qcow2 bad.qcow2
 works check --repair rebuild bad.qcow2
