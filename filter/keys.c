@@ -46,6 +46,8 @@ const char config_help[] =
   "qcow2-create=<SIZE[,OPTION...]>  Create an image with a disk of this size\n"
   "                                 where there is none, when the first\n"
   "                                 client opens it for writing.\n"
+  "qcow2-raw=<PATTERN>              Exports of a folder of images (dir=)\n"
+  "                                 that are raw disks.  May be repeated.\n"
   "qcow2-backing=<FILE|URI>         The backing file of the image: a local\n"
   "                                 file, an NBD URI, or export:NAME.\n"
   "                                 Repeated: the one below that, and so on.\n"
@@ -133,9 +135,10 @@ fail_unknown (const char *key)
 }
 
 static bool
-is_for_a_chain (const char *key)
+may_be_repeated (const char *key)
 {
-  return strcmp (key, "qcow2-backing") == 0 ||
+  return strcmp (key, "qcow2-raw") == 0 ||
+    strcmp (key, "qcow2-backing") == 0 ||
     strcmp (key, "qcow2-backing-format") == 0 ||
     strcmp (key, "qcow2-passphrase") == 0;
 }
@@ -150,7 +153,7 @@ key_check (const char *key)
   for (unsigned n = 0; n < MAX_KEYS && nth_key (n, name); ++n) {
     if (strcmp (key, name) != 0)
       continue;
-    if ((given & UINT32_C (1) << n) != 0 && !is_for_a_chain (key)) {
+    if ((given & UINT32_C (1) << n) != 0 && !may_be_repeated (key)) {
       nbdkit_error ("%s can be given only once", key);
       return -1;
     }
