@@ -53,6 +53,8 @@ const char config_help[] =
   "                                 Repeated: the one below that, and so on.\n"
   "qcow2-backing-format=<FORMAT>    Its format, raw or qcow2, where the\n"
   "                                 image does not say it.  May be repeated.\n"
+  "qcow2-chain-depth=<N>            Backing files that may be below each\n"
+  "                                 other (default 64, at most 512).\n"
   "qcow2-data-file=<FILE|URI>       The external data file of the image.\n"
   "qcow2-follow=<DIR>               Open the other files that images name,\n"
   "                                 if they are beneath this folder.\n"
