@@ -46,8 +46,9 @@ fail_too_deep (const struct gate *gate, struct qcow2_error *err)
   return fail_with (err, QCOW2_ERR_UNSUPPORTED, ENOTSUP,
                     "the image has more than %u backing files below each "
                     "other; %s%s%s'qemu-img rebase' or 'qemu-img commit' "
-                    "makes the chain shorter", most, more ? words->chain_depth : "",
-                    more ? words->sep : "", more ? "N allows more, and " : "");
+                    "makes the chain shorter", most,
+                    more ? words->chain_depth : "", more ? words->sep : "",
+                    more ? "N allows more, and " : "");
 }
 
 /* ---- The same file twice ----------------------------------------------- */
