@@ -41,6 +41,7 @@
 #include "settings.h"
 #include "below/nbdkit_io.h"
 #include "share/disk.h"
+#include "share/diskfile.h"
 #include "share/ending.h"
 
 #include <errno.h>
