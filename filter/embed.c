@@ -77,7 +77,8 @@ static const struct host_words words = {
   .program = "filter", .process = "this server", .sep = "=",
   .backing = "qcow2-backing", .backing_format = "qcow2-backing-format",
   .data_file = "qcow2-data-file", .follow = "qcow2-follow",
-  .passphrase = "qcow2-passphrase", .read_only = "serve the image with -r",
+  .passphrase = "qcow2-passphrase", .chain_depth = "qcow2-chain-depth",
+  .read_only = "serve the image with -r",
   .unlocked = "give qcow2-lock=off if you are sure that none will",
   .reading_busy = "-r with qcow2-lock=off serves it all the same, but what "
     "clients read then may be inconsistent",
@@ -110,6 +111,7 @@ void
 embed_complete (void)
 {
   filter_env.lock = config.lock;
+  filter_env.chain_depth = config.chain_depth;
   filter_env.one_image = config.names == NAMES_IGNORED;
   bounce_setup (bounce_mode (), &filter_env, config.budget,
                  config.memory / BOUNCE_SHARE);

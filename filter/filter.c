@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* filter.c - the nbdkit callbacks, but for requests and the list.
+/* filter.c - the nbdkit callbacks: the server, and connections.
  *
  * Owns      struct handle, one per connection.
  * Method    access.c gets the image, views.c what is inside if that is what
@@ -9,6 +9,8 @@
  *           every callback is defined here: nbdkit's defaults ask the layer
  *           below.  Otherwise .open opens that layer, and requests use this
  *           connection's 'next' as their way to the file.
+ *           A raw disk (raw.c) has a context of its own, and the plugin
+ *           answers all that is asked of it.
  *           .finalize gives all back, because after it nothing can be
  *           written, and a server that has been told to stop does not call
  *           .close.
@@ -21,17 +23,20 @@
 #include "qcow2.h"
 #include "host/bounce.h"
 #include "host/nbdfile.h"
+#include "answers.h"
 #include "check.h"
 #include "exports.h"
+#include "handle.h"
 #include "keys.h"
 #include "lines.h"
 #include "list.h"
 #include "parameters.h"
 #include "places.h"
+#include "raw.h"
+#include "rawnames.h"
 #include "requests.h"
 #include "settings.h"
 #include "stack.h"
-#include "below/next.h"
 #include "below/shared.h"
 #include "share/access.h"
 #include "share/disk.h"
@@ -119,6 +124,7 @@ qcow2_dump_plugin (void)
 static void
 let_go (struct handle *h, const struct qcow2_io *own)
 {
+  raw_close (h);
   access_drain (&h->access, own);
   if (h->view)
     view_release (h->access.disk, h->view);
@@ -160,6 +166,7 @@ handle_new (const char *exportname, bool readonly)
   export_name_parse (&h->parsed, h->name, config.names);
   if (access_init (&h->access, h->name, h->parsed.base_len, readonly) == 0) {
     h->access.alone = export_is_top_layer (&h->parsed);
+    h->raw = raw_names_have (h->access.exportname);
     return h;
   }
   free (h->name);
@@ -177,7 +184,7 @@ qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
 
   if (h == NULL)
     return NULL;
-  needs = access_open (&h->access);
+  needs = h->raw ? raw_open (h) : access_open (&h->access);
   if (needs == ACCESS_NEEDS_NOTHING)
     return h;
   if (needs != ACCESS_FAILED &&
@@ -202,6 +209,8 @@ qcow2_prepare (nbdkit_next *next, void *handle, int readonly)
 {
   struct handle *h = handle;
 
+  if (h->raw)
+    return raw_prepare (h, next);
   if (access_prepare (&h->access, next) == -1)
     return -1;
   h->image = h->access.disk->image;
@@ -222,85 +231,13 @@ qcow2_export_description (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
 
+  if (h->raw)
+    return raw_description (next);
   if (h->view)
     view_describe (h->view, h->access.disk, h->access.io, h->description);
   else
     export_describe_disk (h->description, qcow2_get_info (h->image));
   return h->description;
-}
-
-static int64_t
-qcow2_get_size (nbdkit_next *next, void *handle)
-{
-  struct handle *h = handle;
-
-  return qcow2_get_info (h->image)->virtual_size;
-}
-
-/* Any byte can be read.  A cluster is the unit that is decompressed, or
- * looked up, at once; below a page there is nothing to gain.
- */
-static int
-qcow2_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
-                  uint32_t *preferred, uint32_t *maximum)
-{
-  struct handle *h = handle;
-  const uint64_t cluster_size = qcow2_get_info (h->image)->cluster_size;
-
-  *minimum = 1;
-  *preferred = cluster_size < 4096 ? 4096 : cluster_size;
-  *maximum = 0xffffffff;
-  return 0;
-}
-
-static bool
-is_writable (const struct handle *h)
-{
-  return h->access.disk->writable && !h->access.readonly && h->view == NULL;
-}
-
-/* For what can be done by whoever can write. */
-static int
-qcow2_can_write (nbdkit_next *next, void *handle)
-{
-  return is_writable (handle);
-}
-
-static int
-qcow2_can_zero (nbdkit_next *next, void *handle)
-{
-  return is_writable (handle) ? NBDKIT_ZERO_NATIVE : NBDKIT_ZERO_NONE;
-}
-
-static int
-qcow2_can_fua (nbdkit_next *next, void *handle)
-{
-  return is_writable (handle) ? NBDKIT_FUA_NATIVE : NBDKIT_FUA_NONE;
-}
-
-static int
-qcow2_yes (nbdkit_next *next, void *handle)
-{
-  return 1;
-}
-
-static int
-qcow2_can_cache (nbdkit_next *next, void *handle)
-{
-  struct handle *h = handle;
-  const struct abilities *const can =
-    disk_abilities (h->access.disk, &h->access.below);
-
-  return can->cache == NBDKIT_CACHE_NATIVE
-    ? NBDKIT_CACHE_NATIVE : NBDKIT_CACHE_EMULATE;
-}
-
-static int
-qcow2_is_rotational (nbdkit_next *next, void *handle)
-{
-  struct handle *h = handle;
-
-  return disk_abilities (h->access.disk, &h->access.below)->rotational;
 }
 
 static struct nbdkit_filter filter = {
@@ -325,18 +262,18 @@ static struct nbdkit_filter filter = {
   .prepare = qcow2_prepare,
   .finalize = qcow2_finalize,
   .export_description = qcow2_export_description,
-  .get_size = qcow2_get_size,
-  .block_size = qcow2_block_size,
-  .can_write = qcow2_can_write,
-  .can_flush = qcow2_can_write,
-  .can_trim = qcow2_can_write,
-  .can_zero = qcow2_can_zero,
-  .can_fast_zero = qcow2_can_write,
-  .can_fua = qcow2_can_fua,
-  .is_rotational = qcow2_is_rotational,
-  .can_extents = qcow2_yes,
-  .can_multi_conn = qcow2_yes,
-  .can_cache = qcow2_can_cache,
+  .get_size = answer_get_size,
+  .block_size = answer_block_size,
+  .can_write = answer_can_write,
+  .can_flush = answer_can_flush,
+  .can_trim = answer_can_trim,
+  .can_zero = answer_can_zero,
+  .can_fast_zero = answer_can_fast_zero,
+  .can_fua = answer_can_fua,
+  .is_rotational = answer_is_rotational,
+  .can_extents = answer_can_extents,
+  .can_multi_conn = answer_can_multi_conn,
+  .can_cache = answer_can_cache,
   .pread = request_pread,
   .extents = request_extents,
   .cache = request_cache,

@@ -46,11 +46,15 @@ const char config_help[] =
   "qcow2-create=<SIZE[,OPTION...]>  Create an image with a disk of this size\n"
   "                                 where there is none, when the first\n"
   "                                 client opens it for writing.\n"
+  "qcow2-raw=<PATTERN>              Exports of a folder of images (dir=)\n"
+  "                                 that are raw disks.  May be repeated.\n"
   "qcow2-backing=<FILE|URI>         The backing file of the image: a local\n"
   "                                 file, an NBD URI, or export:NAME.\n"
   "                                 Repeated: the one below that, and so on.\n"
   "qcow2-backing-format=<FORMAT>    Its format, raw or qcow2, where the\n"
   "                                 image does not say it.  May be repeated.\n"
+  "qcow2-chain-depth=<N>            Backing files that may be below each\n"
+  "                                 other (default 64, at most 512).\n"
   "qcow2-data-file=<FILE|URI>       The external data file of the image.\n"
   "qcow2-follow=<DIR>               Open the other files that images name,\n"
   "                                 if they are beneath this folder.\n"
@@ -133,9 +137,10 @@ fail_unknown (const char *key)
 }
 
 static bool
-is_for_a_chain (const char *key)
+may_be_repeated (const char *key)
 {
-  return strcmp (key, "qcow2-backing") == 0 ||
+  return strcmp (key, "qcow2-raw") == 0 ||
+    strcmp (key, "qcow2-backing") == 0 ||
     strcmp (key, "qcow2-backing-format") == 0 ||
     strcmp (key, "qcow2-passphrase") == 0;
 }
@@ -150,7 +155,7 @@ key_check (const char *key)
   for (unsigned n = 0; n < MAX_KEYS && nth_key (n, name); ++n) {
     if (strcmp (key, name) != 0)
       continue;
-    if ((given & UINT32_C (1) << n) != 0 && !is_for_a_chain (key)) {
+    if ((given & UINT32_C (1) << n) != 0 && !may_be_repeated (key)) {
       nbdkit_error ("%s can be given only once", key);
       return -1;
     }

@@ -26,6 +26,8 @@
 #include "qcow2.h"
 #include "exports.h"
 #include "lines.h"
+#include "raw.h"
+#include "rawnames.h"
 #include "report.h"
 #include "settings.h"
 #include "share/peek.h"
@@ -265,6 +267,14 @@ add_plain (struct list *list, const struct nbdkit_export *own)
 }
 
 static int
+add_raw (struct list *list, const struct nbdkit_export *own)
+{
+  return nbdkit_add_export (list->exports, own->name,
+                            own->description ? own->description
+                            : RAW_DESCRIPTION);
+}
+
+static int
 add_image (struct list *list, const struct nbdkit_export *own, bool readonly)
 {
   const char *const base = config.names == NAMES_IGNORED ? "" : own->name;
@@ -329,7 +339,8 @@ add_all (struct list *list, const struct nbdkit_exports *own, bool readonly)
 
     if (is_hidden (export.name))
       continue;
-    r = is_worth_opening (list) ? add_image (list, &export, readonly)
+    r = raw_names_have (export.name) ? add_raw (list, &export)
+      : is_worth_opening (list) ? add_image (list, &export, readonly)
       : add_plain (list, &export);
   }
   return r;

@@ -20,6 +20,7 @@
 #include "exports.h"
 #include "keys.h"
 #include "places.h"
+#include "rawnames.h"
 #include "report.h"
 #include "settings.h"
 #include "stack.h"
@@ -273,6 +274,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_overlap_check (key, value);
   if (strcmp (key, "qcow2-create") == 0)
     return create_parse (value);
+  if (strcmp (key, "qcow2-raw") == 0)
+    return raw_names_parse (value);
 
   switch (places_parse (key, value)) {
   case -1: return -1;
@@ -342,7 +345,7 @@ config_complete (nbdkit_next_config_complete *next, nbdkit_backend *nxdata)
   else
     config.names = NAMES_UNKNOWN;
   if (places_complete () == -1 || create_complete () == -1 ||
-      make_budget () == -1)
+      raw_names_complete () == -1 || make_budget () == -1)
     return -1;
   embed_complete ();
   return next (nxdata);
@@ -353,6 +356,7 @@ config_unload (void)
 {
   places_unload ();
   create_unload ();
+  raw_names_unload ();
   scans_unload ();
   qcow2_budget_free (config.budget);
   config.budget = NULL;

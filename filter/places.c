@@ -17,6 +17,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "host/chain.h"
 #include "host/error.h"
 #include "host/given.h"
 #include "host/rules.h"
@@ -25,6 +26,7 @@
 #include "below/exportfile.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 struct rules places = RULES_INIT;
@@ -36,6 +38,48 @@ ask (const char *key, char **ret_typed, struct qcow2_error *err)
   if (nbdkit_read_password ("-", ret_typed) == 0)
     return 0;
   return fail_with (err, QCOW2_ERR_IO, errno, "%s: nothing was typed in", key);
+}
+
+/* What a request uses of its thread's stack, in KiB: for each image of a chain
+ * (measured: less than 6), and for all else.
+ */
+#define STACK_PER_LAYER 8
+#define STACK_BESIDES 512
+
+/* The server's threads have what 'ulimit -s' says, and overflows end it. */
+static int
+check_stack (const char *key, unsigned depth)
+{
+  const size_t needed = STACK_BESIDES + depth * STACK_PER_LAYER;
+  pthread_attr_t attr;
+  size_t size = 0;
+
+  if (depth <= MAX_LAYERS || pthread_getattr_default_np (&attr) != 0)
+    return 0;
+  pthread_attr_getstacksize (&attr, &size);
+  pthread_attr_destroy (&attr);
+  if (size / 1024 >= needed)
+    return 0;
+  nbdkit_error ("%s=%u needs threads with a stack of %zuK, and these have "
+                "%zuK; give nbdkit more with 'ulimit -s %zu'", key, depth,
+                needed, size / 1024, needed);
+  return -1;
+}
+
+static int
+parse_chain_depth (const char *key, const char *value)
+{
+  unsigned depth;
+
+  if (nbdkit_parse_unsigned (key, value, &depth) == -1)
+    return -1;
+  if (depth < 1 || depth > MOST_LAYERS) {
+    nbdkit_error ("%s must be from 1 to %d, not '%s'", key, MOST_LAYERS,
+                  value);
+    return -1;
+  }
+  config.chain_depth = depth;
+  return check_stack (key, depth);
 }
 
 /* Which parameter it is, or -1. */
@@ -66,6 +110,8 @@ places_parse (const char *key, const char *value)
   const int option = option_of (key);
   struct qcow2_error err;
 
+  if (strcmp (key, "qcow2-chain-depth") == 0)
+    return parse_chain_depth (key, value) == -1 ? -1 : 1;
   if (option == -1)
     return 0;
   if (rules_add (&places, &words, option, key, value, &err) == 0)

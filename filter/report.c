@@ -13,6 +13,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "lines.h"
+#include "settings.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -105,6 +106,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
 const char *
 advice_words (enum qcow2_advice advice)
 {
+  if (advice == QCOW2_ADVICE_RAW && config.names == NAMES_ARE_FILES)
+    return "to serve a raw disk beside images, give qcow2-raw=NAME";
   return (size_t) advice < QCOW2_NR_ADVICES && advices[advice] != NULL
     ? advices[advice] : "";
 }

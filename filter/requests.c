@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* requests.c - what clients ask of an export.
  *
- * Owns      the callbacks for data; each is one call of the engine.
+ * Owns      the callbacks for data; each is one call of the engine, or, for a
+ *           raw disk, of the plugin.
  * Locks     none.
  */
 #include "config.h"
@@ -10,6 +11,8 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "handle.h"
+#include "raw.h"
 #include "report.h"
 #include "share/disk.h"
 #include "share/ticker.h"
@@ -32,6 +35,8 @@ request_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (h->raw)
+    return raw_pread (next, buf, count, offset, err);
   if (qcow2_pread (h->image, h->access.io, buf, count, offset,
                    &error) == -1)
     return fail (h, &error, err);
@@ -78,6 +83,8 @@ request_extents (nbdkit_next *next, void *handle, uint32_t count,
   struct add_extents add = { extents, flags & NBDKIT_FLAG_REQ_ONE };
   struct qcow2_error error;
 
+  if (h->raw)
+    return next->extents (next, count, offset, flags, extents, err);
   if (qcow2_extents (h->image, h->access.io, count, offset,
                      add_extent, &add, &error) == -1)
     return fail (h, &error, err);
@@ -91,6 +98,8 @@ request_cache (nbdkit_next *next, void *handle, uint32_t count,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (h->raw)
+    return next->cache (next, count, offset, flags, err);
   if (qcow2_cache (h->image, h->access.io, count, offset,
                    &error) == -1)
     return fail (h, &error, err);
@@ -112,6 +121,8 @@ request_pwrite (nbdkit_next *next, void *handle, const void *buf,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (h->raw)
+    return next->pwrite (next, buf, count, offset, flags, err);
   if (qcow2_pwrite (h->image, h->access.io, buf, count, offset,
                     flags & NBDKIT_FLAG_FUA, &error) == -1)
     return fail (h, &error, err);
@@ -130,6 +141,8 @@ request_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (h->raw)
+    return raw_zero (next, count, offset, flags, err);
   if (qcow2_zero (h->image, h->access.io, count, offset, how, &error) == 0) {
     tick (h);
     return 0;
@@ -149,6 +162,8 @@ request_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (h->raw)
+    return next->trim (next, count, offset, flags, err);
   if (qcow2_trim (h->image, h->access.io, count, offset,
                   flags & NBDKIT_FLAG_FUA, &error) == -1)
     return fail (h, &error, err);
@@ -162,6 +177,8 @@ request_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (h->raw)
+    return next->flush (next, flags, err);
   if (qcow2_flush (h->image, h->access.io, &error) == -1)
     return fail (h, &error, err);
   return 0;

@@ -17,6 +17,7 @@ struct config {
   uint64_t memory;              /* of all images together */
   struct qcow2_budget *budget;  /* with that bound; not NULL */
   uint64_t readahead;
+  unsigned chain_depth;         /* 0: the default of host/ */
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
   bool grow;                    /* local files, when they are full */

@@ -21,8 +21,12 @@ struct layers {
   struct layer *data_file;      /* or NULL */
 };
 
-/* Backing files below one image. */
+/* Backing files below one image: unless the program says otherwise, and at
+ * most.  Each is open, with a descriptor, and a read that none of them answers
+ * uses some stack for each.
+ */
 #define MAX_LAYERS 64
+#define MOST_LAYERS 512
 
 /* What must be the same for a layer to be shared. */
 struct layer_key {

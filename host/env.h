@@ -36,6 +36,7 @@ struct host_words {
   /* Options, followed by 'sep' where a value follows. */
   const char *sep;
   const char *backing, *backing_format, *data_file, *follow, *passphrase;
+  const char *chain_depth;      /* or NULL: there is none */
   /* What to do, instead of "...": */
   const char *read_only;        /* "serve the image with -r" */
   const char *unlocked;         /* the rest of "..., so nothing keeps another
@@ -57,6 +58,10 @@ struct host_env {
    * several images may be among them, and one that was not used is no error.
    */
   bool one_image;
+  /* How many backing files may be below each other, up to MOST_LAYERS; 0:
+   * MAX_LAYERS (chain.h).
+   */
+  unsigned chain_depth;
 
   /* One line of text, without newline, that may have any bytes in it.  'name'
    * is what it is about, or "".  All lines of one kind have the same 'format';

@@ -111,6 +111,29 @@ find_place (const struct host_env *env, struct found *found,
 
 #define LEADS_OUT "leads out of the folder of "
 
+/* Names such as "./below" would make paths longer with each image of a chain,
+ * and the same folder look like another one.
+ */
+static void
+drop_dots (char *path)
+{
+  char *to = path;
+
+  for (const char *from = path; *from != '\0';) {
+    const size_t len = strcspn (from, "/");
+    const size_t n = len + (from[len] == '/');
+    const bool dot = n == 2 && from[0] == '.' && from[2] != '\0' &&
+      from[2] != '/';
+
+    if (!dot) {
+      memmove (to, from, n);
+      to += n;
+    }
+    from += n;
+  }
+  *to = '\0';
+}
+
 /* The path to follow, relative to the folder to follow in; NULL, or why
  * not.
  */
@@ -135,6 +158,8 @@ path_to_follow (const struct gate *gate,
     folder = "";
   n = snprintf (path, PATH_MAX, "%s%s%s", folder, folder[0] ? "/" : "",
                 rest);
+  if (n < PATH_MAX)
+    drop_dots (path);
   return n < PATH_MAX ? NULL : "is too long with its folder";
 }
 

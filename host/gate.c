@@ -28,13 +28,27 @@
 
 #include <errno.h>
 
-static int
-fail_too_deep (struct qcow2_error *err)
+static unsigned
+most_layers (const struct gate *gate)
 {
+  const unsigned given = gate->env->chain_depth;
+
+  return given == 0 ? MAX_LAYERS : given < MOST_LAYERS ? given : MOST_LAYERS;
+}
+
+static int
+fail_too_deep (const struct gate *gate, struct qcow2_error *err)
+{
+  const struct host_words *const words = gate->env->words;
+  const unsigned most = most_layers (gate);
+  const bool more = words->chain_depth != NULL && most < MOST_LAYERS;
+
   return fail_with (err, QCOW2_ERR_UNSUPPORTED, ENOTSUP,
-                    "the image has more than %d backing files below each "
-                    "other; 'qemu-img rebase' or 'qemu-img commit' makes the "
-                    "chain shorter", MAX_LAYERS);
+                    "the image has more than %u backing files below each "
+                    "other; %s%s%s'qemu-img rebase' or 'qemu-img commit' "
+                    "makes the chain shorter", most,
+                    more ? words->chain_depth : "", more ? words->sep : "",
+                    more ? "N allows more, and " : "");
 }
 
 /* ---- The same file twice ----------------------------------------------- */
@@ -92,8 +106,8 @@ check_layer (const struct gate *gate, const struct qcow2_reference *reference,
 {
   if (layer_clashes (layer, gate))
     return fail_twice (gate, reference, found, err);
-  if (gate->depth + 1 + layer_depth (layer) > MAX_LAYERS)
-    return fail_too_deep (err);
+  if (gate->depth + 1 + layer_depth (layer) > most_layers (gate))
+    return fail_too_deep (gate, err);
   return 0;
 }
 
@@ -116,8 +130,9 @@ gate_open_file (void *opaque, const struct qcow2_reference *reference,
   struct layer *layer = NULL;
   struct found found;
 
-  if (reference->kind == QCOW2_BACKING_FILE && gate->depth == MAX_LAYERS)
-    return fail_too_deep (err);
+  if (reference->kind == QCOW2_BACKING_FILE &&
+      gate->depth == most_layers (gate))
+    return fail_too_deep (gate, err);
   if (find_file (gate, reference, &found, err) == -1)
     return -1;
   if (gate_contains (gate, &found.id))

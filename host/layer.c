@@ -74,7 +74,7 @@ check_writable (const struct host_env *env, int fd, const struct found *found,
 }
 
 static struct other *
-open_local (struct layer *l, const struct found *found,
+open_local (struct layer *l, struct found *found,
             struct qcow2_error *err)
 {
   bool writing = l->key.writing;
@@ -96,11 +96,14 @@ open_local (struct layer *l, const struct found *found,
     close (fd);
     return NULL;
   }
+  /* Below this one there may be hundreds more. */
+  close (found->fd);
+  found->fd = -1;
   return localfile_new (l->env, fd, l->name, writing, err);
 }
 
 static struct other *
-open_other (struct layer *l, const struct found *found,
+open_other (struct layer *l, struct found *found,
             struct qcow2_error *err)
 {
   if (found->fd != -1)
@@ -179,7 +182,7 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
 }
 
 int
-layer_open (struct layer *l, struct gate *gate, const struct found *found,
+layer_open (struct layer *l, struct gate *gate, struct found *found,
             const struct qcow2_reference *reference, struct qcow2_error *err)
 {
   if (!claim_take (l->env, &l->claim, &l->key.id, l->key.writing))

@@ -15,9 +15,11 @@ struct identity;
 struct layer;
 struct layers;
 
-/* Open one that layers.c has made.  On error it must be closed, too. */
+/* Open one that layers.c has made; found->fd may be closed.  On error it must
+ * be closed, too.
+ */
 extern int layer_open (struct layer *l, struct gate *gate,
-                       const struct found *found,
+                       struct found *found,
                        const struct qcow2_reference *reference,
                        struct qcow2_error *err);
 /* Two steps to close one: its image; then, once what that stood on has been

@@ -168,7 +168,7 @@ close_layer (struct layer *l)
  */
 static struct layer *
 open_new_locked (struct gate *gate, const struct layer_key *key,
-                 const struct found *found,
+                 struct found *found,
                  const struct qcow2_reference *reference,
                  struct qcow2_error *err)
 {
@@ -197,7 +197,7 @@ open_new_locked (struct gate *gate, const struct layer_key *key,
 }
 
 struct layer *
-layer_acquire (struct gate *gate, const struct found *found,
+layer_acquire (struct gate *gate, struct found *found,
                const struct qcow2_reference *reference,
                struct qcow2_error *err)
 {

@@ -16,11 +16,11 @@ struct layers;
 
 /* To be called after the image was closed. */
 extern void layers_release (struct layers *layers);
-/* The layer for a file that a gate has found; it must be released.  Returns
- * NULL with *err filled in.
+/* The layer for a file that a gate has found, whose descriptor may be closed;
+ * it must be released.  Returns NULL with *err filled in.
  */
 extern struct layer *layer_acquire (struct gate *gate,
-                                    const struct found *found,
+                                    struct found *found,
                                     const struct qcow2_reference *reference,
                                     struct qcow2_error *err);
 extern void layer_release (struct layer *layer);

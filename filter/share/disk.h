@@ -64,16 +64,6 @@ extern void disk_say_read_only (struct disk *d);
 extern void disk_join (struct disk *d, struct below *own);
 /* Nobody uses the image for now.  It may be in use all the same. */
 extern void disk_idle (struct disk *d);
-/* Nobody uses the image any more, until it is locked again.  Only for disks
- * that are not writable.
- */
-enum disk_relocked {
-  DISK_UNCHANGED,
-  DISK_CHANGED,                 /* of no use any more */
-  DISK_IN_USE,                  /* by another process; logs */
-};
-extern void disk_unlock (struct disk *d);
-extern enum disk_relocked disk_relock (struct disk *d);
 /* The way to the file for a request of a connection, and what is known
  * about it.
  */

@@ -41,6 +41,7 @@
 #include "settings.h"
 #include "below/nbdkit_io.h"
 #include "share/disk.h"
+#include "share/diskfile.h"
 #include "share/ending.h"
 
 #include <errno.h>
@@ -197,12 +198,16 @@ find_conflict_locked (const struct wanted *want)
   return NULL;
 }
 
-/* Whoever has this export open now reads a file that is there no more. */
+/* What is in the list and does not fit has another content, and whoever has it
+ * open reads a file that is there no more; except for one that only lacks its
+ * backing file.
+ */
 static void
-mark_stale_locked (const char *key)
+mark_stale_locked (const struct wanted *want)
 {
   for (struct state *s = states.first; s; s = s->next)
-    if (strcmp (s->key, key) == 0)
+    if (strcmp (s->key, want->key) == 0 &&
+        (is_complete (s) || !same_content (s, want)))
       s->stale = true;
 }
 
@@ -256,7 +261,7 @@ open_locked (struct state *s, const struct wanted *want)
   struct disk *disk;
   int saved_errno;
 
-  mark_stale_locked (want->key);
+  mark_stale_locked (want);
   push_locked (s);
   pthread_mutex_unlock (&states.lock);
   disk = disk_open (want->key, &want->id, want->own, want->readonly,

@@ -44,6 +44,7 @@ nbd_tests = \
 	nbd/test-exports-list.sh \
 	nbd/test-exports-names.sh \
 	nbd/test-exports-orders.sh \
+	nbd/test-exports-raw.sh \
 	nbd/test-exports-replaced.sh \
 	nbd/test-exports-unknown.sh \
 	nbd/test-exports-vmstate.sh \

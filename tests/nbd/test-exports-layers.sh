@@ -162,7 +162,11 @@ for options in 'qcow2-follow=.' '' 'qcow2-backing=mid.qcow2'; do
         # Also while somebody reads what there is.
         uri=$(export_uri layer/0)
         connect_client
+        before=$(opens)
         nbdtool fails "$(export_uri '')" > /dev/null
+        # That has done no harm to what is open.
+        nbdtool size "$(export_uri layer/0)" > /dev/null
+        [ "$(opens)" = "$before" ] || fail "it was opened a second time"
         finish_client
         list
         has_export layer/0

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # A chain of 64 backing files is served, one of 65 is not, from any start in
-# the chain, and even if a part of it is open already.
+# the chain, and even if a part of it is open already; more, up to 512, if a
+# parameter says so.
 # shellcheck source=layers.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/layers.sh"
 
@@ -58,3 +59,64 @@ for ((i = 63; i >= 0; i--)); do
 done
 serves file 64 "${args[@]}"
 says "$too_many" file 65 qcow2-backing=64 "${args[@]}"
+
+echo "as many as a parameter allows"
+name=70
+truth 70
+serves file dir=. qcow2-follow=. qcow2-chain-depth=70
+says 'more than 69 backing files.*qcow2-chain-depth=N' file dir=. \
+    qcow2-follow=. qcow2-chain-depth=69
+name=3
+says 'more than 2 backing files' file dir=. qcow2-follow=. qcow2-chain-depth=2
+for depth in 0 513 -1 x; do
+    ! run_nbdkit -U - --filter="$filter" file dir=. \
+        "qcow2-chain-depth=$depth" --run true >"$tmp/out" 2>&1 ||
+        fail "qcow2-chain-depth=$depth is accepted"
+    grep -q 'qcow2-chain-depth' "$tmp/out" || fail "$(cat "$tmp/out")"
+done
+
+echo "512, on small stacks and with few descriptors; 513"
+mkdir long
+cp 0 long/000
+qemu-img create -q -f qcow2 -u -b ./000 -F raw long/one 300032
+qemu-img create -q -f qcow2 -u -b ./000 -F qcow2 long/next 300032
+"$PYTHON" - <<'END'
+one, following = (open(f"long/{name}", "rb").read()
+                  for name in ("one", "next"))
+for n in range(1, 514):
+    below = f"./{n - 1:03}".encode()
+    content = one if n == 1 else following
+    assert content.count(b"./000") == 1
+    with open(f"long/{n:03}", "wb") as f:
+        f.write(content.replace(b"./000", below))
+END
+# in_limits STACK FILES COMMAND...
+in_limits ()
+{
+    (
+        ulimit -s "$1"
+        ulimit -n "$2"
+        shift 2
+        "$@"
+    ) || exit 1
+}
+args=(file dir=long qcow2-follow=long qcow2-chain-depth=512)
+no_stack ()
+{
+    ! run_nbdkit -U - --filter="$filter" "${args[@]}" --run true \
+        >"$tmp/out" 2>&1 || fail "it starts on a small stack"
+    grep -q "stack of 4608K.*ulimit -s 4608" "$tmp/out" ||
+        fail "$(cat "$tmp/out")"
+}
+if [ -z "$instrumented" ]; then     # with a sanitizer frames are larger
+    name=512
+    in_limits 5000 1024 serves "${args[@]}"
+    in_limits 1024 1024 no_stack
+    in_limits unlimited 1024 no_stack   # which means 2 MiB to glibc
+fi
+name=513
+says 'more than 512 backing files below each other; .qemu-img' "${args[@]}"
+
+echo "too few descriptors are an error, and no more"
+name=512
+in_limits 8192 300 says 'Too many open files' "${args[@]}"
