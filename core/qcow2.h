@@ -84,6 +84,7 @@ enum qcow2_advice {
   QCOW2_ADVICE_REMOVE_BROKEN,   /* remove the bitmaps that are broken */
   QCOW2_ADVICE_BITMAP_READ_ONLY,        /* copy all, and open it for reading
                                            while a bitmap is used */
+  QCOW2_ADVICE_NO_COMPRESSION,  /* write without compression */
   QCOW2_ADVICE_LIST_BITMAPS,    /* see which bitmaps there are */
   QCOW2_ADVICE_LIST_SNAPSHOTS,
   QCOW2_ADVICE_RAW,             /* a raw disk needs no qcow2 engine */
@@ -368,6 +369,13 @@ struct qcow2_scan {
   struct qcow2_error error;
 };
 
+/* What becomes of zeros that are written. */
+enum qcow2_detect_zeroes {
+  QCOW2_DETECT_ZEROES_OFF,      /* the same as of other bytes */
+  QCOW2_DETECT_ZEROES_ON,       /* the same as of qcow2_zero */
+  QCOW2_DETECT_ZEROES_UNMAP,    /* ... with QCOW2_ZERO_MAY_TRIM */
+};
+
 struct qcow2_options {
   /* The file is not a qcow2 image but the disk itself, as a backing file may
    * be.  The engine does not probe it.
@@ -434,6 +442,15 @@ struct qcow2_options {
   bool writable;
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
+
+  /* Compress all whole clusters of what is written, as
+   * qcow2_pwrite_compressed does.  An image that cannot have compressed
+   * clusters is not opened for writing: QCOW2_ERR_UNSUPPORTED.
+   */
+  bool compress;
+  unsigned compress_level;      /* 1 (fast) to 12, with zstd to 19; higher ones
+                                   are the highest; 0: the usual one */
+  enum qcow2_detect_zeroes detect_zeroes;
 
   /* An earlier result of qcow2_get_scan for the same, unchanged image, or
    * NULL.  A scan that failed counts as failed again, without a repetition.
@@ -665,6 +682,22 @@ extern int qcow2_pwrite (struct qcow2_image *image,
                          const struct qcow2_io *io, const void *buf,
                          uint32_t count, uint64_t guest_off, bool fua,
                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 7), __warn_unused_result__));
+
+/* Write whole clusters (the last one of the disk may be shorter), compressed,
+ * by several threads at once.  Clusters of zeros take no space, and those that
+ * do not become smaller are stored as they are.  What was there before is let
+ * go, also if it was compressed.  Each call takes the memory for up to 2 MiB,
+ * or a cluster, of compressed bytes.  Fails with QCOW2_ERR_INVALID if it is no
+ * whole clusters, with QCOW2_ERR_UNSUPPORTED if the image cannot have
+ * compressed clusters: it is encrypted, has a data file, or the program has no
+ * such compressor.
+ */
+extern int qcow2_pwrite_compressed (struct qcow2_image *image,
+                                    const struct qcow2_io *io,
+                                    const void *buf, uint32_t count,
+                                    uint64_t guest_off, bool fua,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 7), __warn_unused_result__));
 
 /* Make the range read as zeros. */

@@ -15,6 +15,7 @@
 #include "qcow2.h"
 #include "handle.h"
 #include "raw.h"
+#include "settings.h"
 #include "below/next.h"
 #include "share/disk.h"
 
@@ -25,6 +26,23 @@ answer_get_size (nbdkit_next *next, void *handle)
 
   return h->raw ? next->get_size (next)
     : (int64_t) qcow2_get_info (h->image)->virtual_size;
+}
+
+static bool
+is_writable (const struct handle *h)
+{
+  return h->access.disk->writable && !h->access.readonly && h->view == NULL;
+}
+
+/* What is compressed is packed together: the more at once, the less is lost
+ * behind it.
+ */
+static uint32_t
+compressed_size (uint32_t cluster_size)
+{
+  const uint32_t most = 2 * 1024 * 1024;
+
+  return cluster_size > most / 8 ? most : 8 * cluster_size;
 }
 
 /* Any byte can be read.  A cluster is the unit that is decompressed, or
@@ -42,14 +60,10 @@ answer_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
   cluster_size = qcow2_get_info (h->image)->cluster_size;
   *minimum = 1;
   *preferred = cluster_size < 4096 ? 4096 : cluster_size;
+  if (config.compress && is_writable (h))
+    *preferred = compressed_size (*preferred);
   *maximum = 0xffffffff;
   return 0;
-}
-
-static bool
-is_writable (const struct handle *h)
-{
-  return h->access.disk->writable && !h->access.readonly && h->view == NULL;
 }
 
 int

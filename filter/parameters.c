@@ -31,6 +31,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What zstd has; deflate has 12. */
+#define MAX_COMPRESS_LEVEL 19
+
 #define MIN_CACHE_SIZE (64 * 1024)
 #define MIN_MEMORY (16 * 1024 * 1024)
 #define DEFAULT_MEMORY (UINT64_C (2) << 30)
@@ -220,6 +223,42 @@ parse_overlap_check (const char *key, const char *value)
   return 0;
 }
 
+/* "off", "on", or a level. */
+static int
+parse_compress (const char *key, const char *value)
+{
+  unsigned level;
+
+  config.compress = strcmp (value, "off") != 0;
+  config.compress_level = 0;
+  if (!config.compress || strcmp (value, "on") == 0)
+    return 0;
+  if (value[0] >= '0' && value[0] <= '9' &&
+      nbdkit_parse_unsigned (key, value, &level) == 0 &&
+      level >= 1 && level <= MAX_COMPRESS_LEVEL) {
+    config.compress_level = level;
+    return 0;
+  }
+  nbdkit_error ("%s must be off, on, or a level from 1 (fast) to %d (small), "
+                "not '%s'", key, MAX_COMPRESS_LEVEL, value);
+  return -1;
+}
+
+static int
+parse_detect_zeroes (const char *key, const char *value)
+{
+  static const char *const words[] = {
+    [QCOW2_DETECT_ZEROES_OFF] = "off", [QCOW2_DETECT_ZEROES_ON] = "on",
+    [QCOW2_DETECT_ZEROES_UNMAP] = "unmap", NULL
+  };
+  const int i = parse_word (key, value, words);
+
+  if (i == -1)
+    return -1;
+  config.detect_zeroes = i;
+  return 0;
+}
+
 /* What the plugin's parameters tell about it; -1 on error. */
 static int
 look_at (const char *key, const char *value)
@@ -272,6 +311,10 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_discard (key, value);
   if (strcmp (key, "qcow2-overlap-check") == 0)
     return parse_overlap_check (key, value);
+  if (strcmp (key, "qcow2-compress") == 0)
+    return parse_compress (key, value);
+  if (strcmp (key, "qcow2-detect-zeroes") == 0)
+    return parse_detect_zeroes (key, value);
   if (strcmp (key, "qcow2-create") == 0)
     return create_parse (value);
   if (strcmp (key, "qcow2-raw") == 0)

@@ -82,6 +82,7 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
     "the bitmaps that are broken, and nothing else",
   [QCOW2_ADVICE_BITMAP_READ_ONLY] = "make a full copy of the disk, and serve "
     "the image read-only ('nbdkit -r') while you copy what a bitmap tells",
+  [QCOW2_ADVICE_NO_COMPRESSION] = "leave out qcow2-compress",
   [QCOW2_ADVICE_LIST_BITMAPS] = "'qemu-img info' lists those it has",
   [QCOW2_ADVICE_LIST_SNAPSHOTS] = "'qemu-img snapshot -l' lists those it has",
   [QCOW2_ADVICE_RAW] = "to serve a raw disk, leave out the qcow2 filter",

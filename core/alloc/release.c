@@ -78,6 +78,22 @@ check_run (struct q2_space *s, uint64_t cluster, uint64_t nr, uint64_t value,
                            Q2_META_NONE, err);
 }
 
+/* If they are as they were: until now a stream may have been added. */
+static uint64_t
+lower_if_locked (struct q2_space *s, const struct q2_free_run *run,
+                 uint64_t n, uint64_t value, bool *ret_changed,
+                 struct q2_need *need)
+{
+  uint64_t now, same;
+
+  q2_mutex_check_held (&s->lock);
+  same = count_alike_locked (s, run, &now, need);
+  *ret_changed = same > 0 && now != value;
+  if (same == 0 || *ret_changed)
+    return 0;
+  return lower_locked (s, run->cluster, q2_min (n, same), value - 1, need);
+}
+
 /* Release the start of a run and take it off. */
 static int
 release_some (struct q2_space *s, const struct q2_io *io,
@@ -86,9 +102,13 @@ release_some (struct q2_space *s, const struct q2_io *io,
   const unsigned bits = s->geo->cluster_bits;
   struct q2_need need;
   uint64_t n, value;
+  bool changed;
 
   q2_mutex_lock (&s->lock);
   n = count_alike_locked (s, run, &value, &need);
+  /* From now on nobody adds a stream to what is going to be free. */
+  if (n > 0 && value == 1)
+    q2_space_end_packing_locked (s, run->cluster, n);
   q2_mutex_unlock (&s->lock);
   if (n == 0)
     return q2_space_load (s, io, &need, err);
@@ -100,8 +120,10 @@ release_some (struct q2_space *s, const struct q2_io *io,
   if (value == 1 && trim)
     q2_io_trim (io, n << bits, run->cluster << bits);
   q2_mutex_lock (&s->lock);
-  n = lower_locked (s, run->cluster, n, value - 1, &need);
+  n = lower_if_locked (s, run, n, value, &changed, &need);
   q2_mutex_unlock (&s->lock);
+  if (changed)
+    return 0;
   if (n == 0)
     return q2_space_load (s, io, &need, err);
   run->cluster += n;

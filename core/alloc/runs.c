@@ -127,8 +127,8 @@ q2_space_is_run_free (struct q2_space *s, const struct q2_io *io,
   return r == -1 && err->kind == QCOW2_ERR_NO_SPACE ? 0 : r;
 }
 
-static uint64_t
-first_to_look (struct q2_space *s)
+uint64_t
+q2_space_first_to_look (struct q2_space *s)
 {
   uint64_t start;
 
@@ -145,7 +145,7 @@ q2_space_find_run (struct q2_space *s, const struct q2_io *io, uint64_t nr,
   struct exact e = { .want = nr, .limit = q2_space_limit (s, io) };
   int r;
 
-  e.pos = first_to_look (s);
+  e.pos = q2_space_first_to_look (s);
   r = find_exact (s, io, &e, err);
   if (r == -1 && err->kind == QCOW2_ERR_NO_SPACE) {
     q2_space_drop_windows (s);
@@ -182,12 +182,8 @@ q2_space_set_run (struct q2_space *s, const struct q2_io *io,
   return r;
 }
 
-/* A search for single clusters that began at 'start' has passed over nothing
- * that is free, and the next one need not look there again.  If something
- * became free meanwhile, it has to.
- */
-static void
-advance_locked (struct q2_space *s, uint64_t start, uint64_t end)
+void
+q2_space_advance_locked (struct q2_space *s, uint64_t start, uint64_t end)
 {
   q2_mutex_check_held (&s->lock);
   if (start == s->lowest_freed && start < s->cursor)
@@ -204,7 +200,7 @@ q2_space_alloc_run (struct q2_space *s, const struct q2_io *io, uint64_t nr,
   int r;
 
   q2_mutex_lock (&s->claim_lock);
-  start = first_to_look (s);
+  start = q2_space_first_to_look (s);
   r = q2_space_find_run (s, io, nr, ret_cluster, err);
   if (r == 0)
     r = q2_space_set_run (s, io, *ret_cluster, nr, 1, err);
@@ -212,7 +208,7 @@ q2_space_alloc_run (struct q2_space *s, const struct q2_io *io, uint64_t nr,
     q2_mutex_lock (&s->lock);
     s->never_used = q2_max (s->never_used, *ret_cluster + nr);
     if (nr == 1 && *ret_cluster >= start)
-      advance_locked (s, start, *ret_cluster + 1);
+      q2_space_advance_locked (s, start, *ret_cluster + 1);
     q2_mutex_unlock (&s->lock);
   }
   q2_mutex_unlock (&s->claim_lock);

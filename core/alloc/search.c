@@ -256,7 +256,10 @@ choose_size_locked (struct q2_space *s, uint64_t stream, uint64_t *want)
   uint64_t first = stream;
 
   q2_mutex_check_held (&s->lock);
-  if (w == NULL)
+  /* Neighbours of clusters that do not become smaller mostly do: what was
+   * reserved for them would be left over, as holes.
+   */
+  if (w == NULL || (s->packs && stream != Q2_SPACE_TABLES))
     return stream;
   if (stream != Q2_SPACE_TABLES)
     first = w->stream + w->size;
@@ -295,17 +298,18 @@ q2_space_claim (struct q2_space *s, const struct q2_io *io, uint64_t stream,
     .want = q2_min (want, Q2_SPACE_MAX_WINDOW), .align = 1,
   };
   uint64_t i;
-  bool claimed;
+  bool claimed, packs;
   int r;
 
   q2_mutex_lock (&s->lock);
+  packs = s->packs;
   /* Somebody else may have claimed it meanwhile. */
   claimed = q2_space_find_window_locked (s, stream, &i) != NULL;
   f.stream = choose_size_locked (s, stream, &f.want);
   q2_mutex_unlock (&s->lock);
   if (claimed)
     return 0;
-  if (align > 1 && f.want >= align && stream != Q2_SPACE_TABLES)
+  if (align > 1 && f.want >= align && !packs && stream != Q2_SPACE_TABLES)
     f.align = align;
   r = find_run_somehow (s, io, &f, 1, err);
   if (r != 0)

@@ -151,16 +151,24 @@ q2_space_set_run_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
 }
 
 void
-q2_space_note_freed_locked (struct q2_space *s, uint64_t cluster,
-                            uint64_t nr)
+q2_space_end_packing_locked (struct q2_space *s, uint64_t cluster,
+                             uint64_t nr)
 {
   const uint64_t packed = s->packed_off >> s->geo->cluster_bits;
 
   q2_mutex_check_held (&s->lock);
-  if (cluster < s->cursor)
-    s->lowest_freed = q2_min (s->lowest_freed, cluster);
   if (packed >= cluster && packed - cluster < nr)
     s->packed_off = 0;
+}
+
+void
+q2_space_note_freed_locked (struct q2_space *s, uint64_t cluster,
+                            uint64_t nr)
+{
+  q2_mutex_check_held (&s->lock);
+  if (cluster < s->cursor)
+    s->lowest_freed = q2_min (s->lowest_freed, cluster);
+  q2_space_end_packing_locked (s, cluster, nr);
 }
 
 /* ---- Commit --------------------------------------------------------- */

@@ -61,6 +61,7 @@ struct q2_space {
   uint64_t lowest_skipped;      /* the same, left out for alignment */
   uint64_t packed_off;          /* host offset of the room that is left in
                                    the last cluster with streams; 0: none */
+  bool packs;                   /* room for streams was asked for */
   uint64_t never_used;          /* clusters from here on were never handed
                                    out, and are not in the file as it was */
 };
@@ -100,6 +101,11 @@ extern uint64_t q2_space_set_run_locked (struct q2_space *space,
 /* The clusters are free again. */
 extern void q2_space_note_freed_locked (struct q2_space *space,
                                         uint64_t cluster, uint64_t nr)
+  __attribute__ ((__nonnull__));
+
+/* Streams do not go on in these clusters, if they would have. */
+extern void q2_space_end_packing_locked (struct q2_space *space,
+                                         uint64_t cluster, uint64_t nr)
   __attribute__ ((__nonnull__));
 
 /* Tables have a window of their own, under a number no cluster has. */
@@ -176,6 +182,18 @@ extern int q2_space_is_run_free (struct q2_space *space,
                                  uint64_t nr, bool *ret_free,
                                  struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* A search for single clusters that began at 'start' has passed over nothing
+ * that is free up to 'end', and the next one need not look there again.  If
+ * something became free meanwhile, it has to.
+ */
+extern void q2_space_advance_locked (struct q2_space *space, uint64_t start,
+                                     uint64_t end)
+  __attribute__ ((__nonnull__));
+
+/* Where such a search begins. */
+extern uint64_t q2_space_first_to_look (struct q2_space *space)
+  __attribute__ ((__nonnull__));
 
 /* Reserve a window for the stream.  Called with claim_lock.  Returns 0,
  * Q2_SPACE_COMMIT_FIRST or -1.

@@ -48,6 +48,9 @@ enum q2_plant {
                                    durably empty */
   Q2_PLANT_EMPTY_EARLY,         /* an image is emptied before what it has is
                                    durable in its backing image */
+  Q2_PLANT_COUNT_ONCE,          /* streams of a cluster count as one */
+  Q2_PLANT_FORGET_DECOMPRESSED, /* to drop what was made of streams that are
+                                   no more */
 };
 
 #ifdef Q2_PLANTS

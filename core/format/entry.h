@@ -92,6 +92,26 @@ q2_entry_store (const struct q2_geometry *geo, void *raw, uint64_t host_off,
                 (uint64_t) zero << Q2_BITMAP_ZERO_SHIFT | alloc);
 }
 
+/* True if an entry can say that a stream ends there. */
+static inline bool
+q2_entry_can_store_stream (const struct q2_geometry *geo, uint64_t host_end)
+{
+  return host_end <= geo->coffset_mask;
+}
+
+/* Encode an entry of a stream of 'size' bytes, at least 1. */
+static inline void
+q2_entry_store_stream (const struct q2_geometry *geo, void *raw,
+                       uint64_t host_off, uint64_t size)
+{
+  const uint64_t sectors = (host_off + size - 1) / 512 - host_off / 512;
+
+  store_be64 (raw, geo->compressed_flag | sectors << geo->csize_shift |
+              host_off);
+  if (geo->extended_l2)
+    store_be64 ((unsigned char *) raw + 8, 0);
+}
+
 /* The clusters of the image file that an entry refers to. */
 static inline uint64_t
 q2_entry_clusters (const struct q2_geometry *geo, const struct q2_entry *e,

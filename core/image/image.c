@@ -258,7 +258,26 @@ qcow2_pwrite (struct qcow2_image *image, const struct qcow2_io *host,
   if (q2_request_begin (&req, image, host, Q2_REQUEST_CHANGE, count,
                         guest_off, err) == -1)
     return -1;
-  r = q2_writer_pwrite (&image->writer, &req.io, buf, count, guest_off, err);
+  r = q2_writer_pwrite_guest (&image->writer, &req.io, buf, count, guest_off,
+                              err);
+  return q2_request_end_change (&req, r, fua, err);
+}
+
+int
+qcow2_pwrite_compressed (struct qcow2_image *image,
+                         const struct qcow2_io *host, const void *buf,
+                         uint32_t count, uint64_t guest_off, bool fua,
+                         struct qcow2_error *err)
+{
+  struct q2_request req;
+  int r;
+
+  if (q2_request_begin (&req, image, host, Q2_REQUEST_CHANGE, count,
+                        guest_off, err) == -1)
+    return -1;
+  r = q2_writer_can_compress (&image->writer, err) == 0
+    ? q2_writer_pwrite_compressed (&image->writer, &req.io, buf, count,
+                                   guest_off, err) : -1;
   return q2_request_end_change (&req, r, fua, err);
 }
 

@@ -165,9 +165,10 @@ make_superblock (struct qcow2_image *image, const struct qcow2_io *host,
   return q2_superblock_init (&image->superblock, h, &info, err);
 }
 
-static void
+static int
 make_writer (struct qcow2_image *image, const struct qcow2_io *host,
-             const struct qcow2_options *options)
+             const struct q2_header *h, const struct qcow2_options *options,
+             struct qcow2_error *err)
 {
   struct q2_writer *const w = &image->writer;
 
@@ -180,11 +181,20 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->overlap_check = options->overlap_check;
   w->log = options->log;
   w->log_opaque = options->log_opaque;
+  w->compress = options->compress;
+  w->detect_zeroes = options->detect_zeroes;
+  w->budget = &image->budget;
   if (q2_image_info (image)->writable) {
     const struct q2_io io = q2_image_io (image, host);
 
+    if ((options->compress && q2_writer_can_compress (w, err) == -1) ||
+        (w->compressors =
+         q2_compressors_new (h->compression, options->compress_level,
+                             image->reader.cpus, err)) == NULL)
+      return -1;
     q2_writer_first_scan (w, &io, options->known_scan);
   }
+  return 0;
 }
 
 /* Images may end in the middle of their last table, but not before one. */
@@ -337,9 +347,9 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
     return make_superblock (image, host, &h, options, err);
   if (q2_attach (&image->store, &io, &h, options, err) == -1 ||
       make_reader (image, &io, &h, options, err) == -1 ||
-      make_superblock (image, host, &h, options, err) == -1)
+      make_superblock (image, host, &h, options, err) == -1 ||
+      make_writer (image, host, &h, options, err) == -1)
     return -1;
-  make_writer (image, host, options);
   log_oddities (image, &h, options);
   return 0;
 }

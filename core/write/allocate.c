@@ -247,24 +247,6 @@ write_kept (struct q2_change *c, struct fill *f, const void *buf,
   return link_fill (c, f, false, err);
 }
 
-/* What the entries let go is in the file, which has not grown for it yet. */
-static int
-check_old_places (const struct q2_change *c, const struct fill *f,
-                  struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = c->w->geo;
-
-  for (uint64_t i = 0; i < f->nr; ++i) {
-    uint64_t first;
-
-    if (q2_entry_clusters (geo, &f->first[i], &first) > 0 &&
-        q2_io_check_in_file (c->io, geo->cluster_size,
-                             first << geo->cluster_bits, 1, err) == -1)
-      return -1;
-  }
-  return 0;
-}
-
 static int
 write_allocated (struct q2_change *c, struct fill *f, const void *buf,
                  struct qcow2_error *err)
@@ -272,7 +254,7 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
   const unsigned bits = c->w->geo->cluster_bits;
   struct q2_space_run run;
 
-  if (check_old_places (c, f, err) == -1 ||
+  if (q2_writer_check_old (c, f->first, f->nr, err) == -1 ||
       q2_writer_alloc (c, f->guest_cluster, f->nr, &run, err) == -1)
     return -1;
   f->nr = run.nr;

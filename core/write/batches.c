@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -141,7 +142,8 @@ forget_decompressed (struct q2_writer *w, struct q2_batch *b,
 {
   struct q2_frees clusters;
 
-  if (q2_clusters_is_empty (w->reader->clusters))
+  if (q2_clusters_is_empty (w->reader->clusters) ||
+      Q2_PLANTED (Q2_PLANT_FORGET_DECOMPRESSED))
     return 0;
   q2_frees_sort (&b->frees);
   b->sorted = b->frees.nr;

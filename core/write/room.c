@@ -86,12 +86,26 @@ make_space (struct q2_writer *w, const struct q2_io *io,
   return r == Q2_WRITER_HUNG ? fail_hung (w, why, err) : r;
 }
 
+/* What somebody wants: clusters, or room for compressed ones. */
+struct wish {
+  uint64_t stream, want;        /* see q2_space_alloc */
+  struct q2_space_run *ret;     /* NULL: the rest */
+  const uint32_t *sizes;        /* see q2_space_alloc_bytes */
+  size_t nr;
+  size_t *ret_nr;
+  uint64_t *ret_host_off;
+};
+
 static int
-alloc (struct q2_change *c, uint64_t stream, uint64_t want,
-       struct q2_space_run *ret, struct qcow2_error *err)
+alloc (struct q2_change *c, const struct wish *wish, struct qcow2_error *err)
 {
+  struct q2_space *const s = c->w->space;
+
   if (atomic_load (&c->w->nr_pending) <= MAX_PENDING)
-    return q2_space_alloc (c->w->space, c->io, stream, want, ret, err);
+    return wish->ret != NULL
+      ? q2_space_alloc (s, c->io, wish->stream, wish->want, wish->ret, err)
+      : q2_space_alloc_bytes (s, c->io, wish->sizes, wish->nr, wish->ret_nr,
+                              wish->ret_host_off, err);
   return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
                   "too many clusters wait to be released");
 }
@@ -118,19 +132,17 @@ settle (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
   return -1;
 }
 
-int
-q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
-                 struct q2_space_run *ret, struct qcow2_error *err)
+static int
+alloc_somehow (struct q2_change *c, const struct wish *wish,
+               struct qcow2_error *err)
 {
   const uint64_t first = atomic_load (&c->w->releases);
   uint64_t start = 0;
 
-  if (!q2_assume (want > 0, err))
-    return -1;
   for (;;) {
     const uint64_t releases = atomic_load (&c->w->releases);
     struct qcow2_error why;
-    int r = alloc (c, stream, want, ret, &why);
+    int r = alloc (c, wish, &why);
 
     if (r == 0)
       return 0;
@@ -159,6 +171,44 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
     if (r == -1)
       return -1;
   }
+}
+
+int
+q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
+                 struct q2_space_run *ret, struct qcow2_error *err)
+{
+  const struct wish wish = { .stream = stream, .want = want, .ret = ret };
+
+  return q2_assume (want > 0, err) ? alloc_somehow (c, &wish, err) : -1;
+}
+
+int
+q2_writer_alloc_bytes (struct q2_change *c, const uint32_t *sizes, size_t nr,
+                       size_t *ret_nr, uint64_t *ret_host_off,
+                       struct qcow2_error *err)
+{
+  const struct wish wish = {
+    .sizes = sizes, .nr = nr, .ret_nr = ret_nr, .ret_host_off = ret_host_off,
+  };
+
+  return q2_assume (nr > 0, err) ? alloc_somehow (c, &wish, err) : -1;
+}
+
+int
+q2_writer_check_old (const struct q2_change *c, const struct q2_entry *e,
+                     uint64_t nr, struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+
+  for (uint64_t i = 0; i < nr; ++i) {
+    uint64_t first;
+
+    if (q2_entry_clusters (geo, &e[i], &first) > 0 &&
+        q2_io_check_in_file (c->io, geo->cluster_size,
+                             first << geo->cluster_bits, 1, err) == -1)
+      return -1;
+  }
+  return 0;
 }
 
 /* ---- Trust ---------------------------------------------------------- */

@@ -8,6 +8,9 @@
  *             trusted
  * entries.c   entries that are changed, and L2 tables of our own
  * zero.c      zeroing and trimming
+ * guest.c     what becomes of a guest's write: zeros, compressed clusters
+ * pack.c      compressing clusters
+ * pack_put.c  putting their streams into the file
  * commit.c    making it durable, in the order of docs/ORDERING.md
  * batches.c   what commits have let go, until it is free
  * metadata.c  where metadata is, which must not be overwritten
@@ -30,9 +33,11 @@
 
 #include "check/repair.h"
 #include "alloc/space.h"
+#include "base/budget.h"
 #include "base/flight.h"
 #include "base/lock.h"
 #include "base/ranges.h"
+#include "codec/compressor.h"
 #include "read/reader.h"
 #include "format/entry.h"
 #include "meta/superblock.h"
@@ -74,6 +79,10 @@ struct q2_writer {
   void *log_opaque;
   struct qcow2_scan first_scan; /* at opening; ns 0: none */
   unsigned patience_ms;         /* tests have less */
+  bool compress;                /* whole clusters of what is written */
+  enum qcow2_detect_zeroes detect_zeroes;
+  struct q2_compressors *compressors;   /* owned; NULL if it is only read */
+  struct qcow2_budget *budget;  /* the image's */
 
   /* Changed by the functions of states.h only: */
   _Atomic enum q2_writer_state state;
@@ -129,6 +138,7 @@ struct q2_writer {
   _Atomic uint64_t nr_committing, nr_pending;
   _Atomic uint64_t releases;    /* how often space became free */
   _Atomic uint64_t commits;
+  _Atomic unsigned packing;     /* requests that are compressing */
 };
 
 static inline const struct q2_header *
@@ -190,6 +200,24 @@ extern void q2_writer_destroy (struct q2_writer *w)
 extern int q2_writer_pwrite (struct q2_writer *w, const struct q2_io *io,
                              const void *buf, uint64_t count,
                              uint64_t guest_off, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The same, with the clusters compressed: whole ones. */
+extern int q2_writer_pwrite_compressed (struct q2_writer *w,
+                                        const struct q2_io *io,
+                                        const void *buf, uint64_t count,
+                                        uint64_t guest_off,
+                                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* Fails if the image cannot have compressed clusters. */
+extern int q2_writer_can_compress (const struct q2_writer *w,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* What a guest writes: in the way that w->compress and w->detect_zeroes say.
+ */
+extern int q2_writer_pwrite_guest (struct q2_writer *w,
+                                   const struct q2_io *io, const void *buf,
+                                   uint64_t count, uint64_t guest_off,
+                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern int q2_writer_zero (struct q2_writer *w, const struct q2_io *io,
                            uint64_t count, uint64_t guest_off,
@@ -384,6 +412,21 @@ extern int q2_writer_check_trusted (const struct q2_change *c,
 extern int q2_writer_alloc (struct q2_change *c, uint64_t stream,
                             uint64_t want, struct q2_space_run *ret_run,
                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same for room for compressed clusters, see q2_space_alloc_bytes. */
+extern int q2_writer_alloc_bytes (struct q2_change *c, const uint32_t *sizes,
+                                  size_t nr, size_t *ret_nr,
+                                  uint64_t *ret_host_off,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* What entries that will be let go refer to is in the file, which has not
+ * grown for what takes their place yet.
+ */
+extern int q2_writer_check_old (const struct q2_change *c,
+                                const struct q2_entry *e, uint64_t nr,
+                                struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- allocate.c ----------------------------------------------------- */

@@ -183,6 +183,13 @@ choose_requests (struct choice *c, struct rng *rng)
   w->discard = one_in (rng, 6) ? QCOW2_DISCARD_IGNORE :
     QCOW2_DISCARD_UNMAP;
   w->cache_size = one_in (rng, 4);
+  w->compress = w->recipe.encryption == QCOW2_ENCRYPTION_NONE &&
+    !w->recipe.data_file && one_in (rng, 4);
+  if (one_in (rng, 6)) {
+    w->detect_zeroes = one_in (rng, 2) ? QCOW2_DETECT_ZEROES_ON
+      : QCOW2_DETECT_ZEROES_UNMAP;
+    w->zeros_percent = 30;
+  }
   w->write = 40;
   w->zero = (unsigned) rng_below (rng, 25);
   w->trim = (unsigned) rng_below (rng, 25);
@@ -229,7 +236,7 @@ choose (struct choice *c, struct rng *rng, bool small)
   choose_host (c, rng, small);
   choose_requests (c, rng);
   snprintf (c->name, sizeof c->name, "%s,size=%" PRIu64 ",fill=%u%s,"
-            "snapshots=%u%s%s%s%s,%s=%" PRIu64 ",block=%u,cache=%u%s",
+            "snapshots=%u%s%s%s%s,%s=%" PRIu64 ",block=%u,cache=%u%s%s%s",
             c->options, w->recipe.disk_size, w->recipe.fill_percent,
             w->recipe.compressed ? ",compressed" : "", w->recipe.snapshots,
             w->recipe.vm_state ? ",vm-state" : "",
@@ -238,7 +245,8 @@ choose (struct choice *c, struct rng *rng, bool small)
             w->recipe.no_tail ? ",no-tail" : "",
             w->host.grows ? "grows" : "capacity", w->host.capacity,
             w->host.min_block, (unsigned) w->cache_size,
-            w->host.flaky ? ",flaky" : "");
+            w->host.flaky ? ",flaky" : "", w->compress ? ",compress" : "",
+            w->detect_zeroes ? ",detect-zeroes" : "");
   name_files (c);
   c->w.name = c->name;
 }

@@ -113,9 +113,9 @@ begin (struct guest *g, uint32_t id, struct range range, bool fua)
 }
 
 static void
-do_write (struct guest *g, struct range range, bool fua)
+do_write (struct guest *g, struct range range, bool fua, bool zeros)
 {
-  const uint32_t id = ledger_new_id (&g->ledger);
+  const uint32_t id = zeros ? TAG_ZERO : ledger_new_id (&g->ledger);
   unsigned char *const buf = malloc (range.count * SECTOR);
   struct qcow2_error err;
   size_t index;
@@ -247,7 +247,10 @@ guest_request (struct guest *g, struct rng *rng)
                              w->flush + w->idle);
 
   if (kind < w->write) {
-    do_write (g, choose_range (g, rng), fua);
+    const bool zeros =
+      w->zeros_percent > 0 && rng_below (rng, 100) < w->zeros_percent;
+
+    do_write (g, choose_range (g, rng), fua, zeros);
     return;
   }
   kind -= w->write;
@@ -427,7 +430,9 @@ guest_open (struct guest *g)
 {
   struct qcow2_options options = {
     .writable = true, .discard = g->w->discard,
-    .cache_size = g->w->cache_size,
+    .cache_size = g->w->cache_size, .compress = g->w->compress,
+    .cluster_cache_size = g->w->compress ? UINT64_C (1) << 20 : 0,
+    .detect_zeroes = g->w->detect_zeroes,
     .overlap_check = QCOW2_OVERLAP_ALL,
   };
   struct qcow2_error err;

@@ -24,6 +24,10 @@ struct workload {
   struct host_spec host;
   enum qcow2_discard discard;
   uint64_t cache_size;          /* 0: the engine's default */
+  bool compress;                /* what is written, and keep decompressed
+                                   clusters */
+  enum qcow2_detect_zeroes detect_zeroes;
+  unsigned zeros_percent;       /* of writes */
   enum pattern pattern;
   unsigned clients;             /* threads */
   unsigned requests;            /* of each */

@@ -33,6 +33,7 @@ nbd_tests = \
 	nbd/test-check-at-start.sh \
 	nbd/test-check-flips.sh \
 	nbd/test-check-qemu.sh \
+	nbd/test-compress.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \

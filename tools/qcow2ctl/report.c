@@ -46,6 +46,7 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_REMOVE_BROKEN] = "'qcow2ctl bitmap remove --broken' removes "
     "the bitmaps that are broken, and nothing else",
   [QCOW2_ADVICE_BITMAP_READ_ONLY] = "make a full copy of the disk",
+  [QCOW2_ADVICE_NO_COMPRESSION] = "",
   [QCOW2_ADVICE_LIST_BITMAPS] = "'qcow2ctl bitmap list' lists those it has",
   [QCOW2_ADVICE_LIST_SNAPSHOTS] = "'qcow2ctl snapshot list' lists those it "
     "has",

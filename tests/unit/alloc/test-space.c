@@ -463,6 +463,61 @@ streams (unsigned bits, unsigned order)
   fixture_free (&s.f);
 }
 
+/* ---- Streams while others are released ---------------------------------- */
+
+static struct meanwhile {
+  struct fixture *f;
+  struct qcow2_io_ops ops;
+  uint64_t off;                 /* what was handed out; 0: nothing yet */
+} meanwhile;
+
+/* The host gives space back, slowly: somebody asks for room meanwhile. */
+static int
+trim_slowly (void *opaque, uint32_t bytes, uint64_t host_off)
+{
+  const uint32_t size = 300;
+  struct qcow2_error err;
+  size_t fit;
+
+  (void) opaque; (void) bytes; (void) host_off;
+  REQUIRE (meanwhile.off == 0);
+  REQUIRE (q2_space_alloc_bytes (meanwhile.f->space, &meanwhile.f->disk.io,
+                                 &size, 1, &fit, &meanwhile.off, &err) == 0);
+  return 0;
+}
+
+/* The last stream of a cluster is released, while another one is added. */
+static void
+added_while_released (void)
+{
+  const uint32_t sizes[] = { 100, 200 };
+  struct q2_frees frees = { .nr = 0 };
+  struct fixture f;
+  struct qcow2_error err;
+  uint64_t off, cluster;
+  size_t fit;
+
+  unit_context ("added while released");
+  fixture_init (&f, 12, 4);
+  meanwhile = (struct meanwhile) { .f = &f, .ops = *f.disk.host.ops };
+  meanwhile.ops.trim = trim_slowly;
+  f.disk.host.ops = &meanwhile.ops;
+  REQUIRE (q2_space_alloc_bytes (f.space, &f.disk.io, sizes, 2, &fit, &off,
+                                 &err) == 0 && fit == 2);
+  cluster = off >> 12;
+  REQUIRE (q2_frees_reserve (&frees, 2));
+  q2_frees_add (&frees, cluster, 1);
+  q2_frees_add (&frees, cluster, 1);
+  REQUIRE (q2_space_release (f.space, &f.disk.io, &frees, true, &err) == 0);
+  q2_frees_destroy (&frees);
+  REQUIRE (meanwhile.off != 0);
+  /* Not where the host has just dropped what is there. */
+  CHECK (meanwhile.off >> 12 != cluster);
+  CHECK_EQ (count (&f, meanwhile.off >> 12), 1);
+  CHECK_EQ (count (&f, cluster), 0);
+  fixture_free (&f);
+}
+
 /* ---- Failures ----------------------------------------------------------- */
 
 /* Each change of the host fails once: nothing is handed out, and no refcount
@@ -517,6 +572,7 @@ main (void)
   runs_in_fixed_room ();
   table_keeps_its_place ();
   fresh_table_leaves_the_rest ();
+  added_while_released ();
   failures ();
   return unit_finish ();
 }

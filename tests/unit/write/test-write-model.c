@@ -60,6 +60,8 @@ open_model (struct model *m)
   struct qcow2_options options = {
     .writable = true, .discard = m->w->discard,
     .cache_size = m->w->cache_size, .overlap_check = QCOW2_OVERLAP_CACHED,
+    .cluster_cache_size = UINT64_C (1) << 20, .compress = m->w->compress,
+    .detect_zeroes = m->w->detect_zeroes,
   };
   struct qcow2_error err;
 
@@ -120,6 +122,16 @@ failed_in_part (struct model *m, const struct qcow2_error *err, uint64_t off,
   memcpy (m->disk + off, m->buf, len);
 }
 
+/* Repeat words in some of the pages, so that they can be compressed. */
+static void
+make_smaller (struct rng *rng, unsigned char *data, uint64_t len)
+{
+  for (uint64_t i = 0; i < len; i += 4096)
+    if (rng_below (rng, 4) != 0)
+      for (uint64_t j = i + 16; j < len && j < i + 4096; ++j)
+        data[j] = data[j - 16];
+}
+
 static void
 write_model (struct model *m, uint64_t off, uint64_t len)
 {
@@ -128,6 +140,10 @@ write_model (struct model *m, uint64_t off, uint64_t len)
 
   REQUIRE (data != NULL);
   rng_fill (&m->rng, data, len);
+  if (m->w->zeros_percent > rng_below (&m->rng, 100))
+    memset (data + len / 4, 0, len - len / 4);
+  if (m->w->compress)
+    make_smaller (&m->rng, data, len);
   if (qcow2_pwrite (m->image, &m->host.io, data, (uint32_t) len, off,
                     rng_below (&m->rng, 30) == 0, &err) == 0)
     memcpy (m->disk + off, data, len);
