@@ -33,6 +33,8 @@ nbd_tests = \
 	nbd/test-check-at-start.sh \
 	nbd/test-check-flips.sh \
 	nbd/test-check-qemu.sh \
+	nbd/test-control-snapshots.sh \
+	nbd/test-control-socket.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \
@@ -158,6 +160,10 @@ EXTRA_DIST += \
 	nbd/chain_check.py \
 	nbd/check_compare.py \
 	nbd/check_flips.py \
+	nbd/control.sh \
+	nbd/control_hostile.py \
+	nbd/control_verbs.py \
+	nbd/control_writers.py \
 	nbd/costly_images.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \
@@ -178,6 +184,7 @@ EXTRA_DIST += \
 	nbd/plaintext.py \
 	nbd/planted.sh \
 	nbd/qemu_client.py \
+	nbd/qmp_client.py \
 	nbd/powercut.py \
 	nbd/powercut.sh \
 	nbd/powercut_preload.c \
