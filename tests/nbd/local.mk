@@ -33,6 +33,7 @@ nbd_tests = \
 	nbd/test-check-at-start.sh \
 	nbd/test-check-flips.sh \
 	nbd/test-check-qemu.sh \
+	nbd/test-control-kill.sh \
 	nbd/test-control-snapshots.sh \
 	nbd/test-control-socket.sh \
 	nbd/test-dump-plugin.sh \
@@ -139,6 +140,7 @@ LONG_TESTS += \
 	nbd/test-chains-long.sh \
 	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
+	nbd/test-control-kill-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
@@ -162,6 +164,7 @@ EXTRA_DIST += \
 	nbd/check_flips.py \
 	nbd/control.sh \
 	nbd/control_hostile.py \
+	nbd/control_kill.sh \
 	nbd/control_verbs.py \
 	nbd/control_writers.py \
 	nbd/costly_images.py \
