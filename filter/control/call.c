@@ -39,6 +39,10 @@ call_fail_engine (struct call *call, const char *name,
 {
   const char *const words = advice_words (err->advice);
 
+  if (err->kind == QCOW2_ERR_BUSY)
+    call->kind = "busy";
+  else if (err->kind == QCOW2_ERR_NOT_FOUND || err->kind == QCOW2_ERR_EXISTS)
+    call->kind = "name";
   return call_fail (call, "%s%s%s%s%s", name, name[0] ? ": " : "", err->text,
                     words[0] ? "; " : "", words);
 }

@@ -183,6 +183,9 @@ qmp_run (const char *text, size_t len, bool *negotiated)
   reply = result ? json_pack ("{s:o}", "return", result)
     : error_object (call.class ? call.class : "GenericError",
                     call.desc[0] ? call.desc : "out of memory");
+  if (result == NULL && call.kind != NULL)
+    json_object_set_new (json_object_get (reply, "error"), "x-q2-kind",
+                         json_string (call.kind));
   id = json_object_get (message, "id");
   if (reply != NULL && id != NULL)
     json_object_set (reply, "id", id);

@@ -80,19 +80,21 @@ json_t *
 verb_snapshot_json (const struct qcow2_snapshot *s)
 {
   json_t *const json =
-    json_pack ("{s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:{s:I}}",
+    json_pack ("{s:o,s:o,s:I,s:I,s:I,s:I,s:I}",
                "id", call_bytes (s->id.bytes, s->id.len),
                "name", call_bytes (s->name.bytes, s->name.len),
                "vm-state-size", (json_int_t) s->vm_state_size,
                "date-sec", (json_int_t) s->date_sec,
                "date-nsec", (json_int_t) s->date_nsec,
                "vm-clock-sec", (json_int_t) (s->vm_clock_ns / NS),
-               "vm-clock-nsec", (json_int_t) (s->vm_clock_ns % NS),
-               "nbdkit-qcow2", "disk-size", (json_int_t) s->disk_size);
+               "vm-clock-nsec", (json_int_t) (s->vm_clock_ns % NS));
 
   if (s->icount != UINT64_MAX)
     json_object_set_new (json, "icount",
                          json_integer ((json_int_t) s->icount));
+  json_object_set_new (json, "nbdkit-qcow2",
+                       json_pack ("{s:I}", "disk-size",
+                                  (json_int_t) s->disk_size));
   return json;
 }
 

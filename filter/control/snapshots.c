@@ -130,11 +130,13 @@ delete (struct call *call, struct target *t, struct search *search)
 
   if (qcow2_list_snapshots (t->image, t->io, look_at, search, &err) == -1)
     return call_fail_engine (call, t->name, &err);
-  if (search->found == NULL)
+  if (search->found == NULL) {
+    call->kind = "name";
     return call_fail (call, "%s: there is no snapshot with the id '%.200s' "
                       "and the name '%.200s'", t->name,
                       by_id ? search->id.bytes : "",
                       search->name.len > 0 ? search->name.bytes : "");
+  }
   if (search->id_is_taken)
     return call_fail (call, "%s: another snapshot has the same id; give only "
                       "its name", t->name);

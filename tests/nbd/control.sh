@@ -8,12 +8,12 @@ requires_qemu
 requires_libnbd
 requires_plugin file
 
-ctl=$tmp/ctl
+control=$tmp/ctl
 
 # The parameter is refused if the filter was built without jansson.
 touch "$tmp/tiny"
 run_nbdkit -U - --filter="$filter" null qcow2-check-at-start=off \
-    qcow2-control="$ctl" --run true >"$tmp/tiny" 2>&1 || true
+    qcow2-control="$control" --run true >"$tmp/tiny" 2>&1 || true
 if grep -q 'built without the library' "$tmp/tiny"; then
     skip "the filter was built without jansson"
 fi
@@ -21,7 +21,7 @@ fi
 # qmp COMMAND[,NAME=VALUE...]...: the replies go to $tmp/said.
 qmp ()
 {
-    "$PYTHON" "$nbddir/qmp_client.py" "$ctl" "$@" >"$tmp/said"
+    "$PYTHON" "$nbddir/qmp_client.py" "$control" "$@" >"$tmp/said"
 }
 
 # has REGEX WHAT: that was said.

@@ -13,8 +13,8 @@ kill_round ()
     local seed=$1 options=$2 name status=0
 
     cp --sparse=always "$tmp/template-$options" "$tmp/disk"
-    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$ctl"
-    "$PYTHON" "$nbddir/control_writers.py" kill "$sock" "$ctl" "$seed" \
+    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control"
+    "$PYTHON" "$nbddir/control_writers.py" kill "$sock" "$control" "$seed" \
         "$pid" "$tmp" || fail "seed $seed, $options: the client"
     # It was killed, and has left its socket behind.
     wait "${server_pid[nbdkit]}" || status=$?
@@ -25,7 +25,7 @@ kill_round ()
 
     # Once with our repair, which begins with the first change, once with
     # QEMU's.
-    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$ctl"
+    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control"
     qmp blockdev-snapshot-internal-sync,device=,name=after \
         x-q2-query-snapshots,device=
     has '"return": {}' "seed $seed, $options: a snapshot afterwards"

@@ -21,8 +21,8 @@ check_all ()
 echo "what the commands do"
 for options in compat=1.1 compat=0.10 cluster_size=4k; do
     qemu-img create -q -f qcow2 -o "$options" "$tmp/disk" 8M
-    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$ctl"
-    "$PYTHON" "$nbddir/control_verbs.py" "$sock" "$ctl" || fail "$options"
+    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control"
+    "$PYTHON" "$nbddir/control_verbs.py" "$sock" "$control" || fail "$options"
     stop_nbdkit
     qemu-img check -q "$tmp/disk" || fail "$options: qemu-img check: $?"
     [ -z "$(qemu-img snapshot -l "$tmp/disk")" ] || fail "snapshots are left"
@@ -33,8 +33,8 @@ for options in cluster_size=64k cluster_size=4k,lazy_refcounts=on; do
     qemu-img create -q -f qcow2 -o "$options" "$tmp/disk" 64M
     qemu-io -f qcow2 -c 'write -q -P 1 0 512k' -c 'write -q -z 0 512k' \
         -c 'write -q -P 1 1M 16M' "$tmp/disk"
-    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$ctl"
-    "$PYTHON" "$nbddir/control_writers.py" run "$sock" "$ctl" 12 "$tmp" ||
+    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control"
+    "$PYTHON" "$nbddir/control_writers.py" run "$sock" "$control" 12 "$tmp" ||
         fail "$options"
     stop_nbdkit
     check_all "$tmp/disk"
@@ -47,8 +47,8 @@ qemu-img create -q -f qcow2 "$tmp/dir/a" 64M
 truncate -s 200M "$tmp/dir/a"
 cp "$tmp/dir/a" "$tmp/dir/b"
 start_nbdkit --filter="$filter" --filter=delay file dir="$tmp/dir" \
-    delay-write=2ms qcow2-control="$ctl"
-"$PYTHON" "$nbddir/control_writers.py" run "$sock" "$ctl" 4 "$tmp" a ||
+    delay-write=2ms qcow2-control="$control"
+"$PYTHON" "$nbddir/control_writers.py" run "$sock" "$control" 4 "$tmp" a ||
     fail "of several images"
 qmp blockdev-snapshot-internal-sync,device=b,name=x
 if grep -q return "$tmp/said"; then
@@ -63,11 +63,11 @@ qemu-img check -q "$tmp/dir/b" || fail "the other image"
 echo "images without snapshots"
 qemu-img create -q -f qcow2 -o data_file="$tmp/data" "$tmp/ext" 1M
 start_nbdkit --filter="$filter" file "$tmp/ext" qcow2-data-file="$tmp/data" \
-    qcow2-control="$ctl"
+    qcow2-control="$control"
 qmp blockdev-snapshot-internal-sync,device=,name=x
 has 'the data of the image is in another file' "a data file"
 stop_nbdkit
-start_nbdkit -r --filter="$filter" file "$tmp/disk" qcow2-control="$ctl"
+start_nbdkit -r --filter="$filter" file "$tmp/disk" qcow2-control="$control"
 qmp blockdev-snapshot-internal-sync,device=,name=x \
     blockdev-snapshot-delete-internal-sync,device=,name=s0
 [ "$(grep -c 'started read-only' "$tmp/said")" = 2 ] ||

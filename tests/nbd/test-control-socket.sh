@@ -21,7 +21,7 @@ echo "parameters"
 refused 'qcow2-control.*108|path of a socket' --filter="$filter" file \
     "$image" qcow2-control="$tmp/$(printf 'x%.0s' {1..120})"
 refused 'given only once' --filter="$filter" file "$image" \
-    qcow2-control="$ctl" qcow2-control="$ctl"
+    qcow2-control="$control" qcow2-control="$control"
 refused_late 'cannot be opened' --filter="$filter" file "$image" \
     qcow2-control="$tmp/none/ctl"
 
@@ -33,23 +33,23 @@ refused_late 'exists, and is no socket' --filter="$filter" file "$image" \
 ln -s "$tmp/elsewhere" "$tmp/link"
 refused_late 'exists, and is no socket' --filter="$filter" file "$image" \
     qcow2-control="$tmp/link"
-start_nbdkit --filter="$filter" file "$image" qcow2-control="$ctl"
-[ "$(stat -c '%a %F' "$ctl")" = "600 socket" ] ||
-    fail "$(stat -c '%a %F' "$ctl")"
+start_nbdkit --filter="$filter" file "$image" qcow2-control="$control"
+[ "$(stat -c '%a %F' "$control")" = "600 socket" ] ||
+    fail "$(stat -c '%a %F' "$control")"
 refused_late 'another process listens' --filter="$filter" file "$image" \
-    qcow2-control="$ctl"
+    qcow2-control="$control"
 qmp query-version >/dev/null
 stop_nbdkit
-[ ! -e "$ctl" ] || fail "the socket is left behind"
-dead_socket "$ctl"
-start_nbdkit --filter="$filter" file "$image" qcow2-control="$ctl"
+[ ! -e "$control" ] || fail "the socket is left behind"
+dead_socket "$control"
+start_nbdkit --filter="$filter" file "$image" qcow2-control="$control"
 qmp query-version >/dev/null
 # Ours has been replaced by somebody else's, which stays.
-rm "$ctl"
-echo other >"$ctl"
+rm "$control"
+echo other >"$control"
 stop_nbdkit
-[ "$(cat "$ctl")" = other ] || fail "a file of somebody else was removed"
-rm "$ctl"
+[ "$(cat "$control")" = other ] || fail "a file of somebody else was removed"
+rm "$control"
 (cd "$tmp" && run_nbdkit -U - --filter="$filter" file "$image" \
     qcow2-control=relative --run "$PYTHON $nbddir/qmp_client.py \
         $tmp/relative query-version" >"$tmp/said")
@@ -58,18 +58,18 @@ has '"return"' "a path that is not absolute"
 echo "other users"
 if [ "$(id -u)" -eq 0 ] && setpriv --reuid=65534 --regid=65534 \
         --clear-groups true 2>/dev/null; then
-    start_nbdkit --filter="$filter" file "$image" qcow2-control="$ctl"
+    start_nbdkit --filter="$filter" file "$image" qcow2-control="$control"
     chmod 755 "$tmp"
     as_nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups)
     # The mode keeps them out, and if that is changed, the server does.
-    if "${as_nobody[@]}" "$PYTHON" "$nbddir/qmp_client.py" "$ctl" \
+    if "${as_nobody[@]}" "$PYTHON" "$nbddir/qmp_client.py" "$control" \
             >"$tmp/said" 2>&1; then
         fail "another user was let in: $(cat "$tmp/said")"
     fi
     has 'PermissionError' "the mode of the socket"
-    chmod 666 "$ctl"
+    chmod 666 "$control"
     for _ in {1..25}; do
-        if "${as_nobody[@]}" "$PYTHON" "$nbddir/qmp_client.py" "$ctl" \
+        if "${as_nobody[@]}" "$PYTHON" "$nbddir/qmp_client.py" "$control" \
                 >"$tmp/said" 2>&1; then
             fail "another user was let in: $(cat "$tmp/said")"
         fi
@@ -88,13 +88,13 @@ if [ "$(id -u)" -eq 0 ] && setpriv --reuid=65534 --regid=65534 \
             qcow2-control="$tmp/nobody/ctl"
         [ "$(stat -c '%a %u' "$tmp/nobody/ctl")" = "600 65534" ] ||
             fail "$(stat -c '%a %u' "$tmp/nobody/ctl")"
-        ctl=$tmp/nobody/ctl qmp query-version >/dev/null
+        control=$tmp/nobody/ctl qmp query-version >/dev/null
         stop_nbdkit
     fi
 fi
 
 echo "queries"
-start_nbdkit --filter="$filter" file "$image" qcow2-control="$ctl"
+start_nbdkit --filter="$filter" file "$image" qcow2-control="$control"
 qmp x-q2-query-images
 has '"return": \[\]' "nobody has it open"
 qmp x-q2-query-images,device=
@@ -105,7 +105,7 @@ qmp x-q2-query-bitmaps,device=
 has '"flags": \["auto"\], "name": "bits", "granularity": 65536' "bitmaps"
 qmp x-q2-query-images,device=snapshot/one
 has 'is a part of an image' "a view"
-"$PYTHON" - "$uri" "$ctl" <<'END' || fail "with a client"
+"$PYTHON" - "$uri" "$control" <<'END' || fail "with a client"
 import sys
 import nbd
 from qmp_client import QMP
@@ -131,7 +131,7 @@ stop_nbdkit
 
 echo "read-only: only queries"
 for option in -r --read-only --readonly; do
-    start_nbdkit $option --filter="$filter" file "$image" qcow2-control="$ctl"
+    start_nbdkit $option --filter="$filter" file "$image" qcow2-control="$control"
     qmp x-q2-query-snapshots,device= x-q2-flush,device=
     has '"name": "one"' "a query"
     has 'started read-only' "a change"
@@ -142,7 +142,7 @@ echo "a plugin that allows one request at a time"
 start_nbdkit --filter="$filter" eval thread_model='echo serialize_all_requests' \
     get_size="stat -Lc %s $image" \
     pread="dd if=$image bs=1 count=\$3 skip=\$4 2>/dev/null" \
-    qcow2-control="$ctl"
+    qcow2-control="$control"
 qmp x-q2-query-snapshots,device= x-q2-query-images
 has 'one request at a time' "one request"
 has '"return": \[\]' "what needs none"
@@ -155,7 +155,7 @@ cp "$image" "$tmp/dir/a"
 truncate -s +4M "$tmp/dir/a"
 cp "$image" "$tmp/dir/b"
 echo "no image" >"$tmp/dir/c"
-start_nbdkit --filter="$filter" file dir="$tmp/dir" qcow2-control="$ctl"
+start_nbdkit --filter="$filter" file dir="$tmp/dir" qcow2-control="$control"
 qmp x-q2-query-images x-q2-query-snapshots,device=b
 has '"return": \[\]' "nobody has one open"
 has '"name": "one"' "one that nobody has open"
@@ -163,7 +163,7 @@ for name in c d ../disk.qcow2 .. "" /etc/passwd "$image"; do
     qmp "x-q2-query-snapshots,device=$name"
     has 'cannot be opened' "device '$name'"
 done
-"$PYTHON" - "$sock" "$ctl" <<'END' || fail "several images"
+"$PYTHON" - "$sock" "$control" <<'END' || fail "several images"
 import sys
 import nbd
 from qmp_client import QMP
@@ -182,13 +182,13 @@ END
 stop_nbdkit
 
 echo "peers that do not behave"
-start_nbdkit --filter="$filter" file "$image" qcow2-control="$ctl"
-"$PYTHON" "$nbddir/control_hostile.py" "$ctl" >"$tmp/hostile" ||
+start_nbdkit --filter="$filter" file "$image" qcow2-control="$control"
+"$PYTHON" "$nbddir/control_hostile.py" "$control" >"$tmp/hostile" ||
     fail "$(tail -n 3 "$tmp/hostile")"
 [ "$(grep -c 'control socket' "$log")" -le 60 ] ||
     fail "the log has $(grep -c 'control socket' "$log") lines"
 # Some of them are there when it ends.
-"$PYTHON" - "$ctl" <<'END' &
+"$PYTHON" - "$control" <<'END' &
 import socket
 import sys
 peers = [socket.socket(socket.AF_UNIX) for _ in range(8)]
