@@ -81,12 +81,10 @@ send_text (struct peer *p, char *text)
 static int
 send_events (struct peer *p)
 {
-  size_t len;
-  char *const text = roster_take_events (p, &len);
-  const int r = text == NULL ? 0 : send_all (p, text, len);
+  char buf[ROSTER_MAX_EVENTS];
+  const size_t len = roster_take_events (p, buf);
 
-  free (text);
-  return r;
+  return len > 0 ? send_all (p, buf, len) : 0;
 }
 
 /* Returns 0 if a bit has come, or it is time to look up. */

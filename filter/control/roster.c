@@ -21,9 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Of events that wait for a peer. */
-#define MAX_EVENTS 65536
-
 static struct {
   pthread_mutex_t lock;         /* control.lock */
   bool ending;
@@ -98,8 +95,11 @@ roster_add (struct peer *p, int fd, char *input)
     .fd = fd, .input = input, .idle_since = roster_clock (),
   };
 
-  if (roster_pipe (fresh.wake) == -1)
+  fresh.events = malloc (ROSTER_MAX_EVENTS);
+  if (fresh.events == NULL || roster_pipe (fresh.wake) == -1) {
+    free (fresh.events);
     return -1;
+  }
   pthread_mutex_lock (&roster.lock);
   fresh.leave = roster.ending;
   *p = fresh;
@@ -210,18 +210,17 @@ roster_set_ended (struct peer *p)
 
 /* ---- Events ------------------------------------------------------------ */
 
-char *
-roster_take_events (struct peer *p, size_t *ret_len)
+size_t
+roster_take_events (struct peer *p, char *buf)
 {
-  char *events;
+  size_t len;
 
   pthread_mutex_lock (&roster.lock);
-  events = p->events;
-  *ret_len = p->events_len;
-  p->events = NULL;
+  len = p->events_len;
+  memcpy (buf, p->events, len);
   p->events_len = 0;
   pthread_mutex_unlock (&roster.lock);
-  return events;
+  return len;
 }
 
 /* One that does not take its events has to go. */
@@ -229,15 +228,11 @@ static void
 tell_locked (struct peer *p, const char *text)
 {
   const size_t len = strlen (text);
-  char *more = NULL;
 
-  if (p->events_len + len <= MAX_EVENTS)
-    more = realloc (p->events, p->events_len + len);
-  if (more == NULL)
+  if (len > ROSTER_MAX_EVENTS - p->events_len)
     p->leave = true;
   else {
-    memcpy (more + p->events_len, text, len);
-    p->events = more;
+    memcpy (p->events + p->events_len, text, len);
     p->events_len += len;
   }
   roster_ring (p->wake);

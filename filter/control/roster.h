@@ -14,6 +14,8 @@
 #include <stdint.h>
 
 #define ROSTER_PLACES 8
+/* Bytes of events that wait for a peer. */
+#define ROSTER_MAX_EVENTS ((size_t) 65536)
 
 struct peer {
   int fd;                       /* -1: this place is free */
@@ -24,7 +26,7 @@ struct peer {
   bool busy;                    /* (C) a command runs */
   uint64_t idle_since;          /* (C) ms, else */
   bool negotiated;              /* (C) written by its own thread only */
-  char *events;                 /* (C) lines to be sent, or NULL */
+  char *events;                 /* (C) lines to be sent: ROSTER_MAX_EVENTS */
   size_t events_len;            /* (C) */
 
   char *input;                  /* peer.c's: FRAME_MAX_BYTES + 1 */
@@ -66,8 +68,10 @@ extern bool roster_heed (struct peer *p);
 extern bool roster_set_busy (struct peer *p, bool busy);
 extern void roster_set_negotiated (struct peer *p);
 extern void roster_set_ended (struct peer *p);
-/* What it is to be told, to be freed; or NULL. */
-extern char *roster_take_events (struct peer *p, size_t *ret_len);
+/* What it is to be told: copies that to 'buf', which has ROSTER_MAX_EVENTS
+ * bytes, and returns how many there are.
+ */
+extern size_t roster_take_events (struct peer *p, char *buf);
 
 /* ---- For all ----------------------------------------------------------- */
 

@@ -50,10 +50,12 @@ echo other >"$control"
 stop_nbdkit
 [ "$(cat "$control")" = other ] || fail "a file of somebody else was removed"
 rm "$control"
-(cd "$tmp" && run_nbdkit -U - --filter="$filter" file "$image" \
-    qcow2-control=relative --run "$PYTHON $nbddir/qmp_client.py \
-        $tmp/relative query-version" >"$tmp/said")
+cd "$tmp"
+start_nbdkit --filter="$filter" file "$image" qcow2-control=ctl
+cd - >/dev/null
+qmp query-version
 has '"return"' "a path that is not absolute"
+stop_nbdkit
 
 echo "other users"
 if [ "$(id -u)" -eq 0 ] && setpriv --reuid=65534 --regid=65534 \
