@@ -64,7 +64,7 @@ do
     qemu-img create -q -f qcow2 -o "$options" "$tmp/template-$options" 16M
     qemu-io -f qcow2 -c 'write -q -P 1 0 512k' -c 'write -q -z 0 512k' \
         -c 'write -q -P 1 1M 8M' "$tmp/template-$options"
-    for ((seed = 1; seed <= rounds; seed++)); do
+    for ((seed = 1; seed <= ${rounds:?}; seed++)); do
         kill_round "$seed" "$options"
     done
     echo "$options: $rounds rounds"
