@@ -4,6 +4,7 @@
 # that do not behave, and the commands that only look.
 # shellcheck source=control.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/control.sh"
+requires_filter noparallel
 
 image=$tmp/disk.qcow2
 qemu-img create -q -f qcow2 "$image" 8M
@@ -141,10 +142,8 @@ for option in -r --read-only --readonly; do
 done
 
 echo "a plugin that allows one request at a time"
-start_nbdkit --filter="$filter" eval thread_model='echo serialize_all_requests' \
-    get_size="stat -Lc %s $image" \
-    pread="dd if=$image bs=1 count=\$3 skip=\$4 2>/dev/null" \
-    qcow2-control="$control"
+start_nbdkit --filter="$filter" --filter=noparallel file "$image" \
+    serialize=all-requests qcow2-control="$control"
 qmp x-q2-query-snapshots,device= x-q2-query-images
 has 'one request at a time' "one request"
 has '"return": \[\]' "what needs none"
