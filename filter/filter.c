@@ -38,6 +38,7 @@
 #include "settings.h"
 #include "stack.h"
 #include "below/shared.h"
+#include "control/control.h"
 #include "share/access.h"
 #include "share/disk.h"
 #include "share/state.h"
@@ -86,7 +87,7 @@ qcow2_after_fork (nbdkit_backend *backend)
   shared_set_backend (backend);
   places_after_fork ();
   check_image ();
-  return 0;
+  return control_start ();
 }
 
 /* The last moment at which the layer below can be used: what images keep
@@ -95,6 +96,7 @@ qcow2_after_fork (nbdkit_backend *backend)
 static void
 qcow2_cleanup (nbdkit_backend *backend)
 {
+  control_stop ();
   state_cleanup ();
   log_summaries (true);
 }
@@ -115,6 +117,7 @@ qcow2_dump_plugin (void)
   printf ("qcow2_zstd=%s\n", yes_no (qcow2_has_zstd ()));
   printf ("qcow2_libnbd=%s\n", yes_no (nbdfile_supported ()));
   printf ("qcow2_luks=%s\n", yes_no (qcow2_has_nettle ()));
+  printf ("qcow2_control=%s\n", yes_no (control_supported ()));
 }
 #endif
 

@@ -19,7 +19,8 @@ image_options (const char *name)
   return (struct qcow2_options) {
     .cache_size = config.cache_size,
     .cluster_cache_size = config.cluster_cache_size,
-    .readahead = config.readahead, .count = log_counts (),
+    .readahead = config.readahead,
+    .count = log_counts () || config.control,
     .discard = config.discard, .overlap_check = config.overlap_check,
     .compress = config.compress, .compress_level = config.compress_level,
     .detect_zeroes = config.detect_zeroes,

@@ -24,6 +24,7 @@
 #include "report.h"
 #include "settings.h"
 #include "stack.h"
+#include "control/control.h"
 #include "share/scans.h"
 
 #include <inttypes.h>
@@ -319,6 +320,10 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return create_parse (value);
   if (strcmp (key, "qcow2-raw") == 0)
     return raw_names_parse (value);
+  if (strcmp (key, "qcow2-control") == 0) {
+    config.control = true;
+    return control_parse (value);
+  }
 
   switch (places_parse (key, value)) {
   case -1: return -1;
@@ -400,6 +405,7 @@ config_unload (void)
   places_unload ();
   create_unload ();
   raw_names_unload ();
+  control_unload ();
   scans_unload ();
   qcow2_budget_free (config.budget);
   config.budget = NULL;

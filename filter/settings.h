@@ -26,6 +26,7 @@ struct config {
   bool grow;                    /* local files, when they are full */
   bool lock;                    /* local files */
   bool check_at_start;
+  bool control;                 /* there is a control socket */
   bool allow_retry;             /* writing over a filter that reopens */
   const char *reopens;          /* that filter, or NULL */
   int thread_model;             /* of the whole server */

@@ -176,6 +176,19 @@ peek_open_alone (struct peek *p, const char *exportname, bool readonly)
   return open_peek (p, exportname, readonly, true);
 }
 
+int
+peek_open_as_client (struct peek *p, const char *exportname, bool readonly)
+{
+  *p = (struct peek) { .image = NULL };
+  if (access_init (&p->access, exportname, strlen (exportname), readonly)
+      == -1)
+    return -1;
+  if (open_access (p) == 0)
+    return 0;
+  peek_close (p);
+  return -1;
+}
+
 void
 peek_close (struct peek *p)
 {

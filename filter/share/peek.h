@@ -33,6 +33,11 @@ extern int peek_open_alone (struct peek *p, const char *exportname,
  * alone: no other file is opened.  Logs on error.
  */
 extern int peek_header (struct peek *p, const char *exportname);
+/* As a client would open it, even where there are many: only if
+ * writer_possible (below/writer.h), or 'readonly' and names are ignored.
+ */
+extern int peek_open_as_client (struct peek *p, const char *exportname,
+                                bool readonly);
 extern void peek_close (struct peek *p);
 
 #endif /* SHARE_PEEK_H */

@@ -39,6 +39,7 @@
 #include "lines.h"
 #include "report.h"
 #include "settings.h"
+#include "below/members.h"
 #include "below/nbdkit_io.h"
 #include "share/disk.h"
 #include "share/diskfile.h"
@@ -79,7 +80,7 @@ struct wanted {
   bool alone;                   /* it may lack its backing file */
 };
 
-/* ---- The list --------------------------------------------------------- */
+/* ---- The list ---------------------------------------------------------- */
 
 static void
 state_free (struct state *s)
@@ -252,7 +253,7 @@ free_surplus (void)
   }
 }
 
-/* ---- Acquire ------------------------------------------------------------ */
+/* ---- Acquire ----------------------------------------------------------- */
 
 /* The lock is held on entry and on return, but not in between. */
 static struct state *
@@ -384,7 +385,7 @@ state_acquire (const char *exportname, const struct file_id *id,
   return s;
 }
 
-/* ---- Release ------------------------------------------------------------ */
+/* ---- Release ----------------------------------------------------------- */
 
 /* The last user of what is written to.  The lock is held on entry. */
 static void
@@ -461,6 +462,37 @@ struct disk *
 state_disk (struct state *s)
 {
   return s->disk;
+}
+
+/* ---- For those who have no connection ---------------------------------- */
+
+void
+state_each (void (*fn) (void *opaque, const struct disk *disk,
+                        unsigned users), void *opaque)
+{
+  pthread_mutex_lock (&states.lock);
+  for (const struct state *s = states.first; s; s = s->next)
+    if (s->ready && s->users > 0)
+      fn (opaque, s->disk, s->users);
+  pthread_mutex_unlock (&states.lock);
+}
+
+/* A connection gives its state back when nobody uses its way any more
+ * (access_end), so what is lent keeps the disk open.
+ */
+struct disk *
+state_borrow (const char *exportname, struct qcow2_io *ret_io)
+{
+  struct disk *found = NULL;
+
+  pthread_mutex_lock (&states.lock);
+  for (const struct state *s = states.first; s && !found; s = s->next)
+    if (s->ready && s->users > 0 && s->disk->writable &&
+        strcmp (s->disk->exportname, exportname) == 0 &&
+        members_borrow (&s->disk->members, ret_io) == 0)
+      found = s->disk;
+  pthread_mutex_unlock (&states.lock);
+  return found;
 }
 
 /* What is still open for writing has lost its last connection without a

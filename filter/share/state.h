@@ -31,6 +31,19 @@ extern bool state_fits (const struct state *state, const struct file_id *id,
 /* 'own' as above, or NULL if it cannot be used any more. */
 extern void state_release (struct state *state, const struct qcow2_io *own);
 extern struct disk *state_disk (struct state *state);
+
+/* Call the function for each image that somebody uses, with the number of its
+ * users.  states.lock is held: it must not wait, nor call what is in here.
+ */
+extern void state_each (void (*fn) (void *opaque, const struct disk *disk,
+                                    unsigned users), void *opaque);
+/* An image that clients write to through ways of their own (disk.c): lend one
+ * of these.  The image stays open until it is given back (qcow2.h).  NULL if
+ * nobody has it open, or none can be lent.
+ */
+extern struct disk *state_borrow (const char *exportname,
+                                  struct qcow2_io *ret_io);
+
 /* Write out and free what is left. */
 extern void state_cleanup (void);
 

@@ -131,12 +131,10 @@ find_locked (struct views *v, const char *text)
   return view;
 }
 
-/* Take an idle view out of the list, if there is one too many. */
+/* Take an idle view out of the list, if there are more than that many. */
 static struct view *
-take_surplus_locked (const struct disk *d, struct views *v)
+take_surplus_locked (struct views *v, unsigned most)
 {
-  const unsigned most =
-    qcow2_is_short_of_memory (d->image) ? 0 : MAX_IDLE;
   unsigned idle = 0;
 
   for (struct view *view = v->first; view; view = view->next) {
@@ -149,17 +147,29 @@ take_surplus_locked (const struct disk *d, struct views *v)
 }
 
 static void
-free_surplus (struct disk *d)
+free_idle (struct disk *d, unsigned most)
 {
   struct views *const v = &d->views;
   struct view *view;
 
   do {
     pthread_mutex_lock (&v->lock);
-    view = take_surplus_locked (d, v);
+    view = take_surplus_locked (v, most);
     pthread_mutex_unlock (&v->lock);
     view_free (view);
   } while (view != NULL);
+}
+
+static void
+free_surplus (struct disk *d)
+{
+  free_idle (d, qcow2_is_short_of_memory (d->image) ? 0 : MAX_IDLE);
+}
+
+void
+views_close_idle (struct disk *d)
+{
+  free_idle (d, 0);
 }
 
 /* Also those of connections that have ended without a word. */

@@ -35,6 +35,8 @@ extern struct view *view_acquire (struct disk *d, const struct qcow2_io *io,
                                   const struct export_name *name);
 extern void view_release (struct disk *d, struct view *view);
 extern struct qcow2_image *view_image (const struct view *view);
+/* Those that are kept for nobody in particular. */
+extern void views_close_idle (struct disk *d);
 /* For people; empty if that is not to be had. */
 extern void view_describe (const struct view *view, struct disk *d,
                            const struct qcow2_io *io,

@@ -34,6 +34,9 @@ nbd_tests = \
 	nbd/test-check-flips.sh \
 	nbd/test-check-qemu.sh \
 	nbd/test-compress.sh \
+	nbd/test-control-kill.sh \
+	nbd/test-control-snapshots.sh \
+	nbd/test-control-socket.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
 	nbd/test-exports-apply.sh \
@@ -139,6 +142,7 @@ LONG_TESTS += \
 	nbd/test-chains-long.sh \
 	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
+	nbd/test-control-kill-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-mutants.sh \
@@ -160,6 +164,11 @@ EXTRA_DIST += \
 	nbd/chain_check.py \
 	nbd/check_compare.py \
 	nbd/check_flips.py \
+	nbd/control.sh \
+	nbd/control_hostile.py \
+	nbd/control_kill.sh \
+	nbd/control_verbs.py \
+	nbd/control_writers.py \
 	nbd/costly_images.py \
 	nbd/damage_check.py \
 	nbd/exports.sh \
@@ -180,6 +189,7 @@ EXTRA_DIST += \
 	nbd/plaintext.py \
 	nbd/planted.sh \
 	nbd/qemu_client.py \
+	nbd/qmp_client.py \
 	nbd/powercut.py \
 	nbd/powercut.sh \
 	nbd/powercut_preload.c \

@@ -13,6 +13,7 @@ tools_tests = \
 	tools/test-ctl-rebase.sh \
 	tools/test-ctl-sequences.sh \
 	tools/test-ctl-snapshot.sh \
+	tools/test-ctl-socket.sh \
 	tools/test-ctl-resize.sh \
 	tools/test-ctl-vmstate.sh \
 	$(NULL)

@@ -15,6 +15,7 @@
 #include "image.h"
 #include "info.h"
 #include "output.h"
+#include "served.h"
 
 #include <stdio.h>
 
@@ -74,6 +75,10 @@ run (struct ctl *ctl, const struct args *args)
   struct image i;
   int code = check_options (ctl, args);
 
+  if (code == CODE_OK && ctl->socket)
+    return chain ? fail_usage (args->command, "--chain is about files, not "
+                               "about what a server has open")
+      : served_info (ctl, args);
   if (code == CODE_OK)
     code = image_open (ctl, &i, args->operands[0], OPEN_TO_INSPECT);
   if (code != CODE_OK)
@@ -102,6 +107,6 @@ static const struct option_spec options[] = {
 
 const struct command cmd_info = {
   .name = "info", .operands = "IMAGE", .min_operands = 1, .max_operands = 1,
-  .takes = TAKES_LAYERS | TAKES_SHARE, .options = options,
+  .takes = TAKES_LAYERS | TAKES_SHARE | TAKES_SOCKET, .options = options,
   .summary = "Show what an image is", .run = run,
 };

@@ -13,6 +13,7 @@
 #include "ctl.h"
 #include "image.h"
 #include "progress.h"
+#include "served.h"
 
 #include <string.h>
 #include <time.h>
@@ -77,13 +78,15 @@ create (struct image *i, const struct args *args, struct progress *p,
 static int
 run_create (struct ctl *ctl, const struct args *args)
 {
-  return run (ctl, args, create);
+  return ctl->socket ? served_snapshot_create (ctl, args)
+    : run (ctl, args, create);
 }
 
 const struct command cmd_snapshot_create = {
   .name = "snapshot create", .operands = "IMAGE NAME",
   .min_operands = 2, .max_operands = 2,
-  .takes = TAKES_LAYERS | TAKES_NO_LOCK, .options = create_options,
+  .takes = TAKES_LAYERS | TAKES_NO_LOCK | TAKES_SOCKET,
+  .options = create_options,
   .summary = "Take a snapshot of the disk", .run = run_create,
 };
 
@@ -134,12 +137,14 @@ delete (struct image *i, const struct args *args, struct progress *p,
 static int
 run_delete (struct ctl *ctl, const struct args *args)
 {
-  return run (ctl, args, delete);
+  return ctl->socket ? served_snapshot_delete (ctl, args)
+    : run (ctl, args, delete);
 }
 
 const struct command cmd_snapshot_delete = {
   .name = "snapshot delete", .operands = "IMAGE NAME",
   .min_operands = 2, .max_operands = 2,
-  .takes = TAKES_LAYERS | TAKES_NO_LOCK, .options = by_id_options,
+  .takes = TAKES_LAYERS | TAKES_NO_LOCK | TAKES_SOCKET,
+  .options = by_id_options,
   .summary = "Delete a snapshot", .run = run_delete,
 };

@@ -17,6 +17,7 @@ extern const struct command cmd_check;
 extern const struct command cmd_commit;
 extern const struct command cmd_create;
 extern const struct command cmd_empty;
+extern const struct command cmd_flush;
 extern const struct command cmd_info;
 extern const struct command cmd_key_add;
 extern const struct command cmd_key_change;
@@ -32,5 +33,6 @@ extern const struct command cmd_snapshot_create;
 extern const struct command cmd_snapshot_delete;
 extern const struct command cmd_snapshot_list;
 extern const struct command cmd_snapshot_vmstate;
+extern const struct command cmd_stats;
 
 #endif /* COMMANDS_H */

@@ -36,6 +36,7 @@ struct ctl {
   bool json;                    /* --output json */
   bool lock;                    /* files are locked as QEMU locks them */
   bool no_lock;                 /* --no-lock was given */
+  const char *socket;           /* -S: a server's control socket, or NULL */
   struct rules rules;           /* other files that may be opened */
   struct host_env env;
 };
@@ -54,6 +55,9 @@ struct option_spec {
 #define TAKES_LAYERS   1u       /* which other files may be opened */
 #define TAKES_SHARE    2u       /* -U: without locks, for reading */
 #define TAKES_NO_LOCK  4u       /* --no-lock, for changes */
+#define TAKES_SOCKET   8u       /* -S: an image that a server has open */
+#define TAKES_LAST     TAKES_SOCKET
+#define NEEDS_SOCKET   16u      /* is no group: only with -S */
 
 struct args;
 

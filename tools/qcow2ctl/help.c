@@ -76,6 +76,9 @@ help_command (const struct command *c)
     print_options ("Locks", c->options, options_of_group (TAKES_SHARE));
   if (c->takes & TAKES_NO_LOCK)
     print_options ("Locks", c->options, options_of_group (TAKES_NO_LOCK));
+  if (c->takes & TAKES_SOCKET)
+    print_options ("Images that are being served", c->options,
+                   options_of_group (TAKES_SOCKET));
   if (c->takes & TAKES_LAYERS)
     print_options ("Other files, which are opened only if these say so",
                    c->options, options_of_group (TAKES_LAYERS));
@@ -127,7 +130,7 @@ help_complete (const struct command *const *commands)
   for (; *commands; ++commands) {
     printf ("%s\t", (*commands)->name);
     complete_options (NULL, (*commands)->options);
-    for (unsigned group = 1; group <= TAKES_NO_LOCK; group <<= 1)
+    for (unsigned group = 1; group <= TAKES_LAST; group <<= 1)
       if ((*commands)->takes & group)
         complete_options ((*commands)->options, options_of_group (group));
     complete_options ((*commands)->options, options_of_group (0));

@@ -94,15 +94,14 @@ print_column (const struct qcow2_name *name, size_t width)
     putchar (' ');
 }
 
-static int
-print_snapshot (void *opaque, const struct qcow2_snapshot *s)
+void
+snapshot_print (const struct qcow2_snapshot *s)
 {
   const uint64_t ms = s->vm_clock_ns / 1000000;
   const time_t date = s->date_sec;
   char size[SIZE_TEXT], when[40] = "", clock[40], icount[24] = "";
   struct tm tm;
 
-  (void) opaque;
   if (localtime_r (&date, &tm))
     strftime (when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
   snprintf (clock, sizeof clock, "%02" PRIu64 ":%02u:%02u.%03u",
@@ -115,7 +114,21 @@ print_snapshot (void *opaque, const struct qcow2_snapshot *s)
   print_column (&s->name, 16);
   printf (" %8s %19s %12s %10s\n", size_text (size, s->vm_state_size), when,
           clock, icount);
+}
+
+static int
+print_snapshot (void *opaque, const struct qcow2_snapshot *s)
+{
+  (void) opaque;
+  snapshot_print (s);
   return 0;
+}
+
+void
+snapshots_print_heading (void)
+{
+  printf ("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG",
+          "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
 }
 
 int
@@ -124,8 +137,7 @@ snapshots_print (struct qcow2_image *image, const struct qcow2_io *io,
 {
   if (qcow2_get_info (image)->nr_snapshots == 0)
     return 0;
-  printf ("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG",
-          "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+  snapshots_print_heading ();
   return qcow2_list_snapshots (image, io, print_snapshot, NULL, err);
 }
 

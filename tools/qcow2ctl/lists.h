@@ -19,6 +19,9 @@ extern int bitmaps_json (struct qcow2_image *image, const struct qcow2_io *io,
 extern int snapshots_print (struct qcow2_image *image,
                             const struct qcow2_io *io,
                             struct qcow2_error *err);
+/* The parts of that, for snapshots that somebody else has listed. */
+extern void snapshots_print_heading (void);
+extern void snapshot_print (const struct qcow2_snapshot *s);
 extern int bitmaps_print (struct qcow2_image *image,
                           const struct qcow2_io *io, struct qcow2_error *err);
 

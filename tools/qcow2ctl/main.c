@@ -36,6 +36,7 @@ static const struct command *const commands[] = {
   &cmd_commit,
   &cmd_create,
   &cmd_empty,
+  &cmd_flush,
   &cmd_info,
   &cmd_key_add,
   &cmd_key_change,
@@ -51,6 +52,7 @@ static const struct command *const commands[] = {
   &cmd_snapshot_delete,
   &cmd_snapshot_list,
   &cmd_snapshot_vmstate,
+  &cmd_stats,
   NULL
 };
 

@@ -69,6 +69,13 @@ static const struct option_spec no_lock_options[] = {
   { NULL, 0, NULL, NULL }
 };
 
+static const struct option_spec socket_options[] = {
+  { "socket", 'S', "SOCKET",
+    "the control socket of a server that has the image\n"
+    "open (qcow2-control); IMAGE is the name of an export" },
+  { NULL, 0, NULL, NULL }
+};
+
 const struct option_spec *
 options_of_group (unsigned group)
 {
@@ -81,6 +88,8 @@ options_of_group (unsigned group)
     return share_options;
   case TAKES_NO_LOCK:
     return no_lock_options;
+  case TAKES_SOCKET:
+    return socket_options;
   default:
     return NULL;
   }
@@ -189,6 +198,10 @@ set (struct ctl *ctl, struct args *args, const struct option_spec *spec,
     ctl->no_lock = true;
     return CODE_OK;
   }
+  if (is_in (spec, socket_options)) {
+    ctl->socket = value;
+    return CODE_OK;
+  }
   return note (args, spec, value);
 }
 
@@ -214,7 +227,9 @@ find (const struct command *command, const char *name, size_t len, char letter)
   const struct option_spec *spec =
     find_in (command ? command->options : first_options, name, len, letter);
 
-  for (unsigned group = 1; command && !spec && group <= TAKES_NO_LOCK;
+  if (command == NULL && spec == NULL)
+    spec = find_in (socket_options, name, len, letter);
+  for (unsigned group = 1; command && !spec && group <= TAKES_LAST;
        group <<= 1)
     if (command->takes & group)
       spec = find_in (options_of_group (group), name, len, letter);
@@ -314,8 +329,30 @@ is_operand (const struct command *command, const char *word)
      word[1] >= '0' && word[1] <= '9');
 }
 
+/* The server opened the image: there is nothing to say about files. */
 static int
-check_operands (const struct args *args)
+check_socket (const struct ctl *ctl, const struct args *args)
+{
+  const struct command *const c = args->command;
+  const struct rules *const r = &ctl->rules;
+
+  if (ctl->socket == NULL)
+    return (c->takes & NEEDS_SOCKET) == 0 ? CODE_OK
+      : fail_usage (c, "this is about a server: give its control socket, "
+                    "-S SOCKET");
+  if ((c->takes & TAKES_SOCKET) == 0)
+    return fail_usage (c, "that cannot be done with an image that a server "
+                       "has open (-S)");
+  if (!ctl->lock || r->nr_backing > 0 || r->nr_formats > 0 || r->follow ||
+      r->data_file || r->nr_passphrases > 0)
+    return fail_usage (c, "with -S there are no options for locks and other "
+                       "files: the server has the image open");
+  return CODE_OK;
+}
+
+/* The name of an export may be empty. */
+static int
+check_operands (const struct ctl *ctl, const struct args *args)
 {
   const struct command *const c = args->command;
 
@@ -325,7 +362,8 @@ check_operands (const struct args *args)
     return fail_usage (c, "'%s' is too much: %s %s",
                        args->operands[c->max_operands], c->name, c->operands);
   for (size_t i = 0; i < args->nr_operands; ++i)
-    if (args->operands[i] != NULL && args->operands[i][0] == '\0')
+    if (args->operands[i] != NULL && args->operands[i][0] == '\0' &&
+        (ctl->socket == NULL || i > 0))
       return fail_usage (c, "an empty word is no operand: %s %s", c->name,
                          c->operands);
   return CODE_OK;
@@ -356,7 +394,9 @@ options_parse (struct ctl *ctl, char **argv, size_t argc, struct args *args)
       args->operands[args->nr_operands++] = argv[w.i++];
     else
       code = parse_option (ctl, &w, args);
-  return code == CODE_OK ? check_operands (args) : code;
+  if (code == CODE_OK)
+    code = check_socket (ctl, args);
+  return code == CODE_OK ? check_operands (ctl, args) : code;
 }
 
 void

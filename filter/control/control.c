@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* control.c - the control socket, qcow2-control=PATH.
+ *
+ * Owns      the path, from the parameter to the last moment; whether this was
+ *           built with a JSON library, without which there is no socket.
+ * Method    address.c makes the socket, server.c serves it.
+ * Locks     none: only the main thread is here.
+ */
+#include "config.h"
+
+#include "control/control.h"
+
+#include "nbdkit_api.h"
+#include "control/address.h"
+#include "control/server.h"
+
+#include <stdlib.h>
+
+static char *path;              /* absolute, or NULL */
+
+bool
+control_supported (void)
+{
+#ifdef HAVE_JANSSON
+  return true;
+#else
+  return false;
+#endif
+}
+
+int
+control_parse (const char *value)
+{
+  if (!control_supported ()) {
+    nbdkit_error ("qcow2-control: this filter was built without the library "
+                  "jansson, which the control socket needs");
+    return -1;
+  }
+  /* A daemon changes its directory. */
+  path = nbdkit_absolute_path (value);
+  return path == NULL ? -1 : address_check (path);
+}
+
+int
+control_start (void)
+{
+#ifdef HAVE_JANSSON
+  int fd;
+
+  if (path == NULL)
+    return 0;
+  fd = address_listen (path);
+  if (fd == -1)
+    return -1;
+  if (server_start (fd) == 0)
+    return 0;
+  address_remove (path);
+  return -1;
+#else
+  return 0;
+#endif
+}
+
+void
+control_stop (void)
+{
+#ifdef HAVE_JANSSON
+  server_stop ();
+#endif
+  if (path != NULL)
+    address_remove (path);
+}
+
+void
+control_unload (void)
+{
+  free (path);
+  path = NULL;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* qmp.c - what is said on the control socket.
+ *
+ * Owns      the framing of QEMU's machine protocol: greeting, negotiation,
+ *           commands with "execute", "arguments" and "id", replies and errors.
+ * Method    arguments are checked against the table of a command before it
+ *           runs.
+ * Locks     none: a message belongs to the thread of its peer.
+ */
+#include "config.h"
+
+#include "control/qmp.h"
+
+#include "control/call.h"
+#include "control/verbs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+char *
+qmp_greeting (void)
+{
+  struct call call = { .arguments = NULL };
+
+  return call_line (json_pack ("{s:{s:o,s:[]}}", "QMP", "version",
+                             verb_query_version (&call), "capabilities"));
+}
+
+static json_t *
+error_object (const char *class, const char *desc)
+{
+  return json_pack ("{s:{s:s,s:o}}", "error", "class", class, "desc",
+                    call_bytes (desc, strlen (desc)));
+}
+
+char *
+qmp_error (const char *desc)
+{
+  return call_line (error_object ("GenericError", desc));
+}
+
+/* ---- Arguments --------------------------------------------------------- */
+
+static const char *
+type_name (json_type type)
+{
+  switch (type) {
+  case JSON_STRING: return "string";
+  case JSON_ARRAY: return "array";
+  case JSON_OBJECT: return "object";
+  case JSON_INTEGER: return "integer";
+  default: return "boolean";
+  }
+}
+
+static bool
+has_type (const json_t *value, json_type type)
+{
+  return type == JSON_TRUE ? json_is_boolean (value)
+    : json_typeof (value) == type;
+}
+
+static const struct verb_argument *
+find_argument (const struct verb *verb, const char *name)
+{
+  const struct verb_argument *a = verb->arguments;
+
+  while (a != NULL && a->name != NULL && strcmp (a->name, name) != 0)
+    ++a;
+  return a != NULL && a->name != NULL ? a : NULL;
+}
+
+static bool
+check_arguments (const struct verb *verb, struct call *call)
+{
+  const struct verb_argument *a;
+  const char *name;
+  json_t *value;
+
+  json_object_foreach (call->arguments, name, value) {
+    a = find_argument (verb, name);
+    if (a == NULL) {
+      call_fail (call, "Parameter '%.100s' is unexpected", name);
+      return false;
+    }
+    if (!has_type (value, a->type)) {
+      call_fail (call, "Invalid parameter type for '%s', expected: %s", name,
+                 type_name (a->type));
+      return false;
+    }
+  }
+  for (a = verb->arguments; a != NULL && a->name != NULL; ++a)
+    if (!a->optional && json_object_get (call->arguments, a->name) == NULL) {
+      call_fail (call, "Parameter '%s' is missing", a->name);
+      return false;
+    }
+  return true;
+}
+
+/* ---- Commands ---------------------------------------------------------- */
+
+static json_t *
+fail_not_found (struct call *call, const char *desc)
+{
+  call->class = "CommandNotFound";
+  return call_fail (call, "%s", desc);
+}
+
+static json_t *
+negotiate (struct call *call, bool *negotiated)
+{
+  const char *name;
+  json_t *value;
+
+  if (*negotiated)
+    return fail_not_found (call, "Capabilities negotiation is already "
+                           "complete, command ignored");
+  json_object_foreach (call->arguments, name, value)
+    if (strcmp (name, "enable") != 0 || json_array_size (value) > 0)
+      return call_fail (call, "there are no capabilities to enable");
+  *negotiated = true;
+  return json_object ();
+}
+
+static json_t *
+run_command (struct call *call, const char *name, bool *negotiated)
+{
+  const struct verb *verb;
+
+  if (strcmp (name, "qmp_capabilities") == 0)
+    return negotiate (call, negotiated);
+  if (!*negotiated)
+    return fail_not_found (call, "Expecting capabilities negotiation with "
+                           "'qmp_capabilities'");
+  verb = verb_find (name);
+  if (verb == NULL) {
+    call->class = "CommandNotFound";
+    return call_fail (call, "The command %.100s has not been found", name);
+  }
+  return check_arguments (verb, call) ? verb->run (call) : NULL;
+}
+
+/* Which command it is; NULL having said why it is none. */
+static const char *
+look_at (const json_t *message, struct call *call)
+{
+  const char *const name =
+    json_string_value (json_object_get (message, "execute"));
+  const char *key;
+  json_t *value;
+
+  json_object_foreach ((json_t *) message, key, value)
+    if (strcmp (key, "execute") != 0 && strcmp (key, "arguments") != 0 &&
+        strcmp (key, "id") != 0) {
+      call_fail (call, "QMP input member '%.100s' is unexpected", key);
+      return NULL;
+    }
+  if (name == NULL)
+    call_fail (call, "QMP input lacks member 'execute', a string");
+  call->arguments = json_object_get (message, "arguments");
+  if (call->arguments == NULL || json_is_object (call->arguments))
+    return name;
+  call_fail (call, "QMP input member 'arguments' must be an object");
+  return NULL;
+}
+
+char *
+qmp_run (const char *text, size_t len, bool *negotiated)
+{
+  struct call call = { .arguments = NULL };
+  json_error_t why;
+  json_t *const message = json_loadb (text, len, JSON_REJECT_DUPLICATES, &why);
+  json_t *result = NULL, *reply, *id;
+  const char *name;
+
+  if (message == NULL) {
+    snprintf (call.desc, sizeof call.desc, "JSON parse error, %s", why.text);
+    return qmp_error (call.desc);
+  }
+  name = look_at (message, &call);
+  if (name != NULL)
+    result = run_command (&call, name, negotiated);
+  reply = result ? json_pack ("{s:o}", "return", result)
+    : error_object (call.class ? call.class : "GenericError",
+                    call.desc[0] ? call.desc : "out of memory");
+  if (result == NULL && call.kind != NULL)
+    json_object_set_new (json_object_get (reply, "error"), "x-q2-kind",
+                         json_string (call.kind));
+  id = json_object_get (message, "id");
+  if (reply != NULL && id != NULL)
+    json_object_set (reply, "id", id);
+  json_decref (message);
+  return call_line (reply);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* snapshots.c - snapshots of images that are being served.
+ *
+ * Owns      the commands that take and delete them.
+ * Method    the engine holds back changes of the disk until it is done; reads
+ *           go on.  From then on lists have the snapshot, and views of it can
+ *           be opened.  A snapshot cannot be deleted while somebody has a view
+ *           of the image open; views that are only kept for the next client
+ *           are closed first.
+ *
+ *           As in QEMU a name is taken once, and deleting returns what was
+ *           deleted.
+ * Locks     none here; changes of one image wait for each other in the engine.
+ */
+#include "config.h"
+
+#include "control/verbs.h"
+
+#include "qcow2.h"
+#include "control/roster.h"
+#include "control/target.h"
+#include "share/disk.h"
+#include "share/views.h"
+
+#include <string.h>
+#include <time.h>
+
+static struct qcow2_name
+name_of (const char *text)
+{
+  return (struct qcow2_name) { text, text ? strlen (text) : 0 };
+}
+
+/* When the server ends a snapshot is given up. */
+static bool
+may_go_on (void *opaque, unsigned percent)
+{
+  (void) opaque;
+  (void) percent;
+  return !roster_is_ending ();
+}
+
+static void
+tell (const char *event, const char *device, const char *name, const char *id)
+{
+  json_t *const data = json_pack ("{s:s,s:s}", "device", device, "name",
+                                  name);
+
+  if (id != NULL)
+    json_object_set_new (data, "id", json_string (id));
+  call_event (event, data);
+}
+
+/* ---- Taking one -------------------------------------------------------- */
+
+static int
+create (struct target *t, const char *name, struct qcow2_error *err)
+{
+  struct qcow2_snapshot_options o = {
+    .name = name_of (name), .unique_name = true, .icount = UINT64_MAX,
+    .progress = may_go_on,
+  };
+  struct timespec now;
+
+  clock_gettime (CLOCK_REALTIME, &now);
+  o.date_sec = (uint32_t) now.tv_sec;
+  o.date_nsec = (uint32_t) now.tv_nsec;
+  return qcow2_snapshot_create (t->image, t->io, &o, err);
+}
+
+json_t *
+verb_snapshot_create (struct call *call)
+{
+  const char *const name = call_text (call, "name");
+  struct qcow2_error err;
+  struct target t;
+  int r;
+
+  if (name[0] == '\0')
+    return call_fail (call, "Name is empty");
+  if (!target_open (&t, call, true))
+    return NULL;
+  r = create (&t, name, &err);
+  if (r == -1)
+    call_fail_engine (call, t.name, &err);
+  target_close (&t);
+  if (r == -1)
+    return NULL;
+  tell ("X_Q2_SNAPSHOT_CREATED", call_text (call, "device"), name, NULL);
+  return json_object ();
+}
+
+/* ---- Deleting one ------------------------------------------------------ */
+
+/* The first one that is meant. */
+struct search {
+  struct qcow2_name id, name;   /* empty: any */
+  json_t *found;                /* as verb_query_snapshots has it */
+  bool id_is_taken;             /* by another one before it */
+};
+
+static bool
+same (const struct qcow2_name *a, const struct qcow2_name *b)
+{
+  return a->len == b->len && memcmp (a->bytes, b->bytes, a->len) == 0;
+}
+
+static int
+look_at (void *opaque, const struct qcow2_snapshot *s)
+{
+  struct search *const search = opaque;
+
+  if (search->id.len > 0 && !same (&s->id, &search->id))
+    return 0;
+  if (search->name.len > 0 && !same (&s->name, &search->name)) {
+    search->id_is_taken = search->id.len > 0;
+    return 0;
+  }
+  search->found = verb_snapshot_json (s);
+  return 1;
+}
+
+/* With both, the engine is told the id, which is the first such one. */
+static json_t *
+delete (struct call *call, struct target *t, struct search *search)
+{
+  const bool by_id = search->id.len > 0;
+  const struct qcow2_progress progress = { .fn = NULL };
+  struct qcow2_error err;
+
+  if (qcow2_list_snapshots (t->image, t->io, look_at, search, &err) == -1)
+    return call_fail_engine (call, t->name, &err);
+  if (search->found == NULL) {
+    call->kind = "name";
+    return call_fail (call, "%s: there is no snapshot with the id '%.200s' "
+                      "and the name '%.200s'", t->name,
+                      by_id ? search->id.bytes : "",
+                      search->name.len > 0 ? search->name.bytes : "");
+  }
+  if (search->id_is_taken)
+    return call_fail (call, "%s: another snapshot has the same id; give only "
+                      "its name", t->name);
+  views_close_idle (t->disk);
+  if (qcow2_snapshot_delete (t->image, t->io,
+                             by_id ? &search->id : &search->name, by_id,
+                             &progress, &err) == -1)
+    return call_fail_engine (call, t->name, &err);
+  return json_incref (search->found);
+}
+
+json_t *
+verb_snapshot_delete (struct call *call)
+{
+  struct search search = {
+    .id = name_of (call_text (call, "id")),
+    .name = name_of (call_text (call, "name")),
+  };
+  struct target t;
+  json_t *result;
+
+  if (search.id.len == 0 && search.name.len == 0)
+    return call_fail (call, "Name or id must be provided");
+  if (!target_open (&t, call, true))
+    return NULL;
+  result = delete (call, &t, &search);
+  target_close (&t);
+  json_decref (search.found);
+  if (result != NULL)
+    tell ("X_Q2_SNAPSHOT_DELETED", call_text (call, "device"),
+          json_string_value (json_object_get (result, "name")),
+          json_string_value (json_object_get (result, "id")));
+  return result;
+}

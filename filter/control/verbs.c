@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* verbs.c - the table of commands of the control socket.
+ *
+ * Owns      their names and arguments.  What QEMU has, too, has QEMU's name,
+ *           arguments and meaning; "device" is the name of an export.
+ * Method    no argument names a file, so whoever may use the socket can open
+ *           nothing that clients could not open.
+ * Locks     none: the table is constant.
+ */
+#include "config.h"
+
+#include "control/verbs.h"
+
+#include <string.h>
+
+static json_t *query_commands (struct call *call);
+
+static const struct verb_argument device[] = {
+  { "device", JSON_STRING, false }, { NULL, JSON_NULL, false }
+};
+
+static const struct verb_argument any_device[] = {
+  { "device", JSON_STRING, true }, { NULL, JSON_NULL, false }
+};
+
+static const struct verb_argument device_name[] = {
+  { "device", JSON_STRING, false }, { "name", JSON_STRING, false },
+  { NULL, JSON_NULL, false }
+};
+
+static const struct verb_argument device_name_or_id[] = {
+  { "device", JSON_STRING, false }, { "name", JSON_STRING, true },
+  { "id", JSON_STRING, true }, { NULL, JSON_NULL, false }
+};
+
+static const struct verb verbs[] = {
+  { "blockdev-snapshot-delete-internal-sync", device_name_or_id,
+    verb_snapshot_delete },
+  { "blockdev-snapshot-internal-sync", device_name, verb_snapshot_create },
+  { "query-commands", NULL, query_commands },
+  { "query-version", NULL, verb_query_version },
+  { "x-q2-flush", device, verb_flush },
+  { "x-q2-query-bitmaps", device, verb_query_bitmaps },
+  { "x-q2-query-images", any_device, verb_query_images },
+  { "x-q2-query-snapshots", device, verb_query_snapshots },
+  { "x-q2-query-stats", any_device, verb_query_stats },
+};
+#define NR_VERBS (sizeof verbs / sizeof verbs[0])
+
+const struct verb *
+verb_find (const char *name)
+{
+  for (size_t i = 0; i < NR_VERBS; ++i)
+    if (strcmp (verbs[i].name, name) == 0)
+      return &verbs[i];
+  return NULL;
+}
+
+static json_t *
+query_commands (struct call *call)
+{
+  json_t *const list = json_array ();
+
+  (void) call;
+  json_array_append_new (list, json_pack ("{s:s}", "name",
+                                          "qmp_capabilities"));
+  for (size_t i = 0; i < NR_VERBS; ++i)
+    json_array_append_new (list, json_pack ("{s:s}", "name", verbs[i].name));
+  return list;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* served.h - commands on an image that a server has open (-S).
+ *
+ * The first operand is the name of an export.  All return an exit code.
+ */
+#ifndef SERVED_H
+#define SERVED_H
+
+#include "ctl.h"
+
+extern int served_snapshot_create (const struct ctl *ctl,
+                                   const struct args *args);
+extern int served_snapshot_delete (const struct ctl *ctl,
+                                   const struct args *args);
+extern int served_snapshot_list (const struct ctl *ctl,
+                                 const struct args *args);
+extern int served_info (const struct ctl *ctl, const struct args *args);
+
+#endif /* SERVED_H */

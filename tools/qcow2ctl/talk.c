@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* talk.c - a conversation with the control socket of a server.
+ *
+ * Owns      the connection, and the last reply.
+ * Method    QMP: the server greets, we negotiate, and each command has one
+ *           reply; events are passed over.  What an error is about the server
+ *           says in a member of its own, "x-q2-kind".
+ * Locks     none: only the main thread talks.
+ */
+#include "config.h"
+
+#include "talk.h"
+
+#include "output.h"
+
+#ifdef HAVE_JANSSON
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* Of a reply. */
+#define MAX_BYTES ((size_t) 64 << 20)
+#define GREETING_SECONDS 10
+
+struct talk {
+  const char *path;
+  FILE *in;
+  int fd;
+  json_t *reply;                /* or NULL */
+};
+
+static int
+fail_talk (const struct talk *t, const char *what)
+{
+  return fail_code (CODE_FAILED, "%s: %s", t->path, what);
+}
+
+/* One message, or NULL having said what is wrong. */
+static json_t *
+receive (struct talk *t)
+{
+  char *line = NULL;
+  size_t room = 0;
+  const ssize_t len = getline (&line, &room, t->in);
+  json_t *message = NULL;
+
+  if (len <= 0)
+    fail_talk (t, "the server has closed the connection");
+  else if ((size_t) len > MAX_BYTES ||
+           (message = json_loadb (line, (size_t) len, 0, NULL)) == NULL ||
+           !json_is_object (message))
+    fail_talk (t, "that is no control socket of the qcow2 filter");
+  else {
+    free (line);
+    return message;
+  }
+  json_decref (message);
+  free (line);
+  return NULL;
+}
+
+/* Some servers on a socket say nothing at first, or something else.  A command
+ * may take any time.
+ */
+static bool
+greets (struct talk *t)
+{
+  const struct timeval patience = { GREETING_SECONDS, 0 }, none = { 0, 0 };
+  int c;
+
+  setsockopt (t->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  c = getc (t->in);
+  if (c == '{') {
+    ungetc (c, t->in);
+    t->reply = receive (t);
+  }
+  else if (c == EOF && feof (t->in))
+    fail_talk (t, "the server has closed the connection");
+  setsockopt (t->fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+  if (t->reply != NULL && json_object_get (t->reply, "QMP") != NULL)
+    return true;
+  if (t->reply != NULL || (c != '{' && c != EOF) || ferror (t->in))
+    fail_talk (t, "that is no control socket of the qcow2 filter");
+  return false;
+}
+
+/* What is no event. */
+static json_t *
+receive_reply (struct talk *t)
+{
+  json_t *message;
+
+  while ((message = receive (t)) != NULL &&
+         json_object_get (message, "event") != NULL)
+    json_decref (message);
+  return message;
+}
+
+static int
+send_all (struct talk *t, const char *text)
+{
+  size_t len = strlen (text);
+
+  while (len > 0) {
+    const ssize_t n = send (t->fd, text, len, MSG_NOSIGNAL);
+
+    if (n == -1 && errno != EINTR)
+      return fail_talk (t, strerror (errno));
+    if (n > 0) {
+      text += n;
+      len -= (size_t) n;
+    }
+  }
+  return CODE_OK;
+}
+
+static int
+code_of (const json_t *error)
+{
+  const char *const kind =
+    json_string_value (json_object_get (error, "x-q2-kind"));
+
+  if (kind == NULL)
+    return CODE_FAILED;
+  return strcmp (kind, "busy") == 0 ? CODE_BUSY
+    : strcmp (kind, "name") == 0 ? CODE_NAME : CODE_FAILED;
+}
+
+/* Takes the message. */
+static int
+converse (struct talk *t, json_t *message)
+{
+  char *const text = message ? json_dumps (message, JSON_COMPACT) : NULL;
+  const json_t *error;
+  const char *desc;
+  int code;
+
+  json_decref (message);
+  if (text == NULL)
+    return fail_code (CODE_FAILED, "out of memory");
+  code = send_all (t, text);
+  free (text);
+  json_decref (t->reply);
+  t->reply = code == CODE_OK ? receive_reply (t) : NULL;
+  if (t->reply == NULL)
+    return CODE_FAILED;
+  error = json_object_get (t->reply, "error");
+  if (error == NULL)
+    return CODE_OK;
+  desc = json_string_value (json_object_get (error, "desc"));
+  return fail_code (code_of (error), "%s", desc ? desc : "an error");
+}
+
+static int
+connect_to (struct talk *t)
+{
+  struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+  if (strlen (t->path) >= sizeof a.sun_path)
+    return fail_talk (t, "the path is too long for a socket");
+  strcpy (a.sun_path, t->path);
+  t->fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (t->fd == -1 ||
+      connect (t->fd, (const struct sockaddr *) &a, sizeof a) == -1)
+    return fail_talk (t, strerror (errno));
+  t->in = fdopen (t->fd, "r");
+  if (t->in == NULL)
+    return fail_talk (t, strerror (errno));
+  return CODE_OK;
+}
+
+static int
+begin (struct talk *t)
+{
+  int code = connect_to (t);
+
+  if (code != CODE_OK)
+    return code;
+  if (!greets (t))
+    return CODE_FAILED;
+  return converse (t, json_pack ("{s:s}", "execute", "qmp_capabilities"));
+}
+
+struct talk *
+talk_open (const struct ctl *ctl, int *ret_code)
+{
+  struct talk *const t = calloc (1, sizeof *t);
+
+  if (t == NULL) {
+    *ret_code = fail_code (CODE_FAILED, "out of memory");
+    return NULL;
+  }
+  t->fd = -1;
+  t->path = ctl->socket;
+  *ret_code = begin (t);
+  if (*ret_code == CODE_OK)
+    return t;
+  talk_close (t);
+  return NULL;
+}
+
+void
+talk_close (struct talk *t)
+{
+  if (t->in)
+    fclose (t->in);
+  else if (t->fd != -1)
+    close (t->fd);
+  json_decref (t->reply);
+  free (t);
+}
+
+int
+talk_command (struct talk *t, const char *command, ...)
+{
+  json_t *const arguments = json_object ();
+  const char *name, *value;
+  va_list args;
+
+  va_start (args, command);
+  while ((name = va_arg (args, const char *)) != NULL) {
+    value = va_arg (args, const char *);
+    if (value != NULL &&
+        json_object_set_new (arguments, name, json_string (value)) == -1) {
+      va_end (args);
+      json_decref (arguments);
+      return fail_code (CODE_FAILED, "'%s' is no UTF-8", value);
+    }
+  }
+  va_end (args);
+  return converse (t, json_pack ("{s:s,s:o}", "execute", command,
+                                 "arguments", arguments));
+}
+
+struct value *
+talk_result (struct talk *t)
+{
+  return (struct value *) json_incref (json_object_get (t->reply, "return"));
+}
+
+struct value *
+talk_item (struct talk *t, size_t i)
+{
+  return (struct value *)
+    json_array_get (json_object_get (t->reply, "return"), i);
+}
+
+static const json_t *
+member (const struct value *object, const char *key)
+{
+  return json_object_get ((const json_t *) object, key);
+}
+
+uint64_t
+talk_number (const struct value *object, const char *key)
+{
+  return (uint64_t) json_integer_value (member (object, key));
+}
+
+struct qcow2_name
+talk_text (const struct value *object, const char *key)
+{
+  const json_t *const text = member (object, key);
+
+  return json_is_string (text)
+    ? (struct qcow2_name) { json_string_value (text),
+                            json_string_length (text) }
+    : (struct qcow2_name) { "", 0 };
+}
+
+bool
+talk_has (const struct value *object, const char *key)
+{
+  return member (object, key) != NULL;
+}
+
+struct value *
+talk_object (const struct value *object, const char *key)
+{
+  return (struct value *) json_object_get ((const json_t *) object, key);
+}
+
+void
+talk_each (const struct value *object,
+           void (*fn) (const char *key, uint64_t number))
+{
+  const char *key;
+  json_t *value;
+
+  json_object_foreach ((json_t *) object, key, value)
+    if (json_is_integer (value))
+      fn (key, (uint64_t) json_integer_value (value));
+}
+
+#else /* !HAVE_JANSSON */
+
+struct talk *
+talk_open (const struct ctl *ctl, int *ret_code)
+{
+  (void) ctl;
+  *ret_code = fail_code (CODE_FAILED, "--socket: this program was built "
+                         "without the library jansson, which it needs for "
+                         "that");
+  return NULL;
+}
+
+void
+talk_close (struct talk *t)
+{
+  (void) t;
+}
+
+int
+talk_command (struct talk *t, const char *command, ...)
+{
+  (void) t;
+  (void) command;
+  return CODE_FAILED;
+}
+
+struct value *
+talk_result (struct talk *t)
+{
+  (void) t;
+  return NULL;
+}
+
+struct value *
+talk_item (struct talk *t, size_t i)
+{
+  (void) t;
+  (void) i;
+  return NULL;
+}
+
+uint64_t
+talk_number (const struct value *object, const char *key)
+{
+  (void) object;
+  (void) key;
+  return 0;
+}
+
+struct qcow2_name
+talk_text (const struct value *object, const char *key)
+{
+  (void) object;
+  (void) key;
+  return (struct qcow2_name) { "", 0 };
+}
+
+bool
+talk_has (const struct value *object, const char *key)
+{
+  (void) object;
+  (void) key;
+  return false;
+}
+
+struct value *
+talk_object (const struct value *object, const char *key)
+{
+  (void) object;
+  (void) key;
+  return NULL;
+}
+
+void
+talk_each (const struct value *object,
+           void (*fn) (const char *key, uint64_t number))
+{
+  (void) object;
+  (void) fn;
+}
+
+#endif /* HAVE_JANSSON */

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* talk.h - a conversation with the control socket of a server.
+ *
+ * Who opens a talk owns it until talk_close.  Values are as in output.h; what
+ * is borrowed lives as long as the reply, and that until the next command.
+ */
+#ifndef TALK_H
+#define TALK_H
+
+#include "ctl.h"
+
+struct talk;
+struct value;
+
+/* Connect to ctl->socket.  NULL having said what is wrong, with the exit code
+ * in *ret_code.
+ */
+extern struct talk *talk_open (const struct ctl *ctl, int *ret_code);
+extern void talk_close (struct talk *t);
+
+/* Send a command with string arguments, pairs of names and values that end
+ * with NULL; a value that is NULL is left out.  Returns an exit code, having
+ * said what is wrong.
+ */
+extern int talk_command (struct talk *t, const char *command, ...)
+  __attribute__ ((__sentinel__));
+
+/* ---- What the last command has returned --------------------------------- */
+
+/* The whole of it, which the caller takes over. */
+extern struct value *talk_result (struct talk *t);
+/* If that is a list: item 'i', borrowed, or NULL. */
+extern struct value *talk_item (struct talk *t, size_t i);
+/* A member of an object: 0 and "" if it is not there, or something else. */
+extern uint64_t talk_number (const struct value *object, const char *key);
+extern struct qcow2_name talk_text (const struct value *object,
+                                    const char *key);
+extern bool talk_has (const struct value *object, const char *key);
+/* A member that is an object, or NULL. */
+extern struct value *talk_object (const struct value *object,
+                                  const char *key);
+/* Call the function for each member that is a number. */
+extern void talk_each (const struct value *object,
+                       void (*fn) (const char *key, uint64_t number));
+
+#endif /* TALK_H */
