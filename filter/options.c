@@ -21,6 +21,7 @@ image_options (const char *name)
     .cluster_cache_size = config.cluster_cache_size,
     .readahead = config.readahead, .count = log_counts (),
     .discard = config.discard, .overlap_check = config.overlap_check,
+    .bitmaps = config.bitmaps,
     .log = log_from_engine, .log_opaque = (char *) name,
     .keyring = places.keyring, .budget = config.budget,
     .memory_remedy = "a larger qcow2-cache-size allows it more",

@@ -19,6 +19,7 @@ struct config {
   uint64_t readahead;
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
+  enum qcow2_bitmaps bitmaps;
   bool grow;                    /* local files, when they are full */
   bool lock;                    /* local files */
   bool check_at_start;
