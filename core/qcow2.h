@@ -360,6 +360,15 @@ enum qcow2_overlap_check {
                                    check, which CACHED leaves out */
 };
 
+/* What becomes of enabled persistent bitmaps when the disk changes.  They are
+ * marked as in use before the first change in any case.
+ */
+enum qcow2_bitmaps {
+  QCOW2_BITMAPS_INVALIDATE,     /* and stay so, and can only be removed */
+  QCOW2_BITMAPS_LAZY,           /* kept up in memory, and stored by qcow2_end;
+                                   after a crash they stay so */
+};
+
 /* Result of reading all tables of an image that was not closed cleanly and is
  * opened for writing.
  */
@@ -442,6 +451,7 @@ struct qcow2_options {
   bool writable;
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
+  enum qcow2_bitmaps bitmaps;
 
   /* Compress all whole clusters of what is written, as
    * qcow2_pwrite_compressed does.  An image that cannot have compressed
@@ -740,7 +750,9 @@ extern int qcow2_idle_commit (struct qcow2_image *image,
 
 /* The last use of a writable image before qcow2_close: everything becomes
  * durable, nothing is leaked, the file is cut back, the image is marked as
- * closed cleanly.  Does nothing if nothing was ever written.  On failure the
+ * closed cleanly, and bitmaps that were kept up are stored (without success if
+ * that fails, with a warning).  Does nothing if nothing was ever written.  On
+ * failure the
  * image is as after a crash, which loses nothing that was flushed.
  */
 extern int qcow2_end (struct qcow2_image *image, const struct qcow2_io *io,

@@ -24,6 +24,7 @@ image_options (const char *name)
     .discard = config.discard, .overlap_check = config.overlap_check,
     .compress = config.compress, .compress_level = config.compress_level,
     .detect_zeroes = config.detect_zeroes,
+    .bitmaps = config.bitmaps,
     .log = log_from_engine, .log_opaque = (char *) name,
     .keyring = places.keyring, .budget = config.budget,
     .memory_remedy = "a larger qcow2-cache-size allows it more",

@@ -260,6 +260,21 @@ parse_detect_zeroes (const char *key, const char *value)
   return 0;
 }
 
+static int
+parse_bitmaps (const char *key, const char *value)
+{
+  static const char *const words[] = {
+    [QCOW2_BITMAPS_INVALIDATE] = "invalidate", [QCOW2_BITMAPS_LAZY] = "lazy",
+    NULL
+  };
+  const int i = parse_word (key, value, words);
+
+  if (i == -1)
+    return -1;
+  config.bitmaps = i;
+  return 0;
+}
+
 /* What the plugin's parameters tell about it; -1 on error. */
 static int
 look_at (const char *key, const char *value)
@@ -316,6 +331,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_compress (key, value);
   if (strcmp (key, "qcow2-detect-zeroes") == 0)
     return parse_detect_zeroes (key, value);
+  if (strcmp (key, "qcow2-bitmaps") == 0)
+    return parse_bitmaps (key, value);
   if (strcmp (key, "qcow2-create") == 0)
     return create_parse (value);
   if (strcmp (key, "qcow2-raw") == 0)

@@ -17,6 +17,7 @@ struct config config = {
   .readahead = 16 * 1024 * 1024,
   .discard = QCOW2_DISCARD_UNMAP,
   .overlap_check = QCOW2_OVERLAP_CACHED,
+  .bitmaps = QCOW2_BITMAPS_INVALIDATE,
   .grow = true,
   .lock = true,
   .check_at_start = true,

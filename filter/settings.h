@@ -23,6 +23,7 @@ struct config {
   bool compress;
   unsigned compress_level;      /* 0: the usual one */
   enum qcow2_detect_zeroes detect_zeroes;
+  enum qcow2_bitmaps bitmaps;
   bool grow;                    /* local files, when they are full */
   bool lock;                    /* local files */
   bool check_at_start;

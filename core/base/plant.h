@@ -37,6 +37,9 @@ enum q2_plant {
   Q2_PLANT_BITMAPS_IN_PLACE,    /* a directory over the old one */
   Q2_PLANT_BITMAPS_KEEP_PROMISE,        /* a new one is not marked as in use
                                            by the next write */
+  Q2_PLANT_BITMAPS_STORE_NOTHING,       /* no bits, when one that was kept up
+                                           in memory is not in use any more */
+  Q2_PLANT_BITMAPS_SET_NOTHING, /* no bits, when the disk changes */
   Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */
   Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */
   Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */

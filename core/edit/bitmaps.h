@@ -4,9 +4,9 @@
  * bitmaps.c         actions, one after another, and the switch to the new set
  * bitmap_set.c      the set in memory, and its directory
  * bitmap_table.c    tables: made, claimed, released
- * bitmap_reader.c   the bits of a bitmap, piece by piece
  * bitmap_merge.c    a bitmap from several
  * bitmap_broken.c   a directory without the entries that make it unusable
+ * bitmap_store.c    bitmaps that were kept up in memory (track/track.h)
  *
  * Nothing that the file has is changed until the header is: tables, bits and
  * the directory are always made anew.
@@ -17,6 +17,7 @@
 #include "edit/edit.h"
 #include "format/bitmap.h"
 #include "meta/bitmaps.h"
+#include "track/bitmap_reader.h"
 
 /* One bitmap as it is to be.  Its name and extra data point into the old
  * directory, or to what the caller has passed.
@@ -142,47 +143,6 @@ extern void q2_bitmap_set_release (struct q2_bitmap_set *set,
                                    uint64_t old_dir_offset)
   __attribute__ ((__nonnull__));
 
-/* ---- bitmap_reader.c -------------------------------------------------- */
-
-/* Reads bits in ascending order, mostly. */
-struct q2_bitmap_reader {
-  const struct q2_geometry *geo;
-  struct q2_io io;
-  struct q2_bitmap b;
-  char name[80];                /* printable */
-  unsigned char *table;         /* a piece of it, and of the bits */
-  unsigned char *bits;
-  uint64_t table_index;         /* the first entry of that piece */
-  uint64_t bits_off;            /* host offset of that; 0: none */
-  uint64_t charge;              /* of the budget */
-};
-
-/* Bytes of bits that are all there, or all alike. */
-struct q2_bitmap_piece {
-  const unsigned char *bytes;   /* NULL: all of them are equal to 'set' */
-  bool set;
-  uint64_t len;
-};
-
-/* On success the caller destroys it. */
-extern int q2_bitmap_reader_init (struct q2_bitmap_reader *reader,
-                                  const struct q2_geometry *geo,
-                                  const struct q2_io *io,
-                                  const struct q2_bitmap *bitmap,
-                                  struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-/* All zero is allowed. */
-extern void q2_bitmap_reader_destroy (struct q2_bitmap_reader *reader)
-  __attribute__ ((__nonnull__));
-
-/* A piece from byte 'off' of the bits on, valid until the next call.  Its
- * length is not 0, and may exceed the bits.
- */
-extern int q2_bitmap_reader_get (struct q2_bitmap_reader *reader,
-                                 uint64_t off, struct q2_bitmap_piece *ret,
-                                 struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
 /* ---- bitmap_merge.c --------------------------------------------------- */
 
 /* Set all bits of the bitmap that one of the sources has set: bits of coarser
@@ -193,6 +153,17 @@ extern int q2_bitmap_merge (struct q2_bitmap_set *set,
                             struct q2_bitmap_slot *slot,
                             struct q2_bitmap_reader *sources, size_t nr,
                             uint64_t total, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- bitmap_store.c --------------------------------------------------- */
+
+/* Store the bitmaps that were kept up in memory: they are not in use any more,
+ * and true until the next change of the disk.  On failure they stay as they
+ * are, and are kept up.
+ */
+extern int q2_bitmaps_store (struct qcow2_image *image,
+                             const struct qcow2_io *host,
+                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_EDIT_BITMAPS_H */

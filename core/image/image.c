@@ -359,13 +359,3 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
   }
   return is_overdue (image) || idle ? qcow2_flush (image, host, err) : 0;
 }
-
-int
-qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
-           struct qcow2_error *err)
-{
-  const struct q2_io io = q2_image_io (image, host);
-
-  return q2_request_end_reading (&io, q2_writer_end (&image->writer, &io, err),
-                                 err);
-}

@@ -179,6 +179,9 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->store = &image->store;
   w->discard = options->discard;
   w->overlap_check = options->overlap_check;
+  w->track.lazy = options->bitmaps == QCOW2_BITMAPS_LAZY;
+  w->track.log = options->log;
+  w->track.log_opaque = options->log_opaque;
   w->log = options->log;
   w->log_opaque = options->log_opaque;
   w->compress = options->compress;

@@ -62,6 +62,7 @@ q2_writer_destroy (struct q2_writer *w)
   }
   q2_frees_destroy (&w->unlinked);
   q2_compressors_free (w->compressors);
+  q2_track_forget (&w->track);
   q2_repair_free (w->repair);
   q2_space_free (w->space);
   q2_overlap_free (w->overlap);

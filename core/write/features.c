@@ -55,7 +55,7 @@ change (struct q2_writer *w, const struct q2_io *io,
 /* ---- The beginning and the end -------------------------------------- */
 
 /* Bits that say that something is up to date, which we do not know and so
- * cannot keep up to date; enabled bitmaps, which we know and still do not;
+ * cannot keep up to date; enabled bitmaps, kept up in memory at most;
  * and, if refcounts may be written late, that.  The flush makes all of it
  * durable.
  */
@@ -77,6 +77,8 @@ q2_writer_take_back_promises (struct q2_writer *w, const struct q2_io *io,
        (~h->incompatible & f.set_incompatible) == 0 &&
        (h->nr_bitmaps == 0 || !for_disk)))
     return 0;
+  if (for_disk)
+    q2_track_load (&w->track, io, h, w->geo);
   if (for_disk &&
       q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, err) == -1)
     return -1;

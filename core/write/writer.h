@@ -41,6 +41,7 @@
 #include "read/reader.h"
 #include "format/entry.h"
 #include "meta/superblock.h"
+#include "track/track.h"
 #include "write/states.h"
 
 #include <time.h>
@@ -77,6 +78,7 @@ struct q2_writer {
   enum qcow2_overlap_check overlap_check;
   qcow2_log_fn log;
   void *log_opaque;
+  struct q2_track track;        /* see there; 'first' is no constant */
   struct qcow2_scan first_scan; /* at opening; ns 0: none */
   unsigned patience_ms;         /* tests have less */
   bool compress;                /* whole clusters of what is written */

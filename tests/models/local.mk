@@ -4,6 +4,7 @@
 TESTS += models/test-models.sh
 
 EXTRA_DIST += \
+	models/bitmaps.py \
 	models/gate.py \
 	models/local.mk \
 	models/test-models.sh \

@@ -68,3 +68,37 @@ if qemu-img bitmap --enable "$image" enabled 2>/dev/null; then
 fi
 qemu-img bitmap --remove "$image" enabled
 check_image
+
+echo "kept up in memory: true for QEMU when the last client has left"
+new_image 64M
+qemu-img bitmap --add -g 64k "$image" enabled
+qemu-img bitmap --add -g 512 "$image" fine
+start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=lazy
+writetool "$uri" --raw "$tmp/disk.raw" w:1M:64k:7 w:8M:1k:8 z:40M:128k
+stop_nbdkit
+check_image
+qemu-img info "$image" >"$tmp/info"
+! grep in-use "$tmp/info" || fail "a bitmap is in use after the end"
+[ "$(bits_of "$image" enabled | awk '$3 == 1 { printf "%d+%d ", $1, $2 }')" = \
+    "1048576+65536 8388608+65536 41943040+131072 " ] ||
+    fail "coarse: $(bits_of "$image" enabled)"
+[ "$(bits_of "$image" fine | awk '$3 == 1 { printf "%d+%d ", $1, $2 }')" = \
+    "1048576+65536 8388608+1024 41943040+131072 " ] ||
+    fail "fine: $(bits_of "$image" fine)"
+
+qemu-io -f qcow2 -c 'write -q -P 9 20M 64k' "$image"
+qemu-io -f raw -c 'write -q -P 9 20M 64k' "$tmp/disk.raw"
+start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=lazy
+writetool "$uri" --raw "$tmp/disk.raw" w:30M:64k:7
+stop_nbdkit
+check_image
+[ "$(bits_of "$image" enabled | awk '$3 == 1 { n += $2 } END { print n }')" \
+    -eq $((384 << 10)) ] || fail "after QEMU has written: $(bits_of "$image" enabled)"
+
+start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=lazy
+writetool "$uri" --raw "$tmp/disk.raw" w:50M:64k:7
+kill_nbdkit
+qemu-img info "$image" >"$tmp/info"
+! grep in-use "$tmp/info" || fail "not stored when the last client had left"
+[ "$(bits_of "$image" enabled | awk '$3 == 1 { n += $2 } END { print n }')" \
+    -eq $((448 << 10)) ] || fail "after a kill: $(bits_of "$image" enabled)"

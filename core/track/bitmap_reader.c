@@ -11,8 +11,9 @@
  */
 #include "config.h"
 
-#include "edit/bitmaps.h"
+#include "track/bitmap_reader.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/error.h"
 
@@ -68,6 +69,18 @@ q2_bitmap_reader_init (struct q2_bitmap_reader *r,
   }
   r->bits = r->table + TABLE_PIECE;
   return 0;
+}
+
+void
+q2_bitmap_reader_init_memory (struct q2_bitmap_reader *r,
+                              const struct q2_geometry *geo,
+                              const struct q2_io *io,
+                              const struct q2_bitmap *b,
+                              const unsigned char *bits, uint64_t len)
+{
+  *r = (struct q2_bitmap_reader) {
+    .geo = geo, .io = *io, .b = *b, .memory = bits, .memory_len = len,
+  };
 }
 
 void
@@ -146,6 +159,14 @@ q2_bitmap_reader_get (struct q2_bitmap_reader *r, uint64_t off,
   const uint64_t in_piece = off & (bits_piece (r) - 1);
   uint64_t entry, host_off;
 
+  if (r->memory != NULL) {
+    if (!q2_assume (off < r->memory_len, err))
+      return -1;
+    *ret = (struct q2_bitmap_piece) {
+      .bytes = r->memory + off, .len = r->memory_len - off,
+    };
+    return 0;
+  }
   if (load_entry (r, off >> r->geo->cluster_bits, &entry, err) == -1)
     return -1;
   host_off = q2_bitmap_table_cluster (entry);

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bitmap_store.c - storing bitmaps that were kept up in memory, and the end of
+ * an image, which does that.
+ *
+ * Owns      taking back that they are in use.
+ * Method    each bitmap whose bits have changed gets a new table, with bits
+ *           in new clusters; the header switches to a directory in which those
+ *           that are stored are not in use (SET-2).  All changes of the disk
+ *           have ended and are durable by then.  A crash leaves bitmaps that
+ *           are in use, or that are true.
+ * Locks     none of its own: the gate is closed.
+ */
+#include "config.h"
+
+#include "edit/bitmaps.h"
+
+#include "image/request.h"
+
+#include "base/error.h"
+#include "base/plant.h"
+
+static int
+store_one (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
+           struct qcow2_error *err)
+{
+  const struct q2_track *const track = &set->edit->w->track;
+  struct q2_bitmap_reader reader;
+  const unsigned char *bits;
+  uint64_t len;
+  bool changed;
+
+  if (!q2_track_find (track, set->geo, &slot->b, &bits, &len, &changed))
+    return 0;
+  set->changed = true;
+  slot->b.flags &= ~Q2_BITMAP_IN_USE;
+  if (!changed || Q2_PLANTED (Q2_PLANT_BITMAPS_STORE_NOTHING))
+    return 0;
+  q2_bitmap_reader_init_memory (&reader, set->geo, &set->edit->io, &slot->b,
+                                bits, len);
+  return q2_bitmap_merge (set, slot, &reader, 1, 0, err);
+}
+
+static int
+store_all (struct q2_edit *edit, struct qcow2_error *err)
+{
+  struct q2_bitmap_set set;
+  int r = 0;
+
+  if (q2_bitmap_set_init (&set, edit, err) == -1)
+    return -1;
+  for (size_t i = 0; r == 0 && i < set.nr; ++i)
+    r = store_one (&set, &set.slots[i], err);
+  if (r == 0)
+    r = q2_bitmap_set_publish (&set, err);
+  q2_bitmap_set_destroy (&set);
+  return r;
+}
+
+int
+q2_bitmaps_store (struct qcow2_image *image, const struct qcow2_io *host,
+                  struct qcow2_error *err)
+{
+  struct q2_edit edit;
+  int r;
+
+  if (q2_edit_begin (&edit, image, host, Q2_EDIT_IMAGE,
+                     "bitmaps cannot be stored", err) == -1)
+    return -1;
+  r = store_all (&edit, err);
+  if (r == 0)
+    q2_track_forget (&edit.w->track);
+  return q2_edit_end (&edit, r, err);
+}
+
+int
+qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
+           struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+  const struct q2_io io = q2_image_io (image, host);
+  struct qcow2_error why;
+
+  /* What clients have written does not depend on it. */
+  if (!q2_track_is_empty (&w->track) &&
+      q2_bitmaps_store (image, host, &why) == -1) {
+    q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
+    q2_writer_log (w, QCOW2_LOG_WARNING, "bitmaps could not be stored, and "
+                   "stay marked as in use", QCOW2_ADVICE_NEW_BITMAP);
+  }
+  return q2_request_end_reading (&io, q2_writer_end (w, &io, err), err);
+}

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-bitmaps-lazy.c - bitmaps that are kept up in memory, and crashes.
+ *
+ * Of each file that a crash could leave behind must hold: an enabled bitmap is
+ * marked as in use, or each of its granules is set that was set before, or
+ * whose bytes differ from those at the start; a disabled one is as it was; the
+ * metadata is sound, but for leaks.  After a clean end no bitmap is in use,
+ * and each has just the bits of before and of the requests.
+ *
+ * Linked with a copy of the engine that has the bugs of base/plant.h built in,
+ * it is test-bitmaps-lazy-planted, and must notice each that concerns it.
+ */
+#include "config.h"
+
+#include "base/plant.h"
+
+#include "bitmap_set.h"
+#include "fsck.h"
+#include "host.h"
+#include "qemu.h"
+#include "replay.h"
+#include "unit.h"
+
+#ifdef Q2_PLANTS
+int q2_planted;
+#define PLANTED true
+#else
+#define PLANTED false
+#endif
+
+#define KiB (UINT64_C (1) << 10)
+#define CAPACITY (8 << 20)
+#define DISK (UINT64_C (513) * KiB)
+#define SESSIONS 2
+#define REQUESTS 6              /* of a session */
+
+static const char *const kinds[] = {
+  "cluster_size=512,refcount_bits=64", "cluster_size=4k,lazy_refcounts=on",
+  "cluster_size=64k,extended_l2=on",
+};
+
+static uint64_t
+least (uint64_t a, uint64_t b)
+{
+  return a < b ? a : b;
+}
+
+struct scene {
+  const char *options;
+  unsigned char *bytes, *disk;  /* at the start */
+  uint64_t size;
+  struct bitmap_set before, after;
+  unsigned long states, unmarked, failures;
+};
+
+static void
+scene_init (struct scene *s)
+{
+  uint64_t size;
+
+  qemu_run (0, "qemu-img create -q -f qcow2 -o %s i.qcow2 %" PRIu64,
+            s->options, DISK);
+  qemu_run (0, "qemu-img bitmap --add -g 512 i.qcow2 off");
+  qemu_run (0, "qemu-io -c 'write -q -P 1 0 3k' -c 'write -q -P 2 7k 90k' "
+            "i.qcow2");
+  qemu_run (0, "qemu-img bitmap --disable i.qcow2 off");
+  qemu_run (0, "qemu-img bitmap --add -g 512 i.qcow2 fine");
+  qemu_run (0, "qemu-img bitmap --add -g 16k i.qcow2 coarse");
+  qemu_run (0, "qemu-io -c 'write -q -P 3 300k 70k' i.qcow2");
+  qemu_run (0, "qemu-img convert -O raw i.qcow2 i.raw");
+  s->bytes = qemu_load ("i.qcow2", &s->size);
+  s->disk = qemu_load ("i.raw", &size);
+  REQUIRE (size == DISK);
+  bitmap_set_load (&s->before, s->bytes, s->size);
+  bitmap_set_copy (&s->after, &s->before);
+}
+
+static void
+scene_free (struct scene *s)
+{
+  bitmap_set_free (&s->before);
+  bitmap_set_free (&s->after);
+  free (s->bytes);
+  free (s->disk);
+}
+
+static bool
+has_bit (const struct bitmap_seen *b, uint64_t i)
+{
+  return b->bits[i / 8] >> i % 8 & 1;
+}
+
+/* ---- Requests ----------------------------------------------------------- */
+
+static void
+note (struct scene *s, uint64_t at, uint64_t len)
+{
+  for (size_t i = 0; i < s->after.nr; ++i) {
+    struct bitmap_seen *const b = &s->after.bitmap[i];
+
+    if (b->flags & BITMAP_AUTO)
+      for (uint64_t g = at >> b->granularity_bits;
+           g <= (at + len - 1) >> b->granularity_bits; ++g)
+        b->bits[g / 8] |= (unsigned char) (1u << g % 8);
+  }
+}
+
+static int
+request (struct qcow2_image *image, struct host *h, struct scene *s,
+         struct rng *rng, struct qcow2_error *err)
+{
+  static unsigned char data[64 * KiB];
+  const uint64_t at = rng_below (rng, DISK / 512) * 512;
+  const uint64_t most = least (DISK - at, sizeof data);
+  const uint64_t len = (1 + rng_below (rng, most / 512)) * 512;
+  const bool fua = rng_below (rng, 3) == 0;
+
+  note (s, at, len);
+  memset (data, (int) (10 + rng_below (rng, 200)), len);
+  switch (rng_below (rng, 4)) {
+  case 0:
+    return qcow2_zero (image, &h->io, len, at, fua ? QCOW2_ZERO_FUA : 0, err);
+  case 1:
+    return qcow2_trim (image, &h->io, len, at, fua, err);
+  default:
+    return qcow2_pwrite (image, &h->io, data, (uint32_t) len, at, fua, err);
+  }
+}
+
+static bool
+session (struct host *h, struct scene *s, struct rng *rng)
+{
+  const struct qcow2_options options = {
+    .writable = true, .bitmaps = QCOW2_BITMAPS_LAZY,
+  };
+  struct qcow2_error err = { .text = "" };
+  struct qcow2_image *image;
+  int r = -1;
+
+  host_reopen (h);
+  image = qcow2_open (&h->io, &options, &err);
+  if (image != NULL)
+    r = 0;
+  for (unsigned i = 0; r == 0 && i < REQUESTS; ++i)
+    r = request (image, h, s, rng, &err);
+  if (r == 0)
+    r = qcow2_end (image, &h->io, &err);
+  if (!CHECK (r == 0))
+    printf ("%s\n", err.text);
+  qcow2_close (image);
+  return r == 0;
+}
+
+/* ---- States ------------------------------------------------------------- */
+
+static bool
+read_disk (const struct state *state, unsigned char *disk)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+  const struct qcow2_options options = { .writable = false };
+  struct qcow2_image *image;
+  struct qcow2_error err;
+  struct host h;
+  bool ok;
+
+  host_init (&h, &spec, state->bytes, state->size);
+  host_reopen (&h);
+  image = qcow2_open (&h.io, &options, &err);
+  ok = image != NULL &&
+    qcow2_pread (image, &h.io, disk, (uint32_t) DISK, 0, &err) == 0;
+  qcow2_close (image);
+  host_free (&h);
+  return ok;
+}
+
+static bool
+is_changed (const struct scene *s, const unsigned char *disk,
+            const struct bitmap_seen *b, uint64_t g)
+{
+  const uint64_t at = g << b->granularity_bits;
+  const uint64_t len = least (DISK - at, UINT64_C (1) << b->granularity_bits);
+
+  return memcmp (disk + at, s->disk + at, len) != 0;
+}
+
+static bool
+is_true (const struct scene *s, const unsigned char *disk,
+         const struct bitmap_seen *old, const struct bitmap_seen *b)
+{
+  if (b->nr_bits != old->nr_bits)
+    return false;
+  for (uint64_t g = 0; g < b->nr_bits; ++g) {
+    const bool before = has_bit (old, g);
+
+    if (b->flags & BITMAP_AUTO
+        ? (before || is_changed (s, disk, b, g)) && !has_bit (b, g)
+        : has_bit (b, g) != before)
+      return false;
+  }
+  return true;
+}
+
+static const char *
+check_bitmaps (struct scene *s, const unsigned char *disk,
+               struct bitmap_set *seen)
+{
+  if (seen->problem[0] != '\0' || seen->nr != s->before.nr)
+    return "the bitmap directory is damaged";
+  for (size_t i = 0; i < seen->nr; ++i) {
+    const struct bitmap_seen *const b = &seen->bitmap[i];
+    const bool marked = b->flags & BITMAP_IN_USE;
+
+    if (marked && !(b->flags & BITMAP_AUTO))
+      return "a disabled bitmap is marked as in use";
+    if (!marked && !is_true (s, disk, &s->before.bitmap[i], b))
+      return "a bitmap is not marked and lacks a change";
+    s->unmarked += !marked;
+  }
+  return NULL;
+}
+
+static bool
+look (void *opaque, const struct state *state)
+{
+  static unsigned char disk[DISK];
+  struct scene *const s = opaque;
+  const char *problem;
+  struct bitmap_set seen;
+  struct fsck f;
+
+  bitmap_set_load (&seen, state->bytes, state->size);
+  fsck_image (state->bytes, state->size, &f);
+  problem = f.corruptions > 0 ? "the metadata is damaged"
+    : !read_disk (state, disk) ? "the disk cannot be read"
+    : check_bitmaps (s, disk, &seen);
+  bitmap_set_free (&seen);
+  if (s->states++ % 97 == 0 && problem == NULL && !PLANTED)
+    qemu_submit (state->bytes, state->size, NULL, QEMU_SOUND, NULL, 0,
+                 state->how);
+  if (problem == NULL)
+    return true;
+  if (s->failures++ == 0)
+    printf ("%s, %s: %s\n", s->options, state->how, problem);
+  return false;
+}
+
+/* ---- The whole ---------------------------------------------------------- */
+
+/* QEMU reads them, too. */
+static void
+check_end (struct scene *s, const struct host *h)
+{
+  struct bitmap_set seen;
+
+  bitmap_set_load (&seen, h->bytes, h->size);
+  if (!CHECK (bitmap_set_equal (&seen, &s->after))) {
+    bitmap_set_print (&seen);
+    bitmap_set_print (&s->after);
+  }
+  bitmap_set_free (&seen);
+}
+
+static unsigned long
+play (struct scene *s, uint64_t seed)
+{
+  const struct host_spec spec = {
+    .capacity = CAPACITY, .grows = true, .trim = HOST_TRIM_GARBAGE,
+  };
+  const struct replay_spec how = {
+    .seed = seed, .all_subsets = 4, .subsets = 8, .prefix_percent = 100,
+  };
+  struct rng rng = { seed };
+  struct host h;
+  bool ok = true;
+
+  host_init (&h, &spec, s->bytes, s->size);
+  host_reopen (&h);
+  host_record (&h);
+  for (unsigned i = 0; ok && i < SESSIONS; ++i)
+    ok = session (&h, s, &rng);
+  if (ok && !PLANTED)
+    check_end (s, &h);
+  if (ok)
+    replay (&h, &how, look, s);
+  host_free (&h);
+  return s->failures;
+}
+
+static unsigned long
+play_all (uint64_t seed)
+{
+  unsigned long failures = 0, states = 0, unmarked = 0;
+
+  for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; ++k) {
+    struct scene s = { .options = kinds[k] };
+
+    scene_init (&s);
+    unit_context ("%s", s.options);
+    failures += play (&s, seed + k);
+    states += s.states;
+    unmarked += s.unmarked;
+    scene_free (&s);
+  }
+  qemu_wait ();
+  printf ("%lu states\n", states);
+  CHECK (states > 100 && unmarked > states);
+  return failures;
+}
+
+int
+main (void)
+{
+  qemu_init ();
+#ifdef Q2_PLANTS
+  static const int plants[] = {
+    Q2_PLANT_EARLY_SWITCH, Q2_PLANT_BITMAPS_EARLY_RELEASE,
+    Q2_PLANT_BITMAPS_STORE_NOTHING, Q2_PLANT_BITMAPS_SET_NOTHING,
+  };
+
+  for (size_t i = 0; i < sizeof plants / sizeof plants[0]; ++i) {
+    q2_planted = plants[i];
+    printf ("planted bug %d\n", plants[i]);
+    CHECK (play_all (1) > 0);
+  }
+#else
+  CHECK_EQ (play_all (1), 0);
+#endif
+  qemu_finish ();
+  return unit_finish ();
+}
