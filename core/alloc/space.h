@@ -127,9 +127,9 @@ extern int q2_space_get (struct q2_space *space, const struct q2_io *io,
  * most a cluster), packed one behind the other from a multiple of 512 on, or
  * of the host's minimum block, to *ret_host_off: stream i lies behind those
  * before it, and the rest of the last block is nobody else's.  Each cluster
- * gets a reference for each stream that lies in it, at least in part.  *ret_nr,
- * at least 1, says for how many streams there was room: refcounts have limits,
- * and the room behind what was handed out before is used.
+ * gets a reference for each stream that lies in it, at least in part.
+ * *ret_nr, at least 1, says for how many streams there was room: refcounts
+ * have limits, and the room behind what was handed out before is used.
  * On failure nothing has changed.  Returns 0, 1 (see above) or -1.
  */
 extern int q2_space_alloc_bytes (struct q2_space *space,
