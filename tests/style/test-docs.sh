@@ -3,8 +3,7 @@
 # shellcheck disable=SC2016         # These backquotes are not the shell's.
 #
 # The documentation is up to date: each path and function that it names exists,
-# and docs/ARCHITECTURE.md names each source file, but for the commands of
-# qcow2ctl.
+# and docs/FILES.md names each source file, but for the commands of qcow2ctl.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -60,14 +59,14 @@ check_functions ()
     return $bad
 }
 
-check_architecture ()
+check_files ()
 {
-    local f doc=$1/docs/ARCHITECTURE.md bad=0
+    local f doc=$1/docs/FILES.md bad=0
 
     while IFS= read -r f; do
         f=${f#core/}
         if ! grep -qF -e "\`$f\`" -e "\`${f%.[ch]}.[ch]\`" "$doc"; then
-            echo "docs/ARCHITECTURE.md does not name $f"
+            echo "docs/FILES.md does not name $f"
             bad=1
         fi
     done < <(c_files '[ch]' "$1" | grep -v '^tools/qcow2ctl/cmd_')
@@ -83,7 +82,7 @@ check_readme_length ()
 
 check_docs ()
 {
-    check_paths "$1" && check_functions "$1" && check_architecture "$1" &&
+    check_paths "$1" && check_functions "$1" && check_files "$1" &&
         check_readme_length "$1"
 }
 

@@ -65,6 +65,7 @@ create (struct image *i, const struct args *args, struct progress *p,
     .name = name_of (args->operands[1]),
     .id = name_of (args_value (args, "id")),
     .unique_name = args_value (args, "unique") != NULL,
+    .icount = UINT64_MAX,       /* of a virtual machine, and there is none */
     .progress = progress_report, .progress_opaque = p,
   };
   struct timespec now;
