@@ -101,13 +101,17 @@ alloc (struct q2_change *c, const struct wish *wish, struct qcow2_error *err)
 {
   struct q2_space *const s = c->w->space;
 
-  if (atomic_load (&c->w->nr_pending) <= MAX_PENDING)
-    return wish->ret != NULL
-      ? q2_space_alloc (s, c->io, wish->stream, wish->want, wish->ret, err)
-      : q2_space_alloc_bytes (s, c->io, wish->sizes, wish->nr, wish->ret_nr,
-                              wish->ret_host_off, err);
-  return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
-                  "too many clusters wait to be released");
+  if (atomic_load (&c->w->nr_pending) > MAX_PENDING)
+    return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
+                    "too many clusters wait to be released");
+  if (wish->ret != NULL)
+    return q2_space_alloc (s, c->io, wish->stream, wish->want, wish->ret,
+                           err);
+  if (!q2_assume (wish->sizes != NULL && wish->ret_nr != NULL &&
+                  wish->ret_host_off != NULL, err))
+    return -1;
+  return q2_space_alloc_bytes (s, c->io, wish->sizes, wish->nr, wish->ret_nr,
+                               wish->ret_host_off, err);
 }
 
 /* A cluster that was in use before is to become a table, and somebody may

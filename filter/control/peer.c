@@ -60,9 +60,8 @@ send_all (struct peer *p, const char *text, size_t len)
       text += n;
       len -= (size_t) n;
     }
-    else if (n == -1 && errno != EAGAIN && errno != EINTR)
-      return -1;
-    else if (wait_for (p, POLLOUT, deadline) == -1)
+    else if ((n == -1 && errno != EAGAIN && errno != EINTR) ||
+             wait_for (p, POLLOUT, deadline) == -1)
       return -1;
   }
   return 0;

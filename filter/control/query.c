@@ -20,7 +20,7 @@
 #include "share/disk.h"
 #include "share/state.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_ENTRIES 10000
@@ -30,16 +30,27 @@
 
 /* ---- The server -------------------------------------------------------- */
 
+/* The number at *text, which moves behind it and the dot after it. */
+static int
+next_number (const char **text)
+{
+  char *end;
+  const long n = strtol (*text, &end, 10);
+
+  *text = *end == '.' ? end + 1 : end;
+  return (int) n;
+}
+
 /* QEMU's clients look at "qemu"; the numbers are ours, and "package" says so.
  */
 json_t *
 verb_query_version (struct call *call)
 {
-  int major = 0, minor = 0, micro = 0;
+  const char *text = qcow2_version ();
+  const int major = next_number (&text), minor = next_number (&text);
+  const int micro = next_number (&text);
 
   (void) call;
-  if (sscanf (qcow2_version (), "%d.%d.%d", &major, &minor, &micro) < 2)
-    major = minor = micro = 0;
   return json_pack ("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", major, "minor",
                     minor, "micro", micro, "package",
                     "nbdkit-qcow2-filter " PACKAGE_VERSION);
