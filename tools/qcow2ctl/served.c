@@ -32,7 +32,8 @@ served_snapshot_create (const struct ctl *ctl, const struct args *args)
   if (t == NULL)
     return code;
   code = talk_command (t, "blockdev-snapshot-internal-sync", "device",
-                       args->operands[0], "name", args->operands[1], NULL);
+                       args->operands[0], "name", args->operands[1],
+                       (char *) NULL);
   talk_close (t);
   return code;
 }
@@ -49,7 +50,7 @@ served_snapshot_delete (const struct ctl *ctl, const struct args *args)
     return code;
   code = talk_command (t, "blockdev-snapshot-delete-internal-sync", "device",
                        args->operands[0], by_id ? "id" : "name",
-                       args->operands[1], NULL);
+                       args->operands[1], (char *) NULL);
   talk_close (t);
   return code;
 }
@@ -86,7 +87,7 @@ served_snapshot_list (const struct ctl *ctl, const struct args *args)
   if (t == NULL)
     return code;
   code = talk_command (t, "x-q2-query-snapshots", "device",
-                       args->operands[0], NULL);
+                       args->operands[0], (char *) NULL);
   if (code == CODE_OK && ctl->json)
     value_print (talk_result (t));
   else if (code == CODE_OK && !ctl->quiet)
@@ -133,12 +134,14 @@ served_info (const struct ctl *ctl, const struct args *args)
   t = talk_open (ctl, &code);
   if (t == NULL)
     return code;
-  code = talk_command (t, "x-q2-query-images", "device", device, NULL);
+  code = talk_command (t, "x-q2-query-images", "device", device,
+                       (char *) NULL);
   if (code == CODE_OK && ctl->json)
     value_print (talk_result (t));
   else if (code == CODE_OK && !ctl->quiet) {
     print_info (talk_item (t, 0));
-    code = talk_command (t, "x-q2-query-snapshots", "device", device, NULL);
+    code = talk_command (t, "x-q2-query-snapshots", "device", device,
+                         (char *) NULL);
     if (code == CODE_OK)
       print_snapshots (t);
   }
@@ -157,7 +160,8 @@ run_flush (struct ctl *ctl, const struct args *args)
   t = talk_open (ctl, &code);
   if (t == NULL)
     return code;
-  code = talk_command (t, "x-q2-flush", "device", args->operands[0], NULL);
+  code = talk_command (t, "x-q2-flush", "device", args->operands[0],
+                       (char *) NULL);
   talk_close (t);
   return code;
 }
@@ -205,7 +209,7 @@ run_stats (struct ctl *ctl, const struct args *args)
     return code;
   code = talk_command (t, "x-q2-query-stats", "device",
                        args->nr_operands > 0 ? args->operands[0] : NULL,
-                       NULL);
+                       (char *) NULL);
   if (code == CODE_OK && ctl->json)
     value_print (talk_result (t));
   else if (code == CODE_OK && !ctl->quiet)
