@@ -44,12 +44,12 @@ static struct {
 int
 address_check (const char *path)
 {
-  const struct sockaddr_un a = { .sun_family = AF_UNIX };
+  const size_t room = sizeof ((struct sockaddr_un *) NULL)->sun_path;
 
-  if (strlen (path) < sizeof a.sun_path)
+  if (strlen (path) < room)
     return 0;
   nbdkit_error ("qcow2-control: the path of a socket can have %zu bytes, and "
-                "'%s' is longer", sizeof a.sun_path - 1, path);
+                "'%s' is longer", room - 1, path);
   return -1;
 }
 
