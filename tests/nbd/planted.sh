@@ -18,7 +18,7 @@ change_object ()
         -I"$top_srcdir/core" -c "$dir/mutant.c" -o "$dir/$object" ||
         broken "cannot be built: $file: $3"
     # Members with equal names have prefixes; these have none.
-    ar t "$dir/core.a" | grep -q -x -F "$object" ||
+    ar t "$dir/core.a" | grep -x -F "$object" >/dev/null ||
         broken "core has no $object"
     ar r "$dir/core.a" "$dir/$object"
 }
@@ -44,6 +44,7 @@ build_planted ()
         "$top_builddir/host/.libs/libqcow2host.a" "$dir/core.a" \
         $(sed -n "s/^dependency_libs='\(.*\)'/\1/p" \
             "$top_builddir/core/libqcow2core.la") \
-        $(pkg-config --libs libnbd 2>/dev/null) -lpthread ||
+        $(pkg-config --libs libnbd 2>/dev/null) \
+        $(pkg-config --libs jansson 2>/dev/null) -lpthread ||
         broken "cannot be linked"
 }
