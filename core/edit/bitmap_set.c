@@ -327,6 +327,7 @@ q2_bitmap_set_publish (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_image_header (set->edit->image);
   const uint64_t old_dir = h->nr_bitmaps > 0 ? h->bitmap_dir_offset : 0;
+  int r;
 
   if (!set->changed)
     return 0;
@@ -336,11 +337,15 @@ q2_bitmap_set_publish (struct q2_bitmap_set *set, struct qcow2_error *err)
     return -1;
   if (Q2_PLANTED (Q2_PLANT_BITMAPS_EARLY_RELEASE))
     q2_bitmap_set_release (set, old_dir);
-  if (switch_sets (set, err) == -1)
-    return -1;
-  /* Those that are enabled are true until the next change of the disk. */
-  if (!Q2_PLANTED (Q2_PLANT_BITMAPS_KEEP_PROMISE))
+  r = switch_sets (set, err);
+  /* Those that are enabled are true until the next change of the disk; perhaps
+   * so even after a failure.
+   */
+  if ((r == 0 || set->edit->switched) &&
+      !Q2_PLANTED (Q2_PLANT_BITMAPS_KEEP_PROMISE))
     q2_writer_renew_promises (set->edit->w);
+  if (r == -1)
+    return -1;
   if (old_dir != set->dir_offset)
     q2_bitmap_set_release (set, old_dir);
   return 0;

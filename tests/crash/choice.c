@@ -183,7 +183,8 @@ choose_requests (struct choice *c, struct rng *rng)
   w->discard = one_in (rng, 6) ? QCOW2_DISCARD_IGNORE :
     QCOW2_DISCARD_UNMAP;
   w->cache_size = one_in (rng, 4);
-  w->compress = w->recipe.encryption == QCOW2_ENCRYPTION_NONE &&
+  w->compress = qcow2_has_zlib () &&
+    w->recipe.encryption == QCOW2_ENCRYPTION_NONE &&
     !w->recipe.data_file && one_in (rng, 4);
   if (one_in (rng, 6)) {
     w->detect_zeroes = one_in (rng, 2) ? QCOW2_DETECT_ZEROES_ON
