@@ -24,6 +24,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "exports.h"
+#include "rawnames.h"
 #include "settings.h"
 #include "below/writer.h"
 #include "share/disk.h"
@@ -49,7 +50,8 @@ static const char with_value[] = "DegipPtuU";
 static bool
 is_read_only_word (const char *word)
 {
-  if (strncmp (word, "--rea", 5) == 0)
+  /* nbdkit takes beginnings of options, as long as they are unique. */
+  if (strncmp (word, "--re", 4) == 0)
     return true;
   if (word[0] != '-' || word[1] == '-')
     return false;
@@ -191,6 +193,9 @@ check_possible (struct call *call, const char *device, bool change)
   if (parsed.view != NULL)
     call_fail (call, "'%.200s' is a part of an image; commands are about "
                "whole images", device);
+  else if (raw_names_have (device))
+    call_fail (call, "'%.200s' is a raw disk (qcow2-raw), whatever is in it",
+               device);
   else if (config.thread_model < NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS)
     call_fail (call, "the plugin, or a filter, allows one request at a time "
                "in the whole server, so only requests of clients can use the "

@@ -133,13 +133,24 @@ END
 stop_nbdkit
 
 echo "read-only: only queries"
-for option in -r --read-only --readonly; do
+for option in -r --read-only --readonly --readonl --rea --re; do
     start_nbdkit $option --filter="$filter" file "$image" qcow2-control="$control"
     qmp x-q2-query-snapshots,device= x-q2-flush,device=
     has '"name": "one"' "a query"
     has 'started read-only' "a change"
     stop_nbdkit
 done
+
+echo "a raw disk is none of its business, whatever is in it"
+mkdir "$tmp/raw"
+cp "$image" "$tmp/raw/guest.raw"
+start_nbdkit --filter="$filter" file dir="$tmp/raw" qcow2-raw='*.raw' \
+    qcow2-control="$control"
+for command in x-q2-query-snapshots x-q2-query-images x-q2-flush; do
+    qmp $command,device=guest.raw
+    has 'is a raw disk' "$command"
+done
+stop_nbdkit
 
 echo "a plugin that allows one request at a time"
 start_nbdkit --filter="$filter" --filter=noparallel file "$image" \
