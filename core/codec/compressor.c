@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* compressor.c - makes the streams of compressed clusters.
  *
- * Owns      the contexts; idle ones are in a list.
- * Method    a context is made when none is idle, up to a number of them, and
- *           kept until the image is closed.  Streams are raw deflate streams,
- *           by libdeflate if there is one, else by zlib, or zstd frames.
+ * Owns      the contexts, which it lends (base/lending.h) until the image is
+ *           closed.
+ * Method    streams are raw deflate streams, by libdeflate if there is one,
+ *           else by zlib, or zstd frames.
  *
  *           Distances go up to 32 KiB.  QEMU writes only up to 4 KiB, and asks
  *           zlib for a window of that size when it reads; but it reads a
  *           stream with one call, and then zlib needs no window.
- * Locks     compressors.lock guards the list and the count; it is not held
- *           while a context works.  Whoever has one only computes.
+ * Locks     lending.lock.  Whoever has a context only computes.
  */
 #include "config.h"
 
@@ -18,10 +17,9 @@
 
 #include "base/bits.h"
 #include "base/error.h"
-#include "base/lock.h"
+#include "base/lending.h"
 
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 #ifdef HAVE_LIBDEFLATE
@@ -40,7 +38,7 @@
 #define USUAL_ZSTD_LEVEL 3
 
 struct context {
-  struct context *next;
+  struct q2_lent lent;          /* first */
 #ifdef HAVE_LIBDEFLATE
   struct libdeflate_compressor *deflate;
 #elif defined HAVE_ZLIB
@@ -55,11 +53,7 @@ struct context {
 struct q2_compressors {
   enum qcow2_compression compression;
   int level;
-
-  struct q2_mutex lock;
-  pthread_cond_t returned;
-  struct context *idle;
-  unsigned made, max;
+  struct q2_lending lending;
 };
 
 bool
@@ -104,17 +98,17 @@ q2_compressors_new (enum qcow2_compression compression, unsigned level,
   }
   c->compression = compression;
   c->level = choose_level (compression, level);
-  c->max = (unsigned) q2_max (max, 1);
-  q2_mutex_init (&c->lock, 3, "compressors.lock");
-  pthread_cond_init (&c->returned, NULL);
+  q2_lending_init (&c->lending, (unsigned) q2_max (max, 1));
   return c;
 }
 
 /* ---- Contexts ------------------------------------------------------- */
 
 static void
-context_free (struct context *x)
+context_free (struct q2_lent *lent)
 {
+  struct context *const x = (struct context *) lent;
+
 #ifdef HAVE_LIBDEFLATE
   if (x->deflate != NULL)
     libdeflate_free_compressor (x->deflate);
@@ -133,14 +127,7 @@ q2_compressors_free (struct q2_compressors *c)
 {
   if (c == NULL)
     return;
-  while (c->idle != NULL) {
-    struct context *const x = c->idle;
-
-    c->idle = x->next;
-    context_free (x);
-  }
-  pthread_cond_destroy (&c->returned);
-  q2_mutex_destroy (&c->lock);
+  q2_lending_destroy (&c->lending, context_free);
   free (c);
 }
 
@@ -168,53 +155,17 @@ prepare (const struct q2_compressors *c, struct context *x)
 #endif
 }
 
-static struct context *
-context_new (const struct q2_compressors *c)
+static struct q2_lent *
+context_new (const void *owner)
 {
   struct context *x = calloc (1, sizeof *x);
 
-  if (x != NULL && !prepare (c, x)) {
-    context_free (x);
-    x = NULL;
-  }
-  return x;
-}
-
-static void
-put (struct q2_compressors *c, struct context *x)
-{
-  q2_mutex_lock (&c->lock);
-  if (x != NULL) {
-    x->next = c->idle;
-    c->idle = x;
-  }
-  else
-    c->made--;
-  pthread_cond_signal (&c->returned);
-  q2_mutex_unlock (&c->lock);
-}
-
-/* NULL: out of memory. */
-static struct context *
-get (struct q2_compressors *c)
-{
-  struct context *x;
-
-  q2_mutex_lock (&c->lock);
-  while (c->idle == NULL && c->made == c->max)
-    q2_cond_wait (&c->returned, &c->lock);
-  x = c->idle;
-  if (x != NULL)
-    c->idle = x->next;
-  else
-    c->made++;
-  q2_mutex_unlock (&c->lock);
-  if (x != NULL)
-    return x;
-  x = context_new (c);
   if (x == NULL)
-    put (c, NULL);
-  return x;
+    return NULL;
+  if (prepare (owner, x))
+    return &x->lent;
+  context_free (&x->lent);
+  return NULL;
 }
 
 /* ---- Compressing ---------------------------------------------------- */
@@ -261,12 +212,13 @@ size_t
 q2_compress (struct q2_compressors *c, const void *in, size_t len, void *out,
              size_t max)
 {
-  struct context *const x = get (c);
+  struct q2_lent *const lent =
+    q2_lending_borrow (&c->lending, context_new, c);
   size_t size;
 
-  if (x == NULL)
+  if (lent == NULL)
     return 0;
-  size = compress_with (c, x, in, len, out, max);
-  put (c, x);
+  size = compress_with (c, (struct context *) lent, in, len, out, max);
+  q2_lending_return (&c->lending, lent);
   return size;
 }

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pool.c - the decompression contexts of one image.
  *
- * Owns      the contexts; idle ones are in a list.
- * Method    a context is made when none is idle, up to MAX_CODECS of them or
- *           MAX_BYTES of buffers, and kept until the image is closed.
- * Locks     pool.lock guards the list and the count; it is not held while a
- *           codec works.
+ * Owns      the contexts, which it lends (base/lending.h): up to MAX_CODECS of
+ *           them, or MAX_BYTES of buffers, until the image is closed.
+ * Locks     lending.lock.
  */
 #include "config.h"
 
@@ -16,9 +14,8 @@
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
-#include "base/lock.h"
+#include "base/lending.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 /* All buffers of one image's contexts together.  It is enough for four of the
@@ -28,7 +25,7 @@
 #define MAX_CODECS 64
 
 struct q2_codec {
-  struct q2_codec *next;
+  struct q2_lent lent;          /* first */
   const struct q2_codec_pool *pool;
   struct q2_inflater *inflater;
   struct q2_unzstd *unzstd;
@@ -38,11 +35,7 @@ struct q2_codec {
 struct q2_codec_pool {
   enum qcow2_compression compression;
   size_t max_csize;
-
-  struct q2_mutex lock;
-  pthread_cond_t returned;
-  struct q2_codec *idle;
-  unsigned made, max;
+  struct q2_lending lending;
 };
 
 struct q2_codec_pool *
@@ -57,16 +50,16 @@ q2_codec_pool_new (enum qcow2_compression compression, size_t max_csize,
   }
   pool->compression = compression;
   pool->max_csize = max_csize;
-  pool->max = (unsigned)
-    q2_min (MAX_BYTES / max_csize, MAX_CODECS);
-  q2_mutex_init (&pool->lock, 3, "pool.lock");
-  pthread_cond_init (&pool->returned, NULL);
+  q2_lending_init (&pool->lending, (unsigned)
+                   q2_min (MAX_BYTES / max_csize, MAX_CODECS));
   return pool;
 }
 
 static void
-codec_free (struct q2_codec *codec)
+codec_free (struct q2_lent *lent)
 {
+  struct q2_codec *const codec = (struct q2_codec *) lent;
+
   q2_inflater_free (codec->inflater);
   q2_unzstd_free (codec->unzstd);
   q2_buffer_free (codec->in, codec->pool->max_csize);
@@ -78,20 +71,14 @@ q2_codec_pool_free (struct q2_codec_pool *pool)
 {
   if (pool == NULL)
     return;
-  while (pool->idle) {
-    struct q2_codec *const codec = pool->idle;
-
-    pool->idle = codec->next;
-    codec_free (codec);
-  }
-  pthread_cond_destroy (&pool->returned);
-  q2_mutex_destroy (&pool->lock);
+  q2_lending_destroy (&pool->lending, codec_free);
   free (pool);
 }
 
-static struct q2_codec *
-codec_new (const struct q2_codec_pool *pool)
+static struct q2_lent *
+codec_new (const void *owner)
 {
+  const struct q2_codec_pool *const pool = owner;
   struct q2_codec *codec = calloc (1, sizeof *codec);
 
   if (codec == NULL)
@@ -105,45 +92,24 @@ codec_new (const struct q2_codec_pool *pool)
     free (codec);
     return NULL;
   }
-  return codec;
+  return &codec->lent;
 }
 
 struct q2_codec *
 q2_codec_get (struct q2_codec_pool *pool, struct qcow2_error *err)
 {
-  struct q2_codec *codec;
+  struct q2_lent *const lent =
+    q2_lending_borrow (&pool->lending, codec_new, pool);
 
-  q2_mutex_lock (&pool->lock);
-  while (pool->idle == NULL && pool->made == pool->max)
-    q2_cond_wait (&pool->returned, &pool->lock);
-  codec = pool->idle;
-  if (codec)
-    pool->idle = codec->next;
-  else
-    pool->made++;
-  q2_mutex_unlock (&pool->lock);
-  if (codec)
-    return codec;
-
-  codec = codec_new (pool);
-  if (codec == NULL) {
-    q2_mutex_lock (&pool->lock);
-    pool->made--;
-    pthread_cond_signal (&pool->returned);
-    q2_mutex_unlock (&pool->lock);
+  if (lent == NULL)
     q2_fail_nomem (err, "decompression");
-  }
-  return codec;
+  return (struct q2_codec *) lent;      /* its first member */
 }
 
 void
 q2_codec_put (struct q2_codec_pool *pool, struct q2_codec *codec)
 {
-  q2_mutex_lock (&pool->lock);
-  codec->next = pool->idle;
-  pool->idle = codec;
-  pthread_cond_signal (&pool->returned);
-  q2_mutex_unlock (&pool->lock);
+  q2_lending_return (&pool->lending, &codec->lent);
 }
 
 void *

@@ -221,13 +221,9 @@ check_kept (struct q2_change *c, const struct fill *f,
   int r;
 
   while ((r = q2_writer_check_trusted (c, f->host_off,
-                                       c->w->geo->cluster_size, err)) > 0) {
-    q2_change_leave (c);
-    r = q2_writer_commit (c->w, c->io, err);
-    q2_change_enter (c);
-    if (r == -1)
-      break;
-  }
+                                       c->w->geo->cluster_size, err)) > 0)
+    if (q2_change_commit (c, err) == -1)
+      return -1;
   return r;
 }
 

@@ -175,20 +175,14 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
     .count = 1, .buf = raw, .size = sizeof raw,
   };
   uint64_t nr;
-  int r;
 
   if (tries > MAX_TRIES)
     return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_CACHE,
                            QCOW2_NO_OFFSET, "a piece of an L2 table does not "
                            "stay in memory");
   /* It does not stay: its part of the cache is full of changed ones. */
-  if (tries > 2) {
-    q2_change_leave (c);
-    r = q2_writer_commit (c->w, c->io, err);
-    q2_change_enter (c);
-    if (r == -1)
-      return -1;
-  }
+  if (tries > 2 && q2_change_commit (c, err) == -1)
+    return -1;
   return q2_tables_read_l2 (c->w->tables, c->io, &read, &nr, err);
 }
 

@@ -180,20 +180,12 @@ put_some (struct q2_change *c, struct q2_pack *p, struct qcow2_error *err)
   const uint64_t first = p->first + p->of[p->put];
   const uint64_t end = p->first + p->of[p->nr_streams - 1] + 1;
   struct q2_range range;
+  bool held;
   int r;
 
-  if (q2_writer_is_pressed (w)) {
-    q2_change_leave (c);
-    r = q2_writer_commit (w, c->io, err);
-    q2_change_enter (c);
+  r = q2_change_hold_for_new (c, &range, first, end, &held, err);
+  if (!held)
     return r;
-  }
-  if (!q2_ranges_trylock (&w->clusters, &range, first, end)) {
-    q2_change_leave (c);
-    q2_ranges_wait (&w->clusters, first, end);
-    q2_change_enter (c);
-    return 0;
-  }
   r = put_held (c, p, first, end - first, err);
   q2_ranges_unlock (&w->clusters, &range);
   return r;

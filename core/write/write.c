@@ -65,12 +65,7 @@ write_in_place (struct q2_change *c, const struct piece *p, const void *buf,
   *ret_done = r == 0 ? p->len : 0;
   if (r == 0)
     return q2_store_write (c->w->store, c->io, buf, p->len, place, err);
-  if (r == Q2_SPACE_COMMIT_FIRST) {
-    q2_change_leave (c);
-    r = q2_writer_commit (c->w, c->io, err);
-    q2_change_enter (c);
-  }
-  return r;
+  return r == Q2_SPACE_COMMIT_FIRST ? q2_change_commit (c, err) : r;
 }
 
 /* With *ret_done 0 if somebody else was changing the clusters, or too much
@@ -85,21 +80,13 @@ write_new (struct q2_change *c, const struct piece *p, const void *buf,
   const uint64_t first = guest_off >> bits;
   const uint64_t end = ((guest_off + p->len - 1) >> bits) + 1;
   struct q2_range range;
+  bool held;
   int r;
 
   *ret_done = 0;
-  if (q2_writer_is_pressed (w)) {
-    q2_change_leave (c);
-    r = q2_writer_commit (w, c->io, err);
-    q2_change_enter (c);
+  r = q2_change_hold_for_new (c, &range, first, end, &held, err);
+  if (!held)
     return r;
-  }
-  if (!q2_ranges_trylock (&w->clusters, &range, first, end)) {
-    q2_change_leave (c);
-    q2_ranges_wait (&w->clusters, first, end);
-    q2_change_enter (c);
-    return 0;
-  }
   r = q2_writer_write_new (c, buf, p->len, guest_off, ret_done, err);
   q2_ranges_unlock (&w->clusters, &range);
   return r;

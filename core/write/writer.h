@@ -6,6 +6,7 @@
  *             write
  * room.c      space for that, and whether a place that an entry names can be
  *             trusted
+ * change.c    how a request waits
  * entries.c   entries that are changed, and L2 tables of our own
  * zero.c      zeroing and trimming
  * guest.c     what becomes of a guest's write: zeros, compressed clusters
@@ -192,6 +193,28 @@ q2_change_leave (struct q2_change *c)
 {
   q2_flight_leave (&c->w->flight, c->token);
 }
+
+/* ---- change.c: waiting, out of flight --------------------------------- */
+
+extern int q2_change_commit (struct q2_change *change,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Lock clusters [first, end) of the disk, w->clusters; false if somebody else
+ * had some of them, who is done now: then look again.
+ */
+extern bool q2_change_hold (struct q2_change *change, struct q2_range *range,
+                            uint64_t first, uint64_t end)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same for those who are going to need space: nor if too much has been
+ * changed, which has been committed then.
+ */
+extern int q2_change_hold_for_new (struct q2_change *change,
+                                   struct q2_range *range, uint64_t first,
+                                   uint64_t end, bool *ret_held,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 extern void q2_writer_init (struct q2_writer *w) __attribute__ ((__nonnull__));
 extern void q2_writer_destroy (struct q2_writer *w)

@@ -225,12 +225,8 @@ change_piece (struct q2_change *c, const struct zeroing *z, struct piece *p,
   int r;
 
   *ret_n = 0;
-  if (!q2_ranges_trylock (&w->clusters, &range, p->cluster, p->cluster + n)) {
-    q2_change_leave (c);
-    q2_ranges_wait (&w->clusters, p->cluster, p->cluster + n);
-    q2_change_enter (c);
+  if (!q2_change_hold (c, &range, p->cluster, p->cluster + n))
     return 0;
-  }
   r = q2_writer_own_table (c, p->cluster >> w->geo->l2_bits, err);
   if (r == 0)                   /* they may have changed before we had them */
     r = load_piece (c, p, err);
