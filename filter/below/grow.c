@@ -234,6 +234,12 @@ prove (struct growth *g, const struct qcow2_io *io)
     return refuse (g, "another process has changed its size");
   if (io->min_block > 1)
     return refuse (g, "the layer below has a minimum block size");
+  /* Whoever flushes writes what all have written, also through a context that
+   * knows the old size only; nbdkit would abort.
+   */
+  if (stack_has_filter ("cache"))
+    return refuse (g, "the cache filter below cannot take a file that becomes "
+                   "larger");
   if (io->ops->pread (io->opaque, below, PROBE_BYTES, 0,
                       QCOW2_IO_HEADER) != 0)
     return EIO;

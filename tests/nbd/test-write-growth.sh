@@ -165,6 +165,18 @@ if "$NBDKIT" --dump-plugin --filter=cow null >/dev/null 2>&1; then
     ! grep -q 'truncate -s' "$log" || fail "a remedy that is none"
 fi
 
+# It writes blocks of all connections through the one that flushes, which may
+# know the old size only: nbdkit would abort.
+if "$NBDKIT" --dump-plugin --filter=cache null >/dev/null 2>&1; then
+    echo "a cache filter below: the file stays as large as it is"
+    new_image 1G
+    truncate -s 8M "$tmp/disk.qcow2"
+    full 'cannot grow: the cache filter below.*truncate -s' \
+        --filter=cache file "$tmp/disk.qcow2"
+    [ "$(size_of "$tmp/disk.qcow2")" -eq $((8 * M)) ] || fail "other size"
+    check_full "$tmp/disk.qcow2"
+fi
+
 if "$NBDKIT" --dump-plugin --filter=offset null >/dev/null 2>&1; then
     echo "an offset filter below: the image is only a part of the file"
     new_image 1G
