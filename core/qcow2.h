@@ -360,13 +360,14 @@ enum qcow2_overlap_check {
                                    check, which CACHED leaves out */
 };
 
-/* What becomes of enabled persistent bitmaps when the disk changes.  They are
- * marked as in use before the first change in any case.
- */
+/* What becomes of enabled persistent bitmaps when the disk changes. */
 enum qcow2_bitmaps {
-  QCOW2_BITMAPS_INVALIDATE,     /* and stay so, and can only be removed */
-  QCOW2_BITMAPS_LAZY,           /* kept up in memory, and stored by qcow2_end;
-                                   after a crash they stay so */
+  QCOW2_BITMAPS_INVALIDATE,     /* marked as in use before the first change;
+                                   they stay so, and can only be removed */
+  QCOW2_BITMAPS_LAZY,           /* the same, but kept up in memory, and stored
+                                   by qcow2_end; after a crash they stay so */
+  QCOW2_BITMAPS_DURABLE,        /* true in the file at any moment, and exact
+                                   there after qcow2_end */
 };
 
 /* Result of reading all tables of an image that was not closed cleanly and is

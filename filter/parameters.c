@@ -265,7 +265,7 @@ parse_bitmaps (const char *key, const char *value)
 {
   static const char *const words[] = {
     [QCOW2_BITMAPS_INVALIDATE] = "invalidate", [QCOW2_BITMAPS_LAZY] = "lazy",
-    NULL
+    [QCOW2_BITMAPS_DURABLE] = "durable", NULL
   };
   const int i = parse_word (key, value, words);
 

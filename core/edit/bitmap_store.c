@@ -29,7 +29,7 @@ store_one (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
   uint64_t len;
   bool changed;
 
-  if (!q2_track_find (track, set->geo, &slot->b, &bits, &len, &changed))
+  if (!q2_track_find (track, &slot->b, &bits, &len, &changed))
     return 0;
   set->changed = true;
   slot->b.flags &= ~Q2_BITMAP_IN_USE;
@@ -81,8 +81,13 @@ qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
   struct qcow2_error why;
 
   /* What clients have written does not depend on it. */
-  if (!q2_track_is_empty (&w->track) &&
-      q2_bitmaps_store (image, host, &why) == -1) {
+  if (w->track.mode == QCOW2_BITMAPS_DURABLE) {
+    if (q2_writer_settle_bitmaps (w, &io, &why) == -1)
+      q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
+    q2_track_forget (&w->track);
+  }
+  else if (!q2_track_is_empty (&w->track) &&
+           q2_bitmaps_store (image, host, &why) == -1) {
     q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
     q2_writer_log (w, QCOW2_LOG_WARNING, "bitmaps could not be stored, and "
                    "stay marked as in use", QCOW2_ADVICE_NEW_BITMAP);

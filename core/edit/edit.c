@@ -77,13 +77,12 @@ q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
     return -1;
   if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
     return fail_busy (what, err);
+  /* What an edit of the disk changes is in no bitmap. */
   if (q2_writer_begin (w, &e->io, purposes[kind], err) == 0 &&
-      q2_edit_commit (e, err) == 0) {
-    /* What it changes is in no bitmap: they stay marked as in use. */
-    if (kind == Q2_EDIT_DISK)
-      q2_track_forget (&w->track);
+      q2_edit_commit (e, err) == 0 &&
+      (kind != Q2_EDIT_DISK ||
+       q2_writer_give_up_bitmaps (w, &e->io, err) == 0))
     return 0;
-  }
   q2_gate_open (&image->gate);
   q2_writer_note_error (w, &e->io, err);
   return q2_request_end_reading (&e->io, -1, err);

@@ -344,6 +344,19 @@ is_overdue (struct qcow2_image *image)
   return ++image->idle.busy_calls >= MAX_BUSY_CALLS;
 }
 
+static int
+retire_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
+                struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  int r;
+
+  q2_gate_enter (&image->gate);
+  r = q2_writer_retire_bitmaps (&image->writer, &io, err);
+  q2_gate_leave (&image->gate);
+  return r;
+}
+
 int
 qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
@@ -353,6 +366,8 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
   const bool idle =
     atomic_exchange (&image->idle.changes, changes) == changes;
 
+  if (retire_bitmaps (image, host, err) == -1)
+    return -1;
   if (w->state != Q2_WRITER_ACTIVE || !q2_writer_is_dirty (w)) {
     image->idle.busy_calls = 0;
     return 0;

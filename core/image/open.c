@@ -179,7 +179,9 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->store = &image->store;
   w->discard = options->discard;
   w->overlap_check = options->overlap_check;
-  w->track.lazy = options->bitmaps == QCOW2_BITMAPS_LAZY;
+  w->track.mode = options->bitmaps;
+  w->track.geo = w->geo;
+  w->track.superblock = w->superblock;
   w->track.log = options->log;
   w->track.log_opaque = options->log_opaque;
   w->log = options->log;

@@ -68,10 +68,9 @@ begin_change (struct q2_request *r, uint64_t count, uint64_t guest_off,
     return q2_request_end_reading (&r->io, -1, err);
   /* What prepares the image is a change, too. */
   q2_gate_enter (&image->gate);
-  if (q2_writer_begin (&image->writer, &r->io, Q2_FOR_DISK, err) == 0) {
-    q2_track_set (&image->writer.track, count, guest_off);
+  if (q2_writer_begin (&image->writer, &r->io, Q2_FOR_DISK, err) == 0 &&
+      q2_writer_track (&image->writer, &r->io, count, guest_off, err) == 0)
     return 0;
-  }
   q2_gate_leave (&image->gate);
   return q2_request_end_reading (&r->io, -1, err);
 }

@@ -117,6 +117,8 @@ q2_bitmaps_walk (const struct q2_io *io, const struct q2_header *h,
 struct marking {
   const struct q2_io *io;
   struct q2_overlap *overlap;
+  q2_bitmap_kept_fn is_kept;
+  const void *opaque;
 };
 
 /* Nobody has to keep a bitmap up that is disabled: it stays as true as it is.
@@ -129,7 +131,8 @@ mark_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   const uint64_t flags_off = host_off + Q2_BITMAP_FLAGS_OFF;
   unsigned char flags[4];
 
-  if (!(b->flags & Q2_BITMAP_AUTO) || (b->flags & Q2_BITMAP_IN_USE))
+  if (!(b->flags & Q2_BITMAP_AUTO) || (b->flags & Q2_BITMAP_IN_USE) ||
+      m->is_kept (m->opaque, b))
     return 0;
   store_be32 (flags, b->flags | Q2_BITMAP_IN_USE);
   if (q2_overlap_check (m->overlap, flags_off, sizeof flags,
@@ -142,9 +145,11 @@ mark_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
 int
 q2_bitmaps_mark_in_use (const struct q2_io *io, const struct q2_header *h,
                         const struct q2_geometry *geo,
-                        struct q2_overlap *overlap, struct qcow2_error *err)
+                        struct q2_overlap *overlap,
+                        q2_bitmap_kept_fn is_kept, const void *opaque,
+                        struct qcow2_error *err)
 {
-  struct marking m = { io, overlap };
+  struct marking m = { io, overlap, is_kept, opaque };
 
   if (!(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
     return 0;

@@ -42,15 +42,22 @@ extern int q2_bitmaps_walk (const struct q2_io *io,
                             void *opaque, struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 4, 6), __warn_unused_result__));
 
-/* Say in the entry of each bitmap that is enabled that it may no longer be
- * true, as it will be once the guest has written.  Only flags that are not set
- * are written, and nothing is flushed.  'overlap' has the directory.  Does
- * nothing if the image has no bitmaps, or none that mean anything.
+/* Whether something else sees to it that the bitmap stays true. */
+typedef bool (*q2_bitmap_kept_fn) (const void *opaque,
+                                   const struct q2_bitmap *bitmap);
+
+/* Say in the entry of each bitmap that is enabled, and not kept true, that it
+ * may no longer be true, as it will be once the guest has written.  Only flags
+ * that are not set are written, and nothing is flushed.  'overlap' has the
+ * directory.  Does nothing if the image has no bitmaps, or none that mean
+ * anything.
  */
 extern int q2_bitmaps_mark_in_use (const struct q2_io *io,
                                    const struct q2_header *header,
                                    const struct q2_geometry *geo,
                                    struct q2_overlap *overlap,
+                                   q2_bitmap_kept_fn is_kept,
+                                   const void *opaque,
                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

@@ -7,15 +7,23 @@
  *           for 1 TiB of disk at a granularity of 64 KiB.  They are looked up
  *           by name.  A bitmap that is loaded and not in use in the file
  *           replaces one of the same name, which was removed there.
- * Invariant a tracked bitmap is marked as in use in the file, durably, while
- *           the disk changes; so what is in memory matters only if it gets
- *           stored, and then has each bit of each change that has begun.
- * Locks     none: see track.h for the list; bits are atomics.  Storing comes
- *           after all changes, which the gate sees to.
+ *
+ *           Of a durable bitmap there is a second array, of bits that the file
+ *           has, durably; a request goes on when it finds its bits there, and
+ *           else waits until they are (zones.c).
+ * Invariant a lazy bitmap is marked as in use in the file, durably, while the
+ *           disk changes; so what is in memory matters only if it gets stored,
+ *           and then has each bit of each change that has begun.  A durable
+ *           one that is not marked has, in the file, each bit of each change
+ *           that has begun, and of which anything was written.
+ * Locks     see track.h for the list.  Bits are atomics: a request sets its
+ *           bits, and then looks at 'durable'; who takes bits from 'durable'
+ *           does that first, and then reads what was set.  So at least one of
+ *           the two sees the other.  tests/models/bitmaps.py is the model.
  */
 #include "config.h"
 
-#include "track/track.h"
+#include "track/tracked.h"
 
 #include "base/error.h"
 #include "base/plant.h"
@@ -30,17 +38,23 @@
 /* Each costs every request a little. */
 #define MAX_TRACKED 64
 
-struct q2_tracked {
-  struct q2_tracked *next;
-  uint64_t table_offset;
-  uint64_t nr_bits, len;        /* bytes of them, a multiple of 8 */
-  uint64_t charge;              /* of the budget */
-  unsigned granularity_bits;
-  _Atomic bool changed;
-  _Atomic unsigned char *bits;
-  uint16_t name_len;
-  char name[];
-};
+/* Of the disk, and log2. */
+#define ZONE_BITS 22
+
+void
+q2_track_init (struct q2_track *track)
+{
+  q2_mutex_init (&track->lock, 2, "track.lock");
+  q2_mutex_init (&track->wants_lock, 3, "wants_lock");
+}
+
+void
+q2_track_destroy (struct q2_track *track)
+{
+  q2_track_forget (track);
+  q2_mutex_destroy (&track->wants_lock);
+  q2_mutex_destroy (&track->lock);
+}
 
 static void
 free_tracked (struct q2_track *track, struct q2_tracked *t)
@@ -49,6 +63,9 @@ free_tracked (struct q2_track *track, struct q2_tracked *t)
     return;
   q2_budget_give (track->budget, t->charge);
   free ((void *) t->bits);
+  free ((void *) t->durable);
+  free ((void *) t->fresh);
+  free (t->clusters);
   free (t);
 }
 
@@ -75,37 +92,65 @@ is_named (const struct q2_tracked *t, const struct q2_bitmap *b)
 struct loading {
   struct q2_track *track;
   const struct q2_io *io;
-  const struct q2_geometry *geo;
 };
+
+static unsigned
+zone_bits (unsigned granularity_bits)
+{
+  return granularity_bits < ZONE_BITS ? ZONE_BITS - granularity_bits : 0;
+}
+
+/* Without the name. */
+static uint64_t
+charge_of (const struct q2_track *track, const struct q2_tracked *t)
+{
+  const bool durable = track->mode == QCOW2_BITMAPS_DURABLE;
+
+  return sizeof *t + t->len +
+    (durable ? t->len + t->nr_zones + 8 * (uint64_t) t->table_entries : 0);
+}
+
+static bool
+alloc_arrays (const struct q2_track *track, struct q2_tracked *t)
+{
+  t->bits = calloc (t->len, 1);
+  if (t->bits == NULL || track->mode != QCOW2_BITMAPS_DURABLE)
+    return t->bits != NULL;
+  t->durable = calloc (t->len, 1);
+  t->fresh = calloc (t->nr_zones, 1);
+  t->clusters = calloc (t->table_entries, sizeof *t->clusters);
+  return t->durable != NULL && t->fresh != NULL && t->clusters != NULL;
+}
 
 static struct q2_tracked *
 new_tracked (const struct loading *l, const struct q2_bitmap *b,
              struct qcow2_error *err)
 {
-  const uint64_t nr_bits = q2_bitmap_nr_bits (l->geo, b);
-  const uint64_t len = q2_align_up (q2_ceil_shift (nr_bits, 3), 8);
-  const uint64_t charge = len + sizeof (struct q2_tracked) + b->name_len;
-  struct q2_tracked *t;
+  struct q2_track *const track = l->track;
+  struct q2_tracked *const t = calloc (1, sizeof *t + b->name_len);
 
-  if (q2_budget_take (l->track->budget, charge, "a bitmap", err) == -1)
-    return NULL;
-  t = calloc (1, sizeof *t + b->name_len);
-  if (t != NULL)
-    t->bits = calloc (len > 0 ? len : 1, 1);
-  if (t == NULL || t->bits == NULL) {
-    q2_budget_give (l->track->budget, charge);
-    free (t);
+  if (t == NULL) {
     q2_fail_nomem (err, "a bitmap");
     return NULL;
   }
   t->table_offset = b->table_offset;
-  t->nr_bits = nr_bits;
-  t->len = len;
-  t->charge = charge;
+  t->table_entries = b->table_entries;
+  t->nr_bits = q2_bitmap_nr_bits (track->geo, b);
+  t->len = q2_align_up (q2_ceil_shift (t->nr_bits, 3), 8);
   t->granularity_bits = b->granularity_bits;
+  t->zone_bits = zone_bits (b->granularity_bits);
+  t->nr_zones = q2_ceil_shift (t->nr_bits, t->zone_bits);
   t->name_len = b->name_len;
   memcpy (t->name, b->name, b->name_len);
-  return t;
+  t->charge = charge_of (track, t) + t->name_len;
+  if (q2_budget_take (track->budget, t->charge, "a bitmap", err) == -1)
+    t->charge = 0;
+  else if (alloc_arrays (track, t))
+    return t;
+  else
+    q2_fail_nomem (err, "a bitmap");
+  free_tracked (track, t);
+  return NULL;
 }
 
 static void
@@ -114,9 +159,14 @@ copy_piece (struct q2_tracked *t, uint64_t byte,
 {
   const unsigned char all = p->set ? 0xff : 0;
 
-  for (uint64_t i = 0; i < nr; ++i)
-    atomic_store_explicit (&t->bits[byte + i], p->bytes ? p->bytes[i] : all,
-                           memory_order_relaxed);
+  for (uint64_t i = 0; i < nr; ++i) {
+    const unsigned char bits = p->bytes ? p->bytes[i] : all;
+
+    atomic_store_explicit (&t->bits[byte + i], bits, memory_order_relaxed);
+    if (t->durable != NULL)
+      atomic_store_explicit (&t->durable[byte + i], bits,
+                             memory_order_relaxed);
+  }
 }
 
 static int
@@ -128,7 +178,7 @@ load_bits (const struct loading *l, const struct q2_bitmap *b,
   uint64_t byte = 0;
   int r = 0;
 
-  if (q2_bitmap_reader_init (&reader, l->geo, l->io, b, err) == -1)
+  if (q2_bitmap_reader_init (&reader, l->track->geo, l->io, b, err) == -1)
     return -1;
   while (r == 0 && byte < end) {
     struct q2_bitmap_piece p;
@@ -195,8 +245,8 @@ load_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     return 0;
   if (drop_namesake (l->track, b) >= MAX_TRACKED)
     warn (l, b, "there are too many");
-  else if (b->extra_len > 0 ||
-           b->table_entries != q2_bitmap_nr_entries (l->geo, b))
+  else if (b->extra_len > 0 || b->table_entries == 0 ||
+           b->table_entries != q2_bitmap_nr_entries (l->track->geo, b))
     warn (l, b, "it cannot be used");
   else if ((t = new_tracked (l, b, &why)) == NULL)
     warn (l, b, why.text);
@@ -213,35 +263,53 @@ load_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
 
 void
 q2_track_load (struct q2_track *track, const struct q2_io *io,
-               const struct q2_header *h, const struct q2_geometry *geo)
+               struct q2_overlap *overlap)
 {
-  struct loading l = { track, io, geo };
+  const struct q2_header *const h = q2_superblock_header (track->superblock);
+  struct loading l = { track, io };
   struct qcow2_error why;
 
-  if (!track->lazy || !(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
+  if (track->mode == QCOW2_BITMAPS_INVALIDATE ||
+      !(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
     return;
+  track->overlap = overlap;
   track->budget = q2_io_budget (io);
   /* Who marks them fails if the directory is broken. */
-  if (q2_bitmaps_walk (io, h, geo, load_one, &l, &why) == -1)
+  if (q2_bitmaps_walk (io, h, track->geo, load_one, &l, &why) == -1)
     q2_track_forget (track);
 }
 
 /* ---- Changes ---------------------------------------------------------- */
 
 static void
+make_fresh (struct q2_tracked *t, uint64_t byte)
+{
+  const uint64_t last = q2_min (byte * 8 + 7, t->nr_bits - 1) >> t->zone_bits;
+
+  for (uint64_t z = byte * 8 >> t->zone_bits; z <= last; ++z)
+    t->fresh[z] = 1;
+}
+
+/* Whether nobody has to be waited for. */
+static bool
 set_in_byte (struct q2_tracked *t, uint64_t byte, unsigned mask)
 {
   _Atomic unsigned char *const p = &t->bits[byte];
 
-  if ((atomic_load_explicit (p, memory_order_relaxed) & mask) == mask)
-    return;
-  atomic_fetch_or_explicit (p, (unsigned char) mask, memory_order_relaxed);
-  atomic_store_explicit (&t->changed, true, memory_order_relaxed);
+  if ((*p & mask) != mask) {
+    atomic_fetch_or (p, (unsigned char) mask);
+    atomic_store_explicit (&t->changed, true, memory_order_relaxed);
+    if (t->durable != NULL)
+      make_fresh (t, byte);
+  }
+  return t->durable == NULL || (t->durable[byte] & mask) == mask;
 }
 
-static void
+static bool
 set_bits (struct q2_tracked *t, uint64_t first, uint64_t last)
 {
+  bool kept = true;
+
   for (uint64_t byte = first / 8; byte <= last / 8; ++byte) {
     unsigned mask = 0xff;
 
@@ -249,43 +317,65 @@ set_bits (struct q2_tracked *t, uint64_t first, uint64_t last)
       mask &= 0xffu << first % 8;
     if (byte == last / 8)
       mask &= 0xffu >> (7 - last % 8);
-    set_in_byte (t, byte, mask);
+    kept &= set_in_byte (t, byte, mask);
   }
+  return kept;
 }
 
-void
+bool
 q2_track_set (struct q2_track *track, uint64_t count, uint64_t guest_off)
 {
+  bool kept = true;
+
   if (count == 0 || Q2_PLANTED (Q2_PLANT_BITMAPS_SET_NOTHING))
-    return;
+    return true;
   for (struct q2_tracked *t = track->first; t != NULL; t = t->next) {
     const uint64_t first = guest_off >> t->granularity_bits;
     const uint64_t last = (guest_off + count - 1) >> t->granularity_bits;
 
-    if (first < t->nr_bits)
-      set_bits (t, first, q2_min (last, t->nr_bits - 1));
+    if (first < t->nr_bits && !t->lost)
+      kept &= set_bits (t, first, q2_min (last, t->nr_bits - 1));
   }
+  return kept;
 }
 
 /* ---- Storing ---------------------------------------------------------- */
 
+/* No other one of the same name. */
+static bool
+is_it (const struct q2_track *track, const struct q2_tracked *t,
+       const struct q2_bitmap *b)
+{
+  return b->table_offset == t->table_offset &&
+    b->granularity_bits == t->granularity_bits &&
+    q2_bitmap_nr_bits (track->geo, b) == t->nr_bits;
+}
+
 bool
-q2_track_find (const struct q2_track *track, const struct q2_geometry *geo,
-               const struct q2_bitmap *b, const unsigned char **ret_bits,
-               uint64_t *ret_len, bool *ret_changed)
+q2_track_find (const struct q2_track *track, const struct q2_bitmap *b,
+               const unsigned char **ret_bits, uint64_t *ret_len,
+               bool *ret_changed)
 {
   const uint32_t flags = Q2_BITMAP_AUTO | Q2_BITMAP_IN_USE;
 
   for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
-    if (is_named (t, b)) {
+    if (t->durable == NULL && is_named (t, b)) {
       *ret_bits = (const unsigned char *) t->bits;
       *ret_len = t->len;
       *ret_changed = t->changed;
       /* Else it is another one, made meanwhile. */
-      return (b->flags & flags) == flags &&
-        b->table_offset == t->table_offset &&
-        b->granularity_bits == t->granularity_bits &&
-        q2_bitmap_nr_bits (geo, b) == t->nr_bits;
+      return (b->flags & flags) == flags && is_it (track, t, b);
     }
+  return false;
+}
+
+bool
+q2_track_keeps (const void *opaque, const struct q2_bitmap *b)
+{
+  const struct q2_track *const track = opaque;
+
+  for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
+    if (is_named (t, b))
+      return q2_tracked_is_kept (t) && is_it (track, t, b);
   return false;
 }

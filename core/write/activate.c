@@ -43,6 +43,7 @@ q2_writer_init (struct q2_writer *w)
   pthread_cond_init (&w->committed, &monotonic);
   pthread_condattr_destroy (&monotonic);
   pthread_cond_init (&w->activated, NULL);
+  q2_track_init (&w->track);
   q2_ranges_init (&w->clusters);
   q2_ranges_init (&w->l1);
   w->gathering = 1;
@@ -62,7 +63,7 @@ q2_writer_destroy (struct q2_writer *w)
   }
   q2_frees_destroy (&w->unlinked);
   q2_compressors_free (w->compressors);
-  q2_track_forget (&w->track);
+  q2_track_destroy (&w->track);
   q2_repair_free (w->repair);
   q2_space_free (w->space);
   q2_overlap_free (w->overlap);
@@ -124,6 +125,16 @@ q2_writer_forget_new_tables (struct q2_writer *w)
   w->new_tables = new_table_bits (w->geo);
 }
 
+/* Bitmaps get clusters when the header says what a crash may leave. */
+static int
+take_back_promises (struct q2_writer *w, const struct q2_io *io,
+                    enum q2_purpose purpose, struct qcow2_error *err)
+{
+  if (q2_writer_take_back_promises (w, io, purpose, err) == -1)
+    return -1;
+  return purpose == Q2_FOR_DISK ? q2_writer_fill_bitmaps (w, io, err) : 0;
+}
+
 static int
 activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
           struct qcow2_error *err)
@@ -143,7 +154,7 @@ activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
       q2_writer_protect (w, io, purpose, err) == -1 ||
-      q2_writer_take_back_promises (w, io, purpose, err) == -1)
+      take_back_promises (w, io, purpose, err) == -1)
     return -1;
   return 0;
 }
@@ -154,7 +165,7 @@ activate_or_clean_up (struct q2_writer *w, const struct q2_io *io,
 {
   /* It was, for a change that leaves the disk alone. */
   if (w->prepared)
-    return q2_writer_take_back_promises (w, io, purpose, err);
+    return take_back_promises (w, io, purpose, err);
   if (activate (w, io, purpose, err) == 0)
     return 0;
   q2_space_free (w->space);     /* the next request tries again */
@@ -217,6 +228,9 @@ q2_writer_renew_promises (struct q2_writer *w)
   q2_mutex_lock (&w->activate_lock);
   if (q2_writer_is_for_disk (w))
     atomic_fetch_add (&w->disk_epoch, 1);
+  /* The file has them, perhaps as others. */
+  if (w->track.mode == QCOW2_BITMAPS_DURABLE)
+    q2_track_forget (&w->track);
   q2_mutex_unlock (&w->activate_lock);
 }
 

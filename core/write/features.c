@@ -78,9 +78,10 @@ q2_writer_take_back_promises (struct q2_writer *w, const struct q2_io *io,
        (h->nr_bitmaps == 0 || !for_disk)))
     return 0;
   if (for_disk)
-    q2_track_load (&w->track, io, h, w->geo);
+    q2_track_load (&w->track, io, w->overlap);
   if (for_disk &&
-      q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, err) == -1)
+      q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, q2_track_keeps,
+                              &w->track, err) == -1)
     return -1;
   return change (w, io, &f, err);
 }

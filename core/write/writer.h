@@ -7,6 +7,7 @@
  * room.c      space for that, and whether a place that an entry names can be
  *             trusted
  * change.c    how a request waits
+ * bitmaps.c   bitmaps that are kept up
  * entries.c   entries that are changed, and L2 tables of our own
  * zero.c      zeroing and trimming
  * guest.c     what becomes of a guest's write: zeros, compressed clusters
@@ -214,6 +215,45 @@ extern int q2_change_hold_for_new (struct q2_change *change,
                                    struct q2_range *range, uint64_t first,
                                    uint64_t end, bool *ret_held,
                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- bitmaps.c: -1 makes the image unusable ---------------------------- */
+
+/* Bitmaps that are to be kept true in the file get clusters for all of their
+ * bits, durably; those for which that fails are marked as in use.  No change
+ * of the disk is running.
+ */
+extern int q2_writer_fill_bitmaps (struct q2_writer *w,
+                                   const struct q2_io *io,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* A request is about to change these bytes: returns when bitmaps know. */
+extern int q2_writer_track (struct q2_writer *w, const struct q2_io *io,
+                            uint64_t count, uint64_t guest_off,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* See q2_track_retire; the caller is inside the gate. */
+extern int q2_writer_retire_bitmaps (struct q2_writer *w,
+                                     const struct q2_io *io,
+                                     struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Bitmaps that are kept true in the file become exact there, durably.  No
+ * change is running.
+ */
+extern int q2_writer_settle_bitmaps (struct q2_writer *w,
+                                     const struct q2_io *io,
+                                     struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The disk is about to become another one: none is kept up any more, and all
+ * that were are marked as in use, durably.  The gate is closed.
+ */
+extern int q2_writer_give_up_bitmaps (struct q2_writer *w,
+                                      const struct q2_io *io,
+                                      struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 extern void q2_writer_init (struct q2_writer *w) __attribute__ ((__nonnull__));

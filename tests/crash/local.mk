@@ -2,8 +2,8 @@
 # crash/: what a crash at any moment leaves behind.
 
 SLOW_CRASH_TESTS = \
-	crash/test-bitmaps-lazy \
-	crash/test-bitmaps-lazy-planted \
+	crash/test-bitmaps-kept \
+	crash/test-bitmaps-kept-planted \
 	crash/test-check \
 	crash/test-check-planted \
 	crash/test-crash \
@@ -110,8 +110,8 @@ crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
-crash_test_bitmaps_lazy_LDFLAGS = $(JITTER_WRAP)
-crash_test_bitmaps_lazy_LDADD = crash/libcrash.la unit/libunit.la
+crash_test_bitmaps_kept_LDFLAGS = $(JITTER_WRAP)
+crash_test_bitmaps_kept_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_edit_bitmaps_LDFLAGS = $(JITTER_WRAP)
 crash_test_edit_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
@@ -241,15 +241,15 @@ crash_test_check_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_check_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
-crash_test_bitmaps_lazy_planted_SOURCES = \
-	crash/test-bitmaps-lazy.c \
+crash_test_bitmaps_kept_planted_SOURCES = \
+	crash/test-bitmaps-kept.c \
 	unit/memory_io.c \
 	unit/unit.c \
 	$(NULL)
-crash_test_bitmaps_lazy_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
-crash_test_bitmaps_lazy_planted_CFLAGS = $(UNIT_CFLAGS)
-crash_test_bitmaps_lazy_planted_LDFLAGS = $(JITTER_WRAP)
-crash_test_bitmaps_lazy_planted_LDADD = crash/libcrash.la \
+crash_test_bitmaps_kept_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_bitmaps_kept_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_bitmaps_kept_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_bitmaps_kept_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_edit_bitmaps_planted_SOURCES = \

@@ -1,221 +1,166 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Keeping a persistent bitmap true on disk while its disk is written to.
+"""A bitmap that is true in the file while its disk is written to, as
+core/track/track.c and zones.c keep it.
 
-Of a bitmap there are two words in memory, 'exact' and 'durable', and one in
-the file.  Bit 1 is the granule that is written, bit 2 its neighbour in the
-same zone.  These run in every interleaving:
+Of one zone with two granules there are two words in memory, 'exact' and
+'durable', and one in the file.  These run in every interleaving:
 
-  place   a write in place: sets the bit, and activates the zone unless the
-          bit is durable: a word of ones, and a cluster for it if the bitmap
-          has none there, before the data is sent
-  new     a write to new space: sets the bit, then changes an entry in memory
-  commit  copies entries, then the word; writes the word, flushes, and then
-          writes the entries
-  retire  gives an active zone its exact word again
+  first    a request that changes granule 1
+  second   another one, which changes granule 2
+  again    a third one, which changes granule 1, too
+  retire   gives the zone its exact bits
 
-What was not flushed may be on the disk or not.  A write of the word may fail;
-then the bitmap is marked as in use, durably, before anything goes on.
+A request sets its bit, and looks whether it is durable; if not, it takes the
+lock, looks again, writes a word of ones and flushes it.  A write may fail, and
+land all the same; then the bitmap is marked as in use, and that is flushed,
+before anything goes on.  What was not flushed may be on the disk or not.
 
-Holds: whatever a crash leaves, once data or entries were sent, either the bit
-is set in a cluster that the bitmap has, or the bitmap is in use.  Also if word
-and link share one flush: a cluster that is named too early has any bits, but
-those that it must have are in it before anything is sent."""
+Holds: whatever a crash leaves, if data of a granule may be on the disk, its
+bit is set, or the bitmap is in use."""
 import sys
 from collections import namedtuple
 
 ALL = 3
-PLACE, NEW, COMMIT, RETIRE = range(4)
+FIRST, SECOND, AGAIN, RETIRE = range(4)
+BIT = {FIRST: 1, SECOND: 2, AGAIN: 1}
 
 State = namedtuple("State", [
     "exact", "durable",         # in memory
     "word", "words",            # in the file: flushed, and sent since then
-    "link", "links",            # the table names the cluster of the word
     "in_use", "in_uses",
-    "entry", "copied",          # changed in memory; copied by the commit
-    "sent",                     # data in place, or an entry, may be on disk
-    "gone",                     # nobody keeps the bitmap up any more
+    "sent",                     # granules of which data may be on the disk
+    "lost",                     # nobody keeps the bitmap up any more
+    "failing",                  # it is about to be so
     "lock", "pc", "reg"])
 
 BUGS = {
     "data sent before the flush of an activation": "no_flush",
-    "words copied before entries": "words_first",
-    "entries written before the flush of words": "early_entries",
     "retired without clearing 'durable'": "no_clear",
     "retired outside of the lock": "unserialised",
-    "a zone retired that is not active": "any_zone",
+    "bits retired that were not durable": "any_bits",
     "'durable' looked at before the bit is set": "look_first",
-    "the entry changed before the bit is set": "late_bit",
-    "data sent before the cluster of its word is named": "no_link_flush",
+    "not looked at again with the lock, and the old word written": "stale",
     "a failed write ignored": "no_in_use",
     "data sent before the mark is flushed": "early_go",
+    "not kept up from the failure on, not from the mark on": "early_lost",
 }
 
 
 def flush(s):
     return s._replace(word=s.words[-1] if s.words else s.word, words=(),
-                      link=s.link or s.links, links=False,
                       in_use=s.in_use or s.in_uses, in_uses=False)
 
 
-def step(s, who, bug):
-    """The states that may follow when 'who' does its next step."""
-    pc = s.pc[who]
+class Actor:
+    """The next steps of one of them, from one state."""
 
-    def to(label, state=s, reg=None, **changes):
+    def __init__(self, state, who, bug):
+        self.s, self.who, self.bug = state, who, bug
+        self.pc, self.reg = state.pc[who], state.reg[who]
+
+    def to(self, label, state=None, reg=None, **changes):
+        state = state or self.s
         pcs, regs = list(state.pc), list(state.reg)
-        pcs[who] = label
+        pcs[self.who] = label
         if reg is not None:
-            regs[who] = reg
+            regs[self.who] = reg
         return state._replace(pc=tuple(pcs), reg=tuple(regs), **changes)
 
-    def lock(label):
-        return [to(label, lock=who)] if s.lock is None else []
+    def store(self, label, word, failed):
+        """Write the word: it lands later, or fails, and may land then."""
+        words = self.s.words + (word,)
+        if self.bug == "no_in_use":
+            return [self.to(label, words=words), self.to(label)]
+        lost = {"lost": True} if self.bug == "early_lost" else {}
+        return [self.to(label, words=words),
+                self.to(failed, failing=True, **lost),
+                self.to(failed, words=words, failing=True, **lost)]
 
-    def store(label, word, failed):
-        """Write the word: it lands later, or fails, and may land in part."""
-        words = s.words + (word,)
-        if bug == "no_in_use":
-            return [to(label, words=words), to(label)]
-        return [to(label, words=words), to(failed), to(failed, words=words)]
+    def give_up(self):
+        """What is done when a word could not be written, with the lock."""
+        if self.pc == "mark":
+            return [self.to("mark flush", in_uses=True)]
+        if self.pc == "mark flush":
+            if self.bug == "early_go":
+                return [self.to("marked")]
+            return [self.to("marked", flush(self.s))]
+        if self.pc == "marked":
+            return [self.to("unlock", lost=True)]
+        return None
 
-    # What is done when a word could not be written, with the lock.
-    if pc == "mark":
-        return [to("mark flush", in_uses=True)]
-    if pc == "mark flush":
-        if bug == "early_go":
-            return [to("marked")]
-        return [to("marked", flush(s))]
-    if pc == "marked":
-        return [to("unlock", gone=True, durable=ALL)]
-    if pc == "unlock":
-        after = {PLACE: "send", COMMIT: "entries", RETIRE: "end"}[who]
-        return [to(after, lock=None)]
+    def request(self):
+        s, bit = self.s, BIT[self.who]
+        known = s.lost or s.durable & bit
+        if self.pc == "begin":
+            if self.bug == "look_first":
+                return [self.to("late set", reg=known)]
+            return [self.to("look", exact=s.exact | bit)]
+        if self.pc == "late set":
+            return [self.to("send" if self.reg else "lock",
+                            exact=s.exact | bit)]
+        if self.pc == "look":
+            return [self.to("send" if known else "lock")]
+        if self.pc == "lock":
+            return [self.to("locked", lock=self.who)] if s.lock is None else []
+        if self.pc == "locked":
+            if known and self.bug != "stale":
+                return [self.to("unlock")]
+            return [self.to("word")]
+        if self.pc == "word":
+            word = bit | s.word if self.bug == "stale" else ALL
+            return self.store("flush", word, "mark")
+        if self.pc == "flush":
+            return [self.to("active", s if self.bug == "no_flush"
+                            else flush(s))]
+        if self.pc == "active":
+            return [self.to("unlock", durable=ALL)]
+        if self.pc == "unlock":
+            return [self.to("send", lock=None)]
+        if self.pc == "send":
+            return [self.to("end", sent=s.sent | bit)]
+        return []
 
-    if who == PLACE:
-        return step_place(s, pc, bug, to, lock, store)
-    if who == NEW:
-        if pc == "begin":
-            if bug == "late_bit":
-                return [to("bit", entry=True)]
-            return [to("entry", exact=s.exact | 1)]
-        if pc == "bit":
-            return [to("end", exact=s.exact | 1)]
-        if pc == "entry":
-            return [to("end", entry=True)]
-    if who == COMMIT:
-        return step_commit(s, pc, bug, to, lock, store)
-    if who == RETIRE:
-        return step_retire(s, pc, bug, to, lock, store)
-    return []
+    def retire(self):
+        s = self.s
+        if self.pc == "begin":
+            if self.bug == "unserialised":
+                return [self.to("locked")]
+            return [self.to("locked", lock=self.who)] if s.lock is None else []
+        if self.pc == "locked":
+            if s.lost or s.failing:
+                return [self.to("unlock")]
+            return [self.to("read", reg=s.durable, durable=s.durable
+                            if self.bug == "no_clear" else 0)]
+        if self.pc == "read":
+            old = ALL if self.bug == "any_bits" else self.reg
+            return [self.to("promise", reg=s.exact & old)]
+        if self.pc == "promise":
+            return [self.to("store", durable=self.reg)]
+        if self.pc == "store":
+            return self.store("unlock", self.reg, "mark")
+        if self.pc == "unlock":
+            return [self.to("end", lock=None)]
+        return []
 
-
-def step_place(s, pc, bug, to, lock, store):
-    if pc == "begin":
-        return [to("fast", reg=s.exact & 1)]
-    if pc == "fast":
-        if s.reg[PLACE] and s.durable & 1:
-            return [to("send")]
-        if bug == "look_first":
-            return [to("late set", reg=s.durable & 1)]
-        return [to("look", exact=s.exact | 1)]
-    if pc == "late set":
-        return [to("send" if s.reg[PLACE] else "lock", exact=s.exact | 1)]
-    if pc == "look":
-        return [to("send" if s.durable & 1 else "lock")]
-    if pc == "lock":
-        return lock("locked")
-    if pc == "locked":
-        if s.durable & 1:
-            return [to("unlock")]
-        if bug == "one_flush" and not s.link:
-            return [to("word", links=True)]
-        return [to("word")]
-    if pc == "word":
-        return store("flush", ALL, "mark")
-    if pc == "flush":
-        label = "active" if s.link or s.links else "link"
-        return [to(label)] if bug == "no_flush" else [to(label, flush(s))]
-    if pc == "link":
-        return [to("link flush", links=True)]
-    if pc == "link flush":
-        if bug == "no_link_flush":
-            return [to("active")]
-        return [to("active", flush(s))]
-    if pc == "active":
-        return [to("unlock", durable=ALL)]
-    if pc == "send":
-        return [to("end", sent=True)]
-    return []
-
-
-def step_commit(s, pc, bug, to, lock, store):
-    first, second = "copy entries", "lock"
-    if bug == "words_first":
-        first, second = "peek", "copy entries"
-    if pc == "begin":
-        return [to(first)]
-    if pc == "peek":
-        return [to(second, reg=s.exact)]
-    if pc == "copy entries":
-        return [to("lock", copied=s.entry)]
-    if pc == "lock":
-        return lock("copy word")
-    if pc == "copy word":
-        word = s.reg[COMMIT] if bug == "words_first" else s.exact
-        if word & ~s.durable == 0:
-            return [to("unlock")]
-        return [to("word", reg=word | s.durable)]
-    if pc == "word":
-        return store("flush", s.reg[COMMIT], "mark")
-    if pc == "flush":
-        if bug == "early_entries":
-            return [to("unlock", durable=s.reg[COMMIT])]
-        return [to("kept" if s.link else "link", flush(s))]
-    if pc == "link":
-        return [to("link flush", links=True)]
-    if pc == "link flush":
-        return [to("kept", flush(s))]
-    if pc == "kept":
-        return [to("unlock", durable=s.reg[COMMIT])]
-    if pc == "entries":
-        return [to("end", sent=s.sent or s.copied)]
-    return []
-
-
-def step_retire(s, pc, bug, to, lock, store):
-    if pc == "begin":
-        return lock("locked")
-    if pc == "locked":
-        if s.gone or (s.durable != ALL and bug != "any_zone"):
-            return [to("unlock")]
-        return [to("read", durable=s.durable if bug == "no_clear" else 0)]
-    if pc == "read":
-        return [to("promise", reg=s.exact)]
-    if pc == "promise":
-        if bug == "unserialised":
-            return [to("store", durable=s.reg[RETIRE], lock=None)]
-        return [to("store", durable=s.reg[RETIRE])]
-    if pc == "store":
-        if bug == "unserialised":
-            return [to("end", words=s.words + (s.reg[RETIRE],))]
-        return store("unlock", s.reg[RETIRE], "mark")
-    return []
+    def steps(self):
+        steps = self.give_up()
+        if steps is None:
+            steps = self.retire() if self.who == RETIRE else self.request()
+        return steps
 
 
 def is_broken(s):
-    if s.in_use or not s.sent:
+    if s.in_use:
         return False
-    return not s.link or any(not w & 1 for w in (s.word,) + s.words)
+    return any(s.sent & ~w for w in (s.word,) + s.words)
 
 
 def starts():
-    for exact, durable, word, link in (
-            (0, ALL, ALL, True), (0, 0, 0, True), (1, ALL, ALL, True),
-            (2, 2, 2, True), (1, 1, 1, True), (0, 0, 0, False)):
-        yield State(exact, durable, word, (), link, False, False, False,
-                    False, False, False, False, None, ("begin",) * 4,
-                    (0,) * 4)
+    for exact, durable, word in ((0, ALL, ALL), (0, 0, 0), (1, ALL, ALL),
+                                 (2, 2, 2), (1, 1, 1)):
+        yield State(exact, durable, word, (), False, False, 0, False, False,
+                    None, ("begin",) * 4, (0,) * 4)
 
 
 def explore(bug):
@@ -227,7 +172,7 @@ def explore(bug):
         seen.add(s)
         if is_broken(s):
             return len(seen), s
-        following = [n for who in range(4) for n in step(s, who, bug)]
+        following = [n for who in range(4) for n in Actor(s, who, bug).steps()]
         if not following and set(s.pc) != {"end"}:
             sys.exit("stuck in %s" % (s,))
         todo += following
@@ -239,10 +184,6 @@ def main():
     if broken:
         sys.exit("violated: %s" % (broken,))
     print("holds in %d states" % states)
-    states, broken = explore("one_flush")
-    if broken:
-        sys.exit("violated with one flush: %s" % (broken,))
-    print("holds in %d states with one flush for word and link" % states)
     for text, bug in BUGS.items():
         states, broken = explore(bug)
         if not broken:

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Bitmaps of images that are written to: QEMU reads the disabled ones
-# unchanged, and refuses the enabled ones, which we do not keep up to date; a
-# client sees the present disk through a disabled one.
+# unchanged; a client sees the present disk through one.  QEMU refuses enabled
+# ones that we have not kept up, and reads exact bits of those that we have; of
+# durable ones also after the server was killed.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
 
@@ -37,7 +38,7 @@ before=$(bits_of "$image" frozen)
 [ "$(grep -c ' 1$' <<<"$before")" -eq 2 ] || fail "QEMU's bits: $before"
 
 echo "a client writes, another one looks through a bitmap"
-start_nbdkit --filter="$filter" file "$image"
+start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=invalidate
 view=$(export_uri bitmap/frozen)
 [ "$(byte_at "$view" $((1 << 20)))" = 1 ] || fail "the view before"
 nbdtool map "$view" >"$tmp/map"
@@ -69,36 +70,98 @@ fi
 qemu-img bitmap --remove "$image" enabled
 check_image
 
-echo "kept up in memory: true for QEMU when the last client has left"
-new_image 64M
+# ones IMAGE NAME: how many bytes of the disk have their bit set.
+ones ()
+{
+    bits_of "$1" "$2" | awk '$3 == 1 { n += $2 } END { print n + 0 }'
+}
+
+none_in_use ()
+{
+    qemu-img info "$image" >"$tmp/info"
+    ! grep in-use "$tmp/info" || fail "a bitmap is in use $1"
+}
+
+for mode in lazy durable; do
+    echo "$mode: exact for QEMU when the last client has left"
+    new_image 64M
+    qemu-img bitmap --add -g 64k "$image" enabled
+    qemu-img bitmap --add -g 512 "$image" fine
+    start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=$mode
+    writetool "$uri" --raw "$tmp/disk.raw" w:1M:64k:7 w:8M:1k:8 z:40M:128k
+    stop_nbdkit
+    check_image
+    none_in_use "after the end"
+    [ "$(bits_of "$image" enabled |
+        awk '$3 == 1 { printf "%d+%d ", $1, $2 }')" = \
+        "1048576+65536 8388608+65536 41943040+131072 " ] ||
+        fail "coarse: $(bits_of "$image" enabled)"
+    [ "$(bits_of "$image" fine |
+        awk '$3 == 1 { printf "%d+%d ", $1, $2 }')" = \
+        "1048576+65536 8388608+1024 41943040+131072 " ] ||
+        fail "fine: $(bits_of "$image" fine)"
+
+    qemu-io -f qcow2 -c 'write -q -P 9 20M 64k' "$image"
+    qemu-io -f raw -c 'write -q -P 9 20M 64k' "$tmp/disk.raw"
+    start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=$mode
+    writetool "$uri" --raw "$tmp/disk.raw" w:30M:64k:7
+    stop_nbdkit
+    check_image
+    [ "$(ones "$image" enabled)" -eq $((384 << 10)) ] ||
+        fail "after QEMU has written: $(bits_of "$image" enabled)"
+
+    start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=$mode
+    writetool "$uri" --raw "$tmp/disk.raw" w:50M:64k:7
+    kill_nbdkit
+    none_in_use "although the last client had left"
+    [ "$(ones "$image" enabled)" -eq $((448 << 10)) ] ||
+        fail "after a kill: $(bits_of "$image" enabled)"
+done
+
+# killed MODE: the server is killed while a client is there, which has written
+# 64 KiB at 5M.
+killed ()
+{
+    mkfifo "$tmp/commands"
+    start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps="$1"
+    qemu-io -f raw "$uri" <"$tmp/commands" >"$tmp/written" 2>&1 &
+    client=$!
+    exec 3>"$tmp/commands"
+    echo 'write -P 3 5M 64k' >&3
+    for ((i = 0; i < 300; ++i)); do
+        ! grep -q 'wrote 65536' "$tmp/written" || break
+        sleep 0.1
+    done
+    grep -q 'wrote 65536' "$tmp/written" || fail "$(cat "$tmp/written")"
+    kill_nbdkit
+    exec 3>&-
+    wait "$client" || :
+    rm "$tmp/commands"
+}
+
+echo "killed in the middle: lazy ones are in use, durable ones true"
+killed lazy
+qemu-img info "$image" >"$tmp/info"
+[ "$(grep -c 'in-use' "$tmp/info")" -eq 2 ] || fail "$(cat "$tmp/info")"
+qemu-img bitmap --remove "$image" enabled
+qemu-img bitmap --remove "$image" fine
 qemu-img bitmap --add -g 64k "$image" enabled
 qemu-img bitmap --add -g 512 "$image" fine
-start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=lazy
-writetool "$uri" --raw "$tmp/disk.raw" w:1M:64k:7 w:8M:1k:8 z:40M:128k
-stop_nbdkit
-check_image
-qemu-img info "$image" >"$tmp/info"
-! grep in-use "$tmp/info" || fail "a bitmap is in use after the end"
-[ "$(bits_of "$image" enabled | awk '$3 == 1 { printf "%d+%d ", $1, $2 }')" = \
-    "1048576+65536 8388608+65536 41943040+131072 " ] ||
-    fail "coarse: $(bits_of "$image" enabled)"
-[ "$(bits_of "$image" fine | awk '$3 == 1 { printf "%d+%d ", $1, $2 }')" = \
-    "1048576+65536 8388608+1024 41943040+131072 " ] ||
-    fail "fine: $(bits_of "$image" fine)"
+killed durable
+none_in_use "after a kill"
+qemu-img check -q "$image" || [ $? -eq 3 ] || fail "check after a kill"
+for name in enabled fine; do
+    bits_of "$image" "$name" >"$tmp/bits"
+    # The zone of 4 MiB, and nothing else.
+    [ "$(awk '$3 == 1 { printf "%d+%d ", $1, $2 }' "$tmp/bits")" = \
+        "4194304+4194304 " ] || fail "$name after a kill: $(cat "$tmp/bits")"
+done
 
+echo "and QEMU goes on with them, and we after it"
 qemu-io -f qcow2 -c 'write -q -P 9 20M 64k' "$image"
-qemu-io -f raw -c 'write -q -P 9 20M 64k' "$tmp/disk.raw"
-start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=lazy
-writetool "$uri" --raw "$tmp/disk.raw" w:30M:64k:7
-stop_nbdkit
-check_image
-[ "$(bits_of "$image" enabled | awk '$3 == 1 { n += $2 } END { print n }')" \
-    -eq $((384 << 10)) ] || fail "after QEMU has written: $(bits_of "$image" enabled)"
-
-start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=lazy
-writetool "$uri" --raw "$tmp/disk.raw" w:50M:64k:7
-kill_nbdkit
-qemu-img info "$image" >"$tmp/info"
-! grep in-use "$tmp/info" || fail "not stored when the last client had left"
-[ "$(bits_of "$image" enabled | awk '$3 == 1 { n += $2 } END { print n }')" \
-    -eq $((448 << 10)) ] || fail "after a kill: $(bits_of "$image" enabled)"
+none_in_use "after QEMU"
+[ "$(ones "$image" enabled)" -eq $(((4 << 20) + (64 << 10))) ] ||
+    fail "QEMU's: $(bits_of "$image" enabled)"
+killed durable
+[ "$(ones "$image" fine)" -eq $(((4 << 20) + (64 << 10))) ] ||
+    fail "the second kill: $(bits_of "$image" fine)"

@@ -44,6 +44,7 @@ UNIT_TESTS = \
 	unit/alloc/test-space \
 	unit/read/test-stream \
 	unit/meta/test-superblock \
+	unit/track/test-zones \
 	unit/view/test-view-bitmaps \
 	unit/view/test-view-diff \
 	unit/view/test-view-faults \

@@ -170,6 +170,14 @@ test_extension (void)
   CHECK_EQ (h.luks_bytes, 1234567);
 }
 
+static bool
+is_kept (const void *opaque, const struct q2_bitmap *b)
+{
+  (void) opaque;
+  (void) b;
+  return false;
+}
+
 static int
 mark (struct memory_disk *d, const struct q2_header *h,
       struct qcow2_error *err)
@@ -178,7 +186,7 @@ mark (struct memory_disk *d, const struct q2_header *h,
   int r;
 
   REQUIRE (o != NULL);
-  r = q2_bitmaps_mark_in_use (&d->io, h, &geo, o, err);
+  r = q2_bitmaps_mark_in_use (&d->io, h, &geo, o, is_kept, "", err);
   q2_overlap_free (o);
   return r;
 }

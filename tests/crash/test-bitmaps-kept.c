@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-bitmaps-lazy.c - bitmaps that are kept up in memory, and crashes.
+/* test-bitmaps-kept.c - bitmaps that are kept up, and crashes.
  *
  * Of each file that a crash could leave behind must hold: an enabled bitmap is
  * marked as in use, or each of its granules is set that was set before, or
@@ -8,7 +8,7 @@
  * and each has just the bits of before and of the requests.
  *
  * Linked with a copy of the engine that has the bugs of base/plant.h built in,
- * it is test-bitmaps-lazy-planted, and must notice each that concerns it.
+ * it is test-bitmaps-kept-planted, and must notice each that concerns it.
  */
 #include "config.h"
 
@@ -20,6 +20,8 @@
 #include "qemu.h"
 #include "replay.h"
 #include "unit.h"
+
+#include <errno.h>
 
 #ifdef Q2_PLANTS
 int q2_planted;
@@ -33,6 +35,7 @@ int q2_planted;
 #define DISK (UINT64_C (513) * KiB)
 #define SESSIONS 2
 #define REQUESTS 6              /* of a session */
+#define IDLE_CALLS 24           /* enough for bitmaps to become exact */
 
 static const char *const kinds[] = {
   "cluster_size=512,refcount_bits=64", "cluster_size=4k,lazy_refcounts=on",
@@ -47,9 +50,11 @@ least (uint64_t a, uint64_t b)
 
 struct scene {
   const char *options;
+  enum qcow2_bitmaps mode;
   unsigned char *bytes, *disk;  /* at the start */
   uint64_t size;
   struct bitmap_set before, after;
+  bool faulted;                 /* a write or flush has failed */
   unsigned long states, unmarked, failures;
 };
 
@@ -67,6 +72,7 @@ scene_init (struct scene *s)
   qemu_run (0, "qemu-img bitmap --add -g 512 i.qcow2 fine");
   qemu_run (0, "qemu-img bitmap --add -g 16k i.qcow2 coarse");
   qemu_run (0, "qemu-io -c 'write -q -P 3 300k 70k' i.qcow2");
+  qemu_run (0, "qemu-img bitmap --add -g 512 i.qcow2 empty");
   qemu_run (0, "qemu-img convert -O raw i.qcow2 i.raw");
   s->bytes = qemu_load ("i.qcow2", &s->size);
   s->disk = qemu_load ("i.raw", &size);
@@ -127,11 +133,22 @@ request (struct qcow2_image *image, struct host *h, struct scene *s,
   }
 }
 
+static void
+print_line (void *opaque, enum qcow2_log_level level, const char *text,
+            enum qcow2_advice advice)
+{
+  (void) advice;
+  if (level == QCOW2_LOG_WARNING && !*(const bool *) opaque)
+    printf ("warning: %s\n", text);
+}
+
 static bool
 session (struct host *h, struct scene *s, struct rng *rng)
 {
   const struct qcow2_options options = {
-    .writable = true, .bitmaps = QCOW2_BITMAPS_LAZY,
+    .writable = true, .bitmaps = s->mode, .log = print_line,
+    .log_opaque = &s->faulted,
+    .overlap_check = QCOW2_OVERLAP_CACHED,
   };
   struct qcow2_error err = { .text = "" };
   struct qcow2_image *image;
@@ -141,11 +158,14 @@ session (struct host *h, struct scene *s, struct rng *rng)
   image = qcow2_open (&h->io, &options, &err);
   if (image != NULL)
     r = 0;
-  for (unsigned i = 0; r == 0 && i < REQUESTS; ++i)
+  for (unsigned i = 0; r == 0 && i < REQUESTS; ++i) {
     r = request (image, h, s, rng, &err);
+    for (unsigned j = 0; r == 0 && i % 3 == 2 && j < IDLE_CALLS; ++j)
+      r = qcow2_idle_commit (image, &h->io, &err);
+  }
   if (r == 0)
     r = qcow2_end (image, &h->io, &err);
-  if (!CHECK (r == 0))
+  if (!s->faulted && !CHECK (r == 0))
     printf ("%s\n", err.text);
   qcow2_close (image);
   return r == 0;
@@ -212,6 +232,8 @@ check_bitmaps (struct scene *s, const unsigned char *disk,
 
     if (marked && !(b->flags & BITMAP_AUTO))
       return "a disabled bitmap is marked as in use";
+    if (marked && s->mode == QCOW2_BITMAPS_DURABLE && !s->faulted)
+      return "a bitmap that is true at any moment is marked as in use";
     if (!marked && !is_true (s, disk, &s->before.bitmap[i], b))
       return "a bitmap is not marked and lacks a change";
     s->unmarked += !marked;
@@ -286,17 +308,67 @@ play (struct scene *s, uint64_t seed)
   return s->failures;
 }
 
+/* Each write fails once, then each flush; whatever comes of it, bitmaps are
+ * true or marked.
+ */
 static unsigned long
-play_all (uint64_t seed)
+play_faults (struct scene *s, unsigned kind, uint64_t seed)
+{
+  const struct host_spec spec = {
+    .capacity = CAPACITY, .grows = true, .trim = HOST_TRIM_GARBAGE,
+  };
+  const struct replay_spec how = {
+    .seed = seed, .all_subsets = 3, .subsets = 2, .prefix_percent = 50,
+  };
+  unsigned long failures = 0;
+  bool failed = true;
+
+  s->faulted = true;
+  for (unsigned long n = 1; failed && failures == 0; ++n) {
+    struct rng rng = { seed };
+    struct host h;
+
+    unit_context ("%s, failure %lu of kind %u", s->options, n, kind);
+    host_init (&h, &spec, s->bytes, s->size);
+    host_reopen (&h);
+    host_record (&h);
+    host_fail (&h, 1u << kind, n, 0, EIO);
+    session (&h, s, &rng);
+    failed = h.failed > 0;
+    if (failed)
+      replay (&h, &how, look, s);
+    failures += s->failures;
+    host_free (&h);
+  }
+  s->faulted = false;
+  return failures;
+}
+
+/* One bug is about that only. */
+static bool
+has_faults (void)
+{
+#ifdef Q2_PLANTS
+  return q2_planted == Q2_PLANT_BITMAPS_NO_MARK;
+#else
+  return true;
+#endif
+}
+
+static unsigned long
+play_all (enum qcow2_bitmaps mode, uint64_t seed)
 {
   unsigned long failures = 0, states = 0, unmarked = 0;
 
   for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; ++k) {
-    struct scene s = { .options = kinds[k] };
+    struct scene s = { .options = kinds[k], .mode = mode };
 
     scene_init (&s);
     unit_context ("%s", s.options);
     failures += play (&s, seed + k);
+    if (mode == QCOW2_BITMAPS_DURABLE && k == 0 && has_faults ())
+      failures += play_faults (&s, HOST_WRITE, seed) +
+        play_faults (&s, HOST_FLUSH, seed);
     states += s.states;
     unmarked += s.unmarked;
     scene_free (&s);
@@ -312,18 +384,26 @@ main (void)
 {
   qemu_init ();
 #ifdef Q2_PLANTS
-  static const int plants[] = {
-    Q2_PLANT_EARLY_SWITCH, Q2_PLANT_BITMAPS_EARLY_RELEASE,
-    Q2_PLANT_BITMAPS_STORE_NOTHING, Q2_PLANT_BITMAPS_SET_NOTHING,
+  static const struct { int bug; enum qcow2_bitmaps mode; } plants[] = {
+    { Q2_PLANT_EARLY_SWITCH, QCOW2_BITMAPS_LAZY },
+    { Q2_PLANT_BITMAPS_EARLY_RELEASE, QCOW2_BITMAPS_LAZY },
+    { Q2_PLANT_BITMAPS_STORE_NOTHING, QCOW2_BITMAPS_LAZY },
+    { Q2_PLANT_BITMAPS_SET_NOTHING, QCOW2_BITMAPS_LAZY },
+    { Q2_PLANT_BITMAPS_SET_NOTHING, QCOW2_BITMAPS_DURABLE },
+    { Q2_PLANT_BITMAPS_NO_FLUSH, QCOW2_BITMAPS_DURABLE },
+    { Q2_PLANT_BITMAPS_EARLY_ENTRY, QCOW2_BITMAPS_DURABLE },
+    { Q2_PLANT_BITMAPS_RETIRE_ALL, QCOW2_BITMAPS_DURABLE },
+    { Q2_PLANT_BITMAPS_NO_MARK, QCOW2_BITMAPS_DURABLE },
   };
 
   for (size_t i = 0; i < sizeof plants / sizeof plants[0]; ++i) {
-    q2_planted = plants[i];
-    printf ("planted bug %d\n", plants[i]);
-    CHECK (play_all (1) > 0);
+    q2_planted = plants[i].bug;
+    printf ("planted bug %d, mode %d\n", plants[i].bug, plants[i].mode);
+    CHECK (play_all (plants[i].mode, 1) > 0);
   }
 #else
-  CHECK_EQ (play_all (1), 0);
+  CHECK_EQ (play_all (QCOW2_BITMAPS_LAZY, 1), 0);
+  CHECK_EQ (play_all (QCOW2_BITMAPS_DURABLE, 1), 0);
 #endif
   qemu_finish ();
   return unit_finish ();
