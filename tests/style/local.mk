@@ -28,7 +28,8 @@ style_tests = \
 	$(NULL)
 
 TESTS += $(style_tests)
-LONG_TESTS += style/test-dist.sh
+LONG_TESTS += style/test-clang-analyzer-long.sh
+LONG_TESTS += style/test-shellcheck-long.sh style/test-dist.sh
 
 EXTRA_DIST += \
 	$(slow_style_tests) \
