@@ -26,6 +26,13 @@ q2_bitmap_why_unusable (const struct qcow2_image *image,
 {
   if (q2_writer_is_for_disk (&image->writer) && (b->flags & Q2_BITMAP_AUTO))
     return "the image has been written to since it was opened";
+  return q2_bitmap_why_untrue (image, b);
+}
+
+const char *
+q2_bitmap_why_untrue (const struct qcow2_image *image,
+                      const struct q2_bitmap *b)
+{
   if (b->flags & Q2_BITMAP_IN_USE)
     return "it is marked as in use: whoever wrote to the image has not stored "
       "it";

@@ -22,6 +22,14 @@ q2_bitmap_why_unusable (const struct qcow2_image *image,
                         const struct q2_bitmap *bitmap)
   __attribute__ ((__nonnull__));
 
+/* The same for whoever changes bitmaps: no change of the disk is running, and
+ * the bitmap is as the file has it, or will have it.
+ */
+extern const char *
+q2_bitmap_why_untrue (const struct qcow2_image *image,
+                      const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__));
+
 /* ---- bitmap_bits.c -------------------------------------------------- */
 
 /* The moment before a bitmap was looked up. */
