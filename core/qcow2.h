@@ -818,6 +818,10 @@ enum qcow2_view_kind {
    * QCOW2_EXTENT_ZERO.  If the bitmap is enabled, requests fail with EIO from
    * the first write to the image on, since the bitmap does not record it.  A
    * disabled bitmap stays as it is, and shows the disk's present contents.
+   *
+   * "B@S": the same of snapshot S, the first of that name, where bitmap B is
+   * set; the disk must have had the same size.  An error if the name can mean
+   * more than one thing.
    */
   QCOW2_VIEW_BITMAP,
 
