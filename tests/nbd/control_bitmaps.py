@@ -300,7 +300,7 @@ def invalidate(sock, control):
 
 class Writer(threading.Thread):
     def __init__(self, number, sock, export="", flags=0):
-        super().__init__()
+        super().__init__(daemon=True)
         self.number, self.flags = number, flags
         self.disk = connect(sock, export)
         self.rng = random.Random(number)
@@ -403,7 +403,7 @@ class PairWriter(threading.Thread):
     """Record n goes to one disk, and then to the other."""
 
     def __init__(self, sock, flags=0):
-        super().__init__()
+        super().__init__(daemon=True)
         self.disks = [connect(sock, name) for name in ("a", "b")]
         self.flags = flags
         self.stop = False
