@@ -819,6 +819,10 @@ enum qcow2_view_kind {
    * QCOW2_EXTENT_ZERO.  If the bitmap is enabled, requests fail with EIO from
    * the first write to the image on, since the bitmap does not record it.  A
    * disabled bitmap stays as it is, and shows the disk's present contents.
+   *
+   * "B@S": the same of snapshot S, the first of that name, where bitmap B is
+   * set; the disk must have had the same size.  An error if the name can mean
+   * more than one thing.
    */
   QCOW2_VIEW_BITMAP,
 
@@ -1266,8 +1270,9 @@ typedef bool (*qcow2_progress_fn) (void *progress_opaque, unsigned percent);
  * finds what the one before it has left; all of them take effect at once, and
  * durably, or, on failure or after a crash, none.  Changes of the disk wait
  * meanwhile.  If the image is written to later, bitmaps that are enabled are
- * marked as in use (see qcow2_list_bitmaps).  The caller's names need to last
- * for the call only.  'progress' may be NULL.
+ * marked as in use (see qcow2_list_bitmaps).  Those that are kept up in memory
+ * (QCOW2_BITMAPS_LAZY) can be used as any other.  The caller's names need to
+ * last for the call only.  'progress' may be NULL.
  *
  * Errors: QCOW2_ERR_NOT_FOUND or _EXISTS; _INVALID for a name, a granularity
  * or a number that cannot be; _REFUSED for a bitmap whose bits mean nothing,
@@ -1286,6 +1291,48 @@ extern int qcow2_edit_bitmaps (struct qcow2_image *image,
                                void *progress_opaque,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
+
+/* ---- Several changes at one point in time ------------------------------ */
+
+/* What is known of an image after qcow2_transact. */
+enum qcow2_outcome {
+  QCOW2_PART_NOT_DONE,          /* it is as it was */
+  QCOW2_PART_DONE,              /* it has all of it, durably */
+  QCOW2_PART_UNKNOWN,           /* writing its header has failed: one or the
+                                   other, and nothing is written any more */
+};
+
+/* What is done to one image. */
+struct qcow2_part {
+  struct qcow2_image *image;
+  const struct qcow2_io *io;
+  const struct qcow2_bitmap_action *actions;    /* as qcow2_edit_bitmaps */
+  size_t nr_actions;
+  const struct qcow2_snapshot_options *snapshot; /* or NULL: none */
+  qcow2_progress_fn progress;   /* of the actions, or NULL */
+  void *progress_opaque;
+  enum qcow2_outcome outcome;   /* set by qcow2_transact */
+};
+
+#define QCOW2_MAX_PARTS 64
+
+/* Change bitmaps of images, and take snapshots, at one point in time: changes
+ * of all their disks wait meanwhile, for those that have begun at most as long
+ * as one of these functions alone would.  All that is done to one image takes
+ * effect in one step.  The images must be different ones.
+ *
+ * Everything is made ready for all images before the first of them changes; a
+ * failure until then leaves all as they were.  Then they change one after
+ * another, durably; if that fails, or after a crash, some may have changed:
+ * 'outcome' says which.  -1 although all are QCOW2_PART_DONE: something that
+ * is not needed any more was not released.  *ret_failed: to which of them *err
+ * belongs.  Errors are those of qcow2_edit_bitmaps and qcow2_snapshot_create,
+ * and QCOW2_ERR_INVALID for bitmaps of other images as sources where there are
+ * several images.
+ */
+extern int qcow2_transact (struct qcow2_part *parts, size_t nr,
+                           size_t *ret_failed, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* A bitmap that is removed because it is broken; valid during the call. */
 struct qcow2_broken_bitmap {

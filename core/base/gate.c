@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <time.h>
 
+#define CLAIM_PAUSE_MS 5
+
 void
 q2_gate_init (struct q2_gate *g)
 {
@@ -84,12 +86,11 @@ deadline (unsigned ms)
 }
 
 int
-q2_gate_close (struct q2_gate *g, unsigned timeout_ms)
+q2_gate_close_claimed (struct q2_gate *g, unsigned timeout_ms)
 {
   const struct timespec until = deadline (timeout_ms);
   bool empty, late = false;
 
-  q2_mutex_lock (&g->closer_lock);
   q2_mutex_lock (&g->lock);
   atomic_store (&g->closed, true);
   while (!(empty = is_empty (g)) && !late) {
@@ -98,11 +99,39 @@ q2_gate_close (struct q2_gate *g, unsigned timeout_ms)
     else
       late = q2_cond_timedwait (&g->changed, &g->lock, &until) != 0;
   }
+  if (!empty) {
+    atomic_store (&g->closed, false);
+    pthread_cond_broadcast (&g->changed);
+  }
   q2_mutex_unlock (&g->lock);
-  if (empty)
-    return 0;
-  q2_gate_open (g);
-  return ETIMEDOUT;
+  return empty ? 0 : ETIMEDOUT;
+}
+
+int
+q2_gate_close (struct q2_gate *g, unsigned timeout_ms)
+{
+  int r;
+
+  q2_mutex_lock (&g->closer_lock);
+  r = q2_gate_close_claimed (g, timeout_ms);
+  if (r != 0)
+    q2_mutex_unlock (&g->closer_lock);
+  return r;
+}
+
+/* Trying, since a thread may have other gates already. */
+int
+q2_gate_claim (struct q2_gate *g, unsigned timeout_ms)
+{
+  const struct timespec pause = { 0, CLAIM_PAUSE_MS * 1000000L };
+
+  for (unsigned ms = 0; q2_mutex_trylock (&g->closer_lock) != 0;
+       ms += CLAIM_PAUSE_MS) {
+    if (ms >= timeout_ms)
+      return ETIMEDOUT;
+    nanosleep (&pause, NULL);
+  }
+  return 0;
 }
 
 void

@@ -69,7 +69,21 @@ q2_gate_enter (struct q2_gate *gate)
 extern int q2_gate_close (struct q2_gate *gate, unsigned timeout_ms)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Only the thread that closed the gate may open it. */
+/* The same in two steps, for a thread that closes several gates.  From the
+ * first on nobody else can close it; changes go on.  Returns 0, or ETIMEDOUT
+ * if another thread still has it after 'timeout_ms' milliseconds or so.  It
+ * tries again and again, so two threads that claim several gates in different
+ * orders fail, at worst, and do not wait for ever.
+ */
+extern int q2_gate_claim (struct q2_gate *gate, unsigned timeout_ms)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The second, with the time that is left.  ETIMEDOUT: it is claimed as before,
+ * and changes go on.
+ */
+extern int q2_gate_close_claimed (struct q2_gate *gate, unsigned timeout_ms)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Only the thread that closed the gate, or claimed it, may open it. */
 extern void q2_gate_open (struct q2_gate *gate) __attribute__ ((__nonnull__));
 
 /* How many changes have entered so far; one that waited counts repeatedly. */

@@ -276,14 +276,15 @@ write_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
   return r;
 }
 
-static int
-edit_header (void *opaque, struct q2_header_parts *parts,
-             struct qcow2_error *err)
+int
+q2_bitmap_set_edit_header (void *opaque, struct q2_header_parts *parts,
+                           struct qcow2_error *err)
 {
   const struct q2_bitmap_set *const set = opaque;
 
-  return q2_header_set_bitmaps (parts, (uint32_t) set->nr, set->dir_offset,
-                                set->dir_bytes, err);
+  return set->changed
+    ? q2_header_set_bitmaps (parts, (uint32_t) set->nr, set->dir_offset,
+                             set->dir_bytes, err) : 0;
 }
 
 static int
@@ -297,19 +298,45 @@ make_missing_tables (struct q2_bitmap_set *set, struct qcow2_error *err)
 }
 
 static int
+fail_pinned (uint64_t host_off, struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_BUSY, host_off, "a view is open of a bitmap "
+                  "that is to be changed or removed");
+}
+
+static int
 check_pins_locked (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
+  const struct qcow2_image *const image = set->edit->image;
+
   for (size_t i = 0; i < set->nr_dropped; ++i)
-    if (q2_is_pinned_locked (set->edit->image, set->dropped[i].offset))
-      return q2_fail (err, QCOW2_ERR_BUSY, set->dropped[i].offset,
-                      "a view is open of a bitmap that is to be changed or "
-                      "removed");
+    if (q2_is_pinned_locked (image, set->dropped[i].offset))
+      return fail_pinned (set->dropped[i].offset, err);
+  /* Who reads it takes it for one that stays as it is. */
+  for (size_t i = 0; i < set->nr; ++i)
+    if (set->slots[i].enabled &&
+        q2_is_pinned_locked (image, set->slots[i].b.table_offset))
+      return fail_pinned (set->slots[i].b.table_offset, err);
   return 0;
+}
+
+int
+q2_bitmap_set_prepare (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_image_header (set->edit->image);
+
+  set->edit->aside = false;
+  if (!set->changed)
+    return 0;
+  set->old_dir_offset = h->nr_bitmaps > 0 ? h->bitmap_dir_offset : 0;
+  return make_missing_tables (set, err) == -1 ? -1
+    : write_directory (set, err);
 }
 
 /* Nobody can begin to read what the old header names, and is released then. */
 static int
-switch_sets (struct q2_bitmap_set *set, struct qcow2_error *err)
+switch_sets (struct q2_bitmap_set *set, q2_superblock_edit_fn fn, void *opaque,
+             struct qcow2_error *err)
 {
   struct q2_pins *const pins = &set->edit->image->pins;
   int r;
@@ -317,36 +344,46 @@ switch_sets (struct q2_bitmap_set *set, struct qcow2_error *err)
   q2_mutex_lock (&pins->lock);
   r = check_pins_locked (set, err);
   if (r == 0)
-    r = q2_edit_switch (set->edit, edit_header, set, 0, err);
+    r = q2_edit_switch (set->edit, fn, opaque, 0, err);
   q2_mutex_unlock (&pins->lock);
   return r;
 }
 
 int
-q2_bitmap_set_publish (struct q2_bitmap_set *set, struct qcow2_error *err)
+q2_bitmap_set_switch (struct q2_bitmap_set *set, q2_superblock_edit_fn fn,
+                      void *opaque, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (set->edit->image);
-  const uint64_t old_dir = h->nr_bitmaps > 0 ? h->bitmap_dir_offset : 0;
   int r;
 
   if (!set->changed)
-    return 0;
-  set->edit->aside = false;
-  if (make_missing_tables (set, err) == -1 ||
-      write_directory (set, err) == -1)
-    return -1;
+    return q2_edit_switch (set->edit, fn, opaque, 0, err);
   if (Q2_PLANTED (Q2_PLANT_BITMAPS_EARLY_RELEASE))
-    q2_bitmap_set_release (set, old_dir);
-  r = switch_sets (set, err);
+    q2_bitmap_set_release (set, set->old_dir_offset);
+  r = switch_sets (set, fn, opaque, err);
   /* Those that are enabled are true until the next change of the disk; perhaps
    * so even after a failure.
    */
   if ((r == 0 || set->edit->switched) &&
       !Q2_PLANTED (Q2_PLANT_BITMAPS_KEEP_PROMISE))
     q2_writer_renew_promises (set->edit->w);
-  if (r == -1)
+  return r;
+}
+
+void
+q2_bitmap_set_finish (struct q2_bitmap_set *set)
+{
+  if (set->changed && set->old_dir_offset != set->dir_offset)
+    q2_bitmap_set_release (set, set->old_dir_offset);
+}
+
+int
+q2_bitmap_set_publish (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  if (!set->changed)
+    return 0;
+  if (q2_bitmap_set_prepare (set, err) == -1 ||
+      q2_bitmap_set_switch (set, q2_bitmap_set_edit_header, set, err) == -1)
     return -1;
-  if (old_dir != set->dir_offset)
-    q2_bitmap_set_release (set, old_dir);
+  q2_bitmap_set_finish (set);
   return 0;
 }

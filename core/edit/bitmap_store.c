@@ -19,9 +19,9 @@
 #include "base/error.h"
 #include "base/plant.h"
 
-static int
-store_one (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
-           struct qcow2_error *err)
+int
+q2_bitmap_store_tracked (struct q2_bitmap_set *set,
+                         struct q2_bitmap_slot *slot, struct qcow2_error *err)
 {
   const struct q2_track *const track = &set->edit->w->track;
   struct q2_bitmap_reader reader;
@@ -49,7 +49,7 @@ store_all (struct q2_edit *edit, struct qcow2_error *err)
   if (q2_bitmap_set_init (&set, edit, err) == -1)
     return -1;
   for (size_t i = 0; r == 0 && i < set.nr; ++i)
-    r = store_one (&set, &set.slots[i], err);
+    r = q2_bitmap_store_tracked (&set, &set.slots[i], err);
   if (r == 0)
     r = q2_bitmap_set_publish (&set, err);
   q2_bitmap_set_destroy (&set);

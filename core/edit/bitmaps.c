@@ -4,8 +4,10 @@
  * Owns      the rules: which bitmaps can be made, and what can be done to one.
  * Method    each action changes the set in memory (bitmap_set.c) and writes
  *           what is new to new clusters; then the header switches to the set
- *           as a whole, and what it no longer needs is released (SET-2).
- *           No bitmap is marked as in use by this, at no moment.
+ *           as a whole (transact.c), and what it no longer needs is released
+ *           (SET-2).  No bitmap is marked as in use by this, at no moment.
+ *           One that is kept up in memory is stored into the set when an
+ *           action needs its bits; the others stay marked, and are kept up on.
  * Locks     none of its own: the gate is closed.
  */
 #include "config.h"
@@ -100,12 +102,11 @@ find (const struct q2_bitmap_set *set, const struct qcow2_name *name,
   return NULL;
 }
 
-/* Its bits mean something. */
+/* Its bits mean something; else 'why' they do not. */
 static int
-check_usable (const struct qcow2_image *image, const struct q2_bitmap *b,
+check_usable (const struct q2_bitmap *b, const char *why,
               struct qcow2_error *err)
 {
-  const char *const why = q2_bitmap_why_unusable (image, b);
   char text[80];
 
   if (why == NULL)
@@ -117,14 +118,18 @@ check_usable (const struct qcow2_image *image, const struct q2_bitmap *b,
                                        b->name_len), why);
 }
 
+/* No change of the disk is running.  So one that was kept up in memory can be
+ * stored, and one that is not marked as in use is true.
+ */
 static struct q2_bitmap_slot *
-find_usable (const struct q2_bitmap_set *set, const struct qcow2_name *name,
+find_usable (struct q2_bitmap_set *set, const struct qcow2_name *name,
              struct qcow2_error *err)
 {
   struct q2_bitmap_slot *const slot = find (set, name, err);
 
-  return slot != NULL && check_usable (set->edit->image, &slot->b, err) == 0
-    ? slot : NULL;
+  return slot != NULL && q2_bitmap_store_tracked (set, slot, err) == 0 &&
+    check_usable (&slot->b, q2_bitmap_why_untrue (set->edit->image, &slot->b),
+                  err) == 0 ? slot : NULL;
 }
 
 /* ---- Actions ------------------------------------------------------------ */
@@ -190,6 +195,7 @@ enable (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
     return -1;
   if ((slot->b.flags & Q2_BITMAP_AUTO) != flag) {
     slot->b.flags ^= Q2_BITMAP_AUTO;
+    slot->enabled = flag != 0;
     set->changed = true;
   }
   return 0;
@@ -240,7 +246,7 @@ take_source (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   if (b->name_len != name->len ||
       memcmp (b->name, name->bytes, name->len) != 0)
     return 0;
-  if (check_usable (image, b, err) == -1 ||
+  if (check_usable (b, q2_bitmap_why_unusable (image, b), err) == -1 ||
       q2_pin (image, &pin->pin, b->table_offset, l->header, err) == -1)
     return -1;
   pin->image = image;
@@ -365,51 +371,43 @@ act (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
                   "there is no such change of a bitmap");
 }
 
-static int
-act_all (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *actions,
-         size_t nr, struct qcow2_error *err)
+int
+q2_bitmaps_act (struct q2_bitmap_set *set, const struct qcow2_part *part,
+                struct qcow2_error *err)
 {
-  for (size_t i = 0; i < nr; ++i)
-    if (act (set, &actions[i], err) == -1 ||
+  set->progress = (struct q2_progress) {
+    part->progress, part->progress_opaque, 0, part->nr_actions * SHARE,
+  };
+  for (size_t i = 0; i < part->nr_actions; ++i)
+    if (act (set, &part->actions[i], err) == -1 ||
         q2_progress_add (&set->progress,
                          (i + 1) * SHARE - set->progress.done,
                          Q2_BITMAPS_CANCELLED, err) == -1)
       return -1;
-  return q2_bitmap_set_publish (set, err);
+  return 0;
 }
 
-static int
-check_version (const struct qcow2_image *image, struct qcow2_error *err)
+void
+q2_bitmaps_drop_tracked (struct q2_edit *edit, const struct qcow2_part *part)
+{
+  struct q2_track *const track = &edit->w->track;
+
+  for (size_t i = 0; i < part->nr_actions; ++i) {
+    const struct qcow2_bitmap_action *const a = &part->actions[i];
+
+    q2_track_drop (track, a->name.bytes, a->name.len);
+    for (size_t s = 0; s < a->nr_sources; ++s)
+      q2_track_drop (track, a->sources[s].name.bytes, a->sources[s].name.len);
+  }
+}
+
+int
+q2_bitmaps_check_possible (const struct qcow2_image *image,
+                           struct qcow2_error *err)
 {
   if (q2_image_info (image)->version >= 3)
     return 0;
   return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                   "bitmaps cannot be changed: an image of version 2 has none, "
                   "since it could not tell when they are out of date");
-}
-
-int
-qcow2_edit_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
-                    const struct qcow2_bitmap_action *actions, size_t nr,
-                    qcow2_progress_fn progress, void *progress_opaque,
-                    struct qcow2_error *err)
-{
-  struct q2_bitmap_set set;
-  struct q2_edit edit;
-  int r;
-
-  if (q2_edit_begin (&edit, image, host, Q2_EDIT_IMAGE,
-                     "bitmaps cannot be changed", err) == -1)
-    return -1;
-  r = check_version (image, err);
-  if (r == 0)
-    r = q2_bitmap_set_init (&set, &edit, err);
-  if (r == 0) {
-    set.progress = (struct q2_progress) {
-      progress, progress_opaque, 0, nr * SHARE,
-    };
-    r = act_all (&set, actions, nr, err);
-    q2_bitmap_set_destroy (&set);
-  }
-  return q2_edit_end (&edit, r, err);
 }

@@ -26,6 +26,7 @@ struct q2_bitmap_slot {
   struct q2_bitmap b;           /* table_offset 0: none of its bits is set, and
                                    it has no table yet */
   bool made;                    /* its table was made by this edit */
+  bool enabled;                 /* by this edit */
   uint32_t hash;                /* of its name; q2_bitmap_set_add sets it */
 };
 
@@ -48,13 +49,34 @@ struct q2_bitmap_set {
   bool alone;                   /* no two bitmaps share a cluster */
   struct q2_progress progress;
 
-  /* The new directory: */
+  /* The new directory, and the old one: */
   uint64_t dir_offset, dir_bytes;
+  uint64_t old_dir_offset;      /* 0: none */
 };
 
 /* What is left when the caller cancels. */
 #define Q2_BITMAPS_CANCELLED                                                  \
   "changing the bitmaps was cancelled; they are as they were"
+
+/* ---- bitmaps.c -------------------------------------------------------- */
+
+/* Fail if the image cannot have bitmaps. */
+extern int q2_bitmaps_check_possible (const struct qcow2_image *image,
+                                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Carry out the part's actions on the set. */
+extern int q2_bitmaps_act (struct q2_bitmap_set *set,
+                           const struct qcow2_part *part,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* That set is the image's: those that were kept up, and are named by the
+ * part's actions, have been stored, or are gone.
+ */
+extern void q2_bitmaps_drop_tracked (struct q2_edit *edit,
+                                     const struct qcow2_part *part)
+  __attribute__ ((__nonnull__));
 
 /* ---- bitmap_set.c ----------------------------------------------------- */
 
@@ -92,9 +114,28 @@ extern int q2_bitmap_set_find_double (const struct q2_bitmap_set *set,
                                       struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* If the set has changed: write tables that are missing and the directory,
- * switch to it, and release what is no longer used.
+/* In three steps, for a set that has changed or not: write tables that are
+ * missing, and the directory; ...
  */
+extern int q2_bitmap_set_prepare (struct q2_bitmap_set *set,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* ... change the header with that function, which calls the one behind it
+ * with the set; ...
+ */
+extern int q2_bitmap_set_switch (struct q2_bitmap_set *set,
+                                 q2_superblock_edit_fn fn, void *opaque,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 4), __warn_unused_result__));
+extern int q2_bitmap_set_edit_header (void *set,
+                                      struct q2_header_parts *parts,
+                                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* ... and release what is no longer used. */
+extern void q2_bitmap_set_finish (struct q2_bitmap_set *set)
+  __attribute__ ((__nonnull__));
+
+/* All of them, if the set has changed. */
 extern int q2_bitmap_set_publish (struct q2_bitmap_set *set,
                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -156,6 +197,14 @@ extern int q2_bitmap_merge (struct q2_bitmap_set *set,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- bitmap_store.c --------------------------------------------------- */
+
+/* If the bitmap was kept up in memory: in this set it has its bits, and is not
+ * in use.  Who publishes the set forgets what was in memory (q2_track_drop).
+ */
+extern int q2_bitmap_store_tracked (struct q2_bitmap_set *set,
+                                    struct q2_bitmap_slot *slot,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Store the bitmaps that were kept up in memory: they are not in use any more,
  * and true until the next change of the disk.  On failure they stay as they

@@ -25,8 +25,8 @@
 /* Releasing changes refcounts, which makes another commit necessary. */
 #define MAX_COMMITS 16
 
-static int
-fail_busy (const char *what, struct qcow2_error *err)
+int
+q2_edit_fail_busy (const char *what, struct qcow2_error *err)
 {
   return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
                   "%s, because a request has not ended for more than %u "
@@ -37,7 +37,7 @@ int
 q2_edit_settle (struct q2_edit *e, const char *what, struct qcow2_error *err)
 {
   return q2_writer_settle (e->w, e->w->patience_ms) ? 0
-    : fail_busy (what, err);
+    : q2_edit_fail_busy (what, err);
 }
 
 int
@@ -64,9 +64,9 @@ static const enum q2_purpose purposes[] = {
 };
 
 int
-q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
-               const struct qcow2_io *host, enum q2_edit_kind kind,
-               const char *what, struct qcow2_error *err)
+q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
+                      const struct qcow2_io *host, enum q2_edit_kind kind,
+                      const char *what, struct qcow2_error *err)
 {
   struct q2_writer *const w = &image->writer;
 
@@ -75,17 +75,29 @@ q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
   };
   if (q2_edit_check (image, what, err) == -1)
     return -1;
-  if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
-    return fail_busy (what, err);
   /* What an edit of the disk changes is in no bitmap. */
   if (q2_writer_begin (w, &e->io, purposes[kind], err) == 0 &&
       q2_edit_commit (e, err) == 0 &&
       (kind != Q2_EDIT_DISK ||
        q2_writer_give_up_bitmaps (w, &e->io, err) == 0))
     return 0;
-  q2_gate_open (&image->gate);
   q2_writer_note_error (w, &e->io, err);
   return q2_request_end_reading (&e->io, -1, err);
+}
+
+int
+q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
+               const struct qcow2_io *host, enum q2_edit_kind kind,
+               const char *what, struct qcow2_error *err)
+{
+  if (q2_edit_check (image, what, err) == -1)
+    return -1;
+  if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
+    return q2_edit_fail_busy (what, err);
+  if (q2_edit_begin_closed (e, image, host, kind, what, err) == 0)
+    return 0;
+  q2_gate_open (&image->gate);
+  return -1;
 }
 
 /* ---- New structures -------------------------------------------------- */

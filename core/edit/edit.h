@@ -55,12 +55,26 @@ extern int q2_edit_check (const struct qcow2_image *image, const char *what,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Changes that have begun do not end: fail with QCOW2_ERR_BUSY. */
+extern int q2_edit_fail_busy (const char *what, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* 'what' the caller is about to do, for errors: "snapshots cannot be
  * created".  -1: it has not begun.
  */
 extern int q2_edit_begin (struct q2_edit *edit, struct qcow2_image *image,
                           const struct qcow2_io *host, enum q2_edit_kind kind,
                           const char *what, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same if the caller has closed the gate already.  From then on the edit
+ * has: its end opens it.  -1: it is still closed, and the caller's.
+ */
+extern int q2_edit_begin_closed (struct q2_edit *edit,
+                                 struct qcow2_image *image,
+                                 const struct qcow2_io *host,
+                                 enum q2_edit_kind kind, const char *what,
+                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* 'bytes' (not 0) in whole clusters that follow each other; what is in them

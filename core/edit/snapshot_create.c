@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* snapshot_create.c - takes a snapshot.
  *
- * Owns      qcow2_snapshot_create.
+ * Owns      the steps of that; transact.c takes them.
  * Method    three phases, apart from each other:
  *
  *             capture    the L1 table of the disk is copied
@@ -19,24 +19,12 @@
  */
 #include "config.h"
 
-#include "edit/snapshot.h"
+#include "edit/taking.h"
 
 #include "base/error.h"
 #include "base/plant.h"
 
 static const char what[] = "the snapshot cannot be taken";
-
-struct create {
-  struct q2_edit edit;
-  struct q2_tree tree;
-  struct q2_snaptable table;
-  struct q2_progress progress;
-  const struct qcow2_snapshot_options *options;
-  struct q2_snapshot s;         /* the new one */
-  char id[Q2_SNAPTABLE_ID];
-  uint64_t table_off;           /* of the new table */
-  bool was_miscounted;          /* by somebody else, earlier */
-};
 
 static int
 fail_exists (const char *of, const struct qcow2_name *name,
@@ -54,10 +42,10 @@ fail_exists (const char *of, const struct qcow2_name *name,
 /* ---- Capture ----------------------------------------------------------- */
 
 static int
-choose_id (struct create *c, struct qcow2_error *err)
+choose_id (struct q2_taking *c, struct qcow2_error *err)
 {
   const struct qcow2_snapshot_options *const o = c->options;
-  const struct q2_geometry *const geo = c->edit.w->geo;
+  const struct q2_geometry *const geo = c->edit->w->geo;
   struct q2_snapshot found;
   size_t pos;
 
@@ -82,11 +70,11 @@ choose_id (struct create *c, struct qcow2_error *err)
 /* Entries past the disk are of a VM state, which the snapshot does not have.
  */
 static int
-capture (struct create *c, struct qcow2_error *err)
+capture (struct q2_taking *c, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (c->edit.image);
+  const struct q2_header *const h = q2_image_header (c->edit->image);
   const struct qcow2_snapshot_options *const o = c->options;
-  const uint64_t nr = q2_min (h->l1_entries, c->edit.w->geo->l1_needed);
+  const uint64_t nr = q2_min (h->l1_entries, c->edit->w->geo->l1_needed);
 
   c->s = (struct q2_snapshot) {
     .date_sec = o->date_sec, .date_nsec = o->date_nsec,
@@ -94,9 +82,9 @@ capture (struct create *c, struct qcow2_error *err)
     .disk_size = h->virtual_size, .name = o->name.bytes,
     .name_len = (uint16_t) o->name.len,
   };
-  if (q2_snaptable_load (&c->table, &c->edit, err) == -1 ||
+  if (q2_snaptable_load (&c->table, c->edit, err) == -1 ||
       choose_id (c, err) == -1 ||
-      q2_tree_load (&c->tree, &c->edit, h->l1_offset, nr, q2_max (nr, 1), err)
+      q2_tree_load (&c->tree, c->edit, h->l1_offset, nr, q2_max (nr, 1), err)
       == -1)
     return -1;
   c->tree.active = true;
@@ -110,9 +98,9 @@ capture (struct create *c, struct qcow2_error *err)
 /* ---- Propagate --------------------------------------------------------- */
 
 static int
-propagate (struct create *c, struct qcow2_error *err)
+propagate (struct q2_taking *c, struct qcow2_error *err)
 {
-  struct q2_edit *const e = &c->edit;
+  struct q2_edit *const e = c->edit;
 
   c->was_miscounted = e->w->miscounted;
   if (q2_writer_mark_miscounted (e->w, &e->io, err) == -1)
@@ -121,9 +109,9 @@ propagate (struct create *c, struct qcow2_error *err)
 }
 
 static int
-try_take_back (struct create *c, struct qcow2_error *err)
+try_take_back (struct q2_taking *c, struct qcow2_error *err)
 {
-  struct q2_edit *const e = &c->edit;
+  struct q2_edit *const e = c->edit;
 
   c->tree.progress = NULL;
   if (q2_tree_lower (&c->tree, c->tree.raised, err) == -1 ||
@@ -134,102 +122,86 @@ try_take_back (struct create *c, struct qcow2_error *err)
     : q2_writer_unmark_miscounted (e->w, &e->io, err);
 }
 
-/* Nothing is published. */
-static void
-take_back (struct create *c)
+void
+q2_taking_undo (struct q2_taking *c)
 {
   struct qcow2_error why;
 
   if (try_take_back (c, &why) == -1)
-    q2_writer_log (c->edit.w, QCOW2_LOG_WARNING, why.text, why.advice);
+    q2_writer_log (c->edit->w, QCOW2_LOG_WARNING, why.text, why.advice);
 }
 
 /* ---- Publish ----------------------------------------------------------- */
 
 static int
-prepare (struct create *c, struct qcow2_error *err)
+prepare (struct q2_taking *c, struct qcow2_error *err)
 {
   return q2_tree_write_l1 (&c->tree, Q2_META_INACTIVE_L1, &c->s.l1_offset,
                            err) == -1 ||
     q2_snaptable_add (&c->table, &c->s, err) == -1 ||
-    q2_snaptable_write (&c->table, &c->edit, &c->table_off, err) == -1
+    q2_snaptable_write (&c->table, c->edit, &c->table_off, err) == -1
     ? -1 : 0;
 }
 
-/* All of it lies in the first sector. */
-static int
-name_table (void *opaque, struct q2_header_parts *parts,
-            struct qcow2_error *err)
+int
+q2_taking_edit_header (void *opaque, struct q2_header_parts *parts,
+                       struct qcow2_error *err)
 {
-  const struct create *const c = opaque;
+  const struct q2_taking *const c = opaque;
 
   (void) err;
   parts->fields.nr_snapshots = c->table.nr;
   parts->fields.snapshots_offset = c->table_off;
-  if (!c->was_miscounted && !q2_writer_is_lazy (c->edit.w))
+  if (!c->was_miscounted && !q2_writer_is_lazy (c->edit->w))
     parts->fields.incompatible &= ~Q2_INCOMPAT_DIRTY;
   return 0;
 }
 
-static int
-publish (struct create *c, struct qcow2_error *err)
+void
+q2_taking_finish (struct q2_taking *c)
 {
-  struct q2_edit *const e = &c->edit;
+  struct q2_edit *const e = c->edit;
 
-  if (q2_edit_switch (e, name_table, c, 0, err) == -1)
-    return -1;
   if (!c->was_miscounted)
     e->w->miscounted = false;
   q2_tree_protect (&c->tree);
   q2_edit_let_go_bytes (e, c->table.host_off, c->table.host_len);
-  return 0;
 }
 
 /* ------------------------------------------------------------------------ */
 
-static int
-create (struct create *c, struct qcow2_error *err)
-{
-  int r;
-
-  if (capture (c, err) == -1 || prepare (c, err) == -1)
-    return -1;
-  r = propagate (c, err);
-  if (r == 0)
-    r = publish (c, err);
-  if (r == -1 && !c->edit.switched)
-    take_back (c);
-  return r;
-}
-
-static int
-check_options (const struct qcow2_snapshot_options *o,
-               struct qcow2_error *err)
+int
+q2_taking_check (const struct qcow2_image *image,
+                 const struct qcow2_snapshot_options *o,
+                 struct qcow2_error *err)
 {
   if (o->name.len <= UINT16_MAX && o->id.len <= UINT16_MAX)
-    return 0;
+    return q2_snapshots_check_possible (image, what, err);
   return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                   "%s: its name or id is longer than %u bytes", what,
                   UINT16_MAX);
 }
 
 int
-qcow2_snapshot_create (struct qcow2_image *image, const struct qcow2_io *host,
-                       const struct qcow2_snapshot_options *options,
-                       struct qcow2_error *err)
+q2_taking_prepare (struct q2_taking *c, struct q2_edit *edit,
+                   const struct qcow2_snapshot_options *options,
+                   struct qcow2_error *err)
 {
-  struct create c = {
-    .options = options,
+  *c = (struct q2_taking) {
+    .edit = edit, .options = options,
     .progress = { options->progress, options->progress_opaque, 0, 0 },
   };
-  int r;
-
-  if (check_options (options, err) == -1 ||
-      q2_snapshots_check_possible (image, what, err) == -1 ||
-      q2_edit_begin (&c.edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)
+  if (capture (c, err) == -1 || prepare (c, err) == -1)
     return -1;
-  r = q2_edit_end (&c.edit, create (&c, err), err);
-  q2_tree_free (&c.tree);
-  q2_snaptable_free (&c.table);
-  return r;
+  if (propagate (c, err) == 0)
+    return 0;
+  q2_taking_undo (c);
+  return -1;
+}
+
+void
+q2_taking_free (struct q2_taking *c)
+{
+  q2_tree_free (&c->tree);
+  q2_snaptable_free (&c->table);
 }

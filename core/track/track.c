@@ -231,6 +231,14 @@ drop_namesake (struct q2_track *track, const struct q2_bitmap *b)
   return nr;
 }
 
+void
+q2_track_drop (struct q2_track *track, const char *name, size_t len)
+{
+  const struct q2_bitmap b = { .name = name, .name_len = (uint16_t) len };
+
+  (void) drop_namesake (track, &b);
+}
+
 static int
 load_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
           struct qcow2_error *err)

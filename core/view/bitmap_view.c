@@ -20,12 +20,21 @@
 #include "base/assume.h"
 #include "base/error.h"
 
+#include <inttypes.h>
+
 const char *
 q2_bitmap_why_unusable (const struct qcow2_image *image,
                         const struct q2_bitmap *b)
 {
   if (q2_writer_is_for_disk (&image->writer) && (b->flags & Q2_BITMAP_AUTO))
     return "the image has been written to since it was opened";
+  return q2_bitmap_why_untrue (image, b);
+}
+
+const char *
+q2_bitmap_why_untrue (const struct qcow2_image *image,
+                      const struct q2_bitmap *b)
+{
   if (b->flags & Q2_BITMAP_IN_USE)
     return "it is marked as in use: whoever wrote to the image has not stored "
       "it";
@@ -143,24 +152,56 @@ look_up (struct search *search, struct qcow2_error *err)
 
 #define MAX_TRIES 8
 
-struct qcow2_image *
-q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
-                const struct qcow2_name *name, struct qcow2_error *err)
+static struct q2_mask *
+open_mask (struct qcow2_image *image, const struct q2_io *io,
+           const struct qcow2_name *name, struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
-  struct search search = { .image = image, .io = &io, .name = name };
+  struct search search = { .image = image, .io = io, .name = name };
   int r = look_up (&search, err);
 
   for (unsigned i = 1;
        r == -1 && i < MAX_TRIES &&
        search.when.header != q2_image_header (image); ++i)
     r = look_up (&search, err);
-  if (r == -1)
+  if (r == 0 && !search.found)
+    r = fail_not_found (&search, err);
+  return r == -1 ? NULL : search.mask;
+}
+
+/* Bits are for a disk of the present size. */
+static struct qcow2_image *
+open_snapshot (struct qcow2_image *image, const struct qcow2_io *host,
+               const struct q2_found_snapshot *found, struct qcow2_error *err)
+{
+  if (found->s.disk_size == image->geo.virtual_size)
+    return q2_snapshot_open (image, host, found, err);
+  q2_fail (err, QCOW2_ERR_REFUSED, found->host_off,
+           "the disk of the snapshot has %" PRIu64 " bytes, but the bitmap is "
+           "for one of %" PRIu64, found->s.disk_size,
+           image->geo.virtual_size);
+  return NULL;
+}
+
+struct qcow2_image *
+q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
+                const struct qcow2_name *name, struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  struct qcow2_image *base = image;
+  struct q2_bitmap_at at;
+  struct q2_mask *mask;
+
+  if (q2_bitmap_at_find (image, host, name, &at, err) == -1)
     return NULL;
-  if (!search.found) {
-    fail_not_found (&search, err);
+  mask = open_mask (image, &io, at.found ? &at.bitmap : name, err);
+  if (mask == NULL)
+    return NULL;
+  if (at.found)
+    base = open_snapshot (image, host, &at.snapshot, err);
+  if (base == NULL) {
+    mask->ops->free (mask);
     return NULL;
   }
-  return q2_mask_open (image, image, search.mask,
+  return q2_mask_open (image, base, mask,
                        "it is a part of a disk, shown by a bitmap", err);
 }

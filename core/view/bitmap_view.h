@@ -4,11 +4,31 @@
 #define QCOW2_VIEW_BITMAP_VIEW_H
 
 #include "view/mask.h"
+#include "view/snapshot_view.h"
 #include "format/bitmap.h"
+
+/* ---- bitmap_at.c ---------------------------------------------------- */
+
+/* What "B@S" names. */
+struct q2_bitmap_at {
+  bool found;                   /* else it is no such name */
+  struct qcow2_name bitmap;     /* points into the text */
+  struct q2_found_snapshot snapshot;
+};
+
+/* Fails if the name can mean more than one thing. */
+extern int q2_bitmap_at_find (struct qcow2_image *image,
+                              const struct qcow2_io *host,
+                              const struct qcow2_name *name,
+                              struct q2_bitmap_at *ret_at,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- bitmap_view.c -------------------------------------------------- */
 
-/* Open a view of the active disk that shows where the bitmap is set. */
+/* Open a view of the active disk, or of snapshot S if the name is "B@S", that
+ * shows where the bitmap is set.
+ */
 extern struct qcow2_image *
 q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
                 const struct qcow2_name *name, struct qcow2_error *err)
@@ -20,6 +40,14 @@ q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
 extern const char *
 q2_bitmap_why_unusable (const struct qcow2_image *image,
                         const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__));
+
+/* The same for whoever changes bitmaps: no change of the disk is running, and
+ * the bitmap is as the file has it, or will have it.
+ */
+extern const char *
+q2_bitmap_why_untrue (const struct qcow2_image *image,
+                      const struct q2_bitmap *bitmap)
   __attribute__ ((__nonnull__));
 
 /* ---- bitmap_bits.c -------------------------------------------------- */

@@ -47,6 +47,18 @@ call_fail_engine (struct call *call, const char *name,
                     words[0] ? "; " : "", words);
 }
 
+void
+call_add_outcomes (struct call *call, json_t *lists)
+{
+  const size_t len = strlen (call->desc);
+
+  snprintf (call->desc + len, sizeof call->desc - len, "; %zu of the images "
+            "have been changed, and %zu have not (x-q2-done, x-q2-not-done)",
+            json_array_size (json_object_get (lists, "x-q2-done")),
+            json_array_size (json_object_get (lists, "x-q2-not-done")));
+  call->outcomes = lists;
+}
+
 const char *
 call_text (const struct call *call, const char *name)
 {

@@ -12,11 +12,13 @@
 #include <stdbool.h>
 
 struct call {
+  const char *name;             /* of the command */
   json_t *arguments;            /* an object; borrowed */
   const char *class;            /* of the error, QMP's; or NULL */
   const char *kind;             /* of it, for programs: "busy", "name" (there
                                    is no such thing, or one already), or NULL
                                    */
+  json_t *outcomes;             /* members of the error, or NULL */
   char desc[1200];              /* of the error, UTF-8 or not */
 };
 
@@ -25,6 +27,11 @@ extern json_t *call_fail (struct call *call, const char *format, ...)
   __attribute__ ((__format__ (__printf__, 2, 3)));
 extern json_t *call_fail_engine (struct call *call, const char *name,
                                  const struct qcow2_error *err);
+
+/* After these: some of several images have changed.  Takes an object of lists
+ * of their names.
+ */
+extern void call_add_outcomes (struct call *call, json_t *lists);
 
 /* A string argument; NULL if it was not given. */
 extern const char *call_text (const struct call *call, const char *name);

@@ -11,6 +11,7 @@
 
 #include "control/qmp.h"
 
+#include "control/arguments.h"
 #include "control/call.h"
 #include "control/verbs.h"
 
@@ -37,64 +38,6 @@ char *
 qmp_error (const char *desc)
 {
   return call_line (error_object ("GenericError", desc));
-}
-
-/* ---- Arguments --------------------------------------------------------- */
-
-static const char *
-type_name (json_type type)
-{
-  switch (type) {
-  case JSON_STRING: return "string";
-  case JSON_ARRAY: return "array";
-  case JSON_OBJECT: return "object";
-  case JSON_INTEGER: return "integer";
-  default: return "boolean";
-  }
-}
-
-static bool
-has_type (const json_t *value, json_type type)
-{
-  return type == JSON_TRUE ? json_is_boolean (value)
-    : json_typeof (value) == type;
-}
-
-static const struct verb_argument *
-find_argument (const struct verb *verb, const char *name)
-{
-  const struct verb_argument *a = verb->arguments;
-
-  while (a != NULL && a->name != NULL && strcmp (a->name, name) != 0)
-    ++a;
-  return a != NULL && a->name != NULL ? a : NULL;
-}
-
-static bool
-check_arguments (const struct verb *verb, struct call *call)
-{
-  const struct verb_argument *a;
-  const char *name;
-  json_t *value;
-
-  json_object_foreach (call->arguments, name, value) {
-    a = find_argument (verb, name);
-    if (a == NULL) {
-      call_fail (call, "Parameter '%.100s' is unexpected", name);
-      return false;
-    }
-    if (!has_type (value, a->type)) {
-      call_fail (call, "Invalid parameter type for '%s', expected: %s", name,
-                 type_name (a->type));
-      return false;
-    }
-  }
-  for (a = verb->arguments; a != NULL && a->name != NULL; ++a)
-    if (!a->optional && json_object_get (call->arguments, a->name) == NULL) {
-      call_fail (call, "Parameter '%s' is missing", a->name);
-      return false;
-    }
-  return true;
 }
 
 /* ---- Commands ---------------------------------------------------------- */
@@ -137,7 +80,10 @@ run_command (struct call *call, const char *name, bool *negotiated)
     call->class = "CommandNotFound";
     return call_fail (call, "The command %.100s has not been found", name);
   }
-  return check_arguments (verb, call) ? verb->run (call) : NULL;
+  call->name = verb->name;
+  return (verb->checks || arguments_check (verb->arguments, call->arguments,
+                                           call))
+    ? verb->run (call) : NULL;
 }
 
 /* Which command it is; NULL having said why it is none. */
@@ -186,6 +132,9 @@ qmp_run (const char *text, size_t len, bool *negotiated)
   if (result == NULL && call.kind != NULL)
     json_object_set_new (json_object_get (reply, "error"), "x-q2-kind",
                          json_string (call.kind));
+  if (result == NULL && call.outcomes != NULL)
+    json_object_update (json_object_get (reply, "error"), call.outcomes);
+  json_decref (call.outcomes);
   id = json_object_get (message, "id");
   if (reply != NULL && id != NULL)
     json_object_set (reply, "id", id);

@@ -124,7 +124,7 @@ verb_query_snapshots (struct call *call)
   json_t *result;
   int r;
 
-  if (!target_open (&t, call, false))
+  if (!target_open (&t, call, call_text (call, "device"), false))
     return NULL;
   list.array = json_array ();
   r = qcow2_list_snapshots (t.image, t.io, add_snapshot, &list, &err);
@@ -161,7 +161,7 @@ verb_query_bitmaps (struct call *call)
   json_t *result;
   int r;
 
-  if (!target_open (&t, call, false))
+  if (!target_open (&t, call, call_text (call, "device"), false))
     return NULL;
   list.array = json_array ();
   r = qcow2_list_bitmaps (t.image, t.io, add_bitmap, &list, &err);
@@ -247,7 +247,7 @@ verb_query_images (struct call *call)
   if (each.device == NULL || json_array_size (each.array) > 0)
     return each.array;
   /* One that nobody has open. */
-  if (!target_open (&t, call, false)) {
+  if (!target_open (&t, call, call_text (call, "device"), false)) {
     json_decref (each.array);
     return NULL;
   }
@@ -323,7 +323,7 @@ verb_flush (struct call *call)
   struct target t;
   int r;
 
-  if (!target_open (&t, call, true))
+  if (!target_open (&t, call, call_text (call, "device"), true))
     return NULL;
   r = qcow2_flush (t.image, t.io, &err);
   if (r == -1)

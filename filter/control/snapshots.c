@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* snapshots.c - snapshots of images that are being served.
+/* snapshots.c - deleting snapshots of images that are being served.
  *
- * Owns      the commands that take and delete them.
+ * Owns      the command that does; plan.c takes them.
  * Method    the engine holds back changes of the disk until it is done; reads
- *           go on.  From then on lists have the snapshot, and views of it can
- *           be opened.  A snapshot cannot be deleted while somebody has a view
- *           of the image open; views that are only kept for the next client
- *           are closed first.
- *
- *           As in QEMU a name is taken once, and deleting returns what was
- *           deleted.
+ *           go on.  A snapshot cannot be deleted while somebody has a view of
+ *           the image open; views that are only kept for the next client are
+ *           closed first.  As in QEMU what was deleted is returned.
  * Locks     none here; changes of one image wait for each other in the engine.
  */
 #include "config.h"
@@ -17,27 +13,16 @@
 #include "control/verbs.h"
 
 #include "qcow2.h"
-#include "control/roster.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
 
 #include <string.h>
-#include <time.h>
 
 static struct qcow2_name
 name_of (const char *text)
 {
   return (struct qcow2_name) { text, text ? strlen (text) : 0 };
-}
-
-/* When the server ends a snapshot is given up. */
-static bool
-may_go_on (void *opaque, unsigned percent)
-{
-  (void) opaque;
-  (void) percent;
-  return !roster_is_ending ();
 }
 
 static void
@@ -49,45 +34,6 @@ tell (const char *event, const char *device, const char *name, const char *id)
   if (id != NULL)
     json_object_set_new (data, "id", json_string (id));
   call_event (event, data);
-}
-
-/* ---- Taking one -------------------------------------------------------- */
-
-static int
-create (struct target *t, const char *name, struct qcow2_error *err)
-{
-  struct qcow2_snapshot_options o = {
-    .name = name_of (name), .unique_name = true, .icount = UINT64_MAX,
-    .progress = may_go_on,
-  };
-  struct timespec now;
-
-  clock_gettime (CLOCK_REALTIME, &now);
-  o.date_sec = (uint32_t) now.tv_sec;
-  o.date_nsec = (uint32_t) now.tv_nsec;
-  return qcow2_snapshot_create (t->image, t->io, &o, err);
-}
-
-json_t *
-verb_snapshot_create (struct call *call)
-{
-  const char *const name = call_text (call, "name");
-  struct qcow2_error err;
-  struct target t;
-  int r;
-
-  if (name[0] == '\0')
-    return call_fail (call, "Name is empty");
-  if (!target_open (&t, call, true))
-    return NULL;
-  r = create (&t, name, &err);
-  if (r == -1)
-    call_fail_engine (call, t.name, &err);
-  target_close (&t);
-  if (r == -1)
-    return NULL;
-  tell ("X_Q2_SNAPSHOT_CREATED", call_text (call, "device"), name, NULL);
-  return json_object ();
 }
 
 /* ---- Deleting one ------------------------------------------------------ */
@@ -160,7 +106,7 @@ verb_snapshot_delete (struct call *call)
 
   if (search.id.len == 0 && search.name.len == 0)
     return call_fail (call, "Name or id must be provided");
-  if (!target_open (&t, call, true))
+  if (!target_open (&t, call, call_text (call, "device"), true))
     return NULL;
   result = delete (call, &t, &search);
   target_close (&t);

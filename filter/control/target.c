@@ -208,10 +208,9 @@ check_possible (struct call *call, const char *device, bool change)
 }
 
 bool
-target_open (struct target *t, struct call *call, bool change)
+target_open (struct target *t, struct call *call, const char *device,
+             bool change)
 {
-  const char *const device = call_text (call, "device");
-
   *t = (struct target) { .image = NULL };
   errno = 0;
   if (!check_possible (call, device, change))

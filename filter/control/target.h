@@ -25,11 +25,12 @@ struct target {
   bool is_lent;
 };
 
-/* The image behind the argument "device", the name of an export, as clients
- * have it open; if none has, it is opened as the first one would.  With
- * 'change' it can be written to.  Returns false having called call_fail.
+/* The image behind 'device', the name of an export, as clients have it open;
+ * if none has, it is opened as the first one would.  With 'change' it can be
+ * written to.  Returns false having called call_fail.
  */
-extern bool target_open (struct target *t, struct call *call, bool change);
+extern bool target_open (struct target *t, struct call *call,
+                         const char *device, bool change);
 extern void target_close (struct target *t);
 
 /* Whether the server was started to read only ('nbdkit -r'). */

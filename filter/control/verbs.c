@@ -11,39 +11,57 @@
 
 #include "control/verbs.h"
 
+#include "control/arguments.h"
+
 #include <string.h>
 
 static json_t *query_commands (struct call *call);
 
-static const struct verb_argument device[] = {
+static const struct argument device[] = {
   { "device", JSON_STRING, false }, { NULL, JSON_NULL, false }
 };
 
-static const struct verb_argument any_device[] = {
+static const struct argument any_device[] = {
   { "device", JSON_STRING, true }, { NULL, JSON_NULL, false }
 };
 
-static const struct verb_argument device_name[] = {
-  { "device", JSON_STRING, false }, { "name", JSON_STRING, false },
-  { NULL, JSON_NULL, false }
+static const struct argument checkpoint[] = {
+  { "nodes", JSON_ARRAY, false }, { "snapshot", JSON_STRING, false },
+  { "add", JSON_STRING, true }, { "granularity", JSON_INTEGER, true },
+  { "disable", JSON_STRING, true }, { NULL, JSON_NULL, false }
 };
 
-static const struct verb_argument device_name_or_id[] = {
+static const struct argument transaction[] = {
+  { "actions", JSON_ARRAY, false }, { NULL, JSON_NULL, false }
+};
+
+static const struct argument device_name_or_id[] = {
   { "device", JSON_STRING, false }, { "name", JSON_STRING, true },
   { "id", JSON_STRING, true }, { NULL, JSON_NULL, false }
 };
 
+/* Actions of a transaction, too, which plan.c checks. */
+#define ACTION(name) { name, NULL, true, verb_action }
+
 static const struct verb verbs[] = {
-  { "blockdev-snapshot-delete-internal-sync", device_name_or_id,
+  ACTION ("block-dirty-bitmap-add"),
+  ACTION ("block-dirty-bitmap-clear"),
+  ACTION ("block-dirty-bitmap-disable"),
+  ACTION ("block-dirty-bitmap-enable"),
+  ACTION ("block-dirty-bitmap-merge"),
+  ACTION ("block-dirty-bitmap-remove"),
+  { "blockdev-snapshot-delete-internal-sync", device_name_or_id, false,
     verb_snapshot_delete },
-  { "blockdev-snapshot-internal-sync", device_name, verb_snapshot_create },
-  { "query-commands", NULL, query_commands },
-  { "query-version", NULL, verb_query_version },
-  { "x-q2-flush", device, verb_flush },
-  { "x-q2-query-bitmaps", device, verb_query_bitmaps },
-  { "x-q2-query-images", any_device, verb_query_images },
-  { "x-q2-query-snapshots", device, verb_query_snapshots },
-  { "x-q2-query-stats", any_device, verb_query_stats },
+  ACTION ("blockdev-snapshot-internal-sync"),
+  { "query-commands", NULL, false, query_commands },
+  { "query-version", NULL, false, verb_query_version },
+  { "transaction", transaction, false, verb_transaction },
+  { "x-q2-checkpoint", checkpoint, false, verb_checkpoint },
+  { "x-q2-flush", device, false, verb_flush },
+  { "x-q2-query-bitmaps", device, false, verb_query_bitmaps },
+  { "x-q2-query-images", any_device, false, verb_query_images },
+  { "x-q2-query-snapshots", device, false, verb_query_snapshots },
+  { "x-q2-query-stats", any_device, false, verb_query_stats },
 };
 #define NR_VERBS (sizeof verbs / sizeof verbs[0])
 

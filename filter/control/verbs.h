@@ -13,16 +13,12 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-/* An argument of a command. */
-struct verb_argument {
-  const char *name;             /* NULL: the last one */
-  json_type type;
-  bool optional;
-};
+struct argument;
 
 struct verb {
   const char *name;
-  const struct verb_argument *arguments;        /* or NULL */
+  const struct argument *arguments;     /* or NULL: none */
+  bool checks;                  /* them itself */
   /* Returns what the command returns, which the caller frees, or NULL having
    * called call_fail or call_fail_engine.
    */
@@ -40,7 +36,9 @@ extern json_t *verb_query_snapshots (struct call *call);
 extern json_t *verb_query_bitmaps (struct call *call);
 extern json_t *verb_query_stats (struct call *call);
 extern json_t *verb_flush (struct call *call);
-extern json_t *verb_snapshot_create (struct call *call);
+extern json_t *verb_action (struct call *call);
+extern json_t *verb_transaction (struct call *call);
+extern json_t *verb_checkpoint (struct call *call);
 extern json_t *verb_snapshot_delete (struct call *call);
 
 /* How a snapshot looks. */

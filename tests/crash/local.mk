@@ -4,6 +4,8 @@
 SLOW_CRASH_TESTS = \
 	crash/test-bitmaps-kept \
 	crash/test-bitmaps-kept-planted \
+	crash/test-bitmaps-live \
+	crash/test-bitmaps-live-planted \
 	crash/test-check \
 	crash/test-check-planted \
 	crash/test-crash \
@@ -35,6 +37,7 @@ CRASH_TESTS = \
 	unit/edit/test-amend \
 	unit/edit/test-backing \
 	unit/edit/test-resize \
+	unit/edit/test-transact \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
@@ -112,6 +115,8 @@ crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_kept_LDFLAGS = $(JITTER_WRAP)
 crash_test_bitmaps_kept_LDADD = crash/libcrash.la unit/libunit.la
+crash_test_bitmaps_live_LDFLAGS = $(JITTER_WRAP)
+crash_test_bitmaps_live_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_edit_bitmaps_LDFLAGS = $(JITTER_WRAP)
 crash_test_edit_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
@@ -172,6 +177,13 @@ unit_edit_test_snapshot_faults_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_edit_test_snapshot_faults_CFLAGS = $(UNIT_CFLAGS)
 unit_edit_test_snapshot_faults_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 unit_edit_test_snapshot_faults_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_transact_SOURCES = \
+	unit/edit/test-transact.c $(ALLOC_FAULTS)
+unit_edit_test_transact_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_edit_test_transact_CFLAGS = $(UNIT_CFLAGS)
+unit_edit_test_transact_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
+unit_edit_test_transact_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_resize_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_resize_LDADD = crash/libcrash.la unit/libunit.la
@@ -250,6 +262,17 @@ crash_test_bitmaps_kept_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_bitmaps_kept_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_bitmaps_kept_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_bitmaps_kept_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_bitmaps_live_planted_SOURCES = \
+	crash/test-bitmaps-live.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_bitmaps_live_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_bitmaps_live_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_bitmaps_live_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_bitmaps_live_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_edit_bitmaps_planted_SOURCES = \

@@ -34,6 +34,8 @@ nbd_tests = \
 	nbd/test-check-flips.sh \
 	nbd/test-check-qemu.sh \
 	nbd/test-compress.sh \
+	nbd/test-control-bitmaps.sh \
+	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-kill.sh \
 	nbd/test-control-snapshots.sh \
 	nbd/test-control-socket.sh \
@@ -142,6 +144,7 @@ LONG_TESTS += \
 	nbd/test-chains-long.sh \
 	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
+	nbd/test-control-kill-bitmaps-long.sh \
 	nbd/test-control-kill-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
@@ -165,8 +168,10 @@ EXTRA_DIST += \
 	nbd/check_compare.py \
 	nbd/check_flips.py \
 	nbd/control.sh \
+	nbd/control_bitmaps.py \
 	nbd/control_hostile.py \
 	nbd/control_kill.sh \
+	nbd/control_kill_bitmaps.sh \
 	nbd/control_verbs.py \
 	nbd/control_writers.py \
 	nbd/costly_images.py \

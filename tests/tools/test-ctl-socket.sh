@@ -36,7 +36,8 @@ h.shutdown()" || fail "the client of '$1'"
 }
 
 qemu-img create -q -f qcow2 "$tmp/disk" 8M
-start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control"
+start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control" \
+    qcow2-bitmaps=lazy
 
 echo "snapshots, while a client has the image open"
 client "" "
@@ -58,7 +59,39 @@ out = ctl('-S', '$control', 'stats').stdout
 assert 'table-misses' in out and 'writes' in out, out
 ctl('-S', '$control', 'flush', '')"
 
+echo "bitmaps and checkpoints"
+"$ctl" -S "$control" bitmap add --granularity 64k "" b1
+client "" "
+h.pwrite(b'3' * 65536, 0)
+ctl('-S', '$control', 'bitmap', 'add', '-g', '1M', '--disabled', '', 'off')
+ctl('-S', '$control', 'checkpoint', '--snapshot', 'cp1', '--add', 'b2', '-g',
+    '64k', '--disable', 'b1', '')
+h.pwrite(b'4' * 65536, 2 << 20)
+ctl('-S', '$control', 'bitmap', 'merge', '', 'off', 'b1', 'b2')
+ctl('-S', '$control', 'bitmap', 'disable', '', 'b2')
+ctl('-S', '$control', 'bitmap', 'enable', '', 'b2')
+ctl('-S', '$control', 'bitmap', 'clear', '', 'b1')
+ctl('-S', '$control', 'bitmap', 'remove', '', 'b1')"
+"$ctl" -S "$control" bitmap list "" >"$tmp/bitmaps"
+"$ctl" -S "$control" --output json bitmap list "" >"$tmp/bitmaps.json"
+"$ctl" -q -S "$control" bitmap list "" >"$tmp/quiet"
+[ ! -s "$tmp/quiet" ] || fail "-q prints"
+client "" "ctl('-S', '$control', 'snapshot', 'delete', '', 'cp1')"
+
 echo "errors"
+ctl_fails 5 'no bitmap' -S "$control" bitmap clear "" none
+ctl_fails 5 'already' -S "$control" bitmap add "" off
+ctl_fails 1 'a granularity of 0' -S "$control" bitmap add -g 0 "" x
+ctl_fails 1 'power of two' -S "$control" bitmap add -g 5000 "" x
+ctl_fails 1 'is about files' -S "$control" bitmap merge -b "$tmp/disk" "" off b2
+ctl_fails 1 'cannot be done' -S "$control" bitmap remove --broken ""
+ctl_fails 1 '--snapshot NAME' -S "$control" checkpoint ""
+ctl_fails 1 'is for --add' -S "$control" checkpoint --snapshot x -g 64k ""
+ctl_fails 1 'one snapshot of an image' -S "$control" checkpoint --snapshot x \
+    "" "also"
+ctl_fails 5 'no bitmap' -S "$control" checkpoint --snapshot x --disable none ""
+ctl_fails 1 'give its control socket' checkpoint --snapshot x ""
+ctl_fails 1 'is no UTF-8' -S "$control" bitmap add "" $'\xff'
 ctl_fails 5 'already' -S "$control" snapshot create "" one
 ctl_fails 5 'no snapshot' -S "$control" snapshot delete "" three
 ctl_fails 1 'the server chooses' -S "$control" snapshot create --id 7 "" x
@@ -78,6 +111,11 @@ stop_nbdkit
 echo "the same as of the file"
 "$ctl" snapshot list "$tmp/disk" >"$tmp/file"
 "$ctl" --output json snapshot list "$tmp/disk" >"$tmp/file.json"
+"$ctl" bitmap list "$tmp/disk" >"$tmp/file.bitmaps"
+cmp "$tmp/bitmaps" "$tmp/file.bitmaps" || fail "the lists of bitmaps differ"
+"$ctl" --output json bitmap list "$tmp/disk" | jq -S . >"$tmp/file.bitmaps"
+jq -S . "$tmp/bitmaps.json" | cmp - "$tmp/file.bitmaps" ||
+    fail "the lists of bitmaps differ as JSON"
 cmp "$tmp/served" "$tmp/file"
 cmp "$tmp/served.json" "$tmp/file.json"
 

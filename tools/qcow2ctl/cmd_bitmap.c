@@ -14,6 +14,7 @@
 #include "ctl.h"
 #include "image.h"
 #include "progress.h"
+#include "served.h"
 #include "values.h"
 
 #include <inttypes.h>
@@ -73,10 +74,13 @@ run_verb (struct ctl *ctl, const struct args *args,
     .verb = verb, .name = name_of (args->operands[1]),
   };
 
+  if (ctl->socket)              /* the second word */
+    return served_bitmap_change (ctl, args, strchr (args->command->name, ' ')
+                                 + 1);
   return change_image (ctl, args, act, &a);
 }
 
-#define FOR_CHANGES TAKES_LAYERS | TAKES_NO_LOCK
+#define FOR_CHANGES TAKES_LAYERS | TAKES_NO_LOCK | TAKES_SOCKET
 
 /* ---- add ---------------------------------------------------------------- */
 
@@ -98,13 +102,12 @@ run_add (struct ctl *ctl, const struct args *args)
   int code;
 
   if (granularity != NULL) {
-    code = value_size (args->command, "--granularity", granularity,
-                       &a.granularity);
+    code = value_granularity (args->command, granularity, &a.granularity);
     if (code != CODE_OK)
       return code;
-    if (a.granularity == 0)
-      return fail_usage (args->command, "a granularity of 0 is none");
   }
+  if (ctl->socket)
+    return served_bitmap_add (ctl, args, a.granularity, a.disabled);
   return change_image (ctl, args, act, &a);
 }
 
@@ -199,6 +202,10 @@ run_merge (struct ctl *ctl, const struct args *args)
   if (format != NULL && strcmp (format, "qcow2") != 0)
     return fail_usage (args->command, "only a qcow2 image has bitmaps, not "
                        "one of format '%s'", format);
+  if (ctl->socket)
+    return file == NULL ? served_bitmap_merge (ctl, args)
+      : fail_usage (args->command, "--source-file is about files, and not for "
+                    "an image that a server has open (-S)");
   if (file == NULL)
     return merge (ctl, args, NULL);
   code = image_open (ctl, &other, file, OPEN_TO_INSPECT);
@@ -292,6 +299,9 @@ run_remove (struct ctl *ctl, const struct args *args)
                        : "which bitmap?  Give its NAME, or --broken");
   if (!broken && args_value (args, "dry-run") != NULL)
     return fail_usage (args->command, "--dry-run is for --broken");
+  if (broken && ctl->socket)
+    return fail_usage (args->command, "--broken cannot be done with an image "
+                       "that a server has open (-S)");
   return broken ? run_remove_broken (ctl, args)
     : run_verb (ctl, args, QCOW2_BITMAP_REMOVE);
 }

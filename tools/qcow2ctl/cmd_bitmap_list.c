@@ -12,6 +12,7 @@
 #include "image.h"
 #include "lists.h"
 #include "output.h"
+#include "served.h"
 
 static int
 run (struct ctl *ctl, const struct args *args)
@@ -19,8 +20,11 @@ run (struct ctl *ctl, const struct args *args)
   struct value *v = NULL;
   struct qcow2_error err;
   struct image i;
-  int code = image_open (ctl, &i, args->operands[0], OPEN_TO_INSPECT);
+  int code;
 
+  if (ctl->socket)
+    return served_bitmap_list (ctl, args);
+  code = image_open (ctl, &i, args->operands[0], OPEN_TO_INSPECT);
   if (code != CODE_OK)
     return code;
   if ((ctl->json ? bitmaps_json (i.image, i.io, &v, &err)
@@ -33,6 +37,6 @@ run (struct ctl *ctl, const struct args *args)
 
 const struct command cmd_bitmap_list = {
   .name = "bitmap list", .operands = "IMAGE",
-  .min_operands = 1, .max_operands = 1, .takes = TAKES_SHARE,
+  .min_operands = 1, .max_operands = 1, .takes = TAKES_SHARE | TAKES_SOCKET,
   .summary = "List the bitmaps of an image", .run = run,
 };

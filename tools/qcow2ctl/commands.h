@@ -14,6 +14,7 @@ extern const struct command cmd_bitmap_list;
 extern const struct command cmd_bitmap_merge;
 extern const struct command cmd_bitmap_remove;
 extern const struct command cmd_check;
+extern const struct command cmd_checkpoint;
 extern const struct command cmd_commit;
 extern const struct command cmd_create;
 extern const struct command cmd_empty;

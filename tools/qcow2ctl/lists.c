@@ -141,17 +141,29 @@ snapshots_print (struct qcow2_image *image, const struct qcow2_io *io,
   return qcow2_list_snapshots (image, io, print_snapshot, NULL, err);
 }
 
-static int
-print_bitmap (void *opaque, const struct qcow2_bitmap *b)
+void
+bitmaps_print_heading (void)
+{
+  printf ("Bitmap list:\n%-24s %11s  STATE\n", "NAME", "GRANULARITY");
+}
+
+void
+bitmap_print (const struct qcow2_bitmap *b)
 {
   char size[SIZE_TEXT];
 
-  (void) opaque;
   print_column (&b->name, 24);
   printf (" %11s  %s%s\n", size_text (size, b->granularity),
           b->enabled ? "enabled" : "disabled", b->in_use ? ", in use" : "");
   if (b->why_unusable)
     printf ("%-25s it cannot be used: %s\n", "", b->why_unusable);
+}
+
+static int
+print_bitmap (void *opaque, const struct qcow2_bitmap *b)
+{
+  (void) opaque;
+  bitmap_print (b);
   return 0;
 }
 
@@ -161,6 +173,6 @@ bitmaps_print (struct qcow2_image *image, const struct qcow2_io *io,
 {
   if (qcow2_get_info (image)->nr_bitmaps == 0)
     return 0;
-  printf ("Bitmap list:\n%-24s %11s  STATE\n", "NAME", "GRANULARITY");
+  bitmaps_print_heading ();
   return qcow2_list_bitmaps (image, io, print_bitmap, NULL, err);
 }

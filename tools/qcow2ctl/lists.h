@@ -22,6 +22,8 @@ extern int snapshots_print (struct qcow2_image *image,
 /* The parts of that, for snapshots that somebody else has listed. */
 extern void snapshots_print_heading (void);
 extern void snapshot_print (const struct qcow2_snapshot *s);
+extern void bitmaps_print_heading (void);
+extern void bitmap_print (const struct qcow2_bitmap *b);
 extern int bitmaps_print (struct qcow2_image *image,
                           const struct qcow2_io *io, struct qcow2_error *err);
 

@@ -33,6 +33,7 @@ static const struct command *const commands[] = {
   &cmd_bitmap_merge,
   &cmd_bitmap_remove,
   &cmd_check,
+  &cmd_checkpoint,
   &cmd_commit,
   &cmd_create,
   &cmd_empty,

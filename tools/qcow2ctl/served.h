@@ -14,6 +14,15 @@ extern int served_snapshot_delete (const struct ctl *ctl,
                                    const struct args *args);
 extern int served_snapshot_list (const struct ctl *ctl,
                                  const struct args *args);
+extern int served_bitmap_add (const struct ctl *ctl, const struct args *args,
+                              uint64_t granularity, bool disabled);
+/* "remove", "clear", "enable" or "disable". */
+extern int served_bitmap_change (const struct ctl *ctl,
+                                 const struct args *args, const char *verb);
+extern int served_bitmap_merge (const struct ctl *ctl,
+                                const struct args *args);
+extern int served_bitmap_list (const struct ctl *ctl,
+                               const struct args *args);
 extern int served_info (const struct ctl *ctl, const struct args *args);
 
 #endif /* SERVED_H */

@@ -240,6 +240,57 @@ talk_command (struct talk *t, const char *command, ...)
                                  "arguments", arguments));
 }
 
+static json_t *
+argument_json (const struct talk_argument *a)
+{
+  json_t *list;
+
+  switch (a->type) {
+  case TALK_TEXT:
+    return json_string (a->text);
+  case TALK_NUMBER:
+    return json_integer ((json_int_t) a->number);
+  case TALK_TRUE:
+    return json_true ();
+  case TALK_TEXTS:
+    break;
+  }
+  list = json_array ();
+  for (size_t i = 0; i < a->nr_texts; ++i)
+    if (json_array_append_new (list, json_string (a->texts[i])) == -1) {
+      json_decref (list);
+      return NULL;
+    }
+  return list;
+}
+
+static bool
+is_given (const struct talk_argument *a)
+{
+  switch (a->type) {
+  case TALK_TEXT: return a->text != NULL;
+  case TALK_NUMBER: return a->number > 0;
+  case TALK_TRUE: return a->is_true;
+  case TALK_TEXTS: break;
+  }
+  return true;
+}
+
+int
+talk_send (struct talk *t, const char *command, const struct talk_argument *a)
+{
+  json_t *const arguments = json_object ();
+
+  for (; a->name != NULL; ++a)
+    if (is_given (a) &&
+        json_object_set_new (arguments, a->name, argument_json (a)) == -1) {
+      json_decref (arguments);
+      return fail_code (CODE_FAILED, "the argument '%s' is no UTF-8", a->name);
+    }
+  return converse (t, json_pack ("{s:s,s:o}", "execute", command,
+                                 "arguments", arguments));
+}
+
 struct value *
 talk_result (struct talk *t)
 {
@@ -280,6 +331,20 @@ bool
 talk_has (const struct value *object, const char *key)
 {
   return member (object, key) != NULL;
+}
+
+bool
+talk_has_item (const struct value *object, const char *key, const char *text)
+{
+  const json_t *const list = member (object, key);
+
+  for (size_t i = 0; i < json_array_size (list); ++i) {
+    const char *const item = json_string_value (json_array_get (list, i));
+
+    if (item != NULL && strcmp (item, text) == 0)
+      return true;
+  }
+  return false;
 }
 
 struct value *
@@ -326,6 +391,16 @@ talk_command (struct talk *t, const char *command, ...)
   return CODE_FAILED;
 }
 
+int
+talk_send (struct talk *t, const char *command,
+           const struct talk_argument *arguments)
+{
+  (void) t;
+  (void) command;
+  (void) arguments;
+  return CODE_FAILED;
+}
+
 struct value *
 talk_result (struct talk *t)
 {
@@ -362,6 +437,15 @@ talk_has (const struct value *object, const char *key)
 {
   (void) object;
   (void) key;
+  return false;
+}
+
+bool
+talk_has_item (const struct value *object, const char *key, const char *text)
+{
+  (void) object;
+  (void) key;
+  (void) text;
   return false;
 }
 

@@ -25,6 +25,19 @@ extern void talk_close (struct talk *t);
 extern int talk_command (struct talk *t, const char *command, ...)
   __attribute__ ((__sentinel__));
 
+/* An argument of any type. */
+struct talk_argument {
+  const char *name;             /* NULL: the last one */
+  enum { TALK_TEXT, TALK_NUMBER, TALK_TRUE, TALK_TEXTS } type;
+  const char *text;             /* NULL: the argument is left out */
+  uint64_t number;              /* 0: the same */
+  bool is_true;                 /* false: the same */
+  const char *const *texts;
+  size_t nr_texts;
+};
+extern int talk_send (struct talk *t, const char *command,
+                      const struct talk_argument *arguments);
+
 /* ---- What the last command has returned --------------------------------- */
 
 /* The whole of it, which the caller takes over. */
@@ -36,6 +49,9 @@ extern uint64_t talk_number (const struct value *object, const char *key);
 extern struct qcow2_name talk_text (const struct value *object,
                                     const char *key);
 extern bool talk_has (const struct value *object, const char *key);
+/* A member that is a list has that text. */
+extern bool talk_has_item (const struct value *object, const char *key,
+                           const char *text);
 /* A member that is an object, or NULL. */
 extern struct value *talk_object (const struct value *object,
                                   const char *key);

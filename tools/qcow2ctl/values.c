@@ -64,6 +64,17 @@ value_size (const struct command *command, const char *what,
 }
 
 int
+value_granularity (const struct command *command, const char *text,
+                   uint64_t *ret)
+{
+  const int code = value_size (command, "--granularity", text, ret);
+
+  if (code != CODE_OK || *ret > 0)
+    return code;
+  return fail_usage (command, "a granularity of 0 is none");
+}
+
+int
 value_unsigned (const struct command *command, const char *what,
                 const char *text, unsigned *ret)
 {

@@ -14,6 +14,9 @@
  */
 extern int value_size (const struct command *command, const char *what,
                        const char *text, uint64_t *ret);
+/* A size for --granularity: not 0.  The engine knows which ones there are. */
+extern int value_granularity (const struct command *command, const char *text,
+                              uint64_t *ret);
 extern int value_unsigned (const struct command *command, const char *what,
                            const char *text, unsigned *ret);
 /* on/off, true/false, yes/no. */

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* taking.h - a snapshot that is being taken, in steps.
+ *
+ * Whoever has closed the gate prepares it, changes the header with
+ * q2_taking_edit_header, and says what came of that.
+ */
+#ifndef QCOW2_EDIT_TAKING_H
+#define QCOW2_EDIT_TAKING_H
+
+#include "edit/snapshot.h"
+
+struct q2_taking {
+  struct q2_edit *edit;
+  struct q2_tree tree;
+  struct q2_snaptable table;
+  struct q2_progress progress;
+  const struct qcow2_snapshot_options *options;
+  struct q2_snapshot s;         /* the new one */
+  char id[Q2_SNAPTABLE_ID];
+  uint64_t table_off;           /* of the new table */
+  bool was_miscounted;          /* by somebody else, earlier */
+};
+
+/* Fail if there can be no such snapshot; before anything is changed. */
+extern int q2_taking_check (const struct qcow2_image *image,
+                            const struct qcow2_snapshot_options *options,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Capture and propagate.  After a failure all is as it was.  The caller calls
+ * q2_taking_free in any case; 'options' must last until then.
+ */
+extern int q2_taking_prepare (struct q2_taking *taking, struct q2_edit *edit,
+                              const struct qcow2_snapshot_options *options,
+                              struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* All that changes lies in the first sector. */
+extern int q2_taking_edit_header (void *taking,
+                                  struct q2_header_parts *parts,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The header has it ... */
+extern void q2_taking_finish (struct q2_taking *taking)
+  __attribute__ ((__nonnull__));
+/* ... or will not have it. */
+extern void q2_taking_undo (struct q2_taking *taking)
+  __attribute__ ((__nonnull__));
+
+/* All zero is allowed. */
+extern void q2_taking_free (struct q2_taking *taking)
+  __attribute__ ((__nonnull__));
+
+#endif /* QCOW2_EDIT_TAKING_H */

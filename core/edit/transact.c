@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transact.c - changes of bitmaps, and snapshots, of one or several images at
+ * one point in time.
+ *
+ * Owns      qcow2_transact, and what it is for one image alone:
+ *           qcow2_edit_bitmaps and qcow2_snapshot_create.
+ * Method    the gates of all images are claimed, then closed; so no change of
+ *           any disk runs.  Then everything is made ready for each image, to
+ *           which nothing points yet; a failure up to here takes all of it
+ *           back.  Then the header of one image after the other is switched:
+ *           the bitmaps of an image and its snapshot become its own in one
+ *           step.  If that fails, those not yet switched are taken back.
+ *           Last, what is not needed any more is let go, and the gates open.
+ * Locks     gates, in the order of their addresses.  They are only tried, so
+ *           that nobody waits for ever.
+ */
+#include "config.h"
+
+#include "edit/bitmaps.h"
+#include "edit/taking.h"
+
+#include "base/error.h"
+
+#include <stdlib.h>
+
+enum stage { WAITING, CLAIMED, BEGUN, SWITCHED };
+
+struct member {
+  struct qcow2_part *part;
+  const char *what;             /* for errors */
+  enum stage stage;
+  struct q2_edit edit;
+  struct q2_bitmap_set set;     /* if there are actions */
+  struct q2_taking taking;      /* if there is a snapshot */
+  bool has_set, has_taking;     /* those were begun, ... */
+  bool is_ready;                /* ... and are complete */
+};
+
+struct group {
+  struct member *members;
+  struct member **order;        /* of their addresses */
+  size_t nr, failed;            /* which one has */
+};
+
+/* ---- Checks ------------------------------------------------------------- */
+
+static int
+check_sources (const struct qcow2_part *p, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < p->nr_actions; ++i)
+    for (size_t s = 0; s < p->actions[i].nr_sources; ++s) {
+      const struct qcow2_bitmap_source *const from = &p->actions[i].sources[s];
+
+      if (from->image != NULL && from->image != p->image)
+        return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                        "a bitmap of another image cannot be merged while "
+                        "several images are changed");
+    }
+  return 0;
+}
+
+/* Nothing has been written, and no gate is closed. */
+static int
+check (const struct group *g, const struct member *m, struct qcow2_error *err)
+{
+  const struct qcow2_part *const p = m->part;
+
+  if (q2_edit_check (p->image, m->what, err) == -1 ||
+      (p->nr_actions > 0 && q2_bitmaps_check_possible (p->image, err) == -1) ||
+      (p->snapshot != NULL &&
+       q2_taking_check (p->image, p->snapshot, err) == -1))
+    return -1;
+  return g->nr > 1 ? check_sources (p, err) : 0;
+}
+
+static int
+compare (const void *x, const void *y)
+{
+  const struct member *const *const a = x, *const *const b = y;
+  const uintptr_t i = (uintptr_t) (*a)->part->image;
+  const uintptr_t j = (uintptr_t) (*b)->part->image;
+
+  return i < j ? -1 : i > j;
+}
+
+static int
+check_all (struct group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    g->failed = i;
+    g->order[i] = &g->members[i];
+    if (check (g, &g->members[i], err) == -1)
+      return -1;
+  }
+  qsort (g->order, g->nr, sizeof (void *), compare);
+  for (size_t i = 1; i < g->nr; ++i) {
+    g->failed = (size_t) (g->order[i] - g->members);
+    if (compare (&g->order[i - 1], &g->order[i]) == 0)
+      return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                      "an image can only be changed once in a transaction");
+  }
+  return 0;
+}
+
+/* ---- Gates -------------------------------------------------------------- */
+
+/* At least one, since 0 is no limit. */
+static unsigned
+ms_left (uint64_t deadline)
+{
+  const uint64_t now = q2_now_ms ();
+
+  return now < deadline ? (unsigned) (deadline - now) : 1;
+}
+
+static int
+close_all (struct group *g, struct qcow2_error *err)
+{
+  const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
+
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct member *const m = g->order[i];
+
+    g->failed = (size_t) (m - g->members);
+    if (q2_gate_claim (&m->part->image->gate, ms_left (deadline)) != 0)
+      return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
+                      "%s: another change of it has not ended for more than "
+                      "%u seconds", m->what, Q2_WRITER_PATIENCE_MS / 1000);
+    m->stage = CLAIMED;
+  }
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct member *const m = g->order[i];
+
+    g->failed = (size_t) (m - g->members);
+    if (q2_gate_close_claimed (&m->part->image->gate, ms_left (deadline))
+        != 0)
+      return q2_edit_fail_busy (m->what, err);
+  }
+  return 0;
+}
+
+/* ---- Each image --------------------------------------------------------- */
+
+static int
+prepare (struct member *m, struct qcow2_error *err)
+{
+  const struct qcow2_part *const p = m->part;
+
+  if (p->nr_actions > 0) {
+    /* Durable bitmaps are exact in the file for that. */
+    if (q2_writer_settle_bitmaps (m->edit.w, &m->edit.io, err) == -1 ||
+        q2_bitmap_set_init (&m->set, &m->edit, err) == -1)
+      return -1;
+    m->has_set = true;
+    if (q2_bitmaps_act (&m->set, p, err) == -1 ||
+        q2_bitmap_set_prepare (&m->set, err) == -1)
+      return -1;
+  }
+  if (p->snapshot != NULL) {
+    m->has_taking = true;
+    if (q2_taking_prepare (&m->taking, &m->edit, p->snapshot, err) == -1)
+      return -1;
+  }
+  m->is_ready = true;
+  return 0;
+}
+
+static int
+prepare_all (struct group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct member *const m = &g->members[i];
+    const struct qcow2_part *const p = m->part;
+
+    g->failed = i;
+    if (q2_edit_begin_closed (&m->edit, p->image, p->io, Q2_EDIT_IMAGE,
+                              m->what, err) == -1)
+      return -1;
+    m->stage = BEGUN;
+    if (prepare (m, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+static int
+edit_header (void *opaque, struct q2_header_parts *parts,
+             struct qcow2_error *err)
+{
+  struct member *const m = opaque;
+
+  if (m->has_set && q2_bitmap_set_edit_header (&m->set, parts, err) == -1)
+    return -1;
+  return m->has_taking ? q2_taking_edit_header (&m->taking, parts, err) : 0;
+}
+
+static int
+switch_header (struct member *m, struct qcow2_error *err)
+{
+  int r = 0;
+
+  if (m->has_set && m->set.changed)
+    r = q2_bitmap_set_switch (&m->set, edit_header, m, err);
+  else if (m->has_taking)
+    r = q2_edit_switch (&m->edit, edit_header, m, 0, err);
+  if (r == 0)
+    m->stage = SWITCHED;
+  m->part->outcome = r == 0 ? QCOW2_PART_DONE
+    : m->edit.switched ? QCOW2_PART_UNKNOWN : QCOW2_PART_NOT_DONE;
+  return r;
+}
+
+static int
+switch_all (struct group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    g->failed = i;
+    if (switch_header (&g->members[i], err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+/* ---- The end ------------------------------------------------------------ */
+
+/* The header has it. */
+static void
+tidy (struct member *m)
+{
+  if (m->has_set) {
+    q2_bitmap_set_finish (&m->set);
+    q2_bitmaps_drop_tracked (&m->edit, m->part);
+  }
+  if (m->has_taking)
+    q2_taking_finish (&m->taking);
+}
+
+/* 'r' is what came of it, and *err belongs to it.  Opens the gate. */
+static int
+end_edit (struct member *m, int r, struct qcow2_error *err)
+{
+  if (m->stage == SWITCHED)
+    tidy (m);
+  else if (m->has_taking && m->is_ready && !m->edit.switched)
+    q2_taking_undo (&m->taking);
+  if (m->has_set)
+    q2_bitmap_set_destroy (&m->set);
+  r = q2_edit_end (&m->edit, r, err);
+  if (m->has_taking)
+    q2_taking_free (&m->taking);
+  return r;
+}
+
+/* One whose own steps have not failed. */
+static int
+end_other (struct member *m, struct qcow2_error *ret_err)
+{
+  if (m->stage == SWITCHED)
+    return end_edit (m, 0, ret_err);
+  q2_fail (ret_err, QCOW2_ERR_CANCELLED, QCOW2_NO_OFFSET,
+           "another image could not be changed");
+  (void) end_edit (m, -1, ret_err);
+  return 0;
+}
+
+static int
+end_member (struct group *g, size_t i, int r, struct qcow2_error *err)
+{
+  struct member *const m = &g->members[i];
+  struct qcow2_error why;
+
+  if (m->stage == WAITING)
+    return r;
+  if (m->stage == CLAIMED)
+    q2_gate_open (&m->part->image->gate);
+  else if (r == -1 && i == g->failed)
+    (void) end_edit (m, -1, err);
+  else if (end_other (m, &why) == -1) {
+    if (r == 0) {
+      g->failed = i;
+      *err = why;
+    }
+    else
+      q2_writer_log (m->edit.w, QCOW2_LOG_WARNING, why.text, why.advice);
+    return -1;
+  }
+  return r;
+}
+
+/* Returns what the caller is to return. */
+static int
+end_all (struct group *g, int r, struct qcow2_error *err)
+{
+  /* The one that has failed first, whatever else fails now. */
+  if (r == -1) {
+    (void) end_member (g, g->failed, -1, err);
+    g->members[g->failed].stage = WAITING;
+  }
+  for (size_t i = 0; i < g->nr; ++i)
+    r = end_member (g, i, r, err);
+  return r;
+}
+
+static int
+run (struct group *g, struct qcow2_error *err)
+{
+  int r = check_all (g, err);
+
+  if (r == 0)
+    r = close_all (g, err);
+  if (r == 0)
+    r = prepare_all (g, err);
+  if (r == 0)
+    r = switch_all (g, err);
+  return end_all (g, r, err);
+}
+
+/* ------------------------------------------------------------------------ */
+
+int
+qcow2_transact (struct qcow2_part *parts, size_t nr, size_t *ret_failed,
+                struct qcow2_error *err)
+{
+  struct group g = { .nr = nr };
+  int r;
+
+  *ret_failed = 0;
+  for (size_t i = 0; i < nr; ++i)
+    parts[i].outcome = QCOW2_PART_NOT_DONE;
+  if (nr > QCOW2_MAX_PARTS)
+    return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                    "a transaction can have %d images", QCOW2_MAX_PARTS);
+  g.members = calloc (nr + 1, sizeof *g.members);
+  g.order = calloc (nr + 1, sizeof *g.order);
+  if (g.members == NULL || g.order == NULL)
+    r = q2_fail_nomem (err, "a transaction");
+  else {
+    for (size_t i = 0; i < nr; ++i)
+      g.members[i] = (struct member) {
+        .part = &parts[i],
+        .what = parts[i].nr_actions > 0 ? "bitmaps cannot be changed"
+          : "the snapshot cannot be taken",
+      };
+    r = run (&g, err);
+  }
+  *ret_failed = g.failed;
+  free (g.members);
+  free (g.order);
+  return r;
+}
+
+int
+qcow2_edit_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
+                    const struct qcow2_bitmap_action *actions, size_t nr,
+                    qcow2_progress_fn progress, void *progress_opaque,
+                    struct qcow2_error *err)
+{
+  struct qcow2_part part = {
+    .image = image, .io = host, .actions = actions, .nr_actions = nr,
+    .progress = progress, .progress_opaque = progress_opaque,
+  };
+  size_t ignored;
+
+  return qcow2_transact (&part, 1, &ignored, err);
+}
+
+int
+qcow2_snapshot_create (struct qcow2_image *image, const struct qcow2_io *host,
+                       const struct qcow2_snapshot_options *options,
+                       struct qcow2_error *err)
+{
+  struct qcow2_part part = {
+    .image = image, .io = host, .snapshot = options,
+  };
+  size_t ignored;
+
+  return qcow2_transact (&part, 1, &ignored, err);
+}

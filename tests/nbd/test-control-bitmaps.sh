@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Bitmaps of images that are being served: commands, transactions and
+# checkpoints, alone and while clients write; QEMU sees the same bits.
+# shellcheck source=control.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/control.sh"
+
+client=$nbddir/control_bitmaps.py
+
+# serve IMAGE [ARGUMENT...]
+serve ()
+{
+    local image=$1
+
+    shift
+    start_nbdkit --filter="$filter" file "$image" qcow2-control="$control" \
+        qcow2-bitmaps=lazy "$@"
+}
+
+# judge IMAGE: what QEMU finds.
+judge ()
+{
+    qemu-img check -q "$1" || fail "qemu-img check: status $?"
+    "$PYTHON" "$client" check "$1" "$tmp/known" || fail "QEMU sees other bits"
+}
+
+echo "what the commands do"
+for options in cluster_size=64k cluster_size=4k,lazy_refcounts=on; do
+    qemu-img create -q -f qcow2 -o "$options" "$tmp/disk" 8M
+    serve "$tmp/disk"
+    "$PYTHON" "$client" verbs "$sock" "$control" "$tmp/known" ||
+        fail "$options"
+    stop_nbdkit
+    judge "$tmp/disk"
+done
+
+echo "bitmaps that are not kept up"
+qemu-img create -q -f qcow2 "$tmp/disk" 8M
+start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control" \
+    qcow2-bitmaps=invalidate
+"$PYTHON" "$client" invalidate "$sock" "$control" || fail "invalidate"
+stop_nbdkit
+qemu-img check -q "$tmp/disk" || fail "qemu-img check: status $?"
+
+echo "while clients write"
+for options in cluster_size=64k cluster_size=512; do
+    qemu-img create -q -f qcow2 -o "$options" "$tmp/disk" 8M
+    serve "$tmp/disk"
+    "$PYTHON" "$client" writers "$sock" "$control" 7 "$tmp/known" ||
+        fail "$options"
+    stop_nbdkit
+    judge "$tmp/disk"
+done
+
+echo "two images"
+mkdir "$tmp/dir"
+for name in a b; do
+    qemu-img create -q -f qcow2 "$tmp/dir/$name" 8M
+    # Where there are several they cannot grow in some versions of nbdkit.
+    truncate -s 64M "$tmp/dir/$name"
+done
+start_nbdkit --filter="$filter" file dir="$tmp/dir" qcow2-control="$control" \
+    qcow2-bitmaps=lazy
+"$PYTHON" "$client" pair "$sock" "$control" 12 || fail "two images"
+stop_nbdkit
+for name in a b; do
+    qemu-img check -q "$tmp/dir/$name" || fail "$name: qemu-img check: $?"
+done
+
+echo "images without bitmaps"
+qemu-img create -q -f qcow2 -o compat=0.10 "$tmp/disk" 1M
+serve "$tmp/disk"
+"$PYTHON" - "$nbddir" "$control" <<'END' || fail "version 2"
+import sys
+sys.path.insert(0, sys.argv[1])
+from qmp_client import QMP
+said = QMP(sys.argv[2]).fails("block-dirty-bitmap-add", node="", name="x",
+                              persistent=True)
+assert "version 2" in said, said
+END
+stop_nbdkit

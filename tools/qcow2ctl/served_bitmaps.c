@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* served_bitmaps.c - bitmaps of images that a server has open (-S), and
+ * checkpoints.
+ *
+ * Owns      nothing; talk.c has the connection.
+ * Method    one command of the server each, by the names that QEMU has for
+ *           them.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "served.h"
+
+#include "commands.h"
+#include "lists.h"
+#include "output.h"
+#include "talk.h"
+#include "values.h"
+
+#include <stdio.h>
+
+static int
+send_command (const struct ctl *ctl, const char *command,
+              const struct talk_argument *arguments)
+{
+  struct talk *t;
+  int code;
+
+  t = talk_open (ctl, &code);
+  if (t == NULL)
+    return code;
+  code = talk_send (t, command, arguments);
+  talk_close (t);
+  return code;
+}
+
+int
+served_bitmap_add (const struct ctl *ctl, const struct args *args,
+                   uint64_t granularity, bool disabled)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "node", .text = args->operands[0] },
+    { .name = "name", .text = args->operands[1] },
+    { .name = "persistent", .type = TALK_TRUE, .is_true = true },
+    { .name = "granularity", .type = TALK_NUMBER, .number = granularity },
+    { .name = "disabled", .type = TALK_TRUE, .is_true = disabled },
+    { .name = NULL }
+  };
+
+  return send_command (ctl, "block-dirty-bitmap-add", arguments);
+}
+
+int
+served_bitmap_change (const struct ctl *ctl, const struct args *args,
+                      const char *verb)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "node", .text = args->operands[0] },
+    { .name = "name", .text = args->operands[1] },
+    { .name = NULL }
+  };
+  char command[64];
+
+  snprintf (command, sizeof command, "block-dirty-bitmap-%s", verb);
+  return send_command (ctl, command, arguments);
+}
+
+int
+served_bitmap_merge (const struct ctl *ctl, const struct args *args)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "node", .text = args->operands[0] },
+    { .name = "target", .text = args->operands[1] },
+    { .name = "bitmaps", .type = TALK_TEXTS, .texts = args->operands + 2,
+      .nr_texts = args->nr_operands - 2 },
+    { .name = NULL }
+  };
+
+  return send_command (ctl, "block-dirty-bitmap-merge", arguments);
+}
+
+/* ---- Lists -------------------------------------------------------------- */
+
+static void
+print_bitmaps (struct talk *t)
+{
+  const struct value *v;
+
+  for (size_t i = 0; (v = talk_item (t, i)) != NULL; ++i) {
+    const struct value *const more = talk_object (v, "nbdkit-qcow2");
+    const struct qcow2_bitmap b = {
+      .name = talk_text (v, "name"),
+      .granularity = talk_number (v, "granularity"),
+      .enabled = talk_has_item (v, "flags", "auto"),
+      .in_use = talk_has_item (v, "flags", "in-use"),
+      .why_unusable = talk_has (more, "why-unusable")
+        ? talk_text (more, "why-unusable").bytes : NULL,
+    };
+
+    if (i == 0)
+      bitmaps_print_heading ();
+    bitmap_print (&b);
+  }
+}
+
+int
+served_bitmap_list (const struct ctl *ctl, const struct args *args)
+{
+  struct talk *t;
+  int code;
+
+  t = talk_open (ctl, &code);
+  if (t == NULL)
+    return code;
+  code = talk_command (t, "x-q2-query-bitmaps", "device", args->operands[0],
+                       (char *) NULL);
+  if (code == CODE_OK && ctl->json)
+    value_print (talk_result (t));
+  else if (code == CODE_OK && !ctl->quiet)
+    print_bitmaps (t);
+  talk_close (t);
+  return code;
+}
+
+/* ---- Checkpoints -------------------------------------------------------- */
+
+static const struct option_spec checkpoint_options[] = {
+  { "snapshot", 0, "NAME", "the snapshot that is taken of each" },
+  { "add", 0, "BITMAP", "a new bitmap, kept up from now on" },
+  { "granularity", 'g', "SIZE", "its bytes of the disk per bit, 512 to 2G\n"
+    "(default: the cluster size, 4k to 64k)" },
+  { "disable", 0, "BITMAP", "one that is left as it is from now on" },
+  { NULL, 0, NULL, NULL }
+};
+
+static int
+run_checkpoint (struct ctl *ctl, const struct args *args)
+{
+  struct talk_argument arguments[] = {
+    { .name = "nodes", .type = TALK_TEXTS, .texts = args->operands,
+      .nr_texts = args->nr_operands },
+    { .name = "snapshot", .text = args_value (args, "snapshot") },
+    { .name = "add", .text = args_value (args, "add") },
+    { .name = "disable", .text = args_value (args, "disable") },
+    { .name = "granularity", .type = TALK_NUMBER },
+    { .name = NULL }
+  };
+  int code;
+
+  if (args_value (args, "snapshot") == NULL)
+    return fail_usage (args->command, "give the snapshot a name: --snapshot "
+                       "NAME");
+  if (args_value (args, "granularity") != NULL) {
+    if (args_value (args, "add") == NULL)
+      return fail_usage (args->command, "--granularity is for --add");
+    code = value_granularity (args->command, args_value (args, "granularity"),
+                              &arguments[4].number);
+    if (code != CODE_OK)
+      return code;
+  }
+  return send_command (ctl, "x-q2-checkpoint", arguments);
+}
+
+const struct command cmd_checkpoint = {
+  .name = "checkpoint", .operands = "EXPORT...",
+  .min_operands = 1, .max_operands = 64,
+  .takes = TAKES_SOCKET | NEEDS_SOCKET, .options = checkpoint_options,
+  .summary = "Begin new bitmaps, and take snapshots, at one point in time",
+  .run = run_checkpoint,
+};
