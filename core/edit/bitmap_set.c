@@ -320,6 +320,19 @@ check_pins_locked (struct q2_bitmap_set *set, struct qcow2_error *err)
   return 0;
 }
 
+/* Already before it is certain. */
+static int
+check_pins (struct q2_bitmap_set *set, struct qcow2_error *err)
+{
+  struct q2_pins *const pins = &set->edit->image->pins;
+  int r;
+
+  q2_mutex_lock (&pins->lock);
+  r = check_pins_locked (set, err);
+  q2_mutex_unlock (&pins->lock);
+  return r;
+}
+
 int
 q2_bitmap_set_prepare (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
@@ -328,6 +341,8 @@ q2_bitmap_set_prepare (struct q2_bitmap_set *set, struct qcow2_error *err)
   set->edit->aside = false;
   if (!set->changed)
     return 0;
+  if (check_pins (set, err) == -1)
+    return -1;
   set->old_dir_offset = h->nr_bitmaps > 0 ? h->bitmap_dir_offset : 0;
   return make_missing_tables (set, err) == -1 ? -1
     : write_directory (set, err);

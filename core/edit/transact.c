@@ -183,6 +183,20 @@ prepare_all (struct group *g, struct qcow2_error *err)
   return 0;
 }
 
+/* Of several images none is switched before what the others need is durable:
+ * a medium may be full, or fail.
+ */
+static int
+commit_all (struct group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; g->nr > 1 && i < g->nr; ++i) {
+    g->failed = i;
+    if (q2_edit_commit (&g->members[i].edit, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 static int
 edit_header (void *opaque, struct q2_header_parts *parts,
              struct qcow2_error *err)
@@ -310,6 +324,8 @@ run (struct group *g, struct qcow2_error *err)
     r = close_all (g, err);
   if (r == 0)
     r = prepare_all (g, err);
+  if (r == 0)
+    r = commit_all (g, err);
   if (r == 0)
     r = switch_all (g, err);
   return end_all (g, r, err);

@@ -165,6 +165,6 @@ const struct command cmd_checkpoint = {
   .name = "checkpoint", .operands = "EXPORT...",
   .min_operands = 1, .max_operands = 64,
   .takes = TAKES_SOCKET | NEEDS_SOCKET, .options = checkpoint_options,
-  .summary = "Begin new bitmaps, and take snapshots, at one point in time",
+  .summary = "Begin bitmaps and take snapshots, all at once",
   .run = run_checkpoint,
 };

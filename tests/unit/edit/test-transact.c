@@ -352,6 +352,42 @@ test_refusals (void)
   }
 }
 
+/* A view of a bitmap of the second image keeps the first one as it is, too. */
+static void
+test_busy (void)
+{
+  static const struct qcow2_bitmap_action clear = ACT (CLEAR, "b1");
+  static const struct qcow2_name b1 = NAME ("b1");
+  struct qcow2_part parts[NR];
+  struct qcow2_image *view;
+  struct qcow2_error err;
+  struct host h[NR];
+  size_t failed;
+
+  unit_context ("%s", __func__);
+  for (unsigned i = 0; i < NR; ++i) {
+    host_init (&h[i], &spec, start.bytes, start.size);
+    parts[i] = (struct qcow2_part) {
+      .image = open_image (&h[i]), .io = &h[i].io, .actions = &clear,
+      .nr_actions = 1, .snapshot = &snapshot,
+    };
+  }
+  view = qcow2_open_view (parts[1].image, &h[1].io, QCOW2_VIEW_BITMAP, &b1,
+                          &err);
+  REQUIRE (view != NULL);
+  CHECK_EQ (qcow2_transact (parts, NR, &failed, &err), -1);
+  CHECK (err.kind == QCOW2_ERR_BUSY && failed == 1);
+  CHECK_EQ (parts[0].outcome, QCOW2_PART_NOT_DONE);
+  CHECK_EQ (qcow2_get_info (parts[0].image)->nr_snapshots, 0);
+  qcow2_close (view);
+  CHECK_EQ (qcow2_transact (parts, NR, &failed, &err), 0);
+  for (unsigned i = 0; i < NR; ++i) {
+    CHECK_EQ (qcow2_end (parts[i].image, &h[i].io, &err), 0);
+    qcow2_close (parts[i].image);
+    host_free (&h[i]);
+  }
+}
+
 /* ---- Threads ------------------------------------------------------------ */
 
 static struct qcow2_image *shared[NR];
@@ -434,6 +470,7 @@ main (void)
   test_faults ();
   test_cycles ();
   test_refusals ();
+  test_busy ();
   test_threads ();
   host_free (&start);
   return unit_finish ();
