@@ -85,6 +85,7 @@ nbd_tests = \
 	nbd/test-matrix-zlib.sh \
 	nbd/test-matrix-zstd.sh \
 	nbd/test-memory.sh \
+	nbd/test-migrating.sh \
 	nbd/test-new-image.sh \
 	nbd/test-once.sh \
 	nbd/test-parameters.sh \
@@ -145,6 +146,7 @@ LONG_TESTS += \
 	nbd/test-control-kill-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
+	nbd/test-migrating-long.sh \
 	nbd/test-mutants.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
@@ -184,6 +186,7 @@ EXTRA_DIST += \
 	nbd/luks_openssl.py \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
+	nbd/migrating.py \
 	nbd/nbdtool.py \
 	nbd/parts.py \
 	nbd/plaintext.py \
