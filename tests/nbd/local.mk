@@ -144,6 +144,7 @@ LONG_TESTS += \
 	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
 	nbd/test-control-kill-long.sh \
+	nbd/test-filters-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-migrating-long.sh \
@@ -175,6 +176,8 @@ EXTRA_DIST += \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
+	nbd/filters.sh \
+	nbd/filters_matrix.py \
 	nbd/full.py \
 	nbd/full_check.py \
 	nbd/functions.sh \
