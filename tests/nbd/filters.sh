@@ -10,7 +10,7 @@ every_filter ()
 {
     local -a nbdkit_command
 
-    requires_program qemu-img mkfs.ext2
+    requires_program qemu-img
     check_filter
     set_nbdkit_command
     "$PYTHON" "$nbddir/filters_matrix.py" "$1" "$filter" "$tmp" \

@@ -195,6 +195,7 @@ def swapped(data: bytes) -> bytes:
     return bytes(result)
 
 
+NEEDS = {"ext2": "mkfs.ext2", "lzip": "lzip"}
 WRAPPERS: Dict[str, Callable[[str, str], None]] = {
     "plain": by_bytes(lambda data: data),
     "offset": by_bytes(lambda data: b"x" * M + data + b"y" * 1000),
@@ -455,8 +456,9 @@ def run_cases(side: str, filter_path: str, folder: str, every: int,
     for number, case in enumerate(cases):
         if case.name not in installed:
             continue
-        if case.name == "lzip" and not shutil.which("lzip"):
-            print(f"{side} {case.name}: skipped, no such program")
+        program = NEEDS.get(case.name, "qemu-img")
+        if not shutil.which(program):
+            print(f"{side} {case.name}: skipped, no {program}")
             continue
         tried += 1
         place = os.path.join(folder, f"{side}-{number}")
