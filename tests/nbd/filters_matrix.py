@@ -65,7 +65,8 @@ def inside(name: str, args: str, writes: str, **more) -> List[Case]:
             Case(BELOW, name, args, name, writes, "same", **more)]
 
 
-# DIR is the folder, SIZE the size of what the filter has below it.
+# DIR is the folder, SIZE the size of what the filter has below it, and LAST
+# its last byte.
 CASES: List[Case] = [
     *both("blocksize", "minblock=512 maxdata=64k"),
     *both("blocksize-policy", "blocksize-minimum=512 "
@@ -125,14 +126,14 @@ CASES: List[Case] = [
     *both("evil", "evil-probability=0"),
     *inside("indexed-gzip", "gzip-index-path=DIR/index", "no"),
     *inside("lzip", "", "no"),
-    *both("map", "map=0-:0"),
+    *both("map", "map=0-LAST:0"),
     *both("openonce"),
     *inside("qcow2dec", "", "no"),
     *both("readonly", writes="no", manual=True),
     *both("rotational"),
     *both("spinning", "min-seek-time=0 half-seek-time=0 max-seek-time=0"),
     *both("time-limit", "time-limit=60"),
-    *inside("xor", "xor=0x55", "kept"),
+    *inside("xor", "xor=0x55 xorlen=1", "kept"),
 ]
 
 
@@ -171,6 +172,14 @@ def by_bytes(change: Callable[[bytes], bytes]) -> Callable[[str, str], None]:
     return wrap
 
 
+def whole_sectors(data: bytes) -> bytes:
+    """gzip in whole sectors, by a file name of the right length: the disk of
+    an image has no odd bytes, and this filter does not accept padding."""
+    packed = gzip.compress(data, 1)
+    name = b"n" * (-(len(packed) + 1) % 512) + b"\0"
+    return packed[:3] + b"\x08" + packed[4:10] + name + packed[10:]
+
+
 def by_program(*words: str) -> Callable[[str, str], None]:
     def wrap(source: str, path: str) -> None:
         if words[-1] == "-c":
@@ -201,7 +210,7 @@ WRAPPERS: Dict[str, Callable[[str, str], None]] = {
     "offset": by_bytes(lambda data: b"x" * M + data + b"y" * 1000),
     "partition": by_bytes(in_partition),
     "bzip2": by_bytes(lambda data: bz2.compress(data, 1)),
-    "indexed-gzip": by_bytes(lambda data: gzip.compress(data, 1)),
+    "indexed-gzip": by_bytes(whole_sectors),
     "lzip": by_program("lzip", "-1", "-c"),
     "qcow2dec": by_program("qemu-img", "convert", "-f", "raw", "-O", "qcow2"),
     "xor": by_bytes(lambda data: bytes(byte ^ 0x55 for byte in data)),
@@ -279,7 +288,8 @@ class Run:
 
     def words(self, text: str) -> List[str]:
         return text.replace("DIR", self.folder).replace(
-            "SIZE", str(self.size)).split()
+            "SIZE", str(self.size)).replace(
+                "LAST", str(self.size - 1)).split()
 
     def start(self) -> None:
         case = self.case
