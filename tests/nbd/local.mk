@@ -149,6 +149,7 @@ LONG_TESTS += \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-migrating-long.sh \
 	nbd/test-mutants.sh \
+	nbd/test-pipelines.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
 	nbd/test-write-fio-long.sh \

@@ -18,7 +18,7 @@ check_examples ()
 }
 
 clean check_examples "$top_srcdir/README.md" "$top_srcdir/docs/REMOTE.md" \
-      "$top_srcdir/docs/LAYERS.md" \
+      "$top_srcdir/docs/LAYERS.md" "$top_srcdir/docs/PIPELINES.md" \
       "$top_srcdir/docs/nbdkit-qcow2-filter.pod"
 if "$top_builddir/tools/qcow2ctl/qcow2ctl" --version | grep -q json=yes; then
     requires jq
