@@ -15,7 +15,8 @@ command of a pair is QEMU's, those after it are ours.
     read                  the disk and its map are the same
     write                 and after the same writes, in the image file, too
     trim, zeros           and after trims, and zeros that are sent as data
-    whole                 new compressed clusters, written as a whole
+    whole                 new compressed clusters, written as a whole; only
+                          ours takes parts, and the same cluster again
     depth, bitmap         a metadata context of QEMU's says the same as our
                           exports
     once                  both end after the last client
@@ -296,6 +297,22 @@ def change(servers: List[Server], modes: List[str]) -> None:
         handle.shutdown()
 
 
+def differ_as_said(servers: List[Server]) -> None:
+    """Of compressed clusters, what the page says is different."""
+    for server in servers:
+        handle = server.connect()
+        for what, length in (("again", 64 * K), ("in part", 4 * K)):
+            data = bytes(handle.pread(length, 0))
+            try:
+                handle.pwrite(data, 0)
+                works = True
+            except nbd.Error:
+                works = False
+            same(f"{server.side}: written {what}", server.side == "ours",
+                 works)
+        handle.shutdown()
+
+
 def same_depth(servers: List[Server]) -> None:
     theirs = servers[0].connect(context="qemu:allocation-depth")
     depth = [[length, number] for length, number in
@@ -367,6 +384,8 @@ def beside(bench: Bench, pair: Pair) -> None:
             same("nothing but the image", False,
                  before == contents(servers[0]))
             same_disk(servers)
+        if "whole" in modes:
+            differ_as_said(servers)
     if "fork" in modes:
         for server in servers:
             if server.process.wait(30) != 0:
