@@ -87,6 +87,7 @@ nbd_tests = \
 	nbd/test-matrix-zlib.sh \
 	nbd/test-matrix-zstd.sh \
 	nbd/test-memory.sh \
+	nbd/test-migrating.sh \
 	nbd/test-new-image.sh \
 	nbd/test-once.sh \
 	nbd/test-parameters.sh \
@@ -146,9 +147,12 @@ LONG_TESTS += \
 	nbd/test-check-qemu-long.sh \
 	nbd/test-control-kill-bitmaps-long.sh \
 	nbd/test-control-kill-long.sh \
+	nbd/test-filters-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
+	nbd/test-migrating-long.sh \
 	nbd/test-mutants.sh \
+	nbd/test-pipelines.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
 	nbd/test-write-fio-long.sh \
@@ -178,6 +182,8 @@ EXTRA_DIST += \
 	nbd/damage_check.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
+	nbd/filters.sh \
+	nbd/filters_matrix.py \
 	nbd/full.py \
 	nbd/full_check.py \
 	nbd/functions.sh \
@@ -189,6 +195,7 @@ EXTRA_DIST += \
 	nbd/luks_openssl.py \
 	nbd/matrix.sh \
 	nbd/matrix_check.py \
+	nbd/migrating.py \
 	nbd/nbdtool.py \
 	nbd/parts.py \
 	nbd/plaintext.py \

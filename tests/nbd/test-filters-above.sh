@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Other filters between the client and ours.
-# shellcheck source=functions.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/functions.sh"
+# shellcheck source=filters.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/filters.sh"
 
 requires_qemu
 requires_libnbd
@@ -55,3 +55,19 @@ make_image "$tmp/whole.qcow2" "$tmp/whole.raw" -c
 start_nbdkit --filter=partition --filter="$filter" file "$tmp/whole.qcow2" \
     partition=1
 nbdtool compare "$uri" "$tmp/disk.raw"
+
+echo "every filter, or some of them"
+every_filter above
+
+echo "no filter is forgotten"
+page=$top_srcdir/docs/nbdkit-qcow2-filter.pod
+"$PYTHON" "$nbddir/filters_matrix.py" known "$NBDKIT" "$page"
+mkdir "$tmp/filters"
+touch "$tmp/filters/nbdkit-brandnew-filter.so"
+! "$PYTHON" "$nbddir/filters_matrix.py" known "$NBDKIT" "$page" \
+    "$tmp/filters" >"$tmp/known" || fail "a new filter is not noticed"
+grep -q "no case for brandnew below" "$tmp/known"
+sed 's/nbdkit-checkwrite-filter/nbdkit-filter/' "$page" >"$tmp/page.pod"
+! "$PYTHON" "$nbddir/filters_matrix.py" known "$NBDKIT" "$tmp/page.pod" \
+    >"$tmp/known" || fail "a filter that the man page leaves out"
+grep -q "special about checkwrite" "$tmp/known"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Other filters between ours and the plugin.
-# shellcheck source=functions.sh source-path=SCRIPTDIR
-source "$(dirname "$0")/functions.sh"
+# shellcheck source=filters.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/filters.sh"
 
 requires_qemu
 requires_libnbd
@@ -62,3 +62,6 @@ client=$!
 wait_for grep -q 'retry 1' "$log"
 rm "$tmp/trigger"
 wait "$client"
+
+echo "every filter, or some of them"
+every_filter below

@@ -40,7 +40,8 @@ WRAPPER = """#!/bin/bash
 args=(--pidfile "$EXAMPLES_PIDS/$$")
 for arg; do
     arg=${arg/#--filter=qcow2/--filter=$EXAMPLES_FILTER}
-    args+=("${arg/#https:\\/\\/example.com/file://$EXAMPLES_DIR}")
+    arg=${arg/#https:\\/\\/example.com/file://$EXAMPLES_DIR}
+    args+=("${arg/#url=https:\\/\\/example.com/url=file://$EXAMPLES_DIR}")
 done
 exec "$EXAMPLES_NBDKIT" "${args[@]}"
 """

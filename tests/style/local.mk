@@ -19,6 +19,7 @@ style_tests = \
 	style/test-examples.sh \
 	style/test-headers.sh \
 	style/test-help-vs-man.sh \
+	style/test-html.sh \
 	style/test-layers.sh \
 	style/test-loops.sh \
 	style/test-man.sh \
@@ -28,13 +29,18 @@ style_tests = \
 	$(NULL)
 
 TESTS += $(style_tests)
-LONG_TESTS += style/test-clang-analyzer-long.sh
-LONG_TESTS += style/test-shellcheck-long.sh style/test-dist.sh
+LONG_TESTS += \
+	style/test-clang-analyzer-long.sh \
+	style/test-dist.sh \
+	style/test-html-long.sh \
+	style/test-shellcheck-long.sh \
+	$(NULL)
 
 EXTRA_DIST += \
 	$(slow_style_tests) \
 	$(style_tests) \
 	style/examples.py \
 	style/find-awk.py \
+	style/html_check.py \
 	style/lib.sh \
 	$(NULL)

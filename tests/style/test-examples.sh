@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # The examples of the README, of the guides and of the man pages have the output
-# that they show; examples.py says how they are marked.
+# that they show, and what reporters of bugs are asked to run does run; examples.py says how they are marked.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -18,11 +18,12 @@ check_examples ()
 }
 
 clean check_examples "$top_srcdir/README.md" "$top_srcdir/docs/REMOTE.md" \
-      "$top_srcdir/docs/LAYERS.md" \
+      "$top_srcdir/docs/LAYERS.md" "$top_srcdir/docs/PIPELINES.md" \
       "$top_srcdir/docs/nbdkit-qcow2-filter.pod"
 if "$top_builddir/tools/qcow2ctl/qcow2ctl" --version | grep -q json=yes; then
     requires jq
-    clean check_examples "$top_srcdir/docs/qcow2ctl.pod"
+    clean check_examples "$top_srcdir/docs/qcow2ctl.pod" \
+          "$top_srcdir/.github/ISSUE_TEMPLATE/bug_report.md"
 fi
 
 sed 's/hole,zero/hole/' "$top_srcdir/README.md" > "$tmp/bad.md"

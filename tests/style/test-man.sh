@@ -44,6 +44,7 @@ check_man ()
 page=$top_srcdir/docs/nbdkit-qcow2-filter.pod
 clean check_man "$page"
 clean check_pod "$top_srcdir/docs/nbd-apply-extents.pod"
+clean check_pod "$top_srcdir/docs/nbdkit-qcow2-migrating.pod"
 clean check_pod "$top_srcdir/docs/qcow2ctl.pod"
 
 sed 's/^=over 4$//' "$page" > "$tmp/bad.pod"

@@ -1,0 +1,181 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Web servers as they are: HTTPS with redirects to addresses that change, that
+# refuse HEAD, that know no ranges; and an importer's command line with our
+# filter in it, into a file and into a block device.  docs/PIPELINES.md has
+# these commands.
+#
+# SIZE=MiB for a larger disk.  NUMBERS=1 prints how long it took, too, and
+# PAUSE=20ms makes each request of the importer wait as on the way to a distant
+# server.
+# shellcheck source=remote.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/remote.sh"
+# shellcheck source=services.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/services.sh"
+
+requires_plugin curl
+requires_filter retry
+requires_filter readahead
+requires_program nginx openssl curl
+make_real "$tmp/data" $((${SIZE:-16} * M))
+# With holes between, as in a file system.
+qemu-img create -q -f raw "$tmp/disk.raw" $((${SIZE:-16} * 4))M
+dd if="$tmp/data" of="$tmp/disk.raw" bs=1M seek=3 conv=notrunc,sparse \
+   status=none
+mkdir "$tmp/www"
+make_image "$tmp/www/disk.qcow2" "$tmp/disk.raw" -c
+size=$(stat -c %s "$tmp/www/disk.qcow2")
+
+start_web ()
+{
+    local dir=$tmp/web try
+
+    mkdir "$dir"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null ||
+        broken "openssl makes no certificate"
+    chmod a+rx "$tmp"
+    for try in 1 2 3 4 5; do
+        https=$(port $try)
+        cat >"$dir/conf" <<END
+pid $dir/pid;
+error_log $dir/error;
+worker_processes 1;
+events { }
+http {
+    log_format brief '\$request_method \$status \$body_bytes_sent \$uri';
+    access_log $dir/access brief;
+    client_body_temp_path $dir/body;
+    proxy_temp_path $dir/proxy;
+    fastcgi_temp_path $dir/fastcgi;
+    uwsgi_temp_path $dir/uwsgi;
+    scgi_temp_path $dir/scgi;
+    server {
+        listen 127.0.0.1:$https ssl;
+        ssl_certificate $dir/cert.pem;
+        ssl_certificate_key $dir/key.pem;
+        root $tmp/www;
+        location /mirror/ {
+            return 302 https://localhost:$https/disk.qcow2?\$request_id;
+        }
+        location /presigned/ {
+            alias $tmp/www/;
+            if (\$request_method = HEAD) { return 403; }
+        }
+        location /whole/ {
+            alias $tmp/www/;
+            max_ranges 0;
+        }
+    }
+}
+END
+        nginx -c "$dir/conf" -e "$dir/error" 2>/dev/null || continue
+        wait_for test -s "$dir/pid"
+        cleanup_fn kill "$(cat "$dir/pid")"
+        web=https://localhost:$https
+        return 0
+    done
+    broken "nginx does not start"
+}
+
+# fetched: how many bytes of files nginx has sent since the last call.
+fetched ()
+{
+    sleep 0.2                   # The log is written after the answer.
+    awk '$1 == "GET" && $2 ~ /^20/ { sum += $3; n++ }
+         END { print sum + 0, "bytes in", n + 0, "requests" }' \
+        "$tmp/web/access"
+    : >"$tmp/web/access"
+}
+
+# number WHAT COMMAND...: run it, and say what it took.
+number ()
+{
+    local what=$1 begin=$EPOCHREALTIME
+
+    shift
+    : >"$tmp/web/access"
+    "$@"
+    [ -z "${NUMBERS:-}" ] || echo "$what: $(awk -v a="$begin" \
+        -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }')"
+    got=$(fetched)
+    echo "$what: $got"
+    got=${got%% *}
+}
+
+start_web
+echo "a mirror that redirects each request to another address"
+start_nbdkit -r --filter="$filter" --filter=retry curl "$web/mirror/disk" \
+    cainfo="$tmp/web/cert.pem"
+number "into a file" copy --connections=4
+[ "$got" -le $((size + size / 5 + M)) ] || fail "$got bytes of $size"
+if [ "$(id -u)" -eq 0 ] && truncate -s "$(stat -c %s "$tmp/disk.raw")" \
+        "$tmp/volume" && device=$(losetup -f --show "$tmp/volume"); then
+    cleanup_fn losetup -d "$device"
+    number "into a block device" nbdcopy "$uri" "$device"
+    cmp "$device" "$tmp/disk.raw" || fail "wrong data"
+else
+    echo "no loop device"
+fi
+stop_nbdkit
+
+echo "a server that refuses HEAD, as for an address signed for GET"
+if start_nbdkit -r --filter="$filter" curl "$web/presigned/disk.qcow2" \
+        cainfo="$tmp/web/cert.pem"; then
+    if nbdtool size "$uri" >/dev/null 2>&1; then
+        number "without HEAD" copy
+    else
+        # Before 1.36 the plugin does not try GET; it has to say so.
+        grep -E 'HEAD.*403' "$log" || fail "the log does not say why"
+    fi
+    stop_nbdkit
+else
+    fail "an unreachable image keeps the server from starting"
+fi
+
+echo "a server that sends the whole file for each range"
+start_nbdkit -r --filter="$filter" curl "$web/whole/disk.qcow2" \
+    cainfo="$tmp/web/cert.pem"
+nbdtool fails "$uri"
+grep -i 'range' "$log" || fail "the log does not say why"
+stop_nbdkit
+
+echo "the importer of KubeVirt"
+importer ()
+{
+    local -a far=(--filter=delay)
+
+    [ -n "${PAUSE:-}" ] || far=()
+    start_nbdkit --readonly --exit-with-parent "$@" \
+        --filter=readahead --filter=retry "${far[@]}" -r curl \
+        "header=User-Agent: cdi-nbdkit-importer" \
+        cainfo="$tmp/web/cert.pem" retry-exponential=no \
+        url="$web/disk.qcow2" ${far:+delay-read="$PAUSE"}
+}
+
+download_and_convert ()
+{
+    curl -sS --cacert "$tmp/web/cert.pem" -o "$tmp/scratch" \
+        "$web/disk.qcow2"
+    qemu-img convert -t writeback -f qcow2 -O raw "$tmp/scratch" "$tmp/copy"
+}
+
+importer
+number "QEMU's decoder" \
+    qemu-img convert -t writeback -f qcow2 -O raw "$uri" "$tmp/copy"
+by_qemu_bytes=$got
+cmp "$tmp/copy" "$tmp/disk.raw"
+stop_nbdkit
+importer --filter="$filter"
+number "this filter" \
+    qemu-img convert -t writeback -f raw -O raw "$uri" "$tmp/copy"
+cmp "$tmp/copy" "$tmp/disk.raw"
+[ "$got" -le $((size + size / 5 + M)) ] || fail "$got bytes of $size"
+number "this filter, and nbdcopy" copy
+our_bytes=$got
+stop_nbdkit
+number "download, and convert" download_and_convert
+cmp "$tmp/copy" "$tmp/disk.raw"
+echo "scratch space: $(stat -c %s "$tmp/scratch") bytes; QEMU has fetched" \
+     "$by_qemu_bytes, the filter $our_bytes, of $size"
