@@ -9,8 +9,8 @@ requires codespell
 
 check_spelling ()
 {
-    (cd "$1" && { find README.md NEWS SECURITY.md core host filter docs scripts \
-                       tests tools configure.ac Makefile.am -type f \
+    (cd "$1" && { find README.md NEWS SECURITY.md core host filter docs \
+                       packaging scripts tests tools configure.ac Makefile.am -type f \
                        2>/dev/null || :; } |
          grep -E '(\.([ch]|sh|py|md|pod|am|ac|mk)|/[a-zA-Z-]+|^[A-Z]+)$' |
          grep -vE '/(\.libs|\.deps|corpus|__pycache__)/|/Makefile$' |

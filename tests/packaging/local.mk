@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Packages, units of systemd, containers.
+
+packaging_tests = \
+	packaging/test-packaging.sh \
+	$(NULL)
+
+TESTS += $(packaging_tests)
+
+EXTRA_DIST += \
+	$(packaging_tests) \
+	packaging/lib.sh \
+	packaging/local.mk \
+	$(NULL)
