@@ -2,7 +2,9 @@
 # Packages, units of systemd, containers.
 
 packaging_tests = \
+	packaging/test-package.sh \
 	packaging/test-packaging.sh \
+	packaging/test-units.sh \
 	$(NULL)
 
 TESTS += $(packaging_tests)
