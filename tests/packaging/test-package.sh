@@ -70,7 +70,7 @@ echo "ok: what it leaves"
 
 # Here all but the wanted programs are gone.
 mkdir "$tmp/few"
-for program in bash sh cat dirname mktemp rm mkdir realpath sed date awk env; do
+for program in bash sh cat dirname mktemp rm mkdir realpath sed date {awk,env}; do
     ln -s "$(command -v "$program")" "$tmp/few/"
 done
 status=0
