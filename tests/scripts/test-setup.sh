@@ -65,11 +65,11 @@ make_project ()
     tree=$tmp/project
     rm -rf "$tree"
     mkdir -p "$tree/scripts" "$tree/core" "$tree/host" "$tree/filter"
+    cp "$top_srcdir/scripts/setup" "$tree/scripts/"
     sed -e "s|/usr/sbin/policy-rc.d|$tmp/sys/sbin/policy-rc.d|" \
         -e "s|/lib/systemd/system|$tmp/sys/units|" \
         -e "s|/etc/init.d|$tmp/sys/init.d|" \
-        "$top_srcdir/scripts/setup" > "$tree/scripts/setup"
-    chmod +x "$tree/scripts/setup"
+        "$top_srcdir/scripts/apt.sh" > "$tree/scripts/apt.sh"
     cat > "$tree/configure.ac" <<'END'
 AC_INIT([small], [1])
 AC_ARG_WITH([thing], [], [], [with_thing=none])

@@ -22,7 +22,7 @@ scripts_of ()
         grep -rlIZE --exclude='*.log' --exclude='*.trs' --exclude='*.py' \
             --exclude=Makefile --exclude=Makefile.in --exclude='test-awk.sh' \
             -e '^#!.*/(ba)?sh' -e '^# shellcheck shell=' \
-            scripts tests .ci 2>/dev/null || :
+            packaging scripts tests .ci 2>/dev/null || :
     )
 }
 

@@ -10,7 +10,7 @@ requires codespell
 check_spelling ()
 {
     (cd "$1" && { find .github CONTRIBUTING.md README.md NEWS \
-                       SECURITY.md core host filter docs \
+                       SECURITY.md core host filter docs packaging \
                        scripts tests tools configure.ac Makefile.am -type f \
                        2>/dev/null || :; } |
          grep -E '(\.([ch]|sh|py|md|pod|am|ac|mk)|/[a-zA-Z-]+|^[A-Z]+)$' |

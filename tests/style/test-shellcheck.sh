@@ -11,7 +11,7 @@ requires shellcheck
 
 shell_files ()
 {
-    { find scripts tests .ci -type f 2>/dev/null || :; } |
+    { find packaging scripts tests .ci -type f 2>/dev/null || :; } |
         grep -vE '/(\.libs|corpus)/|\.(log|trs|o|pyc)$' |
         while IFS= read -r f; do
             case $f in

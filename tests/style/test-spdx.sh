@@ -10,8 +10,8 @@
 # Code is what has a suffix of code, or starts with "#!".
 code_files ()
 {
-    find core host filter docs scripts tests tools .ci configure.ac Makefile.am \
-         -type f 2>/dev/null | grep -vE '/(Makefile|Makefile\.in)$' |
+    find core host filter docs packaging scripts tests tools .ci \
+         configure.ac Makefile.am -type f 2>/dev/null | grep -vE '/(Makefile|Makefile\.in)$' |
         grep -vE '/(\.deps|\.libs|__pycache__|corpus)/' |
         while IFS= read -r f; do
             case $f in
