@@ -22,7 +22,8 @@ clean check_examples "$top_srcdir/README.md" "$top_srcdir/docs/REMOTE.md" \
       "$top_srcdir/docs/nbdkit-qcow2-filter.pod"
 if "$top_builddir/tools/qcow2ctl/qcow2ctl" --version | grep -q json=yes; then
     requires jq
-    clean check_examples "$top_srcdir/docs/qcow2ctl.pod"
+    clean check_examples "$top_srcdir/docs/qcow2ctl.pod" \
+          "$top_srcdir/docs/BACKUP.md"
 fi
 
 sed 's/hole,zero/hole/' "$top_srcdir/README.md" > "$tmp/bad.md"
