@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_LOCKS 16
+/* A thread may have the gates of 64 images (qcow2_transact), and some more. */
+#define MAX_LOCKS 96
 
 static _Thread_local struct {
   const struct q2_rank *ranks[MAX_LOCKS];

@@ -137,6 +137,8 @@ HOSTILE = [
     (MERGE, {"node": "", "target": "b0", "bitmaps": [5]}, "string or object"),
     (MERGE, {"node": "", "target": "b0", "bitmaps": [{"node": ""}]},
      "'name' is missing"),
+    (MERGE, {"node": "", "target": "b0", "bitmaps": [
+        {"node": "bitmap/b0", "name": "b0"}]}, "a part of an image"),
     (MERGE, {"node": "", "target": "b0", "bitmaps": ["none"]}, "no bitmap"),
     (MERGE, {"node": "", "target": "none", "bitmaps": ["b0"]}, "no bitmap"),
     ("transaction", {}, "'actions' is missing"),

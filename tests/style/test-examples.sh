@@ -23,6 +23,7 @@ clean check_examples "$top_srcdir/README.md" "$top_srcdir/docs/REMOTE.md" \
 if "$top_builddir/tools/qcow2ctl/qcow2ctl" --version | grep -q json=yes; then
     requires jq
     clean check_examples "$top_srcdir/docs/qcow2ctl.pod" \
+          "$top_srcdir/docs/BACKUP.md" \
           "$top_srcdir/.github/ISSUE_TEMPLATE/bug_report.md"
 fi
 
