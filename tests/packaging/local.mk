@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Packages, units of systemd, containers.
+# Packages and units of systemd.
 
 packaging_tests = \
 	packaging/test-package.sh \
@@ -7,10 +7,16 @@ packaging_tests = \
 	packaging/test-units.sh \
 	$(NULL)
 
+packaging_long_tests = \
+	packaging/test-deb-long.sh \
+	$(NULL)
+
 TESTS += $(packaging_tests)
+LONG_TESTS += $(packaging_long_tests)
 
 EXTRA_DIST += \
 	$(packaging_tests) \
 	packaging/lib.sh \
 	packaging/local.mk \
+	packaging/roots.sh \
 	$(NULL)
