@@ -43,7 +43,7 @@
 /* Zones that are activated ahead: 256 MiB of the disk. */
 #define MAX_AHEAD 64
 
-/* Calls of q2_track_retire until zones are looked at: half a minute. */
+/* Calls of q2_track_is_due until zones are looked at: half a minute. */
 #define RETIRE_CALLS 12
 
 /* ---- Writing ---------------------------------------------------------- */
@@ -409,17 +409,22 @@ retire_some (struct q2_track *track, const struct q2_io *io,
   return r;
 }
 
-/* Returns 1 if anything was written. */
+/* With a gate only zones that are idle, and until somebody closes it.  Returns
+ * 1 if anything was written.
+ */
 static int
-retire_all (struct q2_track *track, const struct q2_io *io, bool all,
-            struct qcow2_error *err)
+retire_all (struct q2_track *track, const struct q2_io *io,
+            struct q2_gate *gate, struct qcow2_error *err)
 {
   int any = 0;
 
   for (struct q2_tracked *t = track->first; t != NULL; t = t->next)
     for (uint64_t at = 0; t->durable != NULL && at < t->len; at += PIECE) {
-      const int r = retire_some (track, io, t, at, all, err);
+      int r;
 
+      if (gate != NULL && q2_gate_is_closed (gate))
+        return any;
+      r = retire_some (track, io, t, at, gate == NULL, err);
       if (r == -1)
         return -1;
       any |= r;
@@ -427,22 +432,24 @@ retire_all (struct q2_track *track, const struct q2_io *io, bool all,
   return any;
 }
 
+bool
+q2_track_is_due (struct q2_track *track)
+{
+  return (atomic_fetch_add (&track->idle_calls, 1) + 1) % RETIRE_CALLS == 0;
+}
+
 int
 q2_track_retire (struct q2_track *track, const struct q2_io *io,
-                 struct qcow2_error *err)
+                 struct q2_gate *gate, struct qcow2_error *err)
 {
-  const unsigned calls = atomic_fetch_add (&track->idle_calls, 1) + 1;
-
-  if (calls % RETIRE_CALLS != 0)
-    return 0;
-  return retire_all (track, io, false, err) == -1 ? -1 : 0;
+  return retire_all (track, io, gate, err) == -1 ? -1 : 0;
 }
 
 int
 q2_track_settle (struct q2_track *track, const struct q2_io *io,
                  struct qcow2_error *err)
 {
-  const int r = retire_all (track, io, true, err);
+  const int r = retire_all (track, io, NULL, err);
 
   return r == 1 ? q2_io_flush (io, err) : r;
 }

@@ -318,14 +318,20 @@ q2_writer_track (struct q2_writer *w, const struct q2_io *io, uint64_t count,
   return fail (w, q2_track_activate (&w->track, io, count, guest_off, err));
 }
 
+bool
+q2_writer_may_retire_bitmaps (struct q2_writer *w)
+{
+  return w->track.mode == QCOW2_BITMAPS_DURABLE && q2_writer_is_for_disk (w) &&
+    q2_track_is_due (&w->track);
+}
+
 int
 q2_writer_retire_bitmaps (struct q2_writer *w, const struct q2_io *io,
-                          struct qcow2_error *err)
+                          struct q2_gate *gate, struct qcow2_error *err)
 {
-  if (w->track.mode != QCOW2_BITMAPS_DURABLE || !q2_writer_is_for_disk (w) ||
-      w->state != Q2_WRITER_ACTIVE)
+  if (!q2_writer_is_for_disk (w) || w->state != Q2_WRITER_ACTIVE)
     return 0;
-  return fail (w, q2_track_retire (&w->track, io, err));
+  return fail (w, q2_track_retire (&w->track, io, gate, err));
 }
 
 int
