@@ -18,9 +18,12 @@
  *           flush, as both are true.  Bits leave 'durable' before they leave
  *           the file, and before the exact ones are read (see track.c).
  *
- *           If bits cannot be written the bitmap is marked as in use, durably,
- *           before anybody goes on.  It stays so, since a write that failed
- *           may still reach the disk, over newer bits.
+ *           If bits cannot be written the bitmap is *failing*: it is marked as
+ *           in use, durably, before anybody goes on whose bits are not
+ *           durable.  It stays so, since a write that failed may still reach
+ *           the disk, over newer bits; but it has all bits that are durable.
+ *           If it cannot be marked either, who needs that fails, and the next
+ *           one tries again.
  * Locks     track.lock, held over I/O: bits are written by one thread at a
  *           time, and 'durable' is changed by it.
  * Spec      "Bitmap data".
@@ -247,17 +250,17 @@ static int
 activate_locked (struct q2_track *track, const struct q2_io *io,
                  const struct wanted *w, struct qcow2_error *err)
 {
-  struct qcow2_error why;
+  struct qcow2_error why = { .text = "it could not be marked at once" };
   bool any = false, failing = false;
 
   for (struct q2_tracked *t = track->first; t != NULL; t = t->next) {
-    if (!q2_tracked_is_kept (t) || !choose_all (t, w))
-      continue;
-    any = true;
-    for (unsigned i = 0; i < w->nr && !t->failing; ++i)
-      t->failing =
-        write_zones (track, io, t, &t->ranges[i], w->nr, &why) == -1;
-    failing |= t->failing;
+    if (q2_tracked_is_kept (t) && choose_all (t, w)) {
+      any = true;
+      for (unsigned i = 0; i < w->nr && !t->failing; ++i)
+        t->failing =
+          write_zones (track, io, t, &t->ranges[i], w->nr, &why) == -1;
+    }
+    failing |= t->failing && !t->lost;
   }
   if (any)
     atomic_fetch_add_explicit (&track->activations, 1, memory_order_relaxed);
@@ -301,15 +304,9 @@ q2_track_activate (struct q2_track *track, const struct q2_io *io,
   /* Who had the lock may have done it. */
   if (!q2_track_set (track, count, guest_off)) {
     take_wants (track, &w, count, guest_off);
-    r = track->broken
-      ? q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN,
-                        QCOW2_NO_OFFSET, "bitmaps could neither be kept up "
-                        "nor marked as in use")
-      : activate_locked (track, io, &w, err);
+    r = activate_locked (track, io, &w, err);
     if (r == 0)
       end_activating (track, &w);
-    else
-      track->broken = true;
   }
   q2_mutex_unlock (&track->lock);
   return r;
@@ -403,6 +400,9 @@ retire_some (struct q2_track *track, const struct q2_io *io,
     if (r == -1) {
       t->failing = true;
       r = q2_track_give_up_locked (track, io, why.text, err);
+      /* What the file has stays true until bits are missing there. */
+      if (r == -1 && !io->shared->flush_failed)
+        r = 0;
     }
   }
   q2_mutex_unlock (&track->lock);

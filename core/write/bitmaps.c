@@ -263,11 +263,11 @@ fill (struct filling *f, struct qcow2_error *err)
 
 /* ---- Requests --------------------------------------------------------- */
 
-/* Nothing may be written any more of which bitmaps do not know. */
+/* Of what a request has written nobody knows any more whether it is there. */
 static int
-fail (struct q2_writer *w, int r)
+note_flush (struct q2_writer *w, const struct q2_io *io, int r)
 {
-  if (r == -1)
+  if (r == -1 && io->shared->flush_failed)
     q2_writer_become_failed (w);
   return r;
 }
@@ -306,7 +306,10 @@ q2_writer_fill_bitmaps (struct q2_writer *w, const struct q2_io *io,
     r = give_up (w, io, why.text, err);
   else if (named)
     r = q2_io_flush (io, err);
-  return fail (w, r);
+  /* What was begun may reach the file later, when others were made. */
+  if (r == -1)
+    q2_writer_become_failed (w);
+  return r;
 }
 
 int
@@ -315,7 +318,8 @@ q2_writer_track (struct q2_writer *w, const struct q2_io *io, uint64_t count,
 {
   if (q2_track_set (&w->track, count, guest_off))
     return 0;
-  return fail (w, q2_track_activate (&w->track, io, count, guest_off, err));
+  return note_flush (w, io, q2_track_activate (&w->track, io, count,
+                                               guest_off, err));
 }
 
 bool
@@ -331,7 +335,7 @@ q2_writer_retire_bitmaps (struct q2_writer *w, const struct q2_io *io,
 {
   if (!q2_writer_is_for_disk (w) || w->state != Q2_WRITER_ACTIVE)
     return 0;
-  return fail (w, q2_track_retire (&w->track, io, gate, err));
+  return note_flush (w, io, q2_track_retire (&w->track, io, gate, err));
 }
 
 int
@@ -341,7 +345,7 @@ q2_writer_settle_bitmaps (struct q2_writer *w, const struct q2_io *io,
   if (w->track.mode != QCOW2_BITMAPS_DURABLE ||
       q2_track_is_empty (&w->track) || w->state != Q2_WRITER_ACTIVE)
     return 0;
-  return fail (w, q2_track_settle (&w->track, io, err));
+  return note_flush (w, io, q2_track_settle (&w->track, io, err));
 }
 
 int
@@ -356,6 +360,7 @@ q2_writer_give_up_bitmaps (struct q2_writer *w, const struct q2_io *io,
       t->failing = true;
     r = give_up (w, io, "the disk becomes another one", err);
   }
-  q2_track_forget (&w->track);
-  return fail (w, r);
+  if (r == 0)
+    q2_track_forget (&w->track);
+  return note_flush (w, io, r);
 }
