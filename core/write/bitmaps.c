@@ -47,24 +47,43 @@ cluster_size (const struct filling *f)
 
 /* ---- What is there ---------------------------------------------------- */
 
-/* It stays what it is while bits are written there. */
+/* It is written in place, so it must stay what it is, and belong to nobody
+ * else: a repair of an image with such a cluster counts each owner.
+ */
+static int
+check_cluster (const struct filling *f, uint64_t host_off,
+               struct qcow2_error *err)
+{
+  const uint64_t cluster = host_off >> f->w->geo->cluster_bits;
+  uint64_t refcount;
+  int r;
+
+  while ((r = q2_space_get (f->w->space, f->io, cluster, &refcount, err)) > 0)
+    if (q2_writer_commit (f->w, f->io, err) == -1)
+      return -1;
+  if (r == -1 || refcount == 1)
+    return r;
+  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                  "its cluster at offset 0x%" PRIx64 " %s", host_off,
+                  refcount > 0 ? "is shared" : "has no refcount");
+}
+
+static int
+check_table (const struct filling *f, uint64_t len, struct qcow2_error *err)
+{
+  const uint64_t off = f->t->table_offset;
+
+  for (uint64_t i = 0; i < len; i += cluster_size (f))
+    if (check_cluster (f, off + i, err) == -1)
+      return -1;
+  return 0;
+}
+
 static int
 claim_cluster (struct filling *f, uint64_t host_off, struct qcow2_error *err)
 {
-  const unsigned bits = f->w->geo->cluster_bits;
-  uint64_t uncounted;
-  int r;
-
-  while ((r = q2_space_find_uncounted (f->w->space, f->io, host_off >> bits,
-                                       1, &uncounted, err)) > 0)
-    if (q2_writer_commit (f->w, f->io, err) == -1)
-      return -1;
-  if (r == -1)
+  if (check_cluster (f, host_off, err) == -1)
     return -1;
-  if (uncounted == host_off >> bits)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                    "its cluster at offset 0x%" PRIx64 " has no refcount",
-                    host_off);
   return q2_overlap_add (f->w->overlap, host_off, cluster_size (f),
                          Q2_META_BITMAP_BITS, err);
 }
@@ -75,7 +94,8 @@ load_table (struct filling *f, struct qcow2_error *err)
   struct q2_tracked *const t = f->t;
   const uint64_t len = (uint64_t) t->table_entries * 8;
 
-  if (q2_overlap_add (f->w->overlap, t->table_offset, len,
+  if (check_table (f, len, err) == -1 ||
+      q2_overlap_add (f->w->overlap, t->table_offset, len,
                       Q2_META_BITMAP_TABLE, err) == -1 ||
       q2_io_read (f->io, f->table, len, t->table_offset, QCOW2_IO_HEADER, err)
       == -1)
