@@ -45,20 +45,33 @@ q2_gate_leave (struct q2_gate *gate)
     q2_gate_tell (gate);
 }
 
+/* Somebody has closed it, or waits until nobody is inside. */
+static inline bool
+q2_gate_is_closed (struct q2_gate *gate)
+{
+  return atomic_load (&gate->closed);
+}
+
+/* As q2_gate_enter, but false if it is closed. */
+static inline bool
+q2_gate_try_enter (struct q2_gate *gate)
+{
+  /* Count first, then look.  Closing sets the flag first, then reads the
+   * counts; so at least one of the two threads sees the other.
+   */
+  atomic_fetch_add (&gate->begun, 1);
+  if (!q2_gate_is_closed (gate))
+    return true;
+  q2_gate_leave (gate);
+  return false;
+}
+
 /* Waits while the gate is closed. */
 static inline void
 q2_gate_enter (struct q2_gate *gate)
 {
-  for (;;) {
-    /* Count first, then look.  Closing sets the flag first, then reads the
-     * counts; so at least one of the two threads sees the other.
-     */
-    atomic_fetch_add (&gate->begun, 1);
-    if (!atomic_load (&gate->closed))
-      return;
-    q2_gate_leave (gate);
+  while (!q2_gate_try_enter (gate))
     q2_gate_wait_open (gate);
-  }
 }
 
 /* Close the gate and wait until no change is inside.  Other threads that close

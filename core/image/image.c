@@ -344,16 +344,23 @@ is_overdue (struct qcow2_image *image)
   return ++image->idle.busy_calls >= MAX_BUSY_CALLS;
 }
 
+/* Whoever has closed the gate may need the thread, so nobody waits for it.
+ * Going through it is no change that keeps the image from being idle.
+ */
 static int
 retire_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
                 struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
-  int r;
+  int r = 0;
 
-  q2_gate_enter (&image->gate);
-  r = q2_writer_retire_bitmaps (&image->writer, &io, err);
-  q2_gate_leave (&image->gate);
+  if (!q2_writer_may_retire_bitmaps (&image->writer))
+    return 0;
+  if (q2_gate_try_enter (&image->gate)) {
+    r = q2_writer_retire_bitmaps (&image->writer, &io, &image->gate, err);
+    q2_gate_leave (&image->gate);
+  }
+  atomic_fetch_add (&image->idle.changes, 1);
   return r;
 }
 

@@ -19,6 +19,7 @@
 #ifndef QCOW2_TRACK_TRACK_H
 #define QCOW2_TRACK_TRACK_H
 
+#include "base/gate.h"
 #include "base/lock.h"
 #include "format/bitmap.h"
 #include "meta/overlap.h"
@@ -48,14 +49,13 @@ struct q2_track {
   struct qcow2_budget *budget;  /* that they are counted in */
 
   struct q2_mutex lock;         /* held over I/O: one thread at a time writes
-                                   bits; guards: */
-  bool broken;                  /* it is not known what the file has */
+                                   bits */
   struct q2_mutex wants_lock;   /* guards: */
   struct { uint64_t count, guest_off; } wants[Q2_TRACK_WANTS];
   unsigned nr_wants;
 
   _Atomic uint64_t activations; /* how often somebody waited for a flush */
-  _Atomic unsigned idle_calls;  /* of q2_track_retire */
+  _Atomic unsigned idle_calls;  /* of q2_track_is_due */
 };
 
 extern void q2_track_init (struct q2_track *track)
@@ -107,20 +107,23 @@ extern void q2_track_forget (struct q2_track *track)
 
 /* Make it durable that these bytes may change, in each bitmap that is kept
  * true; one for which that fails is marked as in use, durably.  -1: neither
- * was possible, or a flush has failed: nothing may be written to the image any
- * more.
+ * was possible, so these bytes must not change; or a flush has failed.
  */
 extern int q2_track_activate (struct q2_track *track, const struct q2_io *io,
                               uint64_t count, uint64_t guest_off,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Call it every few seconds: now and then zones in which no bit was newly set
- * for some time get their exact bits.  A change of the disk may run at the
- * same time, but the gate is not closed.  Errors as above.
+/* Call it every few seconds; true now and then: retire zones. */
+extern bool q2_track_is_due (struct q2_track *track)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Zones in which no bit was newly set since the last call get their exact
+ * bits.  The caller is inside the gate, and it ends early if somebody wants
+ * that closed; changes of the disk may run at the same time.  -1: a flush has failed.
  */
 extern int q2_track_retire (struct q2_track *track, const struct q2_io *io,
-                            struct qcow2_error *err)
+                            struct q2_gate *gate, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* All get their exact bits, durably.  No change is running. */

@@ -38,7 +38,8 @@ struct q2_tracked {
                                    kept up any more */
 
   /* track.lock guards: */
-  bool failing;                 /* about to be lost */
+  bool failing;                 /* lost, or to be marked before 'durable' gets
+                                   any more bits */
   struct q2_zones ranges[Q2_TRACK_RANGES];      /* that are being activated */
 
   uint16_t name_len;

@@ -18,9 +18,12 @@
  *           flush, as both are true.  Bits leave 'durable' before they leave
  *           the file, and before the exact ones are read (see track.c).
  *
- *           If bits cannot be written the bitmap is marked as in use, durably,
- *           before anybody goes on.  It stays so, since a write that failed
- *           may still reach the disk, over newer bits.
+ *           If bits cannot be written the bitmap is *failing*: it is marked as
+ *           in use, durably, before anybody goes on whose bits are not
+ *           durable.  It stays so, since a write that failed may still reach
+ *           the disk, over newer bits; but it has all bits that are durable.
+ *           If it cannot be marked either, who needs that fails, and the next
+ *           one tries again.
  * Locks     track.lock, held over I/O: bits are written by one thread at a
  *           time, and 'durable' is changed by it.
  * Spec      "Bitmap data".
@@ -43,7 +46,7 @@
 /* Zones that are activated ahead: 256 MiB of the disk. */
 #define MAX_AHEAD 64
 
-/* Calls of q2_track_retire until zones are looked at: half a minute. */
+/* Calls of q2_track_is_due until zones are looked at: half a minute. */
 #define RETIRE_CALLS 12
 
 /* ---- Writing ---------------------------------------------------------- */
@@ -247,17 +250,17 @@ static int
 activate_locked (struct q2_track *track, const struct q2_io *io,
                  const struct wanted *w, struct qcow2_error *err)
 {
-  struct qcow2_error why;
+  struct qcow2_error why = { .text = "it could not be marked at once" };
   bool any = false, failing = false;
 
   for (struct q2_tracked *t = track->first; t != NULL; t = t->next) {
-    if (!q2_tracked_is_kept (t) || !choose_all (t, w))
-      continue;
-    any = true;
-    for (unsigned i = 0; i < w->nr && !t->failing; ++i)
-      t->failing =
-        write_zones (track, io, t, &t->ranges[i], w->nr, &why) == -1;
-    failing |= t->failing;
+    if (q2_tracked_is_kept (t) && choose_all (t, w)) {
+      any = true;
+      for (unsigned i = 0; i < w->nr && !t->failing; ++i)
+        t->failing =
+          write_zones (track, io, t, &t->ranges[i], w->nr, &why) == -1;
+    }
+    failing |= t->failing && !t->lost;
   }
   if (any)
     atomic_fetch_add_explicit (&track->activations, 1, memory_order_relaxed);
@@ -301,15 +304,9 @@ q2_track_activate (struct q2_track *track, const struct q2_io *io,
   /* Who had the lock may have done it. */
   if (!q2_track_set (track, count, guest_off)) {
     take_wants (track, &w, count, guest_off);
-    r = track->broken
-      ? q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN,
-                        QCOW2_NO_OFFSET, "bitmaps could neither be kept up "
-                        "nor marked as in use")
-      : activate_locked (track, io, &w, err);
+    r = activate_locked (track, io, &w, err);
     if (r == 0)
       end_activating (track, &w);
-    else
-      track->broken = true;
   }
   q2_mutex_unlock (&track->lock);
   return r;
@@ -403,23 +400,31 @@ retire_some (struct q2_track *track, const struct q2_io *io,
     if (r == -1) {
       t->failing = true;
       r = q2_track_give_up_locked (track, io, why.text, err);
+      /* What the file has stays true until bits are missing there. */
+      if (r == -1 && !io->shared->flush_failed)
+        r = 0;
     }
   }
   q2_mutex_unlock (&track->lock);
   return r;
 }
 
-/* Returns 1 if anything was written. */
+/* With a gate only zones that are idle, and until somebody closes it.  Returns
+ * 1 if anything was written.
+ */
 static int
-retire_all (struct q2_track *track, const struct q2_io *io, bool all,
-            struct qcow2_error *err)
+retire_all (struct q2_track *track, const struct q2_io *io,
+            struct q2_gate *gate, struct qcow2_error *err)
 {
   int any = 0;
 
   for (struct q2_tracked *t = track->first; t != NULL; t = t->next)
     for (uint64_t at = 0; t->durable != NULL && at < t->len; at += PIECE) {
-      const int r = retire_some (track, io, t, at, all, err);
+      int r;
 
+      if (gate != NULL && q2_gate_is_closed (gate))
+        return any;
+      r = retire_some (track, io, t, at, gate == NULL, err);
       if (r == -1)
         return -1;
       any |= r;
@@ -427,22 +432,24 @@ retire_all (struct q2_track *track, const struct q2_io *io, bool all,
   return any;
 }
 
+bool
+q2_track_is_due (struct q2_track *track)
+{
+  return (atomic_fetch_add (&track->idle_calls, 1) + 1) % RETIRE_CALLS == 0;
+}
+
 int
 q2_track_retire (struct q2_track *track, const struct q2_io *io,
-                 struct qcow2_error *err)
+                 struct q2_gate *gate, struct qcow2_error *err)
 {
-  const unsigned calls = atomic_fetch_add (&track->idle_calls, 1) + 1;
-
-  if (calls % RETIRE_CALLS != 0)
-    return 0;
-  return retire_all (track, io, false, err) == -1 ? -1 : 0;
+  return retire_all (track, io, gate, err) == -1 ? -1 : 0;
 }
 
 int
 q2_track_settle (struct q2_track *track, const struct q2_io *io,
                  struct qcow2_error *err)
 {
-  const int r = retire_all (track, io, true, err);
+  const int r = retire_all (track, io, NULL, err);
 
   return r == 1 ? q2_io_flush (io, err) : r;
 }

@@ -47,24 +47,43 @@ cluster_size (const struct filling *f)
 
 /* ---- What is there ---------------------------------------------------- */
 
-/* It stays what it is while bits are written there. */
+/* It is written in place, so it must stay what it is, and belong to nobody
+ * else: a repair of an image with such a cluster counts each owner.
+ */
+static int
+check_cluster (const struct filling *f, uint64_t host_off,
+               struct qcow2_error *err)
+{
+  const uint64_t cluster = host_off >> f->w->geo->cluster_bits;
+  uint64_t refcount;
+  int r;
+
+  while ((r = q2_space_get (f->w->space, f->io, cluster, &refcount, err)) > 0)
+    if (q2_writer_commit (f->w, f->io, err) == -1)
+      return -1;
+  if (r == -1 || refcount == 1)
+    return r;
+  return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
+                  "its cluster at offset 0x%" PRIx64 " %s", host_off,
+                  refcount > 0 ? "is shared" : "has no refcount");
+}
+
+static int
+check_table (const struct filling *f, uint64_t len, struct qcow2_error *err)
+{
+  const uint64_t off = f->t->table_offset;
+
+  for (uint64_t i = 0; i < len; i += cluster_size (f))
+    if (check_cluster (f, off + i, err) == -1)
+      return -1;
+  return 0;
+}
+
 static int
 claim_cluster (struct filling *f, uint64_t host_off, struct qcow2_error *err)
 {
-  const unsigned bits = f->w->geo->cluster_bits;
-  uint64_t uncounted;
-  int r;
-
-  while ((r = q2_space_find_uncounted (f->w->space, f->io, host_off >> bits,
-                                       1, &uncounted, err)) > 0)
-    if (q2_writer_commit (f->w, f->io, err) == -1)
-      return -1;
-  if (r == -1)
+  if (check_cluster (f, host_off, err) == -1)
     return -1;
-  if (uncounted == host_off >> bits)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, host_off,
-                    "its cluster at offset 0x%" PRIx64 " has no refcount",
-                    host_off);
   return q2_overlap_add (f->w->overlap, host_off, cluster_size (f),
                          Q2_META_BITMAP_BITS, err);
 }
@@ -75,7 +94,8 @@ load_table (struct filling *f, struct qcow2_error *err)
   struct q2_tracked *const t = f->t;
   const uint64_t len = (uint64_t) t->table_entries * 8;
 
-  if (q2_overlap_add (f->w->overlap, t->table_offset, len,
+  if (check_table (f, len, err) == -1 ||
+      q2_overlap_add (f->w->overlap, t->table_offset, len,
                       Q2_META_BITMAP_TABLE, err) == -1 ||
       q2_io_read (f->io, f->table, len, t->table_offset, QCOW2_IO_HEADER, err)
       == -1)
@@ -263,11 +283,11 @@ fill (struct filling *f, struct qcow2_error *err)
 
 /* ---- Requests --------------------------------------------------------- */
 
-/* Nothing may be written any more of which bitmaps do not know. */
+/* Of what a request has written nobody knows any more whether it is there. */
 static int
-fail (struct q2_writer *w, int r)
+note_flush (struct q2_writer *w, const struct q2_io *io, int r)
 {
-  if (r == -1)
+  if (r == -1 && io->shared->flush_failed)
     q2_writer_become_failed (w);
   return r;
 }
@@ -306,7 +326,10 @@ q2_writer_fill_bitmaps (struct q2_writer *w, const struct q2_io *io,
     r = give_up (w, io, why.text, err);
   else if (named)
     r = q2_io_flush (io, err);
-  return fail (w, r);
+  /* What was begun may reach the file later, when others were made. */
+  if (r == -1)
+    q2_writer_become_failed (w);
+  return r;
 }
 
 int
@@ -315,17 +338,24 @@ q2_writer_track (struct q2_writer *w, const struct q2_io *io, uint64_t count,
 {
   if (q2_track_set (&w->track, count, guest_off))
     return 0;
-  return fail (w, q2_track_activate (&w->track, io, count, guest_off, err));
+  return note_flush (w, io, q2_track_activate (&w->track, io, count,
+                                               guest_off, err));
+}
+
+bool
+q2_writer_may_retire_bitmaps (struct q2_writer *w)
+{
+  return w->track.mode == QCOW2_BITMAPS_DURABLE && q2_writer_is_for_disk (w) &&
+    q2_track_is_due (&w->track);
 }
 
 int
 q2_writer_retire_bitmaps (struct q2_writer *w, const struct q2_io *io,
-                          struct qcow2_error *err)
+                          struct q2_gate *gate, struct qcow2_error *err)
 {
-  if (w->track.mode != QCOW2_BITMAPS_DURABLE || !q2_writer_is_for_disk (w) ||
-      w->state != Q2_WRITER_ACTIVE)
+  if (!q2_writer_is_for_disk (w) || w->state != Q2_WRITER_ACTIVE)
     return 0;
-  return fail (w, q2_track_retire (&w->track, io, err));
+  return note_flush (w, io, q2_track_retire (&w->track, io, gate, err));
 }
 
 int
@@ -335,7 +365,7 @@ q2_writer_settle_bitmaps (struct q2_writer *w, const struct q2_io *io,
   if (w->track.mode != QCOW2_BITMAPS_DURABLE ||
       q2_track_is_empty (&w->track) || w->state != Q2_WRITER_ACTIVE)
     return 0;
-  return fail (w, q2_track_settle (&w->track, io, err));
+  return note_flush (w, io, q2_track_settle (&w->track, io, err));
 }
 
 int
@@ -350,6 +380,7 @@ q2_writer_give_up_bitmaps (struct q2_writer *w, const struct q2_io *io,
       t->failing = true;
     r = give_up (w, io, "the disk becomes another one", err);
   }
-  q2_track_forget (&w->track);
-  return fail (w, r);
+  if (r == 0)
+    q2_track_forget (&w->track);
+  return note_flush (w, io, r);
 }

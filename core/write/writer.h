@@ -234,9 +234,14 @@ extern int q2_writer_track (struct q2_writer *w, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* See q2_track_retire; the caller is inside the gate. */
+/* Call it every few seconds; true now and then: call the next one, which is
+ * q2_track_retire, inside the gate.
+ */
+extern bool q2_writer_may_retire_bitmaps (struct q2_writer *w)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 extern int q2_writer_retire_bitmaps (struct q2_writer *w,
                                      const struct q2_io *io,
+                                     struct q2_gate *gate,
                                      struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

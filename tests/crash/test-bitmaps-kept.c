@@ -55,6 +55,7 @@ struct scene {
   uint64_t size;
   struct bitmap_set before, after;
   bool faulted;                 /* a write or flush has failed */
+  bool recovers;                /* from that, so that others succeed */
   unsigned long states, unmarked, failures;
 };
 
@@ -152,16 +153,26 @@ session (struct host *h, struct scene *s, struct rng *rng)
   };
   struct qcow2_error err = { .text = "" };
   struct qcow2_image *image;
+  bool prepared = false;
   int r = -1;
 
   host_reopen (h);
   image = qcow2_open (&h->io, &options, &err);
   if (image != NULL)
     r = 0;
-  for (unsigned i = 0; r == 0 && i < REQUESTS; ++i) {
+  /* Clients go on after errors. */
+  for (unsigned i = 0; (r == 0 || (image && s->recovers)) && i < REQUESTS;
+       ++i) {
     r = request (image, h, s, rng, &err);
+    prepared |= r == 0 && i == 0;
     for (unsigned j = 0; r == 0 && i % 3 == 2 && j < IDLE_CALLS; ++j)
       r = qcow2_idle_commit (image, &h->io, &err);
+  }
+  if (image && s->recovers && prepared && h->failed > 0) {
+    h->fail_kinds = 0;
+    r = request (image, h, s, rng, &err);
+    if (!CHECK (r == 0))
+      printf ("after the outage: %s\n", err.text);
   }
   if (r == 0)
     r = qcow2_end (image, &h->io, &err);
@@ -308,11 +319,11 @@ play (struct scene *s, uint64_t seed)
   return s->failures;
 }
 
-/* Each write fails once, then each flush; whatever comes of it, bitmaps are
- * true or marked.
+/* Each write fails, then each flush, and 'more' of them after it; whatever
+ * comes of it, bitmaps are true or marked.
  */
 static unsigned long
-play_faults (struct scene *s, unsigned kind, uint64_t seed)
+play_faults (struct scene *s, unsigned kind, unsigned more, uint64_t seed)
 {
   const struct host_spec spec = {
     .capacity = CAPACITY, .grows = true, .trim = HOST_TRIM_GARBAGE,
@@ -324,7 +335,8 @@ play_faults (struct scene *s, unsigned kind, uint64_t seed)
   bool failed = true;
 
   s->faulted = true;
-  for (unsigned long n = 1; failed && failures == 0; ++n) {
+  s->recovers = kind == HOST_WRITE;
+  for (unsigned long n = 1; failed && failures == 0; n += 1 + more / 2) {
     struct rng rng = { seed };
     struct host h;
 
@@ -332,7 +344,7 @@ play_faults (struct scene *s, unsigned kind, uint64_t seed)
     host_init (&h, &spec, s->bytes, s->size);
     host_reopen (&h);
     host_record (&h);
-    host_fail (&h, 1u << kind, n, 0, EIO);
+    host_fail (&h, 1u << kind, n, more, EIO);
     session (&h, s, &rng);
     failed = h.failed > 0;
     if (failed)
@@ -340,7 +352,7 @@ play_faults (struct scene *s, unsigned kind, uint64_t seed)
     failures += s->failures;
     host_free (&h);
   }
-  s->faulted = false;
+  s->faulted = s->recovers = false;
   return failures;
 }
 
@@ -367,8 +379,9 @@ play_all (enum qcow2_bitmaps mode, uint64_t seed)
     unit_context ("%s", s.options);
     failures += play (&s, seed + k);
     if (mode == QCOW2_BITMAPS_DURABLE && k == 0 && has_faults ())
-      failures += play_faults (&s, HOST_WRITE, seed) +
-        play_faults (&s, HOST_FLUSH, seed);
+      failures += play_faults (&s, HOST_WRITE, 0, seed) +
+        play_faults (&s, HOST_WRITE, 4, seed) +
+        play_faults (&s, HOST_FLUSH, 0, seed);
     states += s.states;
     unmarked += s.unmarked;
     scene_free (&s);

@@ -70,6 +70,39 @@ fi
 qemu-img bitmap --remove "$image" enabled
 check_image
 
+echo "bits in a cluster that the disk has, too: it is not written to"
+new_image 64M
+qemu-img bitmap --add -g 512 "$image" enabled
+qemu-io -f qcow2 -c 'write -q -P 1 1M 64k' "$image"
+qemu-io -f raw -c 'write -q -P 1 1M 64k' "$tmp/disk.raw"
+"$PYTHON" - "$image" <<'END'
+import sys
+from struct import pack, unpack
+with open(sys.argv[1], "r+b") as file:
+    image = file.read()
+
+    def get(at):
+        return unpack(">Q", image[at:at + 8])[0] & 0xfffffffffffe00
+
+    def put(at, form, value):
+        file.seek(at)
+        file.write(pack(form, value))
+
+    table = get(get(image.index(pack(">I", 0x23852875)) + 24))
+    bits, block = get(table), get(get(48))
+    entry = get(get(40)) + 8 * 16       # of an L2 table
+    data = get(entry)
+    put(table, ">Q", data)
+    put(entry, ">Q", data)              # not COPIED
+    put(block + 2 * (data >> 16), ">H", 2)
+    put(block + 2 * (bits >> 16), ">H", 0)
+END
+start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps=durable
+writetool "$uri" --raw "$tmp/disk.raw" w:8M:64k:7 w:40M:64k:8
+has_logged "bitmap 'enabled' is marked as in use.*shared"
+stop_nbdkit
+check_image
+
 # ones IMAGE NAME: how many bytes of the disk have their bit set.
 ones ()
 {

@@ -429,6 +429,28 @@ busy_for_hours_and_killed (void)
   free_disk (&d);
 }
 
+/* Clients that write and then do nothing: the second call finds that. */
+static void
+idle_and_killed (void)
+{
+  struct qcow2_stats st;
+  struct disk d;
+
+  unit_context ("%s", __func__);
+  make (&d, "cluster_size=64k", 16, 1 * MiB, 0);
+  serve (&d, &(struct host_spec) { .capacity = 4 * MiB });
+  REQUIRE (open_disk (&d));
+  for (unsigned round = 1; round <= 3; ++round) {
+    CHECK (write_to (&d, round * 128, 8));
+    for (unsigned i = 0; i < 2; ++i)
+      CHECK_EQ (qcow2_idle_commit (d.image, &d.host.io, &d.err), 0);
+    qcow2_get_stats (d.image, &st);
+    CHECK_EQ (st.commits, round);
+  }
+  check_clean (&d, __func__);
+  free_disk (&d);
+}
+
 /* Somebody else has flushed the file, and that failed: the engine is told. */
 static void
 flush_of_another_one_fails (void)
@@ -557,6 +579,7 @@ main (void)
     stale_tails,
     cut_and_grown_again,
     busy_for_hours_and_killed,
+    idle_and_killed,
     flush_of_another_one_fails,
     l1_entry_copied_without_a_table,
     refcount_block_at_offset_0,
