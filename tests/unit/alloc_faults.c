@@ -6,9 +6,9 @@
 
 #include <stddef.h>
 
-unsigned long alloc_count, alloc_fail_at;
-bool alloc_fail_on;
-long alloc_live;
+_Atomic unsigned long alloc_count, alloc_fail_at;
+_Atomic bool alloc_fail_on;
+_Atomic long alloc_live;
 
 extern void *__real_malloc (size_t);
 extern void *__real_calloc (size_t, size_t);
@@ -22,10 +22,10 @@ extern void __wrap_free (void *);
 static bool
 alloc_fails (void)
 {
-  ++alloc_count;
+  const unsigned long n = ++alloc_count;
+
   return alloc_fail_at != 0 &&
-    (alloc_count == alloc_fail_at ||
-     (alloc_fail_on && alloc_count > alloc_fail_at));
+    (n == alloc_fail_at || (alloc_fail_on && n > alloc_fail_at));
 }
 
 static void *
