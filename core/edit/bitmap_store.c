@@ -80,11 +80,13 @@ qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
   const struct q2_io io = q2_image_io (image, host);
   struct qcow2_error why;
 
-  /* What clients have written does not depend on it. */
+  /* What clients have written does not depend on it, and comes first. */
   if (w->track.mode == QCOW2_BITMAPS_DURABLE) {
-    if (q2_writer_settle_bitmaps (w, &io, &why) == -1)
-      q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
-    q2_track_forget (&w->track);
+    if (q2_writer_flush (w, &io, &why) == 0) {
+      if (q2_writer_settle_bitmaps (w, &io, &why) == -1)
+        q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
+      q2_track_forget (&w->track);
+    }
   }
   else if (!q2_track_is_empty (&w->track) &&
            q2_bitmaps_store (image, host, &why) == -1) {

@@ -7,10 +7,10 @@
  *           read when they are needed, several at once on a slow host.  An
  *           entry of the table refers to a cluster of bits, or says that they
  *           are all equal.  Bit i of a cluster is bit i % 8, from the lowest,
- *           of byte i / 8.  We never write to bits or tables of a bitmap
- *           that the file has, and release none that is pinned, so the cache
- *           always has what the file has.  After the next write to the image
- *           an enabled bitmap is stale; a disabled one stays valid.
+ *           of byte i / 8.  No table that is pinned is released.  Bits are
+ *           only written of enabled bitmaps, and in an epoch of the writer in
+ *           which their views are stale (bits_check); until then the cache has
+ *           what the file has.  A disabled one stays valid.
  *           Unlike other tables, bits must not lie past the end of the file:
  *           missing bits would read as "nothing has changed".
  * Locks     those of the cache.

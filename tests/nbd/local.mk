@@ -142,6 +142,7 @@ TESTS += $(nbd_tests)
 
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
+	nbd/test-bitmaps-kill-long.sh \
 	nbd/test-chains-long.sh \
 	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
@@ -167,6 +168,7 @@ LONG_TESTS += \
 EXTRA_DIST += \
 	$(slow_nbd_tests) \
 	$(nbd_tests) \
+	nbd/bitmaps_kill.py \
 	nbd/budget_client.py \
 	nbd/chain_check.py \
 	nbd/check_compare.py \

@@ -473,10 +473,67 @@ test_failures (void)
   free (b.bytes);
 }
 
+/* ---- While they are kept up --------------------------------------------- */
+
+static void
+note (struct bitmap_set *set, const char *name, uint64_t at)
+{
+  struct bitmap_seen *const b = bitmap_set_find (set, name);
+  const uint64_t bit = at >> b->granularity_bits;
+
+  b->bits[bit / 8] |= (unsigned char) (1u << bit % 8);
+}
+
+/* They have what was written, and nothing else, whatever becomes of others. */
+static void
+test_kept (void)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+  const struct qcow2_options options = {
+    .writable = true, .bitmaps = QCOW2_BITMAPS_DURABLE,
+    .overlap_check = QCOW2_OVERLAP_CACHED,
+  };
+  const struct qcow2_bitmap_action add = {
+    .verb = QCOW2_BITMAP_ADD, .name = name_of ("d"),
+  };
+  const char data[512] = "data";
+  struct qcow2_image *image;
+  struct qcow2_error err;
+  struct bitmap_set want;
+  struct base b;
+  struct host h;
+
+  unit_context ("%s", __func__);
+  base_make (&b, "cluster_size=64k", 65536, 1 * MiB, 9);
+  bitmap_set_load (&want, b.bytes, b.size);
+  host_init (&h, &spec, b.bytes, b.size);
+  host_reopen (&h);
+  image = qcow2_open (&h.io, &options, &err);
+  REQUIRE (image != NULL);
+  REQUIRE (qcow2_pwrite (image, &h.io, data, 512, 700 * KiB, false, &err)
+           == 0);
+  note (&want, "b", 700 * KiB);
+  note (&want, "c", 700 * KiB);
+  REQUIRE (qcow2_edit_bitmaps (image, &h.io, &add, 1, NULL, NULL, &err) == 0);
+  bitmap_set_apply (&want, &add, b.disk_size, b.cluster_size, NULL);
+  REQUIRE (qcow2_pwrite (image, &h.io, data, 512, 200 * KiB, false, &err)
+           == 0);
+  note (&want, "b", 200 * KiB);
+  note (&want, "c", 200 * KiB);
+  note (&want, "d", 200 * KiB);
+  REQUIRE (qcow2_end (image, &h.io, &err) == 0);
+  qcow2_close (image);
+  check_bytes (&h, &want, false, __func__);
+  host_free (&h);
+  bitmap_set_free (&want);
+  free (b.bytes);
+}
+
 int
 main (void)
 {
   qemu_init ();
+  test_kept ();
   test_failures ();
   test_random ();
   qemu_wait ();
