@@ -147,9 +147,7 @@ prepare (struct member *m, struct qcow2_error *err)
   const struct qcow2_part *const p = m->part;
 
   if (p->nr_actions > 0) {
-    /* Durable bitmaps are exact in the file for that. */
-    if (q2_writer_settle_bitmaps (m->edit.w, &m->edit.io, err) == -1 ||
-        q2_bitmap_set_init (&m->set, &m->edit, err) == -1)
+    if (q2_bitmap_set_init (&m->set, &m->edit, err) == -1)
       return -1;
     m->has_set = true;
     if (q2_bitmaps_act (&m->set, p, err) == -1 ||
