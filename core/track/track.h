@@ -116,7 +116,8 @@ extern bool q2_track_is_due (struct q2_track *track)
 
 /* Zones in which no bit was newly set since the last call get their exact
  * bits.  The caller is inside the gate, and it ends early if somebody wants
- * that closed; changes of the disk may run at the same time.  -1: a flush has failed.
+ * that closed; changes of the disk may run at the same time.  -1: a flush has
+ * failed.
  */
 extern int q2_track_retire (struct q2_track *track, const struct q2_io *io,
                             struct q2_gate *gate, struct qcow2_error *err)
