@@ -105,6 +105,7 @@ add_bitmaps ()
     rm -f "$state"
 }
 
+# shellcheck disable=SC2054     # They are options of qemu-img.
 kinds=(full:cluster_size=64k empty:cluster_size=4k,lazy_refcounts=on
     full:cluster_size=512 half_compressed:cluster_size=64k
     empty:cluster_size=2M full:cluster_size=64k,extended_l2=on
