@@ -24,7 +24,7 @@ q2_lending_init (struct q2_lending *l, unsigned max)
 }
 
 void
-q2_lending_destroy (struct q2_lending *l, void (*free_fn) (struct q2_lent *))
+q2_lending_destroy (struct q2_lending *l, void (*free_fn) (void *))
 {
   while (l->idle != NULL) {
     struct q2_lent *const lent = l->idle;
@@ -36,7 +36,7 @@ q2_lending_destroy (struct q2_lending *l, void (*free_fn) (struct q2_lent *))
   q2_mutex_destroy (&l->lock);
 }
 
-struct q2_lent *
+void *
 q2_lending_borrow (struct q2_lending *l, q2_lending_make_fn make,
                    const void *owner)
 {

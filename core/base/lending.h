@@ -15,8 +15,10 @@ struct q2_lent {
   struct q2_lent *next;
 };
 
-/* Makes one for 'owner'; NULL: out of memory. */
-typedef struct q2_lent *(*q2_lending_make_fn) (const void *owner);
+/* Makes one for 'owner', which begins with a struct q2_lent; NULL: out of
+ * memory.
+ */
+typedef void *(*q2_lending_make_fn) (const void *owner);
 
 struct q2_lending {
   struct q2_mutex lock;         /* rank 3; guards the rest */
@@ -30,15 +32,14 @@ extern void q2_lending_init (struct q2_lending *lending, unsigned max)
   __attribute__ ((__nonnull__));
 /* All have been returned; each is freed. */
 extern void q2_lending_destroy (struct q2_lending *lending,
-                                void (*free_fn) (struct q2_lent *))
+                                void (*free_fn) (void *lent))
   __attribute__ ((__nonnull__));
 
 /* One that is idle, or a new one if there may be more, or else the next that
  * is returned.  NULL: none could be made.
  */
-extern struct q2_lent *q2_lending_borrow (struct q2_lending *lending,
-                                          q2_lending_make_fn make,
-                                          const void *owner)
+extern void *q2_lending_borrow (struct q2_lending *lending,
+                                q2_lending_make_fn make, const void *owner)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_lending_return (struct q2_lending *lending,
                                struct q2_lent *lent)

@@ -105,9 +105,9 @@ q2_compressors_new (enum qcow2_compression compression, unsigned level,
 /* ---- Contexts ------------------------------------------------------- */
 
 static void
-context_free (struct q2_lent *lent)
+context_free (void *lent)
 {
-  struct context *const x = (struct context *) lent;
+  struct context *const x = lent;
 
 #ifdef HAVE_LIBDEFLATE
   if (x->deflate != NULL)
@@ -155,7 +155,7 @@ prepare (const struct q2_compressors *c, struct context *x)
 #endif
 }
 
-static struct q2_lent *
+static void *
 context_new (const void *owner)
 {
   struct context *x = calloc (1, sizeof *x);
@@ -163,8 +163,8 @@ context_new (const void *owner)
   if (x == NULL)
     return NULL;
   if (prepare (owner, x))
-    return &x->lent;
-  context_free (&x->lent);
+    return x;
+  context_free (x);
   return NULL;
 }
 
@@ -212,13 +212,12 @@ size_t
 q2_compress (struct q2_compressors *c, const void *in, size_t len, void *out,
              size_t max)
 {
-  struct q2_lent *const lent =
-    q2_lending_borrow (&c->lending, context_new, c);
+  struct context *const x = q2_lending_borrow (&c->lending, context_new, c);
   size_t size;
 
-  if (lent == NULL)
+  if (x == NULL)
     return 0;
-  size = compress_with (c, (struct context *) lent, in, len, out, max);
-  q2_lending_return (&c->lending, lent);
+  size = compress_with (c, x, in, len, out, max);
+  q2_lending_return (&c->lending, &x->lent);
   return size;
 }

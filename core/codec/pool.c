@@ -56,9 +56,9 @@ q2_codec_pool_new (enum qcow2_compression compression, size_t max_csize,
 }
 
 static void
-codec_free (struct q2_lent *lent)
+codec_free (void *lent)
 {
-  struct q2_codec *const codec = (struct q2_codec *) lent;
+  struct q2_codec *const codec = lent;
 
   q2_inflater_free (codec->inflater);
   q2_unzstd_free (codec->unzstd);
@@ -75,7 +75,7 @@ q2_codec_pool_free (struct q2_codec_pool *pool)
   free (pool);
 }
 
-static struct q2_lent *
+static void *
 codec_new (const void *owner)
 {
   const struct q2_codec_pool *const pool = owner;
@@ -92,18 +92,18 @@ codec_new (const void *owner)
     free (codec);
     return NULL;
   }
-  return &codec->lent;
+  return codec;
 }
 
 struct q2_codec *
 q2_codec_get (struct q2_codec_pool *pool, struct qcow2_error *err)
 {
-  struct q2_lent *const lent =
+  struct q2_codec *const codec =
     q2_lending_borrow (&pool->lending, codec_new, pool);
 
-  if (lent == NULL)
+  if (codec == NULL)
     q2_fail_nomem (err, "decompression");
-  return (struct q2_codec *) lent;      /* its first member */
+  return codec;
 }
 
 void

@@ -345,7 +345,7 @@ qcow2_transact (struct qcow2_part *parts, size_t nr, size_t *ret_failed,
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "a transaction can have %d images", QCOW2_MAX_PARTS);
   g.members = calloc (nr + 1, sizeof *g.members);
-  g.order = calloc (nr + 1, sizeof *g.order);
+  g.order = calloc (nr + 1, sizeof (struct member *));
   if (g.members == NULL || g.order == NULL)
     r = q2_fail_nomem (err, "a transaction");
   else {
