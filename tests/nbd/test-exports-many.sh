@@ -120,5 +120,5 @@ list
 counts 3
 has_export snapshot/same
 has_export snapshot-id/same
-[ $SECONDS -lt $patience ] || fail "the list took $SECONDS seconds"
+[ $SECONDS -lt "$patience" ] || fail "the list took $SECONDS seconds"
 stop_nbdkit

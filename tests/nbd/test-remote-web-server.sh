@@ -62,7 +62,8 @@ nbdtool fails "$uri"
 echo "a compressed image that was cut: no garbage, and no zeros"
 head -c 3000000 "$tmp/packed.qcow2" >"$tmp/www/disk.qcow2"
 nbdtool fails "$uri" $((11 * M)) 65536
-nbdtool read "$uri" $M 65536 | cmp -n 65536 - "$tmp/disk.raw" 0 $M
+nbdtool read "$uri" "$M" 65536 |
+    cmp -n 65536 - "$tmp/disk.raw" 0 "$M"
 echo "and one that is cut short while a client is connected"
 cp "$tmp/plain.qcow2" "$tmp/www/disk.qcow2"
 "$PYTHON" - "$uri" "$tmp/disk.raw" "$tmp/www/disk.qcow2" <<'END'

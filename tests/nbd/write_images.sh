@@ -102,11 +102,10 @@ data = info['format-specific']['data']
 print($1)"
 }
 
-# bitmaps [FLAG]: their names and flags, as if that flag were set, too.
+# Their names and flags.
 bitmaps ()
 {
-    info "sorted((b['name'], *sorted({*b['flags'],
-            *('$*'.split() if 'auto' in b['flags'] else ())}))
+    info "sorted((b['name'], *sorted(b['flags']))
         for b in data.get('bitmaps', []))"
 }
 
@@ -243,8 +242,8 @@ write_at_random ()
     local -a uris more
 
     cluster=$(info "info['cluster-size']")
-    # Disabled ones do not change.
-    flags=$(bitmaps in-use)
+    # Enabled ones are kept up.
+    flags=$(bitmaps)
     RANDOM=$((seed % 32768))
     for round in 1 2; do
         more=()
