@@ -13,7 +13,8 @@
  *           answers all that is asked of it.
  *           .finalize gives all back, because after it nothing can be
  *           written, and a server that has been told to stop does not call
- *           .close.
+ *           .close.  The ext2 filter writes all the same: when it is closed,
+ *           which comes before we are.  Below it .close gives all back.
  * Locks     none: a handle is constant between .prepare and .close, but for
  *           what below.lock guards.
  */
@@ -127,6 +128,7 @@ qcow2_dump_plugin (void)
 static void
 let_go (struct handle *h, const struct qcow2_io *own)
 {
+  h->over = true;
   raw_close (h);
   access_drain (&h->access, own);
   if (h->view)
@@ -140,14 +142,17 @@ qcow2_finalize (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
 
-  let_go (h, &h->access.below.io);
+  if (stack_has_filter_above ("ext2"))
+    h->late = true;
+  else
+    let_go (h, &h->access.below.io);
   return 0;
 }
 
 static void
 handle_free (struct handle *h)
 {
-  let_go (h, NULL);
+  let_go (h, h->late ? &h->access.below.io : NULL);
   access_destroy (&h->access);
   /* Others may need them again, but perhaps this was the last client. */
   bounce_trim ();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* handle.h - a connection.
  *
- * It owns its handle, which is constant from .prepare to .finalize.
+ * It owns its handle, which is constant from .prepare to .finalize, or .close.
  */
 #ifndef HANDLE_H
 #define HANDLE_H
@@ -22,6 +22,9 @@ struct handle {
   bool raw;                     /* a raw disk (raw.c): no disk, view, image */
   struct rawfile *rawfile;      /* of that; NULL before .open */
   struct qcow2_image *image;    /* the disk's, or the view's */
+  bool late;                    /* .close is to give them back, as .finalize
+                                   has left that to it */
+  bool over;                    /* it has been given back */
   char description[EXPORT_DESCRIPTION_SIZE];
 };
 

@@ -19,6 +19,7 @@
 #include "share/views.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 static int
 fail (const struct handle *h, const struct qcow2_error *error, int *err)
@@ -28,6 +29,18 @@ fail (const struct handle *h, const struct qcow2_error *error, int *err)
   return -1;
 }
 
+/* A filter above asks for something after all was given back. */
+static bool
+is_over (const struct handle *h, int *err)
+{
+  if (!h->over)
+    return false;
+  nbdkit_error ("qcow2: a filter has sent a request after the end of its "
+                "connection, which is refused");
+  *err = ESHUTDOWN;
+  return true;
+}
+
 int
 request_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
@@ -35,6 +48,8 @@ request_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (is_over (h, err))
+    return -1;
   if (h->raw)
     return raw_pread (next, buf, count, offset, err);
   if (qcow2_pread (h->image, h->access.io, buf, count, offset,
@@ -83,6 +98,8 @@ request_extents (nbdkit_next *next, void *handle, uint32_t count,
   struct add_extents add = { extents, flags & NBDKIT_FLAG_REQ_ONE };
   struct qcow2_error error;
 
+  if (is_over (h, err))
+    return -1;
   if (h->raw)
     return next->extents (next, count, offset, flags, extents, err);
   if (qcow2_extents (h->image, h->access.io, count, offset,
@@ -98,6 +115,8 @@ request_cache (nbdkit_next *next, void *handle, uint32_t count,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (is_over (h, err))
+    return -1;
   if (h->raw)
     return next->cache (next, count, offset, flags, err);
   if (qcow2_cache (h->image, h->access.io, count, offset,
@@ -121,6 +140,8 @@ request_pwrite (nbdkit_next *next, void *handle, const void *buf,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (is_over (h, err))
+    return -1;
   if (h->raw)
     return next->pwrite (next, buf, count, offset, flags, err);
   if (qcow2_pwrite (h->image, h->access.io, buf, count, offset,
@@ -141,6 +162,8 @@ request_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (is_over (h, err))
+    return -1;
   if (h->raw)
     return raw_zero (next, count, offset, flags, err);
   if (qcow2_zero (h->image, h->access.io, count, offset, how, &error) == 0) {
@@ -162,6 +185,8 @@ request_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (is_over (h, err))
+    return -1;
   if (h->raw)
     return next->trim (next, count, offset, flags, err);
   if (qcow2_trim (h->image, h->access.io, count, offset,
@@ -177,6 +202,8 @@ request_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
   struct handle *h = handle;
   struct qcow2_error error;
 
+  if (is_over (h, err))
+    return -1;
   if (h->raw)
     return next->flush (next, flags, err);
   if (qcow2_flush (h->image, h->access.io, &error) == -1)
