@@ -372,8 +372,6 @@ q2_bitmap_set_switch (struct q2_bitmap_set *set, q2_superblock_edit_fn fn,
 {
   int r;
 
-  if (!set->changed)
-    return q2_edit_switch (set->edit, fn, opaque, 0, err);
   if (Q2_PLANTED (Q2_PLANT_BITMAPS_EARLY_RELEASE))
     q2_bitmap_set_release (set, set->old_dir_offset);
   r = switch_sets (set, fn, opaque, err);

@@ -72,27 +72,45 @@ q2_bitmaps_store (struct qcow2_image *image, const struct qcow2_io *host,
   return q2_edit_end (&edit, r, err);
 }
 
+static void
+end_lazy (struct qcow2_image *image, const struct qcow2_io *host)
+{
+  struct q2_writer *const w = &image->writer;
+  struct qcow2_error why;
+
+  if (q2_bitmaps_store (image, host, &why) == 0)
+    return;
+  q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
+  q2_writer_log (w, QCOW2_LOG_WARNING, "bitmaps could not be stored, and "
+                 "stay marked as in use", QCOW2_ADVICE_NEW_BITMAP);
+}
+
+static void
+end_durable (struct q2_writer *w, const struct q2_io *io)
+{
+  struct qcow2_error why;
+
+  /* What clients have written comes first. */
+  if (q2_writer_flush (w, io, &why) == -1)
+    return;
+  if (q2_writer_settle_bitmaps (w, io, &why) == -1)
+    q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
+  q2_track_forget (&w->track);
+}
+
 int
 qcow2_end (struct qcow2_image *image, const struct qcow2_io *host,
            struct qcow2_error *err)
 {
   struct q2_writer *const w = &image->writer;
   const struct q2_io io = q2_image_io (image, host);
-  struct qcow2_error why;
 
-  /* What clients have written does not depend on it, and comes first. */
-  if (w->track.mode == QCOW2_BITMAPS_DURABLE) {
-    if (q2_writer_flush (w, &io, &why) == 0) {
-      if (q2_writer_settle_bitmaps (w, &io, &why) == -1)
-        q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
-      q2_track_forget (&w->track);
-    }
-  }
-  else if (!q2_track_is_empty (&w->track) &&
-           q2_bitmaps_store (image, host, &why) == -1) {
-    q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
-    q2_writer_log (w, QCOW2_LOG_WARNING, "bitmaps could not be stored, and "
-                   "stay marked as in use", QCOW2_ADVICE_NEW_BITMAP);
+  /* What clients have written does not depend on it. */
+  if (!q2_track_is_empty (&w->track)) {
+    if (w->track.mode == QCOW2_BITMAPS_DURABLE)
+      end_durable (w, &io);
+    else
+      end_lazy (image, host);
   }
   return q2_request_end_reading (&io, q2_writer_end (w, &io, err), err);
 }

@@ -120,8 +120,8 @@ extern int q2_bitmap_set_find_double (const struct q2_bitmap_set *set,
 extern int q2_bitmap_set_prepare (struct q2_bitmap_set *set,
                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-/* ... change the header with that function, which calls the one behind it
- * with the set; ...
+/* ... if it has changed: change the header with that function, which calls the
+ * one behind it with the set; ...
  */
 extern int q2_bitmap_set_switch (struct q2_bitmap_set *set,
                                  q2_superblock_edit_fn fn, void *opaque,

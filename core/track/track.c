@@ -318,15 +318,8 @@ set_bits (struct q2_tracked *t, uint64_t first, uint64_t last)
 {
   bool kept = true;
 
-  for (uint64_t byte = first / 8; byte <= last / 8; ++byte) {
-    unsigned mask = 0xff;
-
-    if (byte == first / 8)
-      mask &= 0xffu << first % 8;
-    if (byte == last / 8)
-      mask &= 0xffu >> (7 - last % 8);
-    kept &= set_in_byte (t, byte, mask);
-  }
+  for (uint64_t byte = first / 8; byte <= last / 8; ++byte)
+    kept &= set_in_byte (t, byte, q2_bits_in_byte (byte, first, last + 1));
   return kept;
 }
 

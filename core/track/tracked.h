@@ -46,6 +46,21 @@ struct q2_tracked {
   char name[];
 };
 
+/* Bits [first, end) that are in the byte. */
+static inline unsigned
+q2_bits_in_byte (uint64_t byte, uint64_t first, uint64_t end)
+{
+  unsigned mask = 0xff;
+
+  if (first >= byte * 8 + 8 || end <= byte * 8)
+    return 0;
+  if (first > byte * 8)
+    mask &= 0xffu << (first - byte * 8);
+  if (end < byte * 8 + 8)
+    mask &= 0xffu >> (byte * 8 + 8 - end);
+  return mask;
+}
+
 /* It is kept true in the file. */
 static inline bool
 q2_tracked_is_kept (const struct q2_tracked *t)

@@ -104,27 +104,12 @@ q2_track_give_up_locked (struct q2_track *track, const struct q2_io *io,
 
 /* ---- Activating ------------------------------------------------------- */
 
-/* Bits [first, end) that are in the byte. */
-static unsigned
-mask_in_byte (uint64_t byte, uint64_t first, uint64_t end)
-{
-  unsigned mask = 0xff;
-
-  if (first >= byte * 8 + 8 || end <= byte * 8)
-    return 0;
-  if (first > byte * 8)
-    mask &= 0xffu << (first - byte * 8);
-  if (end < byte * 8 + 8)
-    mask &= 0xffu >> (byte * 8 + 8 - end);
-  return mask;
-}
-
-/* All bits of bits [first, end) are durable. */
+/* All of bits [first, end) are durable. */
 static bool
 has_all (const struct q2_tracked *t, uint64_t first, uint64_t end)
 {
   for (uint64_t byte = first / 8; byte * 8 < end; ++byte) {
-    const unsigned mask = mask_in_byte (byte, first, end);
+    const unsigned mask = q2_bits_in_byte (byte, first, end);
 
     if ((t->durable[byte] & mask) != mask)
       return false;
@@ -172,8 +157,8 @@ active_byte (const struct q2_tracked *t, uint64_t byte, unsigned nr)
   unsigned bits = t->durable[byte];
 
   for (unsigned i = 0; i < nr && bits != 0xff; ++i)
-    bits |= mask_in_byte (byte, first_bit (t, t->ranges[i].first),
-                          first_bit (t, t->ranges[i].end));
+    bits |= q2_bits_in_byte (byte, first_bit (t, t->ranges[i].first),
+                             first_bit (t, t->ranges[i].end));
   return (unsigned char) bits;
 }
 
