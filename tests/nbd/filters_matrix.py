@@ -332,6 +332,8 @@ class Run:
         text = self.read_file(self.log).decode(errors="replace")
         if status != 0 or re.search("Sanitizer|runtime error:", text):
             raise Wrong(f"the server ended with status {status}")
+        if "after the end of its connection" in text:
+            raise Wrong("the last request was refused")
         if self.case.log and not re.search(self.case.log, text):
             raise Wrong(f"no '{self.case.log}' in the log")
 
