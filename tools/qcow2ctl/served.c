@@ -23,36 +23,28 @@
 int
 served_snapshot_create (const struct ctl *ctl, const struct args *args)
 {
-  struct talk *t;
-  int code;
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = args->operands[0] },
+    { .name = "name", .text = args->operands[1] }, { .name = NULL }
+  };
 
   if (args_value (args, "id") != NULL)
     return fail_usage (args->command, "the server chooses the id");
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_command (t, "blockdev-snapshot-internal-sync", "device",
-                       args->operands[0], "name", args->operands[1],
-                       (char *) NULL);
-  talk_close (t);
-  return code;
+  return talk_once (ctl, "blockdev-snapshot-internal-sync", arguments, NULL);
 }
 
 int
 served_snapshot_delete (const struct ctl *ctl, const struct args *args)
 {
   const bool by_id = args_value (args, "by-id") != NULL;
-  struct talk *t;
-  int code;
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = args->operands[0] },
+    { .name = by_id ? "id" : "name", .text = args->operands[1] },
+    { .name = NULL }
+  };
 
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_command (t, "blockdev-snapshot-delete-internal-sync", "device",
-                       args->operands[0], by_id ? "id" : "name",
-                       args->operands[1], (char *) NULL);
-  talk_close (t);
-  return code;
+  return talk_once (ctl, "blockdev-snapshot-delete-internal-sync", arguments,
+                    NULL);
 }
 
 static void
@@ -80,20 +72,11 @@ print_snapshots (struct talk *t)
 int
 served_snapshot_list (const struct ctl *ctl, const struct args *args)
 {
-  struct talk *t;
-  int code;
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = args->operands[0] }, { .name = NULL }
+  };
 
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_command (t, "x-q2-query-snapshots", "device",
-                       args->operands[0], (char *) NULL);
-  if (code == CODE_OK && ctl->json)
-    value_print (talk_result (t));
-  else if (code == CODE_OK && !ctl->quiet)
-    print_snapshots (t);
-  talk_close (t);
-  return code;
+  return talk_once (ctl, "x-q2-query-snapshots", arguments, print_snapshots);
 }
 
 /* ---- What it is --------------------------------------------------------- */
@@ -109,8 +92,9 @@ print_line (const char *what, const struct value *v, const char *key)
 }
 
 static void
-print_info (const struct value *v)
+print_info (struct talk *t)
 {
+  const struct value *const v = talk_item (t, 0);
   const uint64_t size = talk_number (v, "virtual-size");
   char text[SIZE_TEXT];
 
@@ -127,25 +111,14 @@ print_info (const struct value *v)
 int
 served_info (const struct ctl *ctl, const struct args *args)
 {
-  const char *const device = args->operands[0];
-  struct talk *t;
-  int code;
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = args->operands[0] }, { .name = NULL }
+  };
+  int code = talk_once (ctl, "x-q2-query-images", arguments, print_info);
 
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_command (t, "x-q2-query-images", "device", device,
-                       (char *) NULL);
-  if (code == CODE_OK && ctl->json)
-    value_print (talk_result (t));
-  else if (code == CODE_OK && !ctl->quiet) {
-    print_info (talk_item (t, 0));
-    code = talk_command (t, "x-q2-query-snapshots", "device", device,
-                         (char *) NULL);
-    if (code == CODE_OK)
-      print_snapshots (t);
-  }
-  talk_close (t);
+  if (code == CODE_OK && !ctl->json && !ctl->quiet)
+    code = talk_once (ctl, "x-q2-query-snapshots", arguments,
+                      print_snapshots);
   return code;
 }
 
@@ -154,16 +127,11 @@ served_info (const struct ctl *ctl, const struct args *args)
 static int
 run_flush (struct ctl *ctl, const struct args *args)
 {
-  struct talk *t;
-  int code;
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = args->operands[0] }, { .name = NULL }
+  };
 
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_command (t, "x-q2-flush", "device", args->operands[0],
-                       (char *) NULL);
-  talk_close (t);
-  return code;
+  return talk_once (ctl, "x-q2-flush", arguments, NULL);
 }
 
 const struct command cmd_flush = {
@@ -201,21 +169,13 @@ print_stats (struct talk *t)
 static int
 run_stats (struct ctl *ctl, const struct args *args)
 {
-  struct talk *t;
-  int code;
+  const struct talk_argument arguments[] = {
+    { .name = "device",
+      .text = args->nr_operands > 0 ? args->operands[0] : NULL },
+    { .name = NULL }
+  };
 
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_command (t, "x-q2-query-stats", "device",
-                       args->nr_operands > 0 ? args->operands[0] : NULL,
-                       (char *) NULL);
-  if (code == CODE_OK && ctl->json)
-    value_print (talk_result (t));
-  else if (code == CODE_OK && !ctl->quiet)
-    print_stats (t);
-  talk_close (t);
-  return code;
+  return talk_once (ctl, "x-q2-query-stats", arguments, print_stats);
 }
 
 const struct command cmd_stats = {

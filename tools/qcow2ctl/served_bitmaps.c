@@ -19,21 +19,6 @@
 
 #include <stdio.h>
 
-static int
-send_command (const struct ctl *ctl, const char *command,
-              const struct talk_argument *arguments)
-{
-  struct talk *t;
-  int code;
-
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_send (t, command, arguments);
-  talk_close (t);
-  return code;
-}
-
 int
 served_bitmap_add (const struct ctl *ctl, const struct args *args,
                    uint64_t granularity, bool disabled)
@@ -47,7 +32,7 @@ served_bitmap_add (const struct ctl *ctl, const struct args *args,
     { .name = NULL }
   };
 
-  return send_command (ctl, "block-dirty-bitmap-add", arguments);
+  return talk_once (ctl, "block-dirty-bitmap-add", arguments, NULL);
 }
 
 int
@@ -62,7 +47,7 @@ served_bitmap_change (const struct ctl *ctl, const struct args *args,
   char command[64];
 
   snprintf (command, sizeof command, "block-dirty-bitmap-%s", verb);
-  return send_command (ctl, command, arguments);
+  return talk_once (ctl, command, arguments, NULL);
 }
 
 int
@@ -76,7 +61,7 @@ served_bitmap_merge (const struct ctl *ctl, const struct args *args)
     { .name = NULL }
   };
 
-  return send_command (ctl, "block-dirty-bitmap-merge", arguments);
+  return talk_once (ctl, "block-dirty-bitmap-merge", arguments, NULL);
 }
 
 /* ---- Lists -------------------------------------------------------------- */
@@ -106,20 +91,11 @@ print_bitmaps (struct talk *t)
 int
 served_bitmap_list (const struct ctl *ctl, const struct args *args)
 {
-  struct talk *t;
-  int code;
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = args->operands[0] }, { .name = NULL }
+  };
 
-  t = talk_open (ctl, &code);
-  if (t == NULL)
-    return code;
-  code = talk_command (t, "x-q2-query-bitmaps", "device", args->operands[0],
-                       (char *) NULL);
-  if (code == CODE_OK && ctl->json)
-    value_print (talk_result (t));
-  else if (code == CODE_OK && !ctl->quiet)
-    print_bitmaps (t);
-  talk_close (t);
-  return code;
+  return talk_once (ctl, "x-q2-query-bitmaps", arguments, print_bitmaps);
 }
 
 /* ---- Checkpoints -------------------------------------------------------- */
@@ -158,7 +134,7 @@ run_checkpoint (struct ctl *ctl, const struct args *args)
     if (code != CODE_OK)
       return code;
   }
-  return send_command (ctl, "x-q2-checkpoint", arguments);
+  return talk_once (ctl, "x-q2-checkpoint", arguments, NULL);
 }
 
 const struct command cmd_checkpoint = {

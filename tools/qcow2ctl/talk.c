@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,28 +217,6 @@ talk_close (struct talk *t)
   free (t);
 }
 
-int
-talk_command (struct talk *t, const char *command, ...)
-{
-  json_t *const arguments = json_object ();
-  const char *name, *value;
-  va_list args;
-
-  va_start (args, command);
-  while ((name = va_arg (args, const char *)) != NULL) {
-    value = va_arg (args, const char *);
-    if (value != NULL &&
-        json_object_set_new (arguments, name, json_string (value)) == -1) {
-      va_end (args);
-      json_decref (arguments);
-      return fail_code (CODE_FAILED, "'%s' is no UTF-8", value);
-    }
-  }
-  va_end (args);
-  return converse (t, json_pack ("{s:s,s:o}", "execute", command,
-                                 "arguments", arguments));
-}
-
 static json_t *
 argument_json (const struct talk_argument *a)
 {
@@ -384,14 +361,6 @@ talk_close (struct talk *t)
 }
 
 int
-talk_command (struct talk *t, const char *command, ...)
-{
-  (void) t;
-  (void) command;
-  return CODE_FAILED;
-}
-
-int
 talk_send (struct talk *t, const char *command,
            const struct talk_argument *arguments)
 {
@@ -466,3 +435,25 @@ talk_each (const struct value *object,
 }
 
 #endif /* HAVE_JANSSON */
+
+/* ---- Both --------------------------------------------------------------- */
+
+int
+talk_once (const struct ctl *ctl, const char *command,
+           const struct talk_argument *arguments,
+           void (*print) (struct talk *t))
+{
+  struct talk *t;
+  int code;
+
+  t = talk_open (ctl, &code);
+  if (t == NULL)
+    return code;
+  code = talk_send (t, command, arguments);
+  if (code == CODE_OK && print != NULL && ctl->json)
+    value_print (talk_result (t));
+  else if (code == CODE_OK && print != NULL && !ctl->quiet)
+    print (t);
+  talk_close (t);
+  return code;
+}

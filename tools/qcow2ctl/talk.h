@@ -18,14 +18,6 @@ struct value;
 extern struct talk *talk_open (const struct ctl *ctl, int *ret_code);
 extern void talk_close (struct talk *t);
 
-/* Send a command with string arguments, pairs of names and values that end
- * with NULL; a value that is NULL is left out.  Returns an exit code, having
- * said what is wrong.
- */
-extern int talk_command (struct talk *t, const char *command, ...)
-  __attribute__ ((__sentinel__));
-
-/* An argument of any type. */
 struct talk_argument {
   const char *name;             /* NULL: the last one */
   enum { TALK_TEXT, TALK_NUMBER, TALK_TRUE, TALK_TEXTS } type;
@@ -35,8 +27,16 @@ struct talk_argument {
   const char *const *texts;
   size_t nr_texts;
 };
+/* Send a command.  Returns an exit code, having said what is wrong. */
 extern int talk_send (struct talk *t, const char *command,
                       const struct talk_argument *arguments);
+
+/* A talk of that one command.  What it returns goes to 'print', unless it is
+ * printed as JSON, or not at all; NULL: it returns nothing.
+ */
+extern int talk_once (const struct ctl *ctl, const char *command,
+                      const struct talk_argument *arguments,
+                      void (*print) (struct talk *t));
 
 /* ---- What the last command has returned --------------------------------- */
 
