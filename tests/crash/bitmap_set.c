@@ -310,6 +310,37 @@ bitmap_set_apply (struct bitmap_set *set,
   }
 }
 
+bool
+bitmap_has (const struct bitmap_seen *b, uint64_t bit)
+{
+  return b->bits[bit / 8] >> bit % 8 & 1;
+}
+
+void
+bitmap_set_note (struct bitmap_set *set, uint64_t at, uint64_t len)
+{
+  for (size_t i = 0; i < set->nr; ++i) {
+    struct bitmap_seen *const b = &set->bitmap[i];
+
+    if (b->flags & BITMAP_AUTO)
+      for (uint64_t g = at >> b->granularity_bits;
+           g <= (at + len - 1) >> b->granularity_bits; ++g)
+        b->bits[g / 8] |= (unsigned char) (1u << g % 8);
+  }
+}
+
+bool
+bitmap_part_differs (const struct bitmap_seen *b, uint64_t bit,
+                     const unsigned char *disk, const unsigned char *other,
+                     uint64_t disk_size)
+{
+  const uint64_t at = bit << b->granularity_bits;
+  const uint64_t most = UINT64_C (1) << b->granularity_bits;
+
+  return memcmp (disk + at, other + at,
+                 disk_size - at < most ? disk_size - at : most) != 0;
+}
+
 void
 bitmap_set_print (const struct bitmap_set *set)
 {
@@ -320,7 +351,7 @@ bitmap_set_print (const struct bitmap_set *set)
     uint64_t n = 0;
 
     for (uint64_t bit = 0; bit < b->nr_bits; ++bit)
-      n += b->bits[bit / 8] >> bit % 8 & 1;
+      n += bitmap_has (b, bit);
     printf ("  '%.40s': flags %u, granularity 2^%u, %" PRIu64 " of %" PRIu64
             " bits set\n", b->name, b->flags, b->granularity_bits, n,
             b->nr_bits);

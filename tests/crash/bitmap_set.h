@@ -54,6 +54,19 @@ extern void bitmap_set_apply (struct bitmap_set *set,
                               uint64_t disk_size, uint64_t cluster_size,
                               struct bitmap_set *other);
 
+/* Bytes [at, at + len) of the disk have changed: what enabled ones must have.
+ */
+extern void bitmap_set_note (struct bitmap_set *set, uint64_t at,
+                             uint64_t len);
+
+extern bool bitmap_has (const struct bitmap_seen *b, uint64_t bit);
+
+/* The part of the disk that the bit is for differs between the two. */
+extern bool bitmap_part_differs (const struct bitmap_seen *b, uint64_t bit,
+                                 const unsigned char *disk,
+                                 const unsigned char *other,
+                                 uint64_t disk_size);
+
 /* For messages. */
 extern void bitmap_set_print (const struct bitmap_set *set);
 

@@ -91,26 +91,7 @@ scene_free (struct scene *s)
   free (s->disk);
 }
 
-static bool
-has_bit (const struct bitmap_seen *b, uint64_t i)
-{
-  return b->bits[i / 8] >> i % 8 & 1;
-}
-
 /* ---- Requests ----------------------------------------------------------- */
-
-static void
-note (struct scene *s, uint64_t at, uint64_t len)
-{
-  for (size_t i = 0; i < s->after.nr; ++i) {
-    struct bitmap_seen *const b = &s->after.bitmap[i];
-
-    if (b->flags & BITMAP_AUTO)
-      for (uint64_t g = at >> b->granularity_bits;
-           g <= (at + len - 1) >> b->granularity_bits; ++g)
-        b->bits[g / 8] |= (unsigned char) (1u << g % 8);
-  }
-}
 
 static int
 request (struct qcow2_image *image, struct host *h, struct scene *s,
@@ -122,7 +103,7 @@ request (struct qcow2_image *image, struct host *h, struct scene *s,
   const uint64_t len = (1 + rng_below (rng, most / 512)) * 512;
   const bool fua = rng_below (rng, 3) == 0;
 
-  note (s, at, len);
+  bitmap_set_note (&s->after, at, len);
   memset (data, (int) (10 + rng_below (rng, 200)), len);
   switch (rng_below (rng, 4)) {
   case 0:
@@ -205,27 +186,18 @@ read_disk (const struct state *state, unsigned char *disk)
 }
 
 static bool
-is_changed (const struct scene *s, const unsigned char *disk,
-            const struct bitmap_seen *b, uint64_t g)
-{
-  const uint64_t at = g << b->granularity_bits;
-  const uint64_t len = least (DISK - at, UINT64_C (1) << b->granularity_bits);
-
-  return memcmp (disk + at, s->disk + at, len) != 0;
-}
-
-static bool
 is_true (const struct scene *s, const unsigned char *disk,
          const struct bitmap_seen *old, const struct bitmap_seen *b)
 {
   if (b->nr_bits != old->nr_bits)
     return false;
   for (uint64_t g = 0; g < b->nr_bits; ++g) {
-    const bool before = has_bit (old, g);
+    const bool before = bitmap_has (old, g);
 
     if (b->flags & BITMAP_AUTO
-        ? (before || is_changed (s, disk, b, g)) && !has_bit (b, g)
-        : has_bit (b, g) != before)
+        ? !bitmap_has (b, g) &&
+          (before || bitmap_part_differs (b, g, disk, s->disk, DISK))
+        : bitmap_has (b, g) != before)
       return false;
   }
   return true;

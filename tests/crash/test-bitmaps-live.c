@@ -8,9 +8,9 @@
  * bitmaps, and the snapshot, that this edit has made, or neither; a bitmap
  * that is enabled is marked as in use, or has each bit that it had after that
  * edit, and those of all granules that differ from what they were then, and,
- * if it is lazy, no bit that no request has set; a durable one is never marked;
- * one that is disabled has just its bits; the metadata is sound, but for leaks.
- * After a clean end none is in use, and each has just its bits.
+ * if it is lazy, no bit that no request has set; a durable one is never
+ * marked; one that is disabled has just its bits; the metadata is sound, but
+ * for leaks.  After a clean end none is in use, and each has just its bits.
  *
  * Linked with a copy of the engine that has the bugs of base/plant.h built in,
  * it is test-bitmaps-live-planted, and must notice each that concerns it.
@@ -79,12 +79,6 @@ least (uint64_t a, uint64_t b)
   return a < b ? a : b;
 }
 
-static bool
-has_bit (const struct bitmap_seen *b, uint64_t i)
-{
-  return b->bits[i / 8] >> i % 8 & 1;
-}
-
 static void
 scene_init (struct scene *s)
 {
@@ -138,19 +132,6 @@ scene_free (struct scene *s)
 
 /* ---- Requests ----------------------------------------------------------- */
 
-static void
-note (struct scene *s, uint64_t at, uint64_t len)
-{
-  for (size_t i = 0; i < s->now.nr; ++i) {
-    struct bitmap_seen *const b = &s->now.bitmap[i];
-
-    if (b->flags & BITMAP_AUTO)
-      for (uint64_t g = at >> b->granularity_bits;
-           g <= (at + len - 1) >> b->granularity_bits; ++g)
-        b->bits[g / 8] |= (unsigned char) (1u << g % 8);
-  }
-}
-
 static int
 request (struct qcow2_image *image, struct host *h, struct scene *s,
          struct rng *rng, struct qcow2_error *err)
@@ -160,7 +141,7 @@ request (struct qcow2_image *image, struct host *h, struct scene *s,
   const uint64_t len = (1 + rng_below (rng, most / 512)) * 512;
   const bool fua = rng_below (rng, 3) == 0, zero = rng_below (rng, 4) == 0;
 
-  note (s, at, len);
+  bitmap_set_note (&s->now, at, len);
   memset (s->disk + at, zero ? 0 : (int) (10 + rng_below (rng, 200)), len);
   return zero
     ? qcow2_zero (image, &h->io, len, at, fua ? QCOW2_ZERO_FUA : 0, err)
@@ -296,16 +277,6 @@ find_era (struct bitmap_set *seen)
   return era;
 }
 
-static bool
-is_changed (const struct era *e, const unsigned char *disk,
-            const struct bitmap_seen *b, uint64_t g)
-{
-  const uint64_t at = g << b->granularity_bits;
-  const uint64_t len = least (DISK - at, UINT64_C (1) << b->granularity_bits);
-
-  return memcmp (disk + at, e->disk + at, len) != 0;
-}
-
 static const char *
 check_bits (const struct scene *s, const struct era *e,
             const unsigned char *disk, size_t i, const struct bitmap_seen *b)
@@ -315,14 +286,15 @@ check_bits (const struct scene *s, const struct era *e,
   const bool is_auto = b->flags & BITMAP_AUTO;
 
   for (uint64_t g = 0; g < b->nr_bits; ++g) {
-    const bool bit = has_bit (b, g);
+    const bool bit = bitmap_has (b, g);
 
-    if (!is_auto && bit != has_bit (least_bits, g))
+    if (!is_auto && bit != bitmap_has (least_bits, g))
       return "a disabled bitmap has changed";
     if (is_auto && !bit &&
-        (has_bit (least_bits, g) || is_changed (e, disk, b, g)))
+        (bitmap_has (least_bits, g) ||
+         bitmap_part_differs (b, g, disk, e->disk, DISK)))
       return "a bitmap is not marked and lacks a change";
-    if (is_auto && bit && !has_bit (most, g) &&
+    if (is_auto && bit && !bitmap_has (most, g) &&
         s->mode == QCOW2_BITMAPS_LAZY)
       return "a bitmap has a bit that nobody has set";
   }
