@@ -5,37 +5,59 @@
 # shellcheck source=functions.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 
+# try_nginx DIR: start one whose own files are in DIR, with the rest of the
+# block "http" from the input.  Fails if it does not start: a port may be taken.
+try_nginx ()
+{
+    local dir=$1
+
+    mkdir -p "$dir"
+    {
+        cat <<END
+pid $dir/pid;
+error_log $dir/error;
+worker_processes 1;
+events { }
+http {
+    client_body_temp_path $dir/body;
+    proxy_temp_path $dir/proxy;
+    fastcgi_temp_path $dir/fastcgi;
+    uwsgi_temp_path $dir/uwsgi;
+    scgi_temp_path $dir/scgi;
+END
+        cat
+        echo "}"
+    } >"$dir/conf"
+    # Its workers may run as another user, who must be able to read the files.
+    chmod a+rx "$tmp"
+    nginx -c "$dir/conf" -e "$dir/error" || return 1
+    wait_for test -s "$dir/pid"
+    # Read the number now: the file is removed when it ends.
+    cleanup_fn kill "$(cat "$dir/pid")"
+}
+
 # start_nginx DIR: serve the files of DIR over HTTP on $tmp/nginx.sock.
 start_nginx ()
 {
     requires_program nginx
-    mkdir -p "$tmp/nginx"
-    cat >"$tmp/nginx/conf" <<END
-pid $tmp/nginx/pid;
-error_log $tmp/nginx/error;
-worker_processes 1;
-events { }
-http {
+    try_nginx "$tmp/nginx" <<END || broken "nginx does not start"
     access_log $tmp/nginx/access;
-    client_body_temp_path $tmp/nginx/body;
-    proxy_temp_path $tmp/nginx/proxy;
-    fastcgi_temp_path $tmp/nginx/fastcgi;
-    uwsgi_temp_path $tmp/nginx/uwsgi;
-    scgi_temp_path $tmp/nginx/scgi;
     server {
         listen unix:$tmp/nginx.sock;
         root $1;
     }
-}
 END
-    # Its workers may run as another user, who must be able to read the files.
-    chmod a+rx "$tmp"
-    nginx -c "$tmp/nginx/conf" -e "$tmp/nginx/error" ||
-        broken "nginx does not start"
-    wait_for test -s "$tmp/nginx/pid"
-    # Read the number now: the file is removed when it ends.
-    cleanup_fn kill "$(cat "$tmp/nginx/pid")"
     wait_for test -S "$tmp/nginx.sock"
+}
+
+# make_certificate DIR: for https://localhost, DIR/cert.pem and DIR/key.pem.
+make_certificate ()
+{
+    mkdir -p "$1"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -keyout "$1/key.pem" -out "$1/cert.pem" 2>/dev/null ||
+        broken "openssl makes no certificate"
 }
 
 # start_sshd: a private one; sets the array 'ssh_args' for nbdkit's plugin.

@@ -30,27 +30,12 @@ start_web ()
 {
     local dir=$tmp/web try
 
-    mkdir "$dir"
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
-        -keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null ||
-        broken "openssl makes no certificate"
-    chmod a+rx "$tmp"
+    make_certificate "$dir"
     for try in 1 2 3 4 5; do
         https=$(port $try)
-        cat >"$dir/conf" <<END
-pid $dir/pid;
-error_log $dir/error;
-worker_processes 1;
-events { }
-http {
+        try_nginx "$dir" <<END || continue
     log_format brief '\$request_method \$status \$body_bytes_sent \$uri';
     access_log $dir/access brief;
-    client_body_temp_path $dir/body;
-    proxy_temp_path $dir/proxy;
-    fastcgi_temp_path $dir/fastcgi;
-    uwsgi_temp_path $dir/uwsgi;
-    scgi_temp_path $dir/scgi;
     server {
         listen 127.0.0.1:$https ssl;
         ssl_certificate $dir/cert.pem;
@@ -68,11 +53,7 @@ http {
             max_ranges 0;
         }
     }
-}
 END
-        nginx -c "$dir/conf" -e "$dir/error" 2>/dev/null || continue
-        wait_for test -s "$dir/pid"
-        cleanup_fn kill "$(cat "$dir/pid")"
         web=https://localhost:$https
         return 0
     done

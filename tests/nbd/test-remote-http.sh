@@ -16,27 +16,12 @@ start_web ()
 {
     local dir=$tmp/web try
 
-    mkdir "$dir"
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
-        -keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null ||
-        broken "openssl makes no certificate"
+    make_certificate "$dir"
     echo "user:$(openssl passwd -apr1 secret)" >"$dir/passwords"
-    chmod a+rx "$tmp"
     for try in 1 2 3 4 5; do
         https=$(port $try)
-        cat >"$dir/conf" <<END
-pid $dir/pid;
-error_log $dir/error;
-worker_processes 1;
-events { }
-http {
+        try_nginx "$dir" <<END || continue
     access_log $dir/access;
-    client_body_temp_path $dir/body;
-    proxy_temp_path $dir/proxy;
-    fastcgi_temp_path $dir/fastcgi;
-    uwsgi_temp_path $dir/uwsgi;
-    scgi_temp_path $dir/scgi;
     root $tmp/www;
     server {
         listen unix:$tmp/web.sock;
@@ -52,11 +37,7 @@ http {
         auth_basic "images";
         auth_basic_user_file $dir/passwords;
     }
-}
 END
-        nginx -c "$dir/conf" -e "$dir/error" 2>/dev/null || continue
-        wait_for test -s "$dir/pid"
-        cleanup_fn kill "$(cat "$dir/pid")"
         return 0
     done
     broken "nginx does not start"
