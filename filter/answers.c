@@ -16,6 +16,7 @@
 #include "handle.h"
 #include "raw.h"
 #include "settings.h"
+#include "stack.h"
 #include "below/next.h"
 #include "share/disk.h"
 
@@ -123,6 +124,10 @@ answer_can_extents (nbdkit_next *next, void *handle)
 {
   const struct handle *h = handle;
 
+  /* Clients leave out what they take for holes when they copy. */
+  if (stack_extents_mislead (true) ||
+      (h->raw && stack_extents_mislead (false)))
+    return 0;
   return h->raw ? next->can_extents (next) : 1;
 }
 

@@ -201,6 +201,17 @@ stack_has_filter_above (const char *name)
   return has_filter (name, true);
 }
 
+/* cache keeps what is written, until it is flushed, and ext2 has another place
+ * for each byte; neither says anything of extents itself.
+ */
+bool
+stack_extents_mislead (bool above)
+{
+  return above
+    ? stack_has_filter_above ("cache") || stack_has_filter_above ("ext2")
+    : stack_has_filter ("cache") || stack_has_filter ("ext2");
+}
+
 bool
 stack_is_plugin_alone (const char *name)
 {

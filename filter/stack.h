@@ -14,6 +14,10 @@ extern void stack_unload (void);
 /* It is certain that a filter of that name is below us. */
 extern bool stack_has_filter (const char *name);
 extern bool stack_has_filter_above (const char *name);
+/* A filter below (or above) us hands on the extents of what is below it,
+ * although it has other bytes: what it calls a hole may be data.
+ */
+extern bool stack_extents_mislead (bool above);
 /* It is certain that nothing is between us and the plugin of that name. */
 extern bool stack_is_plugin_alone (const char *name);
 

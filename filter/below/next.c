@@ -245,7 +245,8 @@ next_ask (nbdkit_next *next, bool writing, struct abilities *can)
   const int rotational = next->is_rotational (next);
 
   *can = (struct abilities) {
-    .size = size, .extents = extents, .rotational = rotational,
+    .size = size, .extents = extents && !stack_extents_mislead (false),
+    .rotational = rotational,
   };
   can->cache = next->can_cache (next);
   if (size == -1 || extents == -1 || rotational == -1 || can->cache == -1 ||
