@@ -160,23 +160,23 @@ check_layers ()
     check_order "$1" && check_include_loops "$1"
 }
 
-# Plants one line in a copy; the check must complain about that file.
+# Plants one line in the copy; the check must complain about that file.
 plant ()
 {
     local file=$1 line=$2 why=$3
 
-    rm -rf "$tmp/tree"
-    mkdir "$tmp/tree"
-    (cd "$top_srcdir" && find core host filter tools -name '*.[ch]' -print0 |
-         tar --null -T - -cf -) | tar -C "$tmp/tree" -xf -
-    chmod -R u+w "$tmp/tree"
     mkdir -p "$tmp/tree/$(dirname "$file")"
     echo "$line" >> "$tmp/tree/$file"
     planted "$line in $file" "$why" check_layers "$tmp/tree"
+    rm "$tmp/tree/$file"
+    if [ -e "$top_srcdir/$file" ]; then
+        cp "$top_srcdir/$file" "$tmp/tree/$file"
+    fi
 }
 
 requires tsort
 clean check_layers "$top_srcdir"
+copy_source "$tmp/tree"
 plant core/format/l2e.c '#include "io/io.h"' 'a layer below its own'
 plant core/base/bits.h '  #  include "format/l2e.h"' 'a layer below its own'
 plant core/map/map.c '#include "alloc/alloc.h"' 'siblings'

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # Calls between files: no two files of core/, host/, filter/ or tools/ call each
-# other, directly or indirectly.  The calls are read from the objects of the build, so
-# a shared header cannot hide one.
+# other, directly or indirectly.  The calls are read from the objects of the
+# build, so a shared header cannot hide one.
 #
 # Known loops are listed below.  The list may only get shorter: a loop that is
 # gone must be removed from it.
@@ -30,18 +30,17 @@ objects ()
 # "A B" for each file A that uses a symbol that B defines.
 edges ()
 {
-    local name object
-
-    while read -r name object; do
-        nm -P "$1/$object" | sed "s|^|$name |"
-    done < <(objects "$1") | awk '
+    objects "$1" > "$tmp/objects"
+    (cd "$1" && sed 's/.* //' "$tmp/objects" | xargs nm -A -P) | awk '
+        NR == FNR { name[$2 ":"] = $1; next }
+        { $1 = name[$1] }
         $3 ~ /^[TDBRVW]$/ { defined[$2] = $1 }
         $3 == "U" { n++; user[n] = $1; used[n] = $2 }
         END {
             for (i = 1; i <= n; i++)
                 if (used[i] in defined && defined[used[i]] != user[i])
                     print user[i], defined[used[i]]
-        }' | sort -u
+        }' "$tmp/objects" - | sort -u
 }
 
 # The files on loops, one loop per line.
@@ -110,9 +109,8 @@ plant_call ()
     [ -n "$object" ] || fail "there is no object of $file"
     rm -rf "$tmp/tree"
     mkdir "$tmp/tree"
-    (cd "$top_builddir" &&
-         find core host filter tools -name '*.o' -print0 |
-         tar --null -T - -cf -) | tar -C "$tmp/tree" -xf -
+    (cd "$top_builddir" && objects . | sed 's/.* //' |
+         xargs cp --parents -t "$tmp/tree")
     { cat "$top_srcdir/$file.c"
       echo "extern int $function (void);"
       echo 'int planted_call (void); int planted_call (void)'
