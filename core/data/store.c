@@ -326,7 +326,9 @@ q2_store_zero (struct q2_store *s, const struct q2_io *io, uint64_t len,
     return q2_io_zero (&data, len, place.host_off, may_punch, QCOW2_IO_DATA,
                        err);
   while (len > 0) {
-    const uint64_t n = q2_min (len, sizeof zeros);
+    /* Between two pieces another writer may come: not within a sector. */
+    const uint64_t skip = place.host_off & (Q2_CRYPT_SECTOR - 1);
+    const uint64_t n = q2_min (len, sizeof zeros - skip);
 
     if (write_encrypted (s, &data, zeros, n, place, err) == -1)
       return -1;

@@ -32,6 +32,7 @@ UNIT_TESTS = \
 	unit/image/test-limits \
 	unit/base/test-lock \
 	unit/data/test-luks \
+	unit/data/test-store \
 	unit/map/test-map \
 	unit/io/test-meter \
 	unit/read/test-property \
