@@ -59,6 +59,7 @@ if [ "$COUNT" -eq 0 ] && "$NBDKIT" --dump-plugin --filter=log null \
 fi
 
 # Kinds at random.
+perhaps=(--or-not)
 operations=250
 for ((; COUNT > 0; COUNT--)); do
     read -r kind way options < <("$PYTHON" - "$SEED" <<'PYTHON'

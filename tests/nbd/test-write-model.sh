@@ -46,6 +46,7 @@ kind cluster_size=64k vmstate file
 kind cluster_size=64k bitmaps file
 
 # Kinds at random.
+perhaps=(--or-not)
 for ((; COUNT > 0; COUNT--)); do
     read -r kind plugin options < <("$PYTHON" - "$SEED" <<'PYTHON'
 import random

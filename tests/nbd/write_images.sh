@@ -168,13 +168,15 @@ serve_nbd ()
     uris=("$uri")
 }
 
+# At random there may be enough room; then perhaps=(--or-not).
+perhaps=()
 serve_full ()
 {
     make_room $((3 * 512 * 1024))
     start_nbdkit --filter="$filter" file "$image" qcow2-grow=off \
         "${parameters[@]}"
     uris=("$uri")
-    more=(--full)
+    more=(--full "${perhaps[@]}")
 }
 
 # serve_below FILTER[,PARAMETER...]
