@@ -192,6 +192,7 @@ void
 nbdpool_put_back (struct nbdpool *p, struct connection *c)
 {
   pthread_mutex_lock (&p->lock);
+  (void) host_holds (p->env, p->nr > 0 && p->nr <= p->max);
   c->next = p->idle;
   p->idle = c;
   pthread_cond_signal (&p->returned);
@@ -207,7 +208,8 @@ nbdpool_drop (struct nbdpool *p, struct connection *broken)
   broken->next = p->idle;
   p->idle = NULL;
   for (c = broken; c; c = c->next)
-    p->nr--;
+    if (host_holds (p->env, p->nr > 0))
+      p->nr--;
   if (p->sealed)
     p->max = p->nr;
   pthread_cond_broadcast (&p->returned);
@@ -271,6 +273,10 @@ nbdpool_free (struct nbdpool *p)
 
   if (p == NULL)
     return;
+  for (c = p->idle; c; c = c->next)
+    p->nr--;
+  /* All have been put back. */
+  (void) host_holds (p->env, p->nr == 0);
   while ((c = p->idle) != NULL) {
     p->idle = c->next;
     nbd_shutdown (c->nbd, 0);

@@ -24,6 +24,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "exports.h"
+#include "report.h"
 #include "settings.h"
 #include "below/nbdkit_io.h"
 #include "below/shared.h"
@@ -145,8 +146,10 @@ lanes_free (struct lanes *lanes)
 {
   if (lanes == NULL)
     return;
-  for (size_t i = 0; i < MAX_LANES; ++i)
+  for (size_t i = 0; i < MAX_LANES; ++i) {
+    (void) holds (!lanes->lane[i].busy);
     lane_close (&lanes->lane[i]);
+  }
   pthread_mutex_destroy (&lanes->lock);
   free (lanes->exportname);
   free (lanes);
@@ -173,6 +176,7 @@ static void
 release_lane (struct lane *lane)
 {
   pthread_mutex_lock (&lane->lanes->lock);
+  (void) holds (lane->busy);
   lane->busy = false;
   pthread_mutex_unlock (&lane->lanes->lock);
 }

@@ -24,6 +24,7 @@
 #include "below/members.h"
 
 #include "qcow2.h"
+#include "report.h"
 #include "below/nbdkit_io.h"
 
 #include <errno.h>
@@ -75,7 +76,7 @@ members_remove (struct members *m, struct below *below)
   for (link = &m->first; *link && *link != below;
        link = &(*link)->next_member)
     ;
-  if (*link)
+  if (holds (*link != NULL))
     *link = below->next_member;
   pthread_mutex_unlock (&m->lock);
 }

@@ -40,6 +40,7 @@
 #include "host/env.h"
 #include "exports.h"
 #include "lines.h"
+#include "report.h"
 #include "settings.h"
 #include "below/grow.h"
 #include "below/next.h"
@@ -104,7 +105,7 @@ leave (struct writer *w, struct way *way)
 {
   if (w->one_at_a_time)
     pthread_mutex_unlock (&w->serial);
-  atomic_fetch_sub (&way->users, 1);
+  (void) holds (atomic_fetch_sub (&way->users, 1) > 0);
 }
 
 /* ---- Requests ----------------------------------------------------------- */
@@ -242,8 +243,10 @@ flush_retired (struct writer *w)
 
     r = flush_way (w, way);
     if (r == 0 && unused) {
+      /* Nobody takes it any more. */
+      (void) holds (way != atomic_load (&w->current));
       shared_close (way->next);
-      atomic_fetch_sub (&w->nr_retired, 1);
+      (void) holds (atomic_fetch_sub (&w->nr_retired, 1) > 0);
       *link = way->link;
       way->link = w->closed;
       w->closed = way;
@@ -311,6 +314,7 @@ replace_current (struct writer *w, struct way *way)
 {
   struct way *const old = w->current;
 
+  (void) holds (old != way);
   pthread_mutex_lock (&w->lock);
   old->link = w->retired;
   w->retired = old;
@@ -440,9 +444,12 @@ writer_free (struct writer *w)
 {
   if (w == NULL)
     return;
+  (void) holds (atomic_load (&w->current->users) == 0);
   shared_close (w->current->next);
-  for (struct way *way = w->retired; way; way = way->link)
+  for (struct way *way = w->retired; way; way = way->link) {
+    (void) holds (atomic_load (&way->users) == 0);
     shared_close (way->next);
+  }
   free (w->current);
   free_list (w->retired);
   free_list (w->closed);

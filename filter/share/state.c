@@ -269,6 +269,7 @@ open_locked (struct state *s, const struct wanted *want)
                     want->alone);
   saved_errno = errno;
   pthread_mutex_lock (&states.lock);
+  (void) holds (!s->ready && s->disk == NULL && s->users > 0);
   if (disk != NULL) {
     s->disk = disk;
     s->id = disk->id;
@@ -313,6 +314,7 @@ wake_locked (struct state *s)
 {
   enum disk_relocked r;
 
+  (void) holds (s->ready && s->users == 0);
   s->users++;
   s->ready = false;
   pthread_mutex_unlock (&states.lock);

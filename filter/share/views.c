@@ -57,6 +57,7 @@ views_init (struct views *v)
 void
 views_destroy (struct views *v)
 {
+  (void) holds (v->first == NULL);
   pthread_cond_destroy (&v->changed);
   pthread_mutex_destroy (&v->lock);
 }
