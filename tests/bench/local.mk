@@ -16,8 +16,18 @@ bench-remote: bench/nbdload
 	$(PYTHON) $(srcdir)/bench/bench --nbdload $(builddir)/bench/nbdload \
 	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
 	    --remote $(BENCH_FLAGS)
+
+bench-live: bench/nbdload
+	$(PYTHON) $(srcdir)/bench/live.py --nbdload $(builddir)/bench/nbdload \
+	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
+	    $(BENCH_FLAGS)
+
+bench-cost: bench/nbdload
+	$(PYTHON) $(srcdir)/bench/cost.py --nbdload $(builddir)/bench/nbdload \
+	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
+	    $(BENCH_FLAGS)
 else
-bench bench-remote:
+bench bench-cost bench-live bench-remote:
 	@echo "make bench needs libnbd: install libnbd-dev and configure again"
 	@false
 endif
@@ -31,14 +41,18 @@ bench_cipherbench_LDADD = $(UNIT_LIBS)
 bench-ciphers: bench/cipherbench
 	$(builddir)/bench/cipherbench
 
-.PHONY: bench bench-ciphers bench-remote
+.PHONY: bench bench-ciphers bench-cost bench-live bench-remote
 
 EXTRA_DIST += \
 	bench/README.md \
 	bench/bench \
 	bench/build-in-root \
 	bench/clients.py \
+	bench/cost.py \
 	bench/images.py \
+	bench/live.py \
+	bench/live_servers.py \
+	bench/live_tables.py \
 	bench/nbdload.c \
 	bench/remote.py \
 	bench/report.py \

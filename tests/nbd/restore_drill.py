@@ -42,6 +42,8 @@ DEAD = (OSError, EOFError, nbd.Error, Wrong)
 
 
 class Round(Backups):
+    threads = 2, 4, 4, 16       # of a connection
+
     def __init__(self, args, seed):
         self.args, self.seed = args, seed
         self.rng = rng = random.Random(seed)
@@ -90,7 +92,7 @@ class Round(Backups):
     def start(self, crashed):
         self.mode = "lazy" if self.rng.random() < 0.15 else "durable"
         self.server = Server(
-            self.args.command, ["-t", str(self.rng.choice((2, 4, 4, 16))),
+            self.args.command, ["-t", str(self.rng.choice(self.threads)),
                                 "file", *self.parameters,
                                 f"qcow2-bitmaps={self.mode}"], self.folder)
         self.qmp = self.server.qmp()
