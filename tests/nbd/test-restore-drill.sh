@@ -6,7 +6,7 @@
 # Environment
 #   SEED=N       that of the first round, which a failure prints
 #   ROUNDS=N     how many
-export rounds=${ROUNDS:-3}
+export rounds=${ROUNDS:-2}
 # shellcheck source=drill.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/drill.sh"
-drill restore_drill.py --rounds "$rounds"
+drill restore_drill.py --rounds "$rounds" --most 3
