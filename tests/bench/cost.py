@@ -13,7 +13,6 @@ each of its values: the memory of the server, the CPU time of a random read of
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import resource
@@ -22,7 +21,6 @@ import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -31,7 +29,8 @@ HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parent / "nbd")]
 
 import clients                          # noqa: E402
-from live_servers import NbdkitServer, tool     # noqa: E402
+from live_servers import tool           # noqa: E402
+from live_tables import Tables          # noqa: E402
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 PIB = 1 << 50
@@ -78,16 +77,7 @@ def add_snapshots(path, count):
         file.write(header)
 
 
-class Bench:
-    def __init__(self, args):
-        self.args = args
-        self.dir = Path(tempfile.mkdtemp(prefix="bench-cost",
-                                         dir=args.workdir))
-        self.load = clients.Load(
-            args.nbdload.absolute() if args.nbdload
-            else clients.build_nbdload(HERE / "nbdload.c", self.dir))
-        self.results = {}
-
+class Bench(Tables):
     def image(self, size, *options, name="disk", fill=True):
         path = self.dir / name
         path.unlink(missing_ok=True)
@@ -98,9 +88,6 @@ class Bench:
                 self.load(server.uri, "--mode", "write", "--pattern", "seq",
                           "--block", 65536, "--ops", USED // 65536)
         return path
-
-    def server(self, image, *params, **more):
-        return NbdkitServer(self.args.filter, image, *params, **more)
 
     # ---- A sample
 
@@ -128,14 +115,17 @@ class Bench:
         handle.shutdown()
         return result
 
-    def row(self, name, about, values, sample):
+    def rows_of(self, name, about, values, sample):
         if not re.search(self.args.only, name):
             return
         found = {value: [] for value in values}
         for n in range(self.args.rounds):
             for value in values[n % len(values):] + values[:n % len(values)]:
                 found[value].append(sample(value))
-        self.results[name] = found
+        self.about[name] = about
+        self.results[name] = {
+            value if isinstance(value, int) else value[1]: samples
+            for value, samples in found.items()}
         print(f"\n### {name}: {about}\n\n| {name} | MiB | KiB each | CPU us | "
               "x | open ms | x |\n|---|---:|---:|---:|---:|---:|---:|")
         first = None
@@ -185,7 +175,7 @@ class Bench:
                     handle.shutdown()
             return result
 
-        self.row("images", "open in one server, a client each (-t 2); reads "
+        self.rows_of("images", "open in one server, a client each (-t 2); reads "
                  "of the first; time to open is that of each", [1, 100, 1000],
                  sample)
         shutil.rmtree(folder)
@@ -208,7 +198,7 @@ class Bench:
                     handle.shutdown()
             return result
 
-        self.row("connections", "to one image (-t 2); reads over one more; "
+        self.rows_of("connections", "to one image (-t 2); reads over one more; "
                  "time to open is that of each", [1, 64, 1000], sample)
 
     def snapshots(self):
@@ -227,7 +217,7 @@ class Bench:
             with self.server(paths[count]) as server:
                 return self.one(server)
 
-        self.row("snapshots", "of the image", list(paths), sample)
+        self.rows_of("snapshots", "of the image", list(paths), sample)
 
     def chain(self):
         base = self.image(GIB)
@@ -244,7 +234,7 @@ class Bench:
             with self.server(last, *params) as server:
                 return self.one(server)
 
-        self.row("chain", "images, all data in the lowest",
+        self.rows_of("chain", "images, all data in the lowest",
                  [1, 8, 64], sample)
 
     def disk(self):
@@ -259,7 +249,7 @@ class Bench:
             with self.server(paths[value]) as server:
                 return self.one(server)
 
-        self.row("disk", "its size", values, sample)
+        self.rows_of("disk", "its size", values, sample)
 
 
 ROWS = ("images", "connections", "snapshots", "chain", "disk")
@@ -293,9 +283,7 @@ def main() -> int:
     finally:
         shutil.rmtree(bench.dir)
     if args.json:
-        args.json.write_text(json.dumps(
-            {row: {str(value): samples for value, samples in found.items()}
-             for row, found in bench.results.items()}, indent=1))
+        bench.save(args.json)
     return failed
 
 

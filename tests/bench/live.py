@@ -355,7 +355,7 @@ def main() -> int:
     finally:
         shutil.rmtree(bench.dir)
     if args.json:
-        args.json.write_text(json.dumps(bench.results, indent=1))
+        bench.save(args.json)
     return failed
 
 

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How live.py takes its samples, and prints them."""
+"""How live.py and cost.py take their samples, and print them."""
 
 from __future__ import annotations
 
+import json
+import re
 import statistics
 import tempfile
 from pathlib import Path
 
 import clients
+import report
 from live_servers import NbdkitServer, tool
+from servers import Tools
 
 HERE = Path(__file__).resolve().parent
 
@@ -21,7 +25,10 @@ class Tables:
         self.program = args.nbdload.absolute() if args.nbdload \
             else clients.build_nbdload(HERE / "nbdload.c", self.dir)
         self.load = clients.Load(self.program)
-        self.results = {}
+        self.results, self.about, self.goals = {}, {}, {}
+        self.row, self.info = "", self.machine()
+        print("\n".join(f"{k}: {v}" for k, v in self.info.items()),
+              flush=True)
 
     # ---- Tables
 
@@ -40,6 +47,7 @@ class Tables:
         return statistics.median(s[key] for s in samples)
 
     def table(self, row, about, found, columns):
+        self.row, self.about[row] = row, about
         print(f"\n### {row}: {about}\n")
         print("| who | " + " | ".join(columns) + " |")
         print("|---|" + "---:|" * len(columns))
@@ -56,10 +64,26 @@ class Tables:
                 cells.append(text)
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
-    @staticmethod
-    def goal(what, reached, value):
-        print(f"* {'reached' if reached else 'MISSED'}: {what}: {value}",
-              flush=True)
+    def goal(self, what, reached, value):
+        text = f"{'reached' if reached else 'MISSED'}: {what}: {value}"
+        self.goals.setdefault(self.row, []).append(text)
+        print(f"* {text}", flush=True)
+
+    def machine(self):
+        info = report.machine(Tools())
+        return {**info, "filter": self.filter_version()}
+
+    def filter_version(self):
+        said = tool("nbdkit", f"--filter={self.args.filter}", "--help",
+                    "null").stdout
+        found = re.search(r"nbdkit-qcow2-filter \d\S*", said)
+        return found.group() if found else ""
+
+    def save(self, path):
+        """For page.py."""
+        path.write_text(json.dumps(
+            {**self.info, "rows": self.results, "about": self.about,
+             "goals": self.goals}, indent=1) + "\n")
 
     def server(self, image, *params, **more):
         return NbdkitServer(self.args.filter, image, *params, **more)
