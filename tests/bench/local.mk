@@ -7,17 +7,36 @@ bench_nbdload_SOURCES = bench/nbdload.c
 bench_nbdload_CFLAGS = $(WARN_CFLAGS) $(LIBNBD_CFLAGS)
 bench_nbdload_LDADD = $(LIBNBD_LIBS)
 
+# Tables and plots of all that was measured here.
+bench_page = $(PYTHON) $(srcdir)/bench/page.py $(top_builddir)/docs/bench \
+	$$(ls $(builddir)/bench/results*.json)
+CLEANFILES += bench/results*.json
+
 bench: bench/nbdload
 	$(PYTHON) $(srcdir)/bench/bench --nbdload $(builddir)/bench/nbdload \
 	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
-	    $(BENCH_FLAGS)
+	    --json $(builddir)/bench/results.json $(BENCH_FLAGS)
+	$(bench_page)
 
 bench-remote: bench/nbdload
 	$(PYTHON) $(srcdir)/bench/bench --nbdload $(builddir)/bench/nbdload \
 	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
-	    --remote $(BENCH_FLAGS)
+	    --remote --json $(builddir)/bench/results-remote.json $(BENCH_FLAGS)
+	$(bench_page)
+
+bench-live: bench/nbdload
+	$(PYTHON) $(srcdir)/bench/live.py --nbdload $(builddir)/bench/nbdload \
+	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
+	    --json $(builddir)/bench/results-live.json $(BENCH_FLAGS)
+	$(bench_page)
+
+bench-cost: bench/nbdload
+	$(PYTHON) $(srcdir)/bench/cost.py --nbdload $(builddir)/bench/nbdload \
+	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
+	    --json $(builddir)/bench/results-cost.json $(BENCH_FLAGS)
+	$(bench_page)
 else
-bench bench-remote:
+bench bench-cost bench-live bench-remote:
 	@echo "make bench needs libnbd: install libnbd-dev and configure again"
 	@false
 endif
@@ -31,15 +50,20 @@ bench_cipherbench_LDADD = $(UNIT_LIBS)
 bench-ciphers: bench/cipherbench
 	$(builddir)/bench/cipherbench
 
-.PHONY: bench bench-ciphers bench-remote
+.PHONY: bench bench-ciphers bench-cost bench-live bench-remote
 
 EXTRA_DIST += \
 	bench/README.md \
 	bench/bench \
 	bench/build-in-root \
 	bench/clients.py \
+	bench/cost.py \
 	bench/images.py \
+	bench/live.py \
+	bench/live_servers.py \
+	bench/live_tables.py \
 	bench/nbdload.c \
+	bench/page.py \
 	bench/remote.py \
 	bench/report.py \
 	bench/root.py \

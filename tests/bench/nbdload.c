@@ -455,7 +455,7 @@ report (struct worker *workers)
 {
   static uint64_t histogram[NR_BUCKETS];
   uint64_t begin = UINT64_MAX, end = 0, ops = 0, sum = 0, max = 0, conn = 0;
-  uint64_t flushes = 0;
+  uint64_t flushes = 0, slow = 0;       /* slow: those of 10 ms and more */
   double seconds;
   unsigned i, b;
 
@@ -472,17 +472,22 @@ report (struct worker *workers)
     flushes += w->flushes;
     sum += w->sum_ns;
   }
+  for (b = 0; b < NR_BUCKETS; b++)
+    if (bucket_value (b) >= 1e7)
+      slow += histogram[b];
   seconds = (double) (end - begin) / 1e9;
   printf ("{\"ops\": %" PRIu64 ", \"seconds\": %.6f, \"iops\": %.1f, "
           "\"mib_s\": %.2f,\n \"mean_us\": %.2f, \"p50_us\": %.2f, "
-          "\"p99_us\": %.2f, \"max_us\": %.2f,\n \"connect_us\": %.2f, "
+          "\"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f, "
+          "\"slow\": %" PRIu64 ",\n \"connect_us\": %.2f, "
           "\"first_us\": %.2f, \"size\": %" PRIu64 ", \"flushes\": %" PRIu64
           "}\n", ops, seconds,
           (double) ops / seconds,
           (double) (ops * opt.block) / seconds / 1048576.0,
           ops ? (double) sum / (double) ops / 1e3 : 0.0,
           percentile_us (histogram, ops, 0.50),
-          percentile_us (histogram, ops, 0.99), (double) max / 1e3,
+          percentile_us (histogram, ops, 0.99),
+          percentile_us (histogram, ops, 0.999), (double) max / 1e3, slow,
           (double) conn / 1e3, (double) workers[0].first_ns / 1e3,
           workers[0].size, flushes);
 }

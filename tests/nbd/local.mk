@@ -116,6 +116,7 @@ nbd_tests = \
 	nbd/test-remote-web-server.sh \
 	nbd/test-repair-hostile.sh \
 	nbd/test-requests.sh \
+	nbd/test-restore-drill.sh \
 	nbd/test-stack.sh \
 	nbd/test-symbols.sh \
 	nbd/test-thread-models.sh \
@@ -155,6 +156,8 @@ LONG_TESTS += \
 	nbd/test-mutants.sh \
 	nbd/test-pipelines.sh \
 	nbd/test-random-images-long.sh \
+	nbd/test-restore-drill-long.sh \
+	nbd/test-soak-long.sh \
 	nbd/test-write-errors-long.sh \
 	nbd/test-write-fio-long.sh \
 	nbd/test-write-fs-long.sh \
@@ -182,6 +185,11 @@ EXTRA_DIST += \
 	nbd/control_writers.py \
 	nbd/costly_images.py \
 	nbd/damage_check.py \
+	nbd/drill.sh \
+	nbd/drill_backups.py \
+	nbd/drill_disks.py \
+	nbd/drill_soak.py \
+	nbd/drill_writers.py \
 	nbd/exports.sh \
 	nbd/exports_client.py \
 	nbd/filters.sh \
@@ -215,6 +223,7 @@ EXTRA_DIST += \
 	nbd/repair_check.py \
 	nbd/requests.sh \
 	nbd/services.sh \
+	nbd/restore_drill.py \
 	nbd/set_names.py \
 	nbd/valgrind.supp \
 	nbd/write_images.sh \

@@ -167,4 +167,12 @@ planted write/zero.c \
     's/^  if (w->store->raw)$/  if (0)/' \
     "zeroes do not reach a data file that is the disk" write-layers
 
+ROUNDS=10 planted track/track.c \
+    's/^    atomic_fetch_or (p, /    if (byte % 4 != 3) &/' \
+    "some changes are not marked in bitmaps" restore-drill
+ROUNDS=10 planted edit/transact.c \
+    's/^    r = run (&g, err);/    struct group one = g;\n    r = 0;\n    for (one.nr = 1; r == 0 \&\& one.members < g.members + nr; ++one.members) {\n      nanosleep (\&(struct timespec) { 0, 20000000 }, NULL);\n      r = run (\&one, err);\n    }/
+     s/^#include <stdlib.h>/&\n#include <time.h>/' \
+    "the images of a transaction have moments of their own" restore-drill
+
 [ "$wrong" -eq 0 ] || fail "$wrong tests did not see what they must"

@@ -1,0 +1,363 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""What snapshots, bitmaps and backups of disks that are in use cost.
+
+    live.py --filter FILE [--only REGEX] [--rounds N] [--workdir DIR] [--json]
+
+Each row is a table: what was done, by whom, the median of the rounds with the
+least and the most, and whether the goal is reached.  All that is compared is
+sampled in turn, round after round.  README.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parent / "nbd")]
+
+from live_servers import QemuNbd, StorageDaemon, tool     # noqa: E402
+from live_tables import Tables          # noqa: E402
+
+MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
+ADD = "block-dirty-bitmap-add"
+TAKE = "blockdev-snapshot-internal-sync"
+
+
+class Bench(Tables):
+    # ---- 4 KiB overwrites with bitmaps
+
+    def overwrite(self):
+        base = self.image("base", 256 * MIB, "-o", "preallocation=full")
+        names = [f"{who}, {n} bitmaps" for n in (0, 1, 4)
+                 for who in ("ours", "qemu-nbd")] + ["storage daemon, 0 "
+                                                     "bitmaps",
+                                                     "storage daemon, 1 "
+                                                     "bitmaps"]
+
+        def sample(name):
+            nr = int(name.split(", ")[1].split()[0])
+            path = self.dir / "copy"
+            shutil.copyfile(base, path)
+            for i in range(nr):
+                tool("qemu-img", "bitmap", "--add", str(path), f"b{i}")
+            kind = {"o": self.server, "q": QemuNbd, "s": StorageDaemon}
+            with kind[name[0]](path) as server:
+                def run(seconds, seed):
+                    return self.load(
+                        server.uri, "--mode", "write", "--pattern", "rand",
+                        "--depth", 16, "--seconds", seconds, "--seed", seed)
+                # Each zone is active afterwards: 64 of them, 64 K blocks.
+                run(0.5, 1)
+                flushes = server.flushes()
+                cpu = server.cpu()
+                said = run(self.args.seconds, 2)
+                return {"IOPS": said["iops"],
+                        "CPU us": (server.cpu() - cpu) / said["ops"] * 1e6,
+                        "p99 us": said["p99_us"],
+                        **({"flushes": server.flushes() - flushes}
+                           if flushes is not None else {})}
+
+        found = self.rounds("overwrite", names, sample)
+        self.table("overwrite", "random 4 KiB writes into 256 MiB of allocated"
+                   " clusters, depth 16, in memory", found,
+                   ["IOPS", "CPU us", "p99 us", "flushes"])
+        cpu = {n: self.median(s, "CPU us") for n, s in found.items()}
+        rate = {n: self.median(s, "IOPS") for n, s in found.items()}
+        for nr in (1, 4):
+            ratio = cpu[f"ours, {nr} bitmaps"] / cpu["ours, 0 bitmaps"]
+            self.goal(f"CPU with {nr} bitmaps at most 1.01 x without",
+                      ratio <= 1.01, f"{ratio:.3f}")
+            ratio = rate[f"ours, {nr} bitmaps"] / \
+                rate[f"qemu-nbd, {nr} bitmaps"]
+            self.goal(f"2 x the rate of qemu-nbd with {nr}", ratio >= 2,
+                      f"{ratio:.2f}")
+        ratio = rate["ours, 1 bitmaps"] / rate["storage daemon, 1 bitmaps"]
+        self.goal("2 x the rate of the storage daemon with 1", ratio >= 2,
+                  f"{ratio:.2f}")
+
+    def activation(self):
+        """Flushes for zones, which are the only ones while nobody asks."""
+        found = {}
+        for nr in (0, 1, 4):
+            path = self.image("disk", 256 * MIB, "-o", "preallocation=full")
+            with self.server(path) as server:
+                qmp, handle = server.qmp(), server.connect()
+                for i in range(nr):
+                    qmp.ok(ADD, node="", name=f"b{i}", persistent=True,
+                           granularity=65536)
+                # The first write prepares the image.
+                handle.pwrite(bytes(4096), 0)
+                handle.flush()
+                before = server.flushes()
+                for zone in range(64):
+                    for at in (5, 9, 40):
+                        handle.pwrite(bytes(4096), zone * 4 * MIB + at * 65536)
+                found[f"ours, {nr} bitmaps"] = [
+                    {"zones": 64, "flushes": server.flushes() - before}]
+                handle.shutdown()
+        self.results["activation"] = found
+        self.table("activation", "192 writes, three in each of 64 zones of "
+                   "4 MiB, one after the other", found, ["zones", "flushes"])
+        extra = found["ours, 4 bitmaps"][0]["flushes"] - \
+            found["ours, 0 bitmaps"][0]["flushes"]
+        self.goal("extra flushes at most one for each zone", extra <= 64 + 1,
+                  extra)
+
+    # ---- Taking a snapshot
+
+    def snapshot(self):
+        for size, label in ((256 * MIB, "256 MiB"), (16 * GIB, "16 GiB"),
+                            (TIB, "1 TiB")):
+            self.snapshot_of(size, label)
+
+    def snapshot_of(self, size, label):
+        base = self.image("base", size, "-o", "preallocation=metadata")
+
+        def sample(name):
+            path = self.dir / "copy"
+            tool("cp", "--sparse=always", str(base), str(path))
+            kind = self.server if name == "ours" else StorageDaemon
+            with kind(path) as server:
+                qmp = server.qmp()
+                return {**self.quiet(server, qmp, size),
+                        **self.stalled(server, qmp, size)}
+
+        found = self.rounds(f"snapshot {label}", ["ours", "storage daemon"],
+                            sample)
+        self.table(f"snapshot {label}", "taken of a disk with as much mapped, "
+                   "while a client writes 4 KiB at depth 16", found,
+                   ["idle ms", "verb ms", "requests", "p99.9 without",
+                    "p99.9 with", "max us", "slow"])
+        ours = found["ours"]
+        ratio = self.median(ours, "p99.9 with") / \
+            self.median(ours, "p99.9 without")
+        self.goal("p99.9 of writes under 2 x that without", ratio < 2,
+                  f"{ratio:.2f}")
+        self.goal("no host request while writes wait",
+                  self.median(ours, "requests") == 0,
+                  f"{self.median(ours, 'requests'):.0f}")
+
+    def writes(self, server, size, seconds):
+        return subprocess.Popen(
+            [str(self.program), "--uri", server.uri, "--mode", "write",
+             "--pattern", "rand", "--depth", "16", "--length",
+             str(min(size, 256 * MIB)), "--seconds", str(seconds)],
+            stdout=subprocess.PIPE, text=True)
+
+    def quiet(self, server, qmp, size):
+        """Nobody writes: what does it do, and how long?"""
+        handle = server.connect()
+        handle.pwrite(bytes(4096), 0)
+        handle.flush()
+        before, begin = server.host_requests(), time.monotonic()
+        qmp.ok(TAKE, device=server.node, name="idle")
+        took = time.monotonic() - begin
+        result = {"idle ms": took * 1e3,
+                  "requests": server.host_requests() - before}
+        handle.shutdown()
+        return result
+
+    def stalled(self, server, qmp, size):
+        # So long that what the first writes copy is not most of it.
+        seconds = 2 * self.args.seconds
+        self.writes(server, size, seconds).communicate()
+        without = json.loads(self.writes(server, size,
+                                         seconds).communicate()[0])
+        client = self.writes(server, size, seconds)
+        time.sleep(seconds / 3)
+        begin = time.monotonic()
+        qmp.ok(TAKE, device=server.node, name="busy")
+        took = time.monotonic() - begin
+        said = json.loads(client.communicate()[0])
+        return {"verb ms": took * 1e3, "p99.9 without": without["p999_us"],
+                "p99.9 with": said["p999_us"], "max us": said["max_us"],
+                "slow": said["slow"]}
+
+    # ---- An incremental backup
+
+    def incremental(self):
+        import random
+        size, clusters = 16 * GIB, 16 * GIB // 65536 // 100
+        path = self.image("disk", size, "-o", "preallocation=metadata")
+        chosen = sorted(random.Random(1).sample(range(size // 65536),
+                                                clusters))
+        flat = self.image("flat", clusters * 65536)
+        with self.server(flat) as server:
+            self.load(server.uri, "--mode", "write", "--pattern", "seq",
+                      "--block", 65536, "--ops", clusters)
+        with self.server(path) as server:
+            # As long as somebody has it open it counts its requests.
+            qmp, handle = server.qmp(), server.connect()
+            qmp.ok(ADD, node="", name="b0", persistent=True, granularity=65536)
+            for cluster in chosen:
+                handle.pwrite(os.urandom(512) * 128, cluster * 65536)
+            handle.flush()
+            server.settle()
+            qmp.ok("x-q2-checkpoint", nodes=[""], snapshot="s1",
+                   disable="b0", add="b1")
+            copy = self.dir / "copy.raw"
+
+            def sample(name):
+                copy.unlink(missing_ok=True)
+                copy.touch()
+                os.truncate(copy, size if name == "changed" else
+                            clusters * 65536)
+                if name == "changed":
+                    before = server.data_bytes()
+                    took = self.apply(server.export("bitmap/b0@s1"), copy)
+                    return {"seconds": took,
+                            "MiB read": (server.data_bytes() - before) / MIB,
+                            "MiB changed": clusters / 16}
+                with self.server(flat) as other:
+                    still = other.connect()
+                    before = other.data_bytes()
+                    took = self.apply(other.uri, copy)
+                    read = other.data_bytes() - before
+                    still.shutdown()
+                    return {"seconds": took, "MiB read": read / MIB,
+                            "MiB changed": clusters / 16}
+
+            found = self.rounds("incremental", ["changed", "sequential"],
+                                sample)
+            handle.shutdown()
+        self.table("incremental", "1 % of 16 GiB in single clusters, and a "
+                   "disk of as much from front to back, both by "
+                   "nbd-apply-extents", found,
+                   ["seconds", "MiB read", "MiB changed"])
+        one = found["changed"][0]
+        self.goal("bytes read are those changed",
+                  one["MiB read"] <= one["MiB changed"] * 1.001,
+                  f"{one['MiB read']:.2f} of {one['MiB changed']:.2f} MiB")
+        ratio = self.median(found["changed"], "seconds") / \
+            self.median(found["sequential"], "seconds")
+        self.goal("within 1.2 x of reading as much sequentially",
+                  ratio <= 1.2, f"{ratio:.2f}")
+
+    def apply(self, uri, copy):
+        begin = time.monotonic()
+        tool(str(HERE.parent.parent / "tools/nbd-apply-extents"), "--quiet",
+             uri, str(copy))
+        return time.monotonic() - begin
+
+    # ---- Memory
+
+    def memory(self):
+        path = self.image("disk", TIB)
+
+        def sample(name):
+            shutil.copyfile(path, self.dir / "copy")
+            with self.server(self.dir / "copy") as server:
+                qmp = server.qmp()
+                handle = server.connect()
+                before = server.anonymous()
+                if name != "without":
+                    qmp.ok(ADD, node="", name="b0", persistent=True,
+                           granularity=65536)
+                for at in range(0, TIB, TIB // 512):
+                    handle.pwrite(bytes(512), at)
+                handle.flush()
+                used = server.anonymous() - before
+                handle.shutdown()
+            return {"MiB": used / MIB}
+
+        found = self.rounds("memory", ["without", "with"], sample)
+        self.table("memory", "after 512 writes all over 1 TiB, with and "
+                   "without a bitmap of 64 KiB granules", found, ["MiB"])
+        more = self.median(found["with"], "MiB") - \
+            self.median(found["without"], "MiB")
+        self.goal("at most 4.5 MiB", more <= 4.5, f"{more:.2f}")
+
+    # ---- Compressed writing
+
+    def compressed(self):
+        raw = self.dir / "corpus.raw"
+        subprocess.run(
+            f"tar -C / -cf - usr/lib usr/share 2>/dev/null | head -c "
+            f"{self.args.corpus * MIB} >{raw}", shell=True, check=True)
+        size = raw.stat().st_size // 65536 * 65536
+        os.truncate(raw, size)
+
+        def sample(name):
+            path = self.dir / "out"
+            path.unlink(missing_ok=True)
+            begin, before = time.monotonic(), os.times()
+            if name == "qemu-img":
+                tool("qemu-img", "convert", "-c", "-m", "8", "-W", "-f", "raw",
+                     "-O", "qcow2", str(raw), str(path))
+            else:
+                tool("qemu-img", "create", "-q", "-f", "qcow2", str(path),
+                     str(size))
+                with self.server(path, "qcow2-compress=on") as server:
+                    tool("nbdcopy", str(raw), server.uri)
+            now = os.times()
+            took = time.monotonic() - begin
+            tool("qemu-img", "check", "-q", str(path))
+            if tool("qemu-img", "compare", "-f", "qcow2", "-F", "raw",
+                    str(path), str(raw)).returncode:
+                raise RuntimeError("the image has other bytes")
+            return {"seconds": took, "CPU s":
+                    now.children_user + now.children_system -
+                    before.children_user - before.children_system,
+                    "file MiB": path.stat().st_blocks * 512 / MIB}
+
+        found = self.rounds("compressed", ["ours", "qemu-img"], sample)
+        self.table("compressed", f"{size // MIB} MiB of files of /usr: nbdcopy"
+                   " into qcow2-compress=on, and qemu-img convert -c -m 8 -W; "
+                   "client and server", found,
+                   ["seconds", "CPU s", "file MiB"])
+        for key, most, what in (("seconds", 1, "no slower"),
+                                ("CPU s", 0.8, "0.8 x its CPU"),
+                                ("file MiB", 1.02, "102 % of its file")):
+            ratio = self.median(found["ours"], key) / \
+                self.median(found["qemu-img"], key)
+            self.goal(what, ratio <= most, f"{ratio:.3f}")
+
+
+ROWS = ("overwrite", "activation", "snapshot", "incremental", "memory",
+        "compressed")
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    p.add_argument("--filter", required=True, type=os.path.abspath)
+    p.add_argument("--only", default="", metavar="REGEX",
+                   help=f"of {', '.join(ROWS)}")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--seconds", type=float, default=1.0)
+    p.add_argument("--corpus", type=int, default=256, metavar="MIB",
+                   help="how much is compressed (%(default)s)")
+    p.add_argument("--workdir", type=Path, default=Path("/dev/shm"),
+                   help="2 GiB; a tmpfs, unless the disk is to be measured "
+                        "(%(default)s)")
+    p.add_argument("--nbdload", type=Path)
+    p.add_argument("--json", type=Path, metavar="FILE")
+    args = p.parse_args()
+    bench = Bench(args)
+    failed = 0
+    try:
+        for row in ROWS:
+            if re.search(args.only, row):
+                try:
+                    getattr(bench, row)()
+                except Exception as e:  # pylint: disable=broad-except
+                    print(f"{row}: FAILED: {e}", flush=True)
+                    failed = 1
+    finally:
+        shutil.rmtree(bench.dir)
+    if args.json:
+        bench.save(args.json)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
