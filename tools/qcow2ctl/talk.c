@@ -305,6 +305,18 @@ talk_text (const struct value *object, const char *key)
 }
 
 bool
+talk_is_true (const struct value *object, const char *key)
+{
+  return json_is_true (member (object, key));
+}
+
+struct value *
+talk_item_of (const struct value *list, size_t i)
+{
+  return (struct value *) json_array_get ((const json_t *) list, i);
+}
+
+bool
 talk_has (const struct value *object, const char *key)
 {
   return member (object, key) != NULL;
@@ -399,6 +411,22 @@ talk_text (const struct value *object, const char *key)
   (void) object;
   (void) key;
   return (struct qcow2_name) { "", 0 };
+}
+
+bool
+talk_is_true (const struct value *object, const char *key)
+{
+  (void) object;
+  (void) key;
+  return false;
+}
+
+struct value *
+talk_item_of (const struct value *list, size_t i)
+{
+  (void) list;
+  (void) i;
+  return NULL;
 }
 
 bool

@@ -340,7 +340,6 @@ own_again (void)
   off = builder_entry_off (&d.b, 3);
   entry = hooked_disk_get (&d, off) & ~HOOKED_COPIED;
   hooked_disk_put (&d, off, entry);
-  builder_finish (&d.b);
   store_be16 (refcount_of (d.b.bytes, (entry & HOOKED_OFFSET) >> 12, 12), 2);
   hooked_disk_serve (&d, &(struct host_spec) GROWS (0));
   hooked_disk_open (&d);
@@ -395,7 +394,6 @@ be_corrupt (void)
 
   unit_context ("too low");
   hooked_disk_build (&d, 12, 4, 2 * MiB, 8);
-  builder_finish (&d.b);
   entry = hooked_disk_get (&d, builder_entry_off (&d.b, 1));
   hooked_disk_put (&d, builder_entry_off (&d.b, 20), entry & ~HOOKED_COPIED);
   hooked_disk_put (&d, builder_entry_off (&d.b, 1), entry & ~HOOKED_COPIED);
@@ -411,7 +409,6 @@ be_corrupt (void)
   hooked_disk_free (&d);
 
   hooked_disk_build (&d, 12, 4, 2 * MiB, 8);
-  builder_finish (&d.b);
   entry = hooked_disk_get (&d, builder_entry_off (&d.b, 1));
   hooked_disk_put (&d, builder_entry_off (&d.b, 20), entry);
   hooked_disk_serve (&d, &(struct host_spec) GROWS (20));
@@ -448,7 +445,6 @@ cancel (void)
   hooked_disk_build (&d, 9, 4, 4 * MiB, 8);
   for (unsigned i = 0; i < 60; ++i)
     builder_data (&d.b, i * 64 + 9, d.b.bytes);
-  builder_finish (&d.b);
   hooked_disk_serve (&d, &(struct host_spec) GROWS (0));
   hooked_disk_open (&d);
   for (unsigned i = 1; i < 50; i += 7) {
