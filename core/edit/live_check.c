@@ -35,6 +35,7 @@
 #include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -245,6 +246,8 @@ run_round (struct q2_live_job *j, struct qcow2_error *err)
   if (r == 0 && j->repair && (j->check.skipped > 0 || silent.incomplete))
     r = q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a table that could be "
                  "read before cannot be read any more");
+  if (r == 0 && Q2_PLANTED (Q2_PLANT_FORGET_TOUCH))
+    nanosleep (&(struct timespec) { .tv_nsec = 2000000 }, NULL);
   if (r == 0)
     r = judge (j, err);
   q2_writer_watch (j->w, NULL);

@@ -133,6 +133,12 @@ hunt (const struct plant *plant, unsigned runs)
         fflush (stdout);
         return CAUGHT;
       }
+      /* Or the clients have noticed. */
+      if (plant->nr != 0 && unit_failures () > 0) {
+        printf ("%s: noticed in run %u\n", plant->name, run + 1);
+        fflush (stdout);
+        return CAUGHT;
+      }
     }
   return unit_failures () > 0 ? 1 : 0;
 }
