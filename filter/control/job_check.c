@@ -186,6 +186,12 @@ parse (struct call *call, struct check *c)
 static bool
 check_way (struct call *call, struct check *c)
 {
+  if (qcow2_get_info (c->target.image)->version < 2) {
+    call->kind = "unchecked";
+    call_fail (call, "images of version 1, and raw ones, have no refcounts "
+               "that could be checked");
+    return false;
+  }
   if (!c->target.is_lent && c->target.disk != NULL)
     return true;
   call_fail (call, "with several images, and this version of nbdkit, images "

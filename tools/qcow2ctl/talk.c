@@ -130,6 +130,7 @@ code_of (const json_t *error)
   if (kind == NULL)
     return CODE_FAILED;
   return strcmp (kind, "busy") == 0 ? CODE_BUSY
+    : strcmp (kind, "unchecked") == 0 ? CODE_UNCHECKED
     : strcmp (kind, "name") == 0 ? CODE_NAME : CODE_FAILED;
 }
 
