@@ -5,10 +5,10 @@
  * Owns      looking at refcounts as they are in memory, and lowering one that
  *           is too high in the moment in which it is seen to be.
  * Method    every change of a refcount tells the suspects, under space.lock
- *           (refcounts.c); whoever judges one holds that lock, too.  A refcount
- *           that is lowered is part of the next commit, as any that goes down:
- *           nothing in the file refers to the cluster more often than was
- *           counted.
+ *           (refcounts.c); whoever judges one holds that lock, too.  A
+ *           refcount that is lowered is part of the next commit, as any that
+ *           goes down: nothing in the file refers to the cluster more often
+ *           than was counted.
  * Locks     space.lock for each look, over no I/O.
  */
 #include "config.h"

@@ -226,7 +226,8 @@ begin_walk (struct q2_live_check *c, struct q2_scope *window, bool counting)
   return (struct q2_walk) {
     .io = c->io, .h = c->header, .geo = c->geo, .findings = c->findings,
     .window = window, .max_bytes = c->memory, .live = c,
-    .counting = counting, .l1_index = UINT64_MAX, .progress = c->progress, .opaque = c->opaque,
+    .counting = counting, .l1_index = UINT64_MAX,
+    .progress = c->progress, .opaque = c->opaque,
     .work = q2_work_begin (q2_budget_outermost (q2_io_budget (c->io)),
                            Q2_RECOUNT_BLIND_STEPS,
                            "counting the references to all clusters"),

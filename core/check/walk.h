@@ -122,8 +122,8 @@ extern int q2_walk_entries (struct q2_walk *w, uint64_t host_off,
 extern int q2_walk_l2_tables (struct q2_walk *w, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Entries of an L2 table at 'table_off', all of it, to which 'times' L1 entries
- * point, 'active' ones among them.
+/* Entries of an L2 table at 'table_off', all of it, to which 'times' L1
+ * entries point, 'active' ones among them.
  */
 extern int q2_walk_l2_entries (struct q2_walk *w, uint64_t table_off,
                                const unsigned char *table, uint32_t times,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* live.h - a check of an image that is being written to: live_check.c has its
- * passes and rounds, live_judge.c says what is wrong with suspects, and repairs
- * them.
+ * passes and rounds, live_judge.c says what is wrong with suspects, and
+ * repairs them.
  */
 #ifndef QCOW2_EDIT_LIVE_H
 #define QCOW2_EDIT_LIVE_H

@@ -20,8 +20,8 @@
  *           the walk, is done once more.  An edit never waits for a check for
  *           longer than judging takes.
  *
- *           A repair is a second pass, after one that has seen everything: only
- *           then is it known that no reference was missed.
+ *           A repair is a second pass, after one that has seen everything:
+ *           only then is it known that no reference was missed.
  * Locks     the gate is closed, or entered, as said above; none over a walk.
  *           image->live_check keeps a second check off.
  */
@@ -181,12 +181,18 @@ look_at_image (struct q2_live_job *j)
 }
 
 static int
+fail_hung (const struct q2_live_job *j, struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the check cannot go "
+                  "on, because a request has not ended for more than %u "
+                  "seconds", j->w->patience_ms / 1000);
+}
+
+static int
 watch (struct q2_live_job *j, struct qcow2_error *err)
 {
   if (q2_gate_close (&j->image->gate, j->w->patience_ms) != 0)
-    return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the check cannot go "
-                    "on, because a request has not ended for more than %u "
-                    "seconds", j->w->patience_ms / 1000);
+    return fail_hung (j, err);
   look_at_image (j);
   q2_writer_watch (j->w, &j->suspects);
   q2_gate_open (&j->image->gate);
@@ -204,9 +210,7 @@ drain (struct q2_live_job *j, struct qcow2_error *err)
     if (q2_live_go_on (j, err) == -1)
       return -1;
     if (q2_now_ms () - start > j->w->patience_ms)
-      return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the check cannot "
-                      "go on, because a request has not ended for more than "
-                      "%u seconds", j->w->patience_ms / 1000);
+      return fail_hung (j, err);
   }
   return r;
 }

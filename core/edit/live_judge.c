@@ -124,10 +124,10 @@ report_flags (struct q2_live_job *j, uint64_t host_off,
   };
 
   for (uint32_t n = 0; n < wrong; ++n)
-    q2_find (&j->findings, &like, "the COPIED flag of an entry for the cluster "
-             "at offset 0x%" PRIx64 " is %sset (entry %" PRIu64 " of the table "
-             "at offset 0x%" PRIx64 ")", host_off, refcount == 1 ? "not " : "",
-             t->index, t->table_off);
+    q2_find (&j->findings, &like, "the COPIED flag of an entry for the "
+             "cluster at offset 0x%" PRIx64 " is %sset (entry %" PRIu64 " of "
+             "the table at offset 0x%" PRIx64 ")", host_off,
+             refcount == 1 ? "not " : "", t->index, t->table_off);
   j->flags_wrong += wrong;
 }
 

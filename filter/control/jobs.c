@@ -30,7 +30,9 @@
  */
 #define NICE 15
 
-enum status { JOB_NONE, JOB_CREATED, JOB_RUNNING, JOB_ABORTING, JOB_CONCLUDED };
+enum status {
+  JOB_NONE, JOB_CREATED, JOB_RUNNING, JOB_ABORTING, JOB_CONCLUDED
+};
 
 struct job {
   enum status status;           /* NONE: this place is free */

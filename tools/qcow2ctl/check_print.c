@@ -61,7 +61,8 @@ print_found (const struct check_job *job)
             r->corruptions_fixed, r->leaks_fixed);
   if (job->dry_run)
     printf ("The repair would see to %" PRIu64 " of these, %" PRIu64
-            " would stay.\n", check_would_repair (job), check_would_stay (job));
+            " would stay.\n", check_would_repair (job),
+            check_would_stay (job));
   if (r->corruptions + r->leaks + r->check_errors == 0)
     printf ("No errors were found on the image.\n");
   if (r->corruptions > 0)

@@ -144,7 +144,8 @@ print_json (const struct check_job *job, const struct image *i)
 
 /* Check it, and print what has been found, but not what came of it. */
 static int
-check (struct check_job *job, struct image *i, const struct qcow2_check_options *how)
+check (struct check_job *job, struct image *i,
+       const struct qcow2_check_options *how)
 {
   struct qcow2_error err;
   int r;
@@ -166,7 +167,8 @@ must_complete (const struct check_job *job)
 
 /* Do that, and check it. */
 static int
-complete (struct check_job *job, struct image *i, const char *name, uint64_t memory)
+complete (struct check_job *job, struct image *i, const char *name,
+          uint64_t memory)
 {
   const struct qcow2_check_options how = {
     .memory = memory, .progress = on_progress, .opaque = job,

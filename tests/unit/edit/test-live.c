@@ -2,11 +2,11 @@
 /* test-live.c - an image is checked while others write to it.
  *
  * Owns      nothing.
- * Method    clients write at random (crash/guest.h), somebody takes and deletes
- *           snapshots, and checks run all the time: of a sound image no check
- *           says anything.  Then refcounts are raised in the file before it is
- *           opened: just these are found, and repaired, and QEMU finds nothing
- *           afterwards.  Then some that are too low, and hosts that fail.
+ * Method    clients write at random (crash/guest.h), somebody takes and
+ *           deletes snapshots, and checks run all the time: of a sound image
+ *           no check says anything.  Then refcounts are raised in the file
+ *           before it is opened: just these are found, and repaired, and QEMU
+ *           finds nothing afterwards.  Then some that are too low, and hosts that fail.
  */
 #include "config.h"
 
