@@ -68,7 +68,8 @@ struct crowd {
   atomic_bool stop;
   uint64_t memory;
   bool repair;                  /* now and then */
-  unsigned long checks, snapshots, undecided, windows;
+  atomic_ulong checks, snapshots;
+  unsigned long undecided, windows;
 };
 
 static void
@@ -151,7 +152,8 @@ be_sound (const struct workload *w, uint64_t memory, bool snapshots)
   c.stop = true;
   threads_join (&threads);
   printf ("%s: %lu checks, %lu windows, %lu snapshots, %lu undecided\n",
-          w->name, c.checks, c.windows, c.snapshots, c.undecided);
+          w->name, (unsigned long) c.checks, c.windows,
+          (unsigned long) c.snapshots, c.undecided);
   guest_read_all (&c.g);
   CHECK (guest_close (&c.g, true));
   fsck_image (c.g.host.bytes, c.g.host.size, &f);
@@ -438,13 +440,14 @@ give_up_soon (void *opaque, unsigned percent)
 static void
 cancel (void)
 {
+  static const unsigned char cluster[512] = { 1 };
   struct hooked_disk d;
   struct qcow2_check_result result;
 
   unit_context ("cancelled");
   hooked_disk_build (&d, 9, 4, 4 * MiB, 8);
   for (unsigned i = 0; i < 60; ++i)
-    builder_data (&d.b, i * 64 + 9, d.b.bytes);
+    builder_data (&d.b, i * 64 + 9, cluster);
   hooked_disk_serve (&d, &(struct host_spec) GROWS (0));
   hooked_disk_open (&d);
   for (unsigned i = 1; i < 50; i += 7) {
