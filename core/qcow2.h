@@ -1068,6 +1068,9 @@ struct qcow2_check_result {
   bool refcounts_unusable;      /* the refcount table, or a block of it */
   uint64_t windows;             /* parts of the file that were looked at one
                                    after the other, for want of memory */
+  uint64_t undecided;           /* qcow2_check_live: clusters of which nothing
+                                   is said, since they did not stay the same
+                                   for long enough */
 };
 
 /* Count all references of an image of version 2 or 3 and compare: with the
@@ -1094,6 +1097,29 @@ extern int qcow2_check (struct qcow2_image *image, const struct qcow2_io *io,
                         const struct qcow2_check_options *options,
                         struct qcow2_check_result *ret_result,
                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same for an image that is open for writing, and in use: other threads
+ * may call any function that they could call otherwise.  Of one that is open
+ * for reading this is qcow2_check.
+ *
+ * What it says was true at a moment during the call.  It never takes a change
+ * that is under way for a fault; an image without faults has no findings.
+ * Requests that change the disk wait once in a while until those have ended
+ * that are running then, as for a snapshot.  An edit of the image (a snapshot,
+ * bitmaps) does not wait for it; what was counted meanwhile is counted again.
+ *
+ * 'repair' is QCOW2_REPAIR_NONE or QCOW2_REPAIR_LEAKS, which lowers refcounts
+ * if all references were found, and then sets COPIED flags that follow from
+ * that.  'memory' is 64 MiB if it is 0.  Numbers of clusters are estimates.
+ * QCOW2_ERR_BUSY: another check of it is running, or it is edited again and
+ * again.
+ */
+extern int qcow2_check_live (struct qcow2_image *image,
+                             const struct qcow2_io *io,
+                             const struct qcow2_check_options *options,
+                             struct qcow2_check_result *ret_result,
+                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- New images ------------------------------------------------------- */

@@ -194,6 +194,7 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
   off = place (rc, cluster);
   if (!lookup (rc, cluster, bytes, need))
     return false;
+  q2_touch (rc->suspects, cluster, 1);
   q2_refcount_set (bytes, rc->geo->refcount_order,
                    index_in_byte (rc, cluster), value);
   /* It is there, since nothing can have been evicted meanwhile. */
@@ -375,6 +376,7 @@ q2_refcounts_cover_locked (struct q2_refcounts *rc, uint64_t first_block,
       !q2_check (q2_is_aligned (host_off, cluster_size)))
     return;
   q2_cache_drop (rc->cache, host_off, nr * cluster_size);
+  q2_touch (rc->suspects, cluster, used);
   for (uint64_t i = 0; i < nr; ++i) {
     if (!q2_check (rc->table[first_block + i] == 0))
       return;
@@ -403,6 +405,8 @@ q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
     return -1;
   memcpy (table, rc->table, rc->table_entries * 8);
   memcpy (new_blocks, rc->new_blocks, rc->table_entries);
+  q2_touch (rc->suspects, rc->table_host_off >> rc->geo->cluster_bits,
+            rc->table_clusters);
   rc->old[rc->nr_old].host_off = rc->table_host_off;
   rc->old[rc->nr_old++].clusters = rc->table_clusters;
   free (rc->table);

@@ -15,6 +15,7 @@
 #define QCOW2_ALLOC_REFCOUNTS_H
 
 #include "base/lock.h"
+#include "base/suspects.h"
 #include "format/header.h"
 #include "meta/cache.h"
 #include "meta/superblock.h"
@@ -38,6 +39,7 @@ struct q2_refcounts {
   unsigned nr_old;              /* tables to be freed once it does not */
   bool *new_blocks;             /* of the table's: written as a whole by us */
   struct q2_cache *cache;
+  struct q2_suspects *suspects; /* to be told when they change, or NULL */
 };
 
 /* What a _locked function needs before it can answer: a slice of a block to

@@ -38,9 +38,9 @@ count_alike_locked (struct q2_space *s, const struct q2_free_run *run,
 }
 
 /* Set them, all or none of what is returned; see set_run_locked. */
-static uint64_t
-lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
-              uint64_t value, struct q2_need *need)
+uint64_t
+q2_space_lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
+                       uint64_t value, struct q2_need *need)
 {
   const uint64_t n = q2_space_set_run_locked (s, cluster, nr, value, need);
 
@@ -91,7 +91,8 @@ lower_if_locked (struct q2_space *s, const struct q2_free_run *run,
   *ret_changed = same > 0 && now != value;
   if (same == 0 || *ret_changed)
     return 0;
-  return lower_locked (s, run->cluster, q2_min (n, same), value - 1, need);
+  return q2_space_lower_locked (s, run->cluster, q2_min (n, same), value - 1,
+                                need);
 }
 
 /* Release the start of a run and take it off. */

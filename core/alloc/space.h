@@ -155,6 +155,55 @@ extern int q2_space_get (struct q2_space *space, const struct q2_io *io,
                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* ---- watch.c: for a check of an image that is being written to ------- */
+
+/* These are told of every refcount that changes, under space.lock; NULL: none.
+ */
+extern void q2_space_watch (struct q2_space *space,
+                            struct q2_suspects *suspects)
+  __attribute__ ((__nonnull__ (1)));
+
+/* Refcounts as they are now, of up to 'nr' clusters; *ret_nr of them.  False:
+ * *ret_need has to be loaded first.
+ */
+extern bool q2_space_peek (struct q2_space *space, uint64_t cluster,
+                           uint64_t nr, uint64_t *ret_values,
+                           uint64_t *ret_nr, struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* One suspect, under the lock under which its refcount changes: the refcount,
+ * and whether it was touched.  If it was not, and 'lower', a refcount that is
+ * higher than 'count' becomes 'count'.  False: *ret_need comes first.
+ */
+extern bool q2_space_judge (struct q2_space *space,
+                            const struct q2_suspects *suspects, size_t i,
+                            uint64_t count, bool lower,
+                            uint64_t *ret_value, bool *ret_touched,
+                            struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Get what these two need.  Returns 0, 1 (see above) or -1. */
+extern int q2_space_fetch (struct q2_space *space, const struct q2_io *io,
+                           const struct q2_need *need,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Where the refcount table is, and its entries from 'first' on, up to 'max' of
+ * them: host offsets of blocks, or 0.  Returns how many; 0: there are no more.
+ */
+extern uint64_t q2_space_blocks (struct q2_space *space, uint64_t first,
+                                 uint64_t max, uint64_t *ret_host_offs,
+                                 uint64_t *ret_table_off,
+                                 uint64_t *ret_table_clusters)
+  __attribute__ ((__nonnull__));
+
+/* The first cluster from 'cluster' on that has a refcount block; UINT64_MAX:
+ * none has.
+ */
+extern uint64_t q2_space_next_covered (struct q2_space *space,
+                                       uint64_t cluster)
+  __attribute__ ((__nonnull__));
+
 /* The cluster has no refcount at all. */
 extern bool q2_space_is_uncovered (struct q2_space *space, uint64_t cluster)
   __attribute__ ((__nonnull__));

@@ -7,6 +7,7 @@
  * release.c  what becomes free, and where the file ends
  * runs.c     runs of an exact length, and more references
  * bytes.c    room for compressed clusters
+ * watch.c    what a check has to know
  *
  * Locks: claim_lock: one thread at a time searches, and may wait for the
  * file to grow, a table to be read, or new ones to be written; who needs
@@ -96,6 +97,13 @@ extern uint64_t q2_space_set_run_locked (struct q2_space *space,
                                          uint64_t cluster, uint64_t nr,
                                          uint64_t value,
                                          struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same for a refcount that is lowered, if nobody has the clusters. */
+extern uint64_t q2_space_lower_locked (struct q2_space *space,
+                                       uint64_t cluster, uint64_t nr,
+                                       uint64_t value,
+                                       struct q2_need *ret_need)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* The clusters are free again. */

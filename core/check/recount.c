@@ -65,6 +65,8 @@ use_refcounts (struct q2_walk *w, struct qcow2_error *err)
   const uint64_t bytes =
     (uint64_t) w->h->refcount_table_clusters << w->geo->cluster_bits;
 
+  if (w->live != NULL)
+    return q2_walk_live_refcounts (w, err);
   if (w->findings != NULL)      /* the caller does that */
     return 0;
   if (q2_walk_use_table (w, off, bytes, "the refcount table", err) == -1)
@@ -88,11 +90,10 @@ check_reserved (struct q2_walk *w, uint64_t entry, uint64_t reserved,
                         "%s", entry & reserved, what);
 }
 
-static int
-use_l2_table (struct q2_walk *w, uint64_t entry, void *opaque,
-              struct qcow2_error *err)
+int
+q2_walk_use_l1_entry (struct q2_walk *w, uint64_t entry, bool active,
+                      struct qcow2_error *err)
 {
-  const bool active = *(bool *) opaque;
   const uint64_t host_off = q2_l1e_table (w->geo, entry);
   const unsigned flag =
     entry & Q2_ENTRY_COPIED ? Q2_COUNT_COPIED : Q2_COUNT_PLAIN;
@@ -103,12 +104,17 @@ use_l2_table (struct q2_walk *w, uint64_t entry, void *opaque,
 
   if (check_reserved (w, entry, L1_RESERVED, "an L1 table", err) == -1)
     return -1;
-  if (host_off == 0) {
-    if (active && (entry & Q2_ENTRY_COPIED))
-      w->flags_are_wrong = true;
-    return 0;
-  }
+  if (host_off == 0)
+    return active && (entry & Q2_ENTRY_COPIED)
+      ? q2_walk_stray_flag (w, err) : 0;
   return q2_walk_use_clusters (w, host_off, w->geo->cluster_size, &u, err);
+}
+
+static int
+use_l2_table (struct q2_walk *w, uint64_t entry, void *opaque,
+              struct qcow2_error *err)
+{
+  return q2_walk_use_l1_entry (w, entry, *(bool *) opaque, err);
 }
 
 /* A table, and what its entries refer to.  One that overlaps with another is
@@ -137,6 +143,27 @@ use_l1 (struct q2_walk *w, uint64_t host_off, uint32_t entries, bool active,
                        active ? "the active L1 table"
                        : "the L1 table of a snapshot",
                        QCOW2_IO_L1, use_l2_table, &active, err);
+}
+
+/* That of the disk.  While it is written to the table in memory is what
+ * counts, which has the entries of the disk and no others.
+ */
+static int
+use_active_l1 (struct q2_walk *w, struct qcow2_error *err)
+{
+  const struct q2_header *const h = w->h;
+  bool active = true;
+  uint64_t known;
+
+  if (w->live == NULL)
+    return use_l1 (w, h->l1_offset, h->l1_entries, true, err);
+  if (q2_walk_use_table (w, h->l1_offset, (uint64_t) h->l1_entries * 8,
+                         "the active L1 table", err) == -1)
+    return -1;
+  known = q2_min (w->live->live->l1_entries, h->l1_entries);
+  return q2_walk_entries (w, h->l1_offset + 8 * known,
+                          8 * (h->l1_entries - known), QCOW2_IO_L1,
+                          use_l2_table, &active, err);
 }
 
 /* ---- Snapshots --------------------------------------------------------- */
@@ -273,8 +300,7 @@ use_metadata (struct q2_walk *w, struct qcow2_error *err)
       || use_refcounts (w, err) == -1 ||
       q2_walk_use_table (w, h->luks_offset, h->luks_bytes,
                          "the encryption header", err) == -1 ||
-      use_l1 (w, h->l1_offset, h->l1_entries, true, err) == -1 ||
-      use_snapshots (w, err) == -1)
+      use_active_l1 (w, err) == -1 || use_snapshots (w, err) == -1)
     return -1;
   return use_bitmaps (w, err);
 }
@@ -302,25 +328,24 @@ walk_all (struct q2_walk *w, struct qcow2_error *err)
 
   if (use_metadata (w, err) == -1 || q2_walk_l2_tables (w, err) == -1)
     return -1;
+  if (w->live != NULL)
+    return q2_walk_live_tables (w, err);
   if (!w->flags_are_wrong)
     r = counts_contradict_flags (w, err);
   w->flags_are_wrong |= r == 1;
   return r == -1 ? -1 : 0;
 }
 
-static int
-recount (struct q2_walk *w, struct q2_recount *ret_recount, uint64_t paid,
-         uint64_t max_steps, struct qcow2_error *err)
+int
+q2_walk_image (struct q2_walk *w, struct qcow2_error *err)
 {
   struct qcow2_budget *const budget = q2_budget_outermost
     (q2_io_budget (w->io));
+  int r;
 
   w->file_size = q2_io_size (w->io);
   w->table_off = QCOW2_NO_OFFSET;
   w->buf_size = q2_max (Q2_WALK_PIECE, w->geo->cluster_size);
-  w->work = q2_work_begin (budget, max_steps,
-                           "counting the references to all clusters");
-  q2_work_allow (&w->work, paid);
   if (w->geo->version < 2)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "references cannot be counted in an image without "
@@ -334,13 +359,28 @@ recount (struct q2_walk *w, struct q2_recount *ret_recount, uint64_t paid,
                           &w->window->watch);
   }
   w->buf = q2_buffer_alloc (w->buf_size);
-  if (w->buf == NULL) {
-    q2_fail_nomem (err, "reading tables");
-    goto fail;
-  }
-  if (walk_all (w, err) == -1)
-    goto fail;
+  r = w->buf == NULL ? q2_fail_nomem (err, "reading tables")
+    : walk_all (w, err);
   q2_buffer_free (w->buf, w->buf_size);
+  if (r == -1) {
+    q2_counts_free (w->counts);
+    w->counts = NULL;
+  }
+  return r;
+}
+
+static int
+recount (struct q2_walk *w, struct q2_recount *ret_recount, uint64_t paid,
+         uint64_t max_steps, struct qcow2_error *err)
+{
+  w->work = q2_work_begin (q2_budget_outermost (q2_io_budget (w->io)),
+                           max_steps,
+                           "counting the references to all clusters");
+  q2_work_allow (&w->work, paid);
+  if (q2_walk_image (w, err) == -1) {
+    q2_work_end (&w->work);
+    return -1;
+  }
   *ret_recount = (struct q2_recount) {
     .counts = w->counts,
     .begin = w->window ? w->window->begin : 0,
@@ -354,12 +394,6 @@ recount (struct q2_walk *w, struct q2_recount *ret_recount, uint64_t paid,
     .work = w->work,
   };
   return 0;
-
- fail:
-  q2_work_end (&w->work);
-  q2_buffer_free (w->buf, w->buf_size);
-  q2_counts_free (w->counts);
-  return -1;
 }
 
 /* What an image of no tables may cost. */

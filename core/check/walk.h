@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* walk.h - what the parts of counting references share: recount.c knows
  * everything that refers to clusters, walk_use.c counts one reference,
- * walk_tables.c reads tables of entries, walk_l2.c reads L2 tables.  Nobody
- * else includes this.
+ * walk_tables.c reads tables of entries, walk_l2.c reads L2 tables, live.c
+ * what is in memory of an image that is being written to.  Nobody else
+ * includes this.
  */
 #ifndef QCOW2_CHECK_WALK_H
 #define QCOW2_CHECK_WALK_H
 
+#include "check/live.h"
 #include "check/recount.h"
 
 /* Tables are read in pieces of this size; a whole L2 table at least. */
@@ -39,6 +41,11 @@ struct q2_walk {
   q2_progress_fn progress;      /* or NULL */
   void *opaque;
   unsigned percent;
+
+  struct q2_live_check *live;   /* the image is being written to; or NULL */
+  bool counting;                /* ... and the suspects are known */
+  uint64_t l1_index;            /* ... of the entry in memory that has led
+                                   here, or UINT64_MAX */
 };
 
 /* What refers to a cluster. */
@@ -65,6 +72,10 @@ extern int q2_walk_fault (struct q2_walk *w, enum qcow2_finding_kind kind,
 extern int q2_walk_skip (struct q2_walk *w, enum qcow2_finding_kind kind,
                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __cold__, __warn_unused_result__));
+
+/* An entry of the disk has the COPIED flag, but no cluster that could. */
+extern int q2_walk_stray_flag (struct q2_walk *w, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* [host_off, host_off+len), len > 0, wherever it begins in its cluster. */
 extern int q2_walk_use_bytes (struct q2_walk *w, uint64_t host_off,
@@ -109,6 +120,43 @@ extern int q2_walk_entries (struct q2_walk *w, uint64_t host_off,
 
 /* All L2 tables that have been counted. */
 extern int q2_walk_l2_tables (struct q2_walk *w, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Entries of an L2 table at 'table_off', all of it, to which 'times' L1
+ * entries point, 'active' ones among them.
+ */
+extern int q2_walk_l2_entries (struct q2_walk *w, uint64_t table_off,
+                               const unsigned char *table, uint32_t times,
+                               bool active, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* So many of 'total' are done: -1 if that is enough. */
+extern int q2_walk_tell (struct q2_walk *w, uint64_t done, uint64_t total,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* recount.c: what an L1 entry refers to, or does not. */
+extern int q2_walk_use_l1_entry (struct q2_walk *w, uint64_t entry,
+                                 bool active, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Walk all that is to be walked: w->counts are the result. */
+extern int q2_walk_image (struct q2_walk *w, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* live.c: the refcount table and its blocks, and the tables of the disk, as
+ * they are in memory.
+ */
+extern int q2_walk_live_refcounts (struct q2_walk *w,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_walk_live_tables (struct q2_walk *w, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* One reference, of a walk of an image that is being written to. */
+extern enum q2_counts_result
+q2_walk_live_use (struct q2_walk *w, uint64_t cluster,
+                  const struct q2_user *user)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_CHECK_WALK_H */

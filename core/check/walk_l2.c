@@ -97,27 +97,26 @@ use_l2_entry (struct q2_walk *w, uint64_t entry, uint64_t bitmap,
     return 0;
   if (m.kind == Q2_CLUSTER_COMPRESSED) {
     u.what = "a compressed cluster";
-    w->flags_are_wrong |= active && copied;
+    if (active && copied && q2_walk_stray_flag (w, err) == -1)
+      return -1;
     return q2_walk_use_bytes (w, m.host_off, m.csize, &u, err);
   }
-  if (m.host_off == 0) {
-    w->flags_are_wrong |= active && copied;
-    return 0;
-  }
+  if (m.host_off == 0)
+    return active && copied ? q2_walk_stray_flag (w, err) : 0;
   if (active)
     u.flags = copied ? Q2_COUNT_COPIED : Q2_COUNT_PLAIN;
   return q2_walk_use_clusters (w, m.host_off, w->geo->cluster_size, &u, err);
 }
 
-static int
-use_entries_of_l2 (struct q2_walk *w, uint64_t cluster,
-                   const unsigned char *p, struct qcow2_error *err)
+int
+q2_walk_l2_entries (struct q2_walk *w, uint64_t table_off,
+                    const unsigned char *p, uint32_t times, bool active,
+                    struct qcow2_error *err)
 {
-  const struct q2_count table = q2_counts_get (w->counts, cluster);
   const uint64_t n = UINT64_C (1) << w->geo->l2_bits;
   int r = 0;
 
-  w->table_off = cluster << w->geo->cluster_bits;
+  w->table_off = table_off;
   for (uint64_t i = 0; i < n && r == 0; ++i) {
     const unsigned char *const raw = p + (i << w->geo->entry_bits);
     const uint64_t entry = load_be64 (raw);
@@ -128,10 +127,20 @@ use_entries_of_l2 (struct q2_walk *w, uint64_t cluster,
       continue;
     w->index = i;
     q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
-    r = use_l2_entry (w, entry, bitmap, table.count, table.flags != 0, err);
+    r = use_l2_entry (w, entry, bitmap, times, active, err);
   }
   w->table_off = QCOW2_NO_OFFSET;
   return r;
+}
+
+static int
+use_entries_of_l2 (struct q2_walk *w, uint64_t cluster,
+                   const unsigned char *p, struct qcow2_error *err)
+{
+  const struct q2_count table = q2_counts_get (w->counts, cluster);
+
+  return q2_walk_l2_entries (w, cluster << w->geo->cluster_bits, p,
+                             table.count, table.flags != 0, err);
 }
 
 /* ---- Tables ------------------------------------------------------------ */
@@ -193,10 +202,9 @@ use_neighbours (struct q2_walk *w, uint64_t cluster, uint64_t n,
   return 0;
 }
 
-/* So many of 'total' are done. */
-static int
-tell_progress (struct q2_walk *w, uint64_t done, uint64_t total,
-               struct qcow2_error *err)
+int
+q2_walk_tell (struct q2_walk *w, uint64_t done, uint64_t total,
+              struct qcow2_error *err)
 {
   const unsigned percent = (unsigned) (q2_min (done, total) * 100 / total);
 
@@ -224,7 +232,9 @@ q2_walk_l2_tables (struct q2_walk *w, struct qcow2_error *err)
     if (use_neighbours (w, cluster, n, err) == -1)
       return -1;
     done += n;
-    if (tell_progress (w, done, total, err) == -1)
+    if (q2_walk_tell (w, done, total + (w->live != NULL
+                                        ? w->live->live->l1_entries : 0),
+                      err) == -1)
       return -1;
     cluster = q2_counts_next (w->counts, cluster + n, Q2_USE_L2);
   }

@@ -46,7 +46,7 @@ q2_walk_fault (struct q2_walk *w, enum qcow2_finding_kind kind,
    * bytes may come back, as those past the end of a file that was cut off.
    */
   if (kind != QCOW2_FINDING_RESERVED && kind != QCOW2_FINDING_ENTRY &&
-      kind != QCOW2_FINDING_SHORT_SNAPSHOT)
+      kind != QCOW2_FINDING_SHORT_SNAPSHOT && kind != QCOW2_FINDING_COPIED)
     w->findings->incomplete = true;
   if (w->silent)
     return 0;
@@ -70,6 +70,18 @@ q2_walk_skip (struct q2_walk *w, enum qcow2_finding_kind kind,
   w->findings->incomplete = true;
   w->skipped++;
   return 0;
+}
+
+/* In an image that nobody writes to flags.c looks for it. */
+int
+q2_walk_stray_flag (struct q2_walk *w, struct qcow2_error *err)
+{
+  w->flags_are_wrong = true;
+  if (w->live == NULL)
+    return 0;
+  return q2_walk_fault (w, QCOW2_FINDING_COPIED, QCOW2_ADVICE_REPAIR,
+                        w->table_off, 8, err, "the COPIED flag is set where "
+                        "nothing can be written in place");
 }
 
 /* ---- One cluster ------------------------------------------------------- */
@@ -158,7 +170,9 @@ use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
   enum q2_counts_result result;
   int r;
 
-  if (w->window == NULL)
+  if (w->live != NULL)
+    result = q2_walk_live_use (w, cluster, u);
+  else if (w->window == NULL)
     result = q2_counts_add (w->counts, cluster, u->times, u->use, u->flags,
                             &old);
   else {
@@ -179,9 +193,11 @@ use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
  * ends.
  */
 static bool
-is_past_end (const struct q2_walk *w, uint64_t host_off, uint64_t len,
+is_past_end (struct q2_walk *w, uint64_t host_off, uint64_t len,
              const struct q2_user *u)
 {
+  if (w->live != NULL)          /* it grows */
+    w->file_size = q2_io_size (w->io);
   return u->may_be_missing ? host_off > w->file_size
     : host_off >= w->file_size ||
       host_off + len >= w->file_size + w->geo->cluster_size;

@@ -73,6 +73,7 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   *e = (struct q2_edit) {
     .image = image, .w = w, .io = q2_image_io (image, host),
   };
+  atomic_fetch_add (&image->edits, 1);
   if (q2_edit_check (image, what, err) == -1)
     return -1;
   /* What an edit of the disk changes is in no bitmap. */
@@ -262,6 +263,7 @@ q2_edit_let_go (struct q2_edit *e, uint64_t cluster, uint64_t nr)
 
   q2_overlap_remove (w->overlap, cluster << bits, nr << bits);
   q2_mutex_lock (&w->link_lock);
+  q2_touch (w->suspects, cluster, nr);
   if (q2_frees_reserve (&w->unlinked, 1))
     q2_frees_add (&w->unlinked, cluster, nr);
   q2_mutex_unlock (&w->link_lock);

@@ -55,6 +55,9 @@ struct qcow2_image {
   struct q2_reader reader;
   struct q2_writer writer;      /* used if it is writable, and so is: */
   struct q2_gate gate;          /* that changes go through */
+  _Atomic uint64_t edits;       /* of the image, which have begun; changes only
+                                   while the gate is closed */
+  _Atomic bool live_check;      /* one is running */
   struct q2_pins pins;          /* of tables of bitmaps */
 
   /* Of the last call of qcow2_idle_commit: */

@@ -95,6 +95,25 @@ q2_writer_load (struct q2_change *c, uint64_t guest_cluster, uint64_t max,
   return 0;
 }
 
+/* For a check: what the entries refer to, before and from now on. */
+static void
+touch_locked (struct q2_writer *w, const struct q2_link *l)
+{
+  const struct q2_geometry *const geo = w->geo;
+
+  q2_mutex_check_held (&w->link_lock);
+  for (uint64_t i = 0; i < l->nr; ++i) {
+    struct q2_entry new;
+    uint64_t first, nr;
+
+    nr = q2_entry_clusters (geo, &l->old[i], &first);
+    q2_touch (w->suspects, first, nr);
+    q2_entry_load (geo, l->raw + (i << geo->entry_bits), &new);
+    nr = q2_entry_clusters (geo, &new, &first);
+    q2_touch (w->suspects, first, nr);
+  }
+}
+
 /* Under link_lock: change the entries and note what they let go. */
 static bool
 try_link_locked (struct q2_writer *w, const struct q2_link *l)
@@ -106,6 +125,8 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
                             l2_index_of (geo, l->guest_cluster), l->raw,
                             l->nr))
     return false;
+  if (w->suspects != NULL)
+    touch_locked (w, l);
   for (uint64_t i = 0; i < l->nr; ++i) {
     uint64_t first, nr;
 
@@ -366,6 +387,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   if (room) {
     q2_tables_set_l1 (w->tables, l1_index,
                       run.cluster << bits | Q2_ENTRY_COPIED);
+    q2_touch (w->suspects, old >> bits, 1);
     if (old != 0)
       q2_frees_add (&w->unlinked, old >> bits, 1);
   }

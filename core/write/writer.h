@@ -15,6 +15,7 @@
  * pack_put.c  putting their streams into the file
  * commit.c    making it durable, in the order of docs/ORDERING.md
  * batches.c   what commits have let go, until it is free
+ * watch.c     what a check has to know of changes
  * metadata.c  where metadata is, which must not be overwritten
  * protect.c   such metadata that has to be looked for
  * activate.c  what happens before the first write, and at the end
@@ -126,6 +127,8 @@ struct q2_writer {
 
   struct q2_mutex link_lock;    /* guards entries, and: */
   struct q2_frees unlinked;     /* since the last commit's step 1 */
+  struct q2_suspects *suspects; /* to be told of changes, or NULL; see watch.c
+                                   */
 
   struct q2_mutex commit_lock;  /* guards: */
   pthread_cond_t committed;
@@ -439,6 +442,51 @@ extern bool q2_writer_is_dirty (struct q2_writer *w)
 /* So much has been changed that it is time for a commit. */
 extern bool q2_writer_is_pressed (struct q2_writer *w)
   __attribute__ ((__nonnull__));
+
+/* ---- watch.c: for a check of an image that is being written to --------- */
+
+/* From now on the suspects (base/suspects.h) are told of every change of a
+ * reference or a refcount; NULL: no more.  What changes otherwise, by an edit
+ * of the image, is for the caller to know.
+ */
+extern void q2_writer_watch (struct q2_writer *w,
+                             struct q2_suspects *suspects)
+  __attribute__ ((__nonnull__ (1)));
+
+/* What was let go before this call is free, durably unlinked; 'ms' is how long
+ * to wait for requests that still use it.  Returns 0, Q2_WRITER_HUNG without
+ * an error, or -1.  Not in flight.
+ */
+extern int q2_writer_drain (struct q2_writer *w, const struct q2_io *io,
+                            unsigned ms, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Suspect number 'i', which has 'count' users, as has been counted since it is
+ * watched.
+ */
+struct q2_leak {
+  const struct q2_suspects *suspects;
+  size_t i;
+  uint64_t count;
+};
+/* Look at its refcount; *ret_same: it is as it was when the suspects began to
+ * be watched, and so are the references.  With 'lower' a refcount that is
+ * higher than the count, then, becomes that, in the same moment.
+ */
+extern int q2_writer_judge (struct q2_writer *w, const struct q2_io *io,
+                            const struct q2_leak *leak, bool lower,
+                            uint64_t *ret_refcount, bool *ret_same,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Refcounts of up to 'nr' clusters from 'cluster' on: at least one, and
+ * *ret_nr of them.
+ */
+extern int q2_writer_refcounts (struct q2_writer *w, const struct q2_io *io,
+                                uint64_t cluster, uint64_t nr,
+                                uint64_t *ret_values, uint64_t *ret_nr,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- batches.c ------------------------------------------------------ */
 

@@ -16,7 +16,8 @@ struct call {
   json_t *arguments;            /* an object; borrowed */
   const char *class;            /* of the error, QMP's; or NULL */
   const char *kind;             /* of it, for programs: "busy", "name" (there
-                                   is no such thing, or one already), or NULL
+                                   is no such thing, or one already),
+                                   "unchecked" (no check is possible), or NULL
                                    */
   json_t *outcomes;             /* members of the error, or NULL */
   char desc[1200];              /* of the error, UTF-8 or not */

@@ -12,6 +12,9 @@
 
 #include "nbdkit_api.h"
 #include "control/address.h"
+#ifdef HAVE_JANSSON
+#include "control/jobs.h"
+#endif
 #include "control/server.h"
 
 #include <stdlib.h>
@@ -66,6 +69,7 @@ control_stop (void)
 {
 #ifdef HAVE_JANSSON
   server_stop ();
+  jobs_stop ();
 #endif
   if (path != NULL)
     address_remove (path);

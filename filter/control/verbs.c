@@ -25,6 +25,16 @@ static const struct argument any_device[] = {
   { "device", JSON_STRING, true }, { NULL, JSON_NULL, false }
 };
 
+static const struct argument check[] = {
+  { "node", JSON_STRING, false }, { "job-id", JSON_STRING, true },
+  { "repair", JSON_STRING, true }, { "max-findings", JSON_INTEGER, true },
+  { NULL, JSON_NULL, false }
+};
+
+static const struct argument id[] = {
+  { "id", JSON_STRING, false }, { NULL, JSON_NULL, false }
+};
+
 static const struct argument checkpoint[] = {
   { "nodes", JSON_ARRAY, false }, { "snapshot", JSON_STRING, false },
   { "add", JSON_STRING, true }, { "granularity", JSON_INTEGER, true },
@@ -53,12 +63,17 @@ static const struct verb verbs[] = {
   { "blockdev-snapshot-delete-internal-sync", device_name_or_id, false,
     verb_snapshot_delete },
   ACTION ("blockdev-snapshot-internal-sync"),
+  { "job-cancel", id, false, verb_job_cancel },
+  { "job-dismiss", id, false, verb_job_dismiss },
   { "query-commands", NULL, false, query_commands },
+  { "query-jobs", NULL, false, verb_query_jobs },
   { "query-version", NULL, false, verb_query_version },
   { "transaction", transaction, false, verb_transaction },
+  { "x-q2-check", check, false, verb_check },
   { "x-q2-checkpoint", checkpoint, false, verb_checkpoint },
   { "x-q2-flush", device, false, verb_flush },
   { "x-q2-query-bitmaps", device, false, verb_query_bitmaps },
+  { "x-q2-query-check", id, false, verb_query_check },
   { "x-q2-query-images", any_device, false, verb_query_images },
   { "x-q2-query-snapshots", device, false, verb_query_snapshots },
   { "x-q2-query-stats", any_device, false, verb_query_stats },

@@ -40,6 +40,11 @@ extern json_t *verb_action (struct call *call);
 extern json_t *verb_transaction (struct call *call);
 extern json_t *verb_checkpoint (struct call *call);
 extern json_t *verb_snapshot_delete (struct call *call);
+extern json_t *verb_check (struct call *call);
+extern json_t *verb_query_check (struct call *call);
+extern json_t *verb_query_jobs (struct call *call);
+extern json_t *verb_job_cancel (struct call *call);
+extern json_t *verb_job_dismiss (struct call *call);
 
 /* How a snapshot looks. */
 extern json_t *verb_snapshot_json (const struct qcow2_snapshot *s);

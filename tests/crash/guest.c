@@ -238,13 +238,34 @@ do_flush (struct guest *g, bool idle)
               succeeded (g, r, &err));
 }
 
+/* One at a time; what a crash has left may be leaked, and never worse. */
+static void
+do_check (struct guest *g, bool repair)
+{
+  const struct qcow2_check_options options = {
+    .repair = repair ? QCOW2_REPAIR_LEAKS : QCOW2_REPAIR_NONE,
+  };
+  struct qcow2_check_result result;
+  struct qcow2_error err;
+  const int r = qcow2_check_live (g->image, &g->host.io, &options, &result,
+                                  &err);
+
+  if (r == -1 && err.kind == QCOW2_ERR_BUSY)
+    return;
+  if (succeeded (g, r, &err))
+    unit_check (result.corruptions == 0 && (!repair || result.leaks == 0),
+                __FILE__, __LINE__, "%s, seed %" PRIu64 ": %" PRIu64
+                " corruptions, %" PRIu64 " leaks", g->w->name, g->seed,
+                result.corruptions, result.leaks);
+}
+
 void
 guest_request (struct guest *g, struct rng *rng)
 {
   const struct workload *const w = g->w;
   const bool fua = rng_below (rng, 100) < w->fua_percent;
   uint64_t kind = rng_below (rng, w->write + w->zero + w->trim + w->read +
-                             w->flush + w->idle);
+                             w->flush + w->idle + w->check);
 
   if (kind < w->write) {
     const bool zeros =
@@ -268,6 +289,8 @@ guest_request (struct guest *g, struct rng *rng)
     do_trim (g, choose_range (g, rng), fua);
   else if (kind < w->trim + w->read)
     do_read (g, choose_range (g, rng));
+  else if (kind >= w->trim + w->read + w->flush + w->idle)
+    do_check (g, rng_below (rng, 4) != 0);
   else
     do_flush (g, kind >= w->trim + w->read + w->flush);
 }

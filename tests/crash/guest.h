@@ -33,6 +33,7 @@ struct workload {
   unsigned requests;            /* of each */
   /* Of each kind, as parts of their sum. */
   unsigned write, zero, trim, read, flush, idle;
+  unsigned check;               /* of the image, and repairs of leaks */
   unsigned fua_percent;
   unsigned max_sectors;         /* of a request; 0: four clusters */
   bool may_fill;                /* lack of space is no failure */

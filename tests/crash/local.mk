@@ -34,6 +34,7 @@ CRASH_TESTS = \
 	unit/edit/test-snapshot-faults \
 	unit/edit/test-snapshots \
 	unit/edit/test-keys \
+	unit/edit/test-live \
 	unit/edit/test-amend \
 	unit/edit/test-backing \
 	unit/edit/test-resize \
@@ -167,6 +168,9 @@ unit_edit_test_create_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_keys_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_keys_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_live_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_live_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la

@@ -69,6 +69,12 @@ static const struct plant {
     { "compress-sequential" }, NULL, 0 },
   { Q2_PLANT_FORGET_DECOMPRESSED, "decompressed clusters outlive their streams",
     { "compress-hot", "threads-compress" }, NULL, 0 },
+  { 0, "no bug, and checks while requests run",
+    { "checked-threads", "checked-4k" }, NULL, 0 },
+  { Q2_PLANT_FORGET_TOUCH, "a check does not learn of changes",
+    { "checked-threads" }, NULL, 0 },
+  { Q2_PLANT_FORGET_PENDING, "a check frees what is let go, and not committed",
+    { "checked-4k", "checked-threads" }, NULL, 0 },
   { 0, "no bug, and a refcount table that moves on a host that fails",
     { "flaky-refcount-table" }, NULL, 0 },
   { Q2_PLANT_REWRITE_LIVE_TABLE, "a live refcount table is written at once",
@@ -124,6 +130,12 @@ hunt (const struct plant *plant, unsigned runs)
       if (c.failures > 0) {
         printf ("%s: found after %u runs, %lu states: %s\n", plant->name,
                 run + 1, c.states, c.first);
+        fflush (stdout);
+        return CAUGHT;
+      }
+      /* Or the clients have noticed. */
+      if (plant->nr != 0 && unit_failures () > 0) {
+        printf ("%s: noticed in run %u\n", plant->name, run + 1);
         fflush (stdout);
         return CAUGHT;
       }

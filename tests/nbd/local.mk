@@ -35,6 +35,7 @@ nbd_tests = \
 	nbd/test-check-qemu.sh \
 	nbd/test-compress.sh \
 	nbd/test-control-bitmaps.sh \
+	nbd/test-control-check.sh \
 	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-kill.sh \
 	nbd/test-control-snapshots.sh \
@@ -178,6 +179,7 @@ EXTRA_DIST += \
 	nbd/check_flips.py \
 	nbd/control.sh \
 	nbd/control_bitmaps.py \
+	nbd/control_check.py \
 	nbd/control_hostile.py \
 	nbd/control_kill.sh \
 	nbd/control_kill_bitmaps.sh \

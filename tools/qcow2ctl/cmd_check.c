@@ -13,11 +13,13 @@
 
 #include "commands.h"
 
+#include "check_print.h"
 #include "ctl.h"
 #include "image.h"
 #include "output.h"
 #include "progress.h"
 #include "remedy.h"
+#include "served.h"
 #include "values.h"
 
 #include <inttypes.h>
@@ -27,18 +29,6 @@
 /* For counting, in bytes. */
 #define USUAL_MEMORY (UINT64_C (256) << 20)
 #define LEAST_MEMORY (UINT64_C (1) << 20)
-
-struct job {
-  const struct ctl *ctl;
-  struct progress progress;
-  enum qcow2_repair repair;     /* that the user wants */
-  bool dry_run;
-  struct value *findings;       /* JSON */
-  uint64_t leaks, curable, hopeless;    /* findings, by what the repair that
-                                           is wanted does about them */
-  bool cut_off;                 /* entries name what is past the end */
-  struct qcow2_check_result r;
-};
 
 /* ---- Findings ----------------------------------------------------------- */
 
@@ -59,7 +49,7 @@ severity_name (enum qcow2_severity severity)
 }
 
 static void
-collect (struct job *job, const struct qcow2_finding *f)
+collect (struct check_job *job, const struct qcow2_finding *f)
 {
   struct value *const v = value_object ();
 
@@ -83,7 +73,7 @@ collect (struct job *job, const struct qcow2_finding *f)
 static void
 on_finding (void *opaque, const struct qcow2_finding *f)
 {
-  struct job *const job = opaque;
+  struct check_job *const job = opaque;
   const enum qcow2_repair least = remedy_repair (f);
 
   job->cut_off |= f->kind == QCOW2_FINDING_PAST_END;
@@ -104,7 +94,7 @@ on_finding (void *opaque, const struct qcow2_finding *f)
 static bool
 on_progress (void *opaque, unsigned percent)
 {
-  struct job *const job = opaque;
+  struct check_job *const job = opaque;
 
   return progress_report (&job->progress, percent);
 }
@@ -119,21 +109,8 @@ set_number (struct value *v, const char *key, uint64_t number)
     value_set (v, key, value_number (number));
 }
 
-/* No refcount is lowered where references are unknown. */
-static uint64_t
-would_repair (const struct job *job)
-{
-  return job->curable + (job->r.incomplete ? 0 : job->leaks);
-}
-
-static uint64_t
-would_stay (const struct job *job)
-{
-  return job->hopeless + (job->r.incomplete ? job->leaks : 0);
-}
-
 static void
-print_json (const struct job *job, const struct image *i)
+print_json (const struct check_job *job, const struct image *i)
 {
   const struct qcow2_check_result *const r = &job->r;
   struct value *const v = value_object (), *const more = value_object ();
@@ -156,98 +133,19 @@ print_json (const struct job *job, const struct image *i)
   value_set (more, "findings", job->findings);
   value_set (more, "findings-left-out", value_number (r->findings_left_out));
   if (job->dry_run) {
-    value_set (more, "would-repair", value_number (would_repair (job)));
-    value_set (more, "would-stay", value_number (would_stay (job)));
+    value_set (more, "would-repair", value_number (check_would_repair (job)));
+    value_set (more, "would-stay", value_number (check_would_stay (job)));
   }
   value_set (v, "nbdkit-qcow2", more);
   value_print (v);
-}
-
-/* What becomes of refcounts that cannot be corrected in place. */
-static void
-print_unusable (const struct job *job)
-{
-  const struct qcow2_check_result *const r = &job->r;
-  const bool rebuilds = job->repair == QCOW2_REPAIR_REBUILD ||
-    (job->repair == QCOW2_REPAIR_ALL && r->refcounts_unusable &&
-     !r->incomplete);
-
-  if (rebuilds && job->cut_off)
-    printf ("Refcounts are not written anew while the end of the file is "
-            "missing: they would lie where its entries point to.\n");
-  else if (job->dry_run && rebuilds)
-    printf ("All refcounts would be written anew, from offset %" PRIu64
-            " on.  The disk, snapshots and bitmaps stay as they are%s.\n",
-            r->image_end, r->incomplete ? "; whatever has a refcount, or may "
-            "have had one, keeps it, so space may be lost" : "");
-  else if (r->refcounts_unusable && r->incomplete &&
-           job->repair != QCOW2_REPAIR_REBUILD)
-    printf ("The refcounts cannot be used.  --repair rebuild writes new ones, "
-            "in which nothing becomes free: copy what you need first.\n");
-}
-
-static void
-print_found (const struct job *job)
-{
-  const struct qcow2_check_result *const r = &job->r;
-
-  if (r->findings_left_out > 0)
-    printf ("... and %" PRIu64 " more\n", r->findings_left_out);
-  if (r->corruptions_fixed + r->leaks_fixed > 0)
-    printf ("Repaired: %" PRIu64 " corruptions, %" PRIu64 " leaks.\n",
-            r->corruptions_fixed, r->leaks_fixed);
-  if (job->dry_run)
-    printf ("The repair would see to %" PRIu64 " of these, %" PRIu64
-            " would stay.\n", would_repair (job), would_stay (job));
-  if (r->corruptions + r->leaks + r->check_errors == 0)
-    printf ("No errors were found on the image.\n");
-  if (r->corruptions > 0)
-    printf ("%" PRIu64 " errors were found on the image.  Data may be "
-            "corrupt, or may become so when the image is written to.\n",
-            r->corruptions);
-  if (r->leaks > 0)
-    printf ("%" PRIu64 " leaked clusters were found on the image.  This means "
-            "waste of disk space, but no harm to data.\n", r->leaks);
-  if (r->check_errors > 0)
-    printf ("%" PRIu64 " parts of the image could not be checked.\n",
-            r->check_errors);
-  if (r->incomplete)
-    printf ("Not all references could be found, so no refcount %s lowered.\n",
-            job->repair == QCOW2_REPAIR_NONE || job->dry_run ? "would be"
-            : "was");
-  print_unusable (job);
-}
-
-static void
-print_human (const struct job *job)
-{
-  const struct qcow2_check_result *const r = &job->r;
-
-  print_found (job);
-  if (r->total_clusters > 0 && r->allocated_clusters > 0)
-    printf ("%" PRIu64 "/%" PRIu64 " = %.2f%% allocated, %.2f%% compressed "
-            "clusters\n", r->allocated_clusters, r->total_clusters,
-            100.0 * (double) r->allocated_clusters /
-            (double) r->total_clusters,
-            100.0 * (double) r->compressed_clusters /
-            (double) r->allocated_clusters);
-  if (r->image_end > 0)
-    printf ("Image end offset: %" PRIu64 "\n", r->image_end);
-}
-
-static int
-code_of_result (const struct qcow2_check_result *r)
-{
-  return r->check_errors > 0 ? CODE_FAILED
-    : r->corruptions > 0 ? CODE_CORRUPT
-    : r->leaks > 0 ? CODE_LEAKS : CODE_OK;
 }
 
 /* ---- The command -------------------------------------------------------- */
 
 /* Check it, and print what has been found, but not what came of it. */
 static int
-check (struct job *job, struct image *i, const struct qcow2_check_options *how)
+check (struct check_job *job, struct image *i,
+       const struct qcow2_check_options *how)
 {
   struct qcow2_error err;
   int r;
@@ -260,7 +158,7 @@ check (struct job *job, struct image *i, const struct qcow2_check_options *how)
 
 /* What no repair sees to, but a change of an image that is sound otherwise. */
 static bool
-must_complete (const struct job *job)
+must_complete (const struct check_job *job)
 {
   return job->repair >= QCOW2_REPAIR_ALL && !job->dry_run &&
     job->r.short_snapshots > 0 &&
@@ -269,7 +167,8 @@ must_complete (const struct job *job)
 
 /* Do that, and check it. */
 static int
-complete (struct job *job, struct image *i, const char *name, uint64_t memory)
+complete (struct check_job *job, struct image *i, const char *name,
+          uint64_t memory)
 {
   const struct qcow2_check_options how = {
     .memory = memory, .progress = on_progress, .opaque = job,
@@ -289,13 +188,13 @@ complete (struct job *job, struct image *i, const char *name, uint64_t memory)
 }
 
 static int
-print_result (const struct job *job, const struct image *i)
+print_result (const struct check_job *job, const struct image *i)
 {
   if (job->ctl->json)
     print_json (job, i);
   else if (!job->ctl->quiet)
-    print_human (job);
-  return code_of_result (&job->r);
+    check_print (job);
+  return check_code (&job->r);
 }
 
 static int
@@ -310,7 +209,7 @@ parse_memory (const struct args *args, const char *text, uint64_t *ret)
 }
 
 static int
-parse (const struct args *args, struct job *job, uint64_t *memory)
+parse (const struct args *args, struct check_job *job, uint64_t *memory)
 {
   static const char *const repairs[] = { "leaks", "all", "rebuild", NULL };
   const char *const repair = args_value (args, "repair");
@@ -334,7 +233,7 @@ parse (const struct args *args, struct job *job, uint64_t *memory)
 }
 
 static int
-check_and_print (struct job *job, struct image *i, const char *name,
+check_and_print (struct check_job *job, struct image *i, const char *name,
                  uint64_t memory)
 {
   const struct qcow2_check_options how = {
@@ -356,16 +255,31 @@ check_and_print (struct job *job, struct image *i, const char *name,
   return code;
 }
 
+/* The server has its own bound of memory. */
+static int
+run_served (struct check_job *job, const struct args *args)
+{
+  if (job->repair > QCOW2_REPAIR_LEAKS)
+    return fail_usage (args->command, "only leaks can be repaired while an "
+                       "image is being served");
+  if (job->dry_run || args_value (args, "memory") != NULL)
+    return fail_usage (args->command, "--dry-run and --memory are not for "
+                       "images that are being served");
+  return served_check (job, args);
+}
+
 static int
 run (struct ctl *ctl, const struct args *args)
 {
-  struct job job = { .ctl = ctl };
+  struct check_job job = { .ctl = ctl };
   uint64_t memory = USUAL_MEMORY;
   struct image i;
   int code = parse (args, &job, &memory);
 
   if (code != CODE_OK)
     return code;
+  if (ctl->socket != NULL)
+    return run_served (&job, args);
   code = image_open (ctl, &i, args->operands[0],
                      job.repair != QCOW2_REPAIR_NONE && !job.dry_run
                      ? OPEN_TO_REPAIR : OPEN_TO_CHECK);
@@ -395,6 +309,6 @@ static const struct option_spec options[] = {
 
 const struct command cmd_check = {
   .name = "check", .operands = "IMAGE", .min_operands = 1, .max_operands = 1,
-  .takes = TAKES_NO_LOCK, .options = options,
+  .takes = TAKES_NO_LOCK | TAKES_SOCKET, .options = options,
   .summary = "Check an image, or repair it", .run = run,
 };

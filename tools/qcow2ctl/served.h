@@ -23,6 +23,9 @@ extern int served_bitmap_merge (const struct ctl *ctl,
                                 const struct args *args);
 extern int served_bitmap_list (const struct ctl *ctl,
                                const struct args *args);
+struct check_job;
+/* Fills in job->r, and prints it. */
+extern int served_check (struct check_job *job, const struct args *args);
 extern int served_info (const struct ctl *ctl, const struct args *args);
 
 #endif /* SERVED_H */

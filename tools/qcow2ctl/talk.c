@@ -130,6 +130,7 @@ code_of (const json_t *error)
   if (kind == NULL)
     return CODE_FAILED;
   return strcmp (kind, "busy") == 0 ? CODE_BUSY
+    : strcmp (kind, "unchecked") == 0 ? CODE_UNCHECKED
     : strcmp (kind, "name") == 0 ? CODE_NAME : CODE_FAILED;
 }
 
@@ -305,6 +306,18 @@ talk_text (const struct value *object, const char *key)
 }
 
 bool
+talk_is_true (const struct value *object, const char *key)
+{
+  return json_is_true (member (object, key));
+}
+
+struct value *
+talk_item_of (const struct value *list, size_t i)
+{
+  return (struct value *) json_array_get ((const json_t *) list, i);
+}
+
+bool
 talk_has (const struct value *object, const char *key)
 {
   return member (object, key) != NULL;
@@ -399,6 +412,22 @@ talk_text (const struct value *object, const char *key)
   (void) object;
   (void) key;
   return (struct qcow2_name) { "", 0 };
+}
+
+bool
+talk_is_true (const struct value *object, const char *key)
+{
+  (void) object;
+  (void) key;
+  return false;
+}
+
+struct value *
+talk_item_of (const struct value *list, size_t i)
+{
+  (void) list;
+  (void) i;
+  return NULL;
 }
 
 bool

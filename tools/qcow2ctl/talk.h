@@ -48,6 +48,9 @@ extern struct value *talk_item (struct talk *t, size_t i);
 extern uint64_t talk_number (const struct value *object, const char *key);
 extern struct qcow2_name talk_text (const struct value *object,
                                     const char *key);
+extern bool talk_is_true (const struct value *object, const char *key);
+/* Item 'i' of a list, borrowed, or NULL. */
+extern struct value *talk_item_of (const struct value *list, size_t i);
 extern bool talk_has (const struct value *object, const char *key);
 /* A member that is a list has that text. */
 extern bool talk_has_item (const struct value *object, const char *key,

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* live_check.c - checks an image while others write to it.
+ *
+ * Owns      the passes, windows and rounds of such a check, and the moments in
+ *           which the gate is closed.
+ * Method    one window after the other: a walk finds suspects (check/live.h).
+ *           Then, in rounds:
+ *
+ *             watch   with the gate closed for a moment: no request is between
+ *                     taking a cluster and linking it
+ *             drain   what was let go before, and still counts, is free
+ *             count   the references of suspects
+ *             judge   those that nobody has touched
+ *
+ *           What was touched is a suspect of the next round; after some rounds
+ *           it is left undecided, and nothing is said of it.
+ *
+ *           References change otherwise only by edits of the image, which hold
+ *           the gate from their beginning to their end: then the round, or
+ *           the walk, is done once more.  An edit never waits for a check for
+ *           longer than judging takes.
+ *
+ *           A repair is a second pass, after one that has seen everything:
+ *           only then is it known that no reference was missed.
+ * Locks     the gate is closed, or entered, as said above; none over a walk.
+ *           image->live_check keeps a second check off.
+ */
+#include "config.h"
+
+#include "edit/live.h"
+
+#include "check/check.h"
+#include "image/request.h"
+
+#include "base/assume.h"
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/plant.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_MEMORY (UINT64_C (64) << 20)
+#define DEFAULT_MAX_FINDINGS 1000
+#define MAX_SUSPECTS 65536
+#define MIN_SUSPECTS 64
+
+#define MAX_ROUNDS 6
+#define MAX_EDITS 50            /* that may disturb one check */
+
+/* How often it is asked whether to go on while somebody is waited for. */
+#define LOOK_MS 50
+
+/* ---- Going on ----------------------------------------------------------- */
+
+int
+q2_live_go_on (struct q2_live_job *j, struct qcow2_error *err)
+{
+  if (j->options->progress == NULL ||
+      j->options->progress (j->options->opaque, j->percent))
+    return 0;
+  return q2_fail (err, QCOW2_ERR_CANCELLED, QCOW2_NO_OFFSET,
+                  "the check was cancelled");
+}
+
+/* Of a walk; what comes before the window is done. */
+static bool
+tell_progress (void *opaque, unsigned percent)
+{
+  struct q2_live_job *const j = opaque;
+  const bool counting = j->w->suspects != NULL;
+  const uint64_t end = q2_max (j->check.end, j->check.begin + 1);
+  const unsigned before = (unsigned) (j->check.begin * 100 / end);
+  unsigned now = counting ? 70 + percent * 3 / 10 : percent * 7 / 10;
+
+  now = before + (100 - before) * now / 100;
+  if (j->options->repair != QCOW2_REPAIR_NONE)
+    now = now / 2 + (j->repair ? 50 : 0);
+  j->percent = now > j->percent ? now : j->percent;
+  return j->options->progress (j->options->opaque, j->percent);
+}
+
+/* -1 with j->edited: once more. */
+static int
+fail_edited (struct q2_live_job *j, struct qcow2_error *err)
+{
+  j->edited = true;
+  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the image, its "
+                  "snapshots or its bitmaps are changed again and again while "
+                  "it is checked");
+}
+
+static bool
+was_edited (const struct q2_live_job *j)
+{
+  return atomic_load (&j->image->edits) != j->edits;
+}
+
+/* ---- What is in memory -------------------------------------------------- */
+
+static int
+read_all (struct q2_live_job *j, uint64_t l1_index, unsigned char *table,
+          struct qcow2_error *err)
+{
+  const uint64_t entries = UINT64_C (1) << j->geo.l2_bits;
+  uint64_t nr;
+
+  for (uint64_t i = 0; i < entries; i += nr) {
+    const struct q2_l2_read read = {
+      .l1_index = l1_index, .l2_index = i, .count = entries - i, .scan = true,
+      .buf = table + (i << j->geo.entry_bits),
+      .size = (entries - i) << j->geo.entry_bits,
+    };
+
+    if (q2_tables_read_l2 (j->w->tables, &j->io, &read, &nr, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+/* In flight, as who reads the disk is: the table stays one meanwhile. */
+static int
+read_table (void *opaque, uint64_t l1_index, uint64_t *ret_entry,
+            unsigned char *ret_table, struct qcow2_error *err)
+{
+  struct q2_live_job *const j = opaque;
+  const unsigned token = q2_flight_enter (&j->w->flight);
+  int r = 0;
+
+  *ret_entry = q2_tables_l1_entry (j->w->tables, l1_index);
+  if (ret_table != NULL && q2_l1e_table (&j->geo, *ret_entry) != 0)
+    r = read_all (j, l1_index, ret_table, err);
+  else if (ret_table != NULL)
+    memset (ret_table, 0, j->geo.l2_table_size);
+  q2_flight_leave (&j->w->flight, token);
+  return was_edited (j) ? fail_edited (j, err) : r;
+}
+
+static int
+blocks (void *opaque, uint64_t first, uint64_t max, uint64_t *ret_host_offs,
+        uint64_t *ret_nr, uint64_t *ret_table_off,
+        uint64_t *ret_table_clusters, struct qcow2_error *err)
+{
+  struct q2_live_job *const j = opaque;
+
+  (void) err;
+  *ret_nr = q2_space_blocks (j->w->space, first, max, ret_host_offs,
+                             ret_table_off, ret_table_clusters);
+  return 0;
+}
+
+static int
+refcounts (void *opaque, uint64_t cluster, uint64_t max,
+           uint64_t *ret_values, uint64_t *ret_nr, struct qcow2_error *err)
+{
+  struct q2_live_job *const j = opaque;
+
+  return q2_writer_refcounts (j->w, &j->io, cluster, max, ret_values, ret_nr,
+                              err);
+}
+
+static uint64_t
+next_covered (void *opaque, uint64_t cluster)
+{
+  const struct q2_live_job *const j = opaque;
+
+  return q2_space_next_covered (j->w->space, cluster);
+}
+
+/* ---- Rounds ------------------------------------------------------------- */
+
+/* As the image is now, while nobody edits it. */
+static void
+look_at_image (struct q2_live_job *j)
+{
+  j->edits = atomic_load (&j->image->edits);
+  j->edited = false;
+  j->geo = j->image->geo;
+  j->check.header = q2_image_header (j->image);
+  j->live.l1_entries = j->geo.l1_needed;
+}
+
+static int
+fail_hung (const struct q2_live_job *j, struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the check cannot go "
+                  "on, because a request has not ended for more than %u "
+                  "seconds", j->w->patience_ms / 1000);
+}
+
+static int
+watch (struct q2_live_job *j, struct qcow2_error *err)
+{
+  if (q2_gate_close (&j->image->gate, j->w->patience_ms) != 0)
+    return fail_hung (j, err);
+  look_at_image (j);
+  q2_writer_watch (j->w, &j->suspects);
+  q2_gate_open (&j->image->gate);
+  return 0;
+}
+
+static int
+drain (struct q2_live_job *j, struct qcow2_error *err)
+{
+  const uint64_t start = q2_now_ms ();
+  int r;
+
+  while ((r = q2_writer_drain (j->w, &j->io, LOOK_MS, err)) ==
+         Q2_WRITER_HUNG) {
+    if (q2_live_go_on (j, err) == -1)
+      return -1;
+    if (q2_now_ms () - start > j->w->patience_ms)
+      return fail_hung (j, err);
+  }
+  return r;
+}
+
+/* Nobody edits the image in here. */
+static int
+judge (struct q2_live_job *j, struct qcow2_error *err)
+{
+  int r;
+
+  q2_gate_enter (&j->image->gate);
+  if (was_edited (j))
+    r = fail_edited (j, err);
+  else {
+    r = q2_live_judge (j, err);
+    if (r == 0 && j->repair)
+      r = q2_live_own (j, err);
+  }
+  q2_gate_leave (&j->image->gate);
+  return r;
+}
+
+static int
+run_round (struct q2_live_job *j, struct qcow2_error *err)
+{
+  struct q2_findings silent = { .fn = NULL };
+  int r;
+
+  j->check.skipped = 0;
+  j->check.findings = &silent;
+  r = watch (j, err);
+  if (r == 0)
+    r = drain (j, err);
+  if (r == 0)
+    r = q2_live_count (&j->check, err);
+  /* In a repair all references must have been seen, now as before. */
+  if (r == 0 && j->repair && (j->check.skipped > 0 || silent.incomplete))
+    r = q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a table that could be "
+                 "read before cannot be read any more");
+  if (r == 0 && Q2_PLANTED (Q2_PLANT_FORGET_TOUCH))
+    nanosleep (&(struct timespec) { .tv_nsec = 2000000 }, NULL);
+  if (r == 0)
+    r = judge (j, err);
+  q2_writer_watch (j->w, NULL);
+  j->check.findings = NULL;
+  if (r == -1)
+    return -1;
+  j->findings.incomplete |= silent.incomplete || j->check.skipped > 0;
+  q2_live_report (j);
+  return 0;
+}
+
+/* ---- Windows ------------------------------------------------------------ */
+
+/* What a walk has found by itself is true if nobody has edited the image. */
+struct noted {
+  struct qcow2_finding *finding;
+  size_t nr, max;
+};
+
+static void
+note (void *opaque, const struct qcow2_finding *finding)
+{
+  struct noted *const n = opaque;
+  char *const text = strdup (finding->text);
+
+  if (text == NULL || n->nr == n->max)
+    free (text);
+  else {
+    n->finding[n->nr] = *finding;
+    n->finding[n->nr++].text = text;
+  }
+}
+
+static void
+forget (struct noted *n)
+{
+  while (n->nr > 0)
+    free ((char *) n->finding[--n->nr].text);
+}
+
+static void
+add_findings (struct q2_live_job *j, const struct q2_findings *f,
+              const struct noted *n)
+{
+  struct q2_findings *const all = &j->findings;
+
+  for (size_t i = 0; i < n->nr && all->passed < all->max_passed; ++i) {
+    all->passed++;
+    all->fn (all->opaque, &n->finding[i]);
+  }
+  for (unsigned i = 0; i < QCOW2_NR_SEVERITIES; ++i)
+    all->nr[i] += f->nr[i];
+  for (unsigned i = 0; i < QCOW2_NR_FINDINGS; ++i)
+    all->nr_kind[i] += f->nr_kind[i];
+  all->incomplete |= f->incomplete;
+}
+
+/* One walk; 0, or -1, perhaps because of an edit. */
+static int
+find_suspects (struct q2_live_job *j, struct noted *n,
+               struct qcow2_error *err)
+{
+  struct q2_findings f = {
+    .fn = j->findings.fn != NULL && !j->repair ? note : NULL, .opaque = n,
+    .max_passed = n->max,
+  };
+  int r;
+
+  q2_gate_enter (&j->image->gate);
+  look_at_image (j);
+  q2_gate_leave (&j->image->gate);
+  j->suspects.nr = 0;
+  j->check.skipped = 0;
+  j->check.findings = &f;
+  r = q2_live_suspect (&j->check, err);
+  if (was_edited (j))
+    r = fail_edited (j, err);
+  if (r == 0 && !j->repair)
+    add_findings (j, &f, n);
+  j->findings.incomplete |= r == 0 && j->check.skipped > 0;
+  forget (n);
+  j->check.findings = NULL;
+  return r;
+}
+
+static int
+run_window (struct q2_live_job *j, struct noted *n, unsigned *edits,
+            struct qcow2_error *err)
+{
+  int r;
+
+  while ((r = find_suspects (j, n, err)) == -1 && j->edited)
+    if (++*edits > MAX_EDITS || q2_live_go_on (j, err) == -1)
+      return -1;
+  for (unsigned i = 0; r == 0 && j->suspects.nr > 0 && i < MAX_ROUNDS; ++i) {
+    while ((r = run_round (j, err)) == -1 && j->edited)
+      if (++*edits > MAX_EDITS || q2_live_go_on (j, err) == -1)
+        return -1;
+    if (r == 0)
+      q2_suspects_keep_touched (&j->suspects);
+  }
+  if (r == 0 && !j->repair)
+    j->undecided += j->suspects.nr;
+  return r;
+}
+
+static int
+run_pass (struct q2_live_job *j, bool repair, struct qcow2_error *err)
+{
+  struct noted n = { .max = repair ? 0 : j->findings.max_passed };
+  unsigned edits = 0;
+  int r = 0;
+
+  n.finding = calloc (n.max + 1, sizeof *n.finding);
+  if (n.finding == NULL)
+    return q2_fail_nomem (err, "checking the image");
+  j->repair = repair;
+  j->check.begin = 0;
+  do {
+    r = run_window (j, &n, &edits, err);
+    j->check.begin = j->check.stop;
+    j->windows += !repair;
+  } while (r == 0 && j->check.stop != UINT64_MAX);
+  free (n.finding);
+  return r;
+}
+
+/* ---- A check ------------------------------------------------------------ */
+
+static bool
+wants_repair (const struct q2_live_job *j)
+{
+  const struct q2_findings *const f = &j->findings;
+
+  return j->options->repair != QCOW2_REPAIR_NONE && !f->incomplete &&
+    f->nr[QCOW2_FINDING_ERROR] == 0 &&
+    f->nr[QCOW2_FINDING_LEAK] + f->nr[QCOW2_FINDING_WARNING] > 0;
+}
+
+static int
+run_passes (struct q2_live_job *j, struct qcow2_error *err)
+{
+  int r = 0;
+
+  q2_gate_enter (&j->image->gate);
+  if (!j->w->prepared || j->options->repair != QCOW2_REPAIR_NONE)
+    r = q2_writer_begin (j->w, &j->io, Q2_FOR_IMAGE, err);
+  q2_gate_leave (&j->image->gate);
+  if (r == 0)
+    r = run_pass (j, false, err);
+  if (r == 0 && wants_repair (j)) {
+    r = run_pass (j, true, err);
+    if (r == 0)
+      r = q2_writer_commit (j->w, &j->io, err);
+  }
+  return r;
+}
+
+static void
+fill_result (const struct q2_live_job *j, struct qcow2_check_result *ret)
+{
+  const uint64_t *const nr = j->findings.nr;
+  uint64_t found = 0;
+
+  for (unsigned i = 0; i < QCOW2_NR_SEVERITIES; ++i)
+    found += nr[i];
+  *ret = (struct qcow2_check_result) {
+    .corruptions = nr[QCOW2_FINDING_CORRUPTION] - j->flags_fixed,
+    .leaks = nr[QCOW2_FINDING_LEAK] - j->leaks_fixed,
+    .warnings = nr[QCOW2_FINDING_WARNING] - j->warnings_fixed,
+    .check_errors = nr[QCOW2_FINDING_ERROR],
+    .corruptions_fixed = j->flags_fixed, .leaks_fixed = j->leaks_fixed,
+    .findings_left_out = found - j->findings.passed,
+    .total_clusters = q2_ceil_shift (j->check.header->virtual_size,
+                                     j->geo.cluster_bits),
+    .allocated_clusters = j->check.allocated,
+    .compressed_clusters = j->check.compressed,
+    .image_end = j->check.end << j->geo.cluster_bits,
+    .incomplete = j->findings.incomplete,
+    .short_snapshots = j->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT],
+    .windows = j->windows, .undecided = j->undecided,
+  };
+}
+
+static int
+init (struct q2_live_job *j, struct qcow2_error *err)
+{
+  const uint64_t memory =
+    j->options->memory ? j->options->memory : DEFAULT_MEMORY;
+  const size_t each = 9 + sizeof *j->tallies + sizeof *j->verdicts;
+
+  j->max = (size_t) q2_min (q2_max (memory / 16 / each, MIN_SUSPECTS),
+                            MAX_SUSPECTS);
+  if (q2_budget_take (q2_budget_outermost (q2_io_budget (&j->io)),
+                      j->max * each, "checking the image", err) == -1)
+    return -1;
+  j->charge = j->max * each;
+  j->tallies = calloc (j->max, sizeof *j->tallies);
+  j->verdicts = calloc (j->max, sizeof *j->verdicts);
+  if (!q2_suspects_init (&j->suspects, j->max) || j->tallies == NULL ||
+      j->verdicts == NULL)
+    return q2_fail_nomem (err, "checking the image");
+  j->live = (struct q2_live) {
+    .opaque = j, .read_table = read_table, .blocks = blocks,
+    .refcounts = refcounts, .next_covered = next_covered,
+  };
+  j->check = (struct q2_live_check) {
+    .io = &j->io, .geo = &j->geo, .live = &j->live,
+    .suspects = &j->suspects, .tallies = j->tallies,
+    .memory = q2_max (memory - memory / 16, 1),
+    .progress = j->options->progress != NULL ? tell_progress : NULL,
+    .opaque = j,
+  };
+  return 0;
+}
+
+static void
+destroy (struct q2_live_job *j)
+{
+  q2_suspects_destroy (&j->suspects);
+  free (j->tallies);
+  free (j->verdicts);
+  q2_budget_give (q2_budget_outermost (q2_io_budget (&j->io)), j->charge);
+}
+
+static int
+check (struct qcow2_image *image, const struct qcow2_io *host,
+       const struct qcow2_check_options *options,
+       struct qcow2_check_result *ret, struct qcow2_error *err)
+{
+  struct q2_live_job j = {
+    .image = image, .w = &image->writer, .io = q2_image_io (image, host),
+    .options = options,
+    .findings = {
+      .fn = options->finding, .opaque = options->opaque,
+      .max_passed = options->max_findings ? options->max_findings
+        : DEFAULT_MAX_FINDINGS,
+    },
+  };
+  int r = init (&j, err);
+
+  if (r == 0)
+    r = run_passes (&j, err);
+  if (r == 0)
+    fill_result (&j, ret);
+  destroy (&j);
+  return q2_request_end_reading (&j.io, r, err);
+}
+
+int
+qcow2_check_live (struct qcow2_image *image, const struct qcow2_io *host,
+                  const struct qcow2_check_options *options,
+                  struct qcow2_check_result *ret, struct qcow2_error *err)
+{
+  int r;
+
+  if (image->view != NULL || image->inspect || !q2_image_info (image)->writable
+      || q2_image_info (image)->version < 2)
+    return qcow2_check (image, host, options, ret, err);
+  if (options->repair > QCOW2_REPAIR_LEAKS)
+    return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET, "only leaks can "
+                    "be repaired while an image is in use");
+  if (atomic_exchange (&image->live_check, true))
+    return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the image is being "
+                    "checked already");
+  r = check (image, host, options, ret, err);
+  atomic_store (&image->live_check, false);
+  return r;
+}

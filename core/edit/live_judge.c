@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* live_judge.c - what is wrong with suspects, in an image that is being
+ * written to.
+ *
+ * Owns      verdicts, what is said of them, and their repair.
+ * Method    check/live.h says why a tally is exact if nobody has touched the
+ *           suspect.  A refcount is lowered in the moment in which that is
+ *           seen (write/watch.c).  If that leaves a cluster of the disk with
+ *           one user its entry gets the COPIED flag, as any writer would give
+ *           it, when the refcount is durable; an L2 table that would need that
+ *           keeps its refcount, since it may be written to as a table of the
+ *           disk only from the next opening on.
+ * Locks     those of write/watch.c; and to change an entry those of a writer.
+ */
+#include "config.h"
+
+#include "edit/live.h"
+
+#include "base/error.h"
+#include "base/plant.h"
+
+#include <inttypes.h>
+
+/* ---- Verdicts ----------------------------------------------------------- */
+
+static uint64_t
+count_of (const struct q2_live_job *j, size_t i)
+{
+  const uint64_t max =
+    UINT64_MAX >> (64 - (1u << j->geo.refcount_order));
+
+  return q2_min (j->tallies[i].count, max);
+}
+
+/* The flag of the one entry that is left can be set. */
+static bool
+can_own (const struct q2_tally *t)
+{
+  return t->l1_index != UINT64_MAX && t->uses == 1u << Q2_USE_DATA;
+}
+
+static bool
+may_lower (const struct q2_live_job *j, size_t i)
+{
+  const struct q2_tally *const t = &j->tallies[i];
+
+  return j->repair && (count_of (j, i) != 1 || t->plain == 0 || can_own (t));
+}
+
+static int
+judge (struct q2_live_job *j, size_t i, struct qcow2_error *err)
+{
+  const struct q2_leak leak = {
+    .suspects = &j->suspects, .i = i, .count = count_of (j, i),
+  };
+  struct q2_verdict *const v = &j->verdicts[i];
+  bool same;
+
+  *v = (struct q2_verdict) { .known = false };
+  if (q2_writer_judge (j->w, &j->io, &leak, false, &v->refcount, &v->known,
+                       err) == -1)
+    return -1;
+  v->repaired = v->refcount;
+  if (!v->known || v->refcount <= leak.count || !may_lower (j, i))
+    return 0;
+  return q2_writer_judge (j->w, &j->io, &leak, true, &v->repaired, &same,
+                          err);
+}
+
+int
+q2_live_judge (struct q2_live_job *j, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < j->suspects.nr; ++i)
+    if (judge (j, i, err) == -1)
+      return -1;
+  return 0;
+}
+
+/* ---- Reports ------------------------------------------------------------ */
+
+static void
+report_overlap (struct q2_live_job *j, uint64_t host_off)
+{
+  const struct qcow2_finding like = {
+    .kind = QCOW2_FINDING_OVERLAP, .severity = QCOW2_FINDING_CORRUPTION,
+    .host_off = host_off, .length = j->geo.cluster_size,
+    .table_off = QCOW2_NO_OFFSET,
+  };
+
+  j->findings.incomplete = true;
+  q2_find (&j->findings, &like, "the cluster at offset 0x%" PRIx64 " has two "
+           "uses that exclude each other", host_off);
+}
+
+static void
+report_refcount (struct q2_live_job *j, uint64_t host_off, uint64_t count,
+                 uint64_t refcount)
+{
+  struct qcow2_finding like = {
+    .kind = QCOW2_FINDING_REFCOUNT, .host_off = host_off,
+    .severity = refcount < count ? QCOW2_FINDING_CORRUPTION
+      : QCOW2_FINDING_LEAK,
+    .length = j->geo.cluster_size, .table_off = QCOW2_NO_OFFSET,
+    .expected = count, .actual = refcount,
+  };
+
+  if (refcount > count && host_off >= q2_io_size (&j->io))
+    like.severity = QCOW2_FINDING_WARNING;
+  q2_find (&j->findings, &like, "the cluster at offset 0x%" PRIx64 " has "
+           "%" PRIu64 " users, but its refcount is %" PRIu64, host_off, count,
+           refcount);
+}
+
+static void
+report_flags (struct q2_live_job *j, uint64_t host_off,
+              const struct q2_tally *t, uint64_t refcount)
+{
+  const uint32_t wrong = q2_tally_wrong_flags (t, refcount);
+  const struct qcow2_finding like = {
+    .kind = QCOW2_FINDING_COPIED, .severity = QCOW2_FINDING_CORRUPTION,
+    .host_off = host_off, .length = j->geo.cluster_size,
+    .table_off = t->table_off, .index = t->index,
+    .expected = refcount == 1, .actual = refcount != 1,
+  };
+
+  for (uint32_t n = 0; n < wrong; ++n)
+    q2_find (&j->findings, &like, "the COPIED flag of an entry for the "
+             "cluster at offset 0x%" PRIx64 " is %sset (entry %" PRIu64 " of "
+             "the table at offset 0x%" PRIx64 ")", host_off,
+             refcount == 1 ? "not " : "", t->index, t->table_off);
+  j->flags_wrong += wrong;
+}
+
+static void
+note_repair (struct q2_live_job *j, size_t i)
+{
+  const struct q2_verdict *const v = &j->verdicts[i];
+  const uint64_t host_off = j->suspects.clusters[i] << j->geo.cluster_bits;
+  const uint32_t before = q2_tally_wrong_flags (&j->tallies[i], v->refcount);
+  const uint32_t after = q2_tally_wrong_flags (&j->tallies[i], v->repaired);
+
+  if (v->repaired == v->refcount)
+    return;
+  if (host_off < q2_io_size (&j->io))
+    j->leaks_fixed++;
+  else
+    j->warnings_fixed++;
+  j->flags_fixed += before > after ? before - after : 0;
+}
+
+void
+q2_live_report (struct q2_live_job *j)
+{
+  /* A reference may not have been seen: then too many is no leak. */
+  const bool blind = j->check.skipped > 0;
+
+  for (size_t i = 0; i < j->suspects.nr; ++i) {
+    const struct q2_tally *const t = &j->tallies[i];
+    const struct q2_verdict *const v = &j->verdicts[i];
+    const uint64_t host_off = j->suspects.clusters[i] << j->geo.cluster_bits;
+
+    if (!v->known)
+      continue;
+    if (j->repair) {
+      note_repair (j, i);
+      continue;
+    }
+    if (q2_tally_overlaps (t))
+      report_overlap (j, host_off);
+    if (v->refcount < count_of (j, i) ||
+        (v->refcount > count_of (j, i) && !blind))
+      report_refcount (j, host_off, count_of (j, i), v->refcount);
+    report_flags (j, host_off, t, v->refcount);
+  }
+}
+
+/* ---- Flags -------------------------------------------------------------- */
+
+/* The entry is held: set the flag if it is as it was, and alone. */
+static int
+own_held (struct q2_live_job *j, struct q2_change *c, uint64_t guest,
+          uint64_t host_off, struct qcow2_error *err)
+{
+  const bool let_go = false;
+  unsigned char raw[16];
+  struct q2_entry e;
+  struct q2_link link = {
+    .guest_cluster = guest, .nr = 1, .raw = raw, .old = &e,
+    .let_go = &let_go,
+  };
+  uint64_t nr, refcount, ignored;
+  bool owned;
+
+  if (q2_writer_load (c, guest, 1, &e, &nr, &owned, err) == -1 ||
+      q2_writer_refcounts (j->w, &j->io, host_off >> j->geo.cluster_bits, 1,
+                           &refcount, &ignored, err) == -1)
+    return -1;
+  if (!owned || refcount != 1 || e.copied || !e.m.placed ||
+      e.m.kind == Q2_CLUSTER_COMPRESSED || e.m.kind == Q2_CLUSTER_INVALID ||
+      e.m.host_off != host_off)
+    return 0;
+  q2_entry_store (&j->geo, raw, host_off, true, e.alloc, e.zero);
+  return q2_writer_link (c, &link, err);
+}
+
+static int
+own (struct q2_live_job *j, size_t i, struct qcow2_error *err)
+{
+  const struct q2_tally *const t = &j->tallies[i];
+  const uint64_t guest = (t->l1_index << j->geo.l2_bits) + t->index;
+  struct q2_change c = { .w = j->w, .io = &j->io };
+  struct q2_range range;
+  int r;
+
+  q2_change_enter (&c);
+  while (!q2_change_hold (&c, &range, guest, guest + 1))
+    ;
+  r = own_held (j, &c, guest, j->suspects.clusters[i] << j->geo.cluster_bits,
+                err);
+  q2_ranges_unlock (&j->w->clusters, &range);
+  q2_change_leave (&c);
+  return r;
+}
+
+int
+q2_live_own (struct q2_live_job *j, struct qcow2_error *err)
+{
+  bool durable = Q2_PLANTED (Q2_PLANT_OWN_EARLY);
+
+  for (size_t i = 0; i < j->suspects.nr; ++i) {
+    const struct q2_verdict *const v = &j->verdicts[i];
+
+    if (!v->known || v->repaired == v->refcount || v->repaired != 1 ||
+        j->tallies[i].plain == 0)
+      continue;
+    if (!durable && q2_writer_commit (j->w, &j->io, err) == -1)
+      return -1;
+    durable = true;
+    if (own (j, i, err) == -1)
+      return -1;
+  }
+  return 0;
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* jobs.c - long work that goes on after the command that has begun it.
+ *
+ * Owns      the table of jobs, their threads and results, and the commands
+ *           about them.
+ * Method    a job's thread tells of each step it takes by an event.  A place
+ *           is free again when its job was dismissed; if all are taken the job
+ *           that has concluded first makes room.  Jobs end when they are told
+ *           to, or the server ends: they ask often (job_progress).
+ * Locks     jobs.lock guards the table, and all of a job but its work, which
+ *           its thread owns.  No lock is taken under it, and no I/O done.
+ */
+#include "config.h"
+
+#include "control/jobs.h"
+
+#include "control/roster.h"
+#include "control/verbs.h"
+
+#include <ctype.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* How much less of the processor a job gets than clients do: it is in no
+ * hurry.
+ */
+#define NICE 15
+
+enum status {
+  JOB_NONE, JOB_CREATED, JOB_RUNNING, JOB_ABORTING, JOB_CONCLUDED
+};
+
+struct job {
+  enum status status;           /* NONE: this place is free */
+  char id[JOBS_MAX_ID + 1];
+  struct job_work work;
+  pthread_t thread;
+  bool cancel;
+  unsigned percent;
+  uint64_t order;               /* in which jobs have concluded */
+  json_t *result;               /* once it has concluded, or NULL: */
+  char *error;                  /* why there is none */
+  const char *kind;             /* of that; see call.h */
+};
+
+static struct {
+  pthread_mutex_t lock;         /* jobs.lock */
+  struct job jobs[JOBS_MAX];
+  uint64_t concluded;           /* so many have */
+  uint64_t next_id;             /* for names that are made up */
+} table = { .lock = PTHREAD_MUTEX_INITIALIZER, .next_id = 1 };
+
+static const char *
+status_name (enum status status)
+{
+  switch (status) {
+  case JOB_CREATED: return "created";
+  case JOB_RUNNING: return "running";
+  case JOB_ABORTING: return "aborting";
+  case JOB_CONCLUDED: return "concluded";
+  case JOB_NONE: break;
+  }
+  return "null";
+}
+
+static void
+tell (const char *id, enum status status)
+{
+  call_event ("JOB_STATUS_CHANGE",
+              json_pack ("{s:s,s:s}", "id", id, "status",
+                         status_name (status)));
+}
+
+/* ---- The table, with the lock ------------------------------------------- */
+
+static struct job *
+find_locked (const char *id)
+{
+  for (size_t i = 0; i < JOBS_MAX; ++i)
+    if (table.jobs[i].status != JOB_NONE &&
+        strcmp (table.jobs[i].id, id) == 0)
+      return &table.jobs[i];
+  return NULL;
+}
+
+static unsigned
+count_running_locked (void)
+{
+  unsigned n = 0;
+
+  for (size_t i = 0; i < JOBS_MAX; ++i)
+    n += table.jobs[i].status != JOB_NONE &&
+      table.jobs[i].status != JOB_CONCLUDED;
+  return n;
+}
+
+/* A place, with what was there in *ret_old, for forget. */
+static struct job *
+make_place_locked (struct job *ret_old)
+{
+  struct job *oldest = NULL;
+
+  ret_old->status = JOB_NONE;
+  for (size_t i = 0; i < JOBS_MAX; ++i) {
+    struct job *const j = &table.jobs[i];
+
+    if (j->status == JOB_NONE)
+      return j;
+    if (j->status == JOB_CONCLUDED &&
+        (oldest == NULL || j->order < oldest->order))
+      oldest = j;
+  }
+  if (oldest == NULL)           /* JOBS_MAX_RUNNING sees to it */
+    return NULL;
+  *ret_old = *oldest;
+  oldest->status = JOB_NONE;
+  return oldest;
+}
+
+/* One that has concluded, and is in the table no more. */
+static void
+forget (struct job *old)
+{
+  if (old->status == JOB_NONE)
+    return;
+  pthread_join (old->thread, NULL);
+  json_decref (old->result);
+  free (old->error);
+  tell (old->id, JOB_NONE);
+}
+
+/* ---- A job's thread ----------------------------------------------------- */
+
+bool
+job_progress (struct job *job, unsigned percent)
+{
+  const bool ending = roster_is_ending ();
+  bool aborting, cancel;
+
+  pthread_mutex_lock (&table.lock);
+  job->percent = percent;
+  cancel = job->cancel || ending;
+  aborting = cancel && job->status == JOB_RUNNING;
+  if (aborting)
+    job->status = JOB_ABORTING;
+  pthread_mutex_unlock (&table.lock);
+  if (aborting)
+    tell (job->id, JOB_ABORTING);
+  return !cancel;
+}
+
+static void
+set_running (struct job *job)
+{
+  pthread_mutex_lock (&table.lock);
+  job->status = JOB_RUNNING;
+  pthread_mutex_unlock (&table.lock);
+  tell (job->id, JOB_RUNNING);
+}
+
+/* One that has failed was aborting, too. */
+static void
+conclude (struct job *job, json_t *result, const struct call *call)
+{
+  char id[sizeof job->id];
+  bool aborting;
+
+  strcpy (id, job->id);
+  pthread_mutex_lock (&table.lock);
+  aborting = result == NULL && job->status == JOB_RUNNING;
+  pthread_mutex_unlock (&table.lock);
+  if (aborting)
+    tell (id, JOB_ABORTING);
+  pthread_mutex_lock (&table.lock);
+  job->result = result;
+  job->error = result ? NULL : strdup (call->desc);
+  job->kind = call->kind;
+  job->percent = result ? 100 : job->percent;
+  job->order = table.concluded++;
+  job->status = JOB_CONCLUDED;
+  pthread_mutex_unlock (&table.lock);
+  tell (id, JOB_CONCLUDED);
+}
+
+static void *
+run_job (void *opaque)
+{
+  struct job *const job = opaque;
+  struct call call = { .name = job->work.type };
+  json_t *result;
+
+  tell (job->id, JOB_CREATED);
+  setpriority (PRIO_PROCESS, (id_t) syscall (SYS_gettid), NICE);
+  set_running (job);
+  result = job->work.run (job, job->work.opaque, &call);
+  job->work.free (job->work.opaque);
+  conclude (job, result, &call);
+  return NULL;
+}
+
+/* ---- Starting ----------------------------------------------------------- */
+
+/* As QEMU wants names to be. */
+static bool
+is_id (const char *id)
+{
+  if (!isalpha ((unsigned char) id[0]) || strlen (id) > JOBS_MAX_ID)
+    return false;
+  for (const char *c = id; *c != '\0'; ++c)
+    if (!isalnum ((unsigned char) *c) && strchr ("-._", *c) == NULL)
+      return false;
+  return true;
+}
+
+/* Under the lock, so that nobody sees a job without its thread. */
+static bool
+start_locked (struct call *call, const char *id, const struct job_work *work,
+              struct job *ret_old, char *ret_id)
+{
+  struct job *job;
+
+  ret_old->status = JOB_NONE;
+  if (id != NULL && find_locked (id) != NULL)
+    call_fail (call, "Job ID '%s' already in use", id);
+  else if (count_running_locked () >= JOBS_MAX_RUNNING ||
+           (job = make_place_locked (ret_old)) == NULL)
+    call_fail (call, "%d jobs are running already", JOBS_MAX_RUNNING);
+  else {
+    *job = (struct job) { .work = *work };
+    if (id != NULL)
+      strcpy (job->id, id);
+    else
+      do
+        snprintf (job->id, sizeof job->id, "%s-%llu", work->type,
+                  (unsigned long long) table.next_id++);
+      while (find_locked (job->id) != NULL);
+    strcpy (ret_id, job->id);
+    if (pthread_create (&job->thread, NULL, run_job, job) == 0) {
+      job->status = JOB_CREATED;
+      return true;
+    }
+    call_fail (call, "no thread could be started for the job");
+  }
+  return false;
+}
+
+json_t *
+jobs_start (struct call *call, const char *id, const struct job_work *work)
+{
+  char name[JOBS_MAX_ID + 1];
+  struct job old;
+  bool ok;
+
+  if (id != NULL && !is_id (id)) {
+    work->free (work->opaque);
+    return call_fail (call, "Invalid job ID '%.100s'", id);
+  }
+  pthread_mutex_lock (&table.lock);
+  ok = start_locked (call, id, work, &old, name);
+  pthread_mutex_unlock (&table.lock);
+  forget (&old);
+  if (!ok)
+    work->free (work->opaque);
+  return ok ? json_pack ("{s:s}", "id", name) : NULL;
+}
+
+void
+jobs_stop (void)
+{
+  for (size_t i = 0; i < JOBS_MAX; ++i) {
+    struct job *const job = &table.jobs[i];
+
+    if (job->status == JOB_NONE)
+      continue;
+    pthread_join (job->thread, NULL);
+    json_decref (job->result);
+    free (job->error);
+    *job = (struct job) { .status = JOB_NONE };
+  }
+}
+
+/* ---- Commands ----------------------------------------------------------- */
+
+static json_t *
+fail_no_job (struct call *call)
+{
+  call->class = "DeviceNotActive";
+  call->kind = "name";
+  return call_fail (call, "Job not found");
+}
+
+json_t *
+verb_query_jobs (struct call *call)
+{
+  json_t *const list = json_array ();
+
+  (void) call;
+  pthread_mutex_lock (&table.lock);
+  for (size_t i = 0; i < JOBS_MAX; ++i) {
+    const struct job *const j = &table.jobs[i];
+    json_t *info;
+
+    if (j->status == JOB_NONE)
+      continue;
+    info = json_pack ("{s:s,s:s,s:s,s:i,s:i}", "id", j->id, "type",
+                      j->work.type, "status", status_name (j->status),
+                      "current-progress", (int) j->percent,
+                      "total-progress", 100);
+    if (j->error != NULL)
+      json_object_set_new (info, "error",
+                           call_bytes (j->error, strlen (j->error)));
+    json_array_append_new (list, info);
+  }
+  pthread_mutex_unlock (&table.lock);
+  return list;
+}
+
+json_t *
+verb_job_cancel (struct call *call)
+{
+  const char *const id = call_text (call, "id");
+  struct job *job;
+  bool concluded = false;
+
+  pthread_mutex_lock (&table.lock);
+  job = find_locked (id);
+  if (job != NULL) {
+    concluded = job->status == JOB_CONCLUDED;
+    job->cancel = true;
+  }
+  pthread_mutex_unlock (&table.lock);
+  if (job == NULL)
+    return fail_no_job (call);
+  return concluded
+    ? call_fail (call, "Job '%s' in state 'concluded' cannot accept command "
+                 "verb 'cancel'", id)
+    : json_object ();
+}
+
+json_t *
+verb_job_dismiss (struct call *call)
+{
+  const char *const id = call_text (call, "id");
+  struct job old = { .status = JOB_NONE }, *job;
+
+  pthread_mutex_lock (&table.lock);
+  job = find_locked (id);
+  if (job != NULL && job->status == JOB_CONCLUDED) {
+    old = *job;
+    job->status = JOB_NONE;
+  }
+  else if (job != NULL)
+    call_fail (call, "Job '%s' in state '%s' cannot accept command verb "
+               "'dismiss'", id, status_name (job->status));
+  pthread_mutex_unlock (&table.lock);
+  forget (&old);
+  if (job == NULL)
+    return fail_no_job (call);
+  return old.status != JOB_NONE ? json_object () : NULL;
+}
+
+json_t *
+verb_query_check (struct call *call)
+{
+  const char *const id = call_text (call, "id");
+  json_t *result = NULL;
+  struct job *job;
+
+  pthread_mutex_lock (&table.lock);
+  job = find_locked (id);
+  if (job != NULL && job->result != NULL)
+    result = json_deep_copy (job->result);
+  else if (job != NULL && job->status == JOB_CONCLUDED) {
+    call->kind = job->kind;
+    call_fail (call, "%s", job->error ? job->error : "out of memory");
+  }
+  else if (job != NULL)
+    call_fail (call, "Job '%s' is in state '%s': it has no result yet", id,
+               status_name (job->status));
+  pthread_mutex_unlock (&table.lock);
+  return job == NULL ? fail_no_job (call) : result;
+}

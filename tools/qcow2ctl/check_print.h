@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* check_print.h - a check, and how its result is printed. */
+#ifndef CHECK_PRINT_H
+#define CHECK_PRINT_H
+
+#include "ctl.h"
+#include "output.h"
+#include "progress.h"
+
+struct check_job {
+  const struct ctl *ctl;
+  struct progress progress;
+  enum qcow2_repair repair;     /* that the user wants */
+  bool dry_run;
+  struct value *findings;       /* JSON */
+  uint64_t leaks, curable, hopeless;    /* findings, by what the repair that
+                                           is wanted does about them */
+  bool cut_off;                 /* entries name what is past the end */
+  struct qcow2_check_result r;
+};
+
+/* Of a dry run: how many of the findings a repair would see to. */
+extern uint64_t check_would_repair (const struct check_job *job);
+extern uint64_t check_would_stay (const struct check_job *job);
+extern void check_print (const struct check_job *job);
+extern int check_code (const struct qcow2_check_result *r);
+
+#endif /* CHECK_PRINT_H */

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* served_check.c - checking an image that a server has open (-S).
+ *
+ * Owns      a job of the server, from its start until it is dismissed.
+ * Method    asks every now and then how far it is.  The first ^C cancels it,
+ *           and is waited for.
+ * Locks     none.
+ */
+#include "config.h"
+
+#include "served.h"
+
+#include "check_print.h"
+#include "output.h"
+#include "talk.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define PAUSE_MS 100
+
+static void
+nap (void)
+{
+  const struct timespec ts = { 0, PAUSE_MS * 1000000L };
+
+  nanosleep (&ts, NULL);
+}
+
+static bool
+is (const struct value *v, const char *key, const char *text)
+{
+  const struct qcow2_name name = talk_text (v, key);
+
+  return name.len == strlen (text) && memcmp (name.bytes, text, name.len) == 0;
+}
+
+static int
+send_id (struct talk *t, const char *command, const char *id)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "id", .text = id }, { .name = NULL }
+  };
+
+  return talk_send (t, command, arguments);
+}
+
+/* Until it has concluded. */
+static int
+wait_for_job (struct talk *t, const char *id, struct progress *progress)
+{
+  const struct talk_argument none[] = { { .name = NULL } };
+  bool cancelled = false;
+
+  for (;;) {
+    int code = talk_send (t, "query-jobs", none);
+    const struct value *v = NULL;
+
+    if (code != CODE_OK)
+      return code;
+    for (size_t i = 0; (v = talk_item (t, i)) != NULL; ++i)
+      if (is (v, "id", id))
+        break;
+    if (v == NULL)
+      return fail_code (CODE_FAILED, "the job '%s' is gone", id);
+    if (is (v, "status", "concluded"))
+      return CODE_OK;
+    if (!progress_report (progress,
+                          (unsigned) talk_number (v, "current-progress")) &&
+        !cancelled) {
+      cancelled = true;
+      code = send_id (t, "job-cancel", id);
+      /* It may have concluded just now. */
+      if (code != CODE_OK)
+        return code;
+    }
+    nap ();
+  }
+}
+
+/* ---- The result --------------------------------------------------------- */
+
+static void
+take_result (struct check_job *job, const struct value *v)
+{
+  const struct value *const more = talk_object (v, "nbdkit-qcow2");
+
+  job->r = (struct qcow2_check_result) {
+    .corruptions = talk_number (v, "corruptions"),
+    .leaks = talk_number (v, "leaks"),
+    .warnings = talk_number (more, "warnings"),
+    .check_errors = talk_number (v, "check-errors"),
+    .corruptions_fixed = talk_number (v, "corruptions-fixed"),
+    .leaks_fixed = talk_number (v, "leaks-fixed"),
+    .findings_left_out = talk_number (more, "findings-left-out"),
+    .total_clusters = talk_number (v, "total-clusters"),
+    .allocated_clusters = talk_number (v, "allocated-clusters"),
+    .compressed_clusters = talk_number (v, "compressed-clusters"),
+    .image_end = talk_number (v, "image-end-offset"),
+    .incomplete = talk_is_true (more, "incomplete"),
+    .undecided = talk_number (more, "undecided"),
+  };
+}
+
+static void
+print_findings (const struct value *more)
+{
+  const struct value *f;
+
+  for (size_t i = 0;
+       (f = talk_item_of (talk_object (more, "findings"), i)) != NULL; ++i) {
+    const struct qcow2_name severity = talk_text (f, "severity");
+    const struct qcow2_name text = talk_text (f, "text");
+
+    print_bytes (severity.bytes, severity.len);
+    printf (": ");
+    print_bytes (text.bytes, text.len);
+    printf ("\n");
+  }
+}
+
+static int
+print_result (struct talk *t, struct check_job *job)
+{
+  struct value *const v = talk_result (t);
+
+  take_result (job, v);
+  if (!job->ctl->json && !job->ctl->quiet) {
+    print_findings (talk_object (v, "nbdkit-qcow2"));
+    check_print (job);
+  }
+  if (job->ctl->json)
+    value_print (v);
+  else
+    value_free (v);
+  return check_code (&job->r);
+}
+
+static int
+start (struct talk *t, const struct check_job *job, const char *device,
+       char *ret_id, size_t size)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "node", .text = device },
+    { .name = "repair",
+      .text = job->repair == QCOW2_REPAIR_LEAKS ? "leaks" : NULL },
+    { .name = NULL }
+  };
+  const int code = talk_send (t, "x-q2-check", arguments);
+  struct value *const v = code == CODE_OK ? talk_result (t) : NULL;
+  struct qcow2_name id;
+
+  if (code != CODE_OK)
+    return code;
+  id = talk_text (v, "id");
+  snprintf (ret_id, size, "%.*s", (int) id.len, id.bytes);
+  value_free (v);
+  return CODE_OK;
+}
+
+int
+served_check (struct check_job *job, const struct args *args)
+{
+  char id[100];
+  struct talk *t;
+  int code;
+
+  t = talk_open (job->ctl, &code);
+  if (t == NULL)
+    return code;
+  code = start (t, job, args->operands[0], id, sizeof id);
+  if (code == CODE_OK) {
+    progress_begin (&job->progress, job->ctl);
+    code = wait_for_job (t, id, &job->progress);
+    progress_end (&job->progress);
+    if (code == CODE_OK)
+      code = send_id (t, "x-q2-query-check", id);
+    if (code == CODE_OK)
+      code = print_result (t, job);
+    /* What came of it is known. */
+    (void) send_id (t, "job-dismiss", id);
+  }
+  talk_close (t);
+  return code;
+}
