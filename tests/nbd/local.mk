@@ -143,6 +143,7 @@ TESTS += $(nbd_tests)
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-bitmaps-kill-long.sh \
+	nbd/test-boot-long.sh \
 	nbd/test-chains-long.sh \
 	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
@@ -169,6 +170,7 @@ EXTRA_DIST += \
 	$(slow_nbd_tests) \
 	$(nbd_tests) \
 	nbd/bitmaps_kill.py \
+	nbd/boot.S \
 	nbd/budget_client.py \
 	nbd/chain_check.py \
 	nbd/check_compare.py \
