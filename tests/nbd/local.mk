@@ -154,6 +154,7 @@ LONG_TESTS += \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-migrating-long.sh \
 	nbd/test-mutants.sh \
+	nbd/test-pipelines-servers-long.sh \
 	nbd/test-pipelines.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-write-errors-long.sh \
@@ -211,6 +212,7 @@ EXTRA_DIST += \
 	nbd/powercut_preload.c \
 	nbd/random_check.py \
 	nbd/refuse_syscalls.c \
+	nbd/pipelines.sh \
 	nbd/remote.sh \
 	nbd/remote_client.py \
 	nbd/remote_images.py \
@@ -219,6 +221,7 @@ EXTRA_DIST += \
 	nbd/services.sh \
 	nbd/set_names.py \
 	nbd/valgrind.supp \
+	nbd/web_host.py \
 	nbd/write_images.sh \
 	nbd/write_kill.py \
 	nbd/write_layers.sh \
