@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Packages and units of systemd.
+# Packages, units of systemd, containers, a newcomer's first steps.
 
 packaging_tests = \
 	packaging/test-package.sh \
@@ -8,7 +8,10 @@ packaging_tests = \
 	$(NULL)
 
 packaging_long_tests = \
+	packaging/test-container-long.sh \
 	packaging/test-deb-long.sh \
+	packaging/test-newcomer-long.sh \
+	packaging/test-reproducible-long.sh \
 	$(NULL)
 
 TESTS += $(packaging_tests)
