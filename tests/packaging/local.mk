@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Packages, units of systemd, containers, a newcomer's first steps.
+# Packages, units of systemd, containers.
 
 packaging_tests = \
 	packaging/test-package.sh \
@@ -10,8 +10,6 @@ packaging_tests = \
 packaging_long_tests = \
 	packaging/test-container-long.sh \
 	packaging/test-deb-long.sh \
-	packaging/test-newcomer-long.sh \
-	packaging/test-reproducible-long.sh \
 	$(NULL)
 
 TESTS += $(packaging_tests)
