@@ -145,6 +145,7 @@ TESTS += $(nbd_tests)
 LONG_TESTS += \
 	nbd/test-bitflip-long.sh \
 	nbd/test-bitmaps-kill-long.sh \
+	nbd/test-boot-long.sh \
 	nbd/test-chains-long.sh \
 	nbd/test-check-flips-long.sh \
 	nbd/test-check-qemu-long.sh \
@@ -155,6 +156,7 @@ LONG_TESTS += \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-migrating-long.sh \
 	nbd/test-mutants.sh \
+	nbd/test-pipelines-servers-long.sh \
 	nbd/test-pipelines.sh \
 	nbd/test-random-images-long.sh \
 	nbd/test-restore-drill-long.sh \
@@ -173,6 +175,7 @@ EXTRA_DIST += \
 	$(slow_nbd_tests) \
 	$(nbd_tests) \
 	nbd/bitmaps_kill.py \
+	nbd/boot.S \
 	nbd/budget_client.py \
 	nbd/chain_check.py \
 	nbd/check_compare.py \
@@ -219,6 +222,7 @@ EXTRA_DIST += \
 	nbd/powercut_preload.c \
 	nbd/random_check.py \
 	nbd/refuse_syscalls.c \
+	nbd/pipelines.sh \
 	nbd/remote.sh \
 	nbd/remote_client.py \
 	nbd/remote_images.py \
@@ -228,6 +232,7 @@ EXTRA_DIST += \
 	nbd/restore_drill.py \
 	nbd/set_names.py \
 	nbd/valgrind.supp \
+	nbd/web_host.py \
 	nbd/write_images.sh \
 	nbd/write_kill.py \
 	nbd/write_layers.sh \

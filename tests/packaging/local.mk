@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Packages and units of systemd.
+# Packages, units of systemd, containers.
 
 packaging_tests = \
 	packaging/test-package.sh \
@@ -8,6 +8,7 @@ packaging_tests = \
 	$(NULL)
 
 packaging_long_tests = \
+	packaging/test-container-long.sh \
 	packaging/test-deb-long.sh \
 	$(NULL)
 
