@@ -1478,6 +1478,16 @@ extern int qcow2_rebase (struct qcow2_image *image, const struct qcow2_io *io,
  * qcow2_resize).  An image with snapshots is QCOW2_ERR_UNSUPPORTED.
  */
 #define QCOW2_COMMIT_KEEP 1u
+
+/* Whether that would be refused, apart from a base that is too small: nothing
+ * is changed by this, nor ended.  So whoever makes the base larger asks first.
+ */
+extern int qcow2_check_commit (struct qcow2_image *image,
+                               const struct qcow2_io *io,
+                               const struct qcow2_file *base, unsigned flags,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 extern int qcow2_commit (struct qcow2_image *image, const struct qcow2_io *io,
                          const struct qcow2_file *base, unsigned flags,
                          const struct qcow2_progress *progress,

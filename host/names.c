@@ -76,6 +76,37 @@ name_to_path (const struct qcow2_reference *reference, char path[NAME_SIZE])
   return NULL;
 }
 
+/* Whose protocols QEMU knows; a "+" and a transport may follow. */
+static bool
+is_known_protocol (const char *name)
+{
+  static const char *const known[] = {
+    "blkdebug", "blkverify", "fat", "file", "ftp", "ftps", "gluster",
+    "host_cdrom", "host_device", "http", "https", "iscsi", "iser", "json",
+    "nbd", "nfs", "null-aio", "null-co", "nvme", "rbd", "ssh", NULL
+  };
+  const size_t len = strcspn (name, ":+");
+
+  for (size_t i = 0; known[i]; ++i)
+    if (len == strlen (known[i]) && memcmp (name, known[i], len) == 0)
+      return true;
+  return false;
+}
+
+const char *
+name_to_refuse (const char *name, bool elsewhere)
+{
+  const struct qcow2_reference reference = {
+    .kind = QCOW2_BACKING_FILE, .name = name, .name_len = strlen (name),
+  };
+  char path[NAME_SIZE];
+
+  if (has_protocol (name) && is_known_protocol (name) &&
+      (elsewhere || strstr (name, "://") != NULL))
+    return NULL;
+  return name_to_path (&reference, path);
+}
+
 char *
 folder_of (const char *path)
 {

@@ -22,6 +22,11 @@ extern const char *printable (char out[PRINTABLE_SIZE], const char *bytes,
 #define NAME_SIZE 1024
 extern const char *name_to_path (const struct qcow2_reference *reference,
                                  char path[NAME_SIZE]);
+/* The same for a name that a new header is to have: NULL if someone will open
+ * it.  'elsewhere': it is not opened here and now, so what QEMU takes for a
+ * protocol will do, too.
+ */
+extern const char *name_to_refuse (const char *name, bool elsewhere);
 /* The folder that a path is in, absolute and without links; NULL if there is
  * none.  The caller frees it.
  */

@@ -214,10 +214,11 @@ count_clusters (const struct table *t, uint64_t host_off, uint64_t len,
 
 static void
 report_entry (const struct table *t, uint64_t idx, uint64_t host_off,
-              enum qcow2_finding_kind kind, const char *what, const char *why)
+              const char *what, const char *why)
 {
   const struct qcow2_finding like = {
-    .kind = kind, .severity = QCOW2_FINDING_CORRUPTION, .host_off = host_off,
+    .kind = QCOW2_FINDING_REFCOUNT_BLOCK,
+    .severity = QCOW2_FINDING_CORRUPTION, .host_off = host_off,
     .length = t->j->geo->cluster_size, .table_off = t->table_off,
     .index = idx,
   };
@@ -237,8 +238,7 @@ take_entry (struct table *t, uint64_t idx, uint64_t entry,
 
   r->blocks[idx] = 0;
   if (entry & RESERVED_BITS) {
-    report_entry (t, idx, entry, QCOW2_FINDING_RESERVED,
-                  "a refcount block is said to be at",
+    report_entry (t, idx, entry, "a refcount block is said to be at",
                   "an entry with reserved bits");
     r->stale[idx] = true;
   }
@@ -249,8 +249,8 @@ take_entry (struct table *t, uint64_t idx, uint64_t entry,
   if (why == NULL)
     r->blocks[idx] = host_off;
   else {
-    report_entry (t, idx, host_off, QCOW2_FINDING_REFCOUNT_BLOCK,
-                  "a refcount block is said to be at offset", why);
+    report_entry (t, idx, host_off, "a refcount block is said to be at offset",
+                  why);
     r->stale[idx] = true;
     r->dropped = true;
   }

@@ -72,12 +72,14 @@ static int
 run (struct q2_amend *a, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_writer_header (a->edit.w);
+  const unsigned force = a->options->force ? Q2_SUPERBLOCK_FORCE : 0;
 
   a->refcounts = (struct q2_new_refcounts) {
     .edit = &a->edit, .order = a->refcount_order, .progress = &a->progress,
     .cancelled = Q2_AMEND_CANCELLED,
   };
-  if (q2_amend_check_snapshots (a, err) == -1)
+  if (q2_amend_check_snapshots (a, err) == -1 ||
+      q2_edit_try (&a->edit, edit_header, a, force, err) == -1)
     return -1;
   if (a->version < h->version && q2_amend_expand_zeros (a, err) == -1)
     return -1;
@@ -86,8 +88,7 @@ run (struct q2_amend *a, struct qcow2_error *err)
     return -1;
   if (q2_progress_add (&a->progress, 0, Q2_AMEND_CANCELLED, err) == -1)
     return -1;
-  return q2_edit_switch (&a->edit, edit_header, a,
-                         a->options->force ? Q2_SUPERBLOCK_FORCE : 0, err);
+  return q2_edit_switch (&a->edit, edit_header, a, force, err);
 }
 
 int

@@ -179,23 +179,26 @@ copy_all (struct commit *c, struct qcow2_error *err)
 /* ---- What can be done --------------------------------------------------- */
 
 static int
-check_base (const struct commit *c, struct qcow2_error *err)
+check_size (const struct commit *c, struct qcow2_error *err)
 {
-  const struct qcow2_info *const info = q2_image_info (c->base);
+  const uint64_t size = q2_image_info (c->base)->virtual_size;
 
-  if (c->raw && c->base_io.host->ops->pwrite == NULL)
-    return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
-                    "the backing file cannot be written to");
-  if (c->raw)
-    return 0;
-  if (q2_edit_check (c->base, "the backing image cannot be written to", err)
-      == -1)
-    return -1;
-  return info->virtual_size >= c->top.size ? 0
+  return c->raw || size >= c->top.size ? 0
     : q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                "the disk of the image has %" PRIu64 " bytes, and that of its "
                "backing image only %" PRIu64 "; it has to be resized first",
-               c->top.size, info->virtual_size);
+               c->top.size, size);
+}
+
+static int
+check_base (const struct commit *c, struct qcow2_error *err)
+{
+  if (!c->raw)
+    return q2_edit_check (c->base, "the backing image cannot be written to",
+                          err);
+  return c->base_io.host->ops->pwrite != NULL ? 0
+    : q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
+               "the backing file cannot be written to");
 }
 
 static int
@@ -218,30 +221,54 @@ check (const struct commit *c, const struct qcow2_image *image,
   return check_base (c, err);
 }
 
+/* Everything but sizes. */
+static int
+prepare (struct commit *c, struct qcow2_image *image,
+         const struct qcow2_io *host, const struct qcow2_file *base,
+         unsigned flags, struct qcow2_error *err)
+{
+  static const char what[] = "the image cannot be committed";
+
+  *c = (struct commit) {
+    .base = base->image, .base_io = q2_image_io (base->image, base->io),
+    .raw = q2_image_info (base->image)->version == 0,
+  };
+  if (q2_edit_check (image, what, err) == -1 ||
+      (!(flags & QCOW2_COMMIT_KEEP) && q2_empty_check (image, err) == -1))
+    return -1;
+  c->top = q2_chain_top (image, host);
+  c->progress.total = c->top.size;
+  return check (c, image, flags, err);
+}
+
+int
+qcow2_check_commit (struct qcow2_image *image, const struct qcow2_io *host,
+                    const struct qcow2_file *base, unsigned flags,
+                    struct qcow2_error *err)
+{
+  struct commit c;
+
+  return prepare (&c, image, host, base, flags, err);
+}
+
 int
 qcow2_commit (struct qcow2_image *image, const struct qcow2_io *host,
               const struct qcow2_file *base, unsigned flags,
               const struct qcow2_progress *progress, struct qcow2_error *err)
 {
-  static const char what[] = "the image cannot be committed";
-  const bool keep = flags & QCOW2_COMMIT_KEEP;
-  struct commit c = {
-    .base = base->image, .base_io = q2_image_io (base->image, base->io),
-    .raw = q2_image_info (base->image)->version == 0,
-  };
+  struct commit c;
 
-  if (q2_edit_check (image, what, err) == -1 ||
-      (!keep && q2_empty_check (image, err) == -1))
+  if (prepare (&c, image, host, base, flags, err) == -1 ||
+      check_size (&c, err) == -1)
     return -1;
-  c.top = q2_chain_top (image, host);
-  if (progress != NULL)
-    c.progress = (struct q2_progress) {
-      .fn = progress->fn, .opaque = progress->opaque,
-    };
-  c.progress.total = c.top.size;
-  if (check (&c, image, flags, err) == -1 || copy_all (&c, err) == -1)
+  if (progress != NULL) {
+    c.progress.fn = progress->fn;
+    c.progress.opaque = progress->opaque;
+  }
+  if (copy_all (&c, err) == -1)
     return -1;
-  if (!keep && q2_empty (image, host, Q2_EDIT_IMAGE, NULL, err) == -1)
+  if (!(flags & QCOW2_COMMIT_KEEP) &&
+      q2_empty (image, host, Q2_EDIT_IMAGE, NULL, err) == -1)
     return -1;
   return Q2_PLANTED (Q2_PLANT_EMPTY_EARLY) ? make_durable (&c, err) : 0;
 }

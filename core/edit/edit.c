@@ -255,6 +255,14 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
   return -1;
 }
 
+int
+q2_edit_try (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
+             unsigned flags, struct qcow2_error *err)
+{
+  return q2_superblock_change (e->w->superblock, &e->io, fn, opaque,
+                               flags | Q2_SUPERBLOCK_TRY, err);
+}
+
 void
 q2_edit_let_go (struct q2_edit *e, uint64_t cluster, uint64_t nr)
 {

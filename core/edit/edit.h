@@ -130,6 +130,14 @@ extern int q2_edit_switch (struct q2_edit *edit, q2_superblock_edit_fn fn,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 5), __warn_unused_result__));
 
+/* Whether q2_edit_switch would refuse a header like that one, which is not
+ * written: before anything is done that takes long, or leaves traces.  'flags'
+ * as for q2_superblock_change.
+ */
+extern int q2_edit_try (struct q2_edit *edit, q2_superblock_edit_fn fn,
+                        void *opaque, unsigned flags, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5), __warn_unused_result__));
+
 /* The image does not refer to these clusters any more, durably: take one
  * reference from each, and what class they had.  Without memory they are
  * leaked.

@@ -241,16 +241,18 @@ edit_header (void *opaque, struct q2_header_parts *parts,
 static int
 run (struct rebase *r, unsigned flags, struct qcow2_error *err)
 {
+  const unsigned force =
+    flags & QCOW2_SET_BACKING_FORCE ? Q2_SUPERBLOCK_FORCE : 0;
   int result = -1;
 
+  if (q2_edit_try (&r->edit, edit_header, r, force, err) == -1)
+    return -1;
   r->old_bytes = q2_buffer_alloc (PIECE);
   r->new_bytes = q2_buffer_alloc (PIECE);
   if (r->old_bytes == NULL || r->new_bytes == NULL)
     q2_fail_nomem (err, "comparing backing images");
   else if (copy (r, err) == 0)
-    result = q2_edit_switch (&r->edit, edit_header, r, flags &
-                             QCOW2_SET_BACKING_FORCE ? Q2_SUPERBLOCK_FORCE
-                             : 0, err);
+    result = q2_edit_switch (&r->edit, edit_header, r, force, err);
   q2_buffer_free (r->old_bytes, PIECE);
   q2_buffer_free (r->new_bytes, PIECE);
   return result;

@@ -303,7 +303,7 @@ change_area (struct q2_superblock *sb, const struct q2_io *io,
 
   if (plan_somehow (&plan, area, parts, flags, err) == -1)
     return -1;
-  r = write_and_publish (sb, io, &plan, err);
+  r = flags & Q2_SUPERBLOCK_TRY ? 0 : write_and_publish (sb, io, &plan, err);
   q2_header_plan_free (&plan);
   return r;
 }

@@ -120,6 +120,9 @@ typedef int (*q2_superblock_edit_fn) (void *opaque,
  */
 #define Q2_SUPERBLOCK_FORCE 1u
 
+/* Only see whether the change would be refused. */
+#define Q2_SUPERBLOCK_TRY 2u
+
 /* Change the header durably: everything written before that it relies on must
  * be durable already.  A crash leaves the header of before or of after.  After
  * a failure the current header is what it was, and what is in the file one of

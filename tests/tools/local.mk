@@ -15,6 +15,7 @@ tools_tests = \
 	tools/test-ctl-snapshot.sh \
 	tools/test-ctl-socket.sh \
 	tools/test-ctl-resize.sh \
+	tools/test-ctl-stop.sh \
 	tools/test-ctl-vmstate.sh \
 	$(NULL)
 

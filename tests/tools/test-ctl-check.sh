@@ -25,6 +25,11 @@ poke ()
 }
 
 leak ()        { poke "$1" 0x20014 '\0\1'; truncate -s 10M "$1"; }
+many_leaks ()
+{
+    poke "$1" 0x20190 "$(printf '\\0\\1%.0s' {1..1200})"
+    truncate -s 96M "$1"
+}
 too_low ()     { poke "$1" 0x2000a '\0\0'; }
 both ()        { too_low "$1"; leak "$1"; }
 copied ()      { poke "$1" 0x40000 '\0'; }
@@ -33,6 +38,7 @@ marked ()      { poke "$1" 79 '\2'; }
 lost_table ()  { poke "$1" 52 '\1'; }
 table_in_data () { poke "$1" 48 '\0\0\0\0\0\5\0\0'; }
 unaligned_block () { poke "$1" 0x10006 '\2'; }
+reserved_entry () { poke "$1" 0x10007 '\1'; }
 block_on_l2 () { poke "$1" 0x10000 '\0\0\0\0\0\4\0\0'; }
 
 # Damage; the exit code that qemu-img must have; codes after a repair of leaks,
@@ -80,6 +86,8 @@ while read -r damage want after_leaks after_all text; do
     echo "ok: $damage"
 done <<'END'
 leak 3 0 0 leak: .*0xa0000.*--repair leaks
+many_leaks 3 0 0 leak: .*0xc80000.*--repair leaks
+reserved_entry 2 2 0 corruption: .*reserved bits.*--repair all
 too_low 2 2 0 corruption: .*0x50000.*--repair all
 both 2 2 0 leaked clusters? (was|were) found
 copied 2 0 0 corruption: .*0x40000.*--repair all

@@ -106,3 +106,29 @@ for ((i = 0; i < 10; i++)); do
     [ -e "$tmp/race" ] || fail "three at once, and there is no image"
     qemu-img check -q "$tmp/race" || fail "three at once, and no good image"
 done
+
+# Where the disk is, and how large a copy would be, needs the passphrase: both
+# say what QEMU says.
+echo "map and measure"
+enc=$tmp/enc.qcow2
+for format in luks,encrypt.iter-time=10 aes; do
+    rm -f "$enc"
+    qemu-img create -q -f qcow2 --object secret,id=s,data=one \
+             -o "encrypt.format=$format,encrypt.key-secret=s" "$enc" 8M
+    of=(--object 'secret,id=s,data=one' --image-opts
+        "driver=qcow2,encrypt.key-secret=s,file.filename=$enc")
+    qemu-io "${of[@]}" -c 'write -q -P 1 0 256k' -c 'write -q -z 1M 128k' \
+            -c 'write -q -P 3 3M 64k'
+    if command -v jq > /dev/null && "$ctl" --version | grep -q json=yes; then
+        parts='[.[] | [.start, .length, .zero, .data, .offset]]'
+        works --output json map --passphrase "+$tmp/one" "$enc"
+        [ "$(jq -c "$parts" "$out")" = \
+          "$(qemu-img map --output json "${of[@]}" | jq -c "$parts")" ] ||
+            { cat "$out"; fail "$format: map is not what QEMU says"; }
+        works --output json measure --passphrase "+$tmp/one" "$enc"
+        [ "$(jq -cS . "$out")" = \
+          "$(qemu-img measure --output json -O qcow2 "${of[@]}" | jq -cS .)" \
+        ] || { cat "$out"; fail "$format: measure is not what QEMU says"; }
+    fi
+    fails 1 'passphrase' map "$enc" < /dev/null
+done

@@ -199,6 +199,25 @@ fails 1 'own backing file' rebase -b top -F qcow2 top
 cp base a:b
 fails 1 "'a:b' .*begins with a protocol.*give ./a:b" \
       rebase --follow . -b a:b -F qcow2 top
+# Wherever else a header could get such a name.
+cp top top.before
+for command in "set-backing -F qcow2 top a:b" "rebase -u -b a:b -F qcow2 top" \
+               "amend -o backing_file=a:b,backing_fmt=qcow2 top" \
+               "create -b a:b -F qcow2 new" "create -u -b a:b -F qcow2 new 1M" \
+               "create -o data_file=a:b new 1M"; do
+    # shellcheck disable=SC2086
+    fails 1 "'a:b' .*begins with a protocol.*give ./a:b" $command
+    [ ! -e new ] || fail "$command: there is a file"
+done
+cmp top top.before || fail "a name that was refused has changed the image"
+works create -b ./a:b -F qcow2 new
+rm new
+# QEMU opens those, so a header may have them.
+for name in json:{} rbd:pool/image nbd://host/export file:base; do
+    works set-backing -F raw top "$name"
+    [ "$(backing_of top)" = "$name" ] || fail "the name is not $name"
+done
+cp top.before top
 fails 1 'give --backing' rebase -b base -F qcow2 top
 fails 5 'gone' rebase -b gone -F qcow2 --follow "$tmp" top
 cp top saved
@@ -218,8 +237,21 @@ fails 1 'not in the chain' commit -b other --follow "$tmp" top
 cp top snapshots
 qemu-img snapshot -c s snapshots
 fails 1 'snapshots' rebase -b base -F qcow2 --follow "$tmp" snapshots
+cp mid mid.before
 fails 1 'snapshots' commit --follow "$tmp" snapshots
+cmp mid mid.before || fail "a commit that was refused has changed the base"
 same -F raw snapshots want
+
+# A name that does not fit into the header is refused before anything of the
+# disk is copied.
+qemu-img create -q -f qcow2 -o cluster_size=512 -b mid -F qcow2 tiny 1M
+qemu-img create -q -f qcow2 nines 1M
+io nines 'write -P 9 0 256k'
+long=$(printf './%.0s' {1..200})nines
+cp tiny tiny.before
+fails 1 'shorten the names' \
+      rebase --follow "$tmp" -b "$long" -F qcow2 tiny
+cmp tiny tiny.before || fail "a rebase that was refused has changed the image"
 
 # What is wrong with the file below is said of that one, by both.
 qemu-img create -q -f qcow2 -o cluster_size=64k broken 1M

@@ -15,6 +15,7 @@ struct check_job {
   struct value *findings;       /* JSON */
   uint64_t leaks, curable, hopeless;    /* findings, by what the repair that
                                            is wanted does about them */
+  uint64_t told, untold;        /* those that are shown, and only counted */
   bool cut_off;                 /* entries name what is past the end */
   struct qcow2_check_result r;
 };

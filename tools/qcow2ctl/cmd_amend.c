@@ -119,6 +119,10 @@ run (struct ctl *ctl, const struct args *args)
   struct image i;
   int code = parse (&job, args), r;
 
+  if (code == CODE_OK)
+    code = source_check_name (job.backing_file.bytes, true);
+  if (code == CODE_OK)
+    code = source_check_name (job.data_file.bytes, true);
   if (code == CODE_OK && job.options.backing_file != NULL &&
       job.backing_file.len > 0 &&
       source_is_image (args->operands[0], job.backing_file.bytes))

@@ -4,8 +4,8 @@
  * Owns      what is printed, and the exit code.
  * Method    findings are printed as they come, for people, and collected for
  *           JSON, which has qemu-img's fields and, under "nbdkit-qcow2", the
- *           rest.  --dry-run checks as without --repair, and says of each
- *           finding whether the repair would see to it.
+ *           rest.  --dry-run checks as without --repair, and says how many
+ *           of all findings, shown or not, the repair would see to.
  * Locks     none of its own: image.c locks the file for reading, or for
  *           writing before it is repaired.
  */
@@ -29,6 +29,9 @@
 /* For counting, in bytes. */
 #define USUAL_MEMORY (UINT64_C (256) << 20)
 #define LEAST_MEMORY (UINT64_C (1) << 20)
+
+/* Findings that are shown: a hostile image can have billions. */
+#define MAX_TOLD 1000
 
 /* ---- Findings ----------------------------------------------------------- */
 
@@ -84,6 +87,11 @@ on_finding (void *opaque, const struct qcow2_finding *f)
     ++job->curable;
   else if (f->severity == QCOW2_FINDING_CORRUPTION)
     ++job->hopeless;
+  if (job->told == MAX_TOLD) {
+    ++job->untold;
+    return;
+  }
+  ++job->told;
   if (job->ctl->json)
     collect (job, f);
   else if (!job->ctl->quiet)
@@ -239,12 +247,13 @@ check_and_print (struct check_job *job, struct image *i, const char *name,
   const struct qcow2_check_options how = {
     .repair = job->dry_run ? QCOW2_REPAIR_NONE : job->repair,
     .memory = memory, .finding = on_finding, .progress = on_progress,
-    .opaque = job,
+    .max_findings = UINT64_MAX, .opaque = job,
   };
   int code;
 
   job->findings = job->ctl->json ? value_array () : NULL;
   code = check (job, i, &how);
+  job->r.findings_left_out = job->untold;
   if (code != CODE_OK)
     code = image_close (i, code);
   else if (must_complete (job))

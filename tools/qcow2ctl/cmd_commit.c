@@ -74,11 +74,17 @@ is_too_small (const struct image *i, const struct layer *l)
     info->virtual_size < qcow2_get_info (i->image)->virtual_size;
 }
 
+/* If nothing speaks against committing to it. */
 static int
-grow (const struct image *i, const struct layer *l)
+grow (const struct image *i, const struct layer *l, bool keep)
 {
+  struct qcow2_file base;
   struct qcow2_error err;
 
+  layer_get_file (l, &base);
+  if (qcow2_check_commit (i->image, i->io, &base,
+                          keep ? QCOW2_COMMIT_KEEP : 0, &err) == -1)
+    return fail_error (i->name, &err);
   if (qcow2_resize (l->image, &l->other->io,
                     qcow2_get_info (i->image)->virtual_size, 0,
                     QCOW2_PREALLOCATE_OFF, NULL, &err) == -1)
@@ -129,7 +135,7 @@ run (struct ctl *ctl, const struct args *args)
     if (l == NULL)
       code = CODE_FAILED;
     else if (n == 0 && is_too_small (&i, l)) {
-      code = grow (&i, l);
+      code = grow (&i, l, keep);
       again = true;
     }
     else

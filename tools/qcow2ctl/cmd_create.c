@@ -79,6 +79,16 @@ look_at_backing (struct job *job, bool unsafe)
 }
 
 static int
+check_names (const struct job *job, bool unsafe)
+{
+  const int code = source_check_name (job->n.image.backing_file, unsafe &&
+                                      job->n.image.has_size);
+
+  return code != CODE_OK ? code
+    : source_check_name (job->n.image.data_file, false);
+}
+
+static int
 open_data_file (struct job *job)
 {
   int code;
@@ -182,6 +192,8 @@ run (struct ctl *ctl, const struct args *args)
   job.force = args_value (args, "force") != NULL;
   if (code == CODE_OK && args->nr_operands > 1)
     code = request_set_size (&job.n, args->operands[1]);
+  if (code == CODE_OK)
+    code = check_names (&job, args_value (args, "unsafe") != NULL);
   if (code == CODE_OK)
     code = look_at_backing (&job, args_value (args, "unsafe") != NULL);
   if (code == CODE_OK)

@@ -19,7 +19,6 @@
 #include "host/given.h"
 #include "host/layer.h"
 #include "host/layers.h"
-#include "host/names.h"
 #include "sources.h"
 
 #include <stdlib.h>
@@ -159,22 +158,6 @@ open_it (struct new_backing *b, const struct image *i, const char *file,
   return open_by_rules (b, i, file, format);
 }
 
-/* What is opened must be what the name means in the header. */
-static int
-check_meaning (const struct new_backing *b, const char *file)
-{
-  const struct qcow2_reference reference = {
-    .kind = QCOW2_BACKING_FILE, .name = file, .name_len = strlen (file),
-  };
-  char path[NAME_SIZE];
-  const char *const why = b->rules.backing[0].kind == PLACE_URI ? NULL
-    : name_to_path (&reference, path);
-
-  return why == NULL ? CODE_OK
-    : fail_code (CODE_FAILED, "the name '%s' %s; if it is a file give ./%s",
-                 file, why, file);
-}
-
 int
 new_backing_open (struct new_backing *b, const struct image *i,
                   const struct args *args, const char *file)
@@ -185,13 +168,14 @@ new_backing_open (struct new_backing *b, const struct image *i,
   *b = (struct new_backing) { .rules = RULES_INIT };
   if (is_none (file))
     return CODE_OK;
+  code = source_check_name (file, false);
+  if (code != CODE_OK)
+    return code;
   path = source_path (i->name, file);
   if (path == NULL)
     return fail_code (CODE_FAILED, "out of memory");
   code = parse_rules (b, args, path);
   free (path);
-  if (code == CODE_OK)
-    code = check_meaning (b, file);
   if (code == CODE_OK)
     code = open_it (b, i, file, args_value (args, "backing-fmt"));
   if (code != CODE_OK)
@@ -220,6 +204,8 @@ new_backing_in_header (struct ctl *ctl, const struct args *args,
   struct image i;
   int code = new_backing_check (args, file);
 
+  if (code == CODE_OK)
+    code = source_check_name (file, true);
   if (code == CODE_OK)
     code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE_HEADER);
   if (code != CODE_OK)

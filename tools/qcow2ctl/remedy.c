@@ -34,7 +34,8 @@ remedy_words (const struct qcow2_finding *f)
     return "--repair leaks frees it";
   case QCOW2_REPAIR_ALL:
     return f->kind == QCOW2_FINDING_REFCOUNT_BLOCK
-      ? "--repair all writes refcounts anew" : "--repair all corrects it";
+      ? "--repair all corrects it, or writes refcounts anew"
+      : "--repair all corrects it";
   case QCOW2_REPAIR_REBUILD:
   case QCOW2_REPAIR_NONE:
     break;

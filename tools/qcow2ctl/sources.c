@@ -12,6 +12,8 @@
 
 #include "sources.h"
 
+#include "host/names.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -36,6 +38,17 @@ source_path (const char *image, const char *name)
     return strdup (name);
   return asprintf (&path, "%.*s/%s", (int) (slash - image), image, name) == -1
     ? NULL : path;
+}
+
+int
+source_check_name (const char *name, bool elsewhere)
+{
+  const char *const why = name == NULL || name[0] == '\0' ? NULL
+    : name_to_refuse (name, elsewhere);
+
+  return why == NULL ? CODE_OK
+    : fail_code (CODE_FAILED, "the name '%s' %s; if it is a file give ./%s",
+                 name, why, name);
 }
 
 /* ---- Targets ------------------------------------------------------------ */

@@ -44,6 +44,11 @@ extern int source_size (struct ctl *ctl, const char *image, const char *name,
  */
 extern char *source_path (const char *image, const char *name);
 
+/* Whether a header may have that name; 'elsewhere' as for name_to_refuse.
+ * Returns an exit code; NULL and "" are no name, which is CODE_OK.
+ */
+extern int source_check_name (const char *name, bool elsewhere);
+
 /* Whether that name, relative to the image's, is the image itself; whether two
  * are the same file.
  */
