@@ -289,7 +289,9 @@ cut_file (struct q2_writer *w, const struct q2_io *io,
 static int
 end (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 {
+  /* Once more: what a commit lets go of may show that the image is corrupt. */
   if (q2_writer_check_usable (w, err) == -1 || commit_all (w, io, err) == -1 ||
+      q2_writer_check_usable (w, err) == -1 ||
       q2_writer_mark_closed (w, io, err) == -1 || cut_file (w, io, err) == -1)
     return -1;
   q2_writer_become_ended (w);

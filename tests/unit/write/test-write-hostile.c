@@ -397,6 +397,28 @@ shared_cluster_has_become_a_table (void)
   finish (&d, true);
 }
 
+/* It is found when the last commit lets go of the second one: then the image
+ * has not ended well.
+ */
+static void
+shared_cluster_is_found_at_the_end (void)
+{
+  struct hooked_disk d;
+  uint64_t shared;
+
+  unit_context ("%s", __func__);
+  shared = build_shared (&d);
+  serve (&d);
+  CHECK (hooked_disk_trim (&d, 0));
+  CHECK (hooked_disk_flush (&d));
+  CHECK (hooked_disk_trim (&d, 1));
+  CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), -1);
+  CHECK_EQ (d.err.kind, QCOW2_ERR_CORRUPT);
+  CHECK_EQ (hooked_disk_trims_of (&d, shared), 1);
+  check_metadata (&d, d.b.size);
+  finish (&d, true);
+}
+
 int
 main (void)
 {
@@ -411,6 +433,7 @@ main (void)
     end_of_a_very_long_file,
     shared_cluster_is_let_go_twice,
     shared_cluster_has_become_a_table,
+    shared_cluster_is_found_at_the_end,
   };
 
   alarm (WATCHDOG_SECONDS);
