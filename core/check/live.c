@@ -7,8 +7,6 @@
  *           with the refcounts, the second has tallies of the suspects, and
  *           counts of tables alone, because what a table of snapshots refers
  *           to has as many users as the table.
- *           Of a cluster with two uses the counts have only one, so it is a
- *           suspect, too; a tally has all of them.
  * Locks     none; what is in memory guards itself (struct q2_live).
  * Does not  say that anything is wrong, but of entries that no writer ever
  *           makes, however they are read.
@@ -17,148 +15,10 @@
 
 #include "check/walk.h"
 
-#include "format/l2e.h"
-
 #include "base/bits.h"
 #include "base/error.h"
 
-#define AT_ONCE 256u            /* refcounts, or blocks */
-
-/* ---- One reference ------------------------------------------------------ */
-
-static void
-add_to_tally (struct q2_walk *w, uint64_t cluster, const struct q2_user *u)
-{
-  const size_t i = q2_suspects_find (w->live->suspects, cluster);
-  struct q2_tally *t;
-
-  if (i == SIZE_MAX)
-    return;
-  t = &w->live->tallies[i];
-  t->count = u->times > Q2_COUNTS_MAX - t->count ? Q2_COUNTS_MAX
-    : t->count + u->times;
-  t->uses |= 1u << u->use;
-  t->flags |= u->flags;
-  t->copied += (u->flags & Q2_COUNT_COPIED) != 0;
-  t->plain += (u->flags & Q2_COUNT_PLAIN) != 0;
-  if (u->flags != 0) {
-    t->table_off = w->table_off;
-    t->index = w->index;
-    t->l1_index = w->l1_index;
-  }
-}
-
-/* Half of the room is for what comparing finds. */
-static void
-suspect (struct q2_walk *w, uint64_t cluster)
-{
-  struct q2_suspects *const s = w->live->suspects;
-
-  if (!w->counting && cluster >= w->window->begin &&
-      (s->nr >= s->max / 2 || !q2_suspects_add (s, cluster)))
-    w->skipped++;
-}
-
-enum q2_counts_result
-q2_walk_live_use (struct q2_walk *w, uint64_t cluster,
-                  const struct q2_user *u)
-{
-  enum q2_counts_result r;
-
-  if (w->counting)
-    add_to_tally (w, cluster, u);
-  /* The second walk has an empty window: data is not counted. */
-  r = q2_scope_add (w->window, w->counts, cluster, u->times, u->use, u->flags,
-                    NULL);
-  if (r != Q2_COUNTS_CONFLICT)
-    return r;
-  suspect (w, cluster);
-  w->overlaps++;
-  if (u->use == Q2_USE_META)
-    w->skipped++;               /* what it refers to is not walked, perhaps */
-  if (u->use == Q2_USE_L2)
-    q2_counts_turn (w->counts, cluster, Q2_USE_L2, u->flags);
-  return Q2_COUNTS_OK;
-}
-
-/* ---- What is in memory -------------------------------------------------- */
-
-int
-q2_walk_live_refcounts (struct q2_walk *w, struct qcow2_error *err)
-{
-  const struct q2_live *const live = w->live->live;
-  const uint64_t size = w->geo->cluster_size;
-  uint64_t off[AT_ONCE], table_off, clusters, nr;
-
-  for (uint64_t i = 0;; i += nr) {
-    if (live->blocks (live->opaque, i, AT_ONCE, off, &nr, &table_off,
-                      &clusters, err) == -1 ||
-        q2_work_do (&w->work, AT_ONCE, err) == -1)
-      return -1;
-    if (i == 0 && q2_walk_use_table (w, table_off, clusters * size,
-                                     "the refcount table", err) == -1)
-      return -1;
-    if (nr == 0)
-      return 0;
-    for (uint64_t k = 0; k < nr; ++k)
-      if (off[k] != 0 &&
-          q2_walk_use_table (w, off[k], size, "a refcount block", err) == -1)
-        return -1;
-  }
-}
-
-/* Where no table can be there is none to be read. */
-static bool
-is_place_of_table (struct q2_walk *w, uint64_t host_off)
-{
-  return host_off != 0 && q2_is_aligned (host_off, w->geo->cluster_size) &&
-    host_off < q2_io_size (w->io);
-}
-
-static int
-use_live_table (struct q2_walk *w, uint64_t l1_index,
-                struct qcow2_error *err)
-{
-  const struct q2_live *const live = w->live->live;
-  uint64_t entry;
-
-  if (live->read_table (live->opaque, l1_index, &entry, NULL, err) == -1)
-    return -1;
-  w->table_off = w->h->l1_offset;
-  w->index = l1_index;
-  if (q2_walk_use_l1_entry (w, entry, true, err) == -1)
-    return -1;
-  if (!is_place_of_table (w, q2_l1e_table (w->geo, entry)))
-    return 0;
-  q2_work_allow (&w->work, w->geo->cluster_size);
-  if (q2_work_do (&w->work, w->geo->cluster_size / 8, err) == -1)
-    return -1;
-  if (live->read_table (live->opaque, l1_index, &entry, w->buf, err) == -1)
-    return q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
-  return q2_walk_l2_entries (w, q2_l1e_table (w->geo, entry), w->buf, 1, true,
-                             err);
-}
-
-int
-q2_walk_live_tables (struct q2_walk *w, struct qcow2_error *err)
-{
-  const uint64_t others = q2_counts_total (w->counts, Q2_USE_L2);
-  const uint64_t n = q2_min (w->live->live->l1_entries, w->h->l1_entries);
-
-  for (uint64_t i = 0; i < n; ++i) {
-    int r;
-
-    w->l1_index = i;
-    r = use_live_table (w, i, err);
-    w->l1_index = UINT64_MAX;
-    w->table_off = QCOW2_NO_OFFSET;
-    if (r == 0)
-      r = q2_walk_tell (w, others + i + 1, others + n, err);
-    if (r == -1)
-      return -1;
-  }
-  return 0;
-}
+#define AT_ONCE 256u            /* refcounts */
 
 /* ---- Comparing ---------------------------------------------------------- */
 

@@ -37,7 +37,6 @@
 /* Bits 0 to 8 and 56 to 62 of L1 entries; and of entries of bitmap tables,
  * whose bit 0 has a meaning where there is no offset.
  */
-#define L1_RESERVED UINT64_C (0x7f000000000001ff)
 #define BITMAP_RESERVED UINT64_C (0xff000000000001fe)
 
 /* What version 3 demands of the extra data of a snapshot. */
@@ -76,39 +75,6 @@ use_refcounts (struct q2_walk *w, struct qcow2_error *err)
 }
 
 /* ---- L1 tables --------------------------------------------------------- */
-
-/* Only a check asks. */
-static int
-check_reserved (struct q2_walk *w, uint64_t entry, uint64_t reserved,
-                const char *what, struct qcow2_error *err)
-{
-  if (w->findings == NULL || (entry & reserved) == 0)
-    return 0;
-  return q2_walk_fault (w, QCOW2_FINDING_RESERVED, QCOW2_ADVICE_REPAIR,
-                        w->table_off + 8 * w->index, 8, err,
-                        "reserved bits 0x%" PRIx64 " are set in an entry of "
-                        "%s", entry & reserved, what);
-}
-
-int
-q2_walk_use_l1_entry (struct q2_walk *w, uint64_t entry, bool active,
-                      struct qcow2_error *err)
-{
-  const uint64_t host_off = q2_l1e_table (w->geo, entry);
-  const unsigned flag =
-    entry & Q2_ENTRY_COPIED ? Q2_COUNT_COPIED : Q2_COUNT_PLAIN;
-  const struct q2_user u = {
-    .what = "an L2 table", .use = Q2_USE_L2, .times = 1,
-    .flags = active ? flag : 0,
-  };
-
-  if (check_reserved (w, entry, L1_RESERVED, "an L1 table", err) == -1)
-    return -1;
-  if (host_off == 0)
-    return active && (entry & Q2_ENTRY_COPIED)
-      ? q2_walk_stray_flag (w, err) : 0;
-  return q2_walk_use_clusters (w, host_off, w->geo->cluster_size, &u, err);
-}
 
 static int
 use_l2_table (struct q2_walk *w, uint64_t entry, void *opaque,
@@ -214,7 +180,7 @@ use_bitmap_bits (struct q2_walk *w, uint64_t entry, void *opaque,
   };
 
   (void) opaque;
-  if (check_reserved (w, entry, BITMAP_RESERVED | (host_off ? 1 : 0),
+  if (q2_walk_reserved (w, entry, BITMAP_RESERVED | (host_off ? 1 : 0),
                       "a bitmap's table", err) == -1)
     return -1;
   if (host_off == 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* walk.h - what the parts of counting references share: recount.c knows
  * everything that refers to clusters, walk_use.c counts one reference,
- * walk_tables.c reads tables of entries, walk_l2.c reads L2 tables, live.c
- * what is in memory of an image that is being written to.  Nobody else
+ * walk_tables.c reads tables of entries, walk_l2.c reads L2 tables,
+ * live_walk.c what is in memory of an image that is being written to.  Nobody else
  * includes this.
  */
 #ifndef QCOW2_CHECK_WALK_H
@@ -135,7 +135,13 @@ extern int q2_walk_tell (struct q2_walk *w, uint64_t done, uint64_t total,
                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* recount.c: what an L1 entry refers to, or does not. */
+/* Bits of an entry that should be 0; only a check asks. */
+extern int q2_walk_reserved (struct q2_walk *w, uint64_t entry,
+                             uint64_t reserved, const char *what,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* What an L1 entry refers to, or does not. */
 extern int q2_walk_use_l1_entry (struct q2_walk *w, uint64_t entry,
                                  bool active, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -144,8 +150,8 @@ extern int q2_walk_use_l1_entry (struct q2_walk *w, uint64_t entry,
 extern int q2_walk_image (struct q2_walk *w, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* live.c: the refcount table and its blocks, and the tables of the disk, as
- * they are in memory.
+/* live_walk.c: the refcount table and its blocks, and the tables of the disk,
+ * as they are in memory.
  */
 extern int q2_walk_live_refcounts (struct q2_walk *w,
                                    struct qcow2_error *err)
@@ -153,7 +159,7 @@ extern int q2_walk_live_refcounts (struct q2_walk *w,
 extern int q2_walk_live_tables (struct q2_walk *w, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* One reference, of a walk of an image that is being written to. */
+/* live_use.c: one reference, in an image that is being written to. */
 extern enum q2_counts_result
 q2_walk_live_use (struct q2_walk *w, uint64_t cluster,
                   const struct q2_user *user)

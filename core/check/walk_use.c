@@ -13,12 +13,15 @@
 
 #include "check/walk.h"
 
+#include "format/l2e.h"
+
 #include "base/error.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#define L1_RESERVED UINT64_C (0x7f000000000001ff)
 #define MAX_HOST_OFF (UINT64_C (1) << 56)
 
 /* ---- Faults ------------------------------------------------------------ */
@@ -251,4 +254,39 @@ q2_walk_use_table (struct q2_walk *w, uint64_t host_off, uint64_t len,
   };
 
   return q2_walk_use_clusters (w, host_off, len, &u, err);
+}
+
+/* ---- An L1 entry ------------------------------------------------------- */
+
+/* Only a check asks. */
+int
+q2_walk_reserved (struct q2_walk *w, uint64_t entry, uint64_t reserved,
+                  const char *what, struct qcow2_error *err)
+{
+  if (w->findings == NULL || (entry & reserved) == 0)
+    return 0;
+  return q2_walk_fault (w, QCOW2_FINDING_RESERVED, QCOW2_ADVICE_REPAIR,
+                        w->table_off + 8 * w->index, 8, err,
+                        "reserved bits 0x%" PRIx64 " are set in an entry of "
+                        "%s", entry & reserved, what);
+}
+
+int
+q2_walk_use_l1_entry (struct q2_walk *w, uint64_t entry, bool active,
+                      struct qcow2_error *err)
+{
+  const uint64_t host_off = q2_l1e_table (w->geo, entry);
+  const unsigned flag =
+    entry & Q2_ENTRY_COPIED ? Q2_COUNT_COPIED : Q2_COUNT_PLAIN;
+  const struct q2_user u = {
+    .what = "an L2 table", .use = Q2_USE_L2, .times = 1,
+    .flags = active ? flag : 0,
+  };
+
+  if (q2_walk_reserved (w, entry, L1_RESERVED, "an L1 table", err) == -1)
+    return -1;
+  if (host_off == 0)
+    return active && (entry & Q2_ENTRY_COPIED)
+      ? q2_walk_stray_flag (w, err) : 0;
+  return q2_walk_use_clusters (w, host_off, w->geo->cluster_size, &u, err);
 }
