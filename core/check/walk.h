@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* walk.h - what the parts of counting references share: recount.c knows
  * everything that refers to clusters, walk_use.c counts one reference,
- * walk_tables.c reads tables of entries, walk_l2.c reads L2 tables,
- * live_walk.c what is in memory of an image that is being written to.  Nobody else
- * includes this.
+ * walk_tables.c reads tables of entries, walk_l2.c reads L2 tables, and
+ * live_walk.c what is in memory of an image that is being written to.
+ * Nobody else includes this.
  */
 #ifndef QCOW2_CHECK_WALK_H
 #define QCOW2_CHECK_WALK_H
