@@ -17,7 +17,7 @@ check_clang_analyzer ()
 
     report=$(for_each_file clang --analyze --analyzer-output text \
                  -Xclang -analyzer-config \
-                 -Xclang "max-nodes=${ANALYZER_NODES:-60000}" \
+                 -Xclang "max-nodes=${ANALYZER_NODES:-20000}" \
                  "${cflags[@]}" -o /dev/null 2>&1 |
                  { grep -E ': (warning|error): ' || :; } |
                  (cd "$tree" && without_cleanup_leaks))
