@@ -38,6 +38,8 @@ struct q2_live_job {
   struct q2_findings findings;  /* of the pass that reports */
   uint64_t flags_wrong;         /* of them, entries with wrong flags */
   uint64_t leaks_fixed, warnings_fixed, flags_fixed;
+  uint64_t leaks_left, warnings_left, flags_left;       /* by a repair, as far
+                                                           as it knows */
   uint64_t undecided, windows;
   unsigned percent;
 };

@@ -410,6 +410,16 @@ run_passes (struct q2_live_job *j, struct qcow2_error *err)
   return r;
 }
 
+/* The pass that repairs may decide what the one before it could not, and has
+ * told nobody of; so it may fix more than was told, and what it has seen and
+ * left alone is there in any case.
+ */
+static uint64_t
+rest (uint64_t told, uint64_t fixed, uint64_t seen)
+{
+  return q2_max (told - q2_min (told, fixed), seen);
+}
+
 static void
 fill_result (const struct q2_live_job *j, struct qcow2_check_result *ret)
 {
@@ -419,9 +429,11 @@ fill_result (const struct q2_live_job *j, struct qcow2_check_result *ret)
   for (unsigned i = 0; i < QCOW2_NR_SEVERITIES; ++i)
     found += nr[i];
   *ret = (struct qcow2_check_result) {
-    .corruptions = nr[QCOW2_FINDING_CORRUPTION] - j->flags_fixed,
-    .leaks = nr[QCOW2_FINDING_LEAK] - j->leaks_fixed,
-    .warnings = nr[QCOW2_FINDING_WARNING] - j->warnings_fixed,
+    .corruptions = nr[QCOW2_FINDING_CORRUPTION] - j->flags_wrong +
+      rest (j->flags_wrong, j->flags_fixed, j->flags_left),
+    .leaks = rest (nr[QCOW2_FINDING_LEAK], j->leaks_fixed, j->leaks_left),
+    .warnings = rest (nr[QCOW2_FINDING_WARNING], j->warnings_fixed,
+                      j->warnings_left),
     .check_errors = nr[QCOW2_FINDING_ERROR],
     .corruptions_fixed = j->flags_fixed, .leaks_fixed = j->leaks_fixed,
     .findings_left_out = found - j->findings.passed,

@@ -131,6 +131,23 @@ report_flags (struct q2_live_job *j, uint64_t host_off,
   j->flags_wrong += wrong;
 }
 
+/* One that was touched is looked at once more. */
+static void
+note_left (struct q2_live_job *j, size_t i, uint32_t flags)
+{
+  const uint64_t host_off = j->suspects.clusters[i] << j->geo.cluster_bits;
+
+  if (q2_suspects_is_touched (&j->suspects, i))
+    return;
+  j->flags_left += flags;
+  if (j->verdicts[i].refcount <= count_of (j, i))
+    return;
+  if (host_off < q2_io_size (&j->io))
+    j->leaks_left++;
+  else
+    j->warnings_left++;
+}
+
 static void
 note_repair (struct q2_live_job *j, size_t i)
 {
@@ -139,8 +156,10 @@ note_repair (struct q2_live_job *j, size_t i)
   const uint32_t before = q2_tally_wrong_flags (&j->tallies[i], v->refcount);
   const uint32_t after = q2_tally_wrong_flags (&j->tallies[i], v->repaired);
 
-  if (v->repaired == v->refcount)
+  if (v->repaired == v->refcount) {
+    note_left (j, i, before);
     return;
+  }
   if (host_off < q2_io_size (&j->io))
     j->leaks_fixed++;
   else
