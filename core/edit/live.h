@@ -48,6 +48,10 @@ struct q2_live_job {
 extern int q2_live_go_on (struct q2_live_job *job, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Inside the gate: whether judging may leave entries to q2_live_own. */
+extern bool q2_live_may_own (const struct q2_live_job *job)
+  __attribute__ ((__nonnull__));
+
 /* Inside the gate, and suspects were counted since they are watched: fill in
  * the verdicts; in a repair lower what is too high.
  */

@@ -215,6 +215,24 @@ drain (struct q2_live_job *j, struct qcow2_error *err)
   return r;
 }
 
+/* If it fails the dirty bit stays, until the next one opens the image. */
+static int
+judge_and_own (struct q2_live_job *j, struct qcow2_error *err)
+{
+  struct q2_writer *const w = j->w;
+  const bool mark = !w->miscounted && q2_live_may_own (j) &&
+    !Q2_PLANTED (Q2_PLANT_OWN_UNMARKED);
+
+  if ((mark && q2_writer_mark_miscounted (w, &j->io, err) == -1) ||
+      q2_live_judge (j, err) == -1 ||
+      (j->repair && q2_live_own (j, err) == -1))
+    return -1;
+  if (!mark)
+    return 0;
+  return q2_writer_commit (w, &j->io, err) == -1 ? -1
+    : q2_writer_unmark_miscounted (w, &j->io, err);
+}
+
 /* Nobody edits the image in here. */
 static int
 judge (struct q2_live_job *j, struct qcow2_error *err)
@@ -224,11 +242,8 @@ judge (struct q2_live_job *j, struct qcow2_error *err)
   q2_gate_enter (&j->image->gate);
   if (was_edited (j))
     r = fail_edited (j, err);
-  else {
-    r = q2_live_judge (j, err);
-    if (r == 0 && j->repair)
-      r = q2_live_own (j, err);
-  }
+  else
+    r = judge_and_own (j, err);
   q2_gate_leave (&j->image->gate);
   return r;
 }
