@@ -52,7 +52,8 @@ may_lower (const struct q2_live_job *j, size_t i)
 {
   const struct q2_tally *const t = &j->tallies[i];
 
-  return j->repair && (count_of (j, i) != 1 || t->plain == 0 || can_own (j, t));
+  return j->repair &&
+    (count_of (j, i) != 1 || t->plain == 0 || can_own (j, t));
 }
 
 static int

@@ -101,8 +101,8 @@ end (struct between *b, unsigned leaks)
   unit_check (qcow2_end (b->d.image, &b->d.host.io, &b->d.err) == 0, __FILE__,
               __LINE__, "%s", b->d.err.text);
   fsck_image (b->d.host.bytes, b->d.host.size, &f);
-  unit_check (f.corruptions == 0 && f.leaks == leaks, __FILE__, __LINE__, "%s %s",
-              f.text, f.leak_text);
+  unit_check (f.corruptions == 0 && f.leaks == leaks, __FILE__,
+              __LINE__, "%s %s", f.text, f.leak_text);
   hooked_disk_free (&b->d);
 }
 
