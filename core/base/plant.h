@@ -47,6 +47,7 @@ enum q2_plant {
   Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */
   Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */
   Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */
+  Q2_PLANT_OWN_UNMARKED,        /* entries, without the dirty bit meanwhile */
   Q2_PLANT_OWN_EARLY,           /* entries, before their refcount is durable */
   Q2_PLANT_LET_GO_EARLY,        /* what the old header names is let go before
                                    the switch */

@@ -38,6 +38,8 @@ struct q2_live_job {
   struct q2_findings findings;  /* of the pass that reports */
   uint64_t flags_wrong;         /* of them, entries with wrong flags */
   uint64_t leaks_fixed, warnings_fixed, flags_fixed;
+  uint64_t leaks_left, warnings_left, flags_left;       /* by a repair, as far
+                                                           as it knows */
   uint64_t undecided, windows;
   unsigned percent;
 };
@@ -45,6 +47,10 @@ struct q2_live_job {
 /* Fails with QCOW2_ERR_CANCELLED if the caller wants no more of it. */
 extern int q2_live_go_on (struct q2_live_job *job, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Inside the gate: whether judging may leave entries to q2_live_own. */
+extern bool q2_live_may_own (const struct q2_live_job *job)
+  __attribute__ ((__nonnull__));
 
 /* Inside the gate, and suspects were counted since they are watched: fill in
  * the verdicts; in a repair lower what is too high.

@@ -215,6 +215,24 @@ drain (struct q2_live_job *j, struct qcow2_error *err)
   return r;
 }
 
+/* If it fails the dirty bit stays, until the next one opens the image. */
+static int
+judge_and_own (struct q2_live_job *j, struct qcow2_error *err)
+{
+  struct q2_writer *const w = j->w;
+  const bool mark = !w->miscounted && q2_live_may_own (j) &&
+    !Q2_PLANTED (Q2_PLANT_OWN_UNMARKED);
+
+  if ((mark && q2_writer_mark_miscounted (w, &j->io, err) == -1) ||
+      q2_live_judge (j, err) == -1 ||
+      (j->repair && q2_live_own (j, err) == -1))
+    return -1;
+  if (!mark)
+    return 0;
+  return q2_writer_commit (w, &j->io, err) == -1 ? -1
+    : q2_writer_unmark_miscounted (w, &j->io, err);
+}
+
 /* Nobody edits the image in here. */
 static int
 judge (struct q2_live_job *j, struct qcow2_error *err)
@@ -224,11 +242,8 @@ judge (struct q2_live_job *j, struct qcow2_error *err)
   q2_gate_enter (&j->image->gate);
   if (was_edited (j))
     r = fail_edited (j, err);
-  else {
-    r = q2_live_judge (j, err);
-    if (r == 0 && j->repair)
-      r = q2_live_own (j, err);
-  }
+  else
+    r = judge_and_own (j, err);
   q2_gate_leave (&j->image->gate);
   return r;
 }
@@ -410,6 +425,16 @@ run_passes (struct q2_live_job *j, struct qcow2_error *err)
   return r;
 }
 
+/* The pass that repairs may decide what the one before it could not, and has
+ * told nobody of; so it may fix more than was told, and what it has seen and
+ * left alone is there in any case.
+ */
+static uint64_t
+rest (uint64_t told, uint64_t fixed, uint64_t seen)
+{
+  return q2_max (told - q2_min (told, fixed), seen);
+}
+
 static void
 fill_result (const struct q2_live_job *j, struct qcow2_check_result *ret)
 {
@@ -419,9 +444,11 @@ fill_result (const struct q2_live_job *j, struct qcow2_check_result *ret)
   for (unsigned i = 0; i < QCOW2_NR_SEVERITIES; ++i)
     found += nr[i];
   *ret = (struct qcow2_check_result) {
-    .corruptions = nr[QCOW2_FINDING_CORRUPTION] - j->flags_fixed,
-    .leaks = nr[QCOW2_FINDING_LEAK] - j->leaks_fixed,
-    .warnings = nr[QCOW2_FINDING_WARNING] - j->warnings_fixed,
+    .corruptions = nr[QCOW2_FINDING_CORRUPTION] - j->flags_wrong +
+      rest (j->flags_wrong, j->flags_fixed, j->flags_left),
+    .leaks = rest (nr[QCOW2_FINDING_LEAK], j->leaks_fixed, j->leaks_left),
+    .warnings = rest (nr[QCOW2_FINDING_WARNING], j->warnings_fixed,
+                      j->warnings_left),
     .check_errors = nr[QCOW2_FINDING_ERROR],
     .corruptions_fixed = j->flags_fixed, .leaks_fixed = j->leaks_fixed,
     .findings_left_out = found - j->findings.passed,

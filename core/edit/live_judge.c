@@ -7,8 +7,12 @@
  *           suspect.  A refcount is lowered in the moment in which that is
  *           seen (write/watch.c).  If that leaves a cluster of the disk with
  *           one user its entry gets the COPIED flag, as any writer would give
- *           it, when the refcount is durable; an L2 table that would need that
- *           keeps its refcount, since it may be written to as a table of the
+ *           it, when the refcount is durable; in between the image has the
+ *           dirty bit, as while a snapshot is deleted, so a crash leaves no
+ *           entry that contradicts a refcount which anybody believes.  What
+ *           cannot get the flag keeps its refcount: where there is no such
+ *           bit, in version 2; in an L2 table that is not the disk's own; and
+ *           such a table itself, since it may be written to as a table of the
  *           disk only from the next opening on.
  * Locks     those of write/watch.c; and to change an entry those of a writer.
  */
@@ -32,11 +36,15 @@ count_of (const struct q2_live_job *j, size_t i)
   return q2_min (j->tallies[i].count, max);
 }
 
-/* The flag of the one entry that is left can be set. */
+/* The flag of the one entry that is left can be set.  A table that is the
+ * disk's own stays that until somebody edits the image.
+ */
 static bool
-can_own (const struct q2_tally *t)
+can_own (const struct q2_live_job *j, const struct q2_tally *t)
 {
-  return t->l1_index != UINT64_MAX && t->uses == 1u << Q2_USE_DATA;
+  return j->check.header->version >= 3 && t->l1_index != UINT64_MAX &&
+    t->uses == 1u << Q2_USE_DATA &&
+    (q2_tables_l1_entry (j->w->tables, t->l1_index) & Q2_ENTRY_COPIED);
 }
 
 static bool
@@ -44,7 +52,8 @@ may_lower (const struct q2_live_job *j, size_t i)
 {
   const struct q2_tally *const t = &j->tallies[i];
 
-  return j->repair && (count_of (j, i) != 1 || t->plain == 0 || can_own (t));
+  return j->repair &&
+    (count_of (j, i) != 1 || t->plain == 0 || can_own (j, t));
 }
 
 static int
@@ -65,6 +74,18 @@ judge (struct q2_live_job *j, size_t i, struct qcow2_error *err)
     return 0;
   return q2_writer_judge (j->w, &j->io, &leak, true, &v->repaired, &same,
                           err);
+}
+
+/* Entries may become alone; only then is the header written to. */
+bool
+q2_live_may_own (const struct q2_live_job *j)
+{
+  for (size_t i = 0; j->repair && i < j->suspects.nr; ++i)
+    if (count_of (j, i) == 1 && j->tallies[i].plain > 0 &&
+        can_own (j, &j->tallies[i]) &&
+        !q2_suspects_is_touched (&j->suspects, i))
+      return true;
+  return false;
 }
 
 int
@@ -131,6 +152,23 @@ report_flags (struct q2_live_job *j, uint64_t host_off,
   j->flags_wrong += wrong;
 }
 
+/* One that was touched is looked at once more. */
+static void
+note_left (struct q2_live_job *j, size_t i, uint32_t flags)
+{
+  const uint64_t host_off = j->suspects.clusters[i] << j->geo.cluster_bits;
+
+  if (q2_suspects_is_touched (&j->suspects, i))
+    return;
+  j->flags_left += flags;
+  if (j->verdicts[i].refcount <= count_of (j, i))
+    return;
+  if (host_off < q2_io_size (&j->io))
+    j->leaks_left++;
+  else
+    j->warnings_left++;
+}
+
 static void
 note_repair (struct q2_live_job *j, size_t i)
 {
@@ -139,8 +177,10 @@ note_repair (struct q2_live_job *j, size_t i)
   const uint32_t before = q2_tally_wrong_flags (&j->tallies[i], v->refcount);
   const uint32_t after = q2_tally_wrong_flags (&j->tallies[i], v->repaired);
 
-  if (v->repaired == v->refcount)
+  if (v->repaired == v->refcount) {
+    note_left (j, i, before);
     return;
+  }
   if (host_off < q2_io_size (&j->io))
     j->leaks_fixed++;
   else

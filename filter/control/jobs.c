@@ -268,13 +268,25 @@ jobs_start (struct call *call, const char *id, const struct job_work *work)
   return ok ? json_pack ("{s:s}", "id", name) : NULL;
 }
 
+/* Nobody is left who could start one, or dismiss it; those that run end. */
+static bool
+is_there (const struct job *job)
+{
+  bool there;
+
+  pthread_mutex_lock (&table.lock);
+  there = job->status != JOB_NONE;
+  pthread_mutex_unlock (&table.lock);
+  return there;
+}
+
 void
 jobs_stop (void)
 {
   for (size_t i = 0; i < JOBS_MAX; ++i) {
     struct job *const job = &table.jobs[i];
 
-    if (job->status == JOB_NONE)
+    if (!is_there (job))
       continue;
     pthread_join (job->thread, NULL);
     json_decref (job->result);

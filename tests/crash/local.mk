@@ -35,6 +35,7 @@ CRASH_TESTS = \
 	unit/edit/test-snapshots \
 	unit/edit/test-keys \
 	unit/edit/test-live \
+	unit/edit/test-live-between \
 	unit/edit/test-amend \
 	unit/edit/test-backing \
 	unit/edit/test-resize \
@@ -171,6 +172,8 @@ unit_edit_test_keys_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_live_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_live_LDADD = crash/libcrash.la unit/libunit.la
+unit_edit_test_live_between_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_live_between_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la

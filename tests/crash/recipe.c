@@ -390,6 +390,36 @@ make_layer (struct recipe_image *image, struct making *m)
   return m->disk;
 }
 
+/* ---- Leaks ------------------------------------------------------------- */
+
+/* Data clusters of the disk alone get a second reference that nobody has, and
+ * entries that say so.
+ */
+static void
+leak_some (struct making *m, unsigned char *bytes)
+{
+  const unsigned bits = (unsigned) get (bytes + 20, 4);
+  const uint64_t size = UINT64_C (1) << bits, copied = UINT64_C (1) << 63;
+  const uint64_t l1 = get (bytes + 40, 8), l1_entries = get (bytes + 36, 4);
+  const uint64_t refcounts = get (bytes + 48, 8);
+
+  for (uint64_t i = 0; i < l1_entries; ++i) {
+    const uint64_t l2 = get (bytes + l1 + 8 * i, 8) & ~copied;
+
+    for (uint64_t at = l2; l2 != 0 && at < l2 + size; at += 8) {
+      const uint64_t entry = get (bytes + at, 8);
+      const uint64_t cluster = (entry & ~copied) >> bits;
+      const uint64_t block =
+        get (bytes + refcounts + cluster / (size / 2) * 8, 8);
+
+      if (!(entry & copied) || rng_below (m->rng, 100) >= m->r->leak_percent)
+        continue;
+      put (bytes + at, entry & ~copied, 8);
+      put (bytes + block + cluster % (size / 2) * 2, 2, 2);
+    }
+  }
+}
+
 void
 recipe_make (struct recipe_image *image, const struct recipe *r,
              uint64_t seed)
@@ -413,6 +443,9 @@ recipe_make (struct recipe_image *image, const struct recipe *r,
   image->bytes = qemu_load (m.name, &image->size);
   image->full_size = image->size;
   qemu_run (0, "rm -f %s", m.name);
+  /* Clusters of a data file do not count. */
+  if (r->leak_percent > 0 && !r->data_file)
+    leak_some (&m, image->bytes);
   change_bytes (image, r);
   load_data (image, &m);
 }

@@ -23,6 +23,8 @@ struct recipe {
   bool compressed;              /* those are */
   unsigned snapshots;           /* taken at the end */
   unsigned zero_percent;        /* of the clusters, after that: "write -z" */
+  unsigned leak_percent;        /* of the data clusters that are the disk's
+                                   alone: they count as if shared */
   bool vm_state;                /* a snapshot has one ... */
   uint64_t vm_state_size;       /* ... that large; 0 counts as 9216 */
   bool bitmap;                  /* a persistent one */
