@@ -16,6 +16,7 @@
 #include "output.h"
 #include "terminal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +203,8 @@ set (struct ctl *ctl, struct args *args, const struct option_spec *spec,
     ctl->socket = value;
     return CODE_OK;
   }
+  /* Only commands have others. */
+  assert (args != NULL);
   return note (args, spec, value);
 }
 
