@@ -15,9 +15,11 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 copy_source "$tmp/src"
 [ -x "$tmp/src/configure" ] || (cd "$tmp/src" && autoreconf -i)
 
-# Unit tests are the C files that are tests.
+# Unit tests are the C files that are tests.  Not those that take longest, and
+# have one thread only.
 mapfile -t units < <(cd "$tmp/src/tests" && compgen -G 'unit/*/test-*.c' |
-                         sed 's/\.c$//')
+                         sed 's/\.c$//' |
+                         grep -vE '/test-(create|bitmaps|refusals)$')
 [ ${#units[@]} -gt 0 ] || fail "there are no unit tests"
 
 # The locks of the engine are checked as it runs.
