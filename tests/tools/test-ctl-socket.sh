@@ -96,7 +96,7 @@ ctl_fails 5 'already' -S "$control" snapshot create "" one
 ctl_fails 5 'no snapshot' -S "$control" snapshot delete "" three
 ctl_fails 1 'the server chooses' -S "$control" snapshot create --id 7 "" x
 ctl_fails 1 'no options for locks' -S "$control" snapshot list -U ""
-ctl_fails 1 'cannot be done' -S "$control" check ""
+ctl_fails 1 'cannot be done' -S "$control" map ""
 ctl_fails 1 'is about files' -S "$control" info --chain ""
 ctl_fails 1 'give its control socket' stats
 ctl_fails 1 'No such file' -S "$tmp/none" stats
