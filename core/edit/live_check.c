@@ -50,6 +50,7 @@
 
 /* How often it is asked whether to go on while somebody is waited for. */
 #define LOOK_MS 50
+#define MAX_LOOK_MS 3200u
 
 /* ---- Going on ----------------------------------------------------------- */
 
@@ -203,10 +204,14 @@ static int
 drain (struct q2_live_job *j, struct qcow2_error *err)
 {
   const uint64_t start = q2_now_ms ();
+  unsigned ms = LOOK_MS;
   int r;
 
-  while ((r = q2_writer_drain (j->w, &j->io, LOOK_MS, err)) ==
-         Q2_WRITER_HUNG) {
+  /* Longer each time: where flushes are slow each request may take longer, and
+   * there are always others.
+   */
+  while ((r = q2_writer_drain (j->w, &j->io, ms, err)) == Q2_WRITER_HUNG) {
+    ms = ms < MAX_LOOK_MS ? 2 * ms : ms;
     if (q2_live_go_on (j, err) == -1)
       return -1;
     if (q2_now_ms () - start > j->w->patience_ms)

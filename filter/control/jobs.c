@@ -28,7 +28,7 @@
 /* How much less of the processor a job gets than clients do: it is in no
  * hurry.
  */
-#define NICE 15
+#define NICE 5
 
 enum status {
   JOB_NONE, JOB_CREATED, JOB_RUNNING, JOB_ABORTING, JOB_CONCLUDED
