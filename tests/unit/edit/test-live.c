@@ -6,7 +6,8 @@
  *           deletes snapshots, and checks run all the time: of a sound image
  *           no check says anything.  Then refcounts are raised in the file
  *           before it is opened: just these are found, and repaired, and QEMU
- *           finds nothing afterwards.  Then some that are too low, and hosts that fail.
+ *           finds nothing afterwards.  Then some that are too low, and hosts
+ *           that fail.
  */
 #include "config.h"
 
