@@ -980,6 +980,8 @@ enum qcow2_severity {
   QCOW2_FINDING_ERROR,          /* a part that could not be checked */
 };
 #define QCOW2_NR_SEVERITIES 4
+/* As programs are told: "corruption", "leak", "warning", "error". */
+extern const char *qcow2_severity_name (enum qcow2_severity severity);
 
 enum qcow2_finding_kind {
   QCOW2_FINDING_HEADER,         /* a field of the header, or an extension */
@@ -1111,7 +1113,8 @@ extern int qcow2_check (struct qcow2_image *image, const struct qcow2_io *io,
  *
  * 'repair' is QCOW2_REPAIR_NONE or QCOW2_REPAIR_LEAKS, which lowers refcounts
  * if all references were found, and then sets COPIED flags that follow from
- * that.  'memory' is 64 MiB if it is 0.  Numbers of clusters are estimates.
+ * that.  'memory' is 64 MiB if it is 0.  Numbers of clusters are estimates.  Of
+ * faulty entries at most 1000 are passed to 'finding'; all are counted.
  * QCOW2_ERR_BUSY: another check of it is running, or it is edited again and
  * again.
  */
@@ -1478,6 +1481,11 @@ extern int qcow2_rebase (struct qcow2_image *image, const struct qcow2_io *io,
  * qcow2_resize).  An image with snapshots is QCOW2_ERR_UNSUPPORTED.
  */
 #define QCOW2_COMMIT_KEEP 1u
+extern int qcow2_commit (struct qcow2_image *image, const struct qcow2_io *io,
+                         const struct qcow2_file *base, unsigned flags,
+                         const struct qcow2_progress *progress,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
 
 /* Whether that would be refused, apart from a base that is too small: nothing
  * is changed by this, nor ended.  So whoever makes the base larger asks first.
@@ -1487,12 +1495,6 @@ extern int qcow2_check_commit (struct qcow2_image *image,
                                const struct qcow2_file *base, unsigned flags,
                                struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-
-extern int qcow2_commit (struct qcow2_image *image, const struct qcow2_io *io,
-                         const struct qcow2_file *base, unsigned flags,
-                         const struct qcow2_progress *progress,
-                         struct qcow2_error *err)
-  __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
 
 /* Let go of everything that the image has of its disk, which then reads as its
  * backing image, or as zeros: as after all of it was copied there.  Snapshots

@@ -207,9 +207,7 @@ stack_has_filter_above (const char *name)
 bool
 stack_extents_mislead (bool above)
 {
-  return above
-    ? stack_has_filter_above ("cache") || stack_has_filter_above ("ext2")
-    : stack_has_filter ("cache") || stack_has_filter ("ext2");
+  return has_filter ("cache", above) || has_filter ("ext2", above);
 }
 
 bool

@@ -182,10 +182,12 @@ extern bool q2_space_judge (struct q2_space *space,
                             struct q2_need *ret_need)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Get what these two need.  Returns 0, 1 (see above) or -1. */
-extern int q2_space_fetch (struct q2_space *space, const struct q2_io *io,
-                           const struct q2_need *need,
-                           struct qcow2_error *err)
+/* Get what a _locked function of refcounts.h needs.  Called without a lock.
+ * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
+ */
+extern int q2_space_load (struct q2_space *space, const struct q2_io *io,
+                          const struct q2_need *need,
+                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Where the refcount table is, and its entries from 'first' on, up to 'max' of

@@ -67,14 +67,6 @@ struct q2_space {
                                    out, and are not in the file as it was */
 };
 
-/* Get what a _locked function of refcounts.h needs.  Called without a lock.
- * Returns 0, Q2_SPACE_COMMIT_FIRST or -1.
- */
-extern int q2_space_load (struct q2_space *space, const struct q2_io *io,
-                          const struct q2_need *need,
-                          struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
 /* The highest refcount that the image can store. */
 static inline uint64_t
 q2_space_max_refcount (const struct q2_space *space)

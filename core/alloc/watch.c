@@ -43,13 +43,6 @@ q2_space_peek (struct q2_space *s, uint64_t cluster, uint64_t nr,
   return i > 0;
 }
 
-int
-q2_space_fetch (struct q2_space *s, const struct q2_io *io,
-                const struct q2_need *need, struct qcow2_error *err)
-{
-  return q2_space_load (s, io, need, err);
-}
-
 uint64_t
 q2_space_blocks (struct q2_space *s, uint64_t first, uint64_t max,
                  uint64_t *ret_host_offs, uint64_t *ret_table_off,

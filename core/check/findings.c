@@ -13,6 +13,22 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+const char *
+qcow2_severity_name (enum qcow2_severity severity)
+{
+  switch (severity) {
+  case QCOW2_FINDING_CORRUPTION:
+    return "corruption";
+  case QCOW2_FINDING_LEAK:
+    return "leak";
+  case QCOW2_FINDING_WARNING:
+    return "warning";
+  case QCOW2_FINDING_ERROR:
+    return "error";
+  }
+  return "?";
+}
+
 void
 q2_find (struct q2_findings *f, const struct qcow2_finding *like,
          const char *fmt, ...)

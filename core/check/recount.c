@@ -181,7 +181,7 @@ use_bitmap_bits (struct q2_walk *w, uint64_t entry, void *opaque,
 
   (void) opaque;
   if (q2_walk_reserved (w, entry, BITMAP_RESERVED | (host_off ? 1 : 0),
-                      "a bitmap's table", err) == -1)
+                        "a bitmap's table", err) == -1)
     return -1;
   if (host_off == 0)
     return 0;

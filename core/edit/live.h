@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* live.h - a check of an image that is being written to: live_check.c has its
- * passes and rounds, live_judge.c says what is wrong with suspects, and
- * repairs them.
+ * passes and windows, live_rounds.c its rounds, live_memory.c what the image
+ * has in memory; live_judge.c says what is wrong with suspects, and repairs
+ * them.
  */
 #ifndef QCOW2_EDIT_LIVE_H
 #define QCOW2_EDIT_LIVE_H
@@ -46,6 +47,27 @@ struct q2_live_job {
 
 /* Fails with QCOW2_ERR_CANCELLED if the caller wants no more of it. */
 extern int q2_live_go_on (struct q2_live_job *job, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The image was edited since q2_live_look; and the error that says so, which
+ * sets 'edited': what was counted has to be counted again.
+ */
+extern bool q2_live_was_edited (const struct q2_live_job *job)
+  __attribute__ ((__nonnull__));
+extern int q2_live_fail_edited (struct q2_live_job *job,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Note how the image is now.  The gate is closed, or entered. */
+extern void q2_live_look (struct q2_live_job *job)
+  __attribute__ ((__nonnull__));
+
+/* For check/live.h. */
+extern struct q2_live q2_live_memory (struct q2_live_job *job)
+  __attribute__ ((__nonnull__));
+
+/* Count the suspects, judge those that nobody touches, and report them. */
+extern int q2_live_round (struct q2_live_job *job, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Inside the gate: whether judging may leave entries to q2_live_own. */

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* live_check.c - checks an image while others write to it.
  *
- * Owns      the passes, windows and rounds of such a check, and the moments in
- *           which the gate is closed.
+ * Owns      the passes and windows of such a check, and its result.
  * Method    one window after the other: a walk finds suspects (check/live.h).
- *           Then, in rounds:
+ *           Then, in rounds (live_rounds.c):
  *
  *             watch   with the gate closed for a moment: no request is between
  *                     taking a cluster and linking it
@@ -32,37 +31,22 @@
 #include "check/check.h"
 #include "image/request.h"
 
-#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
-#include "base/plant.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define DEFAULT_MEMORY (UINT64_C (64) << 20)
 #define DEFAULT_MAX_FINDINGS 1000
+#define MAX_NOTED 1000          /* findings of a walk, until it is believed */
 #define MAX_SUSPECTS 65536
 #define MIN_SUSPECTS 64
 
 #define MAX_ROUNDS 6
 #define MAX_EDITS 50            /* that may disturb one check */
 
-/* How often it is asked whether to go on while somebody is waited for. */
-#define LOOK_MS 50
-#define MAX_LOOK_MS 3200u
-
-/* ---- Going on ----------------------------------------------------------- */
-
-int
-q2_live_go_on (struct q2_live_job *j, struct qcow2_error *err)
-{
-  if (j->options->progress == NULL ||
-      j->options->progress (j->options->opaque, j->percent))
-    return 0;
-  return q2_fail (err, QCOW2_ERR_CANCELLED, QCOW2_NO_OFFSET,
-                  "the check was cancelled");
-}
+/* ---- Progress ----------------------------------------------------------- */
 
 /* Of a walk; what comes before the window is done. */
 static bool
@@ -79,208 +63,6 @@ tell_progress (void *opaque, unsigned percent)
     now = now / 2 + (j->repair ? 50 : 0);
   j->percent = now > j->percent ? now : j->percent;
   return j->options->progress (j->options->opaque, j->percent);
-}
-
-/* -1 with j->edited: once more. */
-static int
-fail_edited (struct q2_live_job *j, struct qcow2_error *err)
-{
-  j->edited = true;
-  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the image, its "
-                  "snapshots or its bitmaps are changed again and again while "
-                  "it is checked");
-}
-
-static bool
-was_edited (const struct q2_live_job *j)
-{
-  return atomic_load (&j->image->edits) != j->edits;
-}
-
-/* ---- What is in memory -------------------------------------------------- */
-
-static int
-read_all (struct q2_live_job *j, uint64_t l1_index, unsigned char *table,
-          struct qcow2_error *err)
-{
-  const uint64_t entries = UINT64_C (1) << j->geo.l2_bits;
-  uint64_t nr;
-
-  for (uint64_t i = 0; i < entries; i += nr) {
-    const struct q2_l2_read read = {
-      .l1_index = l1_index, .l2_index = i, .count = entries - i, .scan = true,
-      .buf = table + (i << j->geo.entry_bits),
-      .size = (entries - i) << j->geo.entry_bits,
-    };
-
-    if (q2_tables_read_l2 (j->w->tables, &j->io, &read, &nr, err) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-/* In flight, as who reads the disk is: the table stays one meanwhile. */
-static int
-read_table (void *opaque, uint64_t l1_index, uint64_t *ret_entry,
-            unsigned char *ret_table, struct qcow2_error *err)
-{
-  struct q2_live_job *const j = opaque;
-  const unsigned token = q2_flight_enter (&j->w->flight);
-  int r = 0;
-
-  *ret_entry = q2_tables_l1_entry (j->w->tables, l1_index);
-  if (ret_table != NULL && q2_l1e_table (&j->geo, *ret_entry) != 0)
-    r = read_all (j, l1_index, ret_table, err);
-  else if (ret_table != NULL)
-    memset (ret_table, 0, j->geo.l2_table_size);
-  q2_flight_leave (&j->w->flight, token);
-  return was_edited (j) ? fail_edited (j, err) : r;
-}
-
-static int
-blocks (void *opaque, uint64_t first, uint64_t max, uint64_t *ret_host_offs,
-        uint64_t *ret_nr, uint64_t *ret_table_off,
-        uint64_t *ret_table_clusters, struct qcow2_error *err)
-{
-  struct q2_live_job *const j = opaque;
-
-  (void) err;
-  *ret_nr = q2_space_blocks (j->w->space, first, max, ret_host_offs,
-                             ret_table_off, ret_table_clusters);
-  return 0;
-}
-
-static int
-refcounts (void *opaque, uint64_t cluster, uint64_t max,
-           uint64_t *ret_values, uint64_t *ret_nr, struct qcow2_error *err)
-{
-  struct q2_live_job *const j = opaque;
-
-  return q2_writer_refcounts (j->w, &j->io, cluster, max, ret_values, ret_nr,
-                              err);
-}
-
-static uint64_t
-next_covered (void *opaque, uint64_t cluster)
-{
-  const struct q2_live_job *const j = opaque;
-
-  return q2_space_next_covered (j->w->space, cluster);
-}
-
-/* ---- Rounds ------------------------------------------------------------- */
-
-/* As the image is now, while nobody edits it. */
-static void
-look_at_image (struct q2_live_job *j)
-{
-  j->edits = atomic_load (&j->image->edits);
-  j->edited = false;
-  j->geo = j->image->geo;
-  j->check.header = q2_image_header (j->image);
-  j->live.l1_entries = j->geo.l1_needed;
-}
-
-static int
-fail_hung (const struct q2_live_job *j, struct qcow2_error *err)
-{
-  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the check cannot go "
-                  "on, because a request has not ended for more than %u "
-                  "seconds", j->w->patience_ms / 1000);
-}
-
-static int
-watch (struct q2_live_job *j, struct qcow2_error *err)
-{
-  if (q2_gate_close (&j->image->gate, j->w->patience_ms) != 0)
-    return fail_hung (j, err);
-  look_at_image (j);
-  q2_writer_watch (j->w, &j->suspects);
-  q2_gate_open (&j->image->gate);
-  return 0;
-}
-
-static int
-drain (struct q2_live_job *j, struct qcow2_error *err)
-{
-  const uint64_t start = q2_now_ms ();
-  unsigned ms = LOOK_MS;
-  int r;
-
-  /* Longer each time: where flushes are slow each request may take longer, and
-   * there are always others.
-   */
-  while ((r = q2_writer_drain (j->w, &j->io, ms, err)) == Q2_WRITER_HUNG) {
-    ms = ms < MAX_LOOK_MS ? 2 * ms : ms;
-    if (q2_live_go_on (j, err) == -1)
-      return -1;
-    if (q2_now_ms () - start > j->w->patience_ms)
-      return fail_hung (j, err);
-  }
-  return r;
-}
-
-/* If it fails the dirty bit stays, until the next one opens the image. */
-static int
-judge_and_own (struct q2_live_job *j, struct qcow2_error *err)
-{
-  struct q2_writer *const w = j->w;
-  const bool mark = !w->miscounted && q2_live_may_own (j) &&
-    !Q2_PLANTED (Q2_PLANT_OWN_UNMARKED);
-
-  if ((mark && q2_writer_mark_miscounted (w, &j->io, err) == -1) ||
-      q2_live_judge (j, err) == -1 ||
-      (j->repair && q2_live_own (j, err) == -1))
-    return -1;
-  if (!mark)
-    return 0;
-  return q2_writer_commit (w, &j->io, err) == -1 ? -1
-    : q2_writer_unmark_miscounted (w, &j->io, err);
-}
-
-/* Nobody edits the image in here. */
-static int
-judge (struct q2_live_job *j, struct qcow2_error *err)
-{
-  int r;
-
-  q2_gate_enter (&j->image->gate);
-  if (was_edited (j))
-    r = fail_edited (j, err);
-  else
-    r = judge_and_own (j, err);
-  q2_gate_leave (&j->image->gate);
-  return r;
-}
-
-static int
-run_round (struct q2_live_job *j, struct qcow2_error *err)
-{
-  struct q2_findings silent = { .fn = NULL };
-  int r;
-
-  j->check.skipped = 0;
-  j->check.findings = &silent;
-  r = watch (j, err);
-  if (r == 0)
-    r = drain (j, err);
-  if (r == 0)
-    r = q2_live_count (&j->check, err);
-  /* In a repair all references must have been seen, now as before. */
-  if (r == 0 && j->repair && (j->check.skipped > 0 || silent.incomplete))
-    r = q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a table that could be "
-                 "read before cannot be read any more");
-  if (r == 0 && Q2_PLANTED (Q2_PLANT_FORGET_TOUCH))
-    nanosleep (&(struct timespec) { .tv_nsec = 2000000 }, NULL);
-  if (r == 0)
-    r = judge (j, err);
-  q2_writer_watch (j->w, NULL);
-  j->check.findings = NULL;
-  if (r == -1)
-    return -1;
-  j->findings.incomplete |= silent.incomplete || j->check.skipped > 0;
-  q2_live_report (j);
-  return 0;
 }
 
 /* ---- Windows ------------------------------------------------------------ */
@@ -341,14 +123,14 @@ find_suspects (struct q2_live_job *j, struct noted *n,
   int r;
 
   q2_gate_enter (&j->image->gate);
-  look_at_image (j);
+  q2_live_look (j);
   q2_gate_leave (&j->image->gate);
   j->suspects.nr = 0;
   j->check.skipped = 0;
   j->check.findings = &f;
   r = q2_live_suspect (&j->check, err);
-  if (was_edited (j))
-    r = fail_edited (j, err);
+  if (q2_live_was_edited (j))
+    r = q2_live_fail_edited (j, err);
   if (r == 0 && !j->repair)
     add_findings (j, &f, n);
   j->findings.incomplete |= r == 0 && j->check.skipped > 0;
@@ -367,7 +149,7 @@ run_window (struct q2_live_job *j, struct noted *n, unsigned *edits,
     if (++*edits > MAX_EDITS || q2_live_go_on (j, err) == -1)
       return -1;
   for (unsigned i = 0; r == 0 && j->suspects.nr > 0 && i < MAX_ROUNDS; ++i) {
-    while ((r = run_round (j, err)) == -1 && j->edited)
+    while ((r = q2_live_round (j, err)) == -1 && j->edited)
       if (++*edits > MAX_EDITS || q2_live_go_on (j, err) == -1)
         return -1;
     if (r == 0)
@@ -381,7 +163,9 @@ run_window (struct q2_live_job *j, struct noted *n, unsigned *edits,
 static int
 run_pass (struct q2_live_job *j, bool repair, struct qcow2_error *err)
 {
-  struct noted n = { .max = repair ? 0 : j->findings.max_passed };
+  struct noted n = {
+    .max = repair ? 0 : q2_min (j->findings.max_passed, MAX_NOTED),
+  };
   unsigned edits = 0;
   int r = 0;
 
@@ -486,10 +270,7 @@ init (struct q2_live_job *j, struct qcow2_error *err)
   if (!q2_suspects_init (&j->suspects, j->max) || j->tallies == NULL ||
       j->verdicts == NULL)
     return q2_fail_nomem (err, "checking the image");
-  j->live = (struct q2_live) {
-    .opaque = j, .read_table = read_table, .blocks = blocks,
-    .refcounts = refcounts, .next_covered = next_covered,
-  };
+  j->live = q2_live_memory (j);
   j->check = (struct q2_live_check) {
     .io = &j->io, .geo = &j->geo, .live = &j->live,
     .suspects = &j->suspects, .tallies = j->tallies,

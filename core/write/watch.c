@@ -52,7 +52,7 @@ static int
 fetch (struct q2_writer *w, const struct q2_io *io,
        const struct q2_need *need, struct qcow2_error *err)
 {
-  const int r = q2_space_fetch (w->space, io, need, err);
+  const int r = q2_space_load (w->space, io, need, err);
 
   return r == Q2_SPACE_COMMIT_FIRST ? q2_writer_commit (w, io, err) : r;
 }

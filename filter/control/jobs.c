@@ -268,7 +268,6 @@ jobs_start (struct call *call, const char *id, const struct job_work *work)
   return ok ? json_pack ("{s:s}", "id", name) : NULL;
 }
 
-/* Nobody is left who could start one, or dismiss it; those that run end. */
 static bool
 is_there (const struct job *job)
 {
@@ -280,6 +279,7 @@ is_there (const struct job *job)
   return there;
 }
 
+/* Nobody is left who could start one, or dismiss it; those that run end. */
 void
 jobs_stop (void)
 {

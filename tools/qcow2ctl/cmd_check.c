@@ -35,28 +35,12 @@
 
 /* ---- Findings ----------------------------------------------------------- */
 
-static const char *
-severity_name (enum qcow2_severity severity)
-{
-  switch (severity) {
-  case QCOW2_FINDING_CORRUPTION:
-    return "corruption";
-  case QCOW2_FINDING_LEAK:
-    return "leak";
-  case QCOW2_FINDING_WARNING:
-    return "warning";
-  case QCOW2_FINDING_ERROR:
-    return "error";
-  }
-  return "?";
-}
-
 static void
 collect (struct check_job *job, const struct qcow2_finding *f)
 {
   struct value *const v = value_object ();
 
-  value_set (v, "severity", value_text (severity_name (f->severity)));
+  value_set (v, "severity", value_text (qcow2_severity_name (f->severity)));
   value_set (v, "text", value_text (f->text));
   value_set (v, "remedy", value_text (remedy_words (f)));
   if (f->host_off != QCOW2_NO_OFFSET)
@@ -95,7 +79,7 @@ on_finding (void *opaque, const struct qcow2_finding *f)
   if (job->ctl->json)
     collect (job, f);
   else if (!job->ctl->quiet)
-    printf ("%s: %s; %s\n", severity_name (f->severity), f->text,
+    printf ("%s: %s; %s\n", qcow2_severity_name (f->severity), f->text,
             remedy_words (f));
 }
 

@@ -437,6 +437,78 @@ be_corrupt (void)
   hooked_disk_free (&d);
 }
 
+/* ---- Hosts that are slow ------------------------------------------------ */
+
+#define SLOW_WRITERS 8
+
+static void
+write_slowly (void *arg, unsigned nr)
+{
+  struct hooked_disk *const d = arg;
+  static unsigned char buf[4096];
+
+  while (!stop_writing) {
+    struct qcow2_error err;
+
+    if (!unit_check (qcow2_pwrite (d->image, &d->host.io, buf, sizeof buf,
+                                   (32 + nr) * sizeof buf, false, &err) == 0,
+                     __FILE__, __LINE__, "%s", err.text))
+      break;
+  }
+}
+
+/* Somebody is in flight for longer than a check waits at first, always. */
+static void
+be_patient (void)
+{
+  struct hooked_disk d;
+  struct qcow2_check_result result;
+  struct threads threads;
+  struct found found;
+  uint64_t entry;
+
+  unit_context ("slow");
+  hooked_disk_build (&d, 12, 4, 2 * MiB, 8);
+  entry = hooked_disk_get (&d, builder_entry_off (&d.b, 1));
+  store_be16 (refcount_of (d.b.bytes, (entry & HOOKED_OFFSET) >> 12, 12), 3);
+  hooked_disk_serve (&d, &(struct host_spec) GROWS (400000));
+  hooked_disk_open (&d);
+  stop_writing = false;
+  threads_start (&threads, SLOW_WRITERS, write_slowly, &d);
+  if (!CHECK_EQ (run_check (d.image, &d.host, false, 0, &found, &result,
+                            &d.err), 0))
+    printf ("%s\n", d.err.text);
+  else
+    CHECK_EQ (result.leaks + result.undecided, 1);
+  stop_writing = true;
+  threads_join (&threads);
+  hooked_disk_free (&d);
+}
+
+/* Faulty entries, and a caller who wants to hear of each. */
+static void
+tell_all (void)
+{
+  static struct found found;
+  const struct qcow2_check_options options = {
+    .finding = note, .max_findings = UINT64_MAX, .opaque = &found,
+  };
+  struct hooked_disk d;
+  struct qcow2_check_result result;
+
+  unit_context ("no limit");
+  hooked_disk_build (&d, 12, 4, 2 * MiB, 8);
+  for (unsigned i = 0; i < 4; ++i)
+    hooked_disk_put (&d, builder_entry_off (&d.b, 100 + i), HOOKED_COPIED);
+  hooked_disk_serve (&d, &(struct host_spec) GROWS (0));
+  hooked_disk_open (&d);
+  CHECK_EQ (qcow2_check_live (d.image, &d.host.io, &options, &result, &d.err),
+            0);
+  CHECK_EQ (result.corruptions, 4);
+  CHECK_EQ (result.findings_left_out, 0);
+  hooked_disk_free (&d);
+}
+
 /* ---- Hosts that fail ---------------------------------------------------- */
 
 static bool
@@ -540,6 +612,8 @@ main (void)
   qemu_init ();
   own_again ();
   be_corrupt ();
+  tell_all ();
+  be_patient ();
   cancel ();
   fail_each ();
   be_leaky (0);
