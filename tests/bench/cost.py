@@ -19,7 +19,6 @@ import resource
 import shutil
 import statistics
 import struct
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,7 +27,6 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parent / "nbd")]
 
-import clients                          # noqa: E402
 from live_servers import tool           # noqa: E402
 from live_tables import Tables          # noqa: E402
 
@@ -100,6 +98,21 @@ class Bench(Tables):
                          "--connections", connections)
         return (server.cpu() - cpu) / said["ops"] * 1e6
 
+    def clients(self, server, names):
+        """A client of each of these; then the first is read."""
+        begin = time.monotonic()
+        handles = []
+        for name in names:
+            handles.append(server.connect(name))
+            handles[-1].pread(4096, 0)
+        opened = (time.monotonic() - begin) / len(names)
+        self.read(server, names[0])
+        result = {"CPU us": self.read(server, names[0]),
+                  "open ms": opened * 1e3, "MiB": server.memory() / MIB}
+        for handle in handles:
+            handle.shutdown()
+        return result
+
     def first(self, server, name=""):
         """Seconds to the first bytes."""
         begin = time.monotonic()
@@ -161,19 +174,7 @@ class Bench(Tables):
         def sample(count):
             with self.server(folder, plugin=[f"dir={folder}"],
                              threads=2) as server:
-                begin = time.monotonic()
-                handles = []
-                for n in range(count):
-                    handles.append(server.connect(f"d{n}"))
-                    handles[-1].pread(4096, 0)
-                opened = (time.monotonic() - begin) / count
-                self.read(server, "d0")
-                result = {"CPU us": self.read(server, "d0"),
-                          "open ms": opened * 1e3,
-                          "MiB": server.memory() / MIB}
-                for handle in handles:
-                    handle.shutdown()
-            return result
+                return self.clients(server, [f"d{n}" for n in range(count)])
 
         self.rows_of("images", "open in one server, a client each (-t 2); reads "
                  "of the first; time to open is that of each", [1, 100, 1000],
@@ -185,18 +186,7 @@ class Bench(Tables):
 
         def sample(count):
             with self.server(path, threads=2) as server:
-                begin = time.monotonic()
-                handles = [server.connect() for _ in range(count)]
-                for handle in handles:
-                    handle.pread(4096, 0)
-                opened = (time.monotonic() - begin) / count
-                self.read(server)
-                result = {"CPU us": self.read(server),
-                          "open ms": opened * 1e3,
-                          "MiB": server.memory() / MIB}
-                for handle in handles:
-                    handle.shutdown()
-            return result
+                return self.clients(server, [""] * count)
 
         self.rows_of("connections", "to one image (-t 2); reads over one more; "
                  "time to open is that of each", [1, 64, 1000], sample)
@@ -270,21 +260,7 @@ def main() -> int:
     # A descriptor each for the image, the connection and its client.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    bench, failed = Bench(args), 0
-    try:
-        for row in ROWS:
-            if re.search(args.only, row):
-                try:
-                    getattr(bench, row)()
-                except (OSError, RuntimeError, subprocess.SubprocessError,
-                        clients.WrongData) as e:
-                    print(f"{row}: FAILED: {e}", flush=True)
-                    failed = 1
-    finally:
-        shutil.rmtree(bench.dir)
-    if args.json:
-        bench.save(args.json)
-    return failed
+    return Bench(args).measure(ROWS)
 
 
 if __name__ == "__main__":

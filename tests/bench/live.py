@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -342,21 +341,7 @@ def main() -> int:
     p.add_argument("--nbdload", type=Path)
     p.add_argument("--json", type=Path, metavar="FILE")
     args = p.parse_args()
-    bench = Bench(args)
-    failed = 0
-    try:
-        for row in ROWS:
-            if re.search(args.only, row):
-                try:
-                    getattr(bench, row)()
-                except Exception as e:  # pylint: disable=broad-except
-                    print(f"{row}: FAILED: {e}", flush=True)
-                    failed = 1
-    finally:
-        shutil.rmtree(bench.dir)
-    if args.json:
-        bench.save(args.json)
-    return failed
+    return Bench(args).measure(ROWS)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import statistics
 import tempfile
 from pathlib import Path
@@ -29,6 +30,24 @@ class Tables:
         self.row, self.info = "", self.machine()
         print("\n".join(f"{k}: {v}" for k, v in self.info.items()),
               flush=True)
+
+    def measure(self, rows):
+        """Those of the rows, each a method, that --only names; 1 if one has
+        failed."""
+        failed = 0
+        try:
+            for row in rows:
+                if re.search(self.args.only, row):
+                    try:
+                        getattr(self, row)()
+                    except Exception as e:  # pylint: disable=broad-except
+                        print(f"{row}: FAILED: {e}", flush=True)
+                        failed = 1
+        finally:
+            shutil.rmtree(self.dir)
+        if self.args.json:
+            self.save(self.args.json)
+        return failed
 
     # ---- Tables
 
