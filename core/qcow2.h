@@ -1113,8 +1113,8 @@ extern int qcow2_check (struct qcow2_image *image, const struct qcow2_io *io,
  *
  * 'repair' is QCOW2_REPAIR_NONE or QCOW2_REPAIR_LEAKS, which lowers refcounts
  * if all references were found, and then sets COPIED flags that follow from
- * that.  'memory' is 64 MiB if it is 0.  Numbers of clusters are estimates.  Of
- * faulty entries at most 1000 are passed to 'finding'; all are counted.
+ * that.  'memory' is 64 MiB if it is 0.  Numbers of clusters are estimates.
+ * Of faulty entries at most 1000 are passed to 'finding'; all are counted.
  * QCOW2_ERR_BUSY: another check of it is running, or it is edited again and
  * again.
  */

@@ -151,7 +151,7 @@ q2_live_round (struct q2_live_job *j, struct qcow2_error *err)
     r = q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a table that could be "
                  "read before cannot be read any more");
   if (r == 0 && Q2_PLANTED (Q2_PLANT_FORGET_TOUCH))
-    nanosleep (&(struct timespec) { .tv_nsec = 2000000 }, NULL);
+    nanosleep (&(struct timespec) { .tv_nsec = 20000000 }, NULL);
   if (r == 0)
     r = judge (j, err);
   q2_writer_watch (j->w, NULL);
