@@ -1422,6 +1422,22 @@ extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
                          struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 7), __warn_unused_result__));
 
+/* Make the disk larger while other threads use it: they may call any function
+ * that they could call otherwise.  Nothing is preallocated; else as above.
+ *
+ * When it returns 0 the change is durable, qcow2_get_info has the new size,
+ * and all of that can be read and written.  The image and its views stay open;
+ * views have their old sizes.  Changes of the disk wait meanwhile.  On failure
+ * the disk has its old size, unless the error says that it is not known which.
+ *
+ * QCOW2_ERR_INVALID: it would become smaller.  QCOW2_ERR_BUSY: a bitmap of it
+ * is open, or a request has not ended for too long.  QCOW2_ERR_UNSUPPORTED:
+ * also if its data file must equal the disk.
+ */
+extern int qcow2_grow (struct qcow2_image *image, const struct qcow2_io *io,
+                       uint64_t new_size, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Let the header name another backing image, 'file' with the format 'format',
  * or none (NULL or empty, both).  No byte of the disk is looked at: where the
  * image has nothing of its own it reads as what the new file has there.  The

@@ -56,20 +56,58 @@ store_all (struct q2_edit *edit, struct qcow2_error *err)
   return r;
 }
 
-int
-q2_bitmaps_store (struct qcow2_image *image, const struct qcow2_io *host,
-                  struct qcow2_error *err)
+static const char what[] = "bitmaps cannot be stored";
+
+static int
+store_and_forget (struct q2_edit *edit, struct qcow2_error *err)
+{
+  if (store_all (edit, err) == -1)
+    return -1;
+  q2_track_forget (&edit->w->track);
+  return 0;
+}
+
+static int
+store (struct qcow2_image *image, const struct qcow2_io *host,
+       struct qcow2_error *err)
 {
   struct q2_edit edit;
-  int r;
 
-  if (q2_edit_begin (&edit, image, host, Q2_EDIT_IMAGE,
-                     "bitmaps cannot be stored", err) == -1)
+  if (q2_edit_begin (&edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)
     return -1;
-  r = store_all (&edit, err);
+  return q2_edit_end (&edit, store_and_forget (&edit, err), err);
+}
+
+static int
+store_closed (struct qcow2_image *image, const struct qcow2_io *host,
+              struct qcow2_error *err)
+{
+  struct q2_edit edit;
+
+  if (q2_edit_begin_closed (&edit, image, host, Q2_EDIT_IMAGE, what, err)
+      == -1)
+    return -1;
+  return q2_edit_end_closed (&edit, store_and_forget (&edit, err), err);
+}
+
+int
+q2_bitmaps_write_back (struct qcow2_image *image, const struct qcow2_io *host,
+                       struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+  const struct q2_io io = q2_image_io (image, host);
+  int r = 0;
+
+  if (q2_track_is_empty (&w->track))
+    return 0;
+  if (w->track.mode != QCOW2_BITMAPS_DURABLE)
+    r = store_closed (image, host, err);
+  /* What clients have written comes first. */
+  else if ((r = q2_writer_flush (w, &io, err)) == 0)
+    r = q2_writer_settle_bitmaps (w, &io, err);
   if (r == 0)
-    q2_track_forget (&edit.w->track);
-  return q2_edit_end (&edit, r, err);
+    q2_track_forget (&w->track);
+  return r;
 }
 
 static void
@@ -78,7 +116,7 @@ end_lazy (struct qcow2_image *image, const struct qcow2_io *host)
   struct q2_writer *const w = &image->writer;
   struct qcow2_error why;
 
-  if (q2_bitmaps_store (image, host, &why) == 0)
+  if (store (image, host, &why) == 0)
     return;
   q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
   q2_writer_log (w, QCOW2_LOG_WARNING, "bitmaps could not be stored, and "

@@ -206,13 +206,14 @@ extern int q2_bitmap_store_tracked (struct q2_bitmap_set *set,
                                     struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Store the bitmaps that were kept up in memory: they are not in use any more,
- * and true until the next change of the disk.  On failure they stay as they
- * are, and are kept up.
+/* Store the bitmaps that are kept up: the file has them exactly, they are not
+ * in use, and are not kept up any more.  The gate is closed, and before it is
+ * opened the caller calls q2_writer_renew_promises.  On failure they stay as
+ * they are, and are kept up.
  */
-extern int q2_bitmaps_store (struct qcow2_image *image,
-                             const struct qcow2_io *host,
-                             struct qcow2_error *err)
+extern int q2_bitmaps_write_back (struct qcow2_image *image,
+                                  const struct qcow2_io *host,
+                                  struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_EDIT_BITMAPS_H */

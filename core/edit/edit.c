@@ -301,8 +301,8 @@ q2_edit_take_back (struct q2_edit *e)
     q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
 }
 
-static int
-finish (struct q2_edit *e, int result, struct qcow2_error *err)
+int
+q2_edit_end_closed (struct q2_edit *e, int result, struct qcow2_error *err)
 {
   if (result == -1 && !e->switched)
     q2_edit_take_back (e);
@@ -319,7 +319,7 @@ finish (struct q2_edit *e, int result, struct qcow2_error *err)
 int
 q2_edit_end (struct q2_edit *e, int result, struct qcow2_error *err)
 {
-  result = finish (e, result, err);
+  result = q2_edit_end_closed (e, result, err);
   q2_gate_open (&e->image->gate);
   return result;
 }
@@ -327,7 +327,7 @@ q2_edit_end (struct q2_edit *e, int result, struct qcow2_error *err)
 int
 q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
 {
-  result = finish (e, result, err);
+  result = q2_edit_end_closed (e, result, err);
   if (result == 0)
     result = q2_request_end_reading (&e->io,
                                      q2_writer_end (e->w, &e->io, err), err);

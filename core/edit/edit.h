@@ -157,6 +157,11 @@ extern int q2_edit_end (struct q2_edit *edit, int result,
                         struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The same, and the gate stays closed: it is the caller's again. */
+extern int q2_edit_end_closed (struct q2_edit *edit, int result,
+                               struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The same, and the image is not to be used any more: it is ended as by
  * qcow2_end, since what is open of it is not what the file has.  If the header
  * was not switched it can be used on; if it was, and this fails, nothing more

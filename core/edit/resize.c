@@ -65,9 +65,9 @@ fail_size (struct qcow2_error *err)
   return -1;
 }
 
-static int
-plan (struct q2_resize *r, struct qcow2_image *image, uint64_t new_size,
-      unsigned flags, struct qcow2_error *err)
+int
+q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
+                uint64_t new_size, unsigned flags, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_image_header (image);
   const struct q2_geometry_params params = {
@@ -114,11 +114,10 @@ qcow2_resize (struct qcow2_image *image, const struct qcow2_io *host,
     r.progress.opaque = progress->opaque;
   }
   if (q2_edit_check (image, what, err) == -1 ||
-      plan (&r, image, new_size, flags, err) == -1 ||
+      q2_resize_plan (&r, image, new_size, flags, err) == -1 ||
       q2_edit_begin (&r.edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)
     return -1;
   result = run (&r, err);
-  q2_tables_free (r.old_tables);
   q2_frees_destroy (&r.old);
   result = q2_edit_end_last (&r.edit, result, err);
   if (result == 0 && r.new_geo.virtual_size < r.old_geo.virtual_size)

@@ -9,6 +9,7 @@
  *                  said so
  * resize_fill.c    preallocation
  * resize_bitmaps.c bitmaps get the new size together with the disk
+ * resize_live.c    a disk that grows while it is used
  */
 #ifndef QCOW2_EDIT_RESIZE_H
 #define QCOW2_EDIT_RESIZE_H
@@ -21,7 +22,7 @@ struct q2_resize {
   enum qcow2_preallocation preallocation;
   struct q2_progress progress;          /* in bytes of the disk */
 
-  struct q2_tables *old_tables; /* NULL: the image has them still */
+  bool placed;                  /* the tables are those of the new size */
   uint64_t l1_off;              /* as the header is to have it */
   uint32_t l1_entries;
   uint64_t old_data_end;        /* of the data file */
@@ -38,10 +39,22 @@ struct q2_resize {
 #define Q2_RESIZE_CANCELLED \
   "resizing was cancelled; the disk has its old size"
 
+/* Compute what it is to be; the gate is closed, or nobody else uses the
+ * image.  Fails if such a change is not allowed.
+ */
+extern int q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
+                           uint64_t new_size, unsigned flags,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Note what is let go after the switch. */
 extern int q2_resize_note_old (struct q2_resize *r, uint64_t host_off,
                                uint64_t bytes, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* A view of a bitmap is open. */
+extern int q2_resize_fail_pinned (struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
 
 /* Commit, and give the image its new header; then let go of r->old. */
 extern int q2_resize_switch (struct q2_resize *r, struct qcow2_error *err)

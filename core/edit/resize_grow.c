@@ -13,11 +13,12 @@
  *                                  ^ zeroed, in the tables of the old L1 table
  *
  *           An L1 table that is too short is copied to a longer one.  From
- *           then on the image works with tables of the new size: what the
+ *           then on the image works with a table of the new size: what the
  *           backing image has there is hidden by zeros, what is to be
  *           preallocated is.  None of that is named by the old header, which
  *           is why the old disk stays what it is until the switch.
- * Locks     none: see resize.c.
+ * Locks     the gate is closed.  Others may read meanwhile, inside the old disk
+ *           (resize_live.c): link_lock while the table is replaced.
  */
 #include "config.h"
 
@@ -100,7 +101,7 @@ use_old_tables (struct q2_resize *r, struct qcow2_error *err)
   return q2_edit_commit (&r->edit, err);
 }
 
-/* ---- The new tables --------------------------------------------------- */
+/* ---- The new table ---------------------------------------------------- */
 
 static int
 write_l1 (struct q2_resize *r, struct qcow2_error *err)
@@ -133,35 +134,30 @@ move_l1 (struct q2_resize *r, struct qcow2_error *err)
                              err) == -1 ? -1 : write_l1 (r, err);
 }
 
-static void
-use_tables (struct qcow2_image *image, const struct q2_geometry *geo,
-            struct q2_tables *tables)
+/* The image works with an L1 table that is there, for a disk of that size. */
+static int
+use_table (struct q2_edit *e, const struct q2_geometry *geo, uint64_t l1_off,
+           struct qcow2_error *err)
 {
-  struct q2_writer *const w = &image->writer;
+  int result;
 
-  image->geo = *geo;
-  w->tables = image->reader.tables = tables;
-  q2_writer_forget_new_tables (w);
+  q2_mutex_lock (&e->w->link_lock);
+  result = q2_tables_place (e->w->tables, l1_off, (uint32_t) geo->l1_needed,
+                            e->image->cache_size, err);
+  q2_mutex_unlock (&e->w->link_lock);
+  if (result == -1)
+    return -1;
+  q2_geometry_resize (&e->image->geo, geo);
+  q2_writer_forget_new_tables (e->w);
+  return 0;
 }
 
 static int
-use_new_tables (struct q2_resize *r, struct qcow2_error *err)
+use_new_table (struct q2_resize *r, struct qcow2_error *err)
 {
-  struct q2_edit *const e = &r->edit;
-  struct q2_tables *const old = e->w->tables;
-  const struct q2_geometry geo = e->image->geo;
-  struct q2_tables *new;
-
-  /* Of the geometry the tables keep the address. */
-  e->image->geo = r->new_geo;
-  new = q2_tables_new (&e->image->geo, &e->io, r->l1_off, r->l1_entries,
-                       e->image->cache_size, err);
-  if (new == NULL) {
-    e->image->geo = geo;
+  if (use_table (&r->edit, &r->new_geo, r->l1_off, err) == -1)
     return -1;
-  }
-  use_tables (e->image, &r->new_geo, new);
-  r->old_tables = old;
+  r->placed = true;
   return 0;
 }
 
@@ -210,7 +206,16 @@ zero_again (struct q2_resize *r, struct qcow2_error *err)
                          err);
 }
 
-/* Give the image its old tables again; what was allocated for the new ones is
+static int
+use_old_table (struct q2_resize *r, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_writer_header (r->edit.w);
+
+  return empty_new_part (r, err) == -1 ? -1
+    : use_table (&r->edit, &r->old_geo, h->l1_offset, err);
+}
+
+/* Give the image its old table again; what was allocated for the new one is
  * free, or leaked if that cannot be done.
  */
 static void
@@ -219,20 +224,15 @@ go_back (struct q2_resize *r)
   struct q2_edit *const e = &r->edit;
   struct qcow2_error why;
 
-  if (r->old_tables != NULL) {
-    if (empty_new_part (r, &why) == -1) {
-      q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
-      /* Changes of tables that nobody is to see must not be written. */
-      q2_writer_become_failed (e->w);
-    }
-    q2_tables_free (e->w->tables);
-    use_tables (e->image, &r->old_geo, r->old_tables);
-    r->old_tables = NULL;
+  if (r->placed && use_old_table (r, &why) == -1) {
+    q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
+    /* Changes of tables that nobody is to see must not be written. */
+    q2_writer_become_failed (e->w);
   }
   extend (r);
   if (zero_again (r, &why) == -1)
     q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
-  e->image->geo = r->old_geo;
+  q2_geometry_resize (&e->image->geo, &r->old_geo);
 }
 
 /* ---- The operation ---------------------------------------------------- */
@@ -256,7 +256,7 @@ prepare (struct q2_resize *r, struct qcow2_error *err)
 
   if (q2_trees_drop (&r->edit, r->old_geo.l1_needed, err) == -1 ||
       grow_data_file (r, err) == -1 || use_old_tables (r, err) == -1 ||
-      move_l1 (r, err) == -1 || use_new_tables (r, err) == -1)
+      move_l1 (r, err) == -1 || use_new_table (r, err) == -1)
     return -1;
   if (!store->raw &&
       zero (r, old_reach (r), q2_min (size, store->below_size), err) == -1)

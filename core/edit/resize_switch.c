@@ -50,6 +50,28 @@ let_go_old (struct q2_resize *r)
     q2_edit_let_go (&r->edit, r->old.runs[i].cluster, r->old.runs[i].nr);
 }
 
+/* Who has a bitmap open reads the old one. */
+static int
+switch_unless_pinned (struct q2_resize *r, struct qcow2_error *err)
+{
+  struct q2_pins *const pins = &r->edit.image->pins;
+  int result;
+
+  q2_mutex_lock (&pins->lock);
+  result = pins->first != NULL ? q2_resize_fail_pinned (err)
+    : q2_edit_switch (&r->edit, edit_header, r, 0, err);
+  q2_mutex_unlock (&pins->lock);
+  return result;
+}
+
+int
+q2_resize_fail_pinned (struct qcow2_error *err)
+{
+  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
+                  "the disk cannot change its size while a bitmap of it is "
+                  "open");
+}
+
 int
 q2_resize_switch (struct q2_resize *r, struct qcow2_error *err)
 {
@@ -57,7 +79,7 @@ q2_resize_switch (struct q2_resize *r, struct qcow2_error *err)
 
   if (early)
     let_go_old (r);
-  if (q2_edit_switch (&r->edit, edit_header, r, 0, err) == -1)
+  if (switch_unless_pinned (r, err) == -1)
     return -1;
   if (!early)
     let_go_old (r);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* geometry.h - every shift, mask and limit that follows from a header.
  *
- * Computed and checked for overflow once, when the header is decoded; constant
- * afterwards.
+ * Computed and checked for overflow once, when the header is decoded.  Constant
+ * afterwards, but for the last two fields, which grow with the disk while
+ * others read them.
  *
  * Spec: "Cluster mapping", "Reference counts"; for version 1 the layout of
  * the older "qcow" format.
@@ -12,6 +13,10 @@
 
 #include "qcow2.h"
 
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+
 #define Q2_MIN_CLUSTER_BITS 9
 #define Q2_MAX_CLUSTER_BITS 21
 #define Q2_MAX_L1_BYTES (UINT64_C (32) << 20)
@@ -20,7 +25,6 @@
 
 struct q2_geometry {
   unsigned version;            /* 1, 2 or 3; 0: raw, the file is the disk */
-  uint64_t virtual_size;       /* bytes */
   bool data_file;              /* data clusters lie in a data file, each at its
                                   guest offset, and have no refcounts */
 
@@ -37,7 +41,6 @@ struct q2_geometry {
 
   /* L1 table. */
   unsigned l1_shift;           /* log2 of the guest bytes per L1 entry */
-  uint64_t l1_needed;          /* entries that cover virtual_size */
 
   /* L2 entries. */
   uint64_t offset_mask;        /* host offset in a standard entry */
@@ -50,6 +53,9 @@ struct q2_geometry {
   /* Refcounts; 0 in version 1. */
   unsigned refcount_order;     /* width is 1 << refcount_order bits */
   unsigned refblock_bits;      /* log2 of the entries of a block */
+
+  _Atomic uint64_t virtual_size;        /* bytes */
+  _Atomic uint64_t l1_needed;  /* L1 entries that cover that */
 };
 
 /* Fields of the header; see struct q2_header. */
@@ -76,6 +82,30 @@ extern int q2_geometry_init (struct q2_geometry *ret_geo,
  */
 extern void q2_geometry_init_raw (struct q2_geometry *ret_geo, uint64_t size)
   __attribute__ ((__nonnull__));
+
+/* A copy of what somebody else may be resizing.  The two numbers that change
+ * need not belong to each other then.
+ */
+static inline struct q2_geometry
+q2_geometry_copy (const struct q2_geometry *geo)
+{
+  struct q2_geometry copy;
+
+  memcpy (&copy, geo, offsetof (struct q2_geometry, virtual_size));
+  copy.virtual_size = geo->virtual_size;
+  copy.l1_needed = geo->l1_needed;
+  return copy;
+}
+
+/* It becomes that of a disk of another size, the size of 'as'; all else is
+ * alike.  Tables that cover that must be there already.
+ */
+static inline void
+q2_geometry_resize (struct q2_geometry *geo, const struct q2_geometry *as)
+{
+  geo->l1_needed = as->l1_needed;
+  geo->virtual_size = as->virtual_size;
+}
 
 /* Largest number of host bytes a compressed cluster can occupy. */
 static inline uint64_t

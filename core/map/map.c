@@ -203,7 +203,7 @@ walk (struct walk *w, size_t *ret_nr, struct qcow2_error *err)
   enum walked walked = WALK_ON;
 
   if (!q2_assume (w->max > 0 && w->guest_off < w->end &&
-                  w->end <= w->geo->virtual_size, err))
+                  w->end <= q2_tables_reach (w->tables), err))
     return -1;
   if (w->geo->version == 0)     /* raw */
     add_run (w, Q2_RUN_DATA, w->end - w->guest_off, w->guest_off, 0);

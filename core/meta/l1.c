@@ -5,6 +5,9 @@
  *           the file holds of it).
  * Method    holes of a large table are not read, and take no memory.
  *           Changed entries are written a sector of the table at a time.
+ *           When the disk grows the entries are copied to a longer array.  The
+ *           old one is kept, since there are readers: it has at most half of
+ *           the room, so all of them together take no more than the last.
  * Locks     entries are read without a lock, by atomic loads; those who
  *           change entries hold a lock of theirs.
  */
@@ -18,6 +21,7 @@
 #include "base/budget.h"
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "format/geometry.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +35,18 @@
 #define ASK_FOR_HOLES (UINT64_C (512) << 10)
 #define PAGE UINT64_C (4096)
 
+struct old_entries {
+  struct old_entries *next;
+  uint64_t *entries;
+};
+
 struct q2_l1 {
-  uint64_t *entries;            /* in CPU byte order; atomic */
-  uint32_t nr;
+  _Atomic (uint64_t *) entries; /* in CPU byte order; atomic */
+  _Atomic uint32_t nr;          /* never falls */
+  uint32_t capacity;            /* so many there can be */
+  uint32_t own;                 /* of them: those of the disk */
   uint32_t stored;              /* of these: are in the file */
+  struct old_entries *old;
   uint64_t host_off;
   bool *dirty;                  /* by sector of the table */
   bool *solid;                  /* the same: the host has room for it */
@@ -107,7 +119,7 @@ q2_l1_new (const struct q2_io *io, uint64_t host_off, uint32_t entries,
     return NULL;
   }
   l1->budget = q2_io_budget (io);
-  l1->nr = entries;
+  l1->nr = l1->capacity = l1->own = entries;
   l1->stored = stored;
   l1->host_off = host_off;
   l1->dirty = calloc (entries / SECTOR + 1, sizeof (bool));
@@ -130,6 +142,13 @@ q2_l1_free (struct q2_l1 *l1)
   if (l1 == NULL)
     return;
   q2_budget_give (l1->budget, l1->charge);
+  while (l1->old != NULL) {
+    struct old_entries *const old = l1->old;
+
+    l1->old = old->next;
+    free (old->entries);
+    free (old);
+  }
   free (l1->entries);
   free (l1->dirty);
   free (l1->solid);
@@ -157,6 +176,66 @@ q2_l1_set (struct q2_l1 *l1, uint64_t index, uint64_t entry)
   *dirty = true;
 }
 
+uint32_t
+q2_l1_nr (const struct q2_l1 *l1)
+{
+  return l1->nr;
+}
+
+/* ---- A disk that grows ------------------------------------------------ */
+
+/* Copies of the entries and of what is known of the sectors, with more room.
+ */
+static int
+make_room (struct q2_l1 *l1, uint32_t capacity, struct qcow2_error *err)
+{
+  struct old_entries *const old = calloc (1, sizeof *old);
+  uint64_t *const entries = calloc ((size_t) capacity + 1, 8);
+  bool *const dirty = calloc (capacity / SECTOR + 1, sizeof (bool));
+  bool *const solid = calloc (capacity / SECTOR + 1, sizeof (bool));
+
+  if (old == NULL || entries == NULL || dirty == NULL || solid == NULL) {
+    free (old);
+    free (entries);
+    free (dirty);
+    free (solid);
+    return q2_fail_nomem (err, "the L1 table");
+  }
+  memcpy (entries, l1->entries, (size_t) l1->nr * 8);
+  memcpy (solid, l1->solid, l1->capacity / SECTOR + 1);
+  free (l1->dirty);
+  free (l1->solid);
+  *old = (struct old_entries) { l1->old, l1->entries };
+  l1->old = old;
+  l1->dirty = dirty;
+  l1->solid = solid;
+  l1->capacity = capacity;
+  l1->entries = entries;
+  return 0;
+}
+
+int
+q2_l1_place (struct q2_l1 *l1, uint64_t host_off, uint32_t entries,
+             struct qcow2_error *err)
+{
+  const uint64_t most = Q2_MAX_L1_BYTES / 8;
+  const uint64_t doubled = q2_min (2 * (uint64_t) l1->capacity, most);
+
+  if (!q2_assume (l1->nr_dirty == 0 && entries <= most, err) ||
+      (entries > l1->capacity &&
+       make_room (l1, (uint32_t) q2_max (entries, doubled), err) == -1))
+    return -1;
+  if (host_off != l1->host_off)
+    memset (l1->solid, 0, l1->capacity / SECTOR + 1);
+  l1->host_off = host_off;
+  l1->own = l1->stored = entries;
+  if (l1->nr < entries)
+    l1->nr = entries;
+  return 0;
+}
+
+/* ---- Room in the file ------------------------------------------------- */
+
 /* A sector with any entry is in the file, or has been made solid for that. */
 static bool
 is_sector_empty (const struct q2_l1 *l1, uint64_t first, uint64_t end)
@@ -172,10 +251,10 @@ q2_l1_make_solid (struct q2_l1 *l1, const struct q2_io *io, uint64_t index,
                   struct qcow2_error *err)
 {
   const uint64_t first = q2_align_down (index, SECTOR);
-  const uint64_t end = q2_min (first + SECTOR, l1->nr);
+  const uint64_t end = q2_min (first + SECTOR, l1->own);
   bool *solid;
 
-  if (!q2_assume (index < l1->nr, err))
+  if (!q2_assume (index < l1->own, err))
     return -1;
   solid = &l1->solid[index / SECTOR];
   if (*solid)
@@ -211,6 +290,8 @@ q2_l1_nr_dirty (const struct q2_l1 *l1)
   return l1->nr_dirty;
 }
 
+/* ---- Commits ---------------------------------------------------------- */
+
 /* The copies are 0-filled at the end of the table. */
 int
 q2_l1_gather (struct q2_l1 *l1, struct q2_dirty *d, struct qcow2_error *err)
@@ -241,7 +322,7 @@ q2_l1_write (const struct q2_l1 *l1, const struct q2_dirty *d,
 {
   /* What is behind the entries of the disk belongs to saved VM states. */
   return q2_dirty_write (d, SECTOR * 8,
-                         l1->host_off + (uint64_t) l1->nr * 8, io,
+                         l1->host_off + (uint64_t) l1->own * 8, io,
                          QCOW2_IO_L1, err);
 }
 

@@ -35,6 +35,20 @@ extern uint64_t q2_l1_entry (const struct q2_l1 *l1, uint64_t index)
 extern void q2_l1_set (struct q2_l1 *l1, uint64_t index, uint64_t entry)
   __attribute__ ((__nonnull__));
 
+/* How many entries can be asked for. */
+extern uint32_t q2_l1_nr (const struct q2_l1 *l1)
+  __attribute__ ((__nonnull__));
+
+/* The disk has become larger, or has its old size again: its table, of that
+ * many entries, lies at 'host_off', with the same entries; those that it did
+ * not have map nothing.  No entry is changed and not yet written.  On error
+ * nothing has happened; with no more entries than there were ever, there is
+ * none.
+ */
+extern int q2_l1_place (struct q2_l1 *l1, uint64_t host_off, uint32_t entries,
+                        struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* See to it that the host has room for the sector with this entry. */
 extern int q2_l1_make_solid (struct q2_l1 *l1, const struct q2_io *io,
                              uint64_t index, struct qcow2_error *err)

@@ -23,6 +23,7 @@
 
 struct preload {
   struct q2_tables *tables;
+  struct q2_cache *cache;       /* its present one */
   const struct q2_io *io;
   struct {
     uint64_t host_off, len;
@@ -35,7 +36,7 @@ preload_piece (void *arg, size_t i)
 {
   const struct preload *const p = arg;
 
-  q2_cache_preload (p->tables->cache, p->io, p->pieces[i].host_off,
+  q2_cache_preload (p->cache, p->io, p->pieces[i].host_off,
                     p->pieces[i].len, true);
 }
 
@@ -65,7 +66,7 @@ add_table (struct preload *p, uint64_t guest_off, uint64_t end)
   const struct q2_tables *const t = p->tables;
   const struct q2_geometry *const geo = t->geo;
   const uint64_t table = q2_tables_table_of (t, q2_l1_index (geo, guest_off));
-  const size_t slice_size = q2_cache_slice_size (t->cache);
+  const size_t slice_size = q2_cache_slice_size (p->cache);
   const uint64_t unit = q2_min (Q2_SLOW_LOAD, geo->l2_table_size);
   uint64_t from, to;
 
@@ -76,7 +77,7 @@ add_table (struct preload *p, uint64_t guest_off, uint64_t end)
                         unit);
   to = q2_align_up ((q2_l2_index (geo, end - 1) + 1) << geo->entry_bits,
                     unit);
-  while (from < to && q2_cache_contains (t->cache, table + from))
+  while (from < to && q2_cache_contains (p->cache, table + from))
     from += slice_size;
   while (from < to) {
     const uint64_t len = q2_min (to - from, MAX_PIECE_BYTES);
@@ -94,10 +95,11 @@ q2_tables_preload (struct q2_tables *t, const struct q2_io *io,
                    uint64_t len)
 {
   const struct q2_geometry *const geo = t->geo;
+  struct q2_cache *const cache = t->cache;
   const uint64_t room =
-    q2_cache_capacity (t->cache) * q2_cache_slice_size (t->cache) / 2;
+    q2_cache_capacity (cache) * q2_cache_slice_size (cache) / 2;
   const uint64_t end = guest_off + len;
-  struct preload p = { .tables = t, .io = io };
+  struct preload p = { .tables = t, .cache = cache, .io = io };
   uint64_t bytes = 0;
 
   while (guest_off < end && bytes < room) {

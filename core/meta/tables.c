@@ -5,7 +5,9 @@
  *           memory of both is the image's: see base/budget.h.
  * Method    an L2 lookup is an array access and a cache lookup.  On a miss
  *           the slice is read, or as much of the table as the caller is
- *           going to ask for.
+ *           going to ask for.  When the disk has grown to twice its size there
+ *           is a larger cache; the old one, which has nothing that is not in
+ *           the file, is kept for those who are reading from it.
  * Locks     those of the L1 table and of the cache.
  */
 #include "config.h"
@@ -33,20 +35,29 @@
 static int
 make_cache (struct q2_tables *t, uint64_t most, struct qcow2_error *err)
 {
-  t->cache_charge =
+  const uint64_t size =
     q2_budget_take_some (t->budget, q2_min (LEAST_CACHE, most), most);
-  t->cache = q2_cache_new (t->cache_charge,
-                           q2_min (t->geo->l2_table_size, SLICE_SIZE), err);
-  return t->cache ? 0 : -1;
+  struct q2_cache *const cache =
+    q2_cache_new (size, q2_min (t->geo->l2_table_size, SLICE_SIZE), err);
+
+  if (cache == NULL) {
+    q2_budget_give (t->budget, size);
+    return -1;
+  }
+  t->cache = cache;
+  t->cache_size = size;
+  t->cache_charge += size;
+  return 0;
 }
 
 /* No more than what all L2 tables of the disk take together, and as much
  * again, so that they all fit although slices do not spread evenly.
  */
 static uint64_t
-useful_cache_bytes (const struct q2_geometry *geo, uint64_t cache_bytes)
+useful_cache_bytes (const struct q2_geometry *geo, uint64_t l1_entries,
+                    uint64_t cache_bytes)
 {
-  return q2_min (cache_bytes, 2 * q2_max (geo->l1_needed, 1) *
+  return q2_min (cache_bytes, 2 * q2_max (l1_entries, 1) *
                  geo->l2_table_size);
 }
 
@@ -71,7 +82,8 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
   t->l1 = q2_l1_new (io, l1_host_off, needed,
                      (uint32_t) q2_min (l1_entries, needed), err);
   if (t->l1 == NULL ||
-      make_cache (t, useful_cache_bytes (geo, cache_bytes), err) == -1) {
+      make_cache (t, useful_cache_bytes (geo, needed, cache_bytes), err)
+      == -1) {
     q2_tables_free (t);
     return NULL;
   }
@@ -83,10 +95,56 @@ q2_tables_free (struct q2_tables *t)
 {
   if (t == NULL)
     return;
+  while (t->old != NULL) {
+    struct q2_old_cache *const old = t->old;
+
+    t->old = old->next;
+    q2_cache_free (old->cache);
+    free (old);
+  }
   q2_cache_free (t->cache);
   q2_l1_free (t->l1);
   q2_budget_give (t->budget, t->cache_charge);
   free (t);
+}
+
+/* Without memory for it the image works on with the cache that it has. */
+static void
+enlarge_cache (struct q2_tables *t, uint64_t most)
+{
+  struct q2_old_cache *const old = calloc (1, sizeof *old);
+  struct qcow2_error ignored;
+
+  if (old == NULL)
+    return;
+  *old = (struct q2_old_cache) { t->old, t->cache };
+  if (make_cache (t, most, &ignored) == 0)
+    t->old = old;
+  else
+    free (old);
+}
+
+int
+q2_tables_place (struct q2_tables *t, uint64_t l1_host_off,
+                 uint32_t l1_entries, uint64_t cache_bytes,
+                 struct qcow2_error *err)
+{
+  const uint64_t useful = useful_cache_bytes (t->geo, l1_entries,
+                                              cache_bytes);
+
+  if (!q2_assume (q2_tables_nr_dirty (t) == 0, err) ||
+      q2_l1_place (t->l1, l1_host_off, l1_entries, err) == -1)
+    return -1;
+  if (useful / 2 >= t->cache_size)
+    enlarge_cache (t, useful);
+  return 0;
+}
+
+uint64_t
+q2_tables_reach (const struct q2_tables *t)
+{
+  return t->geo->version == 0 ? t->geo->virtual_size
+    : (uint64_t) q2_l1_nr (t->l1) << t->geo->l1_shift;
 }
 
 const struct q2_geometry *
@@ -118,11 +176,11 @@ q2_tables_l2_entry_off (const struct q2_tables *t, uint64_t l1_index,
  * caller is going to want 'wanted' bytes from there on.
  */
 static struct q2_cache_span
-span_to_load (const struct q2_tables *t, const struct q2_io *io,
-              size_t slice_off, uint64_t wanted)
+span_to_load (const struct q2_tables *t, const struct q2_cache *cache,
+              const struct q2_io *io, size_t slice_off, uint64_t wanted)
 {
   const uint64_t table_size = t->geo->l2_table_size;
-  const size_t slice_size = q2_cache_slice_size (t->cache);
+  const size_t slice_size = q2_cache_slice_size (cache);
   uint64_t from = slice_off;
   uint64_t to =
     q2_min (slice_off + q2_align_up (wanted, slice_size), table_size);
@@ -135,7 +193,7 @@ span_to_load (const struct q2_tables *t, const struct q2_io *io,
   }
   /* Never more than the cache holds, nor than one load may be. */
   to = q2_min (to, from + Q2_CACHE_MAX_LOAD);
-  if ((to - from) / slice_size > q2_cache_capacity (t->cache) / 2) {
+  if ((to - from) / slice_size > q2_cache_capacity (cache) / 2) {
     from = slice_off;
     to = slice_off + slice_size;
   }
@@ -150,8 +208,9 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
                    struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = t->geo;
+  struct q2_cache *const cache = t->cache;
   const uint64_t table = q2_tables_table_of (t, read->l1_index);
-  const size_t slice_size = q2_cache_slice_size (t->cache);
+  const size_t slice_size = q2_cache_slice_size (cache);
   const size_t in_table = read->l2_index << geo->entry_bits;
   const size_t skip = in_table & (slice_size - 1);
   struct q2_cache_span span;
@@ -176,10 +235,10 @@ q2_tables_read_l2 (struct q2_tables *t, const struct q2_io *io,
     memset (read->buf, 0, len);
     return 0;
   }
-  span = span_to_load (t, io, in_table - skip,
+  span = span_to_load (t, cache, io, in_table - skip,
                        skip + (read->count << geo->entry_bits));
   span.scan = read->scan;
-  return q2_cache_read (t->cache, io, table + in_table, skip, read->buf, len,
+  return q2_cache_read (cache, io, table + in_table, skip, read->buf, len,
                         span, err);
 }
 
@@ -187,7 +246,16 @@ void
 q2_tables_get_stats (struct q2_tables *t, uint64_t *ret_hits,
                      uint64_t *ret_misses)
 {
+  const struct q2_old_cache *old = t->old;
+
   q2_cache_get_stats (t->cache, ret_hits, ret_misses);
+  for (; old != NULL; old = old->next) {
+    uint64_t hits, misses;
+
+    q2_cache_get_stats (old->cache, &hits, &misses);
+    *ret_hits += hits;
+    *ret_misses += misses;
+  }
 }
 
 /* ---- Changing entries ----------------------------------------------- */

@@ -27,6 +27,24 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_tables_free (struct q2_tables *tables);
 
+/* The disk has become larger, or has its old size again: its L1 table, of that
+ * many entries, lies at 'l1_host_off', with the same entries; those that it did
+ * not have map nothing.  Nothing is changed that is not yet written.  Others
+ * may read meanwhile; afterwards the caller changes the geometry
+ * (q2_geometry_resize).  On error nothing has happened; with no more entries
+ * than there were ever, there is none.
+ */
+extern int q2_tables_place (struct q2_tables *tables, uint64_t l1_host_off,
+                            uint32_t l1_entries, uint64_t cache_bytes,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Bytes of the disk that there can be entries for.  Never falls, so what was
+ * inside the disk once is below it also when the disk has its old size again.
+ */
+extern uint64_t q2_tables_reach (const struct q2_tables *tables)
+  __attribute__ ((__nonnull__));
+
 extern const struct q2_geometry *
 q2_tables_geometry (const struct q2_tables *tables)
   __attribute__ ((__nonnull__));

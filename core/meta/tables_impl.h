@@ -12,12 +12,20 @@
  */
 #define Q2_SLOW_LOAD (UINT64_C (64) << 10)
 
+/* A cache that had become too small: somebody may read from it still. */
+struct q2_old_cache {         /* constant */
+  struct q2_old_cache *next;
+  struct q2_cache *cache;
+};
+
 struct q2_tables {
   const struct q2_geometry *geo;
   struct q2_l1 *l1;
-  struct q2_cache *cache;
+  _Atomic (struct q2_cache *) cache;    /* looked at once in a request */
+  _Atomic (struct q2_old_cache *) old;
   struct qcow2_budget *budget;  /* or NULL */
-  uint64_t cache_charge;        /* taken from it */
+  uint64_t cache_charge;        /* taken from it, for all caches */
+  uint64_t cache_size;          /* of the present one */
 };
 
 /* Host offset of the L2 table of an L1 entry, or 0. */

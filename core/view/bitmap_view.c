@@ -173,12 +173,13 @@ static struct qcow2_image *
 open_snapshot (struct qcow2_image *image, const struct qcow2_io *host,
                const struct q2_found_snapshot *found, struct qcow2_error *err)
 {
-  if (found->s.disk_size == image->geo.virtual_size)
+  const uint64_t size = q2_image_info (image)->virtual_size;
+
+  if (found->s.disk_size == size)
     return q2_snapshot_open (image, host, found, err);
   q2_fail (err, QCOW2_ERR_REFUSED, found->host_off,
            "the disk of the snapshot has %" PRIu64 " bytes, but the bitmap is "
-           "for one of %" PRIu64, found->s.disk_size,
-           image->geo.virtual_size);
+           "for one of %" PRIu64, found->s.disk_size, size);
   return NULL;
 }
 

@@ -8,8 +8,11 @@
 
 #include "edits.h"
 
+#include "unit.h"
+
 #include "base/be.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define KiB (UINT64_C (1) << 10)
@@ -22,6 +25,50 @@ resize (struct qcow2_image *image, const struct qcow2_io *io,
 {
   return qcow2_resize (image, io, s->c->size, QCOW2_RESIZE_SHRINK,
                        (enum qcow2_preallocation) s->c->arg, NULL, err);
+}
+
+/* The image goes on being used: it reads as the old disk or as the new one, and
+ * can be written to, with the same bytes, unless writing has stopped.
+ */
+static void
+use (struct qcow2_image *image, const struct qcow2_io *io,
+     const struct edit_scene *s, bool grown)
+{
+  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const unsigned char *const disk = grown ? s->after : s->image.disk;
+  unsigned char *const buf = malloc (size);
+  struct qcow2_error err;
+
+  REQUIRE (buf != NULL);
+  CHECK_EQ (size, grown ? s->c->size : s->c->recipe.disk_size);
+  if (qcow2_pread (image, io, buf, (uint32_t) size, 0, &err) == 0)
+    CHECK (memcmp (buf, disk, size) == 0);
+  if (grown && (qcow2_pwrite (image, io, disk + 2 * KiB, 3 * KiB, 2 * KiB,
+                              false, &err)
+                == -1 ||
+                qcow2_pwrite (image, io, disk + size - 5 * KiB, 5 * KiB,
+                              size - 5 * KiB, false, &err) == -1))
+    CHECK (err.kind != QCOW2_ERR_BUG && err.kind != QCOW2_ERR_CORRUPT);
+  free (buf);
+}
+
+static int
+grow (struct qcow2_image *image, const struct qcow2_io *io,
+      const struct edit_scene *s, struct qcow2_error *err)
+{
+  unsigned char first[512];
+  struct qcow2_error why;
+  int r;
+
+  /* What is changed before is kept, and so are bitmaps, with it. */
+  if (qcow2_pwrite (image, io, s->image.disk, sizeof first, 0, false, err)
+      == -1)
+    return -1;
+  r = qcow2_grow (image, io, s->c->size, err);
+  use (image, io, s, qcow2_get_info (image)->virtual_size == s->c->size);
+  if (qcow2_end (image, io, r == 0 ? err : &why) == -1)
+    r = -1;
+  return r;
 }
 
 /* The image has two layers below; to name the lower one, or none. */
@@ -209,6 +256,11 @@ static const struct recipe raw_base = {
   "qemu-img info $i | (! grep -q in-use); "                                   \
   "qemu-img resize -q $i 7M; qemu-img check -q $i"
 
+#define BITMAPS_OF_TWO_KINDS                                                  \
+  "qemu-img bitmap --add -g 512 $i fine; "                                    \
+  "qemu-io -c 'write -P 1 0 131k' $i; qemu-io -c 'write -P 1 0 131k' $i; "    \
+  "qemu-img bitmap --disable $i b0"
+
 /* Two snapshots share tables that say so. */
 #define ZEROS_IN_SNAPSHOTS                                                    \
   "qemu-io -c 'write -z 8k 60k' -c 'write -z -u 100k 60k' $i; "               \
@@ -269,14 +321,48 @@ const struct edit_case edit_cases[] = {
     .run = resize, .size = 2400 * KiB },
   { .name = "grow, bitmaps", .recipe = {
       TINY, .disk_size = 131 * KiB, .fill_percent = 70, .bitmap = true },
-    .commands = "qemu-img bitmap --add -g 512 $i fine; "
-    "qemu-io -c 'write -P 1 0 131k' $i; qemu-io -c 'write -P 1 0 131k' $i; "
-    "qemu-img bitmap --disable $i b0",
-    .checks = LOAD_BITMAPS,
+    .commands = BITMAPS_OF_TWO_KINDS, .checks = LOAD_BITMAPS,
     .run = resize, .size = 3000 * KiB },
   { .name = "grow, one bit for a refcount", .recipe = {
       ONE, .disk_size = 70 * KiB, .fill_percent = 90 },
     .run = resize, .size = 400 * KiB },
+
+  { .name = "grow while open, in the last table", .recipe = {
+      SMALL, .disk_size = 250 * KiB, .fill_percent = 60 },
+    .run = grow, .size = 600 * KiB },
+  { .name = "grow while open, by many tables", .recipe = {
+      TINY, .disk_size = 100 * KiB, .fill_percent = 60 },
+    .run = grow, .size = 4000 * KiB },
+  { .name = "grow while open, a snapshot and a VM state", .recipe = {
+      SMALL, .disk_size = 200 * KiB, .fill_percent = 50, .snapshots = 1,
+      .vm_state = true },
+    .run = grow, .size = 5000 * KiB },
+  { .name = "grow while open, after QEMU has cut it", .recipe = {
+      SMALL, .disk_size = 203 * KiB, .fill_percent = 100 },
+    .commands = "qemu-img resize -q $i 4M; "
+    "qemu-io -c 'write -P 7 203k 3M' $i; qemu-img resize -q --shrink $i 203k",
+    .run = grow, .size = 4100 * KiB },
+  { .name = "grow while open, a longer backing image", .recipe = {
+      TINY, .disk_size = 251 * KiB, .fill_percent = 20,
+      .below = &long_base },
+    .run = grow, .size = 900 * KiB },
+  { .name = "grow while open, encrypted", .recipe = {
+      SMALL, .disk_size = 130 * KiB, .fill_percent = 70,
+      .encryption = QCOW2_ENCRYPTION_LUKS },
+    .run = grow, .size = 2400 * KiB },
+  { .name = "grow while open, a data file", .recipe = {
+      SMALL, .disk_size = 131 * KiB, .fill_percent = 70, .data_file = true },
+    .run = grow, .size = 2400 * KiB },
+  { .name = "grow while open, lazy bitmaps", .recipe = {
+      TINY, .disk_size = 131 * KiB, .fill_percent = 70, .bitmap = true },
+    .commands = BITMAPS_OF_TWO_KINDS, .bitmaps = QCOW2_BITMAPS_LAZY,
+    .checks = LOAD_BITMAPS,
+    .run = grow, .size = 3000 * KiB },
+  { .name = "grow while open, durable bitmaps", .recipe = {
+      TINY, .disk_size = 131 * KiB, .fill_percent = 70, .bitmap = true },
+    .commands = BITMAPS_OF_TWO_KINDS, .bitmaps = QCOW2_BITMAPS_DURABLE,
+    .checks = LOAD_BITMAPS,
+    .run = grow, .size = 3000 * KiB },
 
   { .name = "shrink in the last table", .recipe = {
       SMALL, .disk_size = 600 * KiB, .fill_percent = 90 },

@@ -132,7 +132,10 @@ edit_scene_run (struct edit_scene *s, struct qcow2_error *err)
     .layers = &s->image.layers,
     .data = s->data.bytes != NULL ? &s->data.io : NULL,
   };
-  struct qcow2_options options = { .writable = true };
+  struct qcow2_options options = {
+    .writable = true, .bitmaps = s->c->bitmaps,
+    .overlap_check = QCOW2_OVERLAP_ALL,
+  };
   struct qcow2_image *image;
   int r;
 

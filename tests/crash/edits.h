@@ -24,6 +24,7 @@ struct edit_case {
   int (*run) (struct qcow2_image *image, const struct qcow2_io *io,
               const struct edit_scene *s, struct qcow2_error *err);
   uint64_t size;                /* of the disk afterwards */
+  enum qcow2_bitmaps bitmaps;   /* how they are kept up, if at all */
   unsigned arg;                 /* for 'run' */
   bool (*is_new) (const struct edit_scene *s, const unsigned char *bytes);
                                 /* of an image in which the old disk and the

@@ -34,6 +34,7 @@ CRASH_TESTS = \
 	unit/edit/test-snapshot-faults \
 	unit/edit/test-snapshots \
 	unit/edit/test-keys \
+	unit/edit/test-grow \
 	unit/edit/test-live \
 	unit/edit/test-live-between \
 	unit/edit/test-amend \
@@ -170,6 +171,8 @@ unit_edit_test_create_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_keys_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_keys_LDADD = crash/libcrash.la unit/libunit.la
 
+unit_edit_test_grow_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_grow_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_live_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_live_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_live_between_LDFLAGS = $(JITTER_WRAP)

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* resize_live.c - makes a disk larger while clients use it.
+ *
+ * Owns      what has to be taken care of because there are others.
+ * Method    as any disk that grows (resize_grow.c).  Changes of the disk wait;
+ *           reads go on inside the old disk, where no entry changes, and the
+ *           table that they are read from is replaced by one with the same
+ *           entries.  Nobody asks for what is behind the old end until the
+ *           header has the new size.
+ *           Bitmaps that are kept up are stored first, and loaded by the next
+ *           change of the disk again: between the two they are those of a file
+ *           that nobody has open, and are treated like those.
+ * Locks     the gate is closed from the first look at the size to the end.
+ */
+#include "config.h"
+
+#include "edit/bitmaps.h"
+#include "edit/resize.h"
+
+#include "base/error.h"
+
+static const char what[] = "the disk cannot become larger while it is used";
+
+static bool
+is_pinned (struct qcow2_image *image)
+{
+  bool pinned;
+
+  q2_mutex_lock (&image->pins.lock);
+  pinned = image->pins.first != NULL;
+  q2_mutex_unlock (&image->pins.lock);
+  return pinned;
+}
+
+/* Nothing has been written.  All of the rest of such a data file would have to
+ * be allocated while changes wait.
+ */
+static int
+check (struct q2_resize *r, struct qcow2_image *image, uint64_t new_size,
+       struct qcow2_error *err)
+{
+  if (q2_resize_plan (r, image, new_size, QCOW2_RESIZE_SHRINK, err) == -1)
+    return -1;
+  if (r->new_geo.virtual_size < r->old_geo.virtual_size)
+    return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
+                    "a disk that is used can only become larger");
+  if (image->store.raw)
+    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
+                    "%s: its data file is a raw disk itself", what);
+  return is_pinned (image) ? q2_resize_fail_pinned (err) : 0;
+}
+
+static int
+run (struct q2_resize *r, const struct qcow2_io *host, struct qcow2_error *err)
+{
+  int result;
+
+  if (q2_edit_begin_closed (&r->edit, r->edit.image, host, Q2_EDIT_IMAGE,
+                            what, err) == -1)
+    return -1;
+  result = q2_resize_grow (r, err);
+  q2_frees_destroy (&r->old);
+  return q2_edit_end_closed (&r->edit, result, err);
+}
+
+static int
+grow (struct q2_resize *r, struct qcow2_image *image,
+      const struct qcow2_io *host, uint64_t new_size, struct qcow2_error *err)
+{
+  int result;
+
+  if (check (r, image, new_size, err) == -1)
+    return -1;
+  if (r->new_geo.virtual_size == r->old_geo.virtual_size)
+    return 0;
+  r->edit.image = image;
+  result = q2_bitmaps_write_back (image, host, err);
+  if (result == 0)
+    result = run (r, host, err);
+  q2_writer_renew_promises (&image->writer);
+  return result;
+}
+
+int
+qcow2_grow (struct qcow2_image *image, const struct qcow2_io *host,
+            uint64_t new_size, struct qcow2_error *err)
+{
+  struct q2_resize r = { .preallocation = QCOW2_PREALLOCATE_OFF };
+  int result;
+
+  if (q2_edit_check (image, what, err) == -1)
+    return -1;
+  if (q2_gate_close (&image->gate, image->writer.patience_ms) != 0)
+    return q2_edit_fail_busy (what, err);
+  result = grow (&r, image, host, new_size, err);
+  q2_gate_open (&image->gate);
+  return result;
+}

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test-grow.c - a disk becomes larger while others read and write it.
+ *
+ * Owns      nothing.  What a crash or a failure leaves is crash/test-edits.c.
+ * Method    clients write at random to the disk as it was (crash/guest.h);
+ *           somebody makes it larger again and again, and is the first client
+ *           of what is added; somebody else takes and deletes snapshots, or
+ *           asks for extents.  At the end all of it is compared, and QEMU
+ *           finds nothing wrong.  Then bitmaps, views, and what is refused.
+ */
+#include "config.h"
+
+#include "fsck.h"
+#include "guest.h"
+#include "memory_disk.h"
+#include "qemu.h"
+#include "recipe.h"
+#include "threads.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KiB UINT64_C (1024)
+#define MiB (1024 * KiB)
+
+/* ---- A crowd ------------------------------------------------------------ */
+
+struct crowd {
+  struct guest g;
+  uint64_t step;                /* by which it grows */
+  atomic_bool stop;
+  atomic_ulong grown, snapshots, maps;
+};
+
+static uint64_t
+size_of (const struct crowd *c)
+{
+  return qcow2_get_info (c->g.image)->virtual_size;
+}
+
+static bool
+did (int r, const struct qcow2_error *err)
+{
+  return unit_check (r == 0, __FILE__, __LINE__, "%s", r == 0 ? "" : err->text);
+}
+
+static bool
+is_full_of (const unsigned char *buf, uint64_t len, unsigned char c)
+{
+  for (uint64_t i = 0; i < len; ++i)
+    if (buf[i] != c)
+      return false;
+  return true;
+}
+
+/* What was added is all zeros; its first half gets other bytes. */
+static void
+use_new_part (struct crowd *c, uint64_t from, unsigned char *buf)
+{
+  const struct qcow2_io *const io = &c->g.host.io;
+  const uint32_t half = (uint32_t) (c->step / 2);
+  struct qcow2_error err;
+
+  memset (buf, 1, c->step);
+  if (did (qcow2_pread (c->g.image, io, buf, (uint32_t) c->step, from, &err),
+           &err))
+    CHECK (is_full_of (buf, c->step, 0));
+  memset (buf, (int) (from / c->step % 251) + 1, half);
+  did (qcow2_pwrite (c->g.image, io, buf, half, from, false, &err), &err);
+  memset (buf, 1, c->step);
+  if (did (qcow2_pread (c->g.image, io, buf, (uint32_t) c->step, from, &err),
+           &err))
+    CHECK (is_full_of (buf, half,
+                       (unsigned char) (from / c->step % 251 + 1)) &&
+           is_full_of (buf + half, c->step - half, 0));
+}
+
+static void
+grow_all_the_time (struct crowd *c)
+{
+  unsigned char *const buf = malloc (c->step);
+
+  REQUIRE (buf != NULL);
+  while (!c->stop || c->grown < 8) {
+    const uint64_t from = size_of (c);
+    struct qcow2_error err;
+
+    if (!did (qcow2_grow (c->g.image, &c->g.host.io, from + c->step, &err),
+              &err))
+      break;
+    CHECK_EQ (size_of (c), from + c->step);
+    use_new_part (c, from, buf);
+    c->grown++;
+    sleep_ms (c->grown % 8);
+  }
+  free (buf);
+}
+
+static void
+snapshots_all_the_time (struct crowd *c)
+{
+  const struct qcow2_snapshot_options options = { .name = { "x", 1 } };
+
+  while (!c->stop) {
+    struct qcow2_error err;
+
+    if (!did (qcow2_snapshot_create (c->g.image, &c->g.host.io, &options,
+                                     &err), &err))
+      break;
+    sleep_ms (2);
+    if (!did (qcow2_snapshot_delete (c->g.image, &c->g.host.io, &options.name,
+                                     false, NULL, &err), &err))
+      break;
+    c->snapshots++;
+  }
+}
+
+static int
+add_up (void *opaque, uint64_t guest_off, uint64_t len,
+        enum qcow2_extent_type type)
+{
+  (void) guest_off;
+  (void) type;
+  *(uint64_t *) opaque += len;
+  return 0;
+}
+
+/* Nobody is told of less than he has asked for. */
+static void
+map_all_the_time (struct crowd *c)
+{
+  while (!c->stop) {
+    const uint64_t size = size_of (c);
+    uint64_t sum = 0;
+    struct qcow2_error err;
+
+    did (qcow2_extents (c->g.image, &c->g.host.io, size, 0, add_up, &sum,
+                        &err), &err);
+    CHECK_EQ (sum, size);
+    c->maps++;
+  }
+}
+
+static void
+beside (void *arg, unsigned nr)
+{
+  static void (*const all[]) (struct crowd *) = {
+    grow_all_the_time, map_all_the_time, snapshots_all_the_time,
+  };
+
+  all[nr] (arg);
+}
+
+/* All that was added, once more. */
+static void
+read_new_parts (struct crowd *c)
+{
+  const uint64_t end = size_of (c);
+  unsigned char *const buf = malloc (c->step);
+
+  REQUIRE (buf != NULL);
+  for (uint64_t at = c->g.w->recipe.disk_size; at < end; at += c->step) {
+    const uint64_t half = c->step / 2;
+    struct qcow2_error err;
+
+    did (qcow2_pread (c->g.image, &c->g.host.io, buf, (uint32_t) c->step, at,
+                      &err), &err);
+    CHECK (is_full_of (buf, half, (unsigned char) (at / c->step % 251 + 1)) &&
+           is_full_of (buf + half, c->step - half, 0));
+  }
+  free (buf);
+}
+
+static void
+grow_in_a_crowd (const struct workload *w, uint64_t step, bool snapshots)
+{
+  static struct crowd c;
+  struct recipe_image made;
+  struct guest_files files;
+  struct threads threads;
+  struct fsck f;
+
+  unit_context ("%s", w->name);
+  recipe_make (&made, &w->recipe, 1);
+  files = guest_files_of (&made);
+  guest_init (&c.g, w, 1, &files);
+  c.step = step;
+  c.stop = false;
+  c.grown = c.snapshots = c.maps = 0;
+  guest_open (&c.g);
+  threads_start (&threads, snapshots ? 3 : 2, beside, &c);
+  guest_run (&c.g);
+  c.stop = true;
+  threads_join (&threads);
+  printf ("%s: grown %lu times, %lu maps, %lu snapshots\n", w->name,
+          (unsigned long) c.grown, (unsigned long) c.maps,
+          (unsigned long) c.snapshots);
+  guest_read_all (&c.g);
+  read_new_parts (&c);
+  CHECK (guest_close (&c.g, true));
+  fsck_image (c.g.host.bytes, c.g.host.size, &f);
+  if (!CHECK_EQ (f.corruptions + f.leaks, 0))
+    printf ("%s %s\n", f.text, f.leak_text);
+  qemu_submit (c.g.host.bytes, c.g.host.size, NULL, QEMU_CLEAN, NULL, 0,
+               w->name);
+  guest_open (&c.g);
+  guest_read_all (&c.g);
+  read_new_parts (&c);
+  CHECK (guest_close (&c.g, false));
+  guest_free (&c.g);
+  recipe_free (&made);
+}
+
+#define STORM                                                                 \
+  .write = 40, .zero = 15, .trim = 15, .read = 30, .flush = 10, .idle = 1,    \
+  .fua_percent = 2
+#define GROWS(us) { .capacity = 64 * MiB, .grows = true, .delay_us = us }
+
+static void
+test_crowds (void)
+{
+  static const struct recipe longer = {
+    .options = "cluster_size=4k", .cluster_bits = 12, .disk_size = 1 * MiB,
+    .fill_percent = 80,
+  };
+  const struct workload storm = {
+    .name = "storm",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 1 * MiB, .fill_percent = 40 },
+    .host = GROWS (0), .clients = 3, .requests = unit_scaled (1500), STORM,
+    .max_sectors = 32,
+  };
+  /* Each table maps 32 KiB, a sector of the L1 table 2 MiB. */
+  const struct workload tables = {
+    .name = "many tables, with snapshots",
+    .recipe = { .options = "cluster_size=512", .cluster_bits = 9,
+                .disk_size = 512 * KiB, .fill_percent = 60, .snapshots = 1 },
+    .host = GROWS (20), .clients = 3, .requests = unit_scaled (600), STORM,
+    .max_sectors = 16,
+  };
+  const struct workload overlay = {
+    .name = "above a longer image, in parts",
+    .recipe = { .options = "cluster_size=512", .cluster_bits = 9,
+                .disk_size = 96 * KiB, .fill_percent = 60, .below = &longer },
+    .host = GROWS (0), .clients = 3, .requests = unit_scaled (800), STORM,
+    .max_sectors = 16,
+  };
+
+  grow_in_a_crowd (&storm, 128 * KiB, false);
+  grow_in_a_crowd (&tables, 24 * KiB, true);
+  grow_in_a_crowd (&overlay, 24 * KiB, false);
+}
+
+/* ---- One client --------------------------------------------------------- */
+
+static struct qcow2_image *
+open_image (struct memory_disk *d, enum qcow2_bitmaps bitmaps)
+{
+  const struct qcow2_options options = {
+    .writable = true, .bitmaps = bitmaps,
+    .overlap_check = QCOW2_OVERLAP_ALL,
+  };
+  struct qcow2_image *image;
+  struct qcow2_error err;
+
+  d->host.size = d->size;
+  image = qcow2_open (&d->host, &options, &err);
+  if (!CHECK (image != NULL)) {
+    printf ("%s\n", err.text);
+    exit (unit_finish ());
+  }
+  return image;
+}
+
+static void
+load (struct memory_disk *d, const char *commands)
+{
+  unsigned char *bytes;
+  uint64_t size;
+
+  qemu_save ("make.sh", commands, strlen (commands));
+  qemu_run (0, "rm -f i");
+  qemu_run (0, "sh -e make.sh >/dev/null");
+  bytes = qemu_load ("i", &size);
+  memory_disk_init (d, bytes, size);
+  free (bytes);
+}
+
+static void
+put (struct qcow2_image *image, struct memory_disk *d, uint64_t at,
+     unsigned char c)
+{
+  unsigned char buf[512];
+  struct qcow2_error err;
+
+  memset (buf, c, sizeof buf);
+  did (qcow2_pwrite (image, &d->host, buf, sizeof buf, at, false, &err), &err);
+}
+
+static void
+end (struct qcow2_image *image, struct memory_disk *d)
+{
+  struct qcow2_error err;
+
+  did (qcow2_end (image, &d->host, &err), &err);
+  qcow2_close (image);
+}
+
+/* ---- Bitmaps ------------------------------------------------------------ */
+
+/* Which bits are set, as QEMU sees them: offset and length in KiB. */
+static void
+compare_bits (struct memory_disk *d, const char *expected)
+{
+  unsigned char *const bytes = calloc (1, d->size + 1);
+
+  REQUIRE (bytes != NULL);
+  memcpy (bytes, d->bytes, d->stored < d->size ? d->stored : d->size);
+  qemu_save ("b.qcow2", bytes, d->size);
+  free (bytes);
+  qemu_save ("expected", expected, strlen (expected));
+  qemu_run (0, "qemu-nbd -t -r -f qcow2 -B b -k $PWD/b.sock --fork "
+            "--pid-file=b.pid b.qcow2");
+  qemu_run (0, "nbdinfo --map=qemu:dirty-bitmap:b "
+            "'nbd+unix:///?socket='$PWD/b.sock "
+            "| awk '$3 == 1 { printf \"%%d+%%d\\n\", $1 / 1024, $2 / 1024 }' "
+            ">bits; kill $(cat b.pid); cat bits; cmp bits expected");
+}
+
+static void
+keep_bitmaps (enum qcow2_bitmaps mode)
+{
+  struct memory_disk d;
+  struct qcow2_image *image;
+  struct qcow2_error err;
+
+  unit_context ("bitmaps, mode %d", (int) mode);
+  load (&d, "qemu-img create -q -f qcow2 -o cluster_size=4k i 1M;"
+        "qemu-img bitmap --add -g 4k i b");
+  image = open_image (&d, mode);
+  put (image, &d, 100 * KiB, 1);
+  did (qcow2_grow (image, &d.host, 700 * MiB, &err), &err);
+  put (image, &d, 200 * KiB, 2);
+  put (image, &d, 600 * MiB, 3);
+  did (qcow2_grow (image, &d.host, 701 * MiB, &err), &err);
+  did (qcow2_grow (image, &d.host, 702 * MiB, &err), &err);
+  put (image, &d, 702 * MiB - 512, 4);
+  end (image, &d);
+  compare_bits (&d, "100+4\n200+4\n614400+4\n718844+4\n");
+  memory_disk_free (&d);
+}
+
+/* ---- Views -------------------------------------------------------------- */
+
+static void
+check_view (struct qcow2_image *view, struct memory_disk *d, unsigned char c)
+{
+  unsigned char buf[512];
+  struct qcow2_error err;
+
+  CHECK_EQ (qcow2_get_info (view)->virtual_size, MiB);
+  if (did (qcow2_pread (view, &d->host, buf, sizeof buf, MiB - 512, &err),
+           &err))
+    CHECK (is_full_of (buf, sizeof buf, c));
+}
+
+static void
+keep_views (void)
+{
+  const struct qcow2_name s = { "s", 1 }, b = { "b", 1 };
+  const struct qcow2_name pair = { "s..", 3 };
+  struct memory_disk d;
+  struct qcow2_image *image, *snapshot, *diff, *bitmap;
+  struct qcow2_error err;
+
+  unit_context ("views");
+  load (&d, "qemu-img create -q -f qcow2 -o cluster_size=4k i 1M;"
+        "qemu-io -c 'write -P 5 0 1M' i; qemu-img snapshot -c s i;"
+        "qemu-io -c 'write -P 6 0 1M' i; qemu-img bitmap --add i b;"
+        "qemu-img bitmap --disable i b");
+  image = open_image (&d, QCOW2_BITMAPS_DURABLE);
+  snapshot = qcow2_open_view (image, &d.host, QCOW2_VIEW_SNAPSHOT, &s, &err);
+  diff = qcow2_open_view (image, &d.host, QCOW2_VIEW_DIFF, &pair, &err);
+  bitmap = qcow2_open_view (image, &d.host, QCOW2_VIEW_BITMAP, &b, &err);
+  REQUIRE (snapshot != NULL && diff != NULL && bitmap != NULL);
+  /* Its table is replaced. */
+  CHECK_EQ (qcow2_grow (image, &d.host, 700 * MiB, &err), -1);
+  CHECK_EQ (err.kind, QCOW2_ERR_BUSY);
+  CHECK_EQ (qcow2_get_info (image)->virtual_size, MiB);
+  qcow2_close (bitmap);
+  did (qcow2_grow (image, &d.host, 700 * MiB, &err), &err);
+  put (image, &d, 600 * MiB, 7);
+  check_view (snapshot, &d, 5);
+  check_view (diff, &d, 6);
+  qcow2_close (snapshot);
+  qcow2_close (diff);
+  bitmap = qcow2_open_view (image, &d.host, QCOW2_VIEW_BITMAP, &b, &err);
+  REQUIRE (bitmap != NULL);
+  CHECK_EQ (qcow2_get_info (bitmap)->virtual_size, 700 * MiB);
+  qcow2_close (bitmap);
+  end (image, &d);
+  memory_disk_free (&d);
+}
+
+/* ---- Refused ------------------------------------------------------------ */
+
+static void
+refuse (struct qcow2_image *image, struct memory_disk *d, uint64_t size,
+        enum qcow2_error_kind kind)
+{
+  const uint64_t before = qcow2_get_info (image)->virtual_size;
+  const unsigned long writes = d->writes;
+  struct qcow2_error err;
+
+  CHECK_EQ (qcow2_grow (image, &d->host, size, &err), -1);
+  CHECK_EQ (err.kind, kind);
+  CHECK_EQ (qcow2_get_info (image)->virtual_size, before);
+  CHECK_EQ (d->writes, writes);
+}
+
+static void
+test_refusals (void)
+{
+  struct memory_disk d;
+  struct qcow2_image *image;
+  struct qcow2_error err;
+
+  unit_context ("refusals");
+  load (&d, "qemu-img create -q -f qcow2 -o compat=0.10 i 1M");
+  image = open_image (&d, QCOW2_BITMAPS_DURABLE);
+  refuse (image, &d, MiB - 512, QCOW2_ERR_INVALID);
+  refuse (image, &d, 0, QCOW2_ERR_INVALID);
+  refuse (image, &d, UINT64_MAX, QCOW2_ERR_INVALID);
+  refuse (image, &d, UINT64_C (1) << 62, QCOW2_ERR_UNSUPPORTED);
+  did (qcow2_grow (image, &d.host, MiB, &err), &err);
+  did (qcow2_grow (image, &d.host, MiB + 1, &err), &err);
+  CHECK_EQ (qcow2_get_info (image)->virtual_size, MiB + 512);
+  put (image, &d, MiB, 1);
+  CHECK_EQ (qcow2_pread (image, &d.host, &(char) { 0 }, 1, MiB + 512, &err),
+            -1);
+  end (image, &d);
+  memory_disk_free (&d);
+
+  load (&d, "qemu-img create -q -f qcow2 -o compat=0.10 i 1M;"
+        "qemu-img snapshot -c s i");
+  image = open_image (&d, QCOW2_BITMAPS_DURABLE);
+  refuse (image, &d, 2 * MiB, QCOW2_ERR_UNSUPPORTED);
+  end (image, &d);
+  memory_disk_free (&d);
+}
+
+/* ---- The cache ---------------------------------------------------------- */
+
+#define TABLES 512
+
+static uint64_t
+misses (const struct qcow2_image *image)
+{
+  struct qcow2_stats stats;
+
+  qcow2_get_stats (image, &stats);
+  return stats.table_misses;
+}
+
+/* A byte of each table of a disk of 1 GiB. */
+static void
+read_tables (struct qcow2_image *image, struct memory_disk *d)
+{
+  for (uint64_t i = 0; i < TABLES; ++i) {
+    unsigned char c;
+    struct qcow2_error err;
+
+    did (qcow2_pread (image, &d->host, &c, 1, i * 2 * MiB, &err), &err);
+    CHECK_EQ (c, 1 + i % 255);
+  }
+}
+
+/* The cache of a small disk, which is small, becomes that of a large one. */
+static void
+enlarge_cache (void)
+{
+  struct memory_disk d;
+  struct qcow2_image *image;
+  struct qcow2_error err;
+  uint64_t before;
+
+  unit_context ("cache");
+  load (&d, "qemu-img create -q -f qcow2 -o cluster_size=4k i 1M");
+  image = open_image (&d, QCOW2_BITMAPS_DURABLE);
+  did (qcow2_grow (image, &d.host, TABLES * 2 * MiB, &err), &err);
+  for (uint64_t i = 0; i < TABLES; ++i)
+    put (image, &d, i * 2 * MiB, (unsigned char) (1 + i % 255));
+  read_tables (image, &d);
+  before = misses (image);
+  read_tables (image, &d);
+  CHECK_EQ (misses (image), before);
+  end (image, &d);
+  memory_disk_free (&d);
+}
+
+int
+main (void)
+{
+  threads_watchdog ();
+  qemu_init ();
+  test_crowds ();
+  keep_bitmaps (QCOW2_BITMAPS_LAZY);
+  keep_bitmaps (QCOW2_BITMAPS_DURABLE);
+  keep_views ();
+  test_refusals ();
+  enlarge_cache ();
+  qemu_finish ();
+  return unit_finish ();
+}
