@@ -17,8 +17,8 @@
  *           backing image has there is hidden by zeros, what is to be
  *           preallocated is.  None of that is named by the old header, which
  *           is why the old disk stays what it is until the switch.
- * Locks     the gate is closed.  Others may read meanwhile, inside the old disk
- *           (resize_live.c): link_lock while the table is replaced.
+ * Locks     the gate is closed.  Others may read meanwhile, inside the old
+ *           disk (resize_live.c): link_lock while the table is replaced.
  */
 #include "config.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* geometry.h - every shift, mask and limit that follows from a header.
  *
- * Computed and checked for overflow once, when the header is decoded.  Constant
- * afterwards, but for the last two fields, which grow with the disk while
- * others read them.
+ * Computed and checked for overflow once, when the header is decoded.
+ * Constant afterwards, but for the last two fields, which grow with the disk
+ * while others read them.
  *
  * Spec: "Cluster mapping", "Reference counts"; for version 1 the layout of
  * the older "qcow" format.

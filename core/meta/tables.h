@@ -28,9 +28,9 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
 extern void q2_tables_free (struct q2_tables *tables);
 
 /* The disk has become larger, or has its old size again: its L1 table, of that
- * many entries, lies at 'l1_host_off', with the same entries; those that it did
- * not have map nothing.  Nothing is changed that is not yet written.  Others
- * may read meanwhile; afterwards the caller changes the geometry
+ * many entries, lies at 'l1_host_off', with the same entries; those that it
+ * did not have map nothing.  Nothing is changed that is not yet written.
+ * Others may read meanwhile; afterwards the caller changes the geometry
  * (q2_geometry_resize).  On error nothing has happened; with no more entries
  * than there were ever, there is none.
  */

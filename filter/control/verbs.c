@@ -21,6 +21,11 @@ static const struct argument device[] = {
   { "device", JSON_STRING, false }, { NULL, JSON_NULL, false }
 };
 
+static const struct argument device_size[] = {
+  { "device", JSON_STRING, false }, { "size", JSON_INTEGER, false },
+  { NULL, JSON_NULL, false }
+};
+
 static const struct argument any_device[] = {
   { "device", JSON_STRING, true }, { NULL, JSON_NULL, false }
 };
@@ -60,6 +65,7 @@ static const struct verb verbs[] = {
   ACTION ("block-dirty-bitmap-enable"),
   ACTION ("block-dirty-bitmap-merge"),
   ACTION ("block-dirty-bitmap-remove"),
+  { "block_resize", device_size, false, verb_resize },
   { "blockdev-snapshot-delete-internal-sync", device_name_or_id, false,
     verb_snapshot_delete },
   ACTION ("blockdev-snapshot-internal-sync"),

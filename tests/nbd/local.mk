@@ -38,6 +38,7 @@ nbd_tests = \
 	nbd/test-control-check.sh \
 	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-kill.sh \
+	nbd/test-control-resize.sh \
 	nbd/test-control-snapshots.sh \
 	nbd/test-control-socket.sh \
 	nbd/test-dump-plugin.sh \
@@ -187,6 +188,7 @@ EXTRA_DIST += \
 	nbd/control_kill.sh \
 	nbd/control_kill_bitmaps.sh \
 	nbd/control_verbs.py \
+	nbd/control_resize.py \
 	nbd/control_writers.py \
 	nbd/costly_images.py \
 	nbd/damage_check.py \

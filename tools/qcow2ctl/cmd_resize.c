@@ -13,6 +13,7 @@
 #include "image.h"
 #include "output.h"
 #include "progress.h"
+#include "served.h"
 #include "values.h"
 
 #include <inttypes.h>
@@ -50,13 +51,11 @@ parse (struct job *job, const struct args *args)
 
 /* From the difference to the size. */
 static int
-add_to (struct job *job, const struct image *i)
+add_to (struct job *job, const char *name, uint64_t now, const char *advice)
 {
-  const uint64_t now = qcow2_get_info (i->image)->virtual_size;
-
   if (job->sign == '-' && job->size > now)
     return fail_code (CODE_FAILED, "%s: the disk has only %" PRIu64 " bytes",
-                      i->name, now);
+                      name, now);
   if (job->sign == '+')
     job->size = job->size > UINT64_MAX - now ? UINT64_MAX : now + job->size;
   else if (job->sign == '-')
@@ -64,9 +63,15 @@ add_to (struct job *job, const struct image *i)
   if (job->size < now && !job->shrink)
     return fail_code (CODE_FAILED, "%s: the disk has %" PRIu64 " bytes and "
                       "would be cut to %" PRIu64 ", which loses what is "
-                      "behind them; give --shrink if that is wanted", i->name,
-                      now, job->size);
+                      "behind them; %s", name, now, job->size, advice);
   return CODE_OK;
+}
+
+static void
+print_done (const struct ctl *ctl)
+{
+  if (!ctl->quiet && !ctl->json)
+    printf ("Image resized.\n");
 }
 
 static int
@@ -85,20 +90,42 @@ resize (struct ctl *ctl, struct job *job, struct image *i)
   progress_end (&p);
   if (r == -1)
     return fail_error (i->name, &err);
-  if (!ctl->quiet && !ctl->json)
-    printf ("Image resized.\n");
+  print_done (ctl);
   return CODE_OK;
 }
 
 static void
-print_json (const struct image *i)
+print_json (const char *name, uint64_t size)
 {
   struct value *const v = value_object ();
 
-  value_set (v, "filename", value_text (i->name));
-  value_set (v, "virtual-size",
-             value_number (qcow2_get_info (i->image)->virtual_size));
+  value_set (v, "filename", value_text (name));
+  value_set (v, "virtual-size", value_number (size));
   value_print (v);
+}
+
+/* The server does not make disks smaller, and allocates nothing. */
+static int
+run_served (const struct ctl *ctl, struct job *job, const struct args *args)
+{
+  const char *const name = args->operands[0];
+  uint64_t now;
+  int code;
+
+  if (job->shrink || job->preallocation > 0)
+    return fail_usage (args->command, "a disk that is being served can only "
+                       "become larger, and nothing is preallocated");
+  code = served_size (ctl, name, &now);
+  if (code == CODE_OK)
+    code = add_to (job, name, now, "the disk of an image that is being served "
+                   "can only become larger");
+  if (code == CODE_OK)
+    code = served_resize (ctl, name, job->size, &now);
+  if (code == CODE_OK && ctl->json)
+    print_json (name, now);
+  else if (code == CODE_OK)
+    print_done (ctl);
+  return code;
 }
 
 static int
@@ -108,15 +135,18 @@ run (struct ctl *ctl, const struct args *args)
   struct image i;
   int code = parse (&job, args);
 
+  if (code == CODE_OK && ctl->socket)
+    return run_served (ctl, &job, args);
   if (code == CODE_OK)
     code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE);
   if (code != CODE_OK)
     return code;
-  code = add_to (&job, &i);
+  code = add_to (&job, i.name, qcow2_get_info (i.image)->virtual_size,
+                 "give --shrink if that is wanted");
   if (code == CODE_OK)
     code = resize (ctl, &job, &i);
   if (code == CODE_OK && ctl->json)
-    print_json (&i);
+    print_json (i.name, qcow2_get_info (i.image)->virtual_size);
   return image_close (&i, code);
 }
 
@@ -129,6 +159,7 @@ static const struct option_spec options[] = {
 
 const struct command cmd_resize = {
   .name = "resize", .operands = "IMAGE [+-]SIZE", .min_operands = 2,
-  .max_operands = 2, .takes = TAKES_LAYERS | TAKES_NO_LOCK,
+  .max_operands = 2,
+  .takes = TAKES_LAYERS | TAKES_NO_LOCK | TAKES_SOCKET,
   .options = options, .summary = "Change the size of the disk", .run = run,
 };

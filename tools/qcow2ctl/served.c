@@ -122,6 +122,54 @@ served_info (const struct ctl *ctl, const struct args *args)
   return code;
 }
 
+/* ---- Its size ----------------------------------------------------------- */
+
+static int
+ask_size (struct talk *t, const char *name, uint64_t *ret_size)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = name }, { .name = NULL }
+  };
+  const int code = talk_send (t, "x-q2-query-images", arguments);
+
+  if (code == CODE_OK)
+    *ret_size = talk_number (talk_item (t, 0), "virtual-size");
+  return code;
+}
+
+int
+served_size (const struct ctl *ctl, const char *name, uint64_t *ret_size)
+{
+  int code;
+  struct talk *const t = talk_open (ctl, &code);
+
+  if (t == NULL)
+    return code;
+  code = ask_size (t, name, ret_size);
+  talk_close (t);
+  return code;
+}
+
+int
+served_resize (const struct ctl *ctl, const char *name, uint64_t size,
+               uint64_t *ret_size)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = name },
+    { .name = "size", .type = TALK_NUMBER, .number = size }, { .name = NULL }
+  };
+  int code;
+  struct talk *const t = talk_open (ctl, &code);
+
+  if (t == NULL)
+    return code;
+  code = talk_send (t, "block_resize", arguments);
+  if (code == CODE_OK)
+    code = ask_size (t, name, ret_size);
+  talk_close (t);
+  return code;
+}
+
 /* ---- Only of servers ---------------------------------------------------- */
 
 static int

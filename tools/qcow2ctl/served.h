@@ -26,6 +26,12 @@ extern int served_bitmap_list (const struct ctl *ctl,
 struct check_job;
 /* Fills in job->r, and prints it. */
 extern int served_check (struct check_job *job, const struct args *args);
+/* The size of the disk, in bytes. */
+extern int served_size (const struct ctl *ctl, const char *name,
+                        uint64_t *ret_size);
+/* Make it that large, or the next size that is possible, *ret_size. */
+extern int served_resize (const struct ctl *ctl, const char *name,
+                          uint64_t size, uint64_t *ret_size);
 extern int served_info (const struct ctl *ctl, const struct args *args);
 
 #endif /* SERVED_H */

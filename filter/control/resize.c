@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* resize.c - making disks larger that are being served.
+ *
+ * Owns      the command that does.
+ * Method    the engine holds back changes of the disk until it is done; reads
+ *           go on.  Clients that are connected keep the size that they were
+ *           told; whoever connects afterwards has the new one.  Views that are
+ *           only kept for the next client are closed first, since a bitmap
+ *           that is open is in the way.
+ * Locks     none here; changes of one image wait for each other in the engine.
+ */
+#include "config.h"
+
+#include "control/verbs.h"
+
+#include "qcow2.h"
+#include "control/target.h"
+#include "share/disk.h"
+#include "share/views.h"
+
+static void
+tell (const char *device, uint64_t size)
+{
+  call_event ("X_Q2_RESIZED", json_pack ("{s:s,s:I}", "device", device, "size",
+                                         (json_int_t) size));
+}
+
+static json_t *
+grow (struct call *call, const struct target *t, uint64_t size)
+{
+  const uint64_t before = qcow2_get_info (t->image)->virtual_size;
+  struct qcow2_error err;
+
+  views_close_idle (t->disk);
+  if (qcow2_grow (t->image, t->io, size, &err) == -1)
+    return call_fail_engine (call, t->name, &err);
+  size = qcow2_get_info (t->image)->virtual_size;
+  if (size != before)
+    tell (call_text (call, "device"), size);
+  return json_object ();
+}
+
+json_t *
+verb_resize (struct call *call)
+{
+  const json_int_t size =
+    json_integer_value (json_object_get (call->arguments, "size"));
+  struct target t;
+  json_t *result;
+
+  if (size < 0)
+    return call_fail (call, "Parameter 'size' must not be negative");
+  if (!target_open (&t, call, call_text (call, "device"), true))
+    return NULL;
+  result = grow (call, &t, (uint64_t) size);
+  target_close (&t);
+  return result;
+}
