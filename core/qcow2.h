@@ -935,7 +935,7 @@ extern int qcow2_snapshot_create (struct qcow2_image *image,
 
 /* Delete the first snapshot of that name, or id; what only it had is free, and
  * trimmed as options.discard says.  QCOW2_ERR_NOT_FOUND; QCOW2_ERR_BUSY while
- * a view of the image is open.  It cannot be cancelled.  A failure after the
+ * a view of it, or of a difference with it, is open.  It cannot be cancelled.  A failure after the
  * snapshot is gone leaves what a crash could leave.
  */
 extern int qcow2_snapshot_delete (struct qcow2_image *image,
@@ -948,8 +948,9 @@ extern int qcow2_snapshot_delete (struct qcow2_image *image,
 /* The disk becomes what it was when that snapshot was taken, with the size it
  * had then; what was written since is lost.  Enabled bitmaps are marked as in
  * use: they do not record what has changed.  QCOW2_ERR_UNSUPPORTED if there
- * are bitmaps and the size changes; else as qcow2_snapshot_delete, but it can
- * be cancelled until the disk has changed.
+ * are bitmaps and the size changes, QCOW2_ERR_BUSY while any view of the image
+ * is open; else as qcow2_snapshot_delete, but it can be cancelled until the
+ * disk has changed.
  *
  * The image is ended, as by qcow2_end, if it succeeds.  Nobody else may use it
  * during the call, and after it, unless that failed with the disk as before,

@@ -247,7 +247,8 @@ take_source (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
       memcmp (b->name, name->bytes, name->len) != 0)
     return 0;
   if (check_usable (b, q2_bitmap_why_unusable (image, b), err) == -1 ||
-      q2_pin (image, &pin->pin, b->table_offset, l->header, err) == -1)
+      q2_pin (image, &pin->pin, Q2_PINNED_BITMAP, b->table_offset, l->header,
+              err) == -1)
     return -1;
   pin->image = image;
   if (add_reader (l->sources, &image->geo, l->io, b, err) == -1) {

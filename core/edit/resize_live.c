@@ -27,7 +27,7 @@ is_pinned (struct qcow2_image *image)
   bool pinned;
 
   q2_mutex_lock (&image->pins.lock);
-  pinned = image->pins.first != NULL;
+  pinned = q2_is_any_pinned_locked (image, Q2_PINNED_BITMAP);
   q2_mutex_unlock (&image->pins.lock);
   return pinned;
 }

@@ -58,7 +58,8 @@ switch_unless_pinned (struct q2_resize *r, struct qcow2_error *err)
   int result;
 
   q2_mutex_lock (&pins->lock);
-  result = pins->first != NULL ? q2_resize_fail_pinned (err)
+  result = q2_is_any_pinned_locked (r->edit.image, Q2_PINNED_BITMAP)
+    ? q2_resize_fail_pinned (err)
     : q2_edit_switch (&r->edit, edit_header, r, 0, err);
   q2_mutex_unlock (&pins->lock);
   return result;

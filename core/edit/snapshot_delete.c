@@ -9,7 +9,8 @@
  *           alone now become COPIED again (SNAP-5).  After a failure, or a
  *           crash, whoever opens the image next counts anew; in version 2 some
  *           clusters are leaked.
- * Locks     the gate is closed (edit.h), and no view is open.
+ * Locks     the gate is closed (edit.h); pins.lock while the header switches,
+ *           so that a view of the snapshot is seen, or sees that it is gone.
  */
 #include "config.h"
 
@@ -27,6 +28,7 @@ struct delete {
   struct q2_progress progress;
   const struct qcow2_name *name;
   bool by_id;
+  uint64_t l1_off;              /* where its L1 table is */
   uint64_t table_off;           /* of the new table, 0: none */
   bool was_miscounted;          /* by somebody else, earlier */
 };
@@ -43,6 +45,7 @@ prepare (struct delete *d, struct qcow2_error *err)
       q2_snaptable_get (&d->table, e, d->name, d->by_id, &s, &pos, err) == -1
       || q2_tree_load (&d->tree, e, s.l1_offset, s.l1_entries, 0, err) == -1)
     return -1;
+  d->l1_off = s.l1_offset;
   d->progress.total = q2_tree_tables (&d->tree);
   d->tree.progress = &d->progress;
   q2_snaptable_remove (&d->table, pos);
@@ -61,6 +64,42 @@ name_table (void *opaque, struct q2_header_parts *parts,
   if (parts->fields.version >= 3)
     parts->fields.incompatible |= Q2_INCOMPAT_DIRTY;
   return 0;
+}
+
+static int
+check_pin_locked (const struct qcow2_image *image, uint64_t l1_off,
+                  struct qcow2_error *err)
+{
+  if (!q2_is_pinned_locked (image, l1_off))
+    return 0;
+  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
+                  "%s, because it, or a difference with it, is open", what);
+}
+
+/* Already before it is certain. */
+static int
+check_pin (struct qcow2_image *image, uint64_t l1_off, struct qcow2_error *err)
+{
+  int r;
+
+  q2_mutex_lock (&image->pins.lock);
+  r = check_pin_locked (image, l1_off, err);
+  q2_mutex_unlock (&image->pins.lock);
+  return r;
+}
+
+static int
+switch_unless_pinned (struct delete *d, struct qcow2_error *err)
+{
+  struct qcow2_image *const image = d->edit.image;
+  int r;
+
+  q2_mutex_lock (&image->pins.lock);
+  r = check_pin_locked (image, d->l1_off, err);
+  if (r == 0)
+    r = q2_edit_switch (&d->edit, name_table, d, 0, err);
+  q2_mutex_unlock (&image->pins.lock);
+  return r;
 }
 
 static int
@@ -97,7 +136,7 @@ delete (struct delete *d, struct qcow2_error *err)
   d->was_miscounted = w->miscounted;
   if (Q2_PLANTED (Q2_PLANT_LOWER_EARLY) && lower (d, err) == -1)
     return -1;
-  if (q2_edit_switch (&d->edit, name_table, d, 0, err) == -1)
+  if (switch_unless_pinned (d, err) == -1)
     return -1;
   w->miscounted |= q2_image_info (d->edit.image)->version >= 3;
   return clean_up (d, err);
@@ -117,13 +156,12 @@ qcow2_snapshot_delete (struct qcow2_image *image, const struct qcow2_io *host,
     d.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
   if (q2_snapshots_check_possible (image, what, err) == -1 ||
       q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
-      q2_views_forbid (image, what, err) == -1)
+      check_pin (image, found.s.l1_offset, err) == -1)
     return -1;
   r = q2_edit_begin (&d.edit, image, host, Q2_EDIT_IMAGE, what, err);
   if (r == 0)
     r = q2_edit_end (&d.edit, delete (&d, err), err);
   q2_tree_free (&d.tree);
   q2_snaptable_free (&d.table);
-  q2_views_allow (image);
   return r;
 }

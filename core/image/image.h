@@ -28,7 +28,12 @@ struct q2_view_ops {
 };
 
 /* Somebody reads a structure of the file, which must stay what it is. */
+enum q2_pinned {
+  Q2_PINNED_BITMAP,             /* the table of a bitmap */
+  Q2_PINNED_SNAPSHOT,           /* the L1 table of a snapshot */
+};
 struct q2_pin {
+  enum q2_pinned kind;
   uint64_t host_off;            /* where it begins; 0: not pinned */
   struct q2_pin *next;
 };
@@ -58,7 +63,7 @@ struct qcow2_image {
   _Atomic uint64_t edits;       /* of the image, which have begun; changes only
                                    while the gate is closed */
   _Atomic bool live_check;      /* one is running */
-  struct q2_pins pins;          /* of tables of bitmaps */
+  struct q2_pins pins;
 
   /* Of the last call of qcow2_idle_commit: */
   struct {
@@ -76,6 +81,7 @@ struct qcow2_image {
   struct qcow2_image *base;     /* of a view without a reader of its own:
                                    whose disk it shows parts of */
   bool counted;                 /* in parent->views */
+  struct q2_pin pin;            /* of the snapshot that it shows */
 };
 
 static inline const struct qcow2_info *
@@ -99,18 +105,22 @@ q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)
 }
 
 /* pins.c: pin the structure that the header, current when it was looked up,
- * leads to; fails with QCOW2_ERR_BUSY if the header is another one now.
+ * leads to; fails with QCOW2_ERR_BUSY if the header is another one now.  At
+ * offset 0 there is none, and nothing is pinned.
  */
 extern int q2_pin (struct qcow2_image *image, struct q2_pin *pin,
-                   uint64_t host_off, const struct q2_header *header,
-                   struct qcow2_error *err)
+                   enum q2_pinned kind, uint64_t host_off,
+                   const struct q2_header *header, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 /* Does nothing if it is not pinned. */
 extern void q2_unpin (struct qcow2_image *image, struct q2_pin *pin)
   __attribute__ ((__nonnull__));
-/* With the lock. */
+/* With the lock: that structure is, or any of that kind. */
 extern bool q2_is_pinned_locked (const struct qcow2_image *image,
                                  uint64_t host_off)
+  __attribute__ ((__nonnull__));
+extern bool q2_is_any_pinned_locked (const struct qcow2_image *image,
+                                     enum q2_pinned kind)
   __attribute__ ((__nonnull__));
 
 /* attach.c: open what the header refers to, and unlock the image. */

@@ -15,18 +15,19 @@
 #include "base/error.h"
 
 int
-q2_pin (struct qcow2_image *image, struct q2_pin *pin, uint64_t host_off,
-        const struct q2_header *header, struct qcow2_error *err)
+q2_pin (struct qcow2_image *image, struct q2_pin *pin, enum q2_pinned kind,
+        uint64_t host_off, const struct q2_header *header,
+        struct qcow2_error *err)
 {
   int r = 0;
 
   q2_mutex_lock (&image->pins.lock);
   if (q2_image_header (image) == header)
-    *pin = (struct q2_pin) { host_off, image->pins.first };
+    *pin = (struct q2_pin) { kind, host_off, image->pins.first };
   else
     r = q2_fail (err, QCOW2_ERR_BUSY, host_off, "the image was changed while "
                  "a view of it was opened");
-  if (r == 0)
+  if (r == 0 && host_off != 0)
     image->pins.first = pin;
   q2_mutex_unlock (&image->pins.lock);
   return r;
@@ -54,6 +55,17 @@ q2_is_pinned_locked (const struct qcow2_image *image, uint64_t host_off)
 
   q2_mutex_check_held (&image->pins.lock);
   while (p != NULL && p->host_off != host_off)
+    p = p->next;
+  return p != NULL;
+}
+
+bool
+q2_is_any_pinned_locked (const struct qcow2_image *image, enum q2_pinned kind)
+{
+  const struct q2_pin *p = image->pins.first;
+
+  q2_mutex_check_held (&image->pins.lock);
+  while (p != NULL && p->kind != kind)
     p = p->next;
   return p != NULL;
 }

@@ -109,6 +109,7 @@ q2_bitmap_at_find (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  const struct q2_header *const header = q2_image_header (image);
   struct search search = { .text = name->bytes, .len = name->len };
   int r;
 
@@ -125,6 +126,7 @@ q2_bitmap_at_find (struct qcow2_image *image, const struct qcow2_io *host,
     r = q2_image_walk_snapshots (image, host, look_right, &search, err);
   if (r == 0)
     r = choose (&search, ret, err);
+  ret->snapshot.header = header;
   free (search.at);
   return r;
 }

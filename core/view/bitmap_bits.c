@@ -325,7 +325,8 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
       (m->cache =
        q2_cache_new (m->charge, q2_min (image->geo.cluster_size,
                                           SLICE_SIZE), err)) == NULL ||
-      q2_pin (image, &m->pin, b->table_offset, when->header, err) == -1) {
+      q2_pin (image, &m->pin, Q2_PINNED_BITMAP, b->table_offset,
+              when->header, err) == -1) {
     bits_free (&m->mask);
     return NULL;
   }

@@ -40,6 +40,7 @@ struct diff_mask {
   struct q2_mask mask;          /* first */
   struct qcow2_image *image;
   struct q2_geometry a_geo;
+  struct q2_pin a_pin;
   struct q2_tables *a, *b;      /* b belongs to the base */
   bool b_is_active;
 };
@@ -326,6 +327,7 @@ diff_free (struct q2_mask *mask)
   struct diff_mask *const d = (struct diff_mask *) mask;
 
   q2_tables_free (d->a);
+  q2_unpin (d->image, &d->a_pin);
   free (d);
 }
 
@@ -342,7 +344,8 @@ open_pair (struct qcow2_image *image, const struct qcow2_io *host,
 {
   struct qcow2_image *base = image;
 
-  d->a = q2_snapshot_tables (image, host, &pair->a, &d->a_geo, err);
+  d->a = q2_snapshot_tables (image, host, &pair->a, &d->a_geo, &d->a_pin,
+                             err);
   if (d->a != NULL && !pair->b_is_active)
     base = q2_snapshot_open (image, host, &pair->b, err);
   if (d->a == NULL || base == NULL) {

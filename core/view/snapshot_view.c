@@ -80,7 +80,7 @@ void
 q2_snapshot_keep (const struct q2_snapshot *s, uint64_t host_off,
                   struct q2_found_snapshot *ret)
 {
-  *ret = (struct q2_found_snapshot) { *s, host_off };
+  *ret = (struct q2_found_snapshot) { *s, host_off, NULL };
   ret->s.id = ret->s.name = NULL;
 }
 
@@ -110,6 +110,7 @@ q2_snapshot_find (struct qcow2_image *image, const struct qcow2_io *host,
                   const struct qcow2_name *name, bool by_id,
                   struct q2_found_snapshot *ret, struct qcow2_error *err)
 {
+  const struct q2_header *const header = q2_image_header (image);
   struct search search = { .name = name, .by_id = by_id, .ret = ret };
   char text[200];
 
@@ -122,6 +123,7 @@ q2_snapshot_find (struct qcow2_image *image, const struct qcow2_io *host,
                            by_id ? "id" : "name",
                            q2_printable (text, sizeof text, name->bytes,
                                          name->len));
+  ret->header = header;
   return 0;
 }
 
@@ -152,9 +154,11 @@ make_geometry (const struct qcow2_image *image,
 struct q2_tables *
 q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
                     const struct q2_found_snapshot *f,
-                    struct q2_geometry *ret_geo, struct qcow2_error *err)
+                    struct q2_geometry *ret_geo, struct q2_pin *ret_pin,
+                    struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  struct q2_tables *tables;
 
   /* Clusters of a data file have no refcounts. */
   if (q2_image_info (image)->has_data_file) {
@@ -164,10 +168,15 @@ q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
     return NULL;
   }
   if (q2_snapshot_check_l1 (&image->geo, &f->s, f->host_off, err) == -1 ||
-      make_geometry (image, f, ret_geo, err) == -1)
+      make_geometry (image, f, ret_geo, err) == -1 ||
+      q2_pin (image, ret_pin, Q2_PINNED_SNAPSHOT, f->s.l1_offset, f->header,
+              err) == -1)
     return NULL;
-  return q2_tables_new (ret_geo, &io, f->s.l1_offset, f->s.l1_entries,
-                        image->cache_size, err);
+  tables = q2_tables_new (ret_geo, &io, f->s.l1_offset, f->s.l1_entries,
+                          image->cache_size, err);
+  if (tables == NULL)
+    q2_unpin (image, ret_pin);
+  return tables;
 }
 
 /* ---- The view ------------------------------------------------------- */
@@ -212,6 +221,7 @@ snapshot_close (struct qcow2_image *view)
   q2_workers_wait (r->workers, &r->jobs);
   q2_ahead_free (r->ahead);
   q2_tables_free (r->tables);
+  q2_unpin (view->parent, &view->pin);
   q2_streams_destroy (&r->streams);
   q2_superblock_destroy (&view->superblock);
   free (view);
@@ -231,7 +241,8 @@ make_reader (struct qcow2_image *view, const struct qcow2_io *host,
   struct q2_reader *const r = &view->reader;
 
   q2_reader_share (r, &view->parent->reader);
-  r->tables = q2_snapshot_tables (view->parent, host, f, &view->geo, err);
+  r->tables = q2_snapshot_tables (view->parent, host, f, &view->geo, &view->pin,
+                                  err);
   if (r->tables == NULL)
     return -1;
   r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, &view->parent->budget, err);

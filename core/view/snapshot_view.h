@@ -3,8 +3,8 @@
  *
  * Views rely on this: all that a snapshot's L1 table reaches stays unchanged.
  * Tables and clusters have refcounts, a writer of the active disk copies those
- * with more than one reference, and none is deleted or applied while a view is
- * open (edit/snapshot.h).  So bytes read once stay valid, two references to
+ * with more than one reference; one that a view shows is not deleted, and none
+ * is applied while a view is open (edit/snapshot.h).  So bytes read once stay valid, two references to
  * the same place mean the same bytes, and requests need not be in flight
  * (base/flight.h).
  */
@@ -19,6 +19,7 @@
 struct q2_found_snapshot {
   struct q2_snapshot s;
   uint64_t host_off;            /* of its entry */
+  const struct q2_header *header;       /* of the image, that led there */
 };
 
 /* Walk the snapshot table of an image. */
@@ -28,6 +29,7 @@ extern int q2_image_walk_snapshots (struct qcow2_image *image,
                                     struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
 
+/* All but 'header', which is for who has begun to look. */
 extern void q2_snapshot_keep (const struct q2_snapshot *snapshot,
                               uint64_t host_off,
                               struct q2_found_snapshot *ret_found)
@@ -41,13 +43,15 @@ extern int q2_snapshot_find (struct qcow2_image *image,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Open its tables; *ret_geo becomes the geometry of its disk and must outlive
- * them.
+/* Open its tables, and pin it; *ret_geo becomes the geometry of its disk and
+ * must outlive them.  Fails with QCOW2_ERR_BUSY if the image was changed since
+ * it was found.
  */
 extern struct q2_tables *
 q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
                     const struct q2_found_snapshot *found,
-                    struct q2_geometry *ret_geo, struct qcow2_error *err)
+                    struct q2_geometry *ret_geo, struct q2_pin *ret_pin,
+                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Open a view of it. */

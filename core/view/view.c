@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* view.c - opens views.
  *
- * Owns      nothing; chooses the function for each kind of view.
- * Locks     none: it reads only constant parts of the image, so that may be in
- *           use.
+ * Owns      nothing; chooses the function for each kind of view, and tries
+ *           again if the image was edited meanwhile.
+ * Locks     none: the image may be in use.
  */
 #include "config.h"
 
@@ -54,6 +54,8 @@ open_view (struct qcow2_image *image, const struct qcow2_io *host,
   return NULL;
 }
 
+#define MAX_TRIES 8
+
 /* What is opened. */
 struct what {
   bool vm_state;
@@ -61,7 +63,35 @@ struct what {
   enum qcow2_view_kind kind;
 };
 
-/* What it shows stays as long as it is counted. */
+/* Once; snapshots and bitmaps may be changed meanwhile. */
+static struct qcow2_image *
+open_once (struct qcow2_image *image, const struct qcow2_io *host,
+           const struct what *what, const struct qcow2_name *name,
+           struct qcow2_error *err)
+{
+  return what->vm_state
+    ? q2_vm_state_open (image, host, name, what->by_id, err)
+    : open_view (image, host, what->kind, name, err);
+}
+
+static struct qcow2_image *
+try_to_open (struct qcow2_image *image, const struct qcow2_io *host,
+             const struct what *what, const struct qcow2_name *name,
+             struct qcow2_error *err)
+{
+  const struct q2_header *header;
+  struct qcow2_image *view = NULL;
+
+  for (unsigned i = 0; i < MAX_TRIES && view == NULL; ++i) {
+    header = q2_image_header (image);
+    view = open_once (image, host, what, name, err);
+    if (q2_image_header (image) == header)
+      break;
+  }
+  return view;
+}
+
+/* The disk stays as long as it is counted; what else it shows is pinned. */
 static struct qcow2_image *
 open_counted (struct qcow2_image *image, const struct qcow2_io *host,
               const struct what *what, const struct qcow2_name *name,
@@ -72,11 +102,9 @@ open_counted (struct qcow2_image *image, const struct qcow2_io *host,
   atomic_fetch_add (&image->views, 1);
   if (atomic_load (&image->views_forbidden) > 0)
     q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
-             "a snapshot of the image is being deleted or applied");
-  else if (what->vm_state)
-    view = q2_vm_state_open (image, host, name, what->by_id, err);
+             "a snapshot of the image is being applied");
   else
-    view = open_view (image, host, what->kind, name, err);
+    view = try_to_open (image, host, what, name, err);
   if (view == NULL)
     atomic_fetch_sub (&image->views, 1);
   else

@@ -3,9 +3,9 @@
  *
  * Owns      the command that does; plan.c takes them.
  * Method    the engine holds back changes of the disk until it is done; reads
- *           go on.  A snapshot cannot be deleted while somebody has a view of
- *           the image open; views that are only kept for the next client are
- *           closed first.  As in QEMU what was deleted is returned.
+ *           go on.  A snapshot cannot be deleted while somebody has it open,
+ *           or a difference with it; views that are only kept for the next
+ *           client are closed first.  As in QEMU what was deleted is returned.
  * Locks     none here; changes of one image wait for each other in the engine.
  */
 #include "config.h"

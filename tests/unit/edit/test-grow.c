@@ -4,8 +4,8 @@
  * Owns      nothing.  What a crash or a failure leaves is crash/test-edits.c.
  * Method    clients write at random to the disk as it was (crash/guest.h);
  *           somebody makes it larger again and again, and is the first client
- *           of what is added; somebody else takes and deletes snapshots, or
- *           asks for extents.  At the end all of it is compared, and QEMU
+ *           of what is added; others take and delete snapshots, look at those,
+ *           or ask for extents.  At the end all of it is compared, and QEMU
  *           finds nothing wrong.  Then bitmaps, views, and what is refused.
  */
 #include "config.h"
@@ -30,7 +30,7 @@ struct crowd {
   struct guest g;
   uint64_t step;                /* by which it grows */
   atomic_bool stop;
-  atomic_ulong grown, snapshots, maps;
+  atomic_ulong grown, snapshots, maps, views, busy;
 };
 
 static uint64_t
@@ -109,11 +109,49 @@ snapshots_all_the_time (struct crowd *c)
                                      &err), &err))
       break;
     sleep_ms (2);
-    if (!did (qcow2_snapshot_delete (c->g.image, &c->g.host.io, &options.name,
-                                     false, NULL, &err), &err))
-      break;
+    while (qcow2_snapshot_delete (c->g.image, &c->g.host.io, &options.name,
+                                  false, NULL, &err) == -1) {
+      if (!unit_check (err.kind == QCOW2_ERR_BUSY, __FILE__, __LINE__, "%s",
+                       err.text))
+        return;
+      c->busy++;
+      sleep_ms (1);
+    }
     c->snapshots++;
   }
+}
+
+/* Whoever has it open keeps it, and it never changes. */
+static void
+views_all_the_time (struct crowd *c)
+{
+  const uint32_t size = (uint32_t) c->g.w->recipe.disk_size;
+  const struct qcow2_io *const io = &c->g.host.io;
+  const struct qcow2_name x = { "x", 1 };
+  unsigned char *const a = malloc (size), *const b = malloc (size);
+
+  REQUIRE (a != NULL && b != NULL);
+  while (!c->stop) {
+    struct qcow2_error err;
+    struct qcow2_image *const view =
+      qcow2_open_view (c->g.image, io, QCOW2_VIEW_SNAPSHOT, &x, &err);
+
+    if (view == NULL) {
+      unit_check (err.kind == QCOW2_ERR_NOT_FOUND || err.kind ==
+                  QCOW2_ERR_BUSY, __FILE__, __LINE__, "%s", err.text);
+      sleep_ms (1);
+      continue;
+    }
+    did (qcow2_pread (view, io, a, size, 0, &err), &err);
+    sleep_ms (1);
+    did (qcow2_pread (view, io, b, size, 0, &err), &err);
+    CHECK (memcmp (a, b, size) == 0);
+    qcow2_close (view);
+    c->views++;
+    sleep_ms (10);
+  }
+  free (a);
+  free (b);
 }
 
 static int
@@ -147,6 +185,7 @@ beside (void *arg, unsigned nr)
 {
   static void (*const all[]) (struct crowd *) = {
     grow_all_the_time, map_all_the_time, snapshots_all_the_time,
+    views_all_the_time,
   };
 
   all[nr] (arg);
@@ -187,15 +226,17 @@ grow_in_a_crowd (const struct workload *w, uint64_t step, bool snapshots)
   guest_init (&c.g, w, 1, &files);
   c.step = step;
   c.stop = false;
-  c.grown = c.snapshots = c.maps = 0;
+  c.grown = c.snapshots = c.maps = c.views = c.busy = 0;
   guest_open (&c.g);
-  threads_start (&threads, snapshots ? 3 : 2, beside, &c);
+  threads_start (&threads, snapshots ? 4 : 2, beside, &c);
   guest_run (&c.g);
+  WAIT_UNTIL (!snapshots || (c.snapshots > 3 && c.views > 3));
   c.stop = true;
   threads_join (&threads);
-  printf ("%s: grown %lu times, %lu maps, %lu snapshots\n", w->name,
-          (unsigned long) c.grown, (unsigned long) c.maps,
-          (unsigned long) c.snapshots);
+  printf ("%s: grown %lu times, %lu maps, %lu snapshots, %lu views, %lu times "
+          "busy\n", w->name, (unsigned long) c.grown, (unsigned long) c.maps,
+          (unsigned long) c.snapshots, (unsigned long) c.views,
+          (unsigned long) c.busy);
   guest_read_all (&c.g);
   read_new_parts (&c);
   CHECK (guest_close (&c.g, true));

@@ -371,23 +371,84 @@ names_and_ids (struct scene *s)
             file_of (s));
 }
 
+static struct qcow2_image *
+open_view (struct scene *s, enum qcow2_view_kind kind, const char *name)
+{
+  const struct qcow2_name n = name_of (name);
+  struct qcow2_image *const view =
+    qcow2_open_view (s->image, &s->h.io, kind, &n, &s->err);
+
+  if (!CHECK (view != NULL)) {
+    printf ("%s\n", s->err.text);
+    exit (unit_finish ());
+  }
+  return view;
+}
+
+static unsigned char *
+read_view (struct scene *s, struct qcow2_image *view)
+{
+  const uint64_t size = qcow2_get_info (view)->virtual_size;
+  unsigned char *const buf = malloc (size);
+
+  REQUIRE (buf != NULL);
+  done (s, qcow2_pread (view, &s->h.io, buf, (uint32_t) size, 0, &s->err));
+  return buf;
+}
+
+/* It reads as before. */
+static void
+is_as_before (struct scene *s, struct qcow2_image *view,
+              const unsigned char *before)
+{
+  unsigned char *const now = read_view (s, view);
+
+  CHECK (memcmp (now, before, qcow2_get_info (view)->virtual_size) == 0);
+  free (now);
+}
+
+static void
+is_busy (struct scene *s, int r)
+{
+  CHECK (r == -1);
+  CHECK_EQ (s->err.kind, QCOW2_ERR_BUSY);
+}
+
 static void
 views_keep_snapshots (struct scene *s)
 {
-  const struct qcow2_name n = name_of ("s0");
-  struct qcow2_image *view;
+  struct qcow2_image *view, *diff;
+  unsigned char *shown, *changed;
 
   begin (s);
-  view = qcow2_open_view (s->image, &s->h.io, QCOW2_VIEW_SNAPSHOT, &n,
-                          &s->err);
-  REQUIRE (view != NULL);
-  CHECK (delete (s, "s0") == -1);
-  CHECK_EQ (s->err.kind, QCOW2_ERR_BUSY);
-  CHECK (apply (s, "s0") == -1);
-  CHECK_EQ (s->err.kind, QCOW2_ERR_BUSY);
   done (s, take (s, "s1"));
+  write_some (s, 11);
+  view = open_view (s, QCOW2_VIEW_SNAPSHOT, "s0");
+  shown = read_view (s, view);
+  is_busy (s, delete (s, "s0"));
+  is_busy (s, apply (s, "s0"));
+  is_busy (s, apply (s, "s1"));
+  /* Another one is not in the way. */
+  done (s, delete (s, "s1"));
+  write_some (s, 12);
+  is_as_before (s, view, shown);
+  /* Each of both sides is, and not for longer than it is open. */
+  done (s, take (s, "s2"));
+  diff = open_view (s, QCOW2_VIEW_DIFF, "s0..s2");
+  changed = read_view (s, diff);
   qcow2_close (view);
+  is_busy (s, delete (s, "s0"));
+  is_busy (s, delete (s, "s2"));
+  write_some (s, 13);
+  is_as_before (s, diff, changed);
+  qcow2_close (diff);
+  diff = open_view (s, QCOW2_VIEW_DIFF, "s2..");
+  is_busy (s, delete (s, "s2"));
   done (s, delete (s, "s0"));
+  qcow2_close (diff);
+  done (s, delete (s, "s2"));
+  free (shown);
+  free (changed);
 }
 
 static bool
