@@ -102,14 +102,19 @@ add_same (struct merging *m, const unsigned char *p, uint64_t nr,
     to[i] |= p[i];
 }
 
-/* Add what a source has for the part of the disk that the cluster is for. */
+/* Add what a source has for the part of the disk that the cluster is for.  The
+ * last bit of the result may stand for more than the disk has, and the source
+ * has no table for that.
+ */
 static int
 add_source (struct merging *m, struct q2_bitmap_reader *r,
             struct qcow2_error *err)
 {
   const unsigned s = r->b.granularity_bits, d = m->granularity;
   uint64_t byte = (m->first << d >> s) / 8;
-  const uint64_t end = q2_ceil_shift (q2_ceil_shift (m->end << d, s), 3);
+  const uint64_t end =
+    q2_min (q2_ceil_shift (q2_ceil_shift (m->end << d, s), 3),
+            q2_ceil_shift (q2_bitmap_nr_bits (r->geo, &r->b), 3));
 
   while (byte < end) {
     struct q2_bitmap_piece p;

@@ -537,6 +537,37 @@ test_kept (const struct qcow2_bitmap_action *action, bool with_snapshot)
   free (b.bytes);
 }
 
+/* One bit of the result stands for more than the source has a table for. */
+static void
+test_coarse (void)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+  const struct qcow2_bitmap_source source = { .name = name_of ("a") };
+  const struct qcow2_bitmap_action actions[] = {
+    { .verb = QCOW2_BITMAP_ADD, .name = name_of ("d"),
+      .granularity = 64 * MiB },
+    { .verb = QCOW2_BITMAP_MERGE, .name = name_of ("d"), .sources = &source,
+      .nr_sources = 1 },
+  };
+  struct qcow2_error err;
+  struct bitmap_set want;
+  struct base b;
+  struct host h;
+
+  unit_context ("%s", __func__);
+  base_make (&b, "cluster_size=512", 512, 1 * MiB, 5);
+  bitmap_set_load (&want, b.bytes, b.size);
+  host_init (&h, &spec, b.bytes, b.size);
+  if (!CHECK_EQ (edit_bytes (&h, actions, 2, &err), 0))
+    printf (" %s\n", err.text);
+  for (size_t i = 0; i < 2; ++i)
+    bitmap_set_apply (&want, &actions[i], b.disk_size, b.cluster_size, NULL);
+  check_bytes (&h, &want, false, __func__);
+  host_free (&h);
+  bitmap_set_free (&want);
+  free (b.bytes);
+}
+
 int
 main (void)
 {
@@ -553,6 +584,7 @@ main (void)
     test_kept (&kept[i], false);
     test_kept (&kept[i], true);
   }
+  test_coarse ();
   test_failures ();
   test_random ();
   qemu_wait ();
