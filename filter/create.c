@@ -18,6 +18,7 @@
 #include "qcow2.h"
 #include "host/newimage.h"
 #include "host/rules.h"
+#include "host/values.h"
 #include "lines.h"
 #include "places.h"
 #include "report.h"

@@ -307,12 +307,18 @@ bounce_get (void *buf, uint32_t count, uint64_t host_off, bool local)
 void
 bounce_put (void *got, void *buf, uint32_t count, bool done)
 {
+  bool fits;
+
   if (got == buf)
     return;
   if (done)
     copy_bytes (buf, got, count);
   pthread_mutex_lock (&bounce.lock);
-  bounce.idle[bounce.nr_idle++] =
-    (unsigned char *) got - (uintptr_t) got % PAGE;
+  fits = bounce.nr_idle < bounce.nr_all && bounce.nr_all <= MAX_BUFFERS;
+  if (fits)
+    bounce.idle[bounce.nr_idle++] =
+      (unsigned char *) got - (uintptr_t) got % PAGE;
   pthread_mutex_unlock (&bounce.lock);
+  if (setup.env)
+    (void) host_holds (setup.env, fits);
 }

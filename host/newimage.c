@@ -2,8 +2,9 @@
 /* newimage.c - the options of a new image, as people write them.
  *
  * Owns      the names of options and the words of their values.
- * Method    a table of names, each with the function that reads its value; an
- *           option that is given again replaces what it said before.
+ * Method    a table of names, each with the function that reads its value
+ *           (values.c); an option that is given again replaces what it said
+ *           before.
  * Locks     none; values only.
  */
 #include "config.h"
@@ -11,126 +12,12 @@
 #include "host/newimage.h"
 
 #include "host/error.h"
+#include "host/values.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-
-#define MAX_WORDS 120
-
-/* ---- Values ------------------------------------------------------------ */
-
-static int
-fail_value (struct qcow2_error *err, const char *key, const char *value,
-            const char *words)
-{
-  return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
-                    "%s must be %s, not '%s'", key, words, value);
-}
-
-/* Sets *ret to the power of 1024 that a suffix stands for; false: none. */
-static bool
-parse_suffix (const char *text, unsigned *ret)
-{
-  static const char suffixes[] = "bkmgtpe";
-  const char *found;
-
-  if (*text == '\0') {
-    *ret = 0;
-    return true;
-  }
-  found = strchr (suffixes, *text | 0x20);
-  if (found == NULL || text[1] != '\0')
-    return false;
-  *ret = (unsigned) (found - suffixes);
-  return true;
-}
-
-/* Digits after the point, of a unit of 1 << shift bytes. */
-static uint64_t
-parse_fraction (const char **text, unsigned shift)
-{
-  uint64_t digits = 0, scale = 1;
-
-  for (; **text >= '0' && **text <= '9'; ++*text)
-    if (scale < UINT64_C (1000000000)) {
-      digits = digits * 10 + (uint64_t) (**text - '0');
-      scale *= 10;
-    }
-  return (uint64_t) ((unsigned __int128) digits * (UINT64_C (1) << shift) /
-                     scale);
-}
-
-static bool
-read_size (const char *text, uint64_t *ret)
-{
-  const char *end = text, *suffix;
-  uint64_t whole = 0;
-  unsigned power;
-
-  for (; *end >= '0' && *end <= '9'; ++end)
-    if (__builtin_mul_overflow (whole, 10, &whole) ||
-        __builtin_add_overflow (whole, (uint64_t) (*end - '0'), &whole))
-      return false;
-  if (end == text)
-    return false;
-  suffix = end;
-  if (*end == '.')
-    suffix += 1 + strspn (end + 1, "0123456789");
-  if (!parse_suffix (suffix, &power) || whole > UINT64_MAX >> 10 * power)
-    return false;
-  *ret = whole << 10 * power;
-  if (*end++ != '.')
-    return true;
-  return suffix > end && power > 0 &&
-    !__builtin_add_overflow (*ret, parse_fraction (&end, 10 * power), ret);
-}
-
-int
-parse_size (const char *text, uint64_t *ret, struct qcow2_error *err)
-{
-  if (read_size (text, ret) && *ret <= INT64_MAX)
-    return 0;
-  return fail_with (err, QCOW2_ERR_INVALID, EINVAL,
-                    "'%s' is no size in bytes, such as 65536, 64K or 1.5G",
-                    text);
-}
-
-static int
-parse_bool (const char *key, const char *value, bool *ret,
-            struct qcow2_error *err)
-{
-  static const char *const words[][2] = {
-    { "off", "on" }, { "no", "yes" }, { "false", "true" },
-  };
-
-  for (size_t i = 0; i < sizeof words / sizeof words[0]; ++i)
-    for (int on = 0; on < 2; ++on)
-      if (strcmp (value, words[i][on]) == 0) {
-        *ret = on;
-        return 0;
-      }
-  return fail_value (err, key, value, "on or off");
-}
-
-/* The index of the value in the list, or -1. */
-static int
-parse_word (const char *key, const char *value, const char *const words[],
-            struct qcow2_error *err)
-{
-  char all[MAX_WORDS] = "";
-
-  for (int i = 0; words[i]; ++i) {
-    if (strcasecmp (value, words[i]) == 0)
-      return i;
-    snprintf (all + strlen (all), sizeof all - strlen (all), "%s%s",
-              i == 0 ? "" : words[i + 1] ? ", " : " or ", words[i]);
-  }
-  return fail_value (err, key, value, all);
-}
 
 static int
 keep (char **to, struct qcow2_name *name, const char *value,
@@ -163,7 +50,7 @@ take_compat (struct new_image *n, const char *key, const char *value,
              struct qcow2_error *err)
 {
   static const char *const words[] = { "0.10", "v2", "1.1", "v3", NULL };
-  const int i = parse_word (key, value, words, err);
+  const int i = parse_choice (key, value, words, err);
 
   if (i == -1)
     return -1;
@@ -179,7 +66,7 @@ take_cluster_size (struct new_image *n, const char *key, const char *value,
     return -1;
   /* To the engine that is the default. */
   return n->options.cluster_size > 0 ? 0
-    : fail_value (err, key, value, "a power of two from 512 to 2M");
+    : fail_choice (err, key, value, "a power of two from 512 to 2M");
 }
 
 static int
@@ -188,8 +75,8 @@ take_refcount_bits (struct new_image *n, const char *key, const char *value,
 {
   uint64_t bits;
 
-  if (!read_size (value, &bits) || bits == 0 || bits > 64)
-    return fail_value (err, key, value, "a power of two from 1 to 64");
+  if (!parse_number (value, &bits) || bits == 0 || bits > 64)
+    return fail_choice (err, key, value, "a power of two from 1 to 64");
   n->options.refcount_bits = (unsigned) bits;
   return 0;
 }
@@ -198,14 +85,14 @@ static int
 take_lazy_refcounts (struct new_image *n, const char *key, const char *value,
                      struct qcow2_error *err)
 {
-  return parse_bool (key, value, &n->options.lazy_refcounts, err);
+  return parse_switch (key, value, &n->options.lazy_refcounts, err);
 }
 
 static int
 take_extended_l2 (struct new_image *n, const char *key, const char *value,
                   struct qcow2_error *err)
 {
-  return parse_bool (key, value, &n->options.extended_l2, err);
+  return parse_switch (key, value, &n->options.extended_l2, err);
 }
 
 static int
@@ -215,7 +102,7 @@ take_compression (struct new_image *n, const char *key, const char *value,
   static const char *const words[] = {
     [QCOW2_COMPRESSION_ZLIB] = "zlib", [QCOW2_COMPRESSION_ZSTD] = "zstd", NULL
   };
-  const int i = parse_word (key, value, words, err);
+  const int i = parse_choice (key, value, words, err);
 
   if (i == -1)
     return -1;
@@ -233,7 +120,7 @@ take_preallocation (struct new_image *n, const char *key, const char *value,
     [QCOW2_PREALLOCATE_FALLOC] = "falloc",
     [QCOW2_PREALLOCATE_FULL] = "full", NULL
   };
-  const int i = parse_word (key, value, words, err);
+  const int i = parse_choice (key, value, words, err);
 
   if (i == -1)
     return -1;
@@ -269,14 +156,14 @@ static int
 take_data_file_raw (struct new_image *n, const char *key, const char *value,
                     struct qcow2_error *err)
 {
-  return parse_bool (key, value, &n->options.data_file_raw, err);
+  return parse_switch (key, value, &n->options.data_file_raw, err);
 }
 
 static int
 take_keep_data_file (struct new_image *n, const char *key, const char *value,
                      struct qcow2_error *err)
 {
-  return parse_bool (key, value, &n->options.keep_data, err);
+  return parse_switch (key, value, &n->options.keep_data, err);
 }
 
 /* ---- Encryption -------------------------------------------------------- */
@@ -286,7 +173,7 @@ take_format (struct new_image *n, const char *key, const char *value,
              struct qcow2_error *err)
 {
   static const char *const words[] = { "aes", "luks", NULL };
-  const int i = parse_word (key, value, words, err);
+  const int i = parse_choice (key, value, words, err);
 
   if (i == -1)
     return -1;
@@ -325,8 +212,8 @@ take_iter_time (struct new_image *n, const char *key, const char *value,
 {
   uint64_t ms;
 
-  if (!read_size (value, &ms) || ms == 0 || ms > 1000000)
-    return fail_value (err, key, value, "a number of milliseconds");
+  if (!parse_number (value, &ms) || ms == 0 || ms > 1000000)
+    return fail_choice (err, key, value, "a number of milliseconds");
   n->options.luks.iter_time_ms = (unsigned) ms;
   return 0;
 }

@@ -40,11 +40,4 @@ extern int new_image_options (struct new_image *image, const char *list,
 extern void new_image_free (struct new_image *image)
   __attribute__ ((__nonnull__));
 
-/* A size in bytes, with the suffixes of QEMU: b, k, M, G, T, P, E, powers of
- * 1024 whatever their case, and decimal fractions as in 1.5G.
- */
-extern int parse_size (const char *text, uint64_t *ret_size,
-                       struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
 #endif /* HOST_NEWIMAGE_H */

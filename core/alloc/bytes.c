@@ -166,7 +166,11 @@ count_new (struct q2_space *s, const struct q2_io *io,
   for (uint64_t n = from; n < span (s, p); ++n) {
     const uint64_t streams =
       Q2_PLANTED (Q2_PLANT_COUNT_ONCE) ? 1 : count_streams (s, p, n);
-    const int r = q2_space_set_run (s, io, p->first + n, 1, streams, err);
+    int r;
+
+    if (!q2_assume (streams > 0 && streams <= q2_space_max_refcount (s), err))
+      return -1;
+    r = q2_space_set_run (s, io, p->first + n, 1, streams, err);
 
     if (r != 0) {
       q2_space_undo (s, io, p->first + from, n - from);
@@ -209,6 +213,8 @@ go_on (struct q2_space *s, const struct q2_io *io, struct packing *p,
   q2_mutex_lock (&s->lock);
   off = s->packed_off;
   q2_mutex_unlock (&s->lock);
+  if (!q2_assume (q2_is_aligned (off, SECTOR), err))
+    return -1;
   p->first = off >> bits;
   p->skip = off & (s->geo->cluster_size - 1);
   if (off == 0) {
@@ -278,6 +284,7 @@ note_end_locked (struct q2_space *s, const struct q2_io *io,
                                                   io->host->min_block));
 
   q2_mutex_check_held (&s->lock);
+  q2_check (p->nr > 0 && p->skip < s->geo->cluster_size);
   s->packed_off = next & (s->geo->cluster_size - 1) ? next : 0;
   s->never_used = q2_max (s->never_used, p->first + span (s, p));
 }
@@ -301,6 +308,7 @@ q2_space_alloc_bytes (struct q2_space *s, const struct q2_io *io,
     note_end_locked (s, io, &p);
     s->packs = true;
     q2_mutex_unlock (&s->lock);
+    q2_check (p.nr <= nr);
     *ret_nr = p.nr;
     *ret_host_off = (p.first << s->geo->cluster_bits) + p.skip;
   }

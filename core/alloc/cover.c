@@ -13,6 +13,7 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -115,6 +116,11 @@ grow_table (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
 
   if (g.table_clusters << bits > Q2_MAX_REFCOUNT_TABLE_BYTES)
     return fail_too_large (cluster, bits, err);
+  /* It is larger, and the new blocks count themselves, and it. */
+  if (!q2_assume (g.table_clusters > s->rc.table_clusters, err) ||
+      !q2_assume ((cluster + used - 1) >> s->geo->refblock_bits <
+                  g.first_block + g.blocks, err))
+    return -1;
   if (prepare_clusters (s, io, cluster, used, err) == -1 ||
       q2_overlap_add (s->overlap, cluster << bits, g.blocks << bits,
                       Q2_META_REFCOUNT_BLOCK, err) == -1 ||
@@ -181,7 +187,11 @@ q2_space_cover_run (struct q2_space *s, const struct q2_io *io,
   /* Only the thread that holds claim_lock changes the table. */
   if ((cluster + more) >> s->geo->refblock_bits >= s->rc.table_entries)
     return grow_table (s, io, cluster, more, err);
+  if (!q2_assume (s->rc.table[block] == 0, err))
+    return -1;
   nr = count_missing (s, cluster, more);
+  if (!q2_assume (block + nr <= s->rc.table_entries, err))
+    return -1;
   if (make_solid_entries (s, io, block, nr, err) == -1 ||
       prepare_clusters (s, io, cluster, nr, err) == -1 ||
       q2_overlap_add (s->overlap, cluster << bits, nr << bits,

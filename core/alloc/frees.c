@@ -55,6 +55,8 @@ q2_frees_remove (struct q2_frees *f, uint64_t cluster, uint64_t nr)
 {
   size_t i = f->nr;
 
+  if (!q2_check (nr > 0 && f->nr < f->max))
+    return false;
   while (i > 0) {
     const struct q2_free_run run = f->runs[--i];
     const uint64_t before = cluster - run.cluster;

@@ -72,11 +72,26 @@ write_tables (struct q2_space *s, const struct q2_io *io)
                          &ignored) == -1)
     nr = 0;
   q2_mutex_lock (&s->lock);
+  q2_check (i + nr <= Q2_SPACE_MAX_WINDOW);
   if (w->start == start && w->stream == Q2_SPACE_TABLES) {
     w->written = i + nr;
     w->alone = nr == 0;
   }
   q2_mutex_unlock (&s->lock);
+}
+
+/* What is reserved counts as 0 until it is handed out; true if that is not in
+ * memory.
+ */
+static bool
+is_free_locked (struct q2_space *s, uint64_t cluster)
+{
+  struct q2_need ignored;
+  uint64_t value;
+
+  q2_mutex_check_held (&s->lock);
+  return !q2_refcounts_get_locked (&s->rc, cluster, &value, &ignored) ||
+    value == 0;
 }
 
 /* Take from the stream's window; ret->nr is 0 if it has nothing.  Returns 0,
@@ -98,6 +113,9 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
   need->slice_off = Q2_SPACE_NONE;
   if (w == NULL || (table && is_written_first (s, w, i)))
     return 0;
+  if (!q2_assume (i < w->size && w->start > 0, err) ||
+      !q2_assume (is_free_locked (s, w->start + i), err))
+    return -1;
   /* Also if it is only waited for: the window stays. */
   w->last_use = ++s->clock;
   ret->cluster = w->start + i;
@@ -153,6 +171,8 @@ q2_space_undo (struct q2_space *s, const struct q2_io *io, uint64_t cluster,
 {
   struct qcow2_error ignored;
 
+  if (!q2_check (cluster > 0))  /* the header's is never handed out */
+    return;
   while (nr > 0) {
     struct q2_need need;
     uint64_t n;

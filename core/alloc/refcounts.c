@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* refcounts.c - the refcount table and the refcounts of clusters.
  *
- * Owns      both in memory, and how they are written.
+ * Owns      both in memory; refcounts_table.c has how the table grows, and
+ *           refcounts_commit.c how both are written.
  * Method    blocks are cached a slice of 4 KiB at a time, because with large
  *           clusters a block is large and only a part of it is in use.
  *           Slices only come in under the owner's lock, so that what a
@@ -12,24 +13,21 @@
  */
 #include "config.h"
 
-#include "alloc/refcounts.h"
+#include "alloc/refcounts_impl.h"
 
 #include "format/refcount_bits.h"
 
 #include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
-#include "base/cleanup.h"
 #include "base/error.h"
 #include "base/lock.h"
-#include "base/plant.h"
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define SLICE_SIZE 4096
-#define SECTOR_ENTRIES 64
 #define CACHE_BYTES (UINT64_C (4) << 20)
 
 /* What is read at once from a block on a slow host. */
@@ -71,7 +69,7 @@ q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
                            "the refcount table at offset 0x%" PRIx64 " is "
                            "not in the file", rc->table_host_off);
   rc->table = malloc (bytes);
-  rc->sector_dirty = calloc (rc->table_entries / SECTOR_ENTRIES, 1);
+  rc->sector_dirty = calloc (rc->table_entries / Q2_SECTOR_ENTRIES, 1);
   rc->new_blocks = calloc (rc->table_entries, 1);
   if (rc->table == NULL || rc->sector_dirty == NULL || rc->new_blocks == NULL)
     return q2_fail_nomem (err, "the refcount table");
@@ -82,7 +80,7 @@ q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
     rc->table[i] = load_be64 (&rc->table[i]) & ENTRY_OFFSET;
   rc->cache =
     q2_cache_new_unshared (CACHE_BYTES,
-                           q2_min (geo->cluster_size, SLICE_SIZE), err);
+                           q2_min (geo->cluster_size, Q2_REFCOUNT_SLICE), err);
   if (rc->cache == NULL)
     return -1;
   return check_table (rc, err);
@@ -99,14 +97,14 @@ q2_refcounts_destroy (struct q2_refcounts *rc)
 
 /* ---- What is always true -------------------------------------------- */
 
-/* Called with the owner's lock by all that changes something here. */
-static void
-check_state (const struct q2_refcounts *rc)
+void
+q2_refcounts_check_locked (const struct q2_refcounts *rc)
 {
   q2_check (rc->table != NULL && rc->cache != NULL);
   q2_check (rc->table_entries ==
             (uint64_t) rc->table_clusters << rc->geo->cluster_bits >> 3);
-  q2_check (rc->nr_sectors_dirty <= rc->table_entries / SECTOR_ENTRIES);
+  q2_check (rc->nr_sectors_dirty <=
+            rc->table_entries / Q2_SECTOR_ENTRIES);
   q2_check (rc->nr_old <= Q2_MAX_OLD_TABLES);
   /* A table that has moved is named after it has been written. */
   q2_check (!rc->moved || !rc->header_due);
@@ -121,17 +119,6 @@ q2_refcounts_is_uncovered_locked (const struct q2_refcounts *rc,
   const uint64_t i = cluster >> rc->geo->refblock_bits;
 
   return i >= rc->table_entries || rc->table[i] == 0;
-}
-
-/* Where the refcount of a covered cluster is: a byte, or its first. */
-static uint64_t
-place (const struct q2_refcounts *rc, uint64_t cluster)
-{
-  const unsigned bits = rc->geo->refblock_bits;
-  const uint64_t in_block = cluster & ((UINT64_C (1) << bits) - 1);
-
-  return rc->table[cluster >> bits] +
-    ((in_block << rc->geo->refcount_order) >> 3);
 }
 
 /* Bytes that hold one refcount, and which of several in one byte it is. */
@@ -155,7 +142,7 @@ static bool
 lookup (struct q2_refcounts *rc, uint64_t cluster, unsigned char *bytes,
         struct q2_need *need)
 {
-  const uint64_t off = place (rc, cluster);
+  const uint64_t off = q2_refcount_place (rc, cluster);
   const size_t skip = off & (q2_cache_slice_size (rc->cache) - 1);
 
   *need = (struct q2_need) {
@@ -187,11 +174,11 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
   unsigned char bytes[8];
   uint64_t off;
 
-  check_state (rc);
+  q2_refcounts_check_locked (rc);
   q2_check (value <= UINT64_MAX >> (64 - (1u << rc->geo->refcount_order)));
   if (!q2_check (!q2_refcounts_is_uncovered_locked (rc, cluster)))
     return true;                /* nothing is changed */
-  off = place (rc, cluster);
+  off = q2_refcount_place (rc, cluster);
   if (!lookup (rc, cluster, bytes, need))
     return false;
   q2_touch (rc->suspects, cluster, 1);
@@ -214,13 +201,13 @@ q2_refcounts_find_locked (struct q2_refcounts *rc, uint64_t from,
   const size_t slice_size = q2_cache_slice_size (rc->cache);
   const uint64_t per_slice = ((uint64_t) slice_size << 3) >> order;
   const uint64_t first = q2_align_down (from, per_slice);
-  unsigned char slice[SLICE_SIZE];
+  unsigned char slice[Q2_REFCOUNT_SLICE];
   uint64_t i = from - first, nr = 0;
 
   /* Our caller has looked. */
   assert (!q2_refcounts_is_uncovered_locked (rc, from));
   *need = (struct q2_need) {
-    .slice_off = q2_align_down (place (rc, from), slice_size),
+    .slice_off = q2_align_down (q2_refcount_place (rc, from), slice_size),
     .block = from >> rc->geo->refblock_bits,
   };
   if (!q2_cache_lookup (rc->cache, need->slice_off, 0, slice, slice_size))
@@ -308,268 +295,14 @@ q2_refcounts_make_solid_entry (const struct q2_refcounts *rc,
                                const struct q2_io *io, uint64_t block,
                                struct qcow2_error *err)
 {
-  const uint64_t first = q2_align_down (block, SECTOR_ENTRIES);
+  const uint64_t first = q2_align_down (block, Q2_SECTOR_ENTRIES);
 
-  for (uint64_t i = first; i < first + SECTOR_ENTRIES; ++i)
+  if (!q2_assume (block < rc->table_entries, err))
+    return -1;
+  for (uint64_t i = first; i < first + Q2_SECTOR_ENTRIES; ++i)
     if (rc->table[i] != 0)
       return 0;
-  return q2_io_write_zeros (io, SECTOR_ENTRIES * 8,
+  return q2_io_write_zeros (io, Q2_SECTOR_ENTRIES * 8,
                             rc->table_host_off + first * 8,
                             QCOW2_IO_REFCOUNT, err);
-}
-
-/* ---- The table ------------------------------------------------------ */
-
-static void
-make_entry_dirty (struct q2_refcounts *rc, uint64_t i)
-{
-  bool *const dirty = &rc->sector_dirty[i / SECTOR_ENTRIES];
-
-  rc->nr_sectors_dirty += !*dirty;
-  *dirty = true;
-}
-
-/* Put the slice that has the refcount of 'cluster', all of whose others are
- * 0, into the cache with those of [cluster, end) set to 1.  Returns how many
- * that were.
- */
-static uint64_t
-make_slice (struct q2_refcounts *rc, uint64_t cluster, uint64_t end)
-{
-  const size_t slice_size = q2_cache_slice_size (rc->cache);
-  const unsigned order = rc->geo->refcount_order;
-  const uint64_t per_slice = ((uint64_t) slice_size << 3) >> order;
-  const uint64_t first = q2_align_down (cluster, per_slice);
-  const uint64_t n = q2_min (end, first + per_slice) - cluster;
-  unsigned char slice[SLICE_SIZE] = { 0 };
-
-  for (uint64_t i = 0; i < n; ++i)
-    q2_refcount_set (slice, order, cluster - first + i, 1);
-  /* q2_refcounts_has_room_locked. */
-  if (!q2_check (q2_cache_insert (rc->cache,
-                                  q2_align_down (place (rc, cluster),
-                                                 slice_size), slice, true)))
-    return end - cluster;
-  return n;
-}
-
-bool
-q2_refcounts_has_room_locked (const struct q2_refcounts *rc, uint64_t used)
-{
-  const uint64_t per_slice =
-    ((uint64_t) q2_cache_slice_size (rc->cache) << 3) >>
-    rc->geo->refcount_order;
-
-  return q2_cache_room (rc->cache) >= used / per_slice + 2;
-}
-
-void
-q2_refcounts_cover_locked (struct q2_refcounts *rc, uint64_t first_block,
-                           uint64_t nr, uint64_t host_off, uint64_t cluster,
-                           uint64_t used)
-{
-  const uint64_t cluster_size = rc->geo->cluster_size;
-  const uint64_t end = cluster + used;
-
-  check_state (rc);
-  if (!q2_check (first_block + nr <= rc->table_entries) ||
-      !q2_check (q2_is_aligned (host_off, cluster_size)))
-    return;
-  q2_cache_drop (rc->cache, host_off, nr * cluster_size);
-  q2_touch (rc->suspects, cluster, used);
-  for (uint64_t i = 0; i < nr; ++i) {
-    if (!q2_check (rc->table[first_block + i] == 0))
-      return;
-    rc->table[first_block + i] = host_off + i * cluster_size;
-    rc->new_blocks[first_block + i] = true;
-    make_entry_dirty (rc, first_block + i);
-  }
-  while (cluster < end)
-    cluster += make_slice (rc, cluster, end);
-}
-
-int
-q2_refcounts_move_table_locked (struct q2_refcounts *rc, uint64_t host_off,
-                                uint32_t clusters, struct qcow2_error *err)
-{
-  const uint64_t entries = ((uint64_t) clusters << rc->geo->cluster_bits) / 8;
-  Q2_CLEANUP_FREE uint64_t *table = calloc (entries, 8);
-  Q2_CLEANUP_FREE bool *dirty = calloc (entries / SECTOR_ENTRIES, 1);
-  Q2_CLEANUP_FREE bool *new_blocks = calloc (entries, 1);
-
-  if (table == NULL || dirty == NULL || new_blocks == NULL ||
-      rc->nr_old == Q2_MAX_OLD_TABLES)
-    return q2_fail_nomem (err, "a larger refcount table");
-  check_state (rc);
-  if (!q2_assume (entries > rc->table_entries, err))
-    return -1;
-  memcpy (table, rc->table, rc->table_entries * 8);
-  memcpy (new_blocks, rc->new_blocks, rc->table_entries);
-  q2_touch (rc->suspects, rc->table_host_off >> rc->geo->cluster_bits,
-            rc->table_clusters);
-  rc->old[rc->nr_old].host_off = rc->table_host_off;
-  rc->old[rc->nr_old++].clusters = rc->table_clusters;
-  free (rc->table);
-  free (rc->sector_dirty);
-  free (rc->new_blocks);
-  rc->new_blocks = q2_take (new_blocks);
-  rc->table = q2_take (table);
-  rc->sector_dirty = q2_take (dirty);
-  rc->nr_sectors_dirty = 0;
-  rc->table_entries = entries;
-  rc->table_host_off = host_off;
-  rc->table_clusters = clusters;
-  rc->moved = true;
-  rc->header_due = false;       /* it is, after that of the new table */
-  check_state (rc);
-  return 0;
-}
-
-/* ---- Commit --------------------------------------------------------- */
-
-bool
-q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)
-{
-  return q2_cache_nr_dirty (rc->cache) > 0 || rc->nr_sectors_dirty > 0 ||
-    rc->moved || rc->header_due;
-}
-
-static void
-copy_entries (const struct q2_refcounts *rc, unsigned char *out,
-              uint64_t from, uint64_t nr)
-{
-  for (uint64_t i = 0; i < nr; ++i)
-    store_be64 (out + 8 * i, rc->table[from + i]);
-}
-
-static int
-gather_sectors (struct q2_refcounts *rc, struct q2_dirty *d,
-                struct qcow2_error *err)
-{
-  const size_t unit = SECTOR_ENTRIES * 8;
-
-  if (q2_dirty_init (d, rc->nr_sectors_dirty, unit, err) == -1)
-    return -1;
-  if (rc->nr_sectors_dirty == 0)
-    return 0;
-  for (uint64_t s = 0; s < rc->table_entries / SECTOR_ENTRIES; ++s)
-    if (rc->sector_dirty[s]) {
-      copy_entries (rc, d->bytes + d->nr * unit, s * SECTOR_ENTRIES,
-                    SECTOR_ENTRIES);
-      d->host_off[d->nr++] = rc->table_host_off + s * unit;
-    }
-  return 0;
-}
-
-static int
-gather_table (struct q2_refcounts *rc, struct q2_refcounts_dirty *d,
-              struct qcow2_error *err)
-{
-  if (!rc->moved)
-    return gather_sectors (rc, &d->sectors, err);
-  d->table = malloc (rc->table_entries * 8);
-  if (d->table == NULL)
-    return q2_fail_nomem (err, "writing the refcount table");
-  copy_entries (rc, d->table, 0, rc->table_entries);
-  return 0;
-}
-
-static void
-free_dirty (struct q2_refcounts_dirty *d)
-{
-  q2_dirty_destroy (&d->sectors);
-  free (d->table);
-  *d = (struct q2_refcounts_dirty) { .nr_old = 0 };
-}
-
-int
-q2_refcounts_gather_locked (struct q2_refcounts *rc,
-                            struct q2_refcounts_dirty *d,
-                            struct qcow2_error *err)
-{
-  check_state (rc);
-  *d = (struct q2_refcounts_dirty) {
-    .table_host_off = rc->table_host_off,
-    .table_clusters = rc->table_clusters,
-  };
-  if (gather_table (rc, d, err) == -1 ||
-      q2_cache_gather (rc->cache, &d->slices, err) == -1) {
-    free_dirty (d);
-    return -1;
-  }
-  d->header = rc->moved || rc->header_due;
-  d->nr_old = d->header ? rc->nr_old : 0;
-  memset (rc->sector_dirty, 0, rc->table_entries / SECTOR_ENTRIES);
-  rc->nr_sectors_dirty = 0;
-  rc->moved = rc->header_due = false;
-  return 0;
-}
-
-int
-q2_refcounts_write (const struct q2_refcounts *rc,
-                    const struct q2_refcounts_dirty *d,
-                    const struct q2_io *io, struct qcow2_error *err)
-{
-  if (q2_dirty_write (&d->slices, q2_cache_slice_size (rc->cache),
-                      UINT64_MAX, io, QCOW2_IO_REFCOUNT, err) == -1)
-    return -1;
-  if (d->table == NULL)
-    return 0;
-  return q2_io_write (io, d->table,
-                      (uint64_t) d->table_clusters << rc->geo->cluster_bits,
-                      d->table_host_off, QCOW2_IO_REFCOUNT, err);
-}
-
-int
-q2_refcounts_write_links (const struct q2_refcounts_dirty *d,
-                          struct q2_superblock_edit *edit,
-                          const struct q2_io *io, struct qcow2_error *err)
-{
-  if (q2_dirty_write (&d->sectors, SECTOR_ENTRIES * 8, UINT64_MAX, io,
-                      QCOW2_IO_REFCOUNT, err) == -1)
-    return -1;
-  if (!d->header)
-    return 0;
-  edit->header->refcount_table_offset = d->table_host_off;
-  edit->header->refcount_table_clusters = d->table_clusters;
-  return q2_superblock_write (edit, io, Q2_SPAN_REFCOUNT_TABLE, err);
-}
-
-/* The commit has ended before the header was durable.  A table is written as
- * a whole only as long as nothing can name it: after 2a has ended that is too
- * late, since it would get entries whose blocks are not durable (ORDER-2).
- */
-static void
-name_again (struct q2_refcounts *rc, const struct q2_refcounts_dirty *d,
-            enum q2_commit_progress progress)
-{
-  /* One that moved again meanwhile is written anyway, and named after that. */
-  if (rc->moved || Q2_PLANTED (Q2_PLANT_FORGET_TABLE))
-    return;
-  if (d->table != NULL && (progress < Q2_PROGRESS_2A ||
-                           Q2_PLANTED (Q2_PLANT_REWRITE_DOUBTFUL_TABLE)))
-    rc->moved = true;
-  else
-    rc->header_due = true;
-}
-
-void
-q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
-                                struct q2_refcounts_dirty *d,
-                                enum q2_commit_progress progress)
-{
-  const size_t unit = SECTOR_ENTRIES * 8;
-  const bool linked = progress >= Q2_PROGRESS_2B;
-
-  if (d->header && !linked)
-    name_again (rc, d, progress);
-  if (d->table != NULL && progress == Q2_PROGRESS_2B &&
-      Q2_PLANTED (Q2_PLANT_REWRITE_LIVE_TABLE))
-    rc->moved = true;
-  for (size_t i = 0; !linked && !rc->moved && i < d->sectors.nr; ++i)
-    make_entry_dirty (rc, (d->sectors.host_off[i] - rc->table_host_off) /
-                      unit * SECTOR_ENTRIES);
-  q2_cache_end_gather (rc->cache, &d->slices, progress >= Q2_PROGRESS_2A);
-  free_dirty (d);
-  check_state (rc);
 }

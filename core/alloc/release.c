@@ -10,6 +10,7 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -45,6 +46,7 @@ q2_space_lower_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
   const uint64_t n = q2_space_set_run_locked (s, cluster, nr, value, need);
 
   q2_mutex_check_held (&s->lock);
+  q2_check (n <= nr && value < q2_space_max_refcount (s));
   if (n > 0 && value == 0) {
     /* A shared table that only the disk had: it is none any more. */
     q2_overlap_unshare (s->overlap, cluster << s->geo->cluster_bits,
@@ -105,6 +107,8 @@ release_some (struct q2_space *s, const struct q2_io *io,
   uint64_t n, value;
   bool changed;
 
+  if (!q2_assume (run->nr > 0, err))
+    return -1;
   q2_mutex_lock (&s->lock);
   n = count_alike_locked (s, run, &value, &need);
   /* From now on nobody adds a stream to what is going to be free. */
@@ -127,6 +131,8 @@ release_some (struct q2_space *s, const struct q2_io *io,
     return 0;
   if (n == 0)
     return q2_space_load (s, io, &need, err);
+  if (!q2_assume (n <= run->nr, err))
+    return -1;
   run->cluster += n;
   run->nr -= n;
   return 0;

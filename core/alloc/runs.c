@@ -15,6 +15,7 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -78,7 +79,8 @@ find_exact (struct q2_space *s, const struct q2_io *io, struct exact *e,
     q2_mutex_unlock (&s->lock);
     switch (look) {
     case FOUND:
-      return 0;
+      return q2_assume (e->first + e->nr == e->pos && e->pos <= e->limit,
+                        err) ? 0 : -1;
     case GO_ON:
       break;
     case UNCOVERED:
@@ -173,6 +175,8 @@ q2_space_set_run (struct q2_space *s, const struct q2_io *io,
     q2_mutex_lock (&s->lock);
     n = q2_space_set_run_locked (s, cluster + done, nr - done, value, &need);
     q2_mutex_unlock (&s->lock);
+    if (!q2_assume (n <= nr - done, err))
+      return -1;
     done += n;
     if (n == 0)
       r = q2_space_load (s, io, &need, err);
@@ -186,6 +190,7 @@ void
 q2_space_advance_locked (struct q2_space *s, uint64_t start, uint64_t end)
 {
   q2_mutex_check_held (&s->lock);
+  q2_check (start <= end);
   if (start == s->lowest_freed && start < s->cursor)
     s->lowest_freed = end < s->cursor ? end : Q2_SPACE_NONE;
   else if (start == s->cursor && start < s->lowest_freed)
@@ -202,6 +207,8 @@ q2_space_alloc_run (struct q2_space *s, const struct q2_io *io, uint64_t nr,
   q2_mutex_lock (&s->claim_lock);
   start = q2_space_first_to_look (s);
   r = q2_space_find_run (s, io, nr, ret_cluster, err);
+  if (r == 0 && !q2_assume (*ret_cluster > 0, err))
+    r = -1;
   if (r == 0)
     r = q2_space_set_run (s, io, *ret_cluster, nr, 1, err);
   if (r == 0) {

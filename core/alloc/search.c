@@ -78,6 +78,7 @@ align_locked (struct q2_space *s, struct search *f)
     f->nr -= skip;
   }
   f->nr = q2_min (f->nr, f->want);
+  q2_check (f->nr > 0 && f->first + f->nr <= f->limit);
 }
 
 static enum look
@@ -273,12 +274,16 @@ static void
 add_window_locked (struct q2_space *s, const struct search *f, bool zero)
 {
   struct q2_space_window *w = find_previous_locked (s, f->stream);
+  uint64_t alone = f->nr;
 
   q2_mutex_check_held (&s->lock);
   q2_check (f->nr > 0 && f->nr <= Q2_SPACE_MAX_WINDOW);
   if (w == NULL || w->left > 0)
     w = q2_space_oldest_window_locked (s);
   q2_space_drop_window_locked (s, w);
+  /* No cluster is promised to two. */
+  q2_check (q2_space_avoid_windows_locked (s, f->first, &alone) == 0 &&
+            alone == f->nr);
   *w = (struct q2_space_window) {
     .stream = f->stream, .start = f->first, .size = f->nr, .left = f->nr,
     .zero = zero, .last_use = ++s->clock,
@@ -317,6 +322,8 @@ q2_space_claim (struct q2_space *s, const struct q2_io *io, uint64_t stream,
   /* It may be too short to reach the cluster it is for. */
   if (stream - f.stream >= f.nr)
     f.stream = stream;
+  if (!q2_assume (f.nr <= f.want && f.first > 0, err))
+    return -1;
   q2_mutex_lock (&s->lock);
   add_window_locked (s, &f, io->host->ops->grow != NULL &&
                      f.first >= s->never_used);

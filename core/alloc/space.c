@@ -11,6 +11,7 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -166,6 +167,7 @@ q2_space_note_freed_locked (struct q2_space *s, uint64_t cluster,
                             uint64_t nr)
 {
   q2_mutex_check_held (&s->lock);
+  q2_check (nr > 0);
   if (cluster < s->cursor)
     s->lowest_freed = q2_min (s->lowest_freed, cluster);
   q2_space_end_packing_locked (s, cluster, nr);
@@ -229,10 +231,12 @@ q2_space_end_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
   const bool linked = progress >= Q2_PROGRESS_2B;
 
   q2_mutex_lock (&s->lock);
+  q2_check (d->nr_old <= rc->nr_old);   /* more may have moved meanwhile */
   for (unsigned i = 0; linked && i < d->nr_old; ++i) {
     const uint64_t off = rc->old[i].host_off;
     const uint32_t nr = rc->old[i].clusters;
 
+    q2_check (off != rc->table_host_off && nr > 0);
     q2_overlap_remove (s->overlap, off, (uint64_t) nr << s->geo->cluster_bits);
     if (q2_frees_reserve (frees, 1))
       q2_frees_add (frees, off >> s->geo->cluster_bits, nr);

@@ -15,6 +15,7 @@
 
 #include "alloc/space_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -22,6 +23,7 @@ void
 q2_space_watch (struct q2_space *s, struct q2_suspects *suspects)
 {
   q2_mutex_lock (&s->lock);
+  q2_check (s->rc.suspects == NULL || suspects == NULL);
   s->rc.suspects = suspects;
   q2_mutex_unlock (&s->lock);
 }
@@ -102,7 +104,10 @@ q2_space_judge (struct q2_space *s, const struct q2_suspects *suspects,
   const uint64_t cluster = suspects->clusters[i];
   bool known;
 
+  q2_check (i < suspects->nr);
   q2_mutex_lock (&s->lock);
+  /* Else who changes them does not tell. */
+  q2_check (s->rc.suspects == suspects);
   known = q2_refcounts_get_locked (&s->rc, cluster, ret_value, need);
   *ret_touched = q2_suspects_is_touched (suspects, i);
   if (known && may_lower && !*ret_touched && *ret_value > count)

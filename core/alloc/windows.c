@@ -40,6 +40,16 @@ q2_space_next_taken (const struct q2_space_window *w, uint64_t i, bool taken)
   return i;
 }
 
+static uint64_t
+count_taken (const struct q2_space_window *w)
+{
+  uint64_t n = 0;
+
+  for (size_t i = 0; i < Q2_SPACE_MAX_WINDOW / 64; ++i)
+    n += (uint64_t) __builtin_popcountll (w->taken[i]);
+  return n;
+}
+
 struct q2_space_window *
 q2_space_find_window_locked (struct q2_space *s, uint64_t stream,
                              uint64_t *ret_i)
@@ -64,6 +74,7 @@ q2_space_drop_window_locked (struct q2_space *s, struct q2_space_window *w)
 {
   q2_mutex_check_held (&s->lock);
   q2_check (w->size <= Q2_SPACE_MAX_WINDOW && w->left <= w->size);
+  q2_check (count_taken (w) == w->size - w->left);
   if (w->left > 0)
     q2_space_note_freed_locked
       (s, w->start + q2_space_next_taken (w, 0, false), 1);

@@ -22,6 +22,7 @@
 #include "check/check_job.h"
 #include "check/rebuild.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -145,6 +146,8 @@ correct (struct q2_check *c, struct q2_repair_job *j, void *opaque,
   struct q2_recount *const recount = &j->r->recount;
 
   (void) opaque;
+  if (!q2_assume (j->r->checked, err))
+    return -1;
   q2_counts_free (recount->odd);
   recount->odd = NULL;
   recount->flags_are_wrong = true;
@@ -176,6 +179,8 @@ rebuild (struct q2_check *c, struct qcow2_error *err)
   struct q2_rebuild rb;
   int r = -1;
 
+  if (!q2_assume (c->options->repair >= QCOW2_REPAIR_ALL, err))
+    return -1;
   if (q2_rebuild_init (&rb, &c->geo, c->findings.incomplete, err) == -1)
     return -1;
   if (q2_check_each_window (c, true, note_blocks, &rb, err) == 0 &&
@@ -229,6 +234,7 @@ fill_result (const struct q2_check *c, const struct q2_findings *before,
 
   for (unsigned i = 0; i < QCOW2_NR_SEVERITIES; ++i)
     found += before->nr[i];
+  q2_check (found >= before->passed);
   *ret = (struct qcow2_check_result) {
     .corruptions = nr[QCOW2_FINDING_CORRUPTION],
     .leaks = nr[QCOW2_FINDING_LEAK],
@@ -253,7 +259,11 @@ fill_result (const struct q2_check *c, const struct q2_findings *before,
 static int
 write_repair (struct q2_check *c, enum plan plan, struct qcow2_error *err)
 {
-  if (check_header (c, err) == -1)
+  /* What cannot be read cannot be judged. */
+  if (!q2_assume (plan != PLAN_NOTHING &&
+                  c->options->repair != QCOW2_REPAIR_NONE &&
+                  c->findings.nr[QCOW2_FINDING_ERROR] == 0, err) ||
+      check_header (c, err) == -1)
     return -1;
   return plan == PLAN_REBUILD ? rebuild (c, err)
     : q2_check_each_window (c, false, correct, NULL, err);

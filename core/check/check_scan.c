@@ -17,6 +17,7 @@
 #include "format/l2e.h"
 #include "meta/header_read.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
@@ -136,10 +137,14 @@ compare (struct q2_check *c, struct q2_repair_job *j, struct q2_scope *w,
 {
   struct q2_recount *const recount = &c->r->recount;
 
+  if (!q2_assume (w->begin < w->stop && recount->odd == NULL, err))
+    return -1;
   recount->stop = w->stop;
   recount->odd = q2_counts_new (memory_of (c) / 4, q2_budget_outermost
                                 (q2_io_budget (c->io)), err);
   if (recount->odd == NULL || q2_repair_compare (j, err) == -1)
+    return -1;
+  if (!q2_assume (recount->stop <= w->stop && recount->stop > w->begin, err))
     return -1;
   w->stop = recount->stop;
   c->used_end = q2_max (c->used_end, q2_counts_end (j->counts));

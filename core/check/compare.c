@@ -15,6 +15,7 @@
 
 #include "format/refcount_bits.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 #include <inttypes.h>
@@ -108,6 +109,7 @@ q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
     note_difference (j, c, old, count);
     if (corrected (j, old, count) == old)
       continue;
+    q2_check (old > count ? !j->r->never_lower : !j->r->never_raise);
     changed = true;
     q2_refcount_set (j->buf, order, c - first, count);
   }
@@ -118,6 +120,8 @@ int
 q2_repair_read_block (struct q2_repair_job *j, uint64_t idx,
                       struct qcow2_error *err)
 {
+  if (!q2_assume (q2_repair_has_block (j, idx), err))
+    return -1;
   return q2_io_read (j->io, j->buf, j->geo->cluster_size, j->r->blocks[idx],
                      QCOW2_IO_REFCOUNT, err);
 }
@@ -257,7 +261,10 @@ q2_repair_compare (struct q2_repair_job *j, struct qcow2_error *err)
 {
   const uint64_t missing = j->r->info.missing_blocks;
 
-  if (compare_all (j, err) == -1)
+  if (!q2_assume (j->counts != NULL && j->too_high + j->too_low == 0, err) ||
+      compare_all (j, err) == -1)
+    return -1;
+  if (!q2_assume (j->r->recount.begin < j->r->recount.stop, err))
     return -1;
   j->r->info.too_high += j->too_high;
   j->r->info.too_low += j->too_low;

@@ -39,6 +39,7 @@ q2_counts_free (struct q2_counts *c)
 {
   if (c == NULL)
     return;
+  q2_check (c->bytes <= c->max_bytes);
   q2_counts_free_tree (c);
   q2_budget_give (c->budget, c->bytes);
   free (c);
@@ -102,6 +103,7 @@ q2_counts_turn (struct q2_counts *c, uint64_t cluster, enum q2_use use,
   if (!q2_check (leaf != NULL))
     return;
   old = q2_counts_element (leaf, cluster);
+  q2_check (old != 0 && c->total[old & Q2_ELEMENT_USE] > 0);
   c->total[old & Q2_ELEMENT_USE]--;
   c->total[use]++;
   /* No larger than before, so there is room. */

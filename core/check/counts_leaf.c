@@ -11,6 +11,8 @@
 
 #include "check/counts_impl.h"
 
+#include "base/assume.h"
+
 #include <string.h>
 
 #define NARROW_MAX 15u
@@ -82,6 +84,7 @@ make_wide (struct q2_counts *c, struct q2_counts_leaf *leaf)
 
   if (r != Q2_COUNTS_OK)
     return r;
+  q2_check (leaf->narrow != NULL && leaf->wide == NULL);
   leaf->wide = memory;
   for (size_t j = 0; j < Q2_LEAF_SIZE; ++j)
     leaf->wide[j] = leaf->narrow[j];
@@ -97,6 +100,7 @@ more_few (struct q2_counts *c, struct q2_counts_leaf *leaf)
   enum q2_counts_result r;
   void *memory;
 
+  q2_check (leaf->nr_few == leaf->max_few && leaf->max_few <= MAX_FEW);
   if (leaf->max_few == MAX_FEW)
     return make_dense (c, leaf);
   r = q2_counts_take_memory (c, 2 * old, &memory);

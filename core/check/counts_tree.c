@@ -37,6 +37,8 @@ void
 q2_counts_give_memory (struct q2_counts *c, void *p, size_t size)
 {
   free (p);
+  if (!q2_check (size <= c->bytes))
+    return;
   c->bytes -= size;
   q2_budget_give (c->budget, size);
 }
@@ -128,6 +130,10 @@ q2_counts_find_leaf (struct q2_counts *c, uint64_t cluster)
 static void
 put_child (struct q2_counts_node *node, unsigned i, uint64_t key, void *child)
 {
+  if (!q2_check (node->nr < Q2_COUNTS_FANOUT && i <= node->nr))
+    return;
+  q2_check ((i == 0 || node->keys[i - 1] < key) &&
+            (i == node->nr || key < node->keys[i]));
   for (unsigned j = node->nr++; j > i; --j) {
     node->keys[j] = node->keys[j - 1];
     node->children[j] = node->children[j - 1];
@@ -180,6 +186,7 @@ split (struct q2_counts *c, struct q2_counts_node *parent, unsigned i)
 
   if (r != Q2_COUNTS_OK)
     return r;
+  q2_check (left->nr == Q2_COUNTS_FANOUT && parent->nr < Q2_COUNTS_FANOUT);
   right = memory;
   for (unsigned j = half; j < Q2_COUNTS_FANOUT; ++j)
     put_child (right, j - half, left->keys[j], left->children[j]);

@@ -11,6 +11,7 @@
 
 #include "check/counts_impl.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 #include <stdlib.h>
@@ -22,6 +23,7 @@ void
 q2_counts_set_window (struct q2_counts *c, uint64_t begin, uint64_t stop,
                       const struct q2_watch *watch)
 {
+  q2_check (begin <= stop || stop == 0);
   c->begin = begin;
   c->stop = stop;
   c->watch = watch;
@@ -125,6 +127,7 @@ strip_few (struct q2_counts *c, struct q2_counts_leaf *leaf)
       leaf->few[kept++] = leaf->few[i];
     else
       c->total[leaf->few[i].element & Q2_ELEMENT_USE]--;
+  q2_check (kept <= leaf->nr_few);
   leaf->nr_few = kept;
 }
 
@@ -210,6 +213,10 @@ q2_counts_shrink (struct q2_counts *c, uint64_t *ret_stop)
   nr = q2_max (add_up (c, first, end, all / 2, &half), first + 1);
   if (half >= all || nr >= end)
     return false;               /* there is only one, or none */
+  /* It never becomes longer, or empty. */
+  if (!q2_check (nr << Q2_LEAF_BITS > c->begin &&
+                 nr << Q2_LEAF_BITS < c->stop))
+    return false;
   note_leaving (c, nr << Q2_LEAF_BITS);
   strip (c, nr);
   *ret_stop = c->stop = nr << Q2_LEAF_BITS;

@@ -10,6 +10,8 @@
 
 #include "check/findings.h"
 
+#include "base/assume.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -37,6 +39,9 @@ q2_find (struct q2_findings *f, const struct qcow2_finding *like,
   char text[QCOW2_FINDING_TEXT];
   va_list args;
 
+  if (!q2_check (like->severity < QCOW2_NR_SEVERITIES &&
+                 like->kind < QCOW2_NR_FINDINGS))
+    return;
   f->nr[like->severity]++;
   f->nr_kind[like->kind]++;
   if (f->fn == NULL || f->passed >= f->max_passed)

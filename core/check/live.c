@@ -15,6 +15,7 @@
 
 #include "check/walk.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -44,6 +45,8 @@ compare_some (struct q2_live_check *c, struct q2_counts *counts,
   if (live->refcounts (live->opaque, cluster,
                        q2_min (AT_ONCE, c->stop - cluster), values, &nr, err)
       == -1)
+    return -1;
+  if (!q2_assume (nr > 0 && nr <= AT_ONCE, err))
     return -1;
   for (uint64_t i = 0; i < nr; ++i) {
     const struct q2_count count = q2_counts_get (counts, cluster + i);

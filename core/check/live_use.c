@@ -10,6 +10,8 @@
 
 #include "check/walk.h"
 
+#include "base/assume.h"
+
 static void
 add_to_tally (struct q2_walk *w, uint64_t cluster, const struct q2_user *u)
 {
@@ -18,6 +20,8 @@ add_to_tally (struct q2_walk *w, uint64_t cluster, const struct q2_user *u)
 
   if (i == SIZE_MAX)
     return;
+  if (!q2_check (i < w->live->suspects->nr))
+    return;
   t = &w->live->tallies[i];
   t->count = u->times > Q2_COUNTS_MAX - t->count ? Q2_COUNTS_MAX
     : t->count + u->times;
@@ -25,6 +29,7 @@ add_to_tally (struct q2_walk *w, uint64_t cluster, const struct q2_user *u)
   t->flags |= u->flags;
   t->copied += (u->flags & Q2_COUNT_COPIED) != 0;
   t->plain += (u->flags & Q2_COUNT_PLAIN) != 0;
+  q2_check (t->copied + t->plain <= t->count || t->count == Q2_COUNTS_MAX);
   if (u->flags != 0) {
     t->table_off = w->table_off;
     t->index = w->index;

@@ -11,6 +11,7 @@
 
 #include "format/l2e.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 /* Refcount blocks. */
@@ -55,7 +56,8 @@ use_live_table (struct q2_walk *w, uint64_t l1_index,
   const struct q2_live *const live = w->live->live;
   uint64_t entry;
 
-  if (live->read_table (live->opaque, l1_index, &entry, NULL, err) == -1)
+  if (!q2_assume (w->geo->cluster_size <= w->buf_size, err) ||
+      live->read_table (live->opaque, l1_index, &entry, NULL, err) == -1)
     return -1;
   w->table_off = w->h->l1_offset;
   w->index = l1_index;

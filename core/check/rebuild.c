@@ -20,6 +20,7 @@
 
 #include "format/refcount_bits.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
@@ -194,6 +195,9 @@ q2_rebuild_place (struct q2_rebuild *rb, struct q2_repair_job *j,
   if (find_room (rb, j, rb->keep ? q2_max (end, file_end (j)) : end, err)
       == -1)
     return -1;
+  if (!q2_assume (rb->first >= end && rb->table_clusters << bits <=
+                  Q2_MAX_REFCOUNT_TABLE_BYTES, err))
+    return -1;
   next = (rb->first + rb->table_clusters) << bits;
   for (uint64_t i = 0; i < rb->nr_blocks; ++i)
     if (rb->blocks[i] != 0) {
@@ -202,6 +206,8 @@ q2_rebuild_place (struct q2_rebuild *rb, struct q2_repair_job *j,
       if (Q2_PLANTED (Q2_PLANT_REBUILD_IN_PLACE) && q2_repair_has_block (j, i))
         rb->blocks[i] = j->r->blocks[i];
     }
+  if (!q2_assume (next == rb->end << bits, err))
+    return -1;
   return rb->end << bits > q2_io_size (j->io)
     ? q2_io_grow (j->io, rb->end << bits, err) : 0;
 }
@@ -233,6 +239,11 @@ fill_block (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t idx,
   const bool known = rb->keep && q2_repair_has_block (j, idx);
   const struct q2_recount *const recount = &j->r->recount;
 
+  /* EDIT-8: all that is new lies where it was placed. */
+  if (!q2_assume (Q2_PLANTED (Q2_PLANT_REBUILD_IN_PLACE) ||
+                  (rb->blocks[idx] >= rb->first << j->geo->cluster_bits &&
+                   rb->blocks[idx] < rb->end << j->geo->cluster_bits), err))
+    return -1;
   if (known && q2_repair_read_block (j, idx, err) == -1)
     return -1;
   if (recount->begin <= first)
@@ -267,6 +278,9 @@ write_table (const struct q2_rebuild *rb, const struct q2_repair_job *j,
 {
   const uint64_t per_cluster = rb->buf_size / 8;
 
+  if (!q2_assume (rb->nr_blocks <= rb->table_clusters * per_cluster &&
+                  rb->table_clusters * per_cluster <= MAX_BLOCKS, err))
+    return -1;
   for (uint64_t c = 0; c < rb->table_clusters; ++c) {
     for (uint64_t i = 0; i < per_cluster; ++i)
       store_be64 (rb->buf + 8 * i, rb->blocks[c * per_cluster + i]);

@@ -13,6 +13,7 @@
 
 #include "check/repair_job.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
@@ -35,6 +36,8 @@ q2_repair_read_table (struct q2_repair_job *j, uint64_t table_off,
   const uint64_t inside =
     table_off < size ? q2_min (bytes, size - table_off) : 0;
 
+  if (!q2_assume (r->blocks == NULL && q2_is_aligned (bytes, 512), err))
+    return -1;
   r->nr_blocks = bytes / 8;
   r->blocks = calloc (r->nr_blocks, sizeof *r->blocks);
   if (r->blocks == NULL)

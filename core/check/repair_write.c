@@ -86,6 +86,8 @@ place (struct q2_repair_job *j, uint64_t n, uint64_t *ret_cluster,
 {
   uint64_t cluster;
 
+  if (!q2_assume (n > 0 && !j->r->never_raise, err))
+    return -1;
   j->cursor = q2_counts_next_free (j->counts, j->cursor);
   cluster = j->cursor;
   for (;;) {
@@ -95,6 +97,8 @@ place (struct q2_repair_job *j, uint64_t n, uint64_t *ret_cluster,
       break;
     cluster = q2_counts_next_free (j->counts, next);
   }
+  if (!q2_assume (cluster > 0 && cluster >= j->r->first_free, err))
+    return -1;
   *ret_cluster = cluster;
   for (uint64_t i = 0; i < n; ++i) {
     const enum q2_counts_result r =
@@ -127,8 +131,10 @@ place_table (struct q2_repair_job *j, struct plan *plan,
   blocks = realloc (r->blocks, bytes);
   if (blocks == NULL)
     return q2_fail_nomem (err, "a larger refcount table");
-  memset (blocks + r->nr_blocks, 0, bytes - r->nr_blocks * 8);
   r->blocks = blocks;
+  if (!q2_assume (bytes >= r->nr_blocks * 8, err))
+    return -1;
+  memset (blocks + r->nr_blocks, 0, bytes - r->nr_blocks * 8);
   r->nr_blocks = bytes / 8;
   plan->table_off = cluster << j->geo->cluster_bits;
   plan->table_clusters = clusters;
@@ -152,7 +158,7 @@ place_blocks (struct q2_repair_job *j, struct plan *plan,
     const uint64_t idx = q2_repair_block_of (j, uncovered);
     uint64_t cluster;
 
-    if (!q2_assume (idx < j->r->nr_blocks, err))
+    if (!q2_assume (idx < j->r->nr_blocks && !plan->is_new[idx], err))
       return -1;
     if (place (j, 1, &cluster, err) == -1)
       return -1;
@@ -244,6 +250,9 @@ write_new_table (struct q2_repair_job *j, const struct plan *plan,
 {
   const uint64_t per_cluster = j->geo->cluster_size / 8;
 
+  if (!q2_assume (plan->table_clusters == 0 || plan->table_clusters *
+                  per_cluster == j->r->nr_blocks, err))
+    return -1;
   for (uint64_t c = 0; c < plan->table_clusters; ++c) {
     for (uint64_t i = 0; i < per_cluster; ++i)
       store_be64 (j->buf + 8 * i, j->r->blocks[c * per_cluster + i]);
@@ -260,8 +269,11 @@ static int
 write_header (struct q2_repair_job *j, struct q2_superblock_edit *edit,
               enum q2_header_span span, struct qcow2_error *err)
 {
-  int r = q2_superblock_write (edit, j->io, span, err);
+  int r = -1;
 
+  /* What it names, or says of the rest, is durable. */
+  if (q2_assume (!j->unflushed, err))
+    r = q2_superblock_write (edit, j->io, span, err);
   j->unflushed = true;
   if (r == 0)
     r = flush (j, err);
@@ -286,6 +298,8 @@ static int
 link_new_blocks (struct q2_repair_job *j, const struct plan *plan,
                  const struct q2_header *h, struct qcow2_error *err)
 {
+  if (!q2_assume (!j->unflushed, err))
+    return -1;
   for (uint64_t idx = 0; idx < j->r->nr_blocks; ++idx) {
     unsigned char entry[8];
 
@@ -354,6 +368,8 @@ write_entries (struct entries *e, struct qcow2_error *err)
 {
   const size_t len = e->len;
 
+  if (!q2_assume (len % 8 == 0 && len <= sizeof e->buf, err))
+    return -1;
   e->len = 0;
   return len == 0 ? 0 : write_bytes (e->j, e->buf, len, e->host_off,
                                      QCOW2_IO_L2, err);
@@ -386,6 +402,9 @@ write_flags (struct q2_repair_job *j, const struct q2_header *h,
 
   if (j->r->keep_flags)
     return 0;
+  /* Step 3: refcounts come first. */
+  if (!q2_assume (!j->unflushed, err))
+    return -1;
   if (q2_recount_flags (&j->r->recount, j->io, h, j->geo, correct_flag, &e,
                         err) == -1 ||
       write_entries (&e, err) == -1)

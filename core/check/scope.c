@@ -12,6 +12,7 @@
 
 #include "check/scope.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -37,6 +38,9 @@ q2_scope_free (struct q2_scope *w)
 static bool
 add_step (struct q2_scope_steps *s, uint64_t event, uint64_t stop)
 {
+  /* In the order of events. */
+  q2_check (s->nr <= s->max &&
+            (s->nr == 0 || s->step[s->nr - 1].event <= event));
   if (s->nr == s->max) {
     const size_t max = s->max ? 2 * s->max : 8;
     struct q2_scope_step *const step = realloc (s->step, max * sizeof *step);
@@ -83,6 +87,8 @@ q2_scope_next (struct q2_scope *w, struct qcow2_error *err)
   struct q2_scope_steps all = { 0 };
   const bool first = w->begin == 0;
 
+  if (!q2_assume (w->begin < w->stop && w->stop != UINT64_MAX, err))
+    return -1;
   if (!merge (w, first ? 0 : UINT64_MAX, &all)) {
     free (all.step);
     return q2_fail_nomem (err, "checking the image");

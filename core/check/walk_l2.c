@@ -16,6 +16,7 @@
 
 #include "format/l2e.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/error.h"
 
@@ -139,6 +140,8 @@ use_entries_of_l2 (struct q2_walk *w, uint64_t cluster,
 {
   const struct q2_count table = q2_counts_get (w->counts, cluster);
 
+  if (!q2_assume (table.use == Q2_USE_L2 && table.count > 0, err))
+    return -1;
   return q2_walk_l2_entries (w, cluster << w->geo->cluster_bits, p,
                              table.count, table.flags != 0, err);
 }
@@ -194,6 +197,9 @@ use_neighbours (struct q2_walk *w, uint64_t cluster, uint64_t n,
     q2_walk_next_data (w, host_off, end, &start, &stop);
     start = q2_align_down (start, size);
     stop = q2_align_up (stop, size);
+    if (!q2_assume (start >= host_off && start <= stop && stop > host_off &&
+                    stop <= end, err))
+      return -1;
     w->hole_bytes += start - host_off;
     if (read_l2_tables (w, start, stop, err) == -1)
       return -1;

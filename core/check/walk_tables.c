@@ -13,6 +13,7 @@
 
 #include "check/walk.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 
 void
@@ -34,7 +35,8 @@ int
 q2_walk_read (struct q2_walk *w, uint64_t len, uint64_t host_off,
               enum qcow2_io_class class, struct qcow2_error *err)
 {
-  if (q2_work_do (&w->work, len / 8, err) == -1)
+  if (!q2_assume (len <= w->buf_size, err) ||
+      q2_work_do (&w->work, len / 8, err) == -1)
     return -1;
   return q2_io_read (w->io, w->buf, len, host_off, class, err);
 }
@@ -97,6 +99,9 @@ q2_walk_entries (struct q2_walk *w, uint64_t host_off, uint64_t len,
     q2_walk_next_data (w, host_off, end, &start, &stop);
     start = q2_align_down (start, 8);
     stop = q2_min (q2_align_up (stop, 8), end);
+    if (!q2_assume (start >= host_off && start <= stop && stop > host_off,
+                    err))
+      return -1;
     w->hole_bytes += start - host_off;
     r = walk_data (w, start, stop, class, fn, opaque, err);
     host_off = stop;

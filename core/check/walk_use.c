@@ -15,6 +15,7 @@
 
 #include "format/l2e.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <inttypes.h>
@@ -213,6 +214,8 @@ q2_walk_use_bytes (struct q2_walk *w, uint64_t host_off, uint64_t len,
   const unsigned bits = w->geo->cluster_bits;
   const uint64_t last = (host_off + len - 1) >> bits;
 
+  if (!q2_assume (len > 0 && u->times > 0, err))
+    return -1;
   if (host_off >= MAX_HOST_OFF || len > MAX_HOST_OFF - host_off)
     return q2_walk_fault (w, QCOW2_FINDING_PAST_END, QCOW2_ADVICE_REPAIR,
                           host_off, len, err, "%s at offset 0x%" PRIx64

@@ -14,6 +14,7 @@
 
 #include "edit/amend.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #define V2_HEADER_LENGTH 72
@@ -87,6 +88,12 @@ run (struct q2_amend *a, struct qcow2_error *err)
       q2_new_refcounts_make (&a->refcounts, err) == -1)
     return -1;
   if (q2_progress_add (&a->progress, 0, Q2_AMEND_CANCELLED, err) == -1)
+    return -1;
+  /* Refcounts of the width that the header is going to have. */
+  if (!q2_assume ((a->refcounts.table_off != 0) ==
+                  (a->refcount_order != h->refcount_order), err) ||
+      !q2_assume (a->version >= 3 || (a->refcount_order == 4 && !a->lazy),
+                  err))
     return -1;
   return q2_edit_switch (&a->edit, edit_header, a, force, err);
 }

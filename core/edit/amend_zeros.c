@@ -23,6 +23,7 @@
 
 #include "meta/snapshots.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -63,6 +64,8 @@ unallocate (struct q2_edit *e, uint64_t cluster, const struct q2_entry *entry,
   struct q2_change c = { .w = e->w, .io = &e->io };
   int r;
 
+  if (!q2_assume (entry->m.kind == Q2_CLUSTER_ZERO, err))
+    return -1;
   q2_change_enter (&c);
   r = q2_writer_own_table (&c, cluster >> e->w->geo->l2_bits, err);
   if (r == 0)
@@ -100,6 +103,8 @@ expand_slice (struct q2_edit *e, uint64_t cluster, uint64_t max,
   r = q2_writer_load (&c, cluster, q2_min (max, Q2_MAX_ENTRIES), entries,
                       ret_nr, &owned, err);
   q2_change_leave (&c);
+  if (r == 0 && !q2_assume (*ret_nr > 0 && *ret_nr <= max, err))
+    return -1;
   for (uint64_t i = 0; r == 0 && i < *ret_nr; ++i) {
     if (q2_writer_is_pressed (e->w))
       r = q2_edit_commit (e, err);
@@ -150,6 +155,8 @@ make_zeros (struct table *t, uint64_t guest_off, uint64_t *ret_host_off,
   const struct q2_geometry *const geo = e->w->geo;
   struct q2_place place = { .guest_off = guest_off };
 
+  if (!q2_assume (t->users > 0, err))
+    return -1;
   if (q2_edit_alloc (e, geo->cluster_size, Q2_META_NONE, &place.host_off, err)
       == -1)
     return -1;
@@ -201,6 +208,8 @@ write_table (struct table *t, struct qcow2_error *err)
   const bool early = Q2_PLANTED (Q2_PLANT_LET_GO_EARLY);
   struct q2_edit *const e = &t->a->edit;
 
+  if (!q2_assume (t->changed && t->users > 0 && !e->switched, err))
+    return -1;
   if (!Q2_PLANTED (Q2_PLANT_EARLY_SWITCH) && q2_edit_commit (e, err) == -1)
     return -1;
   q2_edit_keep (e);

@@ -18,6 +18,7 @@
 
 #include "edit/bitmaps.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/error.h"
 
@@ -157,6 +158,8 @@ check_entries (struct cleaning *c, const struct q2_header *h,
     b.entry_len = guess_length (dir->bytes + pos, dir->len - pos);
     if (b.entry_len == 0)
       break;
+    if (!q2_assume (b.entry_len <= dir->len - pos, err))
+      return -1;
     pos += b.entry_len;
   }
   if (i < h->nr_bitmaps)
@@ -196,6 +199,9 @@ clean (struct cleaning *c, bool dry_run, struct qcow2_error *err)
     return -1;
   r = check_directory (c, err);
   q2_overlap_free (c->mine);
+  /* What is sound is all in the new set, and nothing of it was dropped. */
+  if (r == 0 && !q2_assume (c->set->nr_dropped == 0, err))
+    return -1;
   return r == -1 || dry_run ? r : q2_bitmap_set_publish (c->set, err);
 }
 

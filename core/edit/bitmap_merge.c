@@ -22,6 +22,7 @@
 
 #include "edit/bitmaps.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
@@ -94,24 +95,34 @@ add_same (struct merging *m, const unsigned char *p, uint64_t nr,
 {
   unsigned char *const to = m->bits + (from - m->first) / 8;
 
+  if (!q2_check (from >= m->first && (from - m->first) % 8 == 0 &&
+                 (from - m->first) / 8 + nr <= m->set->geo->cluster_size))
+    return;
   for (uint64_t i = 0; i < nr; ++i)
     to[i] |= p[i];
 }
 
-/* Add what a source has for the part of the disk that the cluster is for. */
+/* Add what a source has for the part of the disk that the cluster is for.  The
+ * last bit of the result may stand for more than the disk has, and the source
+ * has no table for that.
+ */
 static int
 add_source (struct merging *m, struct q2_bitmap_reader *r,
             struct qcow2_error *err)
 {
   const unsigned s = r->b.granularity_bits, d = m->granularity;
   uint64_t byte = (m->first << d >> s) / 8;
-  const uint64_t end = q2_ceil_shift (q2_ceil_shift (m->end << d, s), 3);
+  const uint64_t end =
+    q2_min (q2_ceil_shift (q2_ceil_shift (m->end << d, s), 3),
+            q2_ceil_shift (q2_bitmap_nr_bits (r->geo, &r->b), 3));
 
   while (byte < end) {
     struct q2_bitmap_piece p;
     uint64_t nr;
 
     if (q2_bitmap_reader_get (r, byte, &p, err) == -1)
+      return -1;
+    if (!q2_assume (p.len > 0, err))
       return -1;
     nr = q2_min (p.len, end - byte);
     if (p.bytes == NULL) {
@@ -151,6 +162,9 @@ make_cluster (struct merging *m, uint64_t index, struct qcow2_error *err)
   uint64_t entry;
 
   m->first = index * size * 8;
+  if (!q2_assume (m->first < m->nr_bits &&
+                  index < m->slot->b.table_entries, err))
+    return -1;
   m->end = q2_min (m->first + size * 8, m->nr_bits);
   memset (m->bits, 0, size);
   for (size_t i = 0; i < m->nr; ++i)
@@ -165,6 +179,8 @@ make_cluster (struct merging *m, uint64_t index, struct qcow2_error *err)
        == -1 ||
        q2_edit_write (m->set->edit, m->bits, size, entry,
                       Q2_META_BITMAP_BITS, err) == -1))
+    return -1;
+  if (!q2_assume (q2_bitmap_table_is_valid (m->set->geo, entry), err))
     return -1;
   store_be64 (m->table + 8 * index, entry);
   return 0;
@@ -185,7 +201,7 @@ make_clusters (struct merging *m, uint64_t total, struct qcow2_error *err)
       return -1;
     told = now;
   }
-  return 0;
+  return q2_assume (told == total, err) ? 0 : -1;
 }
 
 /* The new bits are complete before the old ones are dropped. */
@@ -213,7 +229,9 @@ q2_bitmap_merge (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
   };
   int r;
 
-  if (q2_budget_take (budget, bytes, "merging bitmaps", err) == -1)
+  if (!q2_assume (slot->b.table_entries ==
+                  q2_bitmap_nr_entries (set->geo, &slot->b), err) ||
+      q2_budget_take (budget, bytes, "merging bitmaps", err) == -1)
     return -1;
   m.bits = q2_buffer_alloc (bytes);
   if (m.bits == NULL)

@@ -11,6 +11,7 @@
 
 #include "edit/bitmaps.h"
 
+#include "base/assume.h"
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/plant.h"
@@ -63,6 +64,8 @@ int
 q2_bitmap_set_add (struct q2_bitmap_set *set,
                    const struct q2_bitmap_slot *slot, struct qcow2_error *err)
 {
+  if (!q2_assume (set->nr <= set->max, err))
+    return -1;
   if (set->nr == set->max) {
     struct qcow2_budget *const budget = q2_io_budget (&set->edit->io);
     const size_t max = set->max > 0 ? 2 * set->max : FIRST_SLOTS;
@@ -89,6 +92,9 @@ q2_bitmap_set_remove (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot)
 {
   const size_t after = set->nr - 1 - (size_t) (slot - set->slots);
 
+  /* Else its table is named by nobody, and released by nobody. */
+  if (!q2_check (after < set->nr) || !q2_check (slot->b.table_offset == 0))
+    return;
   memmove (slot, slot + 1, after * sizeof *slot);
   set->nr--;
 }
@@ -235,9 +241,16 @@ write_encoded (struct q2_bitmap_set *set, unsigned char *bytes,
   uint64_t pos = 0;
 
   for (size_t i = 0; i < set->nr; ++i) {
-    q2_bitmap_encode (&set->slots[i].b, bytes + pos);
-    pos += q2_bitmap_entry_len (&set->slots[i].b);
+    const struct q2_bitmap *const b = &set->slots[i].b;
+
+    if (!q2_assume (b->table_offset != 0, err) ||
+        !q2_assume (q2_bitmap_entry_len (b) <= set->dir_bytes - pos, err))
+      return -1;
+    q2_bitmap_encode (b, bytes + pos);
+    pos += q2_bitmap_entry_len (b);
   }
+  if (!q2_assume (pos == set->dir_bytes, err))
+    return -1;
   return q2_edit_write (set->edit, bytes, pos, set->dir_offset,
                         Q2_META_BITMAP_DIRECTORY, err);
 }
@@ -284,9 +297,13 @@ q2_bitmap_set_edit_header (void *opaque, struct q2_header_parts *parts,
 {
   const struct q2_bitmap_set *const set = opaque;
 
-  return set->changed
-    ? q2_header_set_bitmaps (parts, (uint32_t) set->nr, set->dir_offset,
-                             set->dir_bytes, err) : 0;
+  if (!set->changed)
+    return 0;
+  if (!q2_assume ((set->nr == 0) == (set->dir_bytes == 0) &&
+                  (set->nr == 0 || set->dir_offset != 0), err))
+    return -1;
+  return q2_header_set_bitmaps (parts, (uint32_t) set->nr, set->dir_offset,
+                                set->dir_bytes, err);
 }
 
 static int
@@ -311,6 +328,7 @@ check_pins_locked (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
   const struct qcow2_image *const image = set->edit->image;
 
+  q2_mutex_check_held (&image->pins.lock);
   for (size_t i = 0; i < set->nr_dropped; ++i)
     if (q2_is_pinned_locked (image, set->dropped[i].offset))
       return fail_pinned (set->dropped[i].offset, err);
@@ -372,6 +390,8 @@ q2_bitmap_set_switch (struct q2_bitmap_set *set, q2_superblock_edit_fn fn,
 {
   int r;
 
+  if (!q2_assume (set->changed && !set->edit->switched, err))
+    return -1;
   if (Q2_PLANTED (Q2_PLANT_BITMAPS_EARLY_RELEASE))
     q2_bitmap_set_release (set, set->old_dir_offset);
   r = switch_sets (set, fn, opaque, err);
@@ -387,6 +407,9 @@ q2_bitmap_set_switch (struct q2_bitmap_set *set, q2_superblock_edit_fn fn,
 void
 q2_bitmap_set_finish (struct q2_bitmap_set *set)
 {
+  /* SET-3 */
+  if (!q2_check (!set->changed || set->edit->switched))
+    return;
   if (set->changed && set->old_dir_offset != set->dir_offset)
     q2_bitmap_set_release (set, set->old_dir_offset);
 }

@@ -16,6 +16,7 @@
 
 #include "image/request.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 
@@ -31,6 +32,10 @@ q2_bitmap_store_tracked (struct q2_bitmap_set *set,
 
   if (!q2_track_find (track, &slot->b, &bits, &len, &changed))
     return 0;
+  /* All bits of the disk, and one that is enabled. */
+  if (!q2_assume (len * 8 >= q2_bitmap_nr_bits (set->geo, &slot->b), err) ||
+      !q2_assume (slot->b.flags & Q2_BITMAP_AUTO, err))
+    return -1;
   set->changed = true;
   slot->b.flags &= ~Q2_BITMAP_IN_USE;
   if (!changed || Q2_PLANTED (Q2_PLANT_BITMAPS_STORE_NOTHING))

@@ -14,6 +14,7 @@
 
 #include "edit/bitmaps.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/error.h"
 
@@ -71,7 +72,9 @@ q2_bitmap_table_make (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
   const uint64_t len = (uint64_t) slot->b.table_entries * 8;
   uint64_t host_off;
 
-  if (q2_edit_alloc (set->edit, len, Q2_META_BITMAP_TABLE, &host_off, err)
+  /* Who has one drops it first, or it is released by nobody. */
+  if (!q2_assume (slot->b.table_offset == 0, err) ||
+      q2_edit_alloc (set->edit, len, Q2_META_BITMAP_TABLE, &host_off, err)
       == -1 ||
       (entries == NULL ? write_zeros (set, len, host_off, err)
        : q2_edit_write (set->edit, entries, len, host_off,
@@ -112,6 +115,8 @@ q2_bitmap_claim_alone (const struct q2_bitmap_set *set,
 {
   const uint64_t size = set->geo->cluster_size;
 
+  if (!q2_assume (len > 0 && q2_is_aligned (host_off, size), err))
+    return -1;
   for (uint64_t off = host_off; off < host_off + len; off += size) {
     if (q2_overlap_class (mine, off) != Q2_META_NONE)
       return q2_fail_advise (err, QCOW2_ERR_CORRUPT,
@@ -222,6 +227,9 @@ static int
 note_dropped (struct q2_bitmap_set *set, const struct q2_bitmap_table *t,
               struct qcow2_error *err)
 {
+  if (!q2_assume (set->nr_dropped <= set->max_dropped && !set->edit->switched,
+                  err))
+    return -1;
   if (set->nr_dropped == set->max_dropped) {
     const size_t max = set->max_dropped > 0 ? 2 * set->max_dropped : 16;
     struct q2_bitmap_table *const dropped =
@@ -277,6 +285,8 @@ release (struct q2_bitmap_set *set, uint64_t host_off, uint64_t len,
   struct q2_edit *const e = set->edit;
   const unsigned bits = set->geo->cluster_bits;
 
+  if (!q2_check (q2_is_aligned (host_off, set->geo->cluster_size)))
+    return;
   for (uint64_t off = host_off; off < host_off + len;
        off += set->geo->cluster_size)
     if (q2_overlap_class (e->w->overlap, off) == class &&

@@ -210,7 +210,7 @@ struct sources {
     struct qcow2_image *image;  /* NULL: none */
     struct q2_pin pin;
   } *pins;                      /* as many */
-  size_t nr;
+  size_t nr, max;
 };
 
 static int
@@ -218,7 +218,8 @@ add_reader (struct sources *s, const struct q2_geometry *geo,
             const struct q2_io *io, const struct q2_bitmap *b,
             struct qcow2_error *err)
 {
-  if (q2_bitmap_reader_init (&s->readers[s->nr], geo, io, b, err) == -1)
+  if (!q2_assume (s->nr < s->max, err) ||
+      q2_bitmap_reader_init (&s->readers[s->nr], geo, io, b, err) == -1)
     return -1;
   s->nr++;
   return 0;
@@ -336,8 +337,9 @@ merge (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
 
   if (slot == NULL)
     return -1;
-  s.readers = calloc (a->nr_sources + 1, sizeof *s.readers);
-  s.pins = calloc (a->nr_sources + 1, sizeof *s.pins);
+  s.max = a->nr_sources + 1;
+  s.readers = calloc (s.max, sizeof *s.readers);
+  s.pins = calloc (s.max, sizeof *s.pins);
   r = s.readers == NULL || s.pins == NULL
     ? q2_fail_nomem (err, "merging bitmaps")
     : add_sources (set, slot, a, &s, err);
@@ -379,6 +381,8 @@ q2_bitmaps_act (struct q2_bitmap_set *set, const struct qcow2_part *part,
   set->progress = (struct q2_progress) {
     part->progress, part->progress_opaque, 0, part->nr_actions * SHARE,
   };
+  if (!q2_assume (!set->edit->switched, err))
+    return -1;
   for (size_t i = 0; i < part->nr_actions; ++i)
     if (act (set, &part->actions[i], err) == -1 ||
         q2_progress_add (&set->progress,
@@ -393,6 +397,9 @@ q2_bitmaps_drop_tracked (struct q2_edit *edit, const struct qcow2_part *part)
 {
   struct q2_track *const track = &edit->w->track;
 
+  /* SET-5 */
+  if (!q2_check (edit->switched || part->nr_actions == 0))
+    return;
   for (size_t i = 0; i < part->nr_actions; ++i) {
     const struct qcow2_bitmap_action *const a = &part->actions[i];
 

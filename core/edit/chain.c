@@ -12,6 +12,7 @@
 
 #include "map/map.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 #include <stdio.h>
@@ -70,7 +71,8 @@ q2_chain_look (const struct q2_link_down *top, const struct qcow2_image *base,
       break;
     *ret_len = q2_min (*ret_len, at.size - guest_off);
     if (q2_map_scan (at.reader->tables, &at.io, guest_off, *ret_len, &run, 1,
-                     &nr, err) == -1)
+                     &nr, err) == -1 ||
+        !q2_assume (nr == 1 && run.len > 0, err))
       return -1;
     *ret_len = q2_min (*ret_len, run.len);
     *ret_kind = run.kind;

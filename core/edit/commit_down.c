@@ -17,6 +17,7 @@
 #include "edit/chain.h"
 #include "edit/empty.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
@@ -76,6 +77,8 @@ put (const struct commit *c, uint64_t pos, uint64_t len,
 {
   uint64_t done = 0, n;
 
+  if (!q2_assume (len > 0 && len <= PIECE, err))
+    return -1;
   for (uint64_t start = 0; start < len; start = done) {
     const bool zeros = q2_all_are (c->bytes + start, 0,
                                    q2_min (UNIT, len - start));
@@ -134,6 +137,7 @@ copy (struct commit *c, struct qcow2_error *err)
 {
   for (uint64_t pos = 0, n; pos < c->top.size; pos += n)
     if (copy_some (c, pos, q2_min (STEP, c->top.size - pos), &n, err) == -1 ||
+        !q2_assume (n > 0 && n <= c->top.size - pos, err) ||
         q2_progress_add (&c->progress, n, CANCELLED, err) == -1)
       return -1;
   return 0;

@@ -59,8 +59,13 @@ read_all (const struct q2_io *io, bool *ret_zero, struct qcow2_error *err)
     return q2_fail_nomem (err, "looking at the file");
   *ret_zero = true;
   while (r == 0 && *ret_zero && end < size) {
+    const uint64_t from = end;
+
     q2_io_next_data (io, end, size, &start, &end);
-    r = read_range (io, buf, start, end, ret_zero, err);
+    if (!q2_assume (start >= from && end > from && start <= end, err))
+      r = -1;
+    else
+      r = read_range (io, buf, start, end, ret_zero, err);
   }
   q2_buffer_free (buf, PIECE);
   return r;

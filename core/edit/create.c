@@ -124,6 +124,8 @@ write_luks (struct q2_create *c, struct qcow2_error *err)
 
   if (len == 0)
     return 0;
+  if (!q2_assume (len <= c->layout.luks.nr << c->geo.cluster_bits, err))
+    return -1;
   bytes = q2_buffer_alloc (len);
   if (bytes == NULL)
     return q2_fail_nomem (err, "the LUKS header");
@@ -139,6 +141,10 @@ static int
 write_all (struct q2_create *c, const unsigned char *header, uint64_t len,
            struct qcow2_error *err)
 {
+  /* All of the first cluster, and nothing else. */
+  if (!q2_assume (len == c->geo.cluster_size &&
+                  c->layout.refcount_table.first == 1, err))
+    return -1;
   if (write_mark (c, err) == -1 ||
       q2_create_tables (c, err) == -1 ||
       write_luks (c, err) == -1 ||

@@ -12,6 +12,7 @@
 
 #include "edit/create.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/error.h"
 
@@ -142,8 +143,10 @@ q2_create_header (const struct q2_create *c, unsigned char **ret_bytes,
                   uint64_t *ret_len, struct qcow2_error *err)
 {
   struct q2_header_parts parts = { .unknown_fields = { NULL, 0 } };
-  const int r = fill_in (c, &parts, ret_len, err);
+  int r = fill_in (c, &parts, ret_len, err);
 
+  if (r == 0 && !q2_assume (*ret_len <= c->geo.cluster_size, err))
+    r = -1;
   if (r == 0) {
     /* All of the first cluster: nothing is left of what was there. */
     *ret_len = c->geo.cluster_size;

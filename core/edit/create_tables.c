@@ -11,6 +11,7 @@
 
 #include "edit/create.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
@@ -97,6 +98,11 @@ write_region (struct q2_create *c, const struct q2_region *r,
   const uint64_t start = r->first << c->geo.cluster_bits;
   const uint64_t len = r->nr << c->geo.cluster_bits;
 
+  /* Behind the header, and no entry is in two pieces. */
+  if (!q2_assume (r->nr == 0 || (r->first > 0 && r->first + r->nr <=
+                                 c->layout.end), err) ||
+      !q2_assume (PIECE * 8 % bits_of_entry == 0, err))
+    return -1;
   for (uint64_t off = 0; off < len; off += PIECE) {
     const uint64_t n = q2_min (len - off, PIECE);
 

@@ -58,6 +58,13 @@ q2_edit_check (const struct qcow2_image *image, const char *what,
   return q2_assume (!image->inspect, err) ? 0 : -1;
 }
 
+/* The gate stays closed as long as it has not ended. */
+static bool
+is_begun (const struct q2_edit *e)
+{
+  return e->begun && q2_gate_is_closed (&e->image->gate);
+}
+
 static const enum q2_purpose purposes[] = {
   [Q2_EDIT_IMAGE] = Q2_FOR_IMAGE, [Q2_EDIT_DISK] = Q2_FOR_DISK,
   [Q2_EDIT_BITMAPS] = Q2_FOR_BITMAPS,
@@ -73,15 +80,20 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   *e = (struct q2_edit) {
     .image = image, .w = w, .io = q2_image_io (image, host),
   };
+  if (!q2_assume (q2_gate_is_closed (&image->gate), err))
+    return -1;
   atomic_fetch_add (&image->edits, 1);
   if (q2_edit_check (image, what, err) == -1)
     return -1;
+  e->begun = true;
   /* What an edit of the disk changes is in no bitmap. */
   if (q2_writer_begin (w, &e->io, purposes[kind], err) == 0 &&
       q2_edit_commit (e, err) == 0 &&
       (kind != Q2_EDIT_DISK ||
-       q2_writer_give_up_bitmaps (w, &e->io, err) == 0))
+       q2_writer_give_up_bitmaps (w, &e->io, err) == 0) &&
+      q2_assume (w->prepared, err))
     return 0;
+  e->begun = false;
   q2_writer_note_error (w, &e->io, err);
   return q2_request_end_reading (&e->io, -1, err);
 }
@@ -121,7 +133,8 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
   uint64_t cluster;
   int r;
 
-  if (!q2_assume (nr > 0, err) || reserve_note (e, err) == -1)
+  if (!q2_assume (nr > 0, err) || !q2_assume (is_begun (e), err) ||
+      reserve_note (e, err) == -1)
     return -1;
   while ((r = q2_space_alloc_run (e->w->space, &e->io, nr, &cluster, err)) ==
          Q2_SPACE_COMMIT_FIRST) {
@@ -129,6 +142,10 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
       return -1;
   }
   if (r == -1)
+    return -1;
+  /* The first cluster is the header's, whatever refcounts say. */
+  if (!q2_assume (cluster > 0 &&
+                  (cluster + nr) << bits <= q2_io_size (&e->io), err))
     return -1;
   if (class != Q2_META_NONE &&
       q2_overlap_add (e->w->overlap, cluster << bits, nr << bits, class, err)
@@ -173,7 +190,11 @@ q2_edit_write (struct q2_edit *e, const void *buf, uint64_t len,
                uint64_t host_off, enum q2_meta_class class,
                struct qcow2_error *err)
 {
-  if (q2_overlap_check (e->w->overlap, host_off, len, class, err) == -1)
+  /* The header changes by q2_edit_switch only. */
+  if (!q2_assume (is_begun (e), err) ||
+      !q2_assume (class != Q2_META_HEADER && len > 0 &&
+                  host_off >= e->w->geo->cluster_size, err) ||
+      q2_overlap_check (e->w->overlap, host_off, len, class, err) == -1)
     return -1;
   return q2_io_write (&e->io, buf, len, host_off, io_class (class), err);
 }
@@ -185,6 +206,8 @@ q2_edit_raise (struct q2_edit *e, uint64_t cluster, uint64_t nr,
   struct q2_free_run run = { cluster, nr };
   int r;
 
+  if (!q2_assume (is_begun (e), err))
+    return -1;
   do {
     const uint64_t before = run.cluster;
 
@@ -196,12 +219,13 @@ q2_edit_raise (struct q2_edit *e, uint64_t cluster, uint64_t nr,
     if (r == Q2_SPACE_COMMIT_FIRST && q2_edit_commit (e, err) == -1)
       return -1;
   } while (r == Q2_SPACE_COMMIT_FIRST);
-  return r;
+  return r == 0 && !q2_assume (run.cluster == cluster + nr, err) ? -1 : r;
 }
 
 void
 q2_edit_keep (struct q2_edit *e)
 {
+  q2_check (is_begun (e));
   e->made.nr = 0;
 }
 
@@ -221,6 +245,8 @@ q2_edit_give_back (struct q2_edit *e, uint64_t cluster, uint64_t nr,
 int
 q2_edit_commit (struct q2_edit *e, struct qcow2_error *err)
 {
+  if (!q2_assume (is_begun (e), err))
+    return -1;
   for (unsigned i = 0; i < MAX_COMMITS; ++i) {
     if (q2_writer_commit (e->w, &e->io, err) == -1)
       return -1;
@@ -259,6 +285,8 @@ int
 q2_edit_try (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
              unsigned flags, struct qcow2_error *err)
 {
+  if (!q2_assume (is_begun (e) && !e->switched, err))
+    return -1;
   return q2_superblock_change (e->w->superblock, &e->io, fn, opaque,
                                flags | Q2_SUPERBLOCK_TRY, err);
 }
@@ -269,6 +297,8 @@ q2_edit_let_go (struct q2_edit *e, uint64_t cluster, uint64_t nr)
   struct q2_writer *const w = e->w;
   const unsigned bits = w->geo->cluster_bits;
 
+  if (!q2_check (is_begun (e)) || !q2_check (nr > 0))
+    return;
   q2_overlap_remove (w->overlap, cluster << bits, nr << bits);
   q2_mutex_lock (&w->link_lock);
   q2_touch (w->suspects, cluster, nr);
@@ -304,11 +334,14 @@ q2_edit_take_back (struct q2_edit *e)
 int
 q2_edit_end_closed (struct q2_edit *e, int result, struct qcow2_error *err)
 {
+  q2_check (is_begun (e));
+  q2_check (result == 0 || result == -1);
   if (result == -1 && !e->switched)
     q2_edit_take_back (e);
   else if (result == 0)
     result = q2_edit_commit (e, err);
   q2_frees_destroy (&e->made);
+  e->begun = false;
   if (q2_check_end (err) == -1)
     result = -1;
   if (result == -1 && !(e->aside && err->kind == QCOW2_ERR_CORRUPT))
@@ -344,7 +377,7 @@ q2_edit_cut_file (struct q2_edit *e, uint64_t end)
   struct qcow2_error why;
   int r = 0;
 
-  if (host->ops->shorten == NULL)
+  if (host->ops->shorten == NULL || !q2_check (!e->begun))
     return;
   if (end == 0)
     r = q2_space_find_end (e->w->space, &e->io, 0, &end, &why);

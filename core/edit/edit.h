@@ -32,6 +32,7 @@ struct q2_edit {
   struct q2_writer *w;
   struct q2_io io;
   struct q2_frees made;         /* handed out or raised, not yet the image's */
+  bool begun;                   /* and not ended */
   bool switched;                /* the header may name what was made */
   bool aside;                   /* QCOW2_ERR_CORRUPT, now, is about something
                                    that the disk does not need: the image is

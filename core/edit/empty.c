@@ -12,6 +12,7 @@
 #include "edit/empty.h"
 #include "edit/trees.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/plant.h"
@@ -50,7 +51,9 @@ edit_header (void *opaque, struct q2_header_parts *parts,
 {
   const struct emptying *const m = opaque;
 
-  (void) err;
+  if (!q2_assume (m->new_off != 0 && m->new_off != m->old_off, err) ||
+      !q2_assume (m->old.nr == parts->fields.l1_entries, err))
+    return -1;
   parts->fields.l1_offset = m->new_off;
   return 0;
 }
@@ -61,6 +64,8 @@ let_go (struct emptying *m, struct qcow2_error *err)
   struct q2_edit *const e = &m->edit;
   const unsigned bits = e->w->geo->cluster_bits;
 
+  if (!q2_assume (e->switched || Q2_PLANTED (Q2_PLANT_LET_GO_EARLY), err))
+    return -1;
   q2_edit_let_go (e, m->old_off >> bits, q2_ceil_shift (m->old.nr * 8, bits));
   if (q2_trees_let_go (e, &m->old, err) == -1)
     return -1;

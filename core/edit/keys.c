@@ -75,7 +75,8 @@ static int
 write_piece (const struct keys *k, const void *bytes, uint64_t len,
              uint64_t off, struct qcow2_error *err)
 {
-  if (q2_io_write (&k->io, bytes, len, k->host_off + off, QCOW2_IO_HEADER,
+  if (!q2_assume (len > 0 && len <= k->bytes && off <= k->bytes - len, err) ||
+      q2_io_write (&k->io, bytes, len, k->host_off + off, QCOW2_IO_HEADER,
                    err) == -1)
     return -1;
   return q2_io_flush (&k->io, err);
@@ -88,6 +89,10 @@ write_state (const struct keys *k, unsigned nr, bool active,
   struct q2_luks_bytes piece;
 
   q2_luks_encode_state (nr, active, &piece);
+  /* It decides, so it is written as one. */
+  if (!q2_assume (piece.off / Q2_HEADER_SECTOR ==
+                  (piece.off + piece.len - 1) / Q2_HEADER_SECTOR, err))
+    return -1;
   return write_piece (k, piece.bytes, piece.len, piece.off, err);
 }
 
@@ -98,6 +103,9 @@ write_slot (const struct keys *k, unsigned nr,
 {
   struct q2_luks_bytes piece;
 
+  /* Nobody opens the disk with a slot that is half made. */
+  if (!q2_assume (nr < Q2_LUKS_SLOTS && !k->luks.slots[nr].active, err))
+    return -1;
   q2_luks_encode_parameters (nr, slot, &piece);
   if (write_piece (k, material, slot->material_bytes, slot->material_off, err)
       == -1 ||
@@ -212,6 +220,10 @@ find_slots (const struct keys *k, const char *passphrase, size_t len,
   while (r == 0) {
     r = q2_luks_recover (&k->io, k->host_off, k->bytes, passphrase, len,
                          ALL_SLOTS & ~*ret, &ignored, &opened, key, err);
+    /* Else this never ends. */
+    if (r == 0 && !q2_assume (opened < Q2_LUKS_SLOTS &&
+                              !(*ret >> opened & 1), err))
+      r = -1;
     if (r == 0)
       *ret |= 1u << opened;
   }

@@ -11,6 +11,7 @@
 
 #include "edit/layout.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -55,6 +56,12 @@ q2_layout_init (struct q2_layout *ret_layout, const struct q2_geometry *geo,
   place (&l.luks, &l.end);
   place (&l.l2, &l.end);
   place (&l.data, &l.end);
+  if (!q2_assume (l.end == rest + blocks + table, err) ||
+      !q2_assume (q2_ceil_shift (l.end, geo->refblock_bits) ==
+                  l.refcount_blocks.nr, err) ||
+      !q2_assume (l.refcount_blocks.nr * 8 <= table << geo->cluster_bits,
+                  err))
+    return -1;
   *ret_layout = l;
   return 0;
 }

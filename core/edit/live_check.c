@@ -31,6 +31,7 @@
 #include "check/check.h"
 #include "image/request.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -125,6 +126,9 @@ find_suspects (struct q2_live_job *j, struct noted *n,
   q2_gate_enter (&j->image->gate);
   q2_live_look (j);
   q2_gate_leave (&j->image->gate);
+  /* A set that is watched is constant. */
+  if (!q2_assume (j->w->suspects == NULL, err))
+    return -1;
   j->suspects.nr = 0;
   j->check.skipped = 0;
   j->check.findings = &f;
@@ -136,7 +140,7 @@ find_suspects (struct q2_live_job *j, struct noted *n,
   j->findings.incomplete |= r == 0 && j->check.skipped > 0;
   forget (n);
   j->check.findings = NULL;
-  return r;
+  return r == 0 && !q2_assume (j->suspects.nr <= j->max, err) ? -1 : r;
 }
 
 static int
@@ -176,6 +180,8 @@ run_pass (struct q2_live_job *j, bool repair, struct qcow2_error *err)
   j->check.begin = 0;
   do {
     r = run_window (j, &n, &edits, err);
+    if (r == 0 && !q2_assume (j->check.stop > j->check.begin, err))
+      r = -1;
     j->check.begin = j->check.stop;
     j->windows += !repair;
   } while (r == 0 && j->check.stop != UINT64_MAX);
@@ -232,6 +238,8 @@ fill_result (const struct q2_live_job *j, struct qcow2_check_result *ret)
 
   for (unsigned i = 0; i < QCOW2_NR_SEVERITIES; ++i)
     found += nr[i];
+  q2_check (found >= j->findings.passed);
+  q2_check (nr[QCOW2_FINDING_CORRUPTION] >= j->flags_wrong);
   *ret = (struct qcow2_check_result) {
     .corruptions = nr[QCOW2_FINDING_CORRUPTION] - j->flags_wrong +
       rest (j->flags_wrong, j->flags_fixed, j->flags_left),
@@ -284,6 +292,7 @@ init (struct q2_live_job *j, struct qcow2_error *err)
 static void
 destroy (struct q2_live_job *j)
 {
+  q2_check (j->charge == 0 || j->w->suspects != &j->suspects);
   q2_suspects_destroy (&j->suspects);
   free (j->tallies);
   free (j->verdicts);

@@ -20,6 +20,7 @@
 
 #include "edit/live.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 
@@ -70,10 +71,16 @@ judge (struct q2_live_job *j, size_t i, struct qcow2_error *err)
                        err) == -1)
     return -1;
   v->repaired = v->refcount;
+  if (!q2_assume (leak.count <= UINT32_MAX, err))
+    return -1;
   if (!v->known || v->refcount <= leak.count || !may_lower (j, i))
     return 0;
-  return q2_writer_judge (j->w, &j->io, &leak, true, &v->repaired, &same,
-                          err);
+  if (q2_writer_judge (j->w, &j->io, &leak, true, &v->repaired, &same, err)
+      == -1)
+    return -1;
+  /* LIVE-2; or it is something that nobody counted, and stays. */
+  return !same || q2_assume (v->repaired == leak.count ||
+                             v->repaired == v->refcount, err) ? 0 : -1;
 }
 
 /* Entries may become alone; only then is the header written to. */
@@ -177,6 +184,7 @@ note_repair (struct q2_live_job *j, size_t i)
   const uint32_t before = q2_tally_wrong_flags (&j->tallies[i], v->refcount);
   const uint32_t after = q2_tally_wrong_flags (&j->tallies[i], v->repaired);
 
+  q2_check (j->repair && v->known);
   if (v->repaired == v->refcount) {
     note_left (j, i, before);
     return;
@@ -239,6 +247,8 @@ own_held (struct q2_live_job *j, struct q2_change *c, uint64_t guest,
       e.m.kind == Q2_CLUSTER_COMPRESSED || e.m.kind == Q2_CLUSTER_INVALID ||
       e.m.host_off != host_off)
     return 0;
+  if (!q2_assume (nr == 1 && host_off != 0, err))
+    return -1;
   q2_entry_store (&j->geo, raw, host_off, true, e.alloc, e.zero);
   return q2_writer_link (c, &link, err);
 }
@@ -252,6 +262,10 @@ own (struct q2_live_job *j, size_t i, struct qcow2_error *err)
   struct q2_range range;
   int r;
 
+  if (!q2_assume (j->w->geo->version < 3 || j->w->miscounted ||
+                  Q2_PLANTED (Q2_PLANT_OWN_UNMARKED), err) ||
+      !q2_assume (t->l1_index < j->geo.l1_needed, err))
+    return -1;
   q2_change_enter (&c);
   while (!q2_change_hold (&c, &range, guest, guest + 1))
     ;

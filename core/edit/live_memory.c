@@ -9,6 +9,8 @@
 
 #include "edit/live.h"
 
+#include "base/assume.h"
+
 #include <string.h>
 
 static int
@@ -25,7 +27,8 @@ read_all (struct q2_live_job *j, uint64_t l1_index, unsigned char *table,
       .size = (entries - i) << j->geo.entry_bits,
     };
 
-    if (q2_tables_read_l2 (j->w->tables, &j->io, &read, &nr, err) == -1)
+    if (q2_tables_read_l2 (j->w->tables, &j->io, &read, &nr, err) == -1 ||
+        !q2_assume (nr > 0 && nr <= entries - i, err))
       return -1;
   }
   return 0;

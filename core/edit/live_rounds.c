@@ -10,6 +10,7 @@
 
 #include "edit/live.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 
@@ -71,6 +72,8 @@ fail_hung (const struct q2_live_job *j, struct qcow2_error *err)
 static int
 watch (struct q2_live_job *j, struct qcow2_error *err)
 {
+  if (!q2_assume (j->w->suspects == NULL, err))
+    return -1;
   if (q2_gate_close (&j->image->gate, j->w->patience_ms) != 0)
     return fail_hung (j, err);
   q2_live_look (j);
@@ -107,6 +110,9 @@ judge_and_own (struct q2_live_job *j, struct qcow2_error *err)
   const bool mark = !w->miscounted && q2_live_may_own (j) &&
     !Q2_PLANTED (Q2_PLANT_OWN_UNMARKED);
 
+  /* LIVE-1: they were watched all the time that they were counted. */
+  if (!q2_assume (w->suspects == &j->suspects, err))
+    return -1;
   if ((mark && q2_writer_mark_miscounted (w, &j->io, err) == -1) ||
       q2_live_judge (j, err) == -1 ||
       (j->repair && q2_live_own (j, err) == -1))

@@ -32,6 +32,7 @@ add_extent (void *opaque, uint64_t guest_off, uint64_t len,
     q2_max (guest_off >> t->cluster_bits, t->next);
   const uint64_t end = q2_ceil_shift (guest_off + len, t->cluster_bits);
 
+  q2_check (guest_off == t->done && len > 0);
   t->done = guest_off + len;
   if (type == QCOW2_EXTENT_DATA && first < end) {
     t->clusters += end - first;
@@ -120,6 +121,9 @@ qcow2_measure (const struct qcow2_create_options *options,
     return -1;
   if (options->preallocation >= QCOW2_PREALLOCATE_FALLOC)
     data = guest_clusters;
+  if (!q2_assume (all.end >= all.data.nr, err) ||
+      !q2_assume (geo.data_file || data <= guest_clusters, err))
+    return -1;
   m.fully_allocated = all.end << geo.cluster_bits;
   m.required = (all.end - all.data.nr + (geo.data_file ? 0 : data))
     << geo.cluster_bits;

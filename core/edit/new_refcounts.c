@@ -16,6 +16,7 @@
 
 #include "format/refcount_bits.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -109,13 +110,16 @@ list_leaving (struct widths *s, struct qcow2_error *err)
     if (s->old[i] != 0)
       s->leaving[s->nr_leaving++] = s->old[i] >> s->cluster_bits;
   qsort (s->leaving, s->nr_leaving, 8, compare);
-  return 0;
+  return q2_assume (s->nr_leaving <= s->nr_old + h->refcount_table_clusters,
+                    err) ? 0 : -1;
 }
 
 /* Called for clusters in ascending order. */
 static bool
 is_leaving (struct widths *s, uint64_t cluster)
 {
+  q2_check (s->next_leaving == 0 ||
+            s->leaving[s->next_leaving - 1] < cluster);
   while (s->next_leaving < s->nr_leaving &&
          s->leaving[s->next_leaving] < cluster)
     ++s->next_leaving;
@@ -283,6 +287,8 @@ write_blocks (struct widths *s, struct qcow2_error *err)
   for (uint64_t i = 0; i < s->nr; ++i) {
     if (s->blocks[i] == 0)
       continue;
+    if (!q2_assume (s->blocks[i] != NEEDED, err))
+      return -1;
     if (fill_block (s, i, err) == -1 ||
         q2_edit_write (n->edit, s->to, UINT64_C (1) << s->cluster_bits,
                        s->blocks[i], Q2_META_REFCOUNT_BLOCK, err) == -1 ||
@@ -297,6 +303,8 @@ write_table (struct widths *s, struct qcow2_error *err)
 {
   const uint64_t bytes = (uint64_t) s->n->table_clusters << s->cluster_bits;
 
+  if (!q2_assume (s->nr * 8 <= bytes && bytes <= MAX_BLOCKS * 8, err))
+    return -1;
   for (uint64_t i = 0; i < bytes / 8; ++i)
     store_be64 (&s->blocks[i], s->blocks[i]);
   return q2_edit_write (s->n->edit, s->blocks, bytes, s->n->table_off,
@@ -332,10 +340,14 @@ make (struct widths *s, struct qcow2_error *err)
                     "the width of refcounts cannot change while somebody "
                     "reads clusters that are to be freed");
   n->progress->total = n->progress->done + s->nr;
+  /* EDIT-5: what is copied now is what the switch finds. */
+  if (!q2_assume (!q2_space_is_dirty (n->edit->w->space), err))
+    return -1;
   if (load_table (s, err) == -1 || list_leaving (s, err) == -1 ||
       write_blocks (s, err) == -1 || write_table (s, err) == -1)
     return -1;
-  return 0;
+  return q2_assume (!q2_space_is_dirty (n->edit->w->space), err) &&
+    q2_assume (n->table_off < n->end, err) ? 0 : -1;
 }
 
 int
@@ -367,6 +379,7 @@ q2_new_refcounts_set (const struct q2_new_refcounts *n,
 {
   if (n->table_off == 0)
     return;
+  q2_check (n->table_clusters > 0 && n->order <= 6);
   parts->fields.refcount_order = n->order;
   parts->fields.refcount_table_offset = n->table_off;
   parts->fields.refcount_table_clusters = n->table_clusters;

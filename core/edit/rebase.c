@@ -21,6 +21,7 @@
 
 #include "map/map.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
@@ -141,6 +142,8 @@ compare (struct rebase *r, uint64_t pos, uint64_t len,
   const uint64_t unit = UINT64_C (1) << r->edit.w->geo->subcluster_bits;
   uint64_t n, done = 0;
 
+  if (!q2_assume (len > 0 && len <= PIECE && q2_is_aligned (pos, unit), err))
+    return -1;
   if (read_piece (r, &r->old, r->has_old, r->old_bytes, pos, len, err) == -1 ||
       read_piece (r, &r->new, r->has_new, r->new_bytes, pos, len, err) == -1)
     return -1;
@@ -199,6 +202,7 @@ do_gap (struct rebase *r, uint64_t pos, uint64_t end, struct qcow2_error *err)
     uint64_t next = pos;
 
     if (do_some (r, pos, end, &next, err) == -1 ||
+        !q2_assume (next > pos && next <= end, err) ||
         q2_progress_add (&r->progress, next - pos, CANCELLED, err) == -1)
       return -1;
     pos = next;
@@ -216,7 +220,8 @@ copy (struct rebase *r, struct qcow2_error *err)
     size_t nr;
 
     if (q2_map_scan (r->edit.w->tables, &r->edit.io, pos,
-                     q2_min (STEP, size - pos), &run, 1, &nr, err) == -1)
+                     q2_min (STEP, size - pos), &run, 1, &nr, err) == -1 ||
+        !q2_assume (nr == 1 && run.len > 0 && run.len <= size - pos, err))
       return -1;
     if (run.kind == Q2_RUN_UNALLOCATED
         ? do_gap (r, pos, pos + run.len, err) == -1
@@ -251,7 +256,8 @@ run (struct rebase *r, unsigned flags, struct qcow2_error *err)
   r->new_bytes = q2_buffer_alloc (PIECE);
   if (r->old_bytes == NULL || r->new_bytes == NULL)
     q2_fail_nomem (err, "comparing backing images");
-  else if (copy (r, err) == 0)
+  else if (copy (r, err) == 0 &&
+           q2_assume (r->progress.done == r->progress.total, err))
     result = q2_edit_switch (&r->edit, edit_header, r, force, err);
   q2_buffer_free (r->old_bytes, PIECE);
   q2_buffer_free (r->new_bytes, PIECE);

@@ -13,6 +13,7 @@
 
 #include "edit/slot.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/random.h"
@@ -177,6 +178,11 @@ q2_slot_make (const struct q2_luks *luks, struct q2_slot_secrets *secrets,
   struct q2_cipher *cipher;
   int r;
 
+  if (!q2_assume (luks->key_bytes > 0 && luks->key_bytes <= Q2_MAX_KEY_BYTES,
+                  err) ||
+      !q2_assume (luks->key_bytes * slot->stripes <= slot->material_bytes &&
+                  slot->material_bytes % Q2_CRYPT_SECTOR == 0, err))
+    return -1;
   if (q2_random (slot->salt, sizeof slot->salt, err) == -1 ||
       measure (luks->hash, luks->key_bytes,
                iter_time ? iter_time : Q2_SLOT_ITER_TIME, &slot->iterations,
@@ -238,6 +244,10 @@ make (const struct qcow2_luks_options *o, struct q2_luks *luks,
   slot->material_off = q2_luks_material_off (luks->key_bytes, 0);
   slot->material_bytes = q2_align_up (luks->key_bytes * Q2_LUKS_STRIPES,
                                       Q2_CRYPT_SECTOR);
+  if (!q2_assume (slot->material_off >= Q2_LUKS_HEADER &&
+                  slot->material_off + slot->material_bytes <=
+                  q2_luks_bytes (luks->key_bytes), err))
+    return -1;
   if (q2_random (uuid, sizeof uuid, err) == -1 ||
       q2_random (secrets->key, luks->key_bytes, err) == -1 ||
       make_digest (luks, secrets->key, o->iter_time_ms, err) == -1 ||

@@ -11,6 +11,7 @@
 
 #include "edit/snapshot.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 int
@@ -59,5 +60,5 @@ q2_views_forbid (struct qcow2_image *image, const char *what,
 void
 q2_views_allow (struct qcow2_image *image)
 {
-  atomic_fetch_sub (&image->views_forbidden, 1);
+  q2_check (atomic_fetch_sub (&image->views_forbidden, 1) > 0);
 }

@@ -15,6 +15,7 @@
 
 #include "edit/snapshot.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 
@@ -118,6 +119,8 @@ take_back (struct apply *a)
 {
   struct qcow2_error why;
 
+  if (!q2_check (!a->edit.switched))
+    return;
   a->target.progress = NULL;
   if (q2_tree_lower (&a->target, a->target.raised, &why) == -1 ||
       q2_edit_commit (&a->edit, &why) == -1 || unmark (a, &why) == -1)
@@ -133,7 +136,11 @@ name_l1 (void *opaque, struct q2_header_parts *parts, struct qcow2_error *err)
 {
   const struct apply *const a = opaque;
 
-  (void) err;
+  /* SNAP-6: the references of the new tree are all there. */
+  if (!q2_assume (a->l1_off != 0 && a->l1_off != parts->fields.l1_offset,
+                  err) ||
+      !q2_assume (a->target.raised >= q2_tree_tables (&a->target), err))
+    return -1;
   parts->fields.virtual_size = a->disk_size;
   parts->fields.l1_entries = (uint32_t) a->target.nr;
   parts->fields.l1_offset = a->l1_off;
@@ -143,6 +150,8 @@ name_l1 (void *opaque, struct q2_header_parts *parts, struct qcow2_error *err)
 static int
 release_old (struct apply *a, struct qcow2_error *err)
 {
+  if (!q2_assume (a->edit.switched || Q2_PLANTED (Q2_PLANT_LOWER_EARLY), err))
+    return -1;
   return q2_tree_lower (&a->old, UINT64_MAX, err) == -1 ||
     q2_tree_lower_l1 (&a->old, err) == -1 ||
     q2_edit_commit (&a->edit, err) == -1 || unmark (a, err) == -1 ? -1 : 0;

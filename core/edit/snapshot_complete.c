@@ -11,6 +11,7 @@
 
 #include "edit/snapshot.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 static const char what[] = "the snapshot table cannot be completed";
@@ -65,6 +66,8 @@ complete (struct complete *c, struct qcow2_error *err)
   if (q2_edit_settle (e, what, err) == -1 ||
       q2_snaptable_load (&c->old, e, err) == -1 ||
       copy_entries (c, err) == -1)
+    return -1;
+  if (!q2_assume (c->new.nr == c->old.nr && c->new.len >= c->old.len, err))
     return -1;
   if (c->new.nr == 0 || c->new.len == c->old.len)
     return 0;                   /* no entry has become longer */

@@ -21,6 +21,7 @@
 
 #include "edit/taking.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 
@@ -105,6 +106,10 @@ propagate (struct q2_taking *c, struct qcow2_error *err)
   c->was_miscounted = e->w->miscounted;
   if (q2_writer_mark_miscounted (e->w, &e->io, err) == -1)
     return -1;
+  /* SNAP-4 */
+  if (!q2_assume (c->tree.raised == 0, err) ||
+      !q2_assume (e->w->miscounted || e->w->geo->version < 3, err))
+    return -1;
   return q2_tree_raise (&c->tree, err);
 }
 
@@ -127,6 +132,8 @@ q2_taking_undo (struct q2_taking *c)
 {
   struct qcow2_error why;
 
+  if (!q2_check (!c->edit->switched))
+    return;
   if (try_take_back (c, &why) == -1)
     q2_writer_log (c->edit->w, QCOW2_LOG_WARNING, why.text, why.advice);
 }
@@ -149,7 +156,11 @@ q2_taking_edit_header (void *opaque, struct q2_header_parts *parts,
 {
   const struct q2_taking *const c = opaque;
 
-  (void) err;
+  /* SNAP-2, SNAP-3: all of it has been raised. */
+  if (!q2_assume (c->table.nr > 0 && c->table_off != 0, err) ||
+      !q2_assume (c->s.l1_offset != 0 && c->s.l1_entries == c->tree.nr, err) ||
+      !q2_assume (c->tree.raised >= q2_tree_tables (&c->tree), err))
+    return -1;
   parts->fields.nr_snapshots = c->table.nr;
   parts->fields.snapshots_offset = c->table_off;
   if (!c->was_miscounted && !q2_writer_is_lazy (c->edit->w))
@@ -162,6 +173,8 @@ q2_taking_finish (struct q2_taking *c)
 {
   struct q2_edit *const e = c->edit;
 
+  if (!q2_check (e->switched))
+    return;
   if (!c->was_miscounted)
     e->w->miscounted = false;
   q2_tree_protect (&c->tree);

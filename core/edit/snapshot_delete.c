@@ -16,6 +16,7 @@
 
 #include "edit/snapshot.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 
@@ -58,7 +59,8 @@ name_table (void *opaque, struct q2_header_parts *parts,
 {
   const struct delete *const d = opaque;
 
-  (void) err;
+  if (!q2_assume ((d->table.nr == 0) == (d->table_off == 0), err))
+    return -1;
   parts->fields.nr_snapshots = d->table.nr;
   parts->fields.snapshots_offset = d->table_off;
   if (parts->fields.version >= 3)
@@ -115,6 +117,11 @@ clean_up (struct delete *d, struct qcow2_error *err)
 {
   struct q2_edit *const e = &d->edit;
 
+  /* SNAP-5 */
+  if (!q2_assume (e->switched, err) ||
+      !q2_assume (d->table_off == 0 || d->table_off != d->table.host_off,
+                  err))
+    return -1;
   q2_edit_let_go_bytes (e, d->table.host_off, d->table.host_len);
   if (!Q2_PLANTED (Q2_PLANT_LOWER_EARLY) && lower (d, err) == -1)
     return -1;

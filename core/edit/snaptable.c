@@ -166,6 +166,8 @@ q2_snaptable_add (struct q2_snaptable *t, const struct q2_snapshot *s,
 {
   const size_t more = q2_snapshot_encoded_len (s);
 
+  if (!q2_assume (q2_is_aligned (t->len, 8) && q2_is_aligned (more, 8), err))
+    return -1;
   if (make_room (t, more, err) == -1)
     return -1;
   q2_snapshot_encode (s, t->bytes + t->len);
@@ -191,8 +193,11 @@ q2_snaptable_copy (struct q2_snaptable *t, const unsigned char *entry,
 void
 q2_snaptable_remove (struct q2_snaptable *t, size_t pos)
 {
-  const size_t len = q2_snapshot_entry_len (t->bytes + pos);
+  size_t len;
 
+  if (!q2_check (t->nr > 0 && pos < t->len))
+    return;
+  len = q2_snapshot_entry_len (t->bytes + pos);
   if (!q2_check (pos + len <= t->len))
     return;
   memmove (t->bytes + pos, t->bytes + pos + len, t->len - pos - len);
@@ -205,6 +210,9 @@ q2_snaptable_write (const struct q2_snaptable *t, struct q2_edit *e,
                     uint64_t *ret_host_off, struct qcow2_error *err)
 {
   *ret_host_off = 0;
+  if (!q2_assume ((t->nr == 0) == (t->len == 0) &&
+                  t->nr <= Q2_SNAPSHOT_MAX_ENTRIES, err))
+    return -1;
   if (t->nr == 0)
     return 0;
   if (q2_edit_alloc (e, t->len, Q2_META_SNAPSHOT_TABLE, ret_host_off, err)

@@ -19,6 +19,7 @@
 #include "edit/bitmaps.h"
 #include "edit/taking.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -122,6 +123,11 @@ close_all (struct group *g, struct qcow2_error *err)
     struct member *const m = g->order[i];
 
     g->failed = (size_t) (m - g->members);
+    if (!q2_assume (m->stage == WAITING, err) ||
+        /* Their order is what keeps two transactions from waiting. */
+        !q2_assume (i == 0 || compare (&g->order[i - 1], &g->order[i]) < 0,
+                    err))
+      return -1;
     if (q2_gate_claim (&m->part->image->gate, ms_left (deadline)) != 0)
       return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
                       "%s: another change of it has not ended for more than "
@@ -171,7 +177,8 @@ prepare_all (struct group *g, struct qcow2_error *err)
     const struct qcow2_part *const p = m->part;
 
     g->failed = i;
-    if (q2_edit_begin_closed (&m->edit, p->image, p->io, Q2_EDIT_IMAGE,
+    if (!q2_assume (m->stage == CLAIMED, err) ||
+        q2_edit_begin_closed (&m->edit, p->image, p->io, Q2_EDIT_IMAGE,
                               m->what, err) == -1)
       return -1;
     m->stage = BEGUN;
@@ -189,7 +196,8 @@ commit_all (struct group *g, struct qcow2_error *err)
 {
   for (size_t i = 0; g->nr > 1 && i < g->nr; ++i) {
     g->failed = i;
-    if (q2_edit_commit (&g->members[i].edit, err) == -1)
+    if (!q2_assume (g->members[i].is_ready, err) ||
+        q2_edit_commit (&g->members[i].edit, err) == -1)
       return -1;
   }
   return 0;
@@ -211,6 +219,8 @@ switch_header (struct member *m, struct qcow2_error *err)
 {
   int r = 0;
 
+  if (!q2_assume (m->stage == BEGUN && m->is_ready && !m->edit.switched, err))
+    return -1;
   if (m->has_set && m->set.changed)
     r = q2_bitmap_set_switch (&m->set, edit_header, m, err);
   else if (m->has_taking)
@@ -239,7 +249,9 @@ switch_all (struct group *g, struct qcow2_error *err)
 static void
 tidy (struct member *m)
 {
-  if (m->has_set) {
+  q2_check (m->is_ready);
+  /* Else nothing was stored, and those that are kept up still have to be. */
+  if (m->has_set && m->set.changed) {
     q2_bitmap_set_finish (&m->set);
     q2_bitmaps_drop_tracked (&m->edit, m->part);
   }
@@ -251,6 +263,7 @@ tidy (struct member *m)
 static int
 end_edit (struct member *m, int r, struct qcow2_error *err)
 {
+  q2_check (m->stage == BEGUN || m->stage == SWITCHED);
   if (m->stage == SWITCHED)
     tidy (m);
   else if (m->has_taking && m->is_ready && !m->edit.switched)
@@ -304,7 +317,7 @@ static int
 end_all (struct group *g, int r, struct qcow2_error *err)
 {
   /* The one that has failed first, whatever else fails now. */
-  if (r == -1) {
+  if (r == -1 && q2_check (g->failed < g->nr)) {
     (void) end_member (g, g->failed, -1, err);
     g->members[g->failed].stage = WAITING;
   }

@@ -110,6 +110,8 @@ q2_tree_walk (struct q2_tree *t, uint64_t table, q2_tree_piece_fn fn,
   const struct q2_io *const io = &t->edit->io;
   const uint64_t size = t->edit->w->geo->l2_table_size;
 
+  if (!q2_assume (table != 0 && size % q2_min (size, PIECE) == 0, err))
+    return -1;
   if (!q2_is_aligned (table, size) || table >= q2_io_size (io))
     return fail_table (table, err);
   for (uint64_t done = 0; done < size && *left > 0; done += PIECE) {
@@ -141,6 +143,8 @@ q2_tree_list (struct q2_tree *t, uint64_t host_off, uint64_t len,
 {
   const struct q2_geometry *const geo = t->edit->w->geo;
 
+  if (!q2_assume (len > 0 && len <= PIECE, err))
+    return -1;
   t->runs.nr = 0;
   if (!q2_frees_reserve (&t->runs, len >> geo->entry_bits))
     return q2_fail_nomem (err, "a list of clusters");
@@ -170,6 +174,9 @@ q2_tree_set_flag (struct q2_tree *t, uint64_t i, bool copied,
 {
   const uint64_t old = load_be64 (t->buf + i);
 
+  /* From the front to the back. */
+  q2_check (i % 8 == 0 && i < PIECE &&
+            (c->to == 0 || i + SECTOR >= c->to));
   store_be64 (t->buf + i, copied ? old | Q2_ENTRY_COPIED
               : old & ~Q2_ENTRY_COPIED);
   if (c->to == 0)
@@ -189,6 +196,9 @@ q2_tree_write_flags (struct q2_tree *t, uint64_t host_off,
 
   if (c->to == 0)
     return 0;
+  if (!q2_assume (c->from < c->to && q2_is_aligned (c->from, SECTOR) &&
+                  q2_is_aligned (c->to, SECTOR) && c->to <= PIECE, err))
+    return -1;
   if (q2_edit_write (t->edit, t->buf + c->from, c->to - c->from,
                      host_off + c->from, is_l2 ? found : Q2_META_L2, err)
       == -1)
@@ -214,7 +224,7 @@ raise_run (struct q2_tree *t, struct q2_free_run run, struct qcow2_error *err)
     if (r == Q2_SPACE_COMMIT_FIRST && q2_edit_commit (e, err) == -1)
       return -1;
   } while (r == Q2_SPACE_COMMIT_FIRST);
-  return r;
+  return r == 0 && !q2_assume (run.nr == 0, err) ? -1 : r;
 }
 
 static int
@@ -262,6 +272,10 @@ q2_tree_raise (struct q2_tree *t, struct qcow2_error *err)
   const unsigned bits = t->edit->w->geo->cluster_bits;
   uint64_t all = UINT64_MAX;
 
+  /* Tables are changed past the cache: see tree.h. */
+  if (!q2_assume (!t->edit->switched && t->raised == 0, err) ||
+      !q2_assume (q2_tables_nr_dirty (t->edit->w->tables) == 0, err))
+    return -1;
   for (uint64_t i = 0; i < t->nr; ++i) {
     const uint64_t table = q2_tree_table (t, i);
 

@@ -12,6 +12,7 @@
 
 #include "edit/tree_impl.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 /* ---- Fewer ------------------------------------------------------------- */
@@ -51,7 +52,7 @@ lower_pending (struct q2_tree *t, struct qcow2_error *err)
          == Q2_SPACE_COMMIT_FIRST)
     if (q2_edit_commit (e, err) == -1)
       return -1;
-  return r;
+  return r == 0 && !q2_assume (t->pending.nr == 0, err) ? -1 : r;
 }
 
 /* Those of t->runs. */
@@ -129,10 +130,14 @@ lower_table (struct q2_tree *t, uint64_t cluster, uint64_t nr,
 }
 
 int
-q2_tree_lower (struct q2_tree *t, uint64_t left, struct qcow2_error *err)
+q2_tree_lower (struct q2_tree *t, uint64_t references,
+               struct qcow2_error *err)
 {
   const unsigned bits = t->edit->w->geo->cluster_bits;
+  uint64_t left = references;
 
+  if (!q2_assume (references == UINT64_MAX || references == t->raised, err))
+    return -1;
   for (uint64_t i = 0; i < t->nr && left > 0; ++i) {
     const uint64_t table = q2_tree_table (t, i);
 
@@ -147,6 +152,9 @@ q2_tree_lower (struct q2_tree *t, uint64_t left, struct qcow2_error *err)
       return -1;
     --left;
   }
+  /* The walk is the same as that which raised them. */
+  if (!q2_assume (references == UINT64_MAX || left == 0, err))
+    return -1;
   return lower_pending (t, err);
 }
 
@@ -238,6 +246,8 @@ own_table (struct q2_tree *t, uint64_t i, uint64_t entry,
   const uint64_t table = q2_l1e_table (w->geo, entry);
   uint64_t all = UINT64_MAX;
 
+  if (!q2_assume (table != 0 && t->pending.nr == 0, err))
+    return -1;
   if (q2_tree_walk (t, table, own_piece, &all, err) == -1 ||
       q2_io_grow (&t->edit->io, table + w->geo->cluster_size, err) == -1)
     return -1;

@@ -13,6 +13,7 @@
 
 #include "edit/trees.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/buffer.h"
@@ -31,6 +32,8 @@ q2_trees_read (const struct q2_edit *e, uint64_t first, uint64_t end,
 {
   const struct q2_header *const h = q2_writer_header (e->w);
 
+  if (!q2_assume (end <= h->l1_entries, err))
+    return -1;
   *ret = (struct q2_trees) { .nr = end > first ? end - first : 0 };
   if (ret->nr == 0)
     return 0;
@@ -167,6 +170,9 @@ empty_behind (struct q2_edit *e, uint64_t first, const struct q2_trees *t,
   unsigned char *zeros;
   int r;
 
+  if (!q2_assume (from + nr <= q2_max (from, q2_writer_header (e->w)->
+                                       l1_entries), err))
+    return -1;
   if (nr == 0)
     return 0;
   zeros = calloc (nr, 8);

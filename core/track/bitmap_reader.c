@@ -98,6 +98,8 @@ load_entry (struct q2_bitmap_reader *r, uint64_t index, uint64_t *ret_entry,
 {
   const uint64_t first = q2_align_down (index, TABLE_PIECE / 8);
 
+  if (!q2_assume (index < r->b.table_entries, err))
+    return -1;
   if (r->table_index != first) {
     const uint64_t len = (uint64_t) r->b.table_entries * 8 - first * 8;
 
@@ -183,5 +185,5 @@ q2_bitmap_reader_get (struct q2_bitmap_reader *r, uint64_t off,
   *ret = (struct q2_bitmap_piece) {
     .bytes = r->bits + in_piece, .len = bits_piece (r) - in_piece,
   };
-  return 0;
+  return q2_assume (ret->len > 0, err) ? 0 : -1;
 }

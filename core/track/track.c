@@ -25,6 +25,7 @@
 
 #include "track/tracked.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
 #include "meta/bitmaps.h"
@@ -143,7 +144,12 @@ new_tracked (const struct loading *l, const struct q2_bitmap *b,
   t->name_len = b->name_len;
   memcpy (t->name, b->name, b->name_len);
   t->charge = charge_of (track, t) + t->name_len;
-  if (q2_budget_take (track->budget, t->charge, "a bitmap", err) == -1)
+  /* Every bit has its place in a cluster of the file, and its zone. */
+  if (!q2_assume (t->nr_bits <= t->len * 8 && t->len <=
+                  t->table_entries * track->geo->cluster_size, err) ||
+      !q2_assume (t->nr_zones << t->zone_bits >= t->nr_bits, err))
+    t->charge = 0;
+  else if (q2_budget_take (track->budget, t->charge, "a bitmap", err) == -1)
     t->charge = 0;
   else if (alloc_arrays (track, t))
     return t;
@@ -184,6 +190,8 @@ load_bits (const struct loading *l, const struct q2_bitmap *b,
     struct q2_bitmap_piece p;
 
     r = q2_bitmap_reader_get (&reader, byte, &p, err);
+    if (r == 0 && !q2_assume (p.len > 0, err))
+      r = -1;
     if (r == 0) {
       const uint64_t nr = q2_min (p.len, end - byte);
 
@@ -236,6 +244,8 @@ q2_track_drop (struct q2_track *track, const char *name, size_t len)
 {
   const struct q2_bitmap b = { .name = name, .name_len = (uint16_t) len };
 
+  if (!q2_check (len <= Q2_BITMAP_MAX_NAME))
+    return;
   (void) drop_namesake (track, &b);
 }
 
@@ -318,6 +328,8 @@ set_bits (struct q2_tracked *t, uint64_t first, uint64_t last)
 {
   bool kept = true;
 
+  if (!q2_check (first <= last && last < t->nr_bits))
+    return false;
   for (uint64_t byte = first / 8; byte <= last / 8; ++byte)
     kept &= set_in_byte (t, byte, q2_bits_in_byte (byte, first, last + 1));
   return kept;
@@ -361,6 +373,7 @@ q2_track_find (const struct q2_track *track, const struct q2_bitmap *b,
 
   for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
     if (t->durable == NULL && is_named (t, b)) {
+      q2_check (t->fresh == NULL && t->clusters == NULL);
       *ret_bits = (const unsigned char *) t->bits;
       *ret_len = t->len;
       *ret_changed = t->changed;

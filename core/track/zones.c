@@ -59,13 +59,18 @@ write_bits (struct q2_track *track, const struct q2_io *io,
 {
   const uint64_t size = track->geo->cluster_size;
 
+  if (!q2_assume (first + len <= t->len, err))
+    return -1;
   while (len > 0) {
     const uint64_t in_cluster = first & (size - 1);
     const uint64_t n = q2_min (len, size - in_cluster);
     const uint64_t host_off =
       t->clusters[first >> track->geo->cluster_bits] + in_cluster;
 
-    if (q2_overlap_check (track->overlap, host_off, n, Q2_META_BITMAP_BITS,
+    /* They were filled before the first change (write/bitmaps.c). */
+    if (!q2_assume (host_off - in_cluster != 0 &&
+                    q2_is_aligned (host_off - in_cluster, size), err) ||
+        q2_overlap_check (track->overlap, host_off, n, Q2_META_BITMAP_BITS,
                           err) == -1 ||
         q2_io_write (io, buf, n, host_off, QCOW2_IO_HEADER, err) == -1)
       return -1;
@@ -170,6 +175,8 @@ write_zones (struct q2_track *track, const struct q2_io *io,
   const uint64_t end = q2_ceil_shift (first_bit (t, z->end), 3);
   unsigned char buf[PIECE];
 
+  if (!q2_assume (z->first <= z->end && z->end <= t->nr_zones, err))
+    return -1;
   for (uint64_t at = first_bit (t, z->first) / 8; at < end;) {
     const uint64_t n = q2_min (end - at, PIECE);
 
@@ -204,6 +211,8 @@ take_wants (struct q2_track *track, struct wanted *w, uint64_t count,
   w->all[0].count = count;
   w->all[0].guest_off = guest_off;
   q2_mutex_lock (&track->wants_lock);
+  if (!q2_check (track->nr_wants <= Q2_TRACK_WANTS))
+    track->nr_wants = Q2_TRACK_WANTS;
   for (unsigned i = 0; i < track->nr_wants; ++i) {
     w->all[i + 1].count = track->wants[i].count;
     w->all[i + 1].guest_off = track->wants[i].guest_off;
@@ -292,6 +301,9 @@ q2_track_activate (struct q2_track *track, const struct q2_io *io,
     r = activate_locked (track, io, &w, err);
     if (r == 0)
       end_activating (track, &w);
+    /* TRACK-2, TRACK-3 */
+    if (r == 0 && !q2_assume (q2_track_set (track, count, guest_off), err))
+      r = -1;
   }
   q2_mutex_unlock (&track->lock);
   return r;
@@ -327,6 +339,7 @@ retire_byte (struct q2_tracked *t, uint64_t byte, unsigned mask)
   t->durable[byte] = (unsigned char) kept;
   bits = Q2_PLANTED (Q2_PLANT_BITMAPS_RETIRE_ALL) ? 0 : t->bits[byte];
   bits = kept | (old & mask & bits);
+  q2_check ((bits & ~old) == 0);        /* the file does not have others */
   t->durable[byte] = (unsigned char) bits;
   return (unsigned char) bits;
 }
@@ -342,6 +355,8 @@ retire_piece (struct q2_track *track, const struct q2_io *io,
   unsigned char buf[PIECE];
   uint64_t first = n, end = 0;
 
+  if (!q2_assume (n <= PIECE && at + n <= t->len, err))
+    return -1;
   for (uint64_t i = 0; i < n; ++i) {
     const unsigned char old = t->durable[at + i];
 

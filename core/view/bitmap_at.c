@@ -16,6 +16,7 @@
 
 #include "meta/bitmaps.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -86,6 +87,8 @@ choose (const struct search *search, struct q2_bitmap_at *ret,
 
   for (size_t i = 0; i < search->len; ++i)
     if (search->at[i].bitmap_found && search->at[i].snapshot_found) {
+      if (!q2_assume (search->text[i] == '@', err))
+        return -1;
       *ret = (struct q2_bitmap_at) {
         .found = true, .bitmap = { search->text, i },
         .snapshot = search->at[i].snapshot,

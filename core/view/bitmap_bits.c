@@ -22,6 +22,7 @@
 
 #include "meta/cache.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -81,6 +82,9 @@ read_piece (struct bits_mask *m, const struct q2_io *io, uint64_t area,
     span.ahead = to - slice;
   }
   len = q2_min (len, slice_size - skip);
+  if (!q2_assume (len > 0 && off < q2_align_up (size, slice_size) &&
+                  span.ahead >= slice_size, err))
+    return 0;
   if (q2_cache_read (m->cache, io, area + off, skip, buf, len, span, err)
       == -1)
     return 0;
@@ -129,6 +133,8 @@ load_entry (struct bits_mask *m, const struct q2_io *io, uint64_t index,
   unsigned char raw[8];
   uint64_t entry;
 
+  if (!q2_assume (index < m->bitmap.table_entries, err))
+    return -1;
   if (read_piece (m, io, m->bitmap.table_offset, size, index * 8, raw,
                   sizeof raw, err) == 0)
     return -1;
@@ -179,6 +185,7 @@ add_up_to (struct part *p, uint64_t guest_end, bool set)
 {
   const uint64_t to = q2_min (guest_end, p->end);
 
+  (void) q2_check (to > p->guest_off);
   if (!q2_mask_add (p->runs, to - p->guest_off, set))
     return false;
   p->guest_off = to;
@@ -232,8 +239,13 @@ add_entry (struct part *p, struct qcow2_error *err)
     return -1;
   if (bits.host_off == 0)
     return !add_up_to (p, end, bits.set);
-  while (r == 0 && p->guest_off < end)
+  while (r == 0 && p->guest_off < end) {
+    const uint64_t before = p->guest_off;
+
     r = add_piece (p, bits.host_off, err);
+    if (r == 0 && !q2_assume (p->guest_off > before, err))
+      return -1;
+  }
   return r;
 }
 

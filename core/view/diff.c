@@ -153,6 +153,8 @@ load (const struct piece *p, struct q2_tables *t, uint64_t *raw,
     .count = nr, .scan = p->scan, .buf = raw, .size = size,
   };
 
+  if (!q2_assume (read.l2_index + nr <= UINT64_C (1) << geo->l2_bits, err))
+    return -1;
   if (table_of (t, p->guest_off) == 0) {
     *ret_nr = q2_min (nr, size >> geo->entry_bits);
     memset (raw, 0, *ret_nr << geo->entry_bits);
@@ -219,6 +221,7 @@ compare_some (struct piece *p, struct q2_mask_runs *runs,
   const struct diff_mask *const d = p->d;
   const unsigned words = d->a_geo.extended_l2 ? 2 : 1;
   uint64_t raw_a[MAX_WORDS], raw_b[MAX_WORDS];
+  const uint64_t from = p->guest_off;
   uint64_t nr_a = UINT64_MAX, nr_b;
   int r = 0;
 
@@ -227,6 +230,9 @@ compare_some (struct piece *p, struct q2_mask_runs *runs,
     return -1;
   for (uint64_t i = 0; i < q2_min (nr_a, nr_b) && r == 0; ++i)
     r = compare_one (p, raw_a + i * words, raw_b + i * words, runs, err);
+  if (r == 0 && !q2_assume (p->guest_off > from && p->guest_off <= p->end,
+                            err))
+    return -1;
   return r;
 }
 
@@ -311,6 +317,8 @@ diff_preload (struct q2_mask *mask, const struct q2_io *io,
     const struct piece p = next_piece (d, guest_off, end);
     bool ignored;
 
+    if (p.end <= guest_off)     /* a bug that has been noted */
+      break;
     if (tables_tell (&p, &ignored)) {
       load_tables (d, io, from, guest_off);
       from = p.end;
@@ -348,6 +356,15 @@ open_pair (struct qcow2_image *image, const struct qcow2_io *host,
                              err);
   if (d->a != NULL && !pair->b_is_active)
     base = q2_snapshot_open (image, host, &pair->b, err);
+  /* Entries of one index are of the same bytes. */
+  if (d->a != NULL && base != NULL &&
+      !q2_assume (d->a_geo.cluster_bits == base->geo.cluster_bits &&
+                  d->a_geo.l2_bits == base->geo.l2_bits &&
+                  d->a_geo.extended_l2 == base->geo.extended_l2, err)) {
+    if (base != image)
+      qcow2_close (base);
+    base = NULL;
+  }
   if (d->a == NULL || base == NULL) {
     diff_free (&d->mask);
     return NULL;

@@ -195,6 +195,7 @@ make_reader (struct q2_reader *r, const struct q2_reader *of)
 {
   q2_reader_share (r, of);
   r->alone = true;
+  (void) q2_check (of->tables != NULL);
   r->tables = of->tables;
   r->ahead = of->ahead;
 }

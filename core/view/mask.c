@@ -86,7 +86,8 @@ walk (struct qcow2_image *view, const struct q2_io *io, uint64_t count,
 struct reading {
   struct qcow2_image *base;
   const struct qcow2_io *host;
-  unsigned char *buf;           /* for the next bytes */
+  unsigned char *buf;           /* for the next bytes, ... */
+  uint64_t left;                /* ... so many */
 };
 
 static int
@@ -96,6 +97,9 @@ read_run (void *arg, const struct q2_mask_run *run, uint64_t guest_off,
   struct reading *const r = arg;
   unsigned char *const buf = r->buf;
 
+  if (!q2_assume (run->len <= r->left, err))
+    return -1;
+  r->left -= run->len;
   r->buf += run->len;
   if (run->set)
     return qcow2_pread (r->base, r->host, buf, (uint32_t) run->len,
@@ -109,10 +113,11 @@ mask_pread (struct qcow2_image *view, const struct qcow2_io *host, void *buf,
             uint32_t count, uint64_t guest_off, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (view, host);
-  struct reading r = { view->base, host, buf };
+  struct reading r = { view->base, host, buf, count };
 
   if (check (mask_of (view), err) == -1 ||
-      walk (view, &io, count, guest_off, false, read_run, &r, err) == -1)
+      walk (view, &io, count, guest_off, false, read_run, &r, err) == -1 ||
+      !q2_assume (r.left == 0, err))
     return -1;
   return check (mask_of (view), err);
 }
@@ -132,7 +137,7 @@ mask_cache (struct qcow2_image *view, const struct qcow2_io *host,
             uint32_t count, uint64_t guest_off, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (view, host);
-  struct reading r = { view->base, host, NULL };
+  struct reading r = { view->base, host, NULL, 0 };
 
   if (check (mask_of (view), err) == -1)
     return -1;
@@ -208,9 +213,14 @@ report_set (struct report *p, uint64_t guest_off, uint64_t len,
   struct question q = { p, guest_off };
 
   while (p->result == 0 && q.at < end) {
+    const uint64_t before = q.at;
+
     if (qcow2_extents (p->base, p->host, end - q.at, q.at, on_base_extent, &q,
-                       err) == 0)
+                       err) == 0) {
+      if (!q2_assume ((q.at > before || p->result != 0) && q.at <= end, err))
+        return -1;
       continue;
+    }
     if (err->kind != QCOW2_ERR_CORRUPT)
       return -1;
     return add_extent (p, q.at, end - q.at, QCOW2_EXTENT_DATA);
@@ -283,6 +293,7 @@ q2_mask_open (struct qcow2_image *parent, struct qcow2_image *base,
 {
   struct mask_view *const v = calloc (1, sizeof *v);
 
+  (void) q2_check (mask->ops->runs != NULL && mask->ops->free != NULL);
   if (v == NULL) {
     q2_fail_nomem (err, "a view");
     mask->ops->free (mask);

@@ -240,6 +240,8 @@ make_reader (struct qcow2_image *view, const struct qcow2_io *host,
 {
   struct q2_reader *const r = &view->reader;
 
+  if (!q2_assume (view->parent->view == NULL && view->parent != view, err))
+    return -1;
   q2_reader_share (r, &view->parent->reader);
   r->tables = q2_snapshot_tables (view->parent, host, f, &view->geo, &view->pin,
                                   err);

@@ -106,9 +106,11 @@ open_counted (struct qcow2_image *image, const struct qcow2_io *host,
   else
     view = try_to_open (image, host, what, name, err);
   if (view == NULL)
-    atomic_fetch_sub (&image->views, 1);
-  else
+    (void) q2_check (atomic_fetch_sub (&image->views, 1) > 0);
+  else {
+    (void) q2_check (view->parent == image && !view->counted);
     view->counted = true;
+  }
   return view;
 }
 

@@ -19,6 +19,7 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 #include <inttypes.h>
@@ -54,6 +55,9 @@ q2_writer_init (struct q2_writer *w)
 void
 q2_writer_destroy (struct q2_writer *w)
 {
+  q2_check (w->suspects == NULL && !w->committing && !w->activating);
+  q2_check (atomic_load (&w->nr_committing) == 0 &&
+            atomic_load (&w->packing) == 0);
   while (w->first_batch) {
     struct q2_batch *const b = w->first_batch;
 
@@ -139,6 +143,8 @@ static int
 activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
           struct qcow2_error *err)
 {
+  if (!q2_assume (w->overlap == NULL && w->space == NULL, err))
+    return -1;
   /* What was read before may be out of date from now on. */
   q2_ahead_disable (w->reader->ahead);
   atomic_store (&io->shared->written, true);
@@ -200,8 +206,9 @@ activate_once (struct q2_writer *w, const struct q2_io *io,
     q2_mutex_unlock (&w->activate_lock);
     r = activate_or_clean_up (w, io, purpose, err);
     q2_mutex_lock (&w->activate_lock);
+    q2_check (w->activating);
     if (r == 0 && purpose == Q2_FOR_DISK)
-      atomic_fetch_add (&w->disk_epoch, 1);
+      q2_check (atomic_fetch_add (&w->disk_epoch, 1) % 2 == 0);
     if (first)
       q2_writer_end_activating (w, r == 0);
     w->activating = false;

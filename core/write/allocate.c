@@ -162,6 +162,12 @@ write_fill (struct q2_change *c, struct fill *f, bool new_space, bool zero,
             const void *buf, struct qcow2_error *err)
 {
   choose_edges (c->w->geo, new_space, f);
+  if (!q2_assume (f->from <= f->start && f->start < f->end &&
+                  f->end <= f->to, err) ||
+      !q2_assume (f->from >> c->w->geo->cluster_bits >= f->guest_cluster &&
+                  (f->to - 1) >> c->w->geo->cluster_bits <
+                  f->guest_cluster + f->nr, err))
+    return -1;
   if (zero && reads_as_zeros (c->w, f->first, f->start))
     f->from = f->start;
   if (zero && reads_as_zeros (c->w, f->last, f->end - 1))
@@ -188,6 +194,7 @@ make_entry (const struct q2_geometry *geo, const struct fill *f, uint64_t i,
   const uint32_t touched = q2_entry_mask (geo, from, to - from);
   const uint32_t alloc = old->alloc | touched;
 
+  q2_check (from < to);
   q2_entry_store (geo, raw, f->host_off + (i << geo->cluster_bits), true,
                   alloc, old->zero & ~alloc);
 }
@@ -204,6 +211,8 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
     .old = f->first, .let_go = let_go,
   };
 
+  if (!q2_assume (f->nr > 0 && f->nr <= Q2_MAX_ENTRIES, err))
+    return -1;
   for (uint64_t i = 0; i < f->nr; ++i) {
     make_entry (geo, f, i, &f->first[i], raw + (i << geo->entry_bits));
     let_go[i] = new_space;
@@ -237,6 +246,8 @@ write_kept (struct q2_change *c, struct fill *f, const void *buf,
   f->end = q2_min (f->end, (f->guest_cluster + 1)
                    << c->w->geo->cluster_bits);
   f->host_off = f->first->m.host_off;
+  if (!q2_assume (f->first->copied && f->first->m.placed, err))
+    return -1;
   if (check_kept (c, f, err) == -1 ||
       write_fill (c, f, false, false, buf, err) == -1)
     return -1;
@@ -252,6 +263,8 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
 
   if (q2_writer_check_old (c, f->first, f->nr, err) == -1 ||
       q2_writer_alloc (c, f->guest_cluster, f->nr, &run, err) == -1)
+    return -1;
+  if (!q2_assume (run.nr > 0 && run.nr <= f->nr && run.cluster > 0, err))
     return -1;
   f->nr = run.nr;
   f->last = f->first + run.nr - 1;
@@ -350,5 +363,5 @@ q2_writer_write_new (struct q2_change *c, const void *buf, uint64_t count,
   if (write_clusters (c, &f, buf, err) == -1)
     return -1;
   *ret_done = f.end - guest_off;
-  return 0;
+  return q2_assume (*ret_done > 0 && *ret_done <= count, err) ? 0 : -1;
 }

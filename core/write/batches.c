@@ -37,12 +37,16 @@ join_batch_locked (struct q2_writer *w, struct q2_frees *frees,
   size_t before;
 
   q2_mutex_check_held (&w->commit_lock);
-  while (b != NULL && b->next != NULL)
+  while (b != NULL && b->next != NULL) {
+    q2_check (b->stamp <= b->next->stamp);      /* the oldest comes first */
     b = b->next;
+  }
+  q2_check (b == NULL || b->stamp <= stamp);
   if (b == NULL || b->stamp != stamp ||
       !q2_frees_reserve (&b->frees, frees->nr))
     return false;
   before = b->frees.nr;
+  q2_check (before <= atomic_load (&w->nr_pending));
   q2_frees_move (&b->frees, frees);
   if (b->frees.nr > 2 * b->sorted) {
     q2_frees_sort (&b->frees);
@@ -104,6 +108,7 @@ static void
 put_back (struct q2_writer *w, struct q2_batch *b)
 {
   q2_mutex_lock (&w->commit_lock);
+  q2_check (w->first_batch == NULL || b->stamp <= w->first_batch->stamp);
   b->next = w->first_batch;
   w->first_batch = b;
   if (b->next == NULL)

@@ -19,6 +19,7 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/buffer.h"
 #include "base/error.h"
@@ -163,7 +164,8 @@ make_clusters (struct filling *f, uint32_t first, uint32_t *nr,
 {
   uint64_t host_off;
 
-  if (alloc (f, nr, &host_off, err) == -1)
+  if (!q2_assume (*nr > 0 && *nr <= f->t->table_entries - first, err) ||
+      alloc (f, nr, &host_off, err) == -1)
     return -1;
   for (uint32_t i = 0; i < *nr; ++i)
     store_be64 (f->table + 8 * (uint64_t) (first + i),
@@ -236,6 +238,8 @@ link_clusters (struct filling *f, uint32_t first, uint32_t end,
   const uint64_t off = 8 * (uint64_t) first;
   const uint64_t len = 8 * (uint64_t) (end - first);
 
+  if (!q2_assume (first < end && end <= f->t->table_entries, err))
+    return -1;
   f->named = true;
   return q2_io_write (f->io, f->table + off, len, f->t->table_offset + off,
                       QCOW2_IO_HEADER, err);
@@ -256,8 +260,11 @@ fill_table (struct filling *f, struct qcow2_error *err)
     r = link_clusters (f, first, end, err);
   if (r == -1 && !f->named)
     undo (f);
-  for (uint32_t i = 0; r == 0 && i < f->t->table_entries; ++i)
+  for (uint32_t i = 0; r == 0 && i < f->t->table_entries; ++i) {
     f->t->clusters[i] = new_cluster (f, i);
+    if (!q2_assume (f->t->clusters[i] != 0, err))
+      r = -1;
+  }
   return r;
 }
 

@@ -63,6 +63,7 @@ step_1 (struct q2_writer *w, struct commit *c, struct qcow2_error *err)
   if (c->batch == NULL)
     return q2_fail_nomem (err, "a commit");
   q2_mutex_lock (&w->link_lock);
+  q2_check (atomic_load (&w->nr_committing) == 0);      /* one at a time */
   r = q2_tables_gather (w->tables, &c->tables, err);
   if (r == 0) {
     c->frees = w->unlinked;
@@ -284,10 +285,12 @@ run_locked (struct q2_writer *w, const struct q2_io *io,
   int r;
 
   q2_mutex_check_held (&w->commit_lock);
+  q2_check (!w->committing);
   w->committing = true;
   q2_mutex_unlock (&w->commit_lock);
   r = run_with_reserve (w, io, err);
   q2_mutex_lock (&w->commit_lock);
+  q2_check (w->committing && w->finished < number);
   w->committing = false;
   if (r == 0)
     w->finished = number;

@@ -77,6 +77,8 @@ q2_writer_load (struct q2_change *c, uint64_t guest_cluster, uint64_t max,
   max = q2_min (q2_min (max, sizeof raw >> geo->entry_bits),
                 per_slice - (l2_index & (per_slice - 1)));
   read.count = *ret_nr = max;
+  if (!q2_assume (max > 0 && l1_index < geo->l1_needed, err))
+    return -1;
   *ret_owned = q2_l1e_table (geo, l1e) != 0 && (l1e & Q2_ENTRY_COPIED);
   if (q2_l1e_table (geo, l1e) == 0)
     memset (raw, 0, max << geo->entry_bits);
@@ -301,7 +303,8 @@ copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
       .size = (entries - i) << geo->entry_bits,
     };
 
-    if (q2_tables_read_l2 (c->w->tables, c->io, &read, &nr, err) == -1)
+    if (q2_tables_read_l2 (c->w->tables, c->io, &read, &nr, err) == -1 ||
+        !q2_assume (nr > 0 && nr <= entries - i, err))
       return -1;
   }
   return q2_io_write (c->io, table, geo->l2_table_size, host_off,
@@ -337,6 +340,8 @@ make_room_for_entry (struct q2_change *c, uint64_t l1_index,
   struct q2_writer *const w = c->w;
   int r;
 
+  if (!q2_assume (l1_index < w->geo->l1_needed, err))
+    return -1;
   q2_mutex_lock (&w->solid_lock);
   r = q2_tables_make_solid_l1 (w->tables, c->io, l1_index, err);
   if (r == 0 && w->new_tables != NULL)
@@ -375,6 +380,11 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   if (check_shared_table (c, old, err) == -1 ||
       q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
+  /* ORDER-13: before it counted nobody could write guest data there. */
+  if (!q2_assume (run.nr == 1 && q2_overlap_class (w->overlap, run.cluster
+                                                   << bits) == Q2_META_L2,
+                  err))
+    goto undo;
   if (fill_table (c, l1_index, old, &run, err) == -1 ||
       make_room_for_entry (c, l1_index, err) == -1)
     goto undo;

@@ -15,6 +15,8 @@
 
 #include "meta/bitmaps.h"
 
+#include "base/assume.h"
+
 /* Bits that are to be changed, cleared before they are set. */
 struct features {
   uint64_t clear_incompatible, set_incompatible, clear_autoclear;
@@ -107,6 +109,9 @@ q2_writer_mark_miscounted (struct q2_writer *w, const struct q2_io *io,
   if (!(q2_writer_header (w)->incompatible & Q2_INCOMPAT_DIRTY) &&
       change (w, io, &f, err) == -1)
     return -1;
+  if (!q2_assume (q2_writer_header (w)->incompatible & Q2_INCOMPAT_DIRTY,
+                  err))
+    return -1;
   w->miscounted = true;
   return 0;
 }
@@ -119,6 +124,8 @@ q2_writer_unmark_miscounted (struct q2_writer *w, const struct q2_io *io,
 
   if (!w->miscounted)
     return 0;
+  if (!q2_assume (q2_writer_header (w)->version >= 3, err))
+    return -1;
   if (!q2_writer_is_lazy (w) && change (w, io, &f, err) == -1)
     return -1;
   w->miscounted = false;

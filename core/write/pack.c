@@ -14,6 +14,7 @@
 
 #include "write/pack.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -107,10 +108,12 @@ close_gaps (struct q2_pack *p)
   const unsigned bits = p->w->geo->cluster_bits;
   uint64_t end = 0;
 
+  q2_check (p->nr > 0 && p->nr <= Q2_PACK_CLUSTERS);
   p->nr_streams = p->put = 0;
   for (uint64_t i = 0; i < p->nr; ++i) {
     if (p->size[i] == 0)
       continue;
+    q2_check (end <= i << bits && p->size[i] >> bits == 0);
     memmove (p->out + end, p->out + (i << bits), p->size[i]);
     p->of[p->nr_streams] = (uint32_t) i;
     p->stream[p->nr_streams++] = p->size[i];
@@ -164,7 +167,9 @@ put_piece (struct q2_pack *p, struct qcow2_error *err)
 {
   press_all (p);
   close_gaps (p);
-  if (q2_pack_put (p, err) == -1)
+  if (q2_pack_put (p, err) == -1 ||
+      !q2_assume (p->put <= p->nr_streams &&
+                  (p->too_far || p->put == p->nr_streams), err))
     return -1;
   for (size_t n = p->put; n < p->nr_streams; ++n)
     p->size[p->of[n]] = 0;      /* too far: like the others */

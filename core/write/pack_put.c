@@ -138,7 +138,9 @@ put_streams (struct q2_change *c, struct q2_pack *p, size_t nr,
     if (q2_writer_check_old (c, e + (p->of[p->put + i] - p->of[p->put]), 1,
                              err) == -1)
       return -1;
-  if (q2_writer_alloc_bytes (c, sizes, nr, &nr, &host_off, err) == -1)
+  if (q2_writer_alloc_bytes (c, sizes, nr, &nr, &host_off, err) == -1 ||
+      !q2_assume (q2_is_aligned (host_off, 512) &&
+                  host_off >= c->w->geo->cluster_size, err))
     return -1;
   p->too_far = !q2_entry_can_store_stream (c->w->geo,
                                            host_off + sum (sizes, nr));
@@ -183,6 +185,8 @@ put_some (struct q2_change *c, struct q2_pack *p, struct qcow2_error *err)
   bool held;
   int r;
 
+  if (!q2_assume (first < end && p->put < p->nr_streams, err))
+    return -1;
   r = q2_change_hold_for_new (c, &range, first, end, &held, err);
   if (!held)
     return r;

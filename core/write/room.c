@@ -185,7 +185,8 @@ q2_writer_alloc (struct q2_change *c, uint64_t stream, uint64_t want,
 {
   const struct wish wish = { .stream = stream, .want = want, .ret = ret };
 
-  return q2_assume (want > 0, err) ? alloc_somehow (c, &wish, err) : -1;
+  return q2_assume (want > 0, err) && alloc_somehow (c, &wish, err) == 0 &&
+    q2_assume (ret->nr > 0 && ret->nr <= want, err) ? 0 : -1;
 }
 
 int
@@ -197,7 +198,8 @@ q2_writer_alloc_bytes (struct q2_change *c, const uint32_t *sizes, size_t nr,
     .sizes = sizes, .nr = nr, .ret_nr = ret_nr, .ret_host_off = ret_host_off,
   };
 
-  return q2_assume (nr > 0, err) ? alloc_somehow (c, &wish, err) : -1;
+  return q2_assume (nr > 0, err) && alloc_somehow (c, &wish, err) == 0 &&
+    q2_assume (*ret_nr > 0 && *ret_nr <= nr, err) ? 0 : -1;
 }
 
 int

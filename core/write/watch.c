@@ -15,12 +15,14 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 void
 q2_writer_watch (struct q2_writer *w, struct q2_suspects *suspects)
 {
   q2_mutex_lock (&w->link_lock);
+  q2_check (w->suspects == NULL || suspects == NULL);
   w->suspects = suspects;
   q2_space_watch (w->space, suspects);
   q2_mutex_unlock (&w->link_lock);
@@ -89,5 +91,5 @@ q2_writer_refcounts (struct q2_writer *w, const struct q2_io *io,
   while (!q2_space_peek (w->space, cluster, nr, ret_values, ret_nr, &need))
     if (fetch (w, io, &need, err) == -1)
       return -1;
-  return 0;
+  return q2_assume (*ret_nr > 0 && *ret_nr <= nr, err) ? 0 : -1;
 }

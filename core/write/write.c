@@ -14,6 +14,7 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 
 /* Entries looked at in one go: enough for 4 MiB of 64 KiB clusters. */
@@ -109,6 +110,8 @@ write_some (struct q2_change *c, const void *buf, uint64_t count,
                       err) == -1)
     return -1;
   choose_piece (c->w, e, nr, owned, guest_off, count, &piece);
+  if (!q2_assume (piece.len > 0 && piece.len <= count, err))
+    return -1;
   if (!piece.in_place)
     return write_new (c, &piece, buf, guest_off, ret_done, err);
   return write_in_place (c, &piece, buf, guest_off, ret_done, err);
@@ -129,7 +132,7 @@ q2_writer_pwrite (struct q2_writer *w, const struct q2_io *io,
     q2_change_enter (&c);
     r = write_some (&c, p, count, guest_off, &done, err);
     q2_change_leave (&c);
-    if (r == -1)
+    if (r == -1 || !q2_assume (done <= count, err))
       return -1;
     p += done;
     guest_off += done;

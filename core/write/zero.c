@@ -18,6 +18,7 @@
 
 #include "write/writer.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -130,6 +131,8 @@ change_entries (struct q2_change *c, const struct zeroing *z,
     .guest_cluster = cluster, .raw = raw, .old = e, .let_go = let_go,
   };
 
+  if (!q2_assume (nr <= Q2_MAX_ENTRIES, err))
+    return -1;
   for (; link.nr < nr; ++link.nr) {
     const enum action action =
       choose (c->w, z, &e[link.nr], masks[link.nr],
@@ -178,6 +181,8 @@ load_piece (struct q2_change *c, struct piece *p, struct qcow2_error *err)
   const uint64_t wanted = ((p->end - 1) >> bits) - (p->guest_off >> bits) + 1;
   uint64_t pos = p->guest_off;
 
+  if (!q2_assume (p->guest_off < p->end, err))
+    return -1;
   p->cluster = p->guest_off >> bits;
   if (q2_writer_load (c, p->cluster, q2_min (wanted, Q2_MAX_ENTRIES), p->e,
                       &p->nr, &p->owned, err) == -1)
@@ -225,6 +230,8 @@ change_piece (struct q2_change *c, const struct zeroing *z, struct piece *p,
   int r;
 
   *ret_n = 0;
+  if (!q2_assume (n > 0 && n <= p->nr, err))
+    return -1;
   if (!q2_change_hold (c, &range, p->cluster, p->cluster + n))
     return 0;
   r = q2_writer_own_table (c, p->cluster >> w->geo->l2_bits, err);
@@ -317,7 +324,7 @@ zero_units (struct q2_writer *w, const struct q2_io *io,
     q2_change_enter (&c);
     r = step (&c, z, guest_off, end, &action, &next, err);
     q2_change_leave (&c);
-    if (r == -1)
+    if (r == -1 || !q2_assume (next >= guest_off && next <= end, err))
       return -1;
     if (action == ACT_WRITE && z->fast)
       return fail_not_fast (guest_off, err);

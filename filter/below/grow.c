@@ -42,6 +42,7 @@
 #include "host/fileid.h"
 #include "host/filelimit.h"
 #include "lines.h"
+#include "report.h"
 #include "stack.h"
 #include "below/exportid.h"
 #include "below/reserve.h"
@@ -265,6 +266,9 @@ resize (struct growth *g, uint64_t size)
 {
   int err;
 
+  /* What was there when the image was opened stays. */
+  if (!holds (size >= g->start_size))
+    return EIO;
   pthread_mutex_lock (&g->lock);
   err = set_file_size (g->fd, size);
   if (err == 0)
@@ -300,7 +304,7 @@ extend (struct growth *g, uint64_t min_size)
     err = resize (g, size);
     step /= 2;
   } while (err != 0 && size > min_size);
-  if (err == 0)
+  if (err == 0 && holds (g->size >= min_size))
     g->previous_size = old_size;
   return err;
 }
@@ -383,6 +387,8 @@ reserve_locked (struct growth *g, uint64_t end)
 {
   uint64_t step = g->reserved - g->start_size;
 
+  if (!holds (g->start_size <= g->reserved && g->reserved <= g->size))
+    return;
   if (step < MIN_RESERVE)
     step = MIN_RESERVE;
   if (end > g->reserved + step)

@@ -49,6 +49,7 @@ members_destroy (struct members *m)
 void
 members_add (struct members *m, struct below *below)
 {
+  (void) holds (!members_has (m, below));
   pthread_mutex_lock (&m->lock);
   below->next_member = m->first;
   m->first = below;

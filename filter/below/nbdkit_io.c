@@ -22,6 +22,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "host/durable.h"
+#include "report.h"
 #include "settings.h"
 #include "below/next.h"
 
@@ -166,7 +167,7 @@ void
 below_take_back (struct below *below)
 {
   pthread_mutex_lock (&below->lock);
-  if (--below->borrowed == 0)
+  if (holds (below->borrowed > 0) && --below->borrowed == 0)
     pthread_cond_broadcast (&below->returned);
   pthread_mutex_unlock (&below->lock);
 }

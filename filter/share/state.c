@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* state.c - one open image for all the connections that reach its bytes.
  *
- * Owns      the list of images, open, being opened and being closed.
+ * Owns      the list of images, open, being opened and being closed;
+ *           statelist.c says which of them serves whom.
  * Method    connections that reach the same bytes share a state: the same
  *           size under the same export name, or under any name where the
  *           plugin does not look at names, as long as the local file behind
@@ -44,25 +45,12 @@
 #include "share/disk.h"
 #include "share/diskfile.h"
 #include "share/ending.h"
+#include "share/statelist.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_IDLE 4
-
-struct state {
-  struct state *next;           /* (L) */
-  unsigned users;               /* (L) connections, and who opens it */
-  bool ready;                   /* (L) false: being opened or closed */
-  bool stale;                   /* (L) no new users: the file has changed,
-                                   or it is not sure which one this is */
-  bool readonly;                /* opened for who only reads; constant */
-  char *key;                    /* export name, "" where it means nothing */
-  struct file_id id;            /* (L) constant once ready */
-  struct disk *disk;            /* constant once ready */
-};
 
 /* Most recently used first. */
 static struct {
@@ -71,16 +59,7 @@ static struct {
   struct state *first;
 } states = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL };
 
-/* What a connection is looking for. */
-struct wanted {
-  const char *key;
-  struct file_id id;
-  const struct below *own;      /* or NULL */
-  bool readonly;
-  bool alone;                   /* it may lack its backing file */
-};
-
-/* ---- The list ---------------------------------------------------------- */
+/* ---- One of them ------------------------------------------------------- */
 
 static void
 state_free (struct state *s)
@@ -109,143 +88,13 @@ state_new (const struct wanted *want)
 }
 
 static void
-unlink_locked (struct state *s)
-{
-  struct state **link;
-
-  for (link = &states.first; *link && *link != s; link = &(*link)->next)
-    ;
-  if (holds (*link != NULL))
-    *link = s->next;
-}
-
-static void
-push_locked (struct state *s)
-{
-  s->next = states.first;
-  states.first = s;
-}
-
-/* While it is being opened, or ended, this has to be assumed. */
-static bool
-is_written_to (const struct state *s)
-{
-  return s->disk ? s->disk->writable : !s->readonly;
-}
-
-static bool
-same_image (const struct state *s, const struct wanted *want)
-{
-  const bool same_name = strcmp (s->key, want->key) == 0;
-  const bool files = s->id.known || s->id.device || want->id.known ||
-    want->id.device;
-
-  /* In a directory the same file is the same image under any name. */
-  if (files)
-    return file_id_same_file (&s->id, &want->id) &&
-      (same_name || config.names == NAMES_ARE_FILES);
-  return same_name;
-}
-
-/* While it is being opened, assume the best of a state. */
-static bool
-same_size (const struct state *s, const struct below *own)
-{
-  return own == NULL || s->disk == NULL || s->disk->size == own->io.size;
-}
-
-static bool
-same_content (const struct state *s, const struct wanted *want)
-{
-  if (s->stale || want->id.changing || !same_size (s, want->own) ||
-      !file_id_equal (&s->id, &want->id))
-    return false;
-  return strcmp (s->key, want->key) == 0 ||
-    (config.names == NAMES_ARE_FILES && want->id.known);
-}
-
-/* While it is being opened, assume the best. */
-static bool
-is_complete (const struct state *s)
-{
-  return s->disk == NULL || !qcow2_get_info (s->disk->image)->backing_missing;
-}
-
-static struct state *
-find_locked (const struct wanted *want)
-{
-  for (struct state *s = states.first; s; s = s->next) {
-    if (!want->alone && !is_complete (s))
-      continue;
-    if (is_written_to (s) ? same_image (s, want)
-        : (want->readonly || !s->readonly) && same_content (s, want))
-      return s;
-  }
-  return NULL;
-}
-
-/* A state that is in the way of opening another one for 'want'. */
-static struct state *
-find_conflict_locked (const struct wanted *want)
-{
-  for (struct state *s = states.first; s; s = s->next) {
-    if (s->users == 0)
-      continue;
-    if (config.names == NAMES_UNKNOWN && is_written_to (s))
-      return s;
-    if (!want->readonly && s->readonly && same_image (s, want))
-      return s;
-  }
-  return NULL;
-}
-
-/* What is in the list and does not fit has another content, and whoever has it
- * open reads a file that is there no more; except for one that only lacks its
- * backing file.
- */
-static void
-mark_stale_locked (const struct wanted *want)
-{
-  for (struct state *s = states.first; s; s = s->next)
-    if (strcmp (s->key, want->key) == 0 &&
-        (is_complete (s) || !same_content (s, want)))
-      s->stale = true;
-}
-
-static bool
-memory_is_short (void)
-{
-  return qcow2_budget_used (config.budget) > config.memory / 4 * 3;
-}
-
-/* Take what nobody needs any more out of the list: states that nobody uses
- * and that are one too many, or stale.
- */
-static struct state *
-take_surplus_locked (void)
-{
-  unsigned idle = 0;
-
-  for (struct state *s = states.first; s; s = s->next) {
-    if (s->users > 0)
-      continue;
-    if (s->stale || s->id.perishable || ++idle > MAX_IDLE ||
-        memory_is_short ()) {
-      unlink_locked (s);
-      return s;
-    }
-  }
-  return NULL;
-}
-
-static void
 free_surplus (void)
 {
   for (;;) {
     struct state *s;
 
     pthread_mutex_lock (&states.lock);
-    s = take_surplus_locked ();
+    s = states_take_surplus_locked (&states.first);
     pthread_mutex_unlock (&states.lock);
     if (s == NULL)
       return;
@@ -262,8 +111,8 @@ open_locked (struct state *s, const struct wanted *want)
   struct disk *disk;
   int saved_errno;
 
-  mark_stale_locked (want);
-  push_locked (s);
+  states_mark_stale_locked (states.first, want);
+  states_push_locked (&states.first, s);
   pthread_mutex_unlock (&states.lock);
   disk = disk_open (want->key, &want->id, want->own, want->readonly,
                     want->alone);
@@ -277,7 +126,7 @@ open_locked (struct state *s, const struct wanted *want)
     s->ready = true;
   }
   else {
-    unlink_locked (s);
+    states_unlink_locked (&states.first, s);
     state_free (s);
     s = NULL;
     errno = saved_errno;
@@ -289,7 +138,8 @@ open_locked (struct state *s, const struct wanted *want)
 static struct state *
 open_new_locked (const struct wanted *want)
 {
-  const struct state *const other = find_conflict_locked (want);
+  const struct state *const other =
+    states_find_conflict_locked (states.first, want);
   struct state *s;
 
   if (other != NULL) {
@@ -324,6 +174,7 @@ wake_locked (struct state *s)
   pthread_cond_broadcast (&states.changed);
   if (r == DISK_UNCHANGED)
     return 0;
+  (void) holds (s->users == 1);
   s->users--;
   s->stale |= r == DISK_CHANGED;
   return r == DISK_CHANGED ? 1 : -1;
@@ -333,8 +184,9 @@ static struct state *
 acquire_locked (struct wanted *want)
 {
   for (;;) {
-    struct state *s = find_locked (want);
-    struct state *const in_the_way = s ? s : find_conflict_locked (want);
+    struct state *s = states_find_locked (states.first, want);
+    struct state *const in_the_way =
+      s ? s : states_find_conflict_locked (states.first, want);
     int r = 0;
 
     if (in_the_way != NULL && !in_the_way->ready) {
@@ -348,8 +200,8 @@ acquire_locked (struct wanted *want)
     else
       r = wake_locked (s);
     if (r == 0) {
-      unlink_locked (s);
-      push_locked (s);
+      states_unlink_locked (&states.first, s);
+      states_push_locked (&states.first, s);
       return s;
     }
     if (r == -1) {
@@ -395,13 +247,14 @@ end_and_unlock (struct state *s, const struct qcow2_io *own)
 {
   struct disk *const disk = s->disk;
 
+  (void) holds (s->ready && s->users == 1);
   s->ready = false;
   s->disk = NULL;
   pthread_mutex_unlock (&states.lock);
   disk_end (disk, own);
   disk_close (disk);
   pthread_mutex_lock (&states.lock);
-  unlink_locked (s);
+  states_unlink_locked (&states.first, s);
   pthread_cond_broadcast (&states.changed);
   pthread_mutex_unlock (&states.lock);
   state_free (s);
@@ -411,6 +264,7 @@ end_and_unlock (struct state *s, const struct qcow2_io *own)
 static void
 unlock_file_locked (struct state *s)
 {
+  (void) holds (s->ready && !s->disk->writable);
   s->ready = false;
   pthread_mutex_unlock (&states.lock);
   disk_unlock (s->disk);
@@ -457,7 +311,8 @@ bool
 state_fits (const struct state *s, const struct file_id *id,
             const struct below *own)
 {
-  return !id->changing && same_size (s, own) && file_id_equal (&s->id, id);
+  return !id->changing && state_has_size (s, own) &&
+    file_id_equal (&s->id, id);
 }
 
 struct disk *

@@ -69,6 +69,7 @@ view_free (struct view *view)
 {
   if (view == NULL)
     return;
+  (void) holds (!view->ready || view->image != NULL);
   log_stats (view->label, view->image, false);
   qcow2_close (view->image);
   free (view->text);
@@ -202,6 +203,7 @@ open_locked (struct disk *d, const struct qcow2_io *io, struct view *view)
   if (image == NULL)
     errno = report (view->label, &error);
   pthread_mutex_lock (&v->lock);
+  (void) holds (!view->ready && view->users == 1);
   pthread_cond_broadcast (&v->changed);
   if (image == NULL) {
     unlink_locked (v, view);
@@ -271,6 +273,7 @@ view_release (struct disk *d, struct view *view)
   struct views *const v = &d->views;
   bool last, keep;
 
+  (void) holds (view->ready);
   keep = !d->writable || !shows_active_disk (view);
   pthread_mutex_lock (&v->lock);
   last = view->users == 1;

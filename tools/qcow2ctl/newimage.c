@@ -10,6 +10,8 @@
 
 #include "newimage.h"
 
+#include "host/values.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

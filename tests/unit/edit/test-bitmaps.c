@@ -484,26 +484,31 @@ note (struct bitmap_set *set, const char *name, uint64_t at)
   b->bits[bit / 8] |= (unsigned char) (1u << bit % 8);
 }
 
-/* They have what was written, and nothing else, whatever becomes of others. */
+/* They have what was written, and nothing else, whatever becomes of others,
+ * and also if the action changes nothing.
+ */
 static void
-test_kept (void)
+test_kept (const struct qcow2_bitmap_action *action, bool with_snapshot)
 {
   const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
   const struct qcow2_options options = {
     .writable = true, .bitmaps = QCOW2_BITMAPS_DURABLE,
     .overlap_check = QCOW2_OVERLAP_CACHED,
   };
-  const struct qcow2_bitmap_action add = {
-    .verb = QCOW2_BITMAP_ADD, .name = name_of ("d"),
-  };
+  const struct qcow2_snapshot_options snapshot = { .name = name_of ("s") };
   const char data[512] = "data";
+  struct qcow2_part part = {
+    .actions = action, .nr_actions = 1,
+    .snapshot = with_snapshot ? &snapshot : NULL,
+  };
   struct qcow2_image *image;
   struct qcow2_error err;
   struct bitmap_set want;
   struct base b;
   struct host h;
+  size_t failed;
 
-  unit_context ("%s", __func__);
+  unit_context ("%s: verb %u", __func__, action->verb);
   base_make (&b, "cluster_size=64k", 65536, 1 * MiB, 9);
   bitmap_set_load (&want, b.bytes, b.size);
   host_init (&h, &spec, b.bytes, b.size);
@@ -514,15 +519,49 @@ test_kept (void)
            == 0);
   note (&want, "b", 700 * KiB);
   note (&want, "c", 700 * KiB);
-  REQUIRE (qcow2_edit_bitmaps (image, &h.io, &add, 1, NULL, NULL, &err) == 0);
-  bitmap_set_apply (&want, &add, b.disk_size, b.cluster_size, NULL);
+  part.image = image;
+  part.io = &h.io;
+  REQUIRE (qcow2_transact (&part, 1, &failed, &err) == 0);
+  bitmap_set_apply (&want, action, b.disk_size, b.cluster_size, NULL);
   REQUIRE (qcow2_pwrite (image, &h.io, data, 512, 200 * KiB, false, &err)
            == 0);
   note (&want, "b", 200 * KiB);
   note (&want, "c", 200 * KiB);
-  note (&want, "d", 200 * KiB);
+  if (action->verb == QCOW2_BITMAP_ADD)
+    note (&want, "d", 200 * KiB);
   REQUIRE (qcow2_end (image, &h.io, &err) == 0);
   qcow2_close (image);
+  check_bytes (&h, &want, false, __func__);
+  host_free (&h);
+  bitmap_set_free (&want);
+  free (b.bytes);
+}
+
+/* One bit of the result stands for more than the source has a table for. */
+static void
+test_coarse (void)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+  const struct qcow2_bitmap_source source = { .name = name_of ("a") };
+  const struct qcow2_bitmap_action actions[] = {
+    { .verb = QCOW2_BITMAP_ADD, .name = name_of ("d"),
+      .granularity = 64 * MiB },
+    { .verb = QCOW2_BITMAP_MERGE, .name = name_of ("d"), .sources = &source,
+      .nr_sources = 1 },
+  };
+  struct qcow2_error err;
+  struct bitmap_set want;
+  struct base b;
+  struct host h;
+
+  unit_context ("%s", __func__);
+  base_make (&b, "cluster_size=512", 512, 1 * MiB, 5);
+  bitmap_set_load (&want, b.bytes, b.size);
+  host_init (&h, &spec, b.bytes, b.size);
+  if (!CHECK_EQ (edit_bytes (&h, actions, 2, &err), 0))
+    printf (" %s\n", err.text);
+  for (size_t i = 0; i < 2; ++i)
+    bitmap_set_apply (&want, &actions[i], b.disk_size, b.cluster_size, NULL);
   check_bytes (&h, &want, false, __func__);
   host_free (&h);
   bitmap_set_free (&want);
@@ -532,8 +571,20 @@ test_kept (void)
 int
 main (void)
 {
+  const struct qcow2_bitmap_source self = { .name = name_of ("b") };
+  const struct qcow2_bitmap_action kept[] = {
+    { .verb = QCOW2_BITMAP_ADD, .name = name_of ("d") },
+    { .verb = QCOW2_BITMAP_ENABLE, .name = name_of ("b") },
+    { .verb = QCOW2_BITMAP_MERGE, .name = name_of ("b"), .sources = &self,
+      .nr_sources = 1 },
+  };
+
   qemu_init ();
-  test_kept ();
+  for (size_t i = 0; i < sizeof kept / sizeof kept[0]; ++i) {
+    test_kept (&kept[i], false);
+    test_kept (&kept[i], true);
+  }
+  test_coarse ();
   test_failures ();
   test_random ();
   qemu_wait ();

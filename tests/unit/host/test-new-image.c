@@ -5,6 +5,7 @@
 #include "unit.h"
 
 #include "host/newimage.h"
+#include "host/values.h"
 
 #include <inttypes.h>
 #include <stdio.h>
