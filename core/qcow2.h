@@ -935,8 +935,8 @@ extern int qcow2_snapshot_create (struct qcow2_image *image,
 
 /* Delete the first snapshot of that name, or id; what only it had is free, and
  * trimmed as options.discard says.  QCOW2_ERR_NOT_FOUND; QCOW2_ERR_BUSY while
- * a view of it, or of a difference with it, is open.  It cannot be cancelled.  A failure after the
- * snapshot is gone leaves what a crash could leave.
+ * a view of it, or of a difference with it, is open.  It cannot be cancelled.
+ * A failure after the snapshot is gone leaves what a crash could leave.
  */
 extern int qcow2_snapshot_delete (struct qcow2_image *image,
                                   const struct qcow2_io *io,

@@ -147,9 +147,8 @@ new_tracked (const struct loading *l, const struct q2_bitmap *b,
   /* Every bit has its place in a cluster of the file, and its zone. */
   if (!q2_assume (t->nr_bits <= t->len * 8 && t->len <=
                   t->table_entries * track->geo->cluster_size, err) ||
-      !q2_assume (t->nr_zones << t->zone_bits >= t->nr_bits, err))
-    t->charge = 0;
-  else if (q2_budget_take (track->budget, t->charge, "a bitmap", err) == -1)
+      !q2_assume (t->nr_zones << t->zone_bits >= t->nr_bits, err) ||
+      q2_budget_take (track->budget, t->charge, "a bitmap", err) == -1)
     t->charge = 0;
   else if (alloc_arrays (track, t))
     return t;

@@ -243,8 +243,8 @@ make_reader (struct qcow2_image *view, const struct qcow2_io *host,
   if (!q2_assume (view->parent->view == NULL && view->parent != view, err))
     return -1;
   q2_reader_share (r, &view->parent->reader);
-  r->tables = q2_snapshot_tables (view->parent, host, f, &view->geo, &view->pin,
-                                  err);
+  r->tables = q2_snapshot_tables (view->parent, host, f, &view->geo,
+                                  &view->pin, err);
   if (r->tables == NULL)
     return -1;
   r->ahead = q2_ahead_new (Q2_MAX_AHEAD_BYTES, &view->parent->budget, err);

@@ -4,9 +4,9 @@
  * Views rely on this: all that a snapshot's L1 table reaches stays unchanged.
  * Tables and clusters have refcounts, a writer of the active disk copies those
  * with more than one reference; one that a view shows is not deleted, and none
- * is applied while a view is open (edit/snapshot.h).  So bytes read once stay valid, two references to
- * the same place mean the same bytes, and requests need not be in flight
- * (base/flight.h).
+ * is applied while a view is open (edit/snapshot.h).  So bytes read once stay
+ * valid, two references to the same place mean the same bytes, and requests
+ * need not be in flight (base/flight.h).
  */
 #ifndef QCOW2_VIEW_SNAPSHOT_VIEW_H
 #define QCOW2_VIEW_SNAPSHOT_VIEW_H

@@ -3,6 +3,10 @@
 # fio writes and trims over several connections at once, flushes now and then,
 # and verifies its writes; then QEMU finds no errors in the image.
 #
+# Requests for the same bytes do not run at the same time: a block of eight
+# clusters may be written and read in parts, so that what comes of two writes,
+# or a read beside a write, has some of each, as it may in NBD.
+#
 # Environment
 #   SIZE=BYTES    how much each job writes
 #   SECONDS_MORE=N    then writes on for so long
@@ -63,6 +67,7 @@ verify=crc32c
 verify_fatal=1
 verify_backlog=64
 fsync=24
+serialize_overlap=1
 randseed=$SEED
 
 [small]
