@@ -36,6 +36,22 @@ END
     return $bad
 }
 
+# Until 1.0, NEWS says of the newest version what that still needs.
+check_before ()
+{
+    awk '/^[0-9]+(\.[0-9]+)+$/ { if (version) exit; version = $0; next }
+         /^Before 1\.0$/ { on = 1; next }
+         ! NF { on = 0 }
+         on && /^\* / { ++points }
+         END {
+             if ((version ~ /^0\./) != (points > 0)) {
+                 print "NEWS: version " version ", " points + 0 \
+                     " points before 1.0"
+                 exit 1
+             }
+         }' "$1/NEWS"
+}
+
 # The newest entries have the same day.
 check_days ()
 {
@@ -71,7 +87,7 @@ check_licence ()
         { echo "packaging/debian/copyright differs from LICENSE"; return 1; }
 }
 
-for check in check_versions check_days check_minimums check_licence; do
+for check in check_versions check_before check_days check_minimums check_licence; do
     clean "$check" "$top_srcdir"
 done
 
@@ -91,6 +107,9 @@ planted "another version" "packaging/debian/changelog has version" \
 copy_packaging
 sed -i 's/^Version: .*/Version: 0.1.9/' "$tmp/tree/$spec"
 planted "another version" "spec has version 0.1.9" check_versions "$tmp/tree"
+copy_packaging
+sed -i '0,/^Before 1\.0$/s//Since/' "$tmp/tree/NEWS"
+planted "nothing before 1.0" "0 points before 1.0" check_before "$tmp/tree"
 copy_packaging
 sed -i '/^%changelog/{ n; s/ 20[0-9]* / 2001 /; }' "$tmp/tree/$spec"
 planted "another day" "%changelog of 2001" check_days "$tmp/tree"
@@ -120,7 +139,8 @@ rpm_files ()
 {
     sed -n '/^%files/,/^%changelog/p' "$1/$spec" |
         grep -vE '^(%files|%changelog|%doc|%license|$)' |
-        sed -e 's|^%dir ||' -e 's|%{_libdir}|/usr/lib64|' \
+        sed -e 's|^%dir ||' -e 's|^%config(noreplace) ||' \
+            -e 's|%{_libdir}|/usr/lib64|' \
             -e 's|%{_mandir}|/usr/share/man|' -e 's|%{_bindir}|/usr/bin|' \
             -e 's|%{_datadir}|/usr/share|' -e 's|%{_sysconfdir}|/etc|' \
             -e 's|%{_unitdir}|/usr/lib/systemd/system|' \
@@ -174,7 +194,8 @@ if ! grep -q '^S\["HAVE_POD2MAN_TRUE"\]=""' "$top_builddir/config.status" ||
     exit 0
 fi
 {
-    make -s -C "$top_builddir" install DESTDIR="$tmp/inst" prefix=/usr &&
+    make -s -C "$top_builddir" install DESTDIR="$tmp/inst" prefix=/usr \
+             sysconfdir=/etc &&
         make -s -C "$top_builddir/packaging" install-systemd install-apparmor \
              DESTDIR="$tmp/inst" prefix=/usr sysconfdir=/etc \
              systemdsystemunitdir=/usr/lib/systemd/system \

@@ -6,6 +6,7 @@ slow_scripts_tests = \
 	$(NULL)
 
 scripts_tests = \
+	scripts/test-completion.sh \
 	scripts/test-install.sh \
 	scripts/test-setup.sh \
 	$(NULL)

@@ -30,7 +30,7 @@ check_installed ()
         grep -q "/$name\$" "$tmp/files" ||
             { echo "$name is not installed"; status=1; }
     done
-    ! grep -vE '/(nbdkit-qcow2-filter\.(so|1)|nbdkit-qcow2-migrating\.1|nbd-apply-extents(\.1)?|qcow2ctl(\.1)?)$' \
+    ! grep -vE '/(nbdkit-qcow2-filter\.(so|1|bash)|nbdkit-qcow2-migrating\.1|nbd-apply-extents(\.1)?|qcow2ctl(\.1)?)$' \
         "$tmp/files" || status=1
     return "$status"
 }

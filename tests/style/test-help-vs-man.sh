@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# The parser, --help and the man page know the same parameters; the filter
+# The parser, --help, the man page and bash know the same parameters; the filter
 # and the man page the same debug flags and lines of --dump-plugin; and each
 # program of tools/ and its man page the same options.
 
@@ -29,6 +29,13 @@ keys_in_man ()
 {
     man_page "$1" | grep -oE '^=item B<qcow2-[a-z0-9-]+=>' |
         grep -oE 'qcow2-[a-z0-9-]+' | sort -u
+}
+
+# What bash offers.
+keys_completed ()
+{
+    grep -oE '^qcow2-[a-z0-9-]+=' "$1/filter/nbdkit-qcow2-filter.bash" |
+        tr -d = | sort -u
 }
 
 # Anywhere in the text, as in an example.
@@ -74,6 +81,7 @@ check_help_vs_man ()
 {
     same "$1" keys_parsed keys_in_help &&
         same "$1" keys_parsed keys_in_man &&
+        same "$1" keys_parsed keys_completed &&
         same "$1" keys_parsed keys_mentioned &&
         same "$1" flags_in_code flags_in_man &&
         same "$1" dump_in_code dump_in_man
@@ -141,6 +149,7 @@ break_it "$pod" 's/^=item B<-D qcow2.io=/=item B<-D qcow2.oi=/' '+oi'
 break_it "$pod" 's/^=item B<qcow2_zstd=>/=item B<qcow2_lz4=>/' '-qcow2_zstd'
 break_it filter/keys.c 's/"qcow2-cache-size=</"cache-size=</' \
          '-qcow2-cache-size'
+break_it filter/nbdkit-qcow2-filter.bash '/^qcow2-raw=/d' '-qcow2-raw'
 break_it filter/parameters.c \
          's/strcmp (key, "qcow2-cache-size")/& || strcmp (key, "qcow2-x")/' \
          '-qcow2-x'
