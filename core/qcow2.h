@@ -1428,8 +1428,9 @@ extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
  *
  * When it returns 0 the change is durable, qcow2_get_info has the new size,
  * and all of that can be read and written.  The image and its views stay open;
- * views have their old sizes.  Changes of the disk wait meanwhile.  On failure
- * the disk has its old size, unless the error says that it is not known which.
+ * views have their old sizes.  Changes of the disk wait meanwhile.  After a
+ * failure qcow2_get_info says which size the disk has; one after it has grown
+ * leaves what a crash could leave.
  *
  * QCOW2_ERR_INVALID: it would become smaller.  QCOW2_ERR_BUSY: a bitmap of it
  * is open, or a request has not ended for too long.  QCOW2_ERR_UNSUPPORTED:

@@ -114,7 +114,7 @@ add_source (struct merging *m, struct q2_bitmap_reader *r,
   uint64_t byte = (m->first << d >> s) / 8;
   const uint64_t end =
     q2_min (q2_ceil_shift (q2_ceil_shift (m->end << d, s), 3),
-            q2_ceil_shift (q2_bitmap_nr_bits (r->geo, &r->b), 3));
+            q2_ceil_shift (r->nr_bits, 3));
 
   while (byte < end) {
     struct q2_bitmap_piece p;

@@ -110,6 +110,9 @@ q2_bitmaps_write_back (struct qcow2_image *image, const struct qcow2_io *host,
   /* What clients have written comes first. */
   else if ((r = q2_writer_flush (w, &io, err)) == 0)
     r = q2_writer_settle_bitmaps (w, &io, err);
+  if (r == 0 && q2_track_is_failing (&w->track))
+    r = q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a bitmap could not be "
+                 "written, nor marked as in use");
   if (r == 0)
     q2_track_forget (&w->track);
   return r;

@@ -272,7 +272,7 @@ add_foreign (struct q2_bitmap_set *set,
   };
   char text[80];
 
-  if (source->image->geo.virtual_size != set->geo->virtual_size)
+  if (h->virtual_size != set->geo->virtual_size)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "the bitmap '%s' is of a disk of another size",
                     name_of (&source->name, text));

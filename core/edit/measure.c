@@ -121,9 +121,9 @@ qcow2_measure (const struct qcow2_create_options *options,
     return -1;
   if (options->preallocation >= QCOW2_PREALLOCATE_FALLOC)
     data = guest_clusters;
-  if (!q2_assume (all.end >= all.data.nr, err) ||
-      !q2_assume (geo.data_file || data <= guest_clusters, err))
+  if (!q2_assume (all.end >= all.data.nr, err))
     return -1;
+  data = q2_min (data, guest_clusters); /* the source may be longer */
   m.fully_allocated = all.end << geo.cluster_bits;
   m.required = (all.end - all.data.nr + (geo.data_file ? 0 : data))
     << geo.cluster_bits;

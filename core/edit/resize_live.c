@@ -74,9 +74,10 @@ grow (struct q2_resize *r, struct qcow2_image *image,
   if (r->new_geo.virtual_size == r->old_geo.virtual_size)
     return 0;
   r->edit.image = image;
-  result = q2_bitmaps_write_back (image, host, err);
-  if (result == 0)
-    result = run (r, host, err);
+  /* Else they are kept up as before. */
+  if (q2_bitmaps_write_back (image, host, err) == -1)
+    return -1;
+  result = run (r, host, err);
   q2_writer_renew_promises (&image->writer);
   return result;
 }

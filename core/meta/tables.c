@@ -32,11 +32,10 @@
 /* What a view gets for its cache in any case. */
 #define LEAST_CACHE (UINT64_C (64) << 10)
 
+/* A cache of that size, which was taken from the budget. */
 static int
-make_cache (struct q2_tables *t, uint64_t most, struct qcow2_error *err)
+make_cache (struct q2_tables *t, uint64_t size, struct qcow2_error *err)
 {
-  const uint64_t size =
-    q2_budget_take_some (t->budget, q2_min (LEAST_CACHE, most), most);
   struct q2_cache *const cache =
     q2_cache_new (size, q2_min (t->geo->l2_table_size, SLICE_SIZE), err);
 
@@ -48,6 +47,14 @@ make_cache (struct q2_tables *t, uint64_t most, struct qcow2_error *err)
   t->cache_size = size;
   t->cache_charge += size;
   return 0;
+}
+
+static int
+make_first_cache (struct q2_tables *t, uint64_t most, struct qcow2_error *err)
+{
+  return make_cache (t, q2_budget_take_some (t->budget,
+                                             q2_min (LEAST_CACHE, most),
+                                             most), err);
 }
 
 /* No more than what all L2 tables of the disk take together, and as much
@@ -82,7 +89,7 @@ q2_tables_new (const struct q2_geometry *geo, const struct q2_io *io,
   t->l1 = q2_l1_new (io, l1_host_off, needed,
                      (uint32_t) q2_min (l1_entries, needed), err);
   if (t->l1 == NULL ||
-      make_cache (t, useful_cache_bytes (geo, needed, cache_bytes), err)
+      make_first_cache (t, useful_cache_bytes (geo, needed, cache_bytes), err)
       == -1) {
     q2_tables_free (t);
     return NULL;
@@ -108,17 +115,23 @@ q2_tables_free (struct q2_tables *t)
   free (t);
 }
 
-/* Without memory for it the image works on with the cache that it has. */
+/* Without memory for one of at least twice the size the image works on with
+ * the cache that it has.
+ */
 static void
 enlarge_cache (struct q2_tables *t, uint64_t most)
 {
+  const uint64_t size = q2_budget_take_some (t->budget, 0, most);
   struct q2_old_cache *const old = calloc (1, sizeof *old);
   struct qcow2_error ignored;
 
-  if (old == NULL)
+  if (old == NULL || size / 2 < t->cache_size) {
+    q2_budget_give (t->budget, size);
+    free (old);
     return;
+  }
   *old = (struct q2_old_cache) { t->old, t->cache };
-  if (make_cache (t, most, &ignored) == 0)
+  if (make_cache (t, size, &ignored) == 0)
     t->old = old;
   else
     free (old);

@@ -46,6 +46,14 @@ check_table (const struct q2_bitmap_reader *r, struct qcow2_error *err)
                          r->name, b->table_entries, b->table_offset);
 }
 
+/* The disk may grow while this is read, if it is another image's. */
+static uint64_t
+nr_bits (const struct q2_geometry *geo, const struct q2_bitmap *b)
+{
+  return q2_min (q2_bitmap_nr_bits (geo, b),
+                 (uint64_t) b->table_entries << (geo->cluster_bits + 3));
+}
+
 int
 q2_bitmap_reader_init (struct q2_bitmap_reader *r,
                        const struct q2_geometry *geo, const struct q2_io *io,
@@ -55,6 +63,7 @@ q2_bitmap_reader_init (struct q2_bitmap_reader *r,
 
   *r = (struct q2_bitmap_reader) {
     .geo = geo, .io = *io, .b = *b, .table_index = NO_INDEX,
+    .nr_bits = nr_bits (geo, b),
   };
   q2_printable (r->name, sizeof r->name, b->name, b->name_len);
   if (check_table (r, err) == -1 ||
@@ -79,7 +88,8 @@ q2_bitmap_reader_init_memory (struct q2_bitmap_reader *r,
                               const unsigned char *bits, uint64_t len)
 {
   *r = (struct q2_bitmap_reader) {
-    .geo = geo, .io = *io, .b = *b, .memory = bits, .memory_len = len,
+    .geo = geo, .io = *io, .b = *b, .nr_bits = nr_bits (geo, b),
+    .memory = bits, .memory_len = len,
   };
 }
 
@@ -125,7 +135,7 @@ static int
 check_in_file (const struct q2_bitmap_reader *r, uint64_t off,
                uint64_t host_off, struct qcow2_error *err)
 {
-  const uint64_t bytes = q2_ceil_shift (q2_bitmap_nr_bits (r->geo, &r->b), 3);
+  const uint64_t bytes = q2_ceil_shift (r->nr_bits, 3);
   const uint64_t need = q2_min (bytes - q2_min (bytes, off), bits_piece (r));
   const uint64_t size = q2_io_size (&r->io);
 

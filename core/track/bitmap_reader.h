@@ -11,6 +11,7 @@ struct q2_bitmap_reader {
   const struct q2_geometry *geo;
   struct q2_io io;
   struct q2_bitmap b;
+  uint64_t nr_bits;             /* that the disk has, and the table as well */
   char name[80];                /* printable */
   unsigned char *table;         /* a piece of it, and of the bits */
   unsigned char *bits;

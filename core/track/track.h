@@ -132,6 +132,12 @@ extern int q2_track_settle (struct q2_track *track, const struct q2_io *io,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* A bitmap is neither true in the file nor marked as in use there: it must not
+ * be forgotten.  No change is running.
+ */
+extern bool q2_track_is_failing (struct q2_track *track)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Of a struct q2_track: the bitmap is kept true in the file. */
 extern bool q2_track_keeps (const void *track,
                             const struct q2_bitmap *bitmap)

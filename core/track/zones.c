@@ -453,3 +453,15 @@ q2_track_settle (struct q2_track *track, const struct q2_io *io,
 
   return r == 1 ? q2_io_flush (io, err) : r;
 }
+
+bool
+q2_track_is_failing (struct q2_track *track)
+{
+  bool failing = false;
+
+  q2_mutex_lock (&track->lock);
+  for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
+    failing |= t->failing && !t->lost;
+  q2_mutex_unlock (&track->lock);
+  return failing;
+}

@@ -115,7 +115,7 @@ is_in_file (const struct bits_mask *m, const struct q2_io *io,
 {
   const struct q2_geometry *const geo = &m->image->geo;
   const uint64_t bytes =
-    q2_ceil_shift (q2_ceil_shift (geo->virtual_size,
+    q2_ceil_shift (q2_ceil_shift (q2_image_info (m->image)->virtual_size,
                                   m->bitmap.granularity_bits), 3);
   const uint64_t before = index << geo->cluster_bits;
   const uint64_t size = q2_io_size (io);

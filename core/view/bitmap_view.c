@@ -22,6 +22,16 @@
 
 #include <inttypes.h>
 
+/* The disk may be growing: what counts is the size that the header has. */
+static bool
+fits (const struct qcow2_image *image, const struct q2_bitmap *b)
+{
+  struct q2_geometry geo = q2_geometry_copy (&image->geo);
+
+  geo.virtual_size = q2_image_info (image)->virtual_size;
+  return b->table_entries == q2_bitmap_nr_entries (&geo, b);
+}
+
 const char *
 q2_bitmap_why_unusable (const struct qcow2_image *image,
                         const struct q2_bitmap *b)
@@ -40,9 +50,7 @@ q2_bitmap_why_untrue (const struct qcow2_image *image,
       "it";
   if (b->extra_len > 0)
     return "it has extra data, of a kind that is not known";
-  if (b->table_entries != q2_bitmap_nr_entries (&image->geo, b))
-    return "its size does not fit the disk";
-  return NULL;
+  return fits (image, b) ? NULL : "its size does not fit the disk";
 }
 
 /* ---- Listing -------------------------------------------------------- */

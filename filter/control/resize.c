@@ -30,14 +30,15 @@ grow (struct call *call, const struct target *t, uint64_t size)
 {
   const uint64_t before = qcow2_get_info (t->image)->virtual_size;
   struct qcow2_error err;
+  int r;
 
   views_close_idle (t->disk);
-  if (qcow2_grow (t->image, t->io, size, &err) == -1)
-    return call_fail_engine (call, t->name, &err);
+  r = qcow2_grow (t->image, t->io, size, &err);
+  /* Also if what comes after the change has failed. */
   size = qcow2_get_info (t->image)->virtual_size;
   if (size != before)
     tell (call_text (call, "device"), size);
-  return json_object ();
+  return r == -1 ? call_fail_engine (call, t->name, &err) : json_object ();
 }
 
 json_t *
