@@ -2,7 +2,7 @@
 """Web servers that nginx cannot play: one of S3 that checks signed addresses,
 one that hangs now and then, one that hangs up in the middle of an answer.
 
-  web_host.py serve FOLDER LOG [--stall SECONDS] [--every N]
+  web_host.py serve FOLDER LOG [--stall SECONDS] [--every N] [--address IP]
       prints its port; LOG gets "METHOD STATUS BYTES PATH" of each answer
         /signed/NAME   only with a signature (AWS version 4, in the address)
         /stalls/NAME   each Nth GET waits before it is answered
@@ -144,7 +144,7 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, args):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__((args.address, 0), Handler)
         self.folder = args.folder
         self.log = open(args.log, "a", buffering=1, encoding="utf-8")
         self.stall = args.stall
@@ -189,6 +189,7 @@ def main():
     command.add_argument("log")
     command.add_argument("--stall", type=float, default=2)
     command.add_argument("--every", type=int, default=5)
+    command.add_argument("--address", default="127.0.0.1")
     command.set_defaults(run=serve)
     command = commands.add_parser("sign")
     command.add_argument("url")

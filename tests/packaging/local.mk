@@ -17,6 +17,7 @@ LONG_TESTS += $(packaging_long_tests)
 
 EXTRA_DIST += \
 	$(packaging_tests) \
+	packaging/containers.sh \
 	packaging/lib.sh \
 	packaging/local.mk \
 	packaging/roots.sh \
