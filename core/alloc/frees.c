@@ -73,6 +73,18 @@ q2_frees_remove (struct q2_frees *f, uint64_t cluster, uint64_t nr)
   return false;
 }
 
+bool
+q2_frees_split (struct q2_frees *f, size_t nr, struct q2_frees *ret)
+{
+  *ret = (struct q2_frees) { .nr = 0 };
+  if (!q2_check (nr <= f->nr) || !q2_frees_reserve (ret, nr))
+    return false;
+  f->nr -= nr;
+  memcpy (ret->runs, f->runs + f->nr, nr * sizeof *ret->runs);
+  ret->nr = nr;
+  return true;
+}
+
 void
 q2_frees_move (struct q2_frees *to, struct q2_frees *from)
 {

@@ -40,6 +40,13 @@ extern bool q2_frees_remove (struct q2_frees *frees, uint64_t cluster,
 extern void q2_frees_move (struct q2_frees *to, struct q2_frees *from)
   __attribute__ ((__nonnull__));
 
+/* Move the last 'nr' runs, as they are, to a new list.  False if there is no
+ * memory.
+ */
+extern bool q2_frees_split (struct q2_frees *frees, size_t nr,
+                            struct q2_frees *ret)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* By where they are, and neighbours become one.  A cluster may be there more
  * than once, if it lost several references.
  */

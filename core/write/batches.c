@@ -17,11 +17,18 @@
 #include "write/writer.h"
 
 #include "base/assume.h"
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/plant.h"
 
 #include <stdlib.h>
 #include <time.h>
+
+/* How many runs are released, and how long the lock is left alone at most,
+ * between two looks whether somebody else does it.
+ */
+#define GENTLE_RUNS 16u
+#define GENTLE_MAX_MS UINT64_C (200)
 
 /* ---- Adding --------------------------------------------------------- */
 
@@ -85,23 +92,46 @@ q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
 
 /* ---- Releasing ------------------------------------------------------ */
 
-/* The oldest batch, if everybody who could use its clusters has left. */
+/* The last 'most' runs of it, as a batch of their own; all of it if there is no
+ * memory for that.
+ */
 static struct q2_batch *
-take_batch (struct q2_writer *w)
+split_locked (struct q2_writer *w, struct q2_batch *b, size_t most)
 {
-  struct q2_batch *b;
+  struct q2_batch *const piece = calloc (1, sizeof *piece);
+
+  q2_mutex_check_held (&w->commit_lock);
+  if (piece == NULL || !q2_frees_split (&b->frees, most, &piece->frees)) {
+    free (piece);
+    return b;
+  }
+  piece->stamp = b->stamp;
+  b->sorted = q2_min (b->sorted, b->frees.nr);
+  return piece;
+}
+
+/* The oldest batch, if it was there at the stamp 'last' and everybody who could
+ * use its clusters has left; 'most' runs of it.
+ */
+static struct q2_batch *
+take_batch (struct q2_writer *w, uint64_t last, size_t most)
+{
+  struct q2_batch *b, *piece;
 
   q2_mutex_lock (&w->commit_lock);
-  b = w->first_batch;
-  if (b != NULL && !q2_flight_has_passed (&w->flight, b->stamp))
-    b = NULL;
-  if (b != NULL) {
+  piece = b = w->first_batch;
+  if (b != NULL && (b->stamp > last ||
+                    !q2_flight_has_passed (&w->flight, b->stamp)))
+    piece = b = NULL;
+  if (b != NULL && b->frees.nr > most)
+    piece = split_locked (w, b, most);
+  if (b != NULL && piece == b) {
     w->first_batch = b->next;
     if (w->first_batch == NULL)
       w->last_batch = &w->first_batch;
   }
   q2_mutex_unlock (&w->commit_lock);
-  return b;
+  return piece;
 }
 
 static void
@@ -174,35 +204,87 @@ lock_release (struct q2_writer *w, unsigned ms)
   return true;
 }
 
+/* What is left goes back.  Returns what q2_space_release does. */
+static int
+release_batch (struct q2_writer *w, const struct q2_io *io,
+               struct q2_batch *b, struct qcow2_error *err)
+{
+  const size_t before = b->frees.nr;
+  int r = forget_decompressed (w, b, err);
+
+  if (r == 0)
+    r = q2_space_release (w->space, io, &b->frees,
+                          w->discard == QCOW2_DISCARD_UNMAP, err);
+  /* In this order: see q2_writer_alloc. */
+  atomic_fetch_add (&w->releases, 1);
+  q2_check (b->frees.nr <= before &&
+            before - b->frees.nr <= atomic_load (&w->nr_pending));
+  atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
+  if (b->frees.nr > 0)
+    put_back (w, b);
+  else {
+    q2_frees_destroy (&b->frees);
+    free (b);
+  }
+  return r;
+}
+
 int
 q2_writer_release (struct q2_writer *w, const struct q2_io *io, unsigned ms,
                    struct qcow2_error *err)
 {
   struct q2_batch *b;
+  uint64_t last;
   int r = 0;
 
   q2_writer_assert (w);
   if (!lock_release (w, ms))
     return Q2_WRITER_HUNG;
-  while (r == 0 && (b = take_batch (w)) != NULL) {
-    const size_t before = b->frees.nr;
-
-    r = forget_decompressed (w, b, err);
-    if (r == 0)
-      r = q2_space_release (w->space, io, &b->frees,
-                            w->discard == QCOW2_DISCARD_UNMAP, err);
-    /* In this order: see q2_writer_alloc. */
-    atomic_fetch_add (&w->releases, 1);
-    q2_check (b->frees.nr <= before &&
-              before - b->frees.nr <= atomic_load (&w->nr_pending));
-    atomic_fetch_sub (&w->nr_pending, before - b->frees.nr);
-    if (b->frees.nr > 0)
-      put_back (w, b);
-    else {
-      q2_frees_destroy (&b->frees);
-      free (b);
-    }
-  }
+  /* Not what others add from now on: they may be as fast as this thread. */
+  last = q2_flight_stamp (&w->flight);
+  while (r == 0 && (b = take_batch (w, last, SIZE_MAX)) != NULL)
+    r = release_batch (w, io, b, err);
   q2_mutex_unlock (&w->release_lock);
+  return r;
+}
+
+/* One piece.  Without the lock for as long as with it: who has more of the
+ * processor than this thread, and finds it free, does the rest.
+ */
+static int
+release_piece (struct q2_writer *w, const struct q2_io *io, uint64_t last,
+               unsigned ms, bool *ret_done, struct qcow2_error *err)
+{
+  struct q2_batch *b;
+  uint64_t start;
+  int r = 0;
+
+  if (!lock_release (w, ms))
+    return Q2_WRITER_HUNG;
+  start = q2_now_ms ();
+  b = take_batch (w, last, GENTLE_RUNS);
+  if (b != NULL)
+    r = release_batch (w, io, b, err);
+  q2_mutex_unlock (&w->release_lock);
+  *ret_done = b == NULL;
+  if (b != NULL && r == 0) {
+    const uint64_t rest = q2_min (q2_now_ms () - start, GENTLE_MAX_MS);
+
+    nanosleep (&(struct timespec) { .tv_nsec = (long) rest * 1000000 }, NULL);
+  }
+  return r;
+}
+
+int
+q2_writer_release_gently (struct q2_writer *w, const struct q2_io *io,
+                          unsigned ms, struct qcow2_error *err)
+{
+  const uint64_t last = q2_flight_stamp (&w->flight);
+  bool done = false;
+  int r = 0;
+
+  q2_writer_assert (w);
+  while (r == 0 && !done)
+    r = release_piece (w, io, last, ms, &done, err);
   return r;
 }

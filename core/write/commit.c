@@ -312,16 +312,16 @@ wait_locked (struct q2_writer *w, const struct timespec *end)
 }
 
 /* 'end', of the monotonic clock, is when to stop waiting for somebody else;
- * NULL: never.
+ * NULL: never.  *ret_mine is whether this thread has run the commit.
  */
 static int
 commit (struct q2_writer *w, const struct q2_io *io,
-        const struct timespec *end, struct qcow2_error *err)
+        const struct timespec *end, bool *ret_mine, struct qcow2_error *err)
 {
   uint64_t number;
-  bool mine = false;
   int r = 0;
 
+  *ret_mine = false;
   q2_mutex_lock (&w->commit_lock);
   number = w->gathering;
   if (Q2_PLANTED (Q2_PLANT_JOIN_RUNNING) && w->committing)
@@ -333,10 +333,20 @@ commit (struct q2_writer *w, const struct q2_io *io,
       r = wait_locked (w, end) ? 0 : Q2_WRITER_HUNG;
     else if (r == 0) {
       r = run_locked (w, io, err);
-      mine = true;
+      *ret_mine = true;
     }
   }
   q2_mutex_unlock (&w->commit_lock);
+  return r;
+}
+
+static int
+commit_and_release (struct q2_writer *w, const struct q2_io *io,
+                    const struct timespec *end, struct qcow2_error *err)
+{
+  bool mine;
+  const int r = commit (w, io, end, &mine, err);
+
   /* The disk is as durable as was asked for; space that could not be
    * released, or that somebody else releases, is released later.
    */
@@ -355,7 +365,16 @@ int
 q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                   struct qcow2_error *err)
 {
-  return commit (w, io, NULL, err);
+  return commit_and_release (w, io, NULL, err);
+}
+
+int
+q2_writer_commit_only (struct q2_writer *w, const struct q2_io *io,
+                       struct qcow2_error *err)
+{
+  bool mine;
+
+  return commit (w, io, NULL, &mine, err);
 }
 
 int
@@ -367,7 +386,7 @@ q2_writer_commit_for_space (struct q2_writer *w, const struct q2_io *io,
     .tv_sec = (time_t) (ms / 1000), .tv_nsec = (long) (ms % 1000) * 1000000,
   };
 
-  return commit (w, io, &end, err);
+  return commit_and_release (w, io, &end, err);
 }
 
 bool

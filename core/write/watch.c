@@ -40,11 +40,11 @@ q2_writer_drain (struct q2_writer *w, const struct q2_io *io, unsigned ms,
   if (Q2_PLANTED (Q2_PLANT_FORGET_PENDING))
     return 0;
   do {
-    if (q2_writer_commit (w, io, err) == -1)
+    if (q2_writer_commit_only (w, io, err) == -1)
       return -1;
     if (!q2_writer_settle (w, ms))
       return Q2_WRITER_HUNG;
-    r = q2_writer_release (w, io, ms, err);
+    r = q2_writer_release_gently (w, io, ms, err);
   } while (r == Q2_SPACE_COMMIT_FIRST);
   return r;
 }

@@ -425,7 +425,12 @@ extern int q2_writer_commit (struct q2_writer *w, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The same for a request that needs space: it waits for a commit of another
+/* The same, and leaves what is let go by it for others to release. */
+extern int q2_writer_commit_only (struct q2_writer *w, const struct q2_io *io,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same as q2_writer_commit for a request that needs space: it waits for a commit of another
  * thread for w->patience_ms at most.  Returns 0, -1, or Q2_WRITER_HUNG without
  * an error.
  */
@@ -497,13 +502,22 @@ extern void q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
                                  struct q2_batch *batch)
   __attribute__ ((__nonnull__ (1, 2)));
 
-/* Release the clusters that commits have unreferenced and no request uses any
- * more.  A thread that is doing that already is waited for, 'ms' milliseconds
- * at most.  Returns 0, -1, or, without an error, Q2_SPACE_COMMIT_FIRST or
+/* Release the clusters that commits have unreferenced until now, and no request
+ * uses any more.  A thread that is doing that already is waited for, 'ms'
+ * milliseconds at most.  Returns 0, -1, or, without an error, Q2_SPACE_COMMIT_FIRST or
  * Q2_WRITER_HUNG.
  */
 extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               unsigned ms, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same, for a thread that is in no hurry, as that of a check, which may be
+ * given little of the processor: it holds the lock for a moment at a time,
+ * so that who commits meanwhile releases space at its own pace.
+ */
+extern int q2_writer_release_gently (struct q2_writer *w,
+                                     const struct q2_io *io, unsigned ms,
+                                     struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Wait until everybody who is in flight now has left, for 'ms' milliseconds at

@@ -14,7 +14,7 @@ import sys
 class QMP:
     """One connection; 'events' has those that have come so far."""
 
-    def __init__(self, path, negotiate=True, timeout=120):
+    def __init__(self, path, negotiate=True, timeout=600):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(path)
         self.sock.settimeout(timeout)

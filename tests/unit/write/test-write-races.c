@@ -331,6 +331,130 @@ full_device_while_space_is_committed (void)
   end_disk (&d);
 }
 
+/* ---- Space that others let go ------------------------------------------- */
+
+static struct {
+  pthread_t releaser;
+  unsigned trims;
+} endless;
+
+static void
+let_go_in_thread (void *arg, unsigned nr)
+{
+  struct hooked_disk *const d = arg;
+  struct qcow2_error err;
+
+  CHECK_EQ (qcow2_pwrite (d->image, &d->host.io, "new", 3, 0, false, &err), 0);
+  CHECK_EQ (qcow2_trim (d->image, &d->host.io, d->b.cluster_size, 0, false,
+                        &err), 0);
+  flush_in_thread (arg, nr);
+}
+
+/* Then it has been seen that it does not end. */
+static void
+let_go_during_release (struct hooked_disk *d)
+{
+  struct threads t;
+
+  if (!pthread_equal (pthread_self (), endless.releaser) ||
+      endless.trims++ >= MANY)
+    return;
+  threads_start (&t, 1, let_go_in_thread, d);
+  threads_join (&t);
+}
+
+/* Who had begun to release space went on with what others let go meanwhile,
+ * one client's flush, or a check, for as long as the others wrote.
+ */
+static void
+others_let_go_while_space_is_released (void)
+{
+  struct hooked_disk d;
+
+  unit_context ("%s", __func__);
+  hooked_disk_build (&d, 12, 4, 1 * MiB, 4);
+  hooked_disk_serve (&d, &(struct host_spec) {
+      .capacity = 8 * MiB, .grows = true });
+  hooked_disk_open (&d);
+  endless.releaser = pthread_self ();
+  endless.trims = 0;
+  CHECK (hooked_disk_trim (&d, 1));
+  d.before_trim = let_go_during_release;
+  CHECK (hooked_disk_flush (&d));
+  CHECK (endless.trims >= 1 && endless.trims <= 2);
+  d.before_trim = NULL;
+  hooked_disk_check (&d, 0, 0);
+  hooked_disk_check (&d, 1, 0);
+  hooked_disk_check (&d, 2, 'c');
+  end_disk (&d);
+}
+
+/* ---- Space that a check has to wait for --------------------------------- */
+
+#define LET_GO 120u             /* clusters, none next to another */
+
+static struct {
+  pthread_t checker;
+  atomic_uint by_checker, by_others;
+  atomic_bool checked;
+} gentle;
+
+static void
+trim_slowly (struct hooked_disk *d)
+{
+  (void) d;
+  if (pthread_equal (pthread_self (), gentle.checker)) {
+    gentle.by_checker++;
+    sleep_ms (2);
+  }
+  else
+    gentle.by_others++;
+}
+
+static void
+flush_until_checked (void *arg, unsigned nr)
+{
+  WAIT_UNTIL (gentle.by_checker > 0 || gentle.checked);
+  while (!gentle.checked) {
+    flush_in_thread (arg, nr);
+    sleep_ms (1);
+  }
+}
+
+/* A check may have little of the processor.  It released by itself all that
+ * clients had let go, and nobody else could, for minutes on a busy machine.
+ */
+static void
+check_leaves_space_to_clients (void)
+{
+  const struct qcow2_check_options options = { .memory = MiB };
+  struct qcow2_check_result result;
+  struct hooked_disk d;
+  struct threads t;
+
+  unit_context ("%s", __func__);
+  hooked_disk_build (&d, 12, 4, 1 * MiB, 2 * LET_GO);
+  hooked_disk_serve (&d, &(struct host_spec) {
+      .capacity = 8 * MiB, .grows = true });
+  hooked_disk_open (&d);
+  for (unsigned i = 0; i < LET_GO; ++i)
+    CHECK (hooked_disk_trim (&d, 2 * i));
+  gentle.checker = pthread_self ();
+  gentle.by_checker = gentle.by_others = 0;
+  gentle.checked = false;
+  d.before_trim = trim_slowly;
+  threads_start (&t, 1, flush_until_checked, &d);
+  CHECK_EQ (qcow2_check_live (d.image, &d.host.io, &options, &result, &d.err),
+            0);
+  gentle.checked = true;
+  threads_join (&t);
+  d.before_trim = NULL;
+  CHECK_EQ (result.leaks + result.corruptions, 0);
+  CHECK_EQ (gentle.by_checker + gentle.by_others, LET_GO);
+  CHECK (gentle.by_others > 0);
+  end_disk (&d);
+}
+
 int
 main (void)
 {
@@ -338,6 +462,8 @@ main (void)
     refcounts_read_before_a_commit,
     reader_while_others_commit,
     full_device_while_space_is_committed,
+    others_let_go_while_space_is_released,
+    check_leaves_space_to_clients,
   };
 
   threads_watchdog ();
