@@ -92,8 +92,8 @@ q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
 
 /* ---- Releasing ------------------------------------------------------ */
 
-/* The last 'most' runs of it, as a batch of their own; all of it if there is no
- * memory for that.
+/* The last 'most' runs of it, as a batch of their own; without memory for that
+ * all of it.
  */
 static struct q2_batch *
 split_locked (struct q2_writer *w, struct q2_batch *b, size_t most)
@@ -110,8 +110,8 @@ split_locked (struct q2_writer *w, struct q2_batch *b, size_t most)
   return piece;
 }
 
-/* The oldest batch, if it was there at the stamp 'last' and everybody who could
- * use its clusters has left; 'most' runs of it.
+/* The oldest batch, 'most' runs of it, if it was there at the stamp 'last' and
+ * everybody who could use its clusters has left.
  */
 static struct q2_batch *
 take_batch (struct q2_writer *w, uint64_t last, size_t most)

@@ -430,9 +430,9 @@ extern int q2_writer_commit_only (struct q2_writer *w, const struct q2_io *io,
                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* The same as q2_writer_commit for a request that needs space: it waits for a commit of another
- * thread for w->patience_ms at most.  Returns 0, -1, or Q2_WRITER_HUNG without
- * an error.
+/* The same as q2_writer_commit for a request that needs space: it waits for a
+ * commit of another thread for w->patience_ms at most.  Returns 0, -1, or
+ * Q2_WRITER_HUNG without an error.
  */
 #define Q2_WRITER_HUNG 3        /* none of Q2_SPACE_... */
 extern int q2_writer_commit_for_space (struct q2_writer *w,
@@ -502,10 +502,10 @@ extern void q2_writer_add_batch (struct q2_writer *w, struct q2_frees *frees,
                                  struct q2_batch *batch)
   __attribute__ ((__nonnull__ (1, 2)));
 
-/* Release the clusters that commits have unreferenced until now, and no request
- * uses any more.  A thread that is doing that already is waited for, 'ms'
- * milliseconds at most.  Returns 0, -1, or, without an error, Q2_SPACE_COMMIT_FIRST or
- * Q2_WRITER_HUNG.
+/* Release the clusters that commits have unreferenced until now, and that no
+ * request uses any more.  A thread that is doing that already is waited for,
+ * 'ms' milliseconds at most.  Returns 0, -1, or, without an error,
+ * Q2_SPACE_COMMIT_FIRST or Q2_WRITER_HUNG.
  */
 extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
                               unsigned ms, struct qcow2_error *err)
