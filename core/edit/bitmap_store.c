@@ -8,7 +8,7 @@
  *           that are stored are not in use (SET-2).  All changes of the disk
  *           have ended and are durable by then.  A crash leaves bitmaps that
  *           are in use, or that are true.
- * Locks     none of its own: the gate is closed.
+ * Locks     the gate is closed.
  */
 #include "config.h"
 
@@ -72,20 +72,10 @@ store_and_forget (struct q2_edit *edit, struct qcow2_error *err)
   return 0;
 }
 
+/* The gate is closed. */
 static int
 store (struct qcow2_image *image, const struct qcow2_io *host,
        struct qcow2_error *err)
-{
-  struct q2_edit edit;
-
-  if (q2_edit_begin (&edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)
-    return -1;
-  return q2_edit_end (&edit, store_and_forget (&edit, err), err);
-}
-
-static int
-store_closed (struct qcow2_image *image, const struct qcow2_io *host,
-              struct qcow2_error *err)
 {
   struct q2_edit edit;
 
@@ -106,15 +96,25 @@ q2_bitmaps_write_back (struct qcow2_image *image, const struct qcow2_io *host,
   if (q2_track_is_empty (&w->track))
     return 0;
   if (w->track.mode != QCOW2_BITMAPS_DURABLE)
-    r = store_closed (image, host, err);
+    r = store (image, host, err);
   /* What clients have written comes first. */
   else if ((r = q2_writer_flush (w, &io, err)) == 0)
     r = q2_writer_settle_bitmaps (w, &io, err);
-  if (r == 0 && q2_track_is_failing (&w->track))
-    r = q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a bitmap could not be "
-                 "written, nor marked as in use");
   if (r == 0)
     q2_track_forget (&w->track);
+  return r;
+}
+
+static int
+close_and_store (struct qcow2_image *image, const struct qcow2_io *host,
+                 struct qcow2_error *err)
+{
+  int r;
+
+  if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
+    return q2_edit_fail_busy (what, err);
+  r = store (image, host, err);
+  q2_gate_open (&image->gate);
   return r;
 }
 
@@ -124,7 +124,7 @@ end_lazy (struct qcow2_image *image, const struct qcow2_io *host)
   struct q2_writer *const w = &image->writer;
   struct qcow2_error why;
 
-  if (store (image, host, &why) == 0)
+  if (close_and_store (image, host, &why) == 0)
     return;
   q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
   q2_writer_log (w, QCOW2_LOG_WARNING, "bitmaps could not be stored, and "

@@ -15,6 +15,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "meta/snapshots.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -40,17 +41,37 @@ check_direction (const struct q2_resize *r, unsigned flags,
   return 0;
 }
 
+/* Extra data that has the size of the disk. */
+#define LEAST_EXTRA 16u
+
+/* A snapshot whose size is not told has the disk's, whatever that is. */
 static int
-check_image (const struct qcow2_image *image, struct qcow2_error *err)
+check_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
+                struct qcow2_error *err)
+{
+  (void) opaque;
+  return s->extra_len >= LEAST_EXTRA ? 0
+    : q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED, QCOW2_ADVICE_REPAIR,
+                      host_off, "the disk cannot change its size: an entry of "
+                      "the snapshot table at offset 0x%" PRIx64 " does not "
+                      "tell that of its snapshot", host_off);
+}
+
+static int
+check_image (struct qcow2_image *image, const struct qcow2_io *host,
+             struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_image_header (image);
+  const struct q2_io io = q2_image_io (image, host);
+  uint64_t bytes;
 
   if (h->version < 3 && h->nr_snapshots > 0)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "the disk cannot change its size: an image of version 2 "
                     "cannot tell the sizes of its %u snapshots; delete them, "
                     "or change the image to version 3", h->nr_snapshots);
-  return 0;
+  return q2_snapshots_walk (&io, h, &image->geo, check_snapshot, NULL, &bytes,
+                            err);
 }
 
 /* It is the size that is impossible, not the image. */
@@ -67,7 +88,8 @@ fail_size (struct qcow2_error *err)
 
 int
 q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
-                uint64_t new_size, unsigned flags, struct qcow2_error *err)
+                const struct qcow2_io *host, uint64_t new_size,
+                unsigned flags, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_image_header (image);
   const struct q2_geometry_params params = {
@@ -84,7 +106,8 @@ q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
   r->l1_entries = h->l1_entries;
   if (q2_geometry_init (&r->new_geo, &params, err) == -1)
     return fail_size (err);
-  return check_direction (r, flags, err) == -1 ? -1 : check_image (image, err);
+  return check_direction (r, flags, err) == -1 ? -1
+    : check_image (image, host, err);
 }
 
 /* ---- The operation ---------------------------------------------------- */
@@ -114,7 +137,7 @@ qcow2_resize (struct qcow2_image *image, const struct qcow2_io *host,
     r.progress.opaque = progress->opaque;
   }
   if (q2_edit_check (image, what, err) == -1 ||
-      q2_resize_plan (&r, image, new_size, flags, err) == -1 ||
+      q2_resize_plan (&r, image, host, new_size, flags, err) == -1 ||
       q2_edit_begin (&r.edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)
     return -1;
   result = run (&r, err);

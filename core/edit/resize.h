@@ -43,8 +43,8 @@ struct q2_resize {
  * image.  Fails if such a change is not allowed.
  */
 extern int q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
-                           uint64_t new_size, unsigned flags,
-                           struct qcow2_error *err)
+                           const struct qcow2_io *host, uint64_t new_size,
+                           unsigned flags, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Note what is let go after the switch. */

@@ -144,33 +144,18 @@ fail_not_found (const struct search *search, struct qcow2_error *err)
                          "name '%s'", text);
 }
 
-/* Once; the bitmaps may be changed meanwhile. */
-static int
-look_up (struct search *search, struct qcow2_error *err)
-{
-  struct qcow2_image *const image = search->image;
-
-  search->found = false;
-  search->when = (struct q2_bitmap_moment) {
-    q2_image_header (image), q2_writer_disk_epoch (&image->writer),
-  };
-  return q2_bitmaps_walk (search->io, search->when.header, &image->geo,
-                          open_one, search, err);
-}
-
-#define MAX_TRIES 8
-
 static struct q2_mask *
 open_mask (struct qcow2_image *image, const struct q2_io *io,
            const struct qcow2_name *name, struct qcow2_error *err)
 {
-  struct search search = { .image = image, .io = io, .name = name };
-  int r = look_up (&search, err);
+  struct search search = {
+    .image = image, .io = io, .name = name,
+    .when = { q2_image_header (image),
+              q2_writer_disk_epoch (&image->writer) },
+  };
+  int r = q2_bitmaps_walk (io, search.when.header, &image->geo, open_one,
+                           &search, err);
 
-  for (unsigned i = 1;
-       r == -1 && i < MAX_TRIES &&
-       search.when.header != q2_image_header (image); ++i)
-    r = look_up (&search, err);
   if (r == 0 && !search.found)
     r = fail_not_found (&search, err);
   return r == -1 ? NULL : search.mask;

@@ -369,10 +369,16 @@ int
 q2_writer_settle_bitmaps (struct q2_writer *w, const struct q2_io *io,
                           struct qcow2_error *err)
 {
+  int r;
+
   if (w->track.mode != QCOW2_BITMAPS_DURABLE ||
       q2_track_is_empty (&w->track) || w->state != Q2_WRITER_ACTIVE)
     return 0;
-  return note_flush (w, io, q2_track_settle (&w->track, io, err));
+  r = q2_track_settle (&w->track, io, err);
+  /* What was written in vain may reach the file later (TRACK-3). */
+  if (r == 0 && q2_track_is_failing (&w->track))
+    r = give_up (w, io, "its bits could not be written", err);
+  return note_flush (w, io, r);
 }
 
 int

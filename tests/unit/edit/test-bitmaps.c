@@ -537,6 +537,71 @@ test_kept (const struct qcow2_bitmap_action *action, bool with_snapshot)
   free (b.bytes);
 }
 
+static bool
+is_any_in_use (const struct bitmap_set *set)
+{
+  bool any = false;
+
+  for (size_t i = 0; i < set->nr; ++i)
+    any |= (set->bitmap[i].flags & 1) != 0;
+  return any;
+}
+
+/* Two writes fail, one after the other: that of a bitmap's exact bits, and then
+ * the one that would mark it as in use.  An action must not go on with neither,
+ * since the bitmap would be forgotten, and kept up by its bits in the file once
+ * more: what was written in vain may reach that later.
+ */
+static bool
+fail_kept (const struct base *b, const struct qcow2_bitmap_action *action,
+           unsigned long n)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+  const struct qcow2_options options = {
+    .writable = true, .bitmaps = QCOW2_BITMAPS_DURABLE,
+    .overlap_check = QCOW2_OVERLAP_CACHED,
+  };
+  const char data[512] = "data";
+  struct qcow2_image *image;
+  struct qcow2_error err;
+  struct bitmap_set seen;
+  unsigned long failed;
+  struct host h;
+  int r;
+
+  unit_context ("%s: verb %u, writes %lu and %lu", __func__, action->verb, n,
+                n + 1);
+  host_init (&h, &spec, b->bytes, b->size);
+  host_reopen (&h);
+  image = qcow2_open (&h.io, &options, &err);
+  REQUIRE (image != NULL);
+  REQUIRE (qcow2_pwrite (image, &h.io, data, 512, 700 * KiB, false, &err)
+           == 0);
+  host_fail (&h, 1 << HOST_WRITE, n, 1, EIO);
+  r = qcow2_edit_bitmaps (image, &h.io, action, 1, NULL, NULL, &err);
+  failed = h.failed;
+  host_fail (&h, 0, 0, 0, 0);
+  bitmap_set_load (&seen, h.bytes, h.size);
+  CHECK (failed < 2 || r == -1 || is_any_in_use (&seen));
+  bitmap_set_free (&seen);
+  qcow2_close (image);
+  host_free (&h);
+  return failed > 0;
+}
+
+static void
+test_fail_kept (const struct qcow2_bitmap_action *action)
+{
+  unsigned long n = 1;
+  struct base b;
+
+  base_make (&b, "cluster_size=64k", 65536, 1 * MiB, 9);
+  while (fail_kept (&b, action, n))
+    ++n;
+  CHECK (n > 3);
+  free (b.bytes);
+}
+
 /* One bit of the result stands for more than the source has a table for. */
 static void
 test_coarse (void)
@@ -581,6 +646,7 @@ main (void)
 
   qemu_init ();
   for (size_t i = 0; i < sizeof kept / sizeof kept[0]; ++i) {
+    test_fail_kept (&kept[i]);
     test_kept (&kept[i], false);
     test_kept (&kept[i], true);
   }

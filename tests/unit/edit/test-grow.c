@@ -491,6 +491,34 @@ test_refusals (void)
   memory_disk_free (&d);
 }
 
+/* It would have become larger together with the disk. */
+static void
+test_short_snapshot (void)
+{
+  const struct qcow2_name name = { "s", 1 };
+  struct memory_disk d;
+  struct qcow2_image *image, *view;
+  struct qcow2_error err;
+
+  unit_context ("a snapshot that does not tell its size");
+  load (&d, "qemu-img create -q -f qcow2 i 1M; qemu-img snapshot -c s i\n"
+        "at=$((0x$(od -An -tx1 -j64 -N8 i | tr -d ' ')))\n"
+        "dd if=i of=name bs=1 skip=$((at + 64)) count=16 2>/dev/null\n"
+        "dd if=name of=i bs=1 seek=$((at + 40)) conv=notrunc 2>/dev/null\n"
+        "dd if=/dev/zero of=i bs=1 seek=$((at + 36)) count=4 conv=notrunc "
+        "2>/dev/null\n");
+  image = open_image (&d, QCOW2_BITMAPS_DURABLE);
+  refuse (image, &d, 2 * MiB, QCOW2_ERR_UNSUPPORTED);
+  did (qcow2_snapshots_complete (image, &d.host, &err), &err);
+  did (qcow2_grow (image, &d.host, 2 * MiB, &err), &err);
+  view = qcow2_open_view (image, &d.host, QCOW2_VIEW_SNAPSHOT, &name, &err);
+  did (view == NULL ? -1 : 0, &err);
+  CHECK_EQ (qcow2_get_info (view)->virtual_size, MiB);
+  qcow2_close (view);
+  end (image, &d);
+  memory_disk_free (&d);
+}
+
 /* ---- The cache ---------------------------------------------------------- */
 
 #define TABLES 512
@@ -550,6 +578,7 @@ main (void)
   keep_bitmaps (QCOW2_BITMAPS_DURABLE);
   keep_views ();
   test_refusals ();
+  test_short_snapshot ();
   enlarge_cache ();
   qemu_finish ();
   return unit_finish ();
