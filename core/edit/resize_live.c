@@ -40,7 +40,8 @@ check (struct q2_resize *r, struct qcow2_image *image,
        const struct qcow2_io *host, uint64_t new_size,
        struct qcow2_error *err)
 {
-  if (q2_resize_plan (r, image, host, new_size, QCOW2_RESIZE_SHRINK, err) == -1)
+  if (q2_resize_plan (r, image, host, new_size, QCOW2_RESIZE_SHRINK, err)
+      == -1)
     return -1;
   if (r->new_geo.virtual_size < r->old_geo.virtual_size)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
