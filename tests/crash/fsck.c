@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "fsck.h"
+#include "unit.h"
 
 #include <endian.h>
 #include <inttypes.h>
@@ -499,4 +500,21 @@ fsck_clusters (const unsigned char *bytes, uint64_t size, struct fsck *ret,
   free (w.refs);
   free (w.use);
   free (w.copied);
+}
+
+bool
+fsck_check (const unsigned char *bytes, uint64_t size, bool leaks_allowed)
+{
+  struct fsck f;
+  bool ok;
+
+  fsck_image (bytes, size, &f);
+  ok = CHECK_EQ (f.corruptions, 0);
+  if (!ok)
+    printf ("%s\n", f.text);
+  if (!leaks_allowed && !CHECK_EQ (f.leaks, 0)) {
+    printf ("%s\n", f.leak_text);
+    ok = false;
+  }
+  return ok;
 }

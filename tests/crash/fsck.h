@@ -34,6 +34,12 @@ struct fsck {
 extern void fsck_image (const unsigned char *bytes, uint64_t size,
                         struct fsck *ret);
 
+/* Check that it finds no corruptions, and no leaks unless they are allowed;
+ * print what it has found.  Returns whether that is so.
+ */
+extern bool fsck_check (const unsigned char *bytes, uint64_t size,
+                        bool leaks_allowed);
+
 /* The same, and for each of the first 'nr' clusters what may lose data,
  * whatever else is wrong.
  */

@@ -165,6 +165,15 @@ qemu_save (const char *name, const void *bytes, uint64_t size)
 }
 
 unsigned char *
+qemu_make (const char *commands, uint64_t *ret_size)
+{
+  qemu_save ("make.sh", commands, strlen (commands));
+  qemu_run (0, "rm -f i");
+  qemu_run (0, "sh -e make.sh >/dev/null");
+  return qemu_load ("i", ret_size);
+}
+
+unsigned char *
 qemu_load (const char *name, uint64_t *ret_size)
 {
   char path[256];

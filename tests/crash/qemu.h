@@ -31,6 +31,9 @@ extern int qemu_status (const char *fmt, ...)
 extern unsigned char *qemu_load (const char *name, uint64_t *ret_size);
 extern void qemu_save (const char *name, const void *bytes, uint64_t size);
 
+/* The image that commands of a shell make in the folder, with the name i. */
+extern unsigned char *qemu_make (const char *commands, uint64_t *ret_size);
+
 /* ---- Other files ------------------------------------------------------- */
 
 /* Further input of QEMU; it finds backing files in the folder. */

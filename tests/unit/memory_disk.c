@@ -212,6 +212,15 @@ memory_disk_free (struct memory_disk *d)
   free (d->durable);
 }
 
+unsigned char *
+memory_disk_copy (const struct memory_disk *d)
+{
+  unsigned char *const bytes = need (calloc (1, d->size + 1));
+
+  memcpy (bytes, d->bytes, q2_min (d->stored, d->size));
+  return bytes;
+}
+
 void
 memory_disk_crash (const struct memory_disk *d, struct rng *rng,
                    struct memory_disk *ret)

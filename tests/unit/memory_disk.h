@@ -50,6 +50,9 @@ extern void memory_disk_init (struct memory_disk *disk, const void *bytes,
                               uint64_t size);
 extern void memory_disk_free (struct memory_disk *disk);
 
+/* All of its present bytes; the caller frees them. */
+extern unsigned char *memory_disk_copy (const struct memory_disk *disk);
+
 /* The file claims another size; nothing is stored for it. */
 extern void memory_disk_resize (struct memory_disk *disk, uint64_t size);
 

@@ -68,30 +68,19 @@ refuse (struct memory_disk *d, const struct qcow2_amend_options *o,
 static void
 load (struct memory_disk *d, const char *commands)
 {
-  unsigned char *bytes;
   uint64_t size;
+  unsigned char *const bytes = qemu_make (commands, &size);
 
-  qemu_save ("make.sh", commands, strlen (commands));
-  qemu_run (0, "rm -f i");
-  qemu_run (0, "sh -e make.sh >/dev/null");
-  bytes = qemu_load ("i", &size);
   memory_disk_init (d, bytes, size);
   free (bytes);
 }
 
 static void
-check_image (struct memory_disk *d, bool leaks)
+check_image (const struct memory_disk *d, bool leaks)
 {
-  unsigned char *const bytes = calloc (1, d->size + 1);
-  struct fsck f;
+  unsigned char *const bytes = memory_disk_copy (d);
 
-  REQUIRE (bytes != NULL);
-  memcpy (bytes, d->bytes, d->stored < d->size ? d->stored : d->size);
-  fsck_image (bytes, d->size, &f);
-  if (!CHECK_EQ (f.corruptions, 0))
-    printf ("%s\n", f.text);
-  if (!leaks && !CHECK_EQ (f.leaks, 0))
-    printf ("%s\n", f.leak_text);
+  fsck_check (bytes, d->size, leaks);
   free (bytes);
 }
 

@@ -80,32 +80,18 @@ check_reads_as_zeros (const struct memory_disk *d,
   qcow2_close (image);
 }
 
-/* What the file has; to be freed. */
-static unsigned char *
-bytes_of (const struct memory_disk *d)
-{
-  unsigned char *const bytes = calloc (1, d->size + 1);
-
-  REQUIRE (bytes != NULL);
-  memcpy (bytes, d->bytes, d->stored < d->size ? d->stored : d->size);
-  return bytes;
-}
-
 /* 'what': for QEMU's opinion, NULL: it is not asked. */
 static void
 check_image (const struct memory_disk *d,
              const struct qcow2_create_options *o, const char *what)
 {
   static const unsigned char zeros[8 * MiB];
-  unsigned char *const bytes = bytes_of (d);
+  unsigned char *const bytes = memory_disk_copy (d);
   struct fsck f;
 
   check_reads_as_zeros (d, o);
+  fsck_check (bytes, d->size, false);
   fsck_image (bytes, d->size, &f);
-  if (!CHECK_EQ (f.corruptions, 0))
-    printf ("%s\n", f.text);
-  if (!CHECK_EQ (f.leaks, 0))
-    printf ("%s\n", f.leak_text);
   CHECK_EQ (f.past_end, 0);
   if (what != NULL)
     qemu_submit (bytes, d->size, NULL, QEMU_CLEAN, zeros,
@@ -219,7 +205,7 @@ check_state (struct memory_disk *d, void *opaque)
   check_left (&left, c->first_flush != ULONG_MAX,
               memcmp (magic, "QFI\xfb", 4) == 0);
   if (memcmp (magic, "QFI\xfb", 4) == 0) {
-    unsigned char *const bytes = bytes_of (&left);
+    unsigned char *const bytes = memory_disk_copy (&left);
     struct fsck f;
 
     ++c->images;

@@ -73,21 +73,10 @@ fill (struct memory_disk *d)
   qcow2_close (image);
 }
 
-/* What the file has; to be freed. */
-static unsigned char *
-bytes_of (const struct memory_disk *d)
-{
-  unsigned char *const bytes = calloc (1, d->size + 1);
-
-  REQUIRE (bytes != NULL);
-  memcpy (bytes, d->bytes, d->stored < d->size ? d->stored : d->size);
-  return bytes;
-}
-
 static void
 save (const struct memory_disk *d, const char *name, uint64_t from)
 {
-  unsigned char *const bytes = bytes_of (d);
+  unsigned char *const bytes = memory_disk_copy (d);
 
   qemu_save (name, bytes + from, d->size - from);
   free (bytes);
@@ -96,12 +85,9 @@ save (const struct memory_disk *d, const char *name, uint64_t from)
 static void
 check_sound (const struct memory_disk *d)
 {
-  unsigned char *const bytes = bytes_of (d);
-  struct fsck f;
+  unsigned char *const bytes = memory_disk_copy (d);
 
-  fsck_image (bytes, d->size, &f);
-  if (!CHECK_EQ (f.corruptions + f.leaks, 0))
-    printf ("%s%s\n", f.text, f.leak_text);
+  fsck_check (bytes, d->size, false);
   free (bytes);
 }
 
@@ -111,7 +97,7 @@ give_to_qemu (const struct memory_disk *d, const char *options,
               const char *what)
 {
   const struct qemu_files files = { .options = options };
-  unsigned char *const bytes = bytes_of (d);
+  unsigned char *const bytes = memory_disk_copy (d);
 
   qemu_submit (bytes, d->size, &files, QEMU_CLEAN, content, DISK, what);
   free (bytes);

@@ -64,18 +64,11 @@ size_of (struct memory_disk *d)
 }
 
 static void
-check_clean (struct memory_disk *d)
+check_clean (const struct memory_disk *d)
 {
-  unsigned char *const bytes = calloc (1, d->size + 1);
-  struct fsck f;
+  unsigned char *const bytes = memory_disk_copy (d);
 
-  REQUIRE (bytes != NULL);
-  memcpy (bytes, d->bytes, d->stored < d->size ? d->stored : d->size);
-  fsck_image (bytes, d->size, &f);
-  if (!CHECK_EQ (f.corruptions, 0))
-    printf ("%s\n", f.text);
-  if (!CHECK_EQ (f.leaks, 0))
-    printf ("%s\n", f.leak_text);
+  fsck_check (bytes, d->size, false);
   free (bytes);
 }
 
@@ -92,13 +85,9 @@ make (struct memory_disk *d, const struct qcow2_create_options *o)
 static void
 load (struct memory_disk *d, const char *commands)
 {
-  unsigned char *bytes;
   uint64_t size;
+  unsigned char *const bytes = qemu_make (commands, &size);
 
-  qemu_save ("make.sh", commands, strlen (commands));
-  qemu_run (0, "rm -f i");
-  qemu_run (0, "sh -e make.sh >/dev/null");
-  bytes = qemu_load ("i", &size);
   memory_disk_init (d, bytes, size);
   set_ops (d);
   free (bytes);
