@@ -21,6 +21,7 @@ EXTRA_DIST = \
 	style/local.mk \
 	tools/local.mk \
 	lib/README.md \
+	lib/bin/qemu-img \
 	$(PYTHON_LIB) \
 	bench/local.mk \
 	$(LONG_TESTS) \
@@ -55,6 +56,7 @@ AM_TESTS_ENVIRONMENT = \
 	SANITIZER='$(SANITIZER)'; export SANITIZER; \
 	VALGRIND='$(VALGRIND)'; export VALGRIND; \
 	LC_ALL=C; export LC_ALL; \
+	PATH='$(abs_top_srcdir)/tests/lib/bin':"$$PATH"; export PATH; \
 	$(NULL)
 
 # C tests link the engine statically and may look at all of it.
