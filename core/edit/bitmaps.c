@@ -125,11 +125,14 @@ static struct q2_bitmap_slot *
 find_usable (struct q2_bitmap_set *set, const struct qcow2_name *name,
              struct qcow2_error *err)
 {
+  const struct qcow2_image *const image = set->edit->image;
   struct q2_bitmap_slot *const slot = find (set, name, err);
 
   return slot != NULL && q2_bitmap_store_tracked (set, slot, err) == 0 &&
-    check_usable (&slot->b, q2_bitmap_why_untrue (set->edit->image, &slot->b),
-                  err) == 0 ? slot : NULL;
+    check_usable (&slot->b, q2_bitmap_why_untrue (image,
+                                                  q2_image_header (image),
+                                                  &slot->b), err) == 0
+    ? slot : NULL;
 }
 
 /* ---- Actions ------------------------------------------------------------ */
@@ -247,7 +250,8 @@ take_source (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   if (b->name_len != name->len ||
       memcmp (b->name, name->bytes, name->len) != 0)
     return 0;
-  if (check_usable (b, q2_bitmap_why_unusable (image, b), err) == -1 ||
+  if (check_usable (b, q2_bitmap_why_unusable (image, l->header, b), err)
+      == -1 ||
       q2_pin (image, &pin->pin, Q2_PINNED_BITMAP, b->table_offset, l->header,
               err) == -1)
     return -1;

@@ -24,73 +24,34 @@
 
 /* The disk may be growing: what counts is the size that the header has. */
 static bool
-fits (const struct qcow2_image *image, const struct q2_bitmap *b)
+fits (const struct qcow2_image *image, const struct q2_header *h,
+      const struct q2_bitmap *b)
 {
   struct q2_geometry geo = q2_geometry_copy (&image->geo);
 
-  geo.virtual_size = q2_image_info (image)->virtual_size;
+  geo.virtual_size = h->virtual_size;
   return b->table_entries == q2_bitmap_nr_entries (&geo, b);
 }
 
 const char *
 q2_bitmap_why_unusable (const struct qcow2_image *image,
-                        const struct q2_bitmap *b)
+                        const struct q2_header *h, const struct q2_bitmap *b)
 {
   if (q2_writer_is_for_disk (&image->writer) && (b->flags & Q2_BITMAP_AUTO))
     return "the image has been written to since it was opened";
-  return q2_bitmap_why_untrue (image, b);
+  return q2_bitmap_why_untrue (image, h, b);
 }
 
 const char *
 q2_bitmap_why_untrue (const struct qcow2_image *image,
-                      const struct q2_bitmap *b)
+                      const struct q2_header *h, const struct q2_bitmap *b)
 {
   if (b->flags & Q2_BITMAP_IN_USE)
     return "it is marked as in use: whoever wrote to the image has not stored "
       "it";
   if (b->extra_len > 0)
     return "it has extra data, of a kind that is not known";
-  return fits (image, b) ? NULL : "its size does not fit the disk";
-}
-
-/* ---- Listing -------------------------------------------------------- */
-
-struct listing {
-  const struct qcow2_image *image;
-  qcow2_bitmap_fn fn;
-  void *fn_opaque;
-};
-
-static int
-list_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
-          struct qcow2_error *err)
-{
-  const struct listing *const l = opaque;
-  const struct qcow2_bitmap bitmap = {
-    .name = { b->name, b->name_len },
-    .granularity = UINT64_C (1) << b->granularity_bits,
-    .enabled = b->flags & Q2_BITMAP_AUTO,
-    .in_use = b->flags & Q2_BITMAP_IN_USE,
-    .why_unusable = q2_bitmap_why_unusable (l->image, b),
-  };
-
-  (void) host_off;
-  (void) err;
-  return l->fn (l->fn_opaque, &bitmap) != 0;
-}
-
-int
-qcow2_list_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
-                    qcow2_bitmap_fn fn, void *fn_opaque,
-                    struct qcow2_error *err)
-{
-  const struct q2_io io = q2_image_io (image, host);
-  struct listing l = { image, fn, fn_opaque };
-
-  if (q2_bitmaps_walk (&io, q2_image_header (image), &image->geo, list_one,
-                       &l, err) == -1 || q2_check_end (err) == -1)
-    return -1;
-  return 0;
+  return fits (image, h, b) ? NULL : "its size does not fit the disk";
 }
 
 /* ---- Opening -------------------------------------------------------- */
@@ -115,7 +76,7 @@ open_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   if (!q2_name_is (search->name, b->name, b->name_len))
     return 0;
   search->found = true;
-  why = q2_bitmap_why_unusable (search->image, b);
+  why = q2_bitmap_why_unusable (search->image, search->when.header, b);
   if (why != NULL)
     return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
                            host_off,

@@ -34,11 +34,12 @@ q2_bitmap_open (struct qcow2_image *image, const struct qcow2_io *host,
                 const struct qcow2_name *name, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* NULL if the bits of the bitmap tell what has changed; else a constant string
- * that says why they do not.
+/* NULL if the bits of the bitmap, to which that header has led, tell what has
+ * changed; else a constant string that says why they do not.
  */
 extern const char *
 q2_bitmap_why_unusable (const struct qcow2_image *image,
+                        const struct q2_header *header,
                         const struct q2_bitmap *bitmap)
   __attribute__ ((__nonnull__));
 
@@ -47,6 +48,7 @@ q2_bitmap_why_unusable (const struct qcow2_image *image,
  */
 extern const char *
 q2_bitmap_why_untrue (const struct qcow2_image *image,
+                      const struct q2_header *header,
                       const struct q2_bitmap *bitmap)
   __attribute__ ((__nonnull__));
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* snapshot_view.c - lists the internal snapshots of an image, and opens them.
+/* snapshot_view.c - finds the internal snapshots of an image, and opens them.
  *
  * Owns      the parts of a view that its image does not share: the geometry of
  *           the snapshot's disk, its L1 table, its cache of L2 tables, and its
@@ -12,8 +12,7 @@
  *           identified by the place of their stream.  A snapshot's streams
  *           stay in place, so entries of all readers can be shared.  Ahead
  *           buffers may have stale bytes of the active disk, but no table of
- *           the snapshot refers to those. Listing reads no L1 table: there may
- *           be 65,536 of them, and only opening a snapshot checks its own.
+ *           the snapshot refers to those.
  * Locks     none: a view is constant, or its parts guard themselves.
  */
 #include "config.h"
@@ -39,41 +38,6 @@ q2_image_walk_snapshots (struct qcow2_image *image,
 
   return q2_snapshots_walk (&io, q2_image_header (image), &image->geo, fn,
                             opaque, &ignored, err);
-}
-
-struct listing {
-  qcow2_snapshot_fn fn;
-  void *fn_opaque;
-};
-
-static int
-list_one (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
-          struct qcow2_error *err)
-{
-  const struct listing *const l = opaque;
-  const struct qcow2_snapshot snapshot = {
-    .id = { s->id, s->id_len }, .name = { s->name, s->name_len },
-    .date_sec = s->date_sec, .date_nsec = s->date_nsec,
-    .disk_size = s->disk_size, .vm_state_size = s->vm_state_size,
-    .vm_clock_ns = s->vm_clock_ns, .icount = s->icount,
-  };
-
-  (void) host_off;
-  (void) err;
-  return l->fn (l->fn_opaque, &snapshot) != 0;
-}
-
-int
-qcow2_list_snapshots (struct qcow2_image *image, const struct qcow2_io *host,
-                      qcow2_snapshot_fn fn, void *fn_opaque,
-                      struct qcow2_error *err)
-{
-  struct listing l = { fn, fn_opaque };
-
-  if (q2_image_walk_snapshots (image, host, list_one, &l, err) == -1 ||
-      q2_check_end (err) == -1)
-    return -1;
-  return 0;
 }
 
 void

@@ -512,6 +512,95 @@ test_short_snapshot (void)
   memory_disk_free (&d);
 }
 
+/* ---- Lists -------------------------------------------------------------- */
+
+#define LIST_STEPS 150
+#define LIST_STEP (64 * KiB)
+
+struct lists {
+  struct host h;
+  struct qcow2_image *image;
+  atomic_bool stop;
+  atomic_ulong nr;
+};
+
+static int
+is_usable (void *opaque, const struct qcow2_bitmap *b)
+{
+  (void) opaque;
+  if (!CHECK (b->why_unusable == NULL))
+    printf ("%s\n", b->why_unusable);
+  return 0;
+}
+
+static int
+is_known (void *opaque, const struct qcow2_snapshot *s)
+{
+  (void) opaque;
+  CHECK (s->name.len == 1 && s->name.bytes[0] == 's');
+  CHECK_EQ (s->disk_size % LIST_STEP, 0);
+  return 0;
+}
+
+static void
+list_all (void *arg, unsigned nr)
+{
+  struct lists *const l = arg;
+  struct qcow2_error err;
+
+  (void) nr;
+  while (!l->stop) {
+    if (qcow2_list_bitmaps (l->image, &l->h.io, is_usable, NULL, &err) == -1 ||
+        qcow2_list_snapshots (l->image, &l->h.io, is_known, NULL, &err) == -1)
+      unit_check (err.kind == QCOW2_ERR_BUSY, __FILE__, __LINE__, "%s",
+                  err.text);
+    l->nr++;
+  }
+}
+
+/* A list that was made while the disk grew said that the bitmap has the wrong
+ * size for it, or that the directory is broken: it was somebody else's.
+ */
+static void
+list_while_it_is_edited (void)
+{
+  const struct host_spec spec = { .capacity = 64 * MiB, .grows = true };
+  const struct qcow2_options options = {
+    .writable = true, .bitmaps = QCOW2_BITMAPS_DURABLE,
+  };
+  const struct qcow2_snapshot_options snapshot = { .name = { "s", 1 } };
+  struct qcow2_error err;
+  struct threads threads;
+  unsigned char *bytes;
+  struct lists l;
+  uint64_t size;
+
+  unit_context ("%s", __func__);
+  bytes = qemu_make ("qemu-img create -q -f qcow2 -o cluster_size=512 i 64k\n"
+                     "qemu-img bitmap --add -g 512 i b\n", &size);
+  host_init (&l.h, &spec, bytes, size);
+  free (bytes);
+  host_reopen (&l.h);
+  l.image = qcow2_open (&l.h.io, &options, &err);
+  REQUIRE (l.image != NULL);
+  l.stop = false;
+  l.nr = 0;
+  threads_start (&threads, 1, list_all, &l);
+  for (uint64_t i = 2; i <= LIST_STEPS; ++i) {
+    did (qcow2_grow (l.image, &l.h.io, i * LIST_STEP, &err), &err);
+    did (qcow2_snapshot_create (l.image, &l.h.io, &snapshot, &err), &err);
+    did (qcow2_snapshot_delete (l.image, &l.h.io, &snapshot.name, false, NULL,
+                                &err), &err);
+  }
+  WAIT_UNTIL (l.nr > 10);
+  l.stop = true;
+  threads_join (&threads);
+  did (qcow2_end (l.image, &l.h.io, &err), &err);
+  qcow2_close (l.image);
+  fsck_check (l.h.bytes, l.h.size, false);
+  host_free (&l.h);
+}
+
 /* ---- The cache ---------------------------------------------------------- */
 
 #define TABLES 512
@@ -572,6 +661,7 @@ main (void)
   keep_views ();
   test_refusals ();
   test_short_snapshot ();
+  list_while_it_is_edited ();
   enlarge_cache ();
   qemu_finish ();
   return unit_finish ();
