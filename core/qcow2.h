@@ -422,10 +422,9 @@ struct qcow2_options {
   struct qcow2_budget *budget;
 
   /* Upper bound for the memory that the image and its views take for L1 tables
-   * and caches, in bytes; see docs/ARCHITECTURE.md.  0 = 256 MiB plus four
-   * times the bounds of the image's own caches.  'memory_remedy' (NULL:
-   * nothing) ends the message if that is too little, and must outlive the
-   * image.
+   * and caches, in bytes.  0 = 256 MiB plus four times the bounds of the
+   * image's own caches.  'memory_remedy' (NULL: nothing) ends the message if
+   * that is too little, and must outlive the image.
    */
   uint64_t memory;
   const char *memory_remedy;

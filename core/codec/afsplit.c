@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* afsplit.c - the stripes of a LUKS key slot.
  *
+ * Owns      nothing.
  * Method    merging XORs all stripes, and hashes the result so far before each
  *           but the first.  All but the last are random; that one makes the
  *           result the key.  A key longer than a digest is hashed in pieces of
- *           that
- *           length, each prefixed with its number; the last digest is cut to
- *           the rest of the key.
+ *           that length, each prefixed with its number; the last digest is cut
+ *           to the rest of the key.
  * Locks     none; pure.
  */
 #include "config.h"
