@@ -10,6 +10,8 @@ packaging_tests = \
 packaging_long_tests = \
 	packaging/test-container-long.sh \
 	packaging/test-deb-long.sh \
+	packaging/test-distcheck-long.sh \
+	packaging/test-reproducible-long.sh \
 	$(NULL)
 
 TESTS += $(packaging_tests)

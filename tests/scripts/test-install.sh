@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # "make install" installs the right files (the completion of bash, too), "make
-# uninstall" removes all of them, the filter prints its version, and nbd-apply-extents names what it
-# needs if Python or libnbd's module is missing.
+# uninstall" removes all of them, the filter prints its version, and
+# nbd-apply-extents names what it needs if Python or libnbd's module is missing.
 
 # shellcheck source=tests/style/lib.sh
 . "$(dirname "$0")/../style/lib.sh"
@@ -20,7 +20,14 @@ run_make ()
     }
 }
 
-# The filter, its man page and the tools with their own, and no more.
+# The filter, its man page and the tools with their own, and no more; units of
+# systemd and a profile of AppArmor if configure was told to, as in distcheck.
+expected='nbdkit-qcow2-filter\.(so|1|bash)|nbdkit-qcow2-migrating\.1'
+expected+='|nbd-apply-extents(\.1)?|qcow2ctl(\.1)?'
+expected+='|system/nbdkit-qcow2@\.(service|socket)'
+expected+='|(sysusers|tmpfiles)\.d/nbdkit-qcow2\.conf'
+expected+='|apparmor\.d/nbdkit-qcow2'
+
 check_installed ()
 {
     local name status=0
@@ -30,8 +37,7 @@ check_installed ()
         grep -q "/$name\$" "$tmp/files" ||
             { echo "$name is not installed"; status=1; }
     done
-    ! grep -vE '/(nbdkit-qcow2-filter\.(so|1|bash)|nbdkit-qcow2-migrating\.1|nbd-apply-extents(\.1)?|qcow2ctl(\.1)?)$' \
-        "$tmp/files" || status=1
+    ! grep -vE "/($expected)\$" "$tmp/files" || status=1
     return "$status"
 }
 

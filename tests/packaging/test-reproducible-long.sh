@@ -1,0 +1,49 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Packages that are built twice, from copies of the sources in folders of other
+# names, at another time of another zone, by a user with another umask, have the
+# same bytes.
+
+# shellcheck source=tests/packaging/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires autoreconf automake make tar xz dpkg-query dpkg-buildpackage cmp
+
+# package FOLDER: what is built goes there.
+package ()
+{
+    "$tree/scripts/package" deb --no-install --output "$1" > "$tmp/said" 2>&1 ||
+        { tail -n 40 "$tmp/said"; fail "scripts/package deb"; }
+}
+
+# copy FOLDER: the sources.
+copy ()
+{
+    mkdir -p "$1"
+    "$top_srcdir/scripts/package" tar --output "$tmp/archive" \
+        > "$tmp/said" 2>&1 || { cat "$tmp/said"; fail "scripts/package tar"; }
+    tar -C "$1" --strip-components=1 -xf "$tmp"/archive/*.tar.xz
+    tree=$1
+}
+
+if "$top_srcdir/scripts/package" deb --no-install --output "$tmp/no" 2>&1 |
+        grep 'packages are missing'; then
+    skip "packages for building are missing"
+fi
+copy "$tmp/one"
+package "$tmp/first"
+sleep 2
+copy "$tmp/another, longer folder"
+(
+    umask 027
+    export TZ=Pacific/Kiritimati LC_ALL=C.UTF-8
+    package "$tmp/second"
+)
+
+nr=0
+for f in "$tmp"/first/*.deb "$tmp"/first/*.tar.xz; do
+    cmp "$f" "$tmp/second/${f##*/}" || fail "${f##*/} differs"
+    echo "the same: ${f##*/}"
+    nr=$((nr + 1))
+done
+[ "$nr" -ge 3 ] || fail "only $nr files were compared"
