@@ -9,13 +9,6 @@
 . "$(dirname "$0")/lib.sh"
 requires autoreconf automake make tar xz dpkg-query dpkg-buildpackage cmp
 
-# package FOLDER: what is built goes there.
-package ()
-{
-    "$tree/scripts/package" deb --no-install --output "$1" > "$tmp/said" 2>&1 ||
-        { tail -n 40 "$tmp/said"; fail "scripts/package deb"; }
-}
-
 # copy FOLDER: the sources.
 copy ()
 {
@@ -26,18 +19,23 @@ copy ()
     tree=$1
 }
 
-if "$top_srcdir/scripts/package" deb --no-install --output "$tmp/no" 2>&1 |
-        grep 'packages are missing'; then
-    skip "packages for building are missing"
-fi
 copy "$tmp/one"
-package "$tmp/first"
+if ! "$tree/scripts/package" deb --no-install --output "$tmp/first" \
+        > "$tmp/said" 2>&1; then
+    if grep 'packages are missing' "$tmp/said"; then
+        skip "packages for building are missing"
+    fi
+    tail -n 40 "$tmp/said"
+    fail "scripts/package deb"
+fi
 sleep 2
 copy "$tmp/another, longer folder"
 (
     umask 027
     export TZ=Pacific/Kiritimati LC_ALL=C.UTF-8
-    package "$tmp/second"
+    "$tree/scripts/package" deb --no-install --output "$tmp/second" \
+        > "$tmp/said" 2>&1 ||
+        { tail -n 40 "$tmp/said"; fail "scripts/package deb"; }
 )
 
 nr=0
