@@ -1571,6 +1571,20 @@ extern bool qcow2_has_nettle (void);      /* encrypted images */
  */
 extern bool qcow2_aborts_on_bugs (void);
 
+/* An assumption of code around the engine, about what that code itself has
+ * done: true if 'cond' is.  Else it is a bug, which aborts the program where
+ * qcow2_aborts_on_bugs; the caller goes on in whatever way does no harm, and
+ * the next function of this header that returns errors and that this thread
+ * calls, or that it is inside of, fails with QCOW2_ERR_BUG.  That says what is
+ * not true; here nothing is logged.
+ */
+#define qcow2_holds(cond)                                                     \
+  (__builtin_expect (!!(cond), 1) ? true :                                    \
+   qcow2_bug (#cond, __FILE__, __LINE__))
+/* For such macros: always returns false. */
+extern bool qcow2_bug (const char *what, const char *file, int line)
+  __attribute__ ((__nonnull__, __cold__));
+
 #ifdef __cplusplus
 }
 #endif

@@ -15,6 +15,7 @@
 #include "qcow2.h"
 #include "handle.h"
 #include "raw.h"
+#include "report.h"
 #include "settings.h"
 #include "stack.h"
 #include "below/next.h"
@@ -25,6 +26,7 @@ answer_get_size (nbdkit_next *next, void *handle)
 {
   struct handle *h = handle;
 
+  (void) holds (h->raw == (h->image == NULL));  /* after .prepare */
   return h->raw ? next->get_size (next)
     : (int64_t) qcow2_get_info (h->image)->virtual_size;
 }
@@ -32,6 +34,7 @@ answer_get_size (nbdkit_next *next, void *handle)
 static bool
 is_writable (const struct handle *h)
 {
+  (void) holds (!h->raw && !h->over);
   return h->access.disk->writable && !h->access.readonly && h->view == NULL;
 }
 
@@ -59,6 +62,7 @@ answer_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
   if (h->raw)
     return next->block_size (next, minimum, preferred, maximum);
   cluster_size = qcow2_get_info (h->image)->cluster_size;
+  (void) holds ((cluster_size & (cluster_size - 1)) == 0);
   *minimum = 1;
   *preferred = cluster_size < 4096 ? 4096 : cluster_size;
   if (config.compress && is_writable (h))

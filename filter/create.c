@@ -163,6 +163,7 @@ create_now (const struct qcow2_io *io, const char *name)
   const struct passphrase passphrase = rules_passphrase (&places, 0);
   struct qcow2_error error;
 
+  (void) holds (is_wanted && wanted.has_size);
   wanted.options.passphrase = passphrase.bytes;
   wanted.options.passphrase_len = passphrase.len;
 

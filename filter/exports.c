@@ -20,6 +20,8 @@
 
 #include "exports.h"
 
+#include "qcow2.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -134,9 +136,10 @@ export_name_format (char ret[EXPORT_NAME_MAX + 1], const char *base,
   size_t i = 0;
   int len;
 
-  while (kinds[i].kind != kind)
+  while (i < NR_KINDS && kinds[i].kind != kind)
     ++i;
-  if (name->len == 0 || name->len > EXPORT_NAME_MAX || !all_printable (name))
+  if (!qcow2_holds (i < NR_KINDS) || name->len == 0 ||
+      name->len > EXPORT_NAME_MAX || !all_printable (name))
     return false;
   len = snprintf (ret, EXPORT_NAME_MAX + 1, "%s%s%s%.*s", base,
                   base[0] == '\0' ? "" : "/", kinds[i].prefix,
@@ -144,6 +147,7 @@ export_name_format (char ret[EXPORT_NAME_MAX + 1], const char *base,
   if (len < 0 || len > EXPORT_NAME_MAX)
     return false;
   export_name_parse (&parsed, ret, names);
+  (void) qcow2_holds (parsed.base_len <= (size_t) len);
   return parsed.view != NULL && parsed.kind == kind &&
     parsed.base_len == strlen (base) && same_name (&parsed.name, name);
 }
@@ -175,6 +179,7 @@ export_escape (char *ret, size_t size, const char *bytes, size_t len)
     memcpy (ret + out, text, strlen (text));
     out += strlen (text);
   }
+  (void) qcow2_holds (out < size);
   ret[out] = '\0';
 }
 

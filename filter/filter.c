@@ -35,6 +35,7 @@
 #include "places.h"
 #include "raw.h"
 #include "rawnames.h"
+#include "report.h"
 #include "requests.h"
 #include "settings.h"
 #include "stack.h"
@@ -135,6 +136,7 @@ let_go (struct handle *h, const struct qcow2_io *own)
     view_release (h->access.disk, h->view);
   h->view = NULL;
   access_end (&h->access, own);
+  (void) holds (h->rawfile == NULL && h->access.state == NULL);
 }
 
 static int
@@ -217,6 +219,7 @@ qcow2_prepare (nbdkit_next *next, void *handle, int readonly)
 {
   struct handle *h = handle;
 
+  (void) holds (!h->over && h->image == NULL && h->view == NULL);
   if (h->raw)
     return raw_prepare (h, next);
   if (access_prepare (&h->access, next) == -1)
@@ -231,6 +234,7 @@ qcow2_prepare (nbdkit_next *next, void *handle, int readonly)
     return -1;
   }
   h->image = view_image (h->view);
+  (void) holds (h->image != NULL && h->image != h->access.disk->image);
   return 0;
 }
 

@@ -12,7 +12,9 @@
 #include "keys.h"
 
 #include "nbdkit_api.h"
+#include "qcow2.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define MAX_NAME 40
@@ -111,6 +113,8 @@ distance (const char *a, const char *b)
   unsigned row[MAX_NAME + 1];
   const size_t len = strlen (b);
 
+  if (!qcow2_holds (len <= MAX_NAME))
+    return UINT_MAX;
   for (size_t j = 0; j <= len; ++j)
     row[j] = j;
   for (size_t i = 0; a[i]; ++i) {

@@ -72,6 +72,7 @@ take_bytes (struct list *list, size_t len)
     list->room = 0;
     return false;
   }
+  (void) holds (list->bytes <= MAX_BYTES);
   list->bytes += bytes;
   return true;
 }
@@ -146,7 +147,7 @@ add_view (struct inside *in, const char *name, const char *description)
   if (!take_bytes (list, strlen (name) + strlen (description)) ||
       nbdkit_add_export (list->exports, name, description) == -1)
     list->room = 0;
-  else
+  else if (holds (list->room > 0))
     list->room--;
   return list->room == 0;
 }
@@ -242,6 +243,7 @@ add_inside (struct list *list, const struct peek *peek, const char *base)
   struct inside in = { .list = list, .image = peek->name, .base = base };
   struct qcow2_error error;
 
+  (void) holds (!peek->no_image);
   add_layers (&in, peek);
   if (qcow2_get_info (peek->image)->backing_missing)
     return;
@@ -334,6 +336,7 @@ add_all (struct list *list, const struct nbdkit_exports *own, bool readonly)
   int r = 0;
 
   list->room = count < MAX_EXPORTS ? MAX_EXPORTS - count : 0;
+  (void) holds (list->images == 0 && list->bytes == 0);
   for (size_t i = 0; i < count && r == 0; ++i) {
     const struct nbdkit_export export = nbdkit_get_export (own, i);
 

@@ -107,6 +107,7 @@ log_once (const char *name, const char *text)
   for (unsigned i = 0; news && i < REMEMBERED; ++i)
     news = strcmp (line, said[i]) != 0;
   if (news) {
+    (void) holds (next < REMEMBERED);
     memcpy (said[next], line, sizeof line);
     next = (next + 1) % REMEMBERED;
   }

@@ -16,6 +16,7 @@
 #include "qcow2.h"
 #include "handle.h"
 #include "lines.h"
+#include "report.h"
 #include "below/exportid.h"
 #include "below/next.h"
 #include "share/access.h"
@@ -37,6 +38,7 @@ raw_open (struct handle *h)
     errno = ENOENT;
     return ACCESS_FAILED;
   }
+  (void) holds (h->rawfile == NULL && a->state == NULL);
   export_id_get (&a->id, a->exportname);
   h->rawfile = rawfile_acquire (a->exportname, &a->id, a->readonly);
   if (h->rawfile == NULL)

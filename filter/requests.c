@@ -24,6 +24,7 @@
 static int
 fail (const struct handle *h, const struct qcow2_error *error, int *err)
 {
+  (void) holds (!h->raw && h->access.disk != NULL);
   *err = h->view ? report (view_label (h->view), error)
     : disk_report (h->access.disk, error);
   return -1;
@@ -33,8 +34,10 @@ fail (const struct handle *h, const struct qcow2_error *error, int *err)
 static bool
 is_over (const struct handle *h, int *err)
 {
-  if (!h->over)
+  if (!h->over) {
+    (void) holds (h->raw ? h->rawfile != NULL : h->image != NULL);
     return false;
+  }
   nbdkit_error ("qcow2: a filter has sent a request after the end of its "
                 "connection, which is refused");
   *err = ESHUTDOWN;
@@ -129,6 +132,8 @@ request_cache (nbdkit_next *next, void *handle, uint32_t count,
 static void
 tick (struct handle *h)
 {
+  /* The engine would not have done it. */
+  (void) holds (h->access.disk->writable && h->view == NULL);
   if (h->access.disk->ticker == NULL)
     ticker_instead (h->access.disk, h->access.io);
 }

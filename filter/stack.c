@@ -26,6 +26,7 @@
 #include "stack.h"
 
 #include "nbdkit_api.h"
+#include "report.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -103,6 +104,8 @@ note_filter (void *entry, bool above)
   stack.filters[stack.nr_filters].name = init ()->name;
   stack.filters[stack.nr_filters++].above = above;
   stack.nr_below += !above;
+  (void) holds (stack.nr_filters <= MAX_FILTERS &&
+                stack.nr_below <= stack.nr_filters);
 }
 
 /* "file", from ".../nbdkit-file-plugin.so". */
@@ -156,6 +159,7 @@ stack_scan (void)
 
   if (dladdr (&stack, &info) == 0 || info.dli_fname == NULL)
     return;
+  (void) holds (stack.nr_filters == 0 && stack.plugin == NULL);
   objects.own = info.dli_fname;
   dl_iterate_phdr (collect, &objects);
   stack.known = objects.found_own && !objects.failed;
@@ -213,6 +217,6 @@ stack_extents_mislead (bool above)
 bool
 stack_is_plugin_alone (const char *name)
 {
-  return stack.known && stack.nr_below == 0 &&
+  return stack.known && holds (stack.plugin != NULL) && stack.nr_below == 0 &&
     strcmp (stack.plugin, name) == 0;
 }

@@ -232,6 +232,14 @@ free_buffer (void *p)
     qcow2_budget_give (setup.budget, BOUNCE_BYTES);
 }
 
+/* A buffer that was taken, or was to be made, is no more. */
+static void
+forget_locked (void)
+{
+  if (qcow2_holds (bounce.nr_all > bounce.nr_idle))
+    bounce.nr_all--;
+}
+
 /* NULL if there is none. */
 static void *
 take_buffer (void)
@@ -246,11 +254,13 @@ take_buffer (void)
     bounce.nr_all++;
     make = true;
   }
+  (void) qcow2_holds (bounce.nr_idle <= bounce.nr_all &&
+                      bounce.nr_all <= MAX_BUFFERS);
   pthread_mutex_unlock (&bounce.lock);
   if (!make || (p = make_buffer ()) != NULL)
     return p;
   pthread_mutex_lock (&bounce.lock);
-  bounce.nr_all--;
+  forget_locked ();
   pthread_mutex_unlock (&bounce.lock);
   return NULL;
 }
@@ -265,7 +275,7 @@ bounce_trim (void)
     pthread_mutex_lock (&bounce.lock);
     if (bounce.nr_idle > 0) {
       p = bounce.idle[--bounce.nr_idle];
-      bounce.nr_all--;
+      forget_locked ();
     }
     pthread_mutex_unlock (&bounce.lock);
     if (p)
@@ -310,6 +320,9 @@ bounce_put (void *got, void *buf, uint32_t count, bool done)
   bool fits;
 
   if (got == buf)
+    return;
+  /* bounce_get has put it in the first page. */
+  if (!qcow2_holds ((uintptr_t) got % PAGE + count <= BOUNCE_BYTES))
     return;
   if (done)
     copy_bytes (buf, got, count);

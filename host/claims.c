@@ -60,13 +60,27 @@ identity_equal (const struct identity *a, const struct identity *b)
   return false;
 }
 
+/* What points to the claim in the list; or the end of it. */
+static struct claim **
+find_locked (const struct claim *claim)
+{
+  struct claim **link = &claims.first;
+
+  while (*link != NULL && *link != claim)
+    link = &(*link)->next;
+  return link;
+}
+
+/* What is in the list has a file, and all of one file agree. */
 static bool
 is_free_locked (const struct claim *claim, bool writing)
 {
-  for (const struct claim *c = claims.first; c; c = c->next)
+  for (const struct claim *c = claims.first; c; c = c->next) {
+    (void) host_holds (c->env, c->id.kind != ID_UNKNOWN);
     if (c != claim && (writing || c->writing) &&
         identity_equal (&c->id, &claim->id))
       return false;
+  }
   return true;
 }
 
@@ -80,6 +94,9 @@ claim_take (const struct host_env *env, struct claim *claim,
     return false;
   if (id->kind == ID_UNKNOWN)
     return true;
+  if (!host_holds (env, id->text != NULL || id->kind == ID_FILE ||
+                   id->kind == ID_DEVICE))
+    return false;
   pthread_mutex_lock (&claims.lock);
   claim->id = *id;
   free = is_free_locked (claim, writing);
@@ -103,7 +120,8 @@ claim_upgrade (struct claim *claim)
   if (claim->id.kind == ID_UNKNOWN)
     return true;
   pthread_mutex_lock (&claims.lock);
-  free = is_free_locked (claim, true);
+  free = host_holds (claim->env, *find_locked (claim) != NULL) &&
+    is_free_locked (claim, true);
   if (free)
     claim->writing = true;
   pthread_mutex_unlock (&claims.lock);
@@ -118,8 +136,7 @@ claim_release (struct claim *claim)
   if (claim->id.kind == ID_UNKNOWN)
     return;
   pthread_mutex_lock (&claims.lock);
-  for (link = &claims.first; *link && *link != claim; link = &(*link)->next)
-    ;
+  link = find_locked (claim);
   if (host_holds (claim->env, *link != NULL))
     *link = claim->next;
   pthread_mutex_unlock (&claims.lock);

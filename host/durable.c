@@ -57,6 +57,7 @@ durable_lose (struct durable *d, const char *why)
 
   if (atomic_exchange (&d->lost, true))
     return;
+  (void) host_holds (d->env, d->name != NULL);
   if (image)
     qcow2_flush_has_failed (image);
   host_warn (d->env, d->name, "%s: what was written before may be lost "
@@ -72,6 +73,7 @@ durable_flush (struct durable *d, int (*flush) (void *opaque), void *opaque)
   pthread_mutex_lock (&d->lock);
   if (!durable_is_lost (d)) {
     err = flush (opaque);
+    (void) host_holds (d->env, err >= 0);       /* an errno value, or 0 */
     if (err != 0)
       durable_lose (d, "a flush has failed");
   }

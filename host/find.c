@@ -131,6 +131,7 @@ drop_dots (char *path)
     }
     from += n;
   }
+  (void) qcow2_holds ((size_t) (to - path) <= strlen (path));
   *to = '\0';
 }
 
@@ -244,6 +245,7 @@ find_followed (const struct gate *gate,
 
   if (why != NULL)
     return fail_followed (gate, reference, why, "", err);
+  (void) host_holds (gate->env, rules->follow_fd != -1 && path[0] != '/');
   found->fd = follow_find (rules, path);
   if (found->fd == -1 && errno == ENOENT)
     return fail_missing (gate->env, reference, path, err);
@@ -307,6 +309,8 @@ find_format (const struct gate *gate, const struct qcow2_reference *reference,
                       "%s%sraw or %sqcow2%s", found->name,
                       words->backing_format, words->sep, words->sep,
                       n == 0 ? "" : " for each backing file of the chain");
+  (void) host_holds (gate->env, given == FORMAT_UNKNOWN ||
+                     found->place == NULL);
   printable (text, reference->format, reference->format_len);
   if (given != FORMAT_UNKNOWN)
     return fail_with (err, QCOW2_ERR_REFUSED, EPERM,
@@ -349,6 +353,10 @@ find_file (const struct gate *gate, const struct qcow2_reference *reference,
     r = find_followed (gate, reference, found, err);
   else
     r = refuse (gate, reference, err);
+  /* It is a file that was looked at, or a place that is opened later. */
+  (void) host_holds (gate->env, r == -1 ||
+                     (found->name != NULL && found->id.kind != ID_UNKNOWN &&
+                      (found->fd != -1 || found->place != NULL)));
   if (r == 0 && reference->kind == QCOW2_BACKING_FILE)
     r = find_format (gate, reference, found, err);
   if (r == -1)

@@ -21,6 +21,7 @@
 
 #include "host/follow.h"
 
+#include "qcow2.h"
 #include "host/rules.h"
 
 #include <errno.h>
@@ -98,6 +99,8 @@ normalize (char out[PATH_MAX], const char *path)
     else if (len > 0 && !(len == 1 && path[0] == '.')) {
       if (n > 0)
         out[n++] = '/';
+      if (!qcow2_holds (n + len < PATH_MAX))    /* no longer than 'path' */
+        return -1;
       memcpy (out + n, path, len);
       n += len;
     }
@@ -152,6 +155,7 @@ follow_find (const struct rules *rules, const char *path)
   struct stat st;
   int fd;
 
+  (void) qcow2_holds (rules->follow != NULL && rules->follow_fd != -1);
   if (strlen (path) >= PATH_MAX) {
     errno = ENAMETOOLONG;
     return -1;
@@ -172,6 +176,7 @@ follow_open (int path_fd, int flags)
 {
   char path[40];
 
+  (void) qcow2_holds (path_fd >= 0);
   snprintf (path, sizeof path, "/proc/self/fd/%d", path_fd);
   return open (path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }

@@ -99,6 +99,14 @@ fail_twice (const struct gate *gate, const struct qcow2_reference *reference,
                     "itself", kind, found->name);
 }
 
+/* Where the reference leads: an image has one of each kind. */
+static struct layer **
+slot_of (struct gate *gate, const struct qcow2_reference *reference)
+{
+  return reference->kind == QCOW2_DATA_FILE ? &gate->layers.data_file
+    : &gate->layers.backing;
+}
+
 static int
 check_layer (const struct gate *gate, const struct qcow2_reference *reference,
              const struct found *found, const struct layer *layer,
@@ -127,12 +135,18 @@ gate_open_file (void *opaque, const struct qcow2_reference *reference,
                 struct qcow2_file *ret_file, struct qcow2_error *err)
 {
   struct gate *const gate = opaque;
+  struct layer **const slot = slot_of (gate, reference);
   struct layer *layer = NULL;
   struct found found;
 
   if (reference->kind == QCOW2_BACKING_FILE &&
-      gate->depth == most_layers (gate))
+      (!host_holds (gate->env, gate->depth <= most_layers (gate)) ||
+       gate->depth == most_layers (gate)))
     return fail_too_deep (gate, err);
+  if (!host_holds (gate->env, *slot == NULL))
+    return fail_with (err, QCOW2_ERR_REFUSED, EINVAL,
+                      "the image's %s is open already",
+                      reference_kind (reference));
   if (find_file (gate, reference, &found, err) == -1)
     return -1;
   if (gate_contains (gate, &found.id))
@@ -147,10 +161,7 @@ gate_open_file (void *opaque, const struct qcow2_reference *reference,
   found_free (&found);
   if (layer == NULL)
     return -1;
-  if (reference->kind == QCOW2_DATA_FILE)
-    gate->layers.data_file = layer;
-  else
-    gate->layers.backing = layer;
+  *slot = layer;
   layer_get_file (layer, ret_file);
   return 0;
 }
@@ -162,7 +173,7 @@ is_encrypted (const struct gate *gate, const struct qcow2_image *image)
 
   if (qcow2_get_info (image)->encryption != QCOW2_ENCRYPTION_NONE)
     return true;
-  for (; l; l = l->layers.backing)
+  for (; l && host_holds (l->env, l->image != NULL); l = l->layers.backing)
     if (qcow2_get_info (l->image)->encryption != QCOW2_ENCRYPTION_NONE)
       return true;
   return false;

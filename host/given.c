@@ -87,6 +87,8 @@ name_of_uri (const char *uri, struct qcow2_error *err)
   const char *socket = strstr (rest + end, "socket=");
   char *name = NULL;
 
+  /* No character of a user's name ends the host. */
+  (void) qcow2_holds (host <= rest + end);
   if (socket == NULL)
     socket = "";
   if (asprintf (&name, "%.*s%.*s%s%.*s", (int) (rest - uri), uri,
@@ -299,6 +301,8 @@ rules_lock (struct rules *rules)
 {
   for (size_t i = 0; i < rules->nr_passphrases; ++i)
     passphrase_lock (&rules->passphrases[i]);
+  if (!qcow2_holds (rules->keyring == NULL))
+    return;
   if (rules->nr_passphrases > 0)
     rules->keyring = qcow2_keyring_new ();
 }

@@ -108,6 +108,12 @@ open_other (struct layer *l, struct found *found,
 {
   if (found->fd != -1)
     return open_local (l, found, err);
+  /* What has no descriptor was named by a parameter. */
+  if (!host_holds (l->env, found->place != NULL &&
+                   found->place->kind != PLACE_FILE)) {
+    fail_with (err, QCOW2_ERR_IO, EIO, "%s cannot be opened", l->name);
+    return NULL;
+  }
   if (found->place->kind == PLACE_EXPORT)
     return l->env->open_export (l->env, found->place, err);
   return nbdfile_open (l->env, found->place, l->key.writing, err);
@@ -159,6 +165,8 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
     rules_passphrase (l->env->rules, nr_encrypted);
   struct qcow2_options options = l->env->options (l->env, l->name);
 
+  (void) host_holds (l->env, l->key.format != FORMAT_UNKNOWN);
+  (void) host_holds (l->env, l->key.depth == 0 || l->key.depth == own.depth);
   options.raw = l->key.format == FORMAT_RAW;
   options.writable = l->key.writing && !options.raw;
   options.open_file = own.open_file;
@@ -185,6 +193,8 @@ int
 layer_open (struct layer *l, struct gate *gate, struct found *found,
             const struct qcow2_reference *reference, struct qcow2_error *err)
 {
+  (void) host_holds (l->env, !l->ready && l->other == NULL &&
+                     l->image == NULL);
   if (!claim_take (l->env, &l->claim, &l->key.id, l->key.writing))
     return fail_claim (l, err);
   l->other = open_other (l, found, err);
@@ -211,6 +221,10 @@ layer_close_image (struct layer *l)
 void
 layer_free (struct layer *l)
 {
+  /* They use what is closed here. */
+  (void) host_holds (l->env, l->image == NULL && l->layers.backing == NULL &&
+                     l->layers.data_file == NULL);
+  (void) host_holds (l->env, !l->ready || l->users == 0);
   if (l->other)
     l->other->close (l->other);
   claim_release (&l->claim);
@@ -224,6 +238,8 @@ layer_free (struct layer *l)
 void
 layer_get_file (const struct layer *l, struct qcow2_file *ret_file)
 {
+  (void) host_holds (l->env, l->other != NULL &&
+                     (l->image == NULL) == (l->key.format == FORMAT_UNKNOWN));
   *ret_file = (struct qcow2_file) {
     .image = l->image, .io = &l->other->io,
   };

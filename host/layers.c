@@ -93,7 +93,8 @@ static struct layer *
 find_locked (const struct host_env *env, const struct layer_key *key)
 {
   for (struct layer *l = layers.first; l; l = l->next)
-    if (l->env == env && key_equal (&l->key, key))
+    if (host_holds (l->env, l->users > 0) && l->env == env &&
+        key_equal (&l->key, key))
       return l;
   return NULL;
 }
@@ -129,6 +130,7 @@ unlink_locked (struct layer *layer)
     ;
   if (host_holds (layer->env, *link != NULL))
     *link = layer->next;
+  (void) host_holds (layer->env, layer->needs == NULL);
   for (struct layer *l = layers.first; l; l = l->next)
     if (l->needs == layer)
       l->needs = NULL;
@@ -148,7 +150,8 @@ waits_for_us_locked (const struct layer *layer, const struct gate *gate)
 static void
 set_needs_locked (const struct gate *gate, const struct layer *layer)
 {
-  if (gate->layer)
+  if (gate->layer && host_holds (gate->env, !gate->layer->ready &&
+                                 gate->layer != layer))
     gate->layer->needs = layer;
 }
 
@@ -183,6 +186,7 @@ open_new_locked (struct gate *gate, const struct layer_key *key,
   pthread_mutex_unlock (&layers.lock);
   r = layer_open (l, gate, found, reference, err);
   pthread_mutex_lock (&layers.lock);
+  (void) host_holds (l->env, !l->ready && l->users == 1);
   if (r == 0)
     l->ready = true;
   else
@@ -233,6 +237,7 @@ layer_release (struct layer *l)
   if (l == NULL)
     return;
   pthread_mutex_lock (&layers.lock);
+  (void) host_holds (l->env, l->ready);
   last = host_holds (l->env, l->users > 0) && --l->users == 0;
   if (last)
     unlink_locked (l);

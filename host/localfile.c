@@ -81,7 +81,8 @@ local_pwrite (void *opaque, const void *buf, uint32_t count,
   const struct localfile *const f = opaque;
   const char *p = buf;
 
-  if (durable_is_lost (&f->durable))
+  if (!qcow2_holds (f->other.ops.pwrite != NULL) ||
+      durable_is_lost (&f->durable))
     return EIO;
   while (count > 0) {
     const ssize_t n = pwrite (f->fd, p, count, host_off);
@@ -151,6 +152,8 @@ local_extents (void *opaque, uint32_t count, uint64_t host_off,
     bool hole;
     const uint64_t next = piece_end (f, host_off, end, &hole);
 
+    if (!qcow2_holds (next > host_off && next <= end))
+      return EIO;
     if (fn (fn_opaque, host_off, next - host_off, hole) != 0)
       return 0;
     host_off = next;
@@ -271,6 +274,7 @@ local_close (struct other *other)
 {
   struct localfile *const f = (struct localfile *) other;
 
+  (void) qcow2_holds (f->fd != -1 && f->other.io.opaque == f);
   durable_forget (&f->durable, f->fd);
   close (f->fd);
   durable_destroy (&f->durable);

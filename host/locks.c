@@ -147,6 +147,9 @@ take (int fd, unsigned used, int (*forget) (int fd))
 {
   int r = take_once (fd, used);
 
+  /* Who writes also reads, and has something to take back. */
+  (void) qcow2_holds ((used & BIT (ACCESS_CONSISTENT_READ)) != 0 &&
+                      ((used & DENIED) == 0) == (forget == NULL));
   for (unsigned n = 0; r == IN_THE_WAY && n < TRIES - 1; ++n) {
     if (forget != NULL && forget (fd) != 0)
       return -1;

@@ -38,6 +38,8 @@ printable (char out[PRINTABLE_SIZE], const char *bytes, size_t len)
     else
       n += sprintf (out + n, "\\x%02x", c);
   }
+  if (!qcow2_holds (n + 2 <= PRINTABLE_SIZE))
+    n = PRINTABLE_SIZE - 2;
   out[n++] = '\'';
   out[n] = '\0';
   return out;

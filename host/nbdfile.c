@@ -97,7 +97,7 @@ on_extents (void *opaque, const char *context, uint64_t offset,
     const uint64_t len = entries[i] < end - r->reported
       ? entries[i] : end - r->reported;
 
-    if (r->stop || len == 0)
+    if (!qcow2_holds (r->reported <= end) || r->stop || len == 0)
       break;
     r->stop = r->fn (r->fn_opaque, r->reported, len,
                      entries[i + 1] & LIBNBD_STATE_ZERO) != 0;
@@ -168,6 +168,8 @@ request (struct nbdfile *f, struct request *r)
 {
   const bool reading = r->kind <= REQ_CACHE;
 
+  if (!host_holds (f->env, reading || f->writing))
+    return EIO;
   for (unsigned tries = 0; tries < 2; ++tries) {
     struct connection *c;
     char text[200];
@@ -176,7 +178,7 @@ request (struct nbdfile *f, struct request *r)
     if (!reading && durable_is_lost (&f->durable))
       break;
     c = nbdpool_take (f->pool);
-    if (c == NULL)
+    if (c == NULL || !host_holds (f->env, c->nbd != NULL))
       break;
     if (run (c->nbd, r) == 0) {
       nbdpool_put_back (f->pool, c);

@@ -151,6 +151,7 @@ connect_locked (struct nbdpool *p)
 {
   struct connection *c;
 
+  (void) host_holds (p->env, !p->sealed && p->idle == NULL);
   p->nr++;
   pthread_mutex_unlock (&p->lock);
   c = connection_again (p);
@@ -158,7 +159,8 @@ connect_locked (struct nbdpool *p)
   if (c != NULL)
     return c;
   /* The server may allow only so many; what there is will do. */
-  p->nr--;
+  if (host_holds (p->env, p->nr > 0))
+    p->nr--;
   p->max = p->nr > 0 ? p->nr : 1;
   pthread_cond_broadcast (&p->returned);
   return NULL;
@@ -174,6 +176,7 @@ nbdpool_take (struct nbdpool *p)
   pthread_mutex_lock (&p->lock);
   while (c == NULL && !((failed || p->sealed) && p->nr == 0)) {
     if (p->idle != NULL) {
+      (void) host_holds (p->env, p->nr > 0);
       c = p->idle;
       p->idle = c->next;
     }
@@ -250,6 +253,8 @@ nbdpool_seal (struct nbdpool *p)
 {
   struct connection *c;
 
+  /* One by one: nobody else knows of the pool yet. */
+  (void) host_holds (p->env, !p->sealed && p->nr == 1);
   while (p->nr < p->max && p->nr < MAX_WRITERS &&
          (c = connection_again (p)) != NULL) {
     c->next = p->idle;
@@ -263,6 +268,7 @@ nbdpool_seal (struct nbdpool *p)
 struct nbd_handle *
 nbdpool_first (const struct nbdpool *p)
 {
+  (void) host_holds (p->env, p->idle != NULL && p->nr == 1);
   return p->idle->nbd;
 }
 

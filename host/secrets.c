@@ -96,6 +96,7 @@ read_line (int fd, char *buf, size_t size)
       break;
     have += n;
   }
+  (void) qcow2_holds (have <= size);
   return have;
 }
 
@@ -197,6 +198,7 @@ passphrase_read (struct passphrase *ret, const char *key, const char *value,
 void
 passphrase_lock (struct passphrase *p)
 {
+  (void) qcow2_holds (p->bytes != NULL && p->bytes[p->len] == '\0');
   (void) mlock (p->bytes, p->len + 1);
 }
 

@@ -50,6 +50,7 @@ parse_fraction (const char **text, unsigned shift)
 {
   uint64_t digits = 0, scale = 1;
 
+  (void) qcow2_holds (shift <= 60 && shift % 10 == 0);
   for (; **text >= '0' && **text <= '9'; ++*text)
     if (scale < UINT64_C (1000000000)) {
       digits = digits * 10 + (uint64_t) (**text - '0');
@@ -123,5 +124,6 @@ parse_choice (const char *key, const char *value, const char *const words[],
     snprintf (all + strlen (all), sizeof all - strlen (all), "%s%s",
               i == 0 ? "" : words[i + 1] ? ", " : " or ", words[i]);
   }
+  (void) qcow2_holds (strlen (all) < sizeof all - 1);   /* nothing is cut */
   return fail_choice (err, key, value, all);
 }

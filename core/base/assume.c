@@ -62,6 +62,12 @@ q2_check_failed (const char *what, const char *file, int line)
   return false;
 }
 
+bool
+qcow2_bug (const char *what, const char *file, int line)
+{
+  return q2_check_failed (what, file, line);
+}
+
 int
 q2_check_end (struct qcow2_error *err)
 {

@@ -34,6 +34,8 @@ static void
 make_ivs (const struct q2_cipher *c, unsigned char *ivs, unsigned n,
           uint64_t sector)
 {
+  (void) q2_check (n <= BATCH && c->block >= sizeof sector &&
+                   c->block <= Q2_MAX_BLOCK);
   memset (ivs, 0, n * c->block);
   for (unsigned i = 0; i < n; ++i) {
     const uint64_t nr = sector + i;

@@ -9,6 +9,8 @@
 
 #include "codec/hash.h"
 
+#include "base/assume.h"
+
 #include <string.h>
 
 #ifdef HAVE_NETTLE
@@ -27,7 +29,8 @@ q2_hash_nettle (enum q2_hash hash)
     [Q2_HASH_SM3] = &nettle_sm3,
   };
 
-  return hashes[hash];
+  return hashes[q2_check (hash < Q2_NR_HASHES && hashes[hash] != NULL)
+                ? hash : Q2_HASH_SHA256];
 }
 
 void

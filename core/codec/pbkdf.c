@@ -12,6 +12,7 @@
 
 #include "codec/hash.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 
@@ -84,6 +85,8 @@ q2_pbkdf2 (enum q2_hash hash, const void *secret, size_t secret_len,
   unsigned char *key = ret_key;
   int r = 0;
 
+  if (!q2_assume (iterations > 0 && key_len > 0, err))
+    return -1;
   hmac_set_key (&hmac.outer, &hmac.inner, &hmac.state, hmac.hash, secret_len,
                 secret);
   for (uint32_t i = 1; key_len > 0 && r == 0; ++i) {

@@ -11,6 +11,7 @@
 #include "codec/pool.h"
 #include "codec/zstd.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/buffer.h"
 #include "base/error.h"
@@ -109,6 +110,7 @@ q2_codec_get (struct q2_codec_pool *pool, struct qcow2_error *err)
 void
 q2_codec_put (struct q2_codec_pool *pool, struct q2_codec *codec)
 {
+  (void) q2_check (codec->pool == pool);
   q2_lending_return (&pool->lending, &codec->lent);
 }
 
@@ -124,6 +126,8 @@ const char *
 q2_codec_decompress (struct q2_codec *codec, const void *in, size_t in_len,
                      void *out, size_t out_len)
 {
+  (void) q2_check ((codec->unzstd == NULL) != (codec->inflater == NULL));
+  (void) q2_check (in_len <= codec->pool->max_csize);
   return codec->unzstd
     ? q2_unzstd (codec->unzstd, in, in_len, out, out_len)
     : q2_inflate (codec->inflater, in, in_len, out, out_len);

@@ -18,6 +18,7 @@
 
 #include "data/keyring.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/lock.h"
@@ -91,6 +92,7 @@ qcow2_keyring_free (struct qcow2_keyring *k)
 {
   if (k == NULL)
     return;
+  (void) q2_check (k->trying == NULL);
   free_list (k->keys);
   free_list (k->failures);
   pthread_cond_destroy (&k->ended);
@@ -209,6 +211,7 @@ q2_keyring_begin (struct qcow2_keyring *k, struct q2_keyring_try *try,
   }
   r = look_up_locked (k, try->query, ret_key, err);
   if (r == 0) {
+    (void) q2_check (!is_tried_locked (k, try->query));
     try->next = k->trying;
     k->trying = try;
   }
@@ -226,6 +229,7 @@ take_surplus (struct entry **link)
     link = &(*link)->next;
   e = *link;
   *link = NULL;
+  (void) q2_check (e == NULL || e->next == NULL);       /* only ever one */
   return e;
 }
 
@@ -266,9 +270,11 @@ q2_keyring_end (struct qcow2_keyring *k, struct q2_keyring_try *try,
   struct q2_keyring_try **link;
 
   q2_mutex_lock (&k->lock);
-  for (link = &k->trying; *link != try; link = &(*link)->next)
+  for (link = &k->trying; *link != NULL && *link != try;
+       link = &(*link)->next)
     ;
-  *link = try->next;
+  if (q2_check (*link != NULL))
+    *link = try->next;
   if (e != NULL) {
     old = find (list, try->query);
     if (old != NULL)

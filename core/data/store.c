@@ -82,6 +82,7 @@ get_buffer (struct q2_store *s, uint64_t size)
   q2_mutex_lock (&s->buffers_lock);
   if (size == PIECE_BYTES && s->nr_buffers > 0)
     p = s->buffers[--s->nr_buffers];
+  (void) q2_check (s->nr_buffers <= Q2_STORE_BUFFERS && size > 0);
   q2_mutex_unlock (&s->buffers_lock);
   return p ? p : q2_buffer_alloc (size);
 }

@@ -11,6 +11,7 @@
 
 #include "format/bitmap.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -92,6 +93,7 @@ q2_bitmap_entry_len (const struct q2_bitmap *b)
 void
 q2_bitmap_encode (const struct q2_bitmap *b, unsigned char *p)
 {
+  (void) q2_check (b->granularity_bits < 64 && b->name_len > 0);
   memset (p, 0, q2_bitmap_entry_len (b));
   store_be64 (p, b->table_offset);
   store_be32 (p + 8, b->table_entries);

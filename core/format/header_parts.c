@@ -61,7 +61,9 @@ static int
 append_bytes (struct q2_bytes *b, const void *data, size_t len,
               struct qcow2_error *err)
 {
-  unsigned char *const grown = realloc (b->data, b->len + len);
+  unsigned char *const grown =
+    q2_check (b->len == 0 || b->data != NULL)
+    ? realloc (b->data, b->len + len) : NULL;
 
   if (grown == NULL)
     return q2_fail_nomem (err, "a part of the image header");
@@ -304,6 +306,7 @@ put_ext (struct cursor *c, uint32_t type, const struct q2_bytes *data)
 static void
 put_unknown_exts (struct cursor *c, const struct q2_bytes *exts)
 {
+  (void) q2_check (q2_is_aligned (exts->len, 8));       /* with padding */
   for (size_t off = 0; off < exts->len;) {
     const uint64_t len = Q2_EXT_HEADER_LEN +
       q2_align_up (load_be32 (exts->data + off + 4), 8);
@@ -366,6 +369,7 @@ put_span (const struct q2_header *h, enum q2_header_span span,
   struct q2_header_bytes b;
 
   q2_header_encode_span (h, span, &b);
+  (void) q2_check (b.len <= sizeof b.bytes);
   memcpy (p + b.off, b.bytes, b.len);
 }
 

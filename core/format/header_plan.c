@@ -14,6 +14,7 @@
 #include "format/ext.h"
 #include "format/header_plan.h"
 
+#include "base/assume.h"
 #include "base/bits.h"
 #include "base/error.h"
 
@@ -40,6 +41,9 @@ is_used (const struct area *a, uint32_t sector)
 static void
 use (struct area *a, uint64_t off, uint64_t end)
 {
+  /* q2_header_decode has seen that all of it is in the area. */
+  if (!q2_check (end <= (uint64_t) a->nr * Q2_HEADER_SECTOR))
+    return;
   for (uint64_t s = off / Q2_HEADER_SECTOR; s * Q2_HEADER_SECTOR < end; ++s)
     a->used[s / 64] |= UINT64_C (1) << s % 64;
 }
@@ -59,6 +63,8 @@ area_init (struct area *a, const unsigned char *bytes, size_t len,
   memset (a, 0, sizeof *a);
   a->bytes = bytes;
   a->nr = (uint32_t) (len / Q2_HEADER_SECTOR);
+  if (!q2_assume (a->nr <= MAX_SECTORS, err))
+    return -1;
   if (q2_header_decode (bytes, len, &h, &geo, err) == -1)
     return -1;
   q2_ext_walk_init (&walk, bytes, len, &h);

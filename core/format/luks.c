@@ -13,6 +13,7 @@
 
 #include "format/luks.h"
 
+#include "base/assume.h"
 #include "base/be.h"
 #include "base/bits.h"
 #include "base/error.h"
@@ -218,6 +219,7 @@ q2_luks_encode_parameters (unsigned nr, const struct q2_luks_slot *s,
 {
   unsigned char *const p = ret->bytes;
 
+  (void) q2_check (nr < Q2_LUKS_SLOTS);
   ret->off = SLOTS + nr * SLOT_BYTES + 4;
   ret->len = 36;
   store_be32 (p, s->iterations);

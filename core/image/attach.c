@@ -17,6 +17,7 @@
 #include "image/image.h"
 #include "data/unlock.h"
 
+#include "base/assume.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 
@@ -180,6 +181,9 @@ q2_attach (struct q2_store *s, const struct q2_io *io,
            const struct q2_header *h, const struct qcow2_options *options,
            struct qcow2_error *err)
 {
+  if (!q2_assume (s->cipher == NULL && s->data == NULL && s->below == NULL,
+                  err))
+    return -1;
   if (unlock (s, io, h, options, err) == -1 ||
       attach_data (s, io, h, options, err) == -1 ||
       attach_backing (s, io, h, options, err) == -1)

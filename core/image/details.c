@@ -88,6 +88,10 @@ get_details (const struct q2_io *io, const struct q2_header *h,
       read_name (io, &h->data_file, &bytes, &d->it.data_file, err) == -1 ||
       read_luks (io, h, d, err) == -1)
     return NULL;
+  /* One after the other, and a byte is left for the end. */
+  if (!q2_assume (bytes == d->bytes + h->backing_file.len +
+                  h->backing_format.len + h->data_file.len, err))
+    return NULL;
   return q2_take (d);
 }
 

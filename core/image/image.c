@@ -75,6 +75,7 @@ static void
 close_image (struct qcow2_image *image)
 {
   (void) q2_check (atomic_load (&image->views) == 0);
+  (void) q2_check (image->pins.first == NULL);
   /* First the threads, which use everything else. */
   q2_workers_free (image->reader.workers);
   q2_writer_destroy (&image->writer);
@@ -99,6 +100,7 @@ close_view (struct qcow2_image *view)
   struct qcow2_image *const parent = view->parent;
   const bool counted = view->counted;
 
+  (void) q2_check (parent != NULL || !counted);
   view->view->close (view);
   if (counted)
     (void) q2_check (atomic_fetch_sub (&parent->views, 1) > 0);

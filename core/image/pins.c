@@ -12,6 +12,7 @@
 
 #include "image/image.h"
 
+#include "base/assume.h"
 #include "base/error.h"
 
 int
@@ -27,6 +28,7 @@ q2_pin (struct qcow2_image *image, struct q2_pin *pin, enum q2_pinned kind,
   else
     r = q2_fail (err, QCOW2_ERR_BUSY, host_off, "the image was changed while "
                  "a view of it was opened");
+  (void) q2_check (image->pins.first != pin);
   if (r == 0 && host_off != 0)
     image->pins.first = pin;
   q2_mutex_unlock (&image->pins.lock);
@@ -41,9 +43,10 @@ q2_unpin (struct qcow2_image *image, struct q2_pin *pin)
   if (pin->host_off == 0)
     return;
   q2_mutex_lock (&image->pins.lock);
-  while (*p != pin)
+  while (*p != NULL && *p != pin)
     p = &(*p)->next;
-  *p = pin->next;
+  if (q2_check (*p != NULL))
+    *p = pin->next;
   q2_mutex_unlock (&image->pins.lock);
   pin->host_off = 0;
 }

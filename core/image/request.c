@@ -119,6 +119,8 @@ q2_request_end_change (struct q2_request *r, int result, bool fua,
 {
   struct q2_writer *const w = &r->image->writer;
 
+  (void) q2_check (r->kind == Q2_REQUEST_FLUSH ||
+                   (r->kind == Q2_REQUEST_CHANGE && r->image->view == NULL));
   result = take_bug (result, err);
   if (r->kind == Q2_REQUEST_CHANGE)
     q2_gate_leave (&r->image->gate);

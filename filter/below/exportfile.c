@@ -22,6 +22,7 @@
 #include "host/locks.h"
 #include "host/other.h"
 #include "host/rules.h"
+#include "report.h"
 #include "settings.h"
 #include "below/exportid.h"
 #include "below/next.h"
@@ -106,6 +107,7 @@ export_close (struct other *other)
 {
   struct exportfile *const f = (struct exportfile *) other;
 
+  (void) holds (f->next != NULL || f->other.io.ops == NULL);
   if (f->next)
     shared_close (f->next);
   if (f->lock_fd != -1)
@@ -173,6 +175,7 @@ static int
 open_context (struct exportfile *f, const struct place *place,
               struct qcow2_error *err)
 {
+  (void) holds (f->next == NULL && exportfile_supported ());
   f->next = shared_open (place->text, true);
   if (f->next != NULL && next_ask (f->next, false, &f->can) == 0)
     return 0;

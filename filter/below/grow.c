@@ -253,6 +253,7 @@ prove (struct growth *g, const struct qcow2_io *io)
   case 0:
     return refuse_overlay (g);
   }
+  (void) holds (g->state == UNPROVEN && g->size == g->start_size);
   g->state = PROVEN;
   atomic_store (&g->may_hold, true);
   return 0;
@@ -278,6 +279,7 @@ resize (struct growth *g, uint64_t size)
     if (atomic_load (&g->trigger) != NEVER)
       atomic_store (&g->trigger, size);
   }
+  (void) holds (g->start_size <= g->reserved && g->reserved <= g->size);
   pthread_mutex_unlock (&g->lock);
   return err;
 }
@@ -323,6 +325,7 @@ growth_extend (struct growth *g, const struct qcow2_io *io,
     return err;
   if (!has_size (g))
     return refuse (g, "another process has changed its size");
+  (void) holds (g->state == PROVEN && min_size > g->size);
   err = extend (g, min_size);
   if (err != 0) {
     nbdkit_debug ("qcow2: %s: the file cannot grow to %llu bytes: %s",
@@ -338,6 +341,8 @@ growth_extend (struct growth *g, const struct qcow2_io *io,
 void
 growth_undo (struct growth *g, const char *why)
 {
+  (void) holds (g->previous_size >= g->start_size &&
+                g->previous_size <= g->size);
   if (has_size (g))
     resize (g, g->previous_size);
   refuse (g, why);
@@ -404,6 +409,7 @@ reserve_locked (struct growth *g, uint64_t end)
     return;
   }
   g->reserved += step;
+  (void) holds (g->reserved <= g->size);
   /* Not when all is used up: those who write meanwhile would meet a hole. */
   atomic_store (&g->trigger, g->reserved -
                 (g->reserved < g->size ? step / 4 : 0));

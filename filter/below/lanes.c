@@ -86,6 +86,7 @@ lane_close (struct lane *lane)
 static int
 lane_open (struct lane *lane)
 {
+  (void) holds (lane->busy && lane->next == NULL);
   lane->next = shared_open (lane->lanes->exportname, true);
   if (lane->next == NULL)
     return -1;
@@ -147,7 +148,8 @@ lanes_free (struct lanes *lanes)
   if (lanes == NULL)
     return;
   for (size_t i = 0; i < MAX_LANES; ++i) {
-    (void) holds (!lanes->lane[i].busy);
+    (void) holds (!lanes->lane[i].busy &&
+                  lanes->lane[i].below.borrowed == 0);
     lane_close (&lanes->lane[i]);
   }
   pthread_mutex_destroy (&lanes->lock);
@@ -188,6 +190,7 @@ give_back (struct qcow2_io *io)
   struct lane *const lane = io->opaque;
   bool idle;
 
+  (void) holds (io->ops == &lane_ops);
   pthread_mutex_lock (&lane->lanes->lock);
   idle = lane->lanes->idle;
   pthread_mutex_unlock (&lane->lanes->lock);
@@ -235,6 +238,8 @@ borrow (void *opaque, struct qcow2_io *ret_io)
 void
 lanes_serve (struct lanes *lanes, struct below *below)
 {
+  /* Contexts of lanes are never lent further. */
+  (void) holds (below->lanes == NULL && below->borrowed == 0);
   below->lanes = lanes;
   below->ops.borrow = borrow;
   below->ops.give_back = give_back;

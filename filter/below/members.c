@@ -50,6 +50,7 @@ void
 members_add (struct members *m, struct below *below)
 {
   (void) holds (!members_has (m, below));
+  (void) holds (below->durable != NULL);        /* a member by now */
   pthread_mutex_lock (&m->lock);
   below->next_member = m->first;
   m->first = below;
@@ -106,6 +107,7 @@ borrow_unsettled (struct members *m)
 
   pthread_mutex_lock (&m->lock);
   for (struct below *b = m->first; b && !found; b = b->next_member) {
+    (void) holds (b->durable == m->first->durable);     /* of one image */
     if (b->settled)
       continue;
     b->settled = true;

@@ -109,6 +109,7 @@ flush_context (void *opaque)
 {
   struct below *const below = opaque;
 
+  (void) holds (below->next != NULL && below->can.flush);
   atomic_store (&below->unflushed, false);
   enter (below);
   return leave (below, next_flush (below->next));
@@ -190,6 +191,7 @@ below_give_back (struct qcow2_io *io)
 void
 below_become_member (struct below *below, struct durable *durable)
 {
+  (void) holds (below->ops.flush != NULL && below->lanes == NULL);
   below->durable = durable;
   below->one_at_a_time = config.thread_model != NBDKIT_THREAD_MODEL_PARALLEL;
 }
@@ -201,6 +203,7 @@ void
 below_drain (struct below *below)
 {
   pthread_mutex_lock (&below->lock);
+  (void) holds (!below->closing);       /* one thread ends a connection */
   below->closing = true;
   while (below->borrowed > 0)
     pthread_cond_wait (&below->returned, &below->lock);
@@ -215,6 +218,7 @@ below_prepare (struct below *below, nbdkit_next *next, bool writing)
 {
   struct abilities *const can = &below->can;
 
+  (void) holds (below->borrowed == 0 && below->durable == NULL);
   if (next_ask (next, writing, can) == -1)
     return -1;
   below->next = next;

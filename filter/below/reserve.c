@@ -19,6 +19,7 @@
 #include "below/reserve.h"
 
 #include "nbdkit_api.h"
+#include "report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +54,7 @@ give_back_locked (struct reserve *r)
 {
   int err;
 
+  (void) holds (atomic_load (&r->state) == HELD);
   do
     err = fallocate (r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PLACE,
                      MAX_BYTES) == -1 ? errno : 0;
@@ -78,6 +80,7 @@ set_aside_locked (struct reserve *r)
 {
   int err = ENOSPC;
 
+  (void) holds (atomic_load (&r->state) == MISSING);
   for (int64_t bytes = MAX_BYTES; bytes >= MIN_BYTES; bytes /= 2) {
     if (fallocate (r->fd, FALLOC_FL_KEEP_SIZE, PLACE, bytes) == 0) {
       atomic_store (&r->state, HELD);

@@ -16,6 +16,7 @@
 #include "below/shared.h"
 
 #include "nbdkit_api.h"
+#include "report.h"
 
 #include <pthread.h>
 
@@ -40,6 +41,8 @@ shared_open (const char *exportname, bool readonly)
 {
   nbdkit_next *next;
 
+  if (!holds (backend != NULL))         /* .after_fork has not been there */
+    return NULL;
   pthread_mutex_lock (&open_lock);
   next = nbdkit_next_context_open (backend, readonly, exportname,
                                    1 /* shared */);

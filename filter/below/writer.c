@@ -93,7 +93,7 @@ enter (struct writer *w)
     atomic_fetch_add (&way->users, 1);
     if (atomic_load (&w->current) == way)
       break;
-    atomic_fetch_sub (&way->users, 1);
+    (void) holds (atomic_fetch_sub (&way->users, 1) > 0);
   }
   if (w->one_at_a_time)
     pthread_mutex_lock (&w->serial);
@@ -254,6 +254,7 @@ flush_retired (struct writer *w)
     else
       link = &way->link;
   }
+  (void) holds (w->retired == NULL || atomic_load (&w->nr_retired) > 0);
   pthread_mutex_unlock (&w->lock);
   return r;
 }
@@ -314,7 +315,8 @@ replace_current (struct writer *w, struct way *way)
 {
   struct way *const old = w->current;
 
-  (void) holds (old != way);
+  (void) holds (old != way && way->link == NULL &&
+                atomic_load (&way->users) == 0);
   pthread_mutex_lock (&w->lock);
   old->link = w->retired;
   w->retired = old;
@@ -341,6 +343,7 @@ writer_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
   r = growth_extend (w->growth, &w->io, min_size, &size);
   if (r != 0)
     return r;
+  (void) holds (size >= min_size);
   way = way_open (w, &can);
   if (way == NULL || can.size != size || !serves_as_well (&can, &w->can)) {
     if (way) {
@@ -442,6 +445,8 @@ free_list (struct way *way)
 void
 writer_free (struct writer *w)
 {
+  unsigned nr_retired = 0;
+
   if (w == NULL)
     return;
   (void) holds (atomic_load (&w->current->users) == 0);
@@ -449,7 +454,9 @@ writer_free (struct writer *w)
   for (struct way *way = w->retired; way; way = way->link) {
     (void) holds (atomic_load (&way->users) == 0);
     shared_close (way->next);
+    nr_retired++;
   }
+  (void) holds (nr_retired == atomic_load (&w->nr_retired));
   free (w->current);
   free_list (w->retired);
   free_list (w->closed);
@@ -465,6 +472,7 @@ writer_use_growth (struct writer *w, struct growth *growth)
 {
   if (growth == NULL)
     return;
+  (void) holds (w->growth == NULL);
   w->growth = growth;
   w->ops.grow = writer_grow;
   w->ops.cut = writer_cut;

@@ -13,6 +13,7 @@
 #include "control/address.h"
 
 #include "nbdkit_api.h"
+#include "report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +59,7 @@ address_of (const char *path)
 {
   struct sockaddr_un a = { .sun_family = AF_UNIX };
 
+  (void) holds (strlen (path) < sizeof a.sun_path);     /* address_check */
   strncpy (a.sun_path, path, sizeof a.sun_path - 1);
   return a;
 }
@@ -147,6 +149,7 @@ bind_and_listen (int fd, const char *path)
   umask (mask);
   if (r == -1)
     return -1;
+  (void) holds (!own.made);
   if (lstat (path, &st) == 0) {
     own.made = true;
     own.dev = st.st_dev;

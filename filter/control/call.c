@@ -52,6 +52,7 @@ call_add_outcomes (struct call *call, json_t *lists)
 {
   const size_t len = strlen (call->desc);
 
+  (void) holds (call->class != NULL && call->outcomes == NULL);
   snprintf (call->desc + len, sizeof call->desc - len, "; %zu of the images "
             "have been changed, and %zu have not (x-q2-done, x-q2-not-done)",
             json_array_size (json_object_get (lists, "x-q2-done")),

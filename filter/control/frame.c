@@ -10,6 +10,8 @@
 
 #include "control/frame.h"
 
+#include "qcow2.h"
+
 #include <stdbool.h>
 #include <string.h>
 
@@ -35,7 +37,9 @@ step (struct scan *s, char c)
     s->in_string = !s->in_string;
   else if (!s->in_string && (c == '{' || c == '['))
     s->depth++;
-  else if (!s->in_string && (c == '}' || c == ']'))
+  /* A message begins with a bracket, and ends with the last one. */
+  else if (!s->in_string && (c == '}' || c == ']') &&
+           qcow2_holds (s->depth > 0))
     s->depth--;
 }
 

@@ -12,6 +12,7 @@
 #include "control/verbs.h"
 
 #include "qcow2.h"
+#include "report.h"
 #include "control/jobs.h"
 #include "control/target.h"
 
@@ -96,6 +97,7 @@ make_result (const struct check *c, const struct qcow2_check_result *r)
                        json_boolean (r->refcounts_unusable));
   set_number (more, "parts", r->windows);
   set_number (more, "undecided", r->undecided);
+  (void) holds (json_array_size (c->findings) <= c->max_findings);
   json_object_set (more, "findings", c->findings);
   set_number (more, "findings-left-out", r->findings_left_out + c->untold);
   json_object_set_new (json, "nbdkit-qcow2", more);
@@ -124,6 +126,9 @@ run (struct job *job, void *opaque, struct call *call)
   struct qcow2_check_result result;
   struct qcow2_error err;
 
+  /* check_way has said so. */
+  (void) holds (!c->target.is_lent && c->target.image != NULL &&
+                c->job == NULL);
   c->job = job;
   if (qcow2_check_live (c->target.image, c->target.io, &options, &result,
                         &err) == -1)

@@ -14,6 +14,7 @@
 
 #include "control/jobs.h"
 
+#include "report.h"
 #include "control/roster.h"
 #include "control/verbs.h"
 
@@ -98,6 +99,13 @@ count_running_locked (void)
   return n;
 }
 
+/* What a job's thread may do to its own. */
+static bool
+is_under_way (const struct job *job)
+{
+  return job->status == JOB_RUNNING || job->status == JOB_ABORTING;
+}
+
 /* A place, with what was there in *ret_old, for forget. */
 static struct job *
 make_place_locked (struct job *ret_old)
@@ -116,6 +124,7 @@ make_place_locked (struct job *ret_old)
   }
   if (oldest == NULL)           /* JOBS_MAX_RUNNING sees to it */
     return NULL;
+  (void) holds (oldest->order < table.concluded);
   *ret_old = *oldest;
   oldest->status = JOB_NONE;
   return oldest;
@@ -127,6 +136,7 @@ forget (struct job *old)
 {
   if (old->status == JOB_NONE)
     return;
+  (void) holds (old->status == JOB_CONCLUDED);
   pthread_join (old->thread, NULL);
   json_decref (old->result);
   free (old->error);
@@ -142,6 +152,7 @@ job_progress (struct job *job, unsigned percent)
   bool aborting, cancel;
 
   pthread_mutex_lock (&table.lock);
+  (void) holds (is_under_way (job) && percent <= 100);
   job->percent = percent;
   cancel = job->cancel || ending;
   aborting = cancel && job->status == JOB_RUNNING;
@@ -157,6 +168,7 @@ static void
 set_running (struct job *job)
 {
   pthread_mutex_lock (&table.lock);
+  (void) holds (job->status == JOB_CREATED);
   job->status = JOB_RUNNING;
   pthread_mutex_unlock (&table.lock);
   tell (job->id, JOB_RUNNING);
@@ -176,6 +188,8 @@ conclude (struct job *job, json_t *result, const struct call *call)
   if (aborting)
     tell (id, JOB_ABORTING);
   pthread_mutex_lock (&table.lock);
+  (void) holds (is_under_way (job));
+  (void) holds (job->result == NULL && job->error == NULL);
   job->result = result;
   job->error = result ? NULL : strdup (call->desc);
   job->kind = call->kind;
@@ -241,6 +255,7 @@ start_locked (struct call *call, const char *id, const struct job_work *work,
     strcpy (ret_id, job->id);
     if (pthread_create (&job->thread, NULL, run_job, job) == 0) {
       job->status = JOB_CREATED;
+      (void) holds (count_running_locked () <= JOBS_MAX_RUNNING);
       return true;
     }
     call_fail (call, "no thread could be started for the job");
@@ -289,6 +304,7 @@ jobs_stop (void)
     if (!is_there (job))
       continue;
     pthread_join (job->thread, NULL);
+    (void) holds (job->status == JOB_CONCLUDED);
     json_decref (job->result);
     free (job->error);
     *job = (struct job) { .status = JOB_NONE };

@@ -14,6 +14,7 @@
 #include "control/peer.h"
 
 #include "lines.h"
+#include "report.h"
 #include "control/frame.h"
 #include "control/qmp.h"
 #include "control/roster.h"
@@ -90,7 +91,9 @@ send_events (struct peer *p)
 static int
 receive (struct peer *p)
 {
-  ssize_t n = recv (p->fd, p->input + p->input_len,
+  /* More than a message can have is not kept (frame.c). */
+  const bool room = holds (p->input_len < FRAME_MAX_BYTES + 1);
+  ssize_t n = !room ? 0 : recv (p->fd, p->input + p->input_len,
                     FRAME_MAX_BYTES + 1 - p->input_len, MSG_DONTWAIT);
   uint64_t deadline = UINT64_MAX;
 
@@ -110,6 +113,8 @@ receive (struct peer *p)
 static void
 consume (struct peer *p, size_t len)
 {
+  if (!holds (len <= p->input_len))
+    len = p->input_len;
   p->input_len -= len;
   memmove (p->input, p->input + len, p->input_len);
   p->input_since = roster_clock ();
@@ -168,6 +173,7 @@ peer_serve (struct peer *p)
 {
   int r;
 
+  (void) holds (p->input != NULL && p->input_len == 0);
   p->input_since = roster_clock ();
   r = send_text (p, qmp_greeting ());
   while (r == 0) {

@@ -13,6 +13,7 @@
 
 #include "control/plan_impl.h"
 
+#include "report.h"
 #include "control/roster.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -66,6 +67,8 @@ settle (struct plan *plan, struct image *fresh)
       target_close (&fresh->target);
       return &plan->images[i];
     }
+  (void) holds (fresh == &plan->images[plan->nr_images] &&
+                fresh->target.image != NULL && fresh->nr_actions == 0);
   fresh->actions = calloc (PLAN_MAX_ACTIONS, sizeof *fresh->actions);
   if (fresh->actions == NULL) {
     target_close (&fresh->target);
@@ -149,6 +152,8 @@ make_parts (struct plan *plan, struct qcow2_part *parts)
   for (size_t i = 0; i < plan->nr_images; ++i) {
     struct image *const image = &plan->images[i];
 
+    (void) holds (image->nr_actions <= PLAN_MAX_ACTIONS &&
+                  image->target.image != NULL);
     parts[i] = (struct qcow2_part) {
       .image = image->target.image, .io = image->target.io,
       .actions = image->actions, .nr_actions = image->nr_actions,
@@ -174,7 +179,8 @@ plan_run (struct plan *plan)
   make_parts (plan, parts);
   r = qcow2_transact (parts, plan->nr_images, &failed, &err);
   if (r == -1) {
-    call_fail_engine (plan->call, plan->nr_images > 0
+    call_fail_engine (plan->call, plan->nr_images > 0 &&
+                      holds (failed < plan->nr_images)
                       ? plan->images[failed].target.name : "", &err);
     if (plan->nr_images > 1)
       report_outcomes (plan, parts);

@@ -11,6 +11,7 @@
 
 #include "control/plan_impl.h"
 
+#include "report.h"
 #include "control/arguments.h"
 
 #include <stdlib.h>
@@ -41,7 +42,10 @@ static struct qcow2_bitmap_action *
 next_action (struct image *image, const struct type *type,
              struct qcow2_name name)
 {
-  struct qcow2_bitmap_action *const a = &image->actions[image->nr_actions++];
+  /* plan_add has counted those of all images. */
+  const size_t i = holds (image->nr_actions < PLAN_MAX_ACTIONS)
+    ? image->nr_actions++ : PLAN_MAX_ACTIONS - 1;
+  struct qcow2_bitmap_action *const a = &image->actions[i];
 
   *a = (struct qcow2_bitmap_action) { .verb = type->verb, .name = name };
   return a;
@@ -227,5 +231,7 @@ plan_add (struct plan *plan, const char *name, json_t *data)
   }
   device = json_string_value (json_object_get (data, type->device));
   image = plan_get_image (plan, device);
+  (void) holds (image == NULL || (image->actions != NULL &&
+                                  image->nr_actions < plan->nr_actions));
   return image != NULL && type->fill (plan, image, type, data);
 }

@@ -11,6 +11,7 @@
 
 #include "control/qmp.h"
 
+#include "report.h"
 #include "control/arguments.h"
 #include "control/call.h"
 #include "control/verbs.h"
@@ -80,6 +81,7 @@ run_command (struct call *call, const char *name, bool *negotiated)
     call->class = "CommandNotFound";
     return call_fail (call, "The command %.100s has not been found", name);
   }
+  (void) holds (verb->run != NULL && call->class == NULL);
   call->name = verb->name;
   return (verb->checks || arguments_check (verb->arguments, call->arguments,
                                            call))
@@ -126,6 +128,7 @@ qmp_run (const char *text, size_t len, bool *negotiated)
   name = look_at (message, &call);
   if (name != NULL)
     result = run_command (&call, name, negotiated);
+  (void) holds (result == NULL || call.outcomes == NULL);
   reply = result ? json_pack ("{s:o}", "return", result)
     : error_object (call.class ? call.class : "GenericError",
                     call.desc[0] ? call.desc : "out of memory");

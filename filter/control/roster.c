@@ -15,6 +15,8 @@
 
 #include "control/roster.h"
 
+#include "report.h"
+
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +73,13 @@ roster_empty (const int ends[2])
 
 /* ---- Places ------------------------------------------------------------ */
 
+/* A place of ours, which somebody has. */
+static bool
+is_taken (const struct peer *p)
+{
+  return p >= roster.peers && p < roster.peers + ROSTER_PLACES && p->fd != -1;
+}
+
 void
 roster_open (void)
 {
@@ -101,6 +110,7 @@ roster_add (struct peer *p, int fd, char *input)
     return -1;
   }
   pthread_mutex_lock (&roster.lock);
+  (void) holds (fd != -1 && !is_taken (p));
   fresh.leave = roster.ending;
   *p = fresh;
   pthread_mutex_unlock (&roster.lock);
@@ -111,11 +121,14 @@ void
 roster_remove (struct peer *p)
 {
   pthread_mutex_lock (&roster.lock);
-  close (p->fd);
-  roster_close_pipe (p->wake);
-  free (p->events);
-  free (p->input);
-  *p = (struct peer) { .fd = -1 };
+  if (holds (is_taken (p))) {
+    (void) holds (p->events != NULL && p->input != NULL);
+    close (p->fd);
+    roster_close_pipe (p->wake);
+    free (p->events);
+    free (p->input);
+    *p = (struct peer) { .fd = -1 };
+  }
   pthread_mutex_unlock (&roster.lock);
 }
 
@@ -141,7 +154,9 @@ roster_ask_for_room (void)
   for (size_t i = 0; i < ROSTER_PLACES; ++i) {
     struct peer *const p = &roster.peers[i];
 
-    if (!p->busy && (longest == NULL || p->idle_since < longest->idle_since))
+    /* Else there would be room, and no pipe. */
+    if (holds (is_taken (p)) && !p->busy &&
+        (longest == NULL || p->idle_since < longest->idle_since))
       longest = p;
   }
   if (longest != NULL) {
@@ -185,6 +200,7 @@ roster_set_busy (struct peer *p, bool busy)
   bool leave;
 
   pthread_mutex_lock (&roster.lock);
+  (void) holds (is_taken (p) && !p->ended && p->busy != busy);
   p->busy = busy;
   p->idle_since = roster_clock ();
   leave = p->leave;
@@ -196,6 +212,7 @@ void
 roster_set_negotiated (struct peer *p)
 {
   pthread_mutex_lock (&roster.lock);
+  (void) holds (p->busy && !p->negotiated);     /* by a command, once */
   p->negotiated = true;
   pthread_mutex_unlock (&roster.lock);
 }
@@ -204,6 +221,7 @@ void
 roster_set_ended (struct peer *p)
 {
   pthread_mutex_lock (&roster.lock);
+  (void) holds (is_taken (p) && !p->ended);
   p->ended = true;
   pthread_mutex_unlock (&roster.lock);
 }
@@ -216,7 +234,7 @@ roster_take_events (struct peer *p, char *buf)
   size_t len;
 
   pthread_mutex_lock (&roster.lock);
-  len = p->events_len;
+  len = holds (p->events_len <= ROSTER_MAX_EVENTS) ? p->events_len : 0;
   memcpy (buf, p->events, len);
   p->events_len = 0;
   pthread_mutex_unlock (&roster.lock);
@@ -229,7 +247,8 @@ tell_locked (struct peer *p, const char *text)
 {
   const size_t len = strlen (text);
 
-  if (len > ROSTER_MAX_EVENTS - p->events_len)
+  if (!holds (p->events_len <= ROSTER_MAX_EVENTS) ||
+      len > ROSTER_MAX_EVENTS - p->events_len)
     p->leave = true;
   else {
     memcpy (p->events + p->events_len, text, len);

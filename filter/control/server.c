@@ -14,6 +14,7 @@
 
 #include "nbdkit_api.h"
 #include "lines.h"
+#include "report.h"
 #include "control/frame.h"
 #include "control/peer.h"
 #include "control/roster.h"
@@ -54,6 +55,7 @@ run_peer (void *opaque)
 {
   struct peer *const p = opaque;
 
+  (void) holds (p->fd != -1 && !p->ended);
   peer_serve (p);
   /* Now, since nobody joins this thread before the next peer comes. */
   shutdown (p->fd, SHUT_RDWR);
@@ -171,12 +173,14 @@ run_server (void *opaque)
   }
   roster_dismiss ();
   join (true);
+  (void) holds (roster_next_to_join (true) == NULL);
   return NULL;
 }
 
 int
 server_start (int fd)
 {
+  (void) holds (!server.started && fd != -1);
   roster_open ();
   server.fd = fd;
   if (roster_pipe (server.wake) == 0) {

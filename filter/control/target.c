@@ -25,6 +25,7 @@
 #include "qcow2.h"
 #include "exports.h"
 #include "rawnames.h"
+#include "report.h"
 #include "settings.h"
 #include "below/writer.h"
 #include "share/disk.h"
@@ -131,6 +132,7 @@ fail_nobody (struct call *call, const char *device)
 static bool
 use_peek (struct target *t)
 {
+  (void) holds (t->peek.image != NULL && t->peek.io != NULL);
   t->image = t->peek.image;
   t->io = t->peek.io;
   t->disk = t->peek.access.disk;
@@ -141,6 +143,8 @@ use_peek (struct target *t)
 static bool
 use_lent (struct target *t)
 {
+  (void) holds (!t->is_lent && t->lent.ops != NULL &&
+                t->lent.ops->give_back != NULL);
   t->is_lent = true;
   t->image = t->disk->image;
   t->io = &t->lent;
@@ -175,8 +179,10 @@ open_shared (struct target *t, struct call *call, const char *device)
 static bool
 check_change (struct target *t, struct call *call)
 {
-  if (t->disk->writable)
+  if (holds (t->disk != NULL && t->disk->image == t->image) &&
+      t->disk->writable)
     return true;
+  (void) holds (!t->is_lent);           /* state_borrow lends no other */
   call_fail (call, "the image is served read-only%s%s",
              t->disk->why_read_only ? ": " : "",
              t->disk->why_read_only ? t->disk->why_read_only : "");

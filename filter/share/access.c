@@ -21,6 +21,7 @@
 #include "nbdkit_api.h"
 #include "qcow2.h"
 #include "host/fileid.h"
+#include "report.h"
 #include "below/exportid.h"
 #include "below/lanes.h"
 #include "below/nbdkit_io.h"
@@ -53,6 +54,7 @@ void
 access_destroy (struct access *a)
 {
   access_end (a, NULL);
+  (void) holds (a->below.borrowed == 0);        /* nobody else has it now */
   pthread_mutex_destroy (&a->below.serial);
   pthread_cond_destroy (&a->below.returned);
   pthread_mutex_destroy (&a->below.lock);
@@ -67,6 +69,7 @@ access_open (struct access *a)
   /* Taken before the plugin opens the file and compared afterwards: if
    * nothing changed in between, it is the file the plugin has open.
    */
+  (void) holds (a->state == NULL);
   export_id_get (&a->id, a->exportname);
   if (shared) {
     a->state = state_acquire (a->exportname, &a->id, NULL, false, a->alone);
@@ -114,7 +117,11 @@ access_prepare (struct access *a, nbdkit_next *next)
 {
   if (next != NULL && prepare_own (a, next) == -1)
     return -1;
+  /* Without a context, access_open has taken what can be written to. */
+  if (!holds (a->state != NULL))
+    return -1;
   a->disk = state_disk (a->state);
+  (void) holds (next != NULL || a->disk->writer != NULL);
   a->io = disk_io (a->disk, &a->below);
   if (a->disk->lanes)
     lanes_serve (a->disk->lanes, &a->below);

@@ -83,6 +83,7 @@ open_writer (struct disk *d)
 {
   struct file_id now;
 
+  (void) holds (d->writer == NULL);
   d->writer = writer_new (&filter_env, d->exportname, d->name);
   if (d->writer == NULL)
     return -1;
@@ -113,6 +114,7 @@ start_ticker (struct disk *d)
 static int
 settle (struct disk *d)
 {
+  (void) holds (d->image != NULL && d->lanes == NULL && d->ticker == NULL);
   if (!d->writable) {
     writer_free (d->writer);
     d->writer = NULL;
@@ -241,6 +243,9 @@ disk_close (struct disk *d)
 {
   if (d == NULL)
     return;
+  /* What reads ahead through other contexts must not be written to. */
+  (void) holds (d->lanes == NULL || (d->writer == NULL && !d->writable));
+  (void) holds (d->ticker == NULL || d->writable);
   ticker_stop (d->ticker);
   views_close (&d->views);
   /* The image first: its background work uses the rest. */
@@ -273,6 +278,7 @@ disk_join (struct disk *d, struct below *own)
 {
   if (!d->writable || d->writer != NULL)
     return;
+  (void) holds (own->durable == NULL || own->durable == &d->durable);
   members_flush (&d->members);
   below_become_member (own, &d->durable);
   members_add (&d->members, own);

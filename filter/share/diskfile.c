@@ -19,6 +19,7 @@
 #include "create.h"
 #include "embed.h"
 #include "lines.h"
+#include "report.h"
 #include "settings.h"
 #include "stack.h"
 #include "below/exportid.h"
@@ -145,6 +146,7 @@ diskfile_open (struct disk *d, bool writing)
 {
   struct file_id now;
 
+  (void) holds (d->fd == -1 && !d->unlocked && !d->writable);
   if (claim_file (d) == -1)
     return -1;
   if (!config.lock && !(config.grow && writing))
@@ -182,6 +184,7 @@ diskfile_growth (const struct disk *d)
 int
 diskfile_become_writer (struct disk *d)
 {
+  (void) holds (!d->unlocked && !d->had_fd);
   if (!claim_upgrade (&d->claim)) {
     warning (d->name, "cannot be opened for writing, because an image that "
              "is open in this server stands on it, or because it is open "
@@ -199,6 +202,7 @@ diskfile_become_writer (struct disk *d)
 void
 disk_unlock (struct disk *d)
 {
+  (void) holds (!d->writable && d->writer == NULL);
   if (d->fd != -1) {
     close (d->fd);
     d->had_fd = true;
@@ -213,6 +217,7 @@ relock_file (struct disk *d)
 {
   struct file_id now;
 
+  (void) holds (d->fd == -1);
   d->fd = export_id_open (&d->id, d->exportname, O_RDONLY);
   if (d->fd == -1)
     return DISK_CHANGED;

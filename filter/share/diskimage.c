@@ -33,6 +33,7 @@
 void
 diskimage_close (struct disk *d)
 {
+  (void) holds (d->views.first == NULL);        /* they stand on it */
   qcow2_close (d->image);
   layers_release (&d->layers);
   d->image = NULL;
@@ -91,6 +92,8 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
   struct gate *const gate = &lenient.gate;
   struct qcow2_scan scan;
 
+  (void) holds (d->image == NULL && d->layers.backing == NULL &&
+                d->layers.data_file == NULL);
   gate_init (gate, &filter_env, &id, config.folder);
   options.writable = writing;
   if (writing && scans_find (d->exportname, &d->id, &scan))

@@ -76,6 +76,7 @@ leave_to_others (const struct ending *e)
 {
   struct below *const below = e->io->opaque;
 
+  (void) holds (e->disk->writer == NULL && &below->io == e->io);
   if (atomic_load (&below->unflushed) && e->io->ops->flush (below) == 0)
     nbdkit_debug ("qcow2: %s: another connection has to commit",
                   e->disk->name);
@@ -102,6 +103,7 @@ run (void *opaque)
   struct qcow2_error error, said = { .text = "" };
   unsigned tries = 0;
 
+  (void) holds (e->disk->writable);
   while (attempt (e, &error) == -1) {
     if (strcmp (error.text, said.text) != 0)
       report (e->disk->name, &error);
@@ -163,6 +165,8 @@ disk_leave (struct disk *d, struct below *own, const struct qcow2_io *io)
 {
   if (!members_has (&d->members, own))
     return;
+  (void) holds (d->writable && d->writer == NULL &&
+                own->durable == &d->durable);
   if (io)
     flush_own (d, io);
   else

@@ -60,6 +60,8 @@ open_access (struct peek *p)
   }
   if (access_prepare (&p->access, p->next) == -1)
     return -1;
+  if (!holds (p->access.disk != NULL && p->access.disk->image != NULL))
+    return -1;
   p->name = p->access.disk->name;
   p->image = p->access.disk->image;
   p->io = p->access.io;
@@ -74,6 +76,7 @@ inspect (struct peek *p)
   struct qcow2_options options = image_options (p->name);
   struct qcow2_error error;
 
+  (void) holds (p->access.state == NULL && p->inspected == NULL);
   options.inspect = true;
   p->inspected = qcow2_open (p->io, &options, &error);
   if (p->inspected == NULL) {

@@ -159,9 +159,11 @@ find_locked (const char *exportname, const struct file_id *id)
   const bool exists = id->known || id->device;
   struct rawfile *f = rawfiles.first;
 
+  /* Who has failed is not found any more. */
   while (f != NULL && !(exists ? file_id_same_file (&f->id, id)
                         : strcmp (f->exportname, exportname) == 0))
     f = f->next;
+  (void) holds (f == NULL || (f->users > 0 && f->result <= 0));
   return f;
 }
 
@@ -183,6 +185,7 @@ lock_once (struct rawfile *f)
   const int result = take_file (f);
 
   pthread_mutex_lock (&rawfiles.lock);
+  (void) holds (f->result == BEING_LOCKED && result >= 0 && f->users > 0);
   f->result = result;
   if (result != 0)
     unlink_locked (f);
@@ -250,7 +253,8 @@ rawfile_release (struct rawfile *f)
   bool last;
 
   pthread_mutex_lock (&rawfiles.lock);
-  last = --f->users == 0;
+  (void) holds (f->result != BEING_LOCKED);
+  last = holds (f->users > 0) && --f->users == 0;
   if (last && f->result == 0)
     unlink_locked (f);
   pthread_mutex_unlock (&rawfiles.lock);

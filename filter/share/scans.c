@@ -19,6 +19,7 @@
 #include "qcow2.h"
 #include "host/fileid.h"
 #include "exports.h"
+#include "report.h"
 #include "settings.h"
 
 #include <pthread.h>
@@ -118,6 +119,7 @@ scans_find (const char *key, const struct file_id *id,
   pthread_mutex_lock (&scans.lock);
   for (const struct entry *e = scans.first; e != NULL && !found; e = e->next)
     if (time < e->until && is_match (e, key, id)) {
+      (void) holds (e->scan.ns >= LONG && !e->id.perishable);
       *ret_scan = e->scan;
       found = true;
     }

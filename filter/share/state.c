@@ -111,6 +111,7 @@ open_locked (struct state *s, const struct wanted *want)
   struct disk *disk;
   int saved_errno;
 
+  (void) holds (states_find_locked (states.first, want) == NULL);
   states_mark_stale_locked (states.first, want);
   states_push_locked (&states.first, s);
   pthread_mutex_unlock (&states.lock);
@@ -143,7 +144,9 @@ open_new_locked (const struct wanted *want)
   struct state *s;
 
   if (other != NULL) {
-    warning (other->disk->name, "%s", other->readonly
+    /* acquire_locked has waited for it. */
+    warning (holds (other->ready) ? other->disk->name : "", "%s",
+             other->readonly
              ? "is open read-only, and cannot be opened for writing until "
                "all clients have gone"
              : "is open for writing under another export name, and it is "
@@ -170,6 +173,7 @@ wake_locked (struct state *s)
   pthread_mutex_unlock (&states.lock);
   r = disk_relock (s->disk);
   pthread_mutex_lock (&states.lock);
+  (void) holds (!s->ready);
   s->ready = true;
   pthread_cond_broadcast (&states.changed);
   if (r == DISK_UNCHANGED)
@@ -200,6 +204,7 @@ acquire_locked (struct wanted *want)
     else
       r = wake_locked (s);
     if (r == 0) {
+      (void) holds (s->ready && s->users > 0 && s->disk != NULL);
       states_unlink_locked (&states.first, s);
       states_push_locked (&states.first, s);
       return s;
@@ -254,6 +259,8 @@ end_and_unlock (struct state *s, const struct qcow2_io *own)
   disk_end (disk, own);
   disk_close (disk);
   pthread_mutex_lock (&states.lock);
+  /* Who came meanwhile has waited. */
+  (void) holds (!s->ready && s->users == 1);
   states_unlink_locked (&states.first, s);
   pthread_cond_broadcast (&states.changed);
   pthread_mutex_unlock (&states.lock);
@@ -269,6 +276,7 @@ unlock_file_locked (struct state *s)
   pthread_mutex_unlock (&states.lock);
   disk_unlock (s->disk);
   pthread_mutex_lock (&states.lock);
+  (void) holds (!s->ready && s->users == 1);
   s->ready = true;
   pthread_cond_broadcast (&states.changed);
 }

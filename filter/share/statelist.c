@@ -88,6 +88,7 @@ struct state *
 states_find_locked (struct state *first, const struct wanted *want)
 {
   for (struct state *s = first; s; s = s->next) {
+    (void) holds (s->ready ? s->disk != NULL : s->users > 0);
     if (!want->alone && !is_complete (s))
       continue;
     if (is_written_to (s) ? same_image (s, want)

@@ -75,6 +75,7 @@ run (void *opaque)
 
     if (t->borrow (t->opaque, &io) != 0)
       continue;
+    (void) holds (io.ops->give_back != NULL && io.ops->flush != NULL);
     r = qcow2_idle_commit (t->image, &io, &error);
     io.ops->give_back (&io);
     /* Clients get their own errors; once is enough for the log. */
@@ -119,6 +120,7 @@ ticker_stop (struct ticker *t)
   if (t == NULL)
     return;
   pthread_mutex_lock (&t->lock);
+  (void) holds (!t->stop);
   t->stop = true;
   pthread_cond_signal (&t->stopped);
   pthread_mutex_unlock (&t->lock);
@@ -136,6 +138,7 @@ ticker_instead (struct disk *d, const struct qcow2_io *io)
   struct timespec now;
   uint64_t ms, last = atomic_load (&d->last_tick_ms);
 
+  (void) holds (d->writable && d->ticker == NULL);
   clock_gettime (CLOCK_MONOTONIC, &now);
   ms = now.tv_sec * UINT64_C (1000) + now.tv_nsec / 1000000;
   if (last != 0 && ms - last < TICK_MS)

@@ -140,6 +140,7 @@ take_surplus_locked (struct views *v, unsigned most)
   unsigned idle = 0;
 
   for (struct view *view = v->first; view; view = view->next) {
+    (void) holds (view->users > 0 || view->ready);
     if (view->users == 0 && ++idle > most) {
       unlink_locked (v, view);
       return view;
@@ -196,6 +197,7 @@ open_locked (struct disk *d, const struct qcow2_io *io, struct view *view)
   struct qcow2_image *image;
   struct qcow2_error error;
 
+  (void) holds (find_locked (v, view->text) == NULL);
   push_locked (v, view);
   pthread_mutex_unlock (&v->lock);
   image = qcow2_open_view (d->image, io, view->name.kind, &view->name.name,
@@ -229,6 +231,7 @@ acquire_locked (struct disk *d, const struct qcow2_io *io,
     if (view == NULL)
       return open_locked (d, io, fresh);
     if (view->ready) {
+      (void) holds (view->image != NULL);
       view->users++;
       unlink_locked (v, view);
       push_locked (v, view);

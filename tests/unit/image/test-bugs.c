@@ -155,6 +155,28 @@ test_reading (void)
   hooked_disk_free (&d);
 }
 
+/* Code around the engine has found a bug of its own. */
+static void
+test_around (void)
+{
+  struct hooked_disk d;
+  char buf[512];
+
+  unit_context ("%s", "around the engine");
+  serve (&d);
+  CHECK (qcow2_holds (1 + 1 == 2));
+  CHECK_EQ (qcow2_pread (d.image, &d.host.io, buf, sizeof buf, 0, &d.err), 0);
+  CHECK (!qcow2_holds (2 + 2 == 5));
+  CHECK_EQ (qcow2_pread (d.image, &d.host.io, buf, sizeof buf, 0, &d.err),
+            -1);
+  check_is_bug (&d);
+  CHECK (strstr (d.err.text, "2 + 2 == 5") != NULL);
+  CHECK (strstr (d.err.text, "test-bugs.c") != NULL);
+  CHECK_EQ (qcow2_pread (d.image, &d.host.io, buf, sizeof buf, 0, &d.err), 0);
+  check_takes_no_changes (&d);
+  hooked_disk_free (&d);
+}
+
 /* An image that was opened only to look at its header. */
 static void
 test_misuse (void)
@@ -227,15 +249,31 @@ test_threads (void)
 
 /* ---- Where bugs abort --------------------------------------------------- */
 
-static void
-break_assumption (bool with_error)
+enum way { WITHOUT_ERROR, WITH_ERROR, AROUND, NR_WAYS };
+
+static bool
+is_true (enum way way)
 {
   struct qcow2_error err;
+
+  switch (way) {
+  case WITHOUT_ERROR:
+    return q2_check (1 + 1 == 3);
+  case WITH_ERROR:
+    return q2_assume (1 + 1 == 3, &err);
+  default:
+    return qcow2_holds (1 + 1 == 3);
+  }
+}
+
+static void
+break_assumption (enum way way)
+{
   const int fd = open ("/dev/null", O_WRONLY);
 
   if (fd != -1)
     dup2 (fd, 2);
-  if (!(with_error ? q2_assume (1 + 1 == 3, &err) : q2_check (1 + 1 == 3)))
+  if (!is_true (way))
     _exit (1);
   _exit (2);
 }
@@ -243,13 +281,13 @@ break_assumption (bool with_error)
 static void
 test_aborts (void)
 {
-  for (unsigned with_error = 0; with_error <= 1; ++with_error) {
+  for (enum way way = 0; way < NR_WAYS; ++way) {
     const pid_t pid = fork ();
     int status;
 
-    unit_context ("abort, with%s error", with_error ? "" : "out");
+    unit_context ("abort, way %u", (unsigned) way);
     if (pid == 0)
-      break_assumption (with_error);
+      break_assumption (way);
     REQUIRE (pid > 0 && waitpid (pid, &status, 0) == pid);
     CHECK (WIFSIGNALED (status) && WTERMSIG (status) == SIGABRT);
   }
@@ -265,6 +303,7 @@ main (void)
     unit_skip ("built with --enable-debug-assertions");
   test_changing ();
   test_reading ();
+  test_around ();
   test_misuse ();
   test_commit ();
   test_threads ();
