@@ -18,9 +18,9 @@ extern int report (const char *name, const struct qcow2_error *error);
  */
 extern const char *advice_words (enum qcow2_advice advice);
 
-/* As qcow2_holds (qcow2.h), but the bug is logged at once, too: it may be on a
- * thread that has no request which could fail.  The caller goes on in whatever
- * way does no harm, for the sake of all other clients.
+/* True if 'cond' is.  Else that is a bug of ours, which is logged; the caller
+ * goes on in whatever way does no harm, for the sake of all other clients.
+ * Where the engine aborts on bugs, so does this; see core/base/assume.h.
  */
 #define holds(cond)                                                           \
   (__builtin_expect (!!(cond), 1) ? true :                                    \

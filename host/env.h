@@ -101,8 +101,9 @@ extern void host_log (const struct host_env *env, enum host_log_level level,
 #define host_warn(env, name, ...)                                             \
   host_log ((env), HOST_LOG_WARNING, (name), __VA_ARGS__)
 
-/* As qcow2_holds, but the bug is logged at once, too: for what may have no
- * request that could fail.  Where there is no env, qcow2_holds will do.
+/* True if 'cond' is.  Else that is a bug of ours, which is logged; the caller
+ * goes on in whatever way does no harm.  Where the engine aborts on bugs, so
+ * does this; see core/base/assume.h.
  */
 #define host_holds(env, cond)                                                 \
   (__builtin_expect (!!(cond), 1) ? true :                                    \

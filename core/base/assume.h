@@ -17,9 +17,9 @@
  * makes an error of it: a commit calls it before it writes, and every function
  * of qcow2.h calls it at its end.
  *
- * Code outside of the engine has qcow2_holds of qcow2.h, which is the same,
- * and macros that log as well: host_holds (host/env.h) and holds
- * (filter/report.h).
+ * Code outside of the engine has qcow2_holds of qcow2.h, which is as q2_check,
+ * and macros that only log, or abort, since many clients may depend on what
+ * they look at: host_holds (host/env.h) and holds (filter/report.h).
  *
  * assert stays where neither is possible, and where code next to it has just
  * made sure of the condition.  It always aborts.

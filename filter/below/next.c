@@ -19,7 +19,6 @@
 #include "qcow2.h"
 #include "host/bounce.h"
 #include "logs.h"
-#include "report.h"
 #include "stack.h"
 
 #include <errno.h>
@@ -41,16 +40,13 @@ failed (int err)
   return err > 0 ? err : EIO;
 }
 
-/* The size is the plugin's to tell; what is asked is our engine's doing, or,
- * for a raw disk, has been checked by nbdkit.
- */
 static bool
 in_range (nbdkit_next *next, uint64_t count, uint64_t host_off)
 {
   const int64_t size = next->get_size (next);
 
-  return size >= 0 && holds (count > 0 && host_off <= (uint64_t) size &&
-                             count <= (uint64_t) size - host_off);
+  return size >= 0 && count > 0 && host_off <= (uint64_t) size &&
+    count <= (uint64_t) size - host_off;
 }
 
 static void
