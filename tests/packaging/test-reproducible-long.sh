@@ -9,12 +9,13 @@
 . "$(dirname "$0")/lib.sh"
 requires autoreconf automake make tar xz dpkg-query dpkg-buildpackage cmp
 
-# copy FOLDER: the sources.
+"$top_srcdir/scripts/package" tar --output "$tmp/archive" > "$tmp/said" 2>&1 ||
+    { cat "$tmp/said"; fail "scripts/package tar"; }
+
+# copy FOLDER: the sources, as they were at the start.
 copy ()
 {
     mkdir -p "$1"
-    "$top_srcdir/scripts/package" tar --output "$tmp/archive" \
-        > "$tmp/said" 2>&1 || { cat "$tmp/said"; fail "scripts/package tar"; }
     tar -C "$1" --strip-components=1 -xf "$tmp"/archive/*.tar.xz
     tree=$1
 }
