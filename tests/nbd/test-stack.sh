@@ -74,7 +74,7 @@ if [ -z "$instrumented" ]; then
     echo "with a command, with no bytes, and with something preloaded"
     runs "$qcow2" --filter=noextents file "$image" --run 'exit 0'
     # Preloaded libraries are loaded before the plugin.
-    other=$(ldd "$(command -v qemu-img)" | awk '$3 ~ /libz/ && !n++ { print $3 }')
+    other=$(ldd "$(command -v qemu-io)" | awk '$3 ~ /libz/ && !n++ { print $3 }')
     LD_PRELOAD=$other runs "$qcow2" --filter=noextents file "$image" --run 'exit 0'
     LD_BIND_NOW=1 runs "$qcow2" --filter=noextents file "$image" --run 'exit 0'
 

@@ -155,6 +155,7 @@ done
 # 64 KiB at 5M.
 killed ()
 {
+    : >"$tmp/written"               # not what the last one has said
     mkfifo "$tmp/commands"
     start_nbdkit --filter="$filter" file "$image" qcow2-bitmaps="$1"
     qemu-io -f raw "$uri" <"$tmp/commands" >"$tmp/written" 2>&1 &
