@@ -23,6 +23,7 @@
 #include "base/error.h"
 #include "format/geometry.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,12 +156,19 @@ q2_l1_free (struct q2_l1 *l1)
   free (l1);
 }
 
+/* Explicitly: GCC 12 makes no atomic load of "l1->entries[index]". */
+static uint64_t *
+entries_of (const struct q2_l1 *l1)
+{
+  return atomic_load (&l1->entries);
+}
+
 uint64_t
 q2_l1_entry (const struct q2_l1 *l1, uint64_t index)
 {
   if (!q2_check (index < l1->nr))
     return 0;
-  return __atomic_load_n (&l1->entries[index], __ATOMIC_ACQUIRE);
+  return __atomic_load_n (entries_of (l1) + index, __ATOMIC_ACQUIRE);
 }
 
 void
@@ -170,7 +178,7 @@ q2_l1_set (struct q2_l1 *l1, uint64_t index, uint64_t entry)
 
   if (!q2_check (index < l1->nr))
     return;
-  __atomic_store_n (&l1->entries[index], entry, __ATOMIC_RELEASE);
+  __atomic_store_n (entries_of (l1) + index, entry, __ATOMIC_RELEASE);
   dirty = &l1->dirty[index / SECTOR];
   l1->nr_dirty += !*dirty;
   *dirty = true;
@@ -241,7 +249,7 @@ static bool
 is_sector_empty (const struct q2_l1 *l1, uint64_t first, uint64_t end)
 {
   while (first < end &&
-         __atomic_load_n (&l1->entries[first], __ATOMIC_RELAXED) == 0)
+         __atomic_load_n (entries_of (l1) + first, __ATOMIC_RELAXED) == 0)
     ++first;
   return first == end;
 }
@@ -280,7 +288,7 @@ q2_l1_reload (struct q2_l1 *l1, const struct q2_io *io,
   if (read_table (l1, io, entries, err) == -1)
     return -1;
   for (uint32_t i = 0; i < l1->nr; ++i)
-    __atomic_store_n (&l1->entries[i], entries[i], __ATOMIC_RELEASE);
+    __atomic_store_n (entries_of (l1) + i, entries[i], __ATOMIC_RELEASE);
   return 0;
 }
 
@@ -308,7 +316,7 @@ q2_l1_gather (struct q2_l1 *l1, struct q2_dirty *d, struct qcow2_error *err)
       continue;
     for (uint32_t i = s * SECTOR; i < (s + 1) * SECTOR && i < l1->nr; ++i)
       store_be64 (d->bytes + d->nr * unit + (i % SECTOR) * 8,
-                  l1->entries[i]);
+                  entries_of (l1)[i]);
     d->host_off[d->nr++] = l1->host_off + s * unit;
     l1->dirty[s] = false;
   }
