@@ -85,17 +85,24 @@ watch (struct q2_live_job *j, struct qcow2_error *err)
 static int
 drain (struct q2_live_job *j, struct qcow2_error *err)
 {
-  const uint64_t start = q2_now_ms ();
+  uint64_t start = q2_now_ms (), last = Q2_DRAIN_BEGIN;
+  uint64_t releases = atomic_load (&j->w->releases);
   unsigned ms = LOOK_MS;
   int r;
 
   /* Longer each time: where flushes are slow each request may take longer, and
-   * there are always others.
+   * there are always others.  Nothing hangs as long as space is released.
    */
-  while ((r = q2_writer_drain (j->w, &j->io, ms, err)) == Q2_WRITER_HUNG) {
+  while ((r = q2_writer_drain (j->w, &j->io, ms, &last, err)) ==
+         Q2_WRITER_HUNG) {
+    const uint64_t now = atomic_load (&j->w->releases);
+
     ms = ms < MAX_LOOK_MS ? 2 * ms : ms;
     if (q2_live_go_on (j, err) == -1)
       return -1;
+    if (last != Q2_DRAIN_BEGIN && now != releases)
+      start = q2_now_ms ();
+    releases = now;
     if (q2_now_ms () - start > j->w->patience_ms)
       return fail_hung (j, err);
   }

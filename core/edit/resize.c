@@ -106,7 +106,9 @@ q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
   r->l1_entries = h->l1_entries;
   if (q2_geometry_init (&r->new_geo, &params, err) == -1)
     return fail_size (err);
-  return check_direction (r, flags, err) == -1 ? -1
+  if (check_direction (r, flags, err) == -1)
+    return -1;
+  return r->new_geo.virtual_size == r->old_geo.virtual_size ? 0
     : check_image (image, host, err);
 }
 

@@ -26,6 +26,7 @@ struct listing {
   struct qcow2_image *image;
   const struct q2_io *io;
   const struct q2_header *header;       /* that has led there */
+  uint64_t edits;                       /* image->edits before that */
   bool passed_on;                       /* an entry was */
   bool bitmaps;                         /* else snapshots */
   qcow2_bitmap_fn bitmap_fn;
@@ -36,7 +37,15 @@ struct listing {
 static int
 check_current (const struct listing *l, struct qcow2_error *err)
 {
-  if (q2_image_header (l->image) == l->header)
+  const struct q2_header *const h = q2_image_header (l->image), *was = l->header;
+
+  /* Bits of features change in place, without an edit. */
+  if (h == was || (atomic_load (&l->image->edits) == l->edits &&
+                   h->snapshots_offset == was->snapshots_offset &&
+                   h->nr_snapshots == was->nr_snapshots &&
+                   h->bitmap_dir_offset == was->bitmap_dir_offset &&
+                   h->nr_bitmaps == was->nr_bitmaps &&
+                   h->virtual_size == was->virtual_size))
     return 0;
   return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the %s of the image "
                   "were changed while they were listed",
@@ -101,6 +110,7 @@ list (struct listing *l, struct qcow2_error *err)
   int r = -1;
 
   for (unsigned i = 0; r == -1 && i < MAX_TRIES; ++i) {
+    l->edits = atomic_load (&l->image->edits);
     l->header = q2_image_header (l->image);
     r = walk (l, err);
     /* If the table is not current its faults may be somebody's data. */

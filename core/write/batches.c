@@ -268,7 +268,7 @@ release_piece (struct q2_writer *w, const struct q2_io *io, uint64_t last,
   q2_mutex_unlock (&w->release_lock);
   *ret_done = b == NULL;
   if (b != NULL && r == 0) {
-    const uint64_t rest = q2_min (q2_now_ms () - start, GENTLE_MAX_MS);
+    const uint64_t rest = q2_min (q2_now_ms () - start + 1, GENTLE_MAX_MS);
 
     nanosleep (&(struct timespec) { .tv_nsec = (long) rest * 1000000 }, NULL);
   }
@@ -277,14 +277,15 @@ release_piece (struct q2_writer *w, const struct q2_io *io, uint64_t last,
 
 int
 q2_writer_release_gently (struct q2_writer *w, const struct q2_io *io,
-                          unsigned ms, struct qcow2_error *err)
+                          uint64_t last, unsigned ms, struct qcow2_error *err)
 {
-  const uint64_t last = q2_flight_stamp (&w->flight);
+  const uint64_t start = q2_now_ms ();
   bool done = false;
   int r = 0;
 
   q2_writer_assert (w);
   while (r == 0 && !done)
-    r = release_piece (w, io, last, ms, &done, err);
+    r = q2_now_ms () - start > ms ? Q2_WRITER_HUNG
+      : release_piece (w, io, last, ms, &done, err);
   return r;
 }

@@ -371,9 +371,12 @@ q2_writer_settle_bitmaps (struct q2_writer *w, const struct q2_io *io,
 {
   int r;
 
-  if (w->track.mode != QCOW2_BITMAPS_DURABLE ||
-      q2_track_is_empty (&w->track) || w->state != Q2_WRITER_ACTIVE)
+  if (w->track.mode != QCOW2_BITMAPS_DURABLE || q2_track_is_empty (&w->track))
     return 0;
+  if (w->state != Q2_WRITER_ACTIVE)
+    return !q2_track_is_failing (&w->track) ? 0
+      : q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a bitmap could be "
+                 "neither written nor marked as in use");
   r = q2_track_settle (&w->track, io, err);
   /* What was written in vain may reach the file later (TRACK-3). */
   if (r == 0 && q2_track_is_failing (&w->track))

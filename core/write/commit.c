@@ -399,8 +399,9 @@ q2_writer_is_dirty (struct q2_writer *w)
   q2_mutex_lock (&w->link_lock);
   dirty = q2_tables_nr_dirty (w->tables) > 0 || w->unlinked.nr > 0;
   q2_mutex_unlock (&w->link_lock);
-  return dirty || q2_space_is_dirty (w->space) ||
-    atomic_load (&w->nr_pending) > 0;
+  /* In this order: space on its way is in at least one of them. */
+  return dirty || atomic_load (&w->nr_pending) > 0 ||
+    q2_space_is_dirty (w->space);
 }
 
 bool

@@ -31,21 +31,34 @@ q2_writer_watch (struct q2_writer *w, struct q2_suspects *suspects)
 /* The commit has what was let go until now; its batch, and those before it,
  * are released when all have left that are in flight after it.
  */
+static int
+begin_drain (struct q2_writer *w, const struct q2_io *io, unsigned ms,
+             uint64_t *ret_last, struct qcow2_error *err)
+{
+  if (q2_writer_commit_only (w, io, err) == -1)
+    return -1;
+  if (!q2_writer_settle (w, ms))
+    return Q2_WRITER_HUNG;
+  *ret_last = q2_flight_stamp (&w->flight);
+  return 0;
+}
+
 int
 q2_writer_drain (struct q2_writer *w, const struct q2_io *io, unsigned ms,
-                 struct qcow2_error *err)
+                 uint64_t *last, struct qcow2_error *err)
 {
-  int r;
+  int r = 0;
 
   if (Q2_PLANTED (Q2_PLANT_FORGET_PENDING))
     return 0;
-  do {
-    if (q2_writer_commit_only (w, io, err) == -1)
-      return -1;
-    if (!q2_writer_settle (w, ms))
-      return Q2_WRITER_HUNG;
-    r = q2_writer_release_gently (w, io, ms, err);
-  } while (r == Q2_SPACE_COMMIT_FIRST);
+  if (*last == Q2_DRAIN_BEGIN)
+    r = begin_drain (w, io, ms, last, err);
+  while (r == 0 &&
+         (r = q2_writer_release_gently (w, io, *last, ms, err)) ==
+         Q2_SPACE_COMMIT_FIRST)
+    r = q2_writer_commit_only (w, io, err);
+  if (r == -1)
+    q2_writer_note_error (w, io, err);
   return r;
 }
 

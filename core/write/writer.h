@@ -458,12 +458,15 @@ extern void q2_writer_watch (struct q2_writer *w,
                              struct q2_suspects *suspects)
   __attribute__ ((__nonnull__ (1)));
 
-/* What was let go before this call is free, durably unlinked; 'ms' is how long
- * to wait for requests that still use it.  Returns 0, Q2_WRITER_HUNG without
- * an error, or -1.  Not in flight.
+/* What was let go before the first of these calls, which has *last ==
+ * Q2_DRAIN_BEGIN, is free, durably unlinked.  Returns 0, -1, or, without an
+ * error, Q2_WRITER_HUNG after about 'ms' milliseconds: requests still use it,
+ * or there is much of it; then call it again.  Not in flight.
  */
+#define Q2_DRAIN_BEGIN UINT64_MAX
 extern int q2_writer_drain (struct q2_writer *w, const struct q2_io *io,
-                            unsigned ms, struct qcow2_error *err)
+                            unsigned ms, uint64_t *last,
+                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Suspect number 'i', which has 'count' users, as has been counted since it is
@@ -513,11 +516,13 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
 
 /* The same, for a thread that is in no hurry, as that of a check, which may be
  * given little of the processor: it holds the lock for a moment at a time,
- * so that who commits meanwhile releases space at its own pace.
+ * so that who commits meanwhile releases space at its own pace.  What was let go
+ * until the flight's stamp 'last' is released; Q2_WRITER_HUNG: not all of it in
+ * 'ms' milliseconds, so call it again.
  */
 extern int q2_writer_release_gently (struct q2_writer *w,
-                                     const struct q2_io *io, unsigned ms,
-                                     struct qcow2_error *err)
+                                     const struct q2_io *io, uint64_t last,
+                                     unsigned ms, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Wait until everybody who is in flight now has left, for 'ms' milliseconds at
