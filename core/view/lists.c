@@ -37,7 +37,8 @@ struct listing {
 static int
 check_current (const struct listing *l, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (l->image), *was = l->header;
+  const struct q2_header *const h = q2_image_header (l->image);
+  const struct q2_header *const was = l->header;
 
   /* Bits of features change in place, without an edit. */
   if (h == was || (atomic_load (&l->image->edits) == l->edits &&

@@ -515,10 +515,10 @@ extern int q2_writer_release (struct q2_writer *w, const struct q2_io *io,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* The same, for a thread that is in no hurry, as that of a check, which may be
- * given little of the processor: it holds the lock for a moment at a time,
- * so that who commits meanwhile releases space at its own pace.  What was let go
- * until the flight's stamp 'last' is released; Q2_WRITER_HUNG: not all of it in
- * 'ms' milliseconds, so call it again.
+ * given little of the processor: it holds the lock for a moment at a time, so
+ * that who commits meanwhile releases space at its own pace.  What was let go
+ * until the flight's stamp 'last' is released; Q2_WRITER_HUNG: not all of it
+ * in 'ms' milliseconds, so call it again.
  */
 extern int q2_writer_release_gently (struct q2_writer *w,
                                      const struct q2_io *io, uint64_t last,
