@@ -41,16 +41,13 @@ check_direction (const struct q2_resize *r, unsigned flags,
   return 0;
 }
 
-/* Extra data that has the size of the disk. */
-#define LEAST_EXTRA 16u
-
 /* A snapshot whose size is not told has the disk's, whatever that is. */
 static int
 check_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
                 struct qcow2_error *err)
 {
   (void) opaque;
-  return s->extra_len >= LEAST_EXTRA ? 0
+  return s->extra_len >= Q2_SNAPSHOT_LEAST_EXTRA ? 0
     : q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED, QCOW2_ADVICE_REPAIR,
                       host_off, "the disk cannot change its size: an entry of "
                       "the snapshot table at offset 0x%" PRIx64 " does not "

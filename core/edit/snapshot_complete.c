@@ -16,9 +16,6 @@
 
 static const char what[] = "the snapshot table cannot be completed";
 
-/* Extra data that version 3 demands. */
-#define LEAST_EXTRA 16u
-
 struct complete {
   struct q2_edit edit;
   struct q2_snaptable old, new;
@@ -36,7 +33,7 @@ copy_entries (struct complete *c, struct qcow2_error *err)
                             c->old.len - pos, c->old.host_off + pos, &s, err)
         == -1)
       return -1;
-    if (s.extra_len < LEAST_EXTRA) {
+    if (s.extra_len < Q2_SNAPSHOT_LEAST_EXTRA) {
       s.disk_size = c->old.disk_size;
       if (q2_snaptable_add (&c->new, &s, err) == -1)
         return -1;

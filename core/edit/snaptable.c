@@ -100,7 +100,7 @@ q2_snaptable_find (const struct q2_snaptable *t, const struct q2_geometry *geo,
     if (is_name (id, ret->id, ret->id_len) &&
         is_name (name, ret->name, ret->name_len)) {
       *ret_pos = pos;
-      if (ret->extra_len < 16)
+      if (ret->extra_len < Q2_SNAPSHOT_LEAST_EXTRA)
         ret->disk_size = t->disk_size;
       return true;
     }

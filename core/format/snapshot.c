@@ -65,7 +65,7 @@ q2_snapshot_decode (const struct q2_geometry *geo, const void *bytes,
     goto cut;
   if (s.extra_len >= 8)
     s.vm_state_size = load_be64 (extra);
-  if (s.extra_len >= 16)
+  if (s.extra_len >= Q2_SNAPSHOT_LEAST_EXTRA)
     s.disk_size = load_be64 (extra + 8);
   if (s.extra_len >= 24)
     s.icount = load_be64 (extra + 16);

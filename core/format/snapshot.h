@@ -14,6 +14,8 @@
 /* The first bytes of an entry; they give its length. */
 #define Q2_SNAPSHOT_FIXED 40
 #define Q2_SNAPSHOT_MAX_EXTRA 1024
+/* Extra data that version 3 demands: it ends with the size of the disk. */
+#define Q2_SNAPSHOT_LEAST_EXTRA 16u
 /* Fixed part, extra data, id and name, padded. */
 #define Q2_SNAPSHOT_MAX_ENTRY \
   (Q2_SNAPSHOT_FIXED + Q2_SNAPSHOT_MAX_EXTRA + 2 * 65535 + 2)

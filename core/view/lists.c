@@ -115,9 +115,7 @@ list (struct listing *l, struct qcow2_error *err)
     l->header = q2_image_header (l->image);
     r = walk (l, err);
     /* If the table is not current its faults may be somebody's data. */
-    if (r == -1 && check_current (l, err) == 0)
-      break;
-    if (l->passed_on)
+    if (r == -1 && (check_current (l, err) == 0 || l->passed_on))
       break;
   }
   return r == -1 || q2_check_end (err) == -1 ? -1 : 0;
