@@ -87,6 +87,8 @@ enum qcow2_advice {
   QCOW2_ADVICE_NO_COMPRESSION,  /* write without compression */
   QCOW2_ADVICE_LIST_BITMAPS,    /* see which bitmaps there are */
   QCOW2_ADVICE_LIST_SNAPSHOTS,
+  QCOW2_ADVICE_CLOSE_VIEWS,     /* nothing has changed; close them, and try
+                                   again */
   QCOW2_ADVICE_RAW,             /* a raw disk needs no qcow2 engine */
   QCOW2_ADVICE_VMDK,            /* convert the image; from which format */
   QCOW2_ADVICE_VPC,

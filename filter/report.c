@@ -85,6 +85,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_NO_COMPRESSION] = "leave out qcow2-compress",
   [QCOW2_ADVICE_LIST_BITMAPS] = "'qemu-img info' lists those it has",
   [QCOW2_ADVICE_LIST_SNAPSHOTS] = "'qemu-img snapshot -l' lists those it has",
+  [QCOW2_ADVICE_CLOSE_VIEWS] = "try again when the clients that read it have "
+    "disconnected",
   [QCOW2_ADVICE_RAW] = "to serve a raw disk, leave out the qcow2 filter",
   [QCOW2_ADVICE_VMDK] = CONVERT ("vmdk"),
   [QCOW2_ADVICE_VPC] = CONVERT ("vpc"),

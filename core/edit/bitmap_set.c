@@ -319,8 +319,9 @@ make_missing_tables (struct q2_bitmap_set *set, struct qcow2_error *err)
 static int
 fail_pinned (uint64_t host_off, struct qcow2_error *err)
 {
-  return q2_fail (err, QCOW2_ERR_BUSY, host_off, "a view is open of a bitmap "
-                  "that is to be changed or removed");
+  return q2_fail_advise (err, QCOW2_ERR_BUSY, QCOW2_ADVICE_CLOSE_VIEWS,
+                         host_off, "a view is open of a bitmap that is to be "
+                         "changed or removed");
 }
 
 static int

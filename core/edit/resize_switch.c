@@ -68,9 +68,9 @@ switch_unless_pinned (struct q2_resize *r, struct qcow2_error *err)
 int
 q2_resize_fail_pinned (struct qcow2_error *err)
 {
-  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
-                  "the disk cannot change its size while a bitmap of it is "
-                  "open");
+  return q2_fail_advise (err, QCOW2_ERR_BUSY, QCOW2_ADVICE_CLOSE_VIEWS,
+                         QCOW2_NO_OFFSET, "the disk cannot change its size "
+                         "while a bitmap of it is open");
 }
 
 int

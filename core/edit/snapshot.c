@@ -52,9 +52,9 @@ q2_views_forbid (struct qcow2_image *image, const char *what,
   if (atomic_load (&image->views) == 0)
     return 0;
   q2_views_allow (image);
-  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
-                  "%s, because a snapshot, bitmap or difference of the image "
-                  "is open", what);
+  return q2_fail_advise (err, QCOW2_ERR_BUSY, QCOW2_ADVICE_CLOSE_VIEWS,
+                         QCOW2_NO_OFFSET, "%s, because a snapshot, bitmap or "
+                         "difference of the image is open", what);
 }
 
 void

@@ -74,8 +74,9 @@ check_pin_locked (const struct qcow2_image *image, uint64_t l1_off,
 {
   if (!q2_is_pinned_locked (image, l1_off))
     return 0;
-  return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
-                  "%s, because it, or a difference with it, is open", what);
+  return q2_fail_advise (err, QCOW2_ERR_BUSY, QCOW2_ADVICE_CLOSE_VIEWS,
+                         QCOW2_NO_OFFSET, "%s, because it, or a difference "
+                         "with it, is open", what);
 }
 
 /* Already before it is certain. */

@@ -14,6 +14,7 @@
 #include "control/plan_impl.h"
 
 #include "report.h"
+#include "control/again.h"
 #include "control/roster.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -160,16 +161,32 @@ make_parts (struct plan *plan, struct qcow2_part *parts)
       .snapshot = image->has_snapshot ? &image->snapshot : NULL,
       .progress = plan_may_go_on,
     };
-    /* They would keep bitmaps from being changed. */
-    if (image->nr_actions > 0)
-      views_close_idle (image->target.disk);
   }
+}
+
+/* They would keep bitmaps from being changed. */
+static void
+close_idle_views (struct plan *plan)
+{
+  for (size_t i = 0; i < plan->nr_images; ++i)
+    if (plan->images[i].nr_actions > 0)
+      views_close_idle (plan->images[i].target.disk);
+}
+
+static bool
+nothing_done (const struct plan *plan, const struct qcow2_part *parts)
+{
+  for (size_t i = 0; i < plan->nr_images; ++i)
+    if (parts[i].outcome != QCOW2_PART_NOT_DONE)
+      return false;
+  return true;
 }
 
 json_t *
 plan_run (struct plan *plan)
 {
   struct qcow2_part *const parts = calloc (QCOW2_MAX_PARTS, sizeof *parts);
+  struct again again = { .nap = 0 };
   struct qcow2_error err;
   size_t failed;
   int r;
@@ -177,7 +194,10 @@ plan_run (struct plan *plan)
   if (parts == NULL)
     return call_fail (plan->call, "out of memory");
   make_parts (plan, parts);
-  r = qcow2_transact (parts, plan->nr_images, &failed, &err);
+  do {
+    close_idle_views (plan);
+    r = qcow2_transact (parts, plan->nr_images, &failed, &err);
+  } while (r == -1 && nothing_done (plan, parts) && again_soon (&again, &err));
   if (r == -1) {
     call_fail_engine (plan->call, plan->nr_images > 0 &&
                       holds (failed < plan->nr_images)

@@ -6,7 +6,8 @@
  *           go on.  Clients that are connected keep the size that they were
  *           told; whoever connects afterwards has the new one.  Views that are
  *           only kept for the next client are closed first, since a bitmap
- *           that is open is in the way.
+ *           that is open is in the way; a client that has just left is waited
+ *           for.
  * Locks     none here; changes of one image wait for each other in the engine.
  */
 #include "config.h"
@@ -14,6 +15,7 @@
 #include "control/verbs.h"
 
 #include "qcow2.h"
+#include "control/again.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -29,11 +31,14 @@ static json_t *
 grow (struct call *call, const struct target *t, uint64_t size)
 {
   const uint64_t before = qcow2_get_info (t->image)->virtual_size;
+  struct again again = { .nap = 0 };
   struct qcow2_error err;
   int r;
 
-  views_close_idle (t->disk);
-  r = qcow2_grow (t->image, t->io, size, &err);
+  do {
+    views_close_idle (t->disk);
+    r = qcow2_grow (t->image, t->io, size, &err);
+  } while (r == -1 && again_soon (&again, &err));
   /* Also if what comes after the change has failed. */
   size = qcow2_get_info (t->image)->virtual_size;
   if (size != before)

@@ -5,7 +5,8 @@
  * Method    the engine holds back changes of the disk until it is done; reads
  *           go on.  A snapshot cannot be deleted while somebody has it open,
  *           or a difference with it; views that are only kept for the next
- *           client are closed first.  As in QEMU what was deleted is returned.
+ *           client are closed first, and a client that has just left is waited
+ *           for.  As in QEMU what was deleted is returned.
  * Locks     none here; changes of one image wait for each other in the engine.
  */
 #include "config.h"
@@ -13,6 +14,7 @@
 #include "control/verbs.h"
 
 #include "qcow2.h"
+#include "control/again.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -72,7 +74,9 @@ delete (struct call *call, struct target *t, struct search *search)
 {
   const bool by_id = search->id.len > 0;
   const struct qcow2_progress progress = { .fn = NULL };
+  struct again again = { .nap = 0 };
   struct qcow2_error err;
+  int r;
 
   if (qcow2_list_snapshots (t->image, t->io, look_at, search, &err) == -1)
     return call_fail_engine (call, t->name, &err);
@@ -86,12 +90,14 @@ delete (struct call *call, struct target *t, struct search *search)
   if (search->id_is_taken)
     return call_fail (call, "%s: another snapshot has the same id; give only "
                       "its name", t->name);
-  views_close_idle (t->disk);
-  if (qcow2_snapshot_delete (t->image, t->io,
-                             by_id ? &search->id : &search->name, by_id,
-                             &progress, &err) == -1)
-    return call_fail_engine (call, t->name, &err);
-  return json_incref (search->found);
+  do {
+    views_close_idle (t->disk);
+    r = qcow2_snapshot_delete (t->image, t->io,
+                               by_id ? &search->id : &search->name, by_id,
+                               &progress, &err);
+  } while (r == -1 && again_soon (&again, &err));
+  return r == -1 ? call_fail_engine (call, t->name, &err)
+    : json_incref (search->found);
 }
 
 json_t *

@@ -159,7 +159,7 @@ def run(sock, control, count, folder, export=""):
         taker.take(f"s{i}")
         look(sock, base, f"s{i}", taker.known[f"s{i}"])
         if rng.random() < 0.4:
-            delete_when_idle(taker, rng.choice(sorted(taker.known)))
+            taker.delete(rng.choice(sorted(taker.known)))
     for chain in chains:
         chain.leave()
     listed = {s["name"] for s in
@@ -172,21 +172,6 @@ def run(sock, control, count, folder, export=""):
     print(f"{sum(chain.acked for chain in chains)} records, "
           f"{len(taker.known)} snapshots left, a write took "
           f"{max(chain.worst for chain in chains) * 1000:.1f} ms at most")
-
-
-def delete_when_idle(taker, name):
-    """The server may still be closing a connection that we have left."""
-    bounds = taker.known[name]
-    for _ in range(400):
-        try:
-            taker.delete(name)
-            return
-        except RuntimeError as error:
-            if "is open" not in str(error):
-                raise
-            taker.known[name] = bounds
-            time.sleep(0.02)
-    raise SystemExit(f"{name} stays busy")
 
 
 def wait_for_records(chains, count):

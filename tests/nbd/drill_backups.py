@@ -3,7 +3,6 @@
 and how they go on after a crash.  For restore_drill.py."""
 
 import hashlib
-import time
 
 import nbd
 from drill_disks import bitmap_flags, extents, run, show, snapshot_names
@@ -67,14 +66,8 @@ class Backups:
             raise Wrong(f"{disk}: {group.snapshot} is another one, {who}")
 
     def command(self, verb, **arguments):
-        """The server may still be closing a connection that we have left."""
         self.note(f"{verb} {show(arguments)}")
-        for _ in range(1000):
-            reply = self.qmp.command(verb, **arguments)
-            if "error" not in reply or \
-                    "is open" not in reply["error"]["desc"]:
-                break
-            time.sleep(0.01)
+        reply = self.qmp.command(verb, **arguments)
         if "error" in reply:
             raise Wrong(f"{verb} {arguments}: {reply}")
 

@@ -50,6 +50,7 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_LIST_BITMAPS] = "'qcow2ctl bitmap list' lists those it has",
   [QCOW2_ADVICE_LIST_SNAPSHOTS] = "'qcow2ctl snapshot list' lists those it "
     "has",
+  [QCOW2_ADVICE_CLOSE_VIEWS] = "",
   [QCOW2_ADVICE_RAW] = "a raw disk has nothing that qcow2ctl could look at or "
     "change",
   [QCOW2_ADVICE_VMDK] = CONVERT ("vmdk"),

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* again.c - changes that an open view is in the way of.
+ *
+ * Owns      for how long they are tried.
+ * Method    a client that has disconnected is there until its thread in the
+ *           server has noticed, which takes long on a busy machine.  So
+ *           somebody who copies a snapshot and deletes it then, one command
+ *           after the other, would be refused now and then because of himself.
+ *           Such a change is tried for a few seconds before it is refused.
+ * Locks     none here.
+ */
+#include "config.h"
+
+#include "control/again.h"
+
+#include "report.h"
+#include "control/roster.h"
+
+#include <time.h>
+
+#define PATIENCE_MS 3000
+#define FIRST_NAP_MS 5
+#define LONGEST_NAP_MS 200
+
+bool
+again_soon (struct again *again, const struct qcow2_error *err)
+{
+  const uint64_t now = roster_clock ();
+
+  if (err->advice != QCOW2_ADVICE_CLOSE_VIEWS || roster_is_ending ())
+    return false;
+  (void) holds (err->kind == QCOW2_ERR_BUSY);
+  if (again->nap == 0)
+    *again = (struct again) { now, FIRST_NAP_MS };
+  else if (now - again->since >= PATIENCE_MS)
+    return false;
+  else if (again->nap < LONGEST_NAP_MS)
+    again->nap *= 2;
+  nanosleep (&(struct timespec) { .tv_nsec = again->nap * 1000000l }, NULL);
+  return true;
+}
