@@ -59,6 +59,11 @@ AM_TESTS_ENVIRONMENT = \
 	PATH='$(abs_top_srcdir)/tests/lib/bin':"$$PATH"; export PATH; \
 	$(NULL)
 
+# A command that ends a test which hangs; scripts/test has one.
+LIMIT =
+LOG_COMPILER = $(LIMIT)
+SH_LOG_COMPILER = $(LIMIT)
+
 # C tests link the engine statically and may look at all of it.
 UNIT_CPPFLAGS = -I$(top_srcdir)/core -I$(srcdir)/unit
 UNIT_CFLAGS = $(WARN_CFLAGS) $(SANITIZER_CFLAGS)
