@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define MAX_THREADS 32
-#define WATCHDOG_SECONDS 300
+#define WATCHDOG_SECONDS 1200
 
 struct threads {
   unsigned count;
@@ -35,7 +35,8 @@ threads_watchdog (void)
 static inline void
 sleep_ms (unsigned ms)
 {
-  nanosleep (&(struct timespec) { .tv_nsec = (long) ms * 1000000 }, NULL);
+  nanosleep (&(struct timespec) { ms / 1000, (long) (ms % 1000) * 1000000 },
+             NULL);
 }
 
 #define WAIT_UNTIL(cond)                                                      \
