@@ -85,6 +85,7 @@ enum qcow2_advice {
   QCOW2_ADVICE_BITMAP_READ_ONLY,        /* copy all, and open it for reading
                                            while a bitmap is used */
   QCOW2_ADVICE_NO_COMPRESSION,  /* write without compression */
+  QCOW2_ADVICE_NO_LAZINESS,     /* another qcow2_options.lazy_refcounts */
   QCOW2_ADVICE_LIST_BITMAPS,    /* see which bitmaps there are */
   QCOW2_ADVICE_LIST_SNAPSHOTS,
   QCOW2_ADVICE_CLOSE_VIEWS,     /* nothing has changed; close them, and try
@@ -388,6 +389,9 @@ enum qcow2_detect_zeroes {
   QCOW2_DETECT_ZEROES_UNMAP,    /* ... with QCOW2_ZERO_MAY_TRIM */
 };
 
+/* 0: as it is in the image. */
+enum qcow2_setting { QCOW2_SETTING_KEEP, QCOW2_SETTING_OFF, QCOW2_SETTING_ON };
+
 struct qcow2_options {
   /* The file is not a qcow2 image but the disk itself, as a backing file may
    * be.  The engine does not probe it.
@@ -454,6 +458,13 @@ struct qcow2_options {
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
   enum qcow2_bitmaps bitmaps;
+
+  /* Whether the dirty bit is set while the image is written to, so that its
+   * refcounts are counted anew after a crash: what the header says of lazy
+   * refcounts, or something else.  ON: an image of version 2, which has no
+   * such bit, is not opened for writing: QCOW2_ERR_UNSUPPORTED.
+   */
+  enum qcow2_setting lazy_refcounts;
 
   /* Compress all whole clusters of what is written, as
    * qcow2_pwrite_compressed does.  An image that cannot have compressed
@@ -740,6 +751,13 @@ extern int qcow2_flush (struct qcow2_image *image, const struct qcow2_io *io,
  * own.  Does nothing to an image that is not writable.
  */
 extern void qcow2_flush_has_failed (struct qcow2_image *image)
+  __attribute__ ((__nonnull__));
+
+/* Somebody else has made the image's file larger: from now on it has 'size'
+ * bytes, and all handles that the image is used with reach them.  What has
+ * been added may hold anything.  Does nothing if it is known to have as many.
+ */
+extern void qcow2_file_is_larger (struct qcow2_image *image, uint64_t size)
   __attribute__ ((__nonnull__));
 
 /* Call it every few seconds: commits pending changes if nothing has changed
@@ -1527,8 +1545,6 @@ extern int qcow2_make_empty (struct qcow2_image *image,
   __attribute__ ((__nonnull__ (1, 2, 4), __warn_unused_result__));
 
 /* What is to be changed; 0 and NULL leave it as it is. */
-enum qcow2_setting { QCOW2_SETTING_KEEP, QCOW2_SETTING_OFF, QCOW2_SETTING_ON };
-
 struct qcow2_amend_options {
   unsigned version;             /* 2 or 3 */
   unsigned refcount_bits;       /* 1 .. 64; version 2 has 16 */

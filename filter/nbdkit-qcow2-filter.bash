@@ -28,6 +28,7 @@ qcow2-detect-zeroes=on off unmap
 qcow2-discard=unmap ignore no-unref
 qcow2-follow=FOLDER
 qcow2-grow=auto off
+qcow2-lazy-refcounts=on off
 qcow2-lock=on off
 qcow2-memory=
 qcow2-overlap-check=none constant cached all

@@ -22,6 +22,7 @@ image_options (const char *name)
     .readahead = config.readahead,
     .count = log_counts () || config.control,
     .discard = config.discard, .overlap_check = config.overlap_check,
+    .lazy_refcounts = config.lazy_refcounts,
     .compress = config.compress, .compress_level = config.compress_level,
     .detect_zeroes = config.detect_zeroes,
     .bitmaps = config.bitmaps,

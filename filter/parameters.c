@@ -224,6 +224,17 @@ parse_overlap_check (const char *key, const char *value)
   return 0;
 }
 
+static int
+parse_lazy_refcounts (const char *key, const char *value)
+{
+  bool on;
+
+  if (parse_bool (key, value, "on", &on) == -1)
+    return -1;
+  config.lazy_refcounts = on ? QCOW2_SETTING_ON : QCOW2_SETTING_OFF;
+  return 0;
+}
+
 /* "off", "on", or a level. */
 static int
 parse_compress (const char *key, const char *value)
@@ -327,6 +338,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_discard (key, value);
   if (strcmp (key, "qcow2-overlap-check") == 0)
     return parse_overlap_check (key, value);
+  if (strcmp (key, "qcow2-lazy-refcounts") == 0)
+    return parse_lazy_refcounts (key, value);
   if (strcmp (key, "qcow2-compress") == 0)
     return parse_compress (key, value);
   if (strcmp (key, "qcow2-detect-zeroes") == 0)

@@ -83,6 +83,7 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_BITMAP_READ_ONLY] = "make a full copy of the disk, and serve "
     "the image read-only ('nbdkit -r') while you copy what a bitmap tells",
   [QCOW2_ADVICE_NO_COMPRESSION] = "leave out qcow2-compress",
+  [QCOW2_ADVICE_NO_LAZINESS] = "leave out qcow2-lazy-refcounts",
   [QCOW2_ADVICE_LIST_BITMAPS] = "'qemu-img info' lists those it has",
   [QCOW2_ADVICE_LIST_SNAPSHOTS] = "'qemu-img snapshot -l' lists those it has",
   [QCOW2_ADVICE_CLOSE_VIEWS] = "try again when the clients that read it have "

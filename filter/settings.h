@@ -20,6 +20,7 @@ struct config {
   unsigned chain_depth;         /* 0: the default of host/ */
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
+  enum qcow2_setting lazy_refcounts;
   bool compress;
   unsigned compress_level;      /* 0: the usual one */
   enum qcow2_detect_zeroes detect_zeroes;

@@ -37,9 +37,8 @@ q2_repair_get_info (const struct q2_repair *repair)
   __attribute__ ((__nonnull__));
 
 /* Write the repair, to an image that has not changed since and whose dirty
- * bit is set, and clear that bit unless the image has lazy refcounts: their
- * writer needs it.  Everything is durable when this returns.  The place of
- * the refcount table and the feature bits in the header change.
+ * bit is set, and clear that bit.  Everything is durable when this returns.
+ * The place of the refcount table and the feature bits in the header change.
  *
  * Wherever it is interrupted or fails, the dirty bit stays set and a new
  * scan finds all it needs.  After a failure reload the superblock and scan

@@ -420,8 +420,6 @@ clear_dirty_bit (struct q2_repair_job *j, struct q2_superblock *sb,
 {
   struct q2_superblock_edit edit;
 
-  if (q2_superblock_header (sb)->compatible & Q2_COMPAT_LAZY_REFCOUNTS)
-    return 0;
   if (q2_superblock_begin (sb, &edit, err) == -1)
     return -1;
   edit.header->incompatible &= ~Q2_INCOMPAT_DIRTY;

@@ -333,6 +333,13 @@ qcow2_flush_has_failed (struct qcow2_image *image)
   q2_writer_become_failed (&image->writer);
 }
 
+void
+qcow2_file_is_larger (struct qcow2_image *image, uint64_t size)
+{
+  if (size > image->file_size)
+    q2_io_note_size (&image->shared, size);
+}
+
 /* Clients that are always busy and never flush must not lose all that they
  * have written when the server is killed.
  */

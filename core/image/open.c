@@ -166,6 +166,16 @@ make_superblock (struct qcow2_image *image, const struct qcow2_io *host,
 }
 
 static int
+check_lazy (const struct q2_writer *w, struct qcow2_error *err)
+{
+  return w->lazy != QCOW2_SETTING_ON || w->geo->version >= 3 ? 0
+    : q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED, QCOW2_ADVICE_NO_LAZINESS,
+                      QCOW2_NO_OFFSET, "lazy refcounts need an image of "
+                      "version 3, and this one has version %u",
+                      w->geo->version);
+}
+
+static int
 make_writer (struct qcow2_image *image, const struct qcow2_io *host,
              const struct q2_header *h, const struct qcow2_options *options,
              struct qcow2_error *err)
@@ -179,6 +189,7 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->store = &image->store;
   w->discard = options->discard;
   w->overlap_check = options->overlap_check;
+  w->lazy = options->lazy_refcounts;
   w->track.mode = options->bitmaps;
   w->track.geo = w->geo;
   w->track.superblock = w->superblock;
@@ -192,7 +203,8 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   if (q2_image_info (image)->writable) {
     const struct q2_io io = q2_image_io (image, host);
 
-    if ((options->compress && q2_writer_can_compress (w, err) == -1) ||
+    if (check_lazy (w, err) == -1 ||
+        (options->compress && q2_writer_can_compress (w, err) == -1) ||
         (w->compressors =
          q2_compressors_new (h->compression, options->compress_level,
                              image->reader.cpus, err)) == NULL)

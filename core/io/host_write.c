@@ -52,6 +52,15 @@ fail_no_space (const struct q2_io *io, uint64_t min_size,
                   " are needed", q2_io_file (io), q2_io_size (io), min_size);
 }
 
+void
+q2_io_note_size (struct q2_io_shared *shared, uint64_t size)
+{
+  q2_mutex_lock (&shared->grow_lock);
+  if (size > atomic_load (&shared->grown_size))
+    atomic_store_explicit (&shared->grown_size, size, memory_order_release);
+  q2_mutex_unlock (&shared->grow_lock);
+}
+
 static int
 grow_locked (const struct q2_io *io, uint64_t min_size,
              struct qcow2_error *err)

@@ -58,8 +58,9 @@ struct q2_io_shared {
   _Atomic bool written;         /* the windows are out of date */
   _Atomic bool flush_failed;    /* once */
   _Atomic bool bug;             /* a request has hit one: no more changes */
-  _Atomic uint64_t grown_size;  /* of the file; 0: it has not grown */
-  struct q2_mutex grow_lock;    /* held while the host grows the file */
+  _Atomic uint64_t grown_size;  /* of the file, and all handles reach it; 0: it
+                                   has not become larger */
+  struct q2_mutex grow_lock;    /* held while the file grows */
   struct q2_ranges blocks;      /* minimum blocks being written to */
 };
 
@@ -110,22 +111,27 @@ q2_io_is_slow (const struct q2_io *io)
   return io->shared && q2_meter_is_slow (&io->shared->meter);
 }
 
+static inline uint64_t
+q2_io_grown_size (const struct q2_io *io)
+{
+  return io->shared == NULL ? 0
+    : atomic_load_explicit (&io->shared->grown_size, memory_order_acquire);
+}
+
 /* The present size of the file in bytes. */
 static inline uint64_t
 q2_io_size (const struct q2_io *io)
 {
-  const uint64_t grown = io->shared
-    ? atomic_load_explicit (&io->shared->grown_size, memory_order_acquire)
-    : 0;
-
-  return q2_max (io->file_size, grown);
+  return q2_max (io->file_size, q2_io_grown_size (io));
 }
 
 /* How many of them this handle reaches. */
 static inline uint64_t
 q2_io_reach (const struct q2_io *io)
 {
-  return io->host->ops->grow ? q2_io_size (io)
+  const uint64_t grown = q2_io_grown_size (io);
+
+  return io->host->ops->grow || grown > 0 ? q2_max (io->file_size, grown)
     : q2_min (io->host->size, io->file_size);
 }
 
@@ -190,6 +196,10 @@ extern int q2_io_write (const struct q2_io *io, const void *buf,
 /* Make earlier writes durable.  Fails for good once a flush has failed. */
 extern int q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Somebody else has made it that long. */
+extern void q2_io_note_size (struct q2_io_shared *shared, uint64_t size)
+  __attribute__ ((__nonnull__));
 
 /* Make the file at least 'min_size' bytes long, if it is shorter. */
 extern int q2_io_grow (const struct q2_io *io, uint64_t min_size,

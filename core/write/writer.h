@@ -79,6 +79,7 @@ struct q2_writer {
   struct q2_store *store;       /* the image's */
   enum qcow2_discard discard;
   enum qcow2_overlap_check overlap_check;
+  enum qcow2_setting lazy;      /* KEEP: as the header says */
   qcow2_log_fn log;
   void *log_opaque;
   struct q2_track track;        /* see there; 'first' is no constant */
@@ -154,10 +155,13 @@ q2_writer_header (const struct q2_writer *w)
   return q2_superblock_header (w->superblock);
 }
 
+/* Whether the dirty bit is set while the image is written to. */
 static inline bool
 q2_writer_is_lazy (const struct q2_writer *w)
 {
-  return q2_writer_header (w)->compatible & Q2_COMPAT_LAZY_REFCOUNTS;
+  return w->lazy == QCOW2_SETTING_KEEP
+    ? q2_writer_header (w)->compatible & Q2_COMPAT_LAZY_REFCOUNTS
+    : w->lazy == QCOW2_SETTING_ON;
 }
 
 /* Of a clock that is never set. */

@@ -11,7 +11,8 @@
  *           thread model requests are made one at a time, since
  *           the server does not see to that for shared contexts.
  *
- *           A context never learns that the file has grown.  So then a new
+ *           A context never learns that the file has grown, from here or, if
+ *           it cannot, because somebody else has extended it.  So then a new
  *           one is opened and becomes the current one; requests that began
  *           before go on in the old one, which is retired.  A flush includes
  *           the retired ones, because what was written through them is
@@ -27,6 +28,8 @@
  *           is held while they are flushed and closed, where nobody but the
  *           file that grows again waits for it; durable.lock is taken
  *           before it.
+ *           writer.extend_lock guards what is known of a file that cannot
+ *           grow, and is held while a new context becomes the current one.
  *           writer.serial is held over each request, below the parallel
  *           model.
  */
@@ -73,6 +76,9 @@ struct writer {
   struct way *retired;
   struct way *closed;           /* only their memory is left */
   _Atomic unsigned nr_retired;  /* read without the lock, too */
+  pthread_mutex_t extend_lock;
+  uint64_t reached;             /* bytes of a file that cannot grow */
+  uint64_t looked_for;          /* the most that there may have been */
 };
 
 bool
@@ -325,6 +331,14 @@ replace_current (struct writer *w, struct way *way)
   pthread_mutex_unlock (&w->lock);
 }
 
+static void
+way_free (struct way *way)
+{
+  if (way)
+    shared_close (way->next);
+  free (way);
+}
+
 static int
 writer_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
 {
@@ -346,16 +360,47 @@ writer_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
   (void) holds (size >= min_size);
   way = way_open (w, &can);
   if (way == NULL || can.size != size || !serves_as_well (&can, &w->can)) {
-    if (way) {
-      shared_close (way->next);
-      free (way);
-    }
+    way_free (way);
     growth_undo (w->growth, "the layer below does not notice it");
     return ENOSPC;
   }
   replace_current (w, way);
   *ret_size = size;
   return 0;
+}
+
+/* Each size is looked for once: the plugin may serve a part of the file. */
+static uint64_t
+extend_locked (struct writer *w, uint64_t size)
+{
+  struct abilities can;
+  struct way *way;
+
+  if (size <= w->reached || size <= w->looked_for)
+    return 0;
+  w->looked_for = size;
+  way = way_open (w, &can);
+  if (way == NULL || can.size <= w->reached ||
+      !serves_as_well (&can, &w->can)) {
+    way_free (way);
+    return 0;
+  }
+  replace_current (w, way);
+  w->reached = can.size;
+  return can.size;
+}
+
+uint64_t
+writer_look_again (struct writer *w, uint64_t size)
+{
+  uint64_t reached;
+
+  if (w->growth != NULL)
+    return 0;
+  pthread_mutex_lock (&w->extend_lock);
+  reached = extend_locked (w, size);
+  pthread_mutex_unlock (&w->extend_lock);
+  return reached;
 }
 
 static int
@@ -426,6 +471,8 @@ writer_new (const struct host_env *env, const char *exportname,
   }
   pthread_mutex_init (&w->serial, NULL);
   pthread_mutex_init (&w->lock, NULL);
+  pthread_mutex_init (&w->extend_lock, NULL);
+  w->reached = w->can.size;
   durable_init (&w->durable, env, name);
   set_ops (w);
   return w;
@@ -463,6 +510,7 @@ writer_free (struct writer *w)
   growth_free (w->growth);
   pthread_mutex_destroy (&w->serial);
   pthread_mutex_destroy (&w->lock);
+  pthread_mutex_destroy (&w->extend_lock);
   durable_destroy (&w->durable);
   free (w);
 }

@@ -25,6 +25,10 @@ extern void writer_free (struct writer *w);
 extern void writer_use_growth (struct writer *w, struct growth *growth);
 extern const struct qcow2_io *writer_io (const struct writer *w);
 extern const struct abilities *writer_abilities (const struct writer *w);
+/* What is below may have become larger without us, to 'size' bytes.  Returns
+ * how many can be reached now, if that is more than before; else 0.
+ */
+extern uint64_t writer_look_again (struct writer *w, uint64_t size);
 extern struct durable *writer_durable (struct writer *w);
 
 #endif /* BELOW_WRITER_H */

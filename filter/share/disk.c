@@ -47,6 +47,7 @@
 #include "share/views.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -273,9 +274,26 @@ disk_say_read_only (struct disk *d)
     log_read_only (d->name, d->why_read_only, d->read_only_advice);
 }
 
+/* For example with lvextend.  The descriptor is that of the locks. */
+static void
+notice_extension (struct disk *d)
+{
+  const off_t size = d->fd == -1 ? -1 : lseek (d->fd, 0, SEEK_END);
+  const uint64_t reached =
+    size == -1 ? 0 : writer_look_again (d->writer, (uint64_t) size);
+
+  if (reached == 0)
+    return;
+  qcow2_file_is_larger (d->image, reached);
+  nbdkit_debug ("qcow2: %s: was extended to %" PRIu64 " bytes", d->name,
+                reached);
+}
+
 void
 disk_join (struct disk *d, struct below *own)
 {
+  if (d->writable && d->writer != NULL)
+    notice_extension (d);
   if (!d->writable || d->writer != NULL)
     return;
   (void) holds (own->durable == NULL || own->durable == &d->durable);
@@ -324,8 +342,8 @@ why_no_growth (void)
     return "the file is full, and with this version of nbdkit only what is "
       "served alone, with file=, can grow";
   return "what is below is full, and cannot be made larger from here; give "
-    "it more room while nbdkit is not running, for example with 'truncate' "
-    "or 'lvextend' where it lies";
+    "it more room, for example with 'lvextend' or 'truncate' where it lies, "
+    "and connect once more, or start nbdkit again if that is not enough";
 }
 
 /* Once for each image; what could have grown has said why it did not. */

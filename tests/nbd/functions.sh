@@ -69,10 +69,10 @@ broken ()
 }
 
 # Slow operations are slower still under a checker.
-patience=20
+patience=60
 instrumented=
 if [ -n "$VALGRIND" ] || [ "$SANITIZER" != no ]; then
-    patience=120
+    patience=180
     instrumented=1
 fi
 
@@ -181,7 +181,7 @@ wait_for ()
 {
     local i
 
-    for ((i = 0; i < 200; i++)); do
+    for ((i = 0; i < patience * 20; i++)); do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.05
     done

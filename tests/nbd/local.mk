@@ -126,6 +126,7 @@ nbd_tests = \
 	nbd/test-write-bitmaps.sh \
 	nbd/test-write-broken-base.sh \
 	nbd/test-write-end.sh \
+	nbd/test-write-extended.sh \
 	nbd/test-write-fio.sh \
 	nbd/test-write-flush.sh \
 	nbd/test-write-full.sh \

@@ -8,7 +8,7 @@ image=$tmp/disk.qcow2
 new_image 64M
 
 echo "bad values"
-for parameter in grow lock discard overlap-check; do
+for parameter in grow lock discard overlap-check lazy-refcounts; do
     for value in "" x yes AUTO -1 "on "; do
         refused "qcow2-$parameter must be .*, not '$value'" \
             --filter="$filter" file "$image" "qcow2-$parameter=$value"
@@ -22,7 +22,8 @@ refused "qcow2-discard must be unmap, ignore or no-unref, not 'off'" \
 echo "good values"
 for parameter in grow=auto grow=off lock=on lock=off discard=unmap \
         discard=ignore discard=no-unref overlap-check=none \
-        overlap-check=constant overlap-check=cached overlap-check=all; do
+        overlap-check=constant overlap-check=cached overlap-check=all \
+        lazy-refcounts=on lazy-refcounts=off; do
     new_image 64M
     truncate -s 16M "$image"
     start_nbdkit --filter="$filter" file "$image" "qcow2-$parameter"
@@ -34,7 +35,7 @@ done
 
 echo "help"
 run_nbdkit --help --filter="$filter" null >"$tmp/help"
-for parameter in grow lock discard overlap-check; do
+for parameter in grow lock discard overlap-check lazy-refcounts; do
     grep -q "^qcow2-$parameter=" "$tmp/help" || fail "--help: $parameter"
 done
 
@@ -86,4 +87,52 @@ start_nbdkit --filter="$filter" file "$image" qcow2-lock=off
 start_client w:0:1M:1
 ! grep ":$(stat -c %i "$image") " /proc/locks || fail "it is locked"
 finish_client
+stop_nbdkit
+
+# dirty: the lowest bit of the header's incompatible features.
+dirty ()
+{
+    echo $(($(od -An -tu1 -j79 -N1 "$image") & 1))
+}
+
+# lazy HEADER PARAMETER DIRTY: what the header says, a parameter or nothing,
+# and whether the image is marked while it is written to.
+lazy ()
+{
+    new_image 64M -o "lazy_refcounts=$1"
+    # shellcheck disable=SC2086     # no word, or one
+    start_nbdkit --filter="$filter" file "$image" $2
+    start_client w:0:1M:1 f
+    [ "$(dirty)" -eq "$3" ] || fail "header $1, $2: dirty bit $(dirty)"
+    finish_client
+    stop_nbdkit
+    [ "$(dirty)" -eq 0 ] || fail "header $1, $2: still dirty"
+    check_image
+    # shellcheck disable=SC2086
+    start_nbdkit --filter="$filter" file "$image" $2
+    start_client w:1M:1M:2 f
+    kill_nbdkit
+    kill_client
+    [ "$(dirty)" -eq "$3" ] || fail "header $1, $2, killed: $(dirty)"
+    [ "$3" -eq 1 ] || check_image
+    # Whoever counts what the next one finds takes the mark away.
+    start_nbdkit --filter="$filter" file "$image" qcow2-lazy-refcounts=off
+    writetool "$uri" --raw "$tmp/disk.raw" w:2M:1M:3 f
+    [ "$(dirty)" -eq 0 ] || fail "header $1, $2, repaired: $(dirty)"
+    stop_nbdkit
+    check_image
+}
+
+echo "qcow2-lazy-refcounts"
+lazy off "" 0
+lazy on "" 1
+lazy off qcow2-lazy-refcounts=on 1
+lazy on qcow2-lazy-refcounts=off 0
+new_image 64M -o compat=0.10
+start_nbdkit --filter="$filter" file "$image" qcow2-lazy-refcounts=on
+nbdtool fails "$uri" >/dev/null
+has_logged 'version 2; leave out qcow2-lazy-refcounts'
+stop_nbdkit
+start_nbdkit -r --filter="$filter" file "$image" qcow2-lazy-refcounts=on
+nbdtool read "$uri" 0 512 >/dev/null
 stop_nbdkit

@@ -47,6 +47,7 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
     "the bitmaps that are broken, and nothing else",
   [QCOW2_ADVICE_BITMAP_READ_ONLY] = "make a full copy of the disk",
   [QCOW2_ADVICE_NO_COMPRESSION] = "",
+  [QCOW2_ADVICE_NO_LAZINESS] = "",
   [QCOW2_ADVICE_LIST_BITMAPS] = "'qcow2ctl bitmap list' lists those it has",
   [QCOW2_ADVICE_LIST_SNAPSHOTS] = "'qcow2ctl snapshot list' lists those it "
     "has",
