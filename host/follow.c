@@ -15,6 +15,10 @@
  *           container), the path is walked step by step and every link is
  *           refused; ".." is taken out before, which without links means the
  *           same.
+ *
+ *           A folder of devices is another thing: /dev/VG has links that lead
+ *           out of it, to nodes.  If it is beneath /dev and only root can make
+ *           names in it, these are followed, to block devices.
  * Locks     none.
  */
 #include "config.h"
@@ -147,6 +151,36 @@ find_by_hand (const struct rules *rules, const char *path)
   return walk (rules, normal);
 }
 
+/* ---- Devices ------------------------------------------------------------ */
+
+/* Nobody but root, who can read every device anyway, has made the names. */
+static bool
+is_device_folder (const struct rules *rules)
+{
+  struct stat st;
+
+  return strncmp (rules->follow, "/dev/", 5) == 0 &&
+    fstat (rules->follow_fd, &st) == 0 && st.st_uid == 0 &&
+    (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+/* A name right in such a folder. */
+static int
+find_device (const struct rules *rules, const char *name)
+{
+  struct stat st;
+  int fd;
+
+  if (strchr (name, '/') != NULL || !is_device_folder (rules))
+    return -1;
+  fd = openat (rules->follow_fd, name, O_PATH | O_CLOEXEC);
+  if (fd != -1 && (fstat (fd, &st) == -1 || !S_ISBLK (st.st_mode))) {
+    close (fd);
+    fd = -1;
+  }
+  return fd;
+}
+
 /* ---- Both -------------------------------------------------------------- */
 
 int
@@ -160,6 +194,9 @@ follow_find (const struct rules *rules, const char *path)
     errno = ENAMETOOLONG;
     return -1;
   }
+  fd = find_device (rules, path);
+  if (fd != -1)
+    return fd;
   fd = kernel_can_find (rules) ? kernel_find (rules->follow_fd, path)
     : find_by_hand (rules, path);
   if (fd == -1)

@@ -12,6 +12,9 @@ struct rules;
  * leave it, with nothing opened but for looking.  Returns a descriptor that
  * stands for the regular file, -1 with errno set on error: EXDEV if it would
  * leave the folder, ELOOP because of a link, EINVAL if it is no regular file.
+ *
+ * In a folder beneath /dev to which only root can write, a name may also be,
+ * or be a link to, a block device.
  */
 extern int follow_find (const struct rules *rules, const char *path);
 /* Open what such a descriptor stands for. */

@@ -66,6 +66,7 @@ nbd_tests = \
 	nbd/test-layers-backing.sh \
 	nbd/test-layers-data-file.sh \
 	nbd/test-layers-deep.sh \
+	nbd/test-layers-devices.sh \
 	nbd/test-layers-export.sh \
 	nbd/test-layers-follow.sh \
 	nbd/test-layers-locks.sh \
