@@ -124,7 +124,7 @@ set_io (struct exportfile *f)
     .extents = f->can.extents ? export_extents : NULL,
     .cache = export_cache,
   };
-  /* As in writer.c. */
+  /* As in ways.c. */
   if (config.thread_model >= NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS) {
     f->other.ops.borrow = other_borrow;
     f->other.ops.give_back = other_give_back;

@@ -5,7 +5,7 @@
  * Method    nbdkit has no way to write beyond the end of what a plugin
  *           serves, so the file is made larger behind the plugin's back, in
  *           large sparse steps, because each needs a new context of the
- *           plugin (writer.c).
+ *           plugin (ways.c).
  *
  *           That must not happen to a file that is not what is written to:
  *           a filter below, such as cow, may keep it as it is, or show a
