@@ -23,9 +23,12 @@ struct call {
   char desc[1200];              /* of the error, UTF-8 or not */
 };
 
-/* Both return NULL.  An error of the engine has its advice added. */
+/* These return NULL.  An error of the engine has its advice added. */
 extern json_t *call_fail (struct call *call, const char *format, ...)
   __attribute__ ((__format__ (__printf__, 2, 3)));
+/* A command that cannot be given, or not now. */
+#define call_fail_not_found(call, ...)                                        \
+  ((call)->class = "CommandNotFound", call_fail ((call), __VA_ARGS__))
 extern json_t *call_fail_engine (struct call *call, const char *name,
                                  const struct qcow2_error *err);
 

@@ -120,23 +120,25 @@ consume (struct peer *p, size_t len)
   p->input_since = roster_clock ();
 }
 
+/* Whoever is to leave is told what has become of his command, but not waited
+ * for.
+ */
 static int
 run_message (struct peer *p, size_t skip, size_t len)
 {
-  bool negotiated = p->negotiated;
+  bool negotiated = p->negotiated, stay;
   char *reply;
+  int r;
 
   if (!roster_set_busy (p, true))
     return -1;
   reply = qmp_run (p->input + skip, len, &negotiated);
   if (negotiated && !p->negotiated)
     roster_set_negotiated (p);
-  if (!roster_set_busy (p, false)) {
-    free (reply);
-    return -1;
-  }
+  stay = roster_set_busy (p, false);
   consume (p, skip + len);
-  return send_text (p, reply);
+  r = send_text (p, reply);
+  return stay ? r : -1;
 }
 
 /* The message that has come, if it is complete; 1: it is not. */

@@ -44,21 +44,14 @@ qmp_error (const char *desc)
 /* ---- Commands ---------------------------------------------------------- */
 
 static json_t *
-fail_not_found (struct call *call, const char *desc)
-{
-  call->class = "CommandNotFound";
-  return call_fail (call, "%s", desc);
-}
-
-static json_t *
 negotiate (struct call *call, bool *negotiated)
 {
   const char *name;
   json_t *value;
 
   if (*negotiated)
-    return fail_not_found (call, "Capabilities negotiation is already "
-                           "complete, command ignored");
+    return call_fail_not_found (call, "Capabilities negotiation is already "
+                                "complete, command ignored");
   json_object_foreach (call->arguments, name, value)
     if (strcmp (name, "enable") != 0 || json_array_size (value) > 0)
       return call_fail (call, "there are no capabilities to enable");
@@ -74,13 +67,12 @@ run_command (struct call *call, const char *name, bool *negotiated)
   if (strcmp (name, "qmp_capabilities") == 0)
     return negotiate (call, negotiated);
   if (!*negotiated)
-    return fail_not_found (call, "Expecting capabilities negotiation with "
-                           "'qmp_capabilities'");
+    return call_fail_not_found (call, "Expecting capabilities negotiation "
+                                "with 'qmp_capabilities'");
   verb = verb_find (name);
-  if (verb == NULL) {
-    call->class = "CommandNotFound";
-    return call_fail (call, "The command %.100s has not been found", name);
-  }
+  if (verb == NULL)
+    return call_fail_not_found (call, "The command %.100s has not been found",
+                                name);
   (void) holds (verb->run != NULL && call->class == NULL);
   call->name = verb->name;
   return (verb->checks || arguments_check (verb->arguments, call->arguments,

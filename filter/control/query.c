@@ -76,15 +76,31 @@ add_entry (struct list *list, json_t *entry, size_t bytes)
   return 1;
 }
 
+typedef int (*lister) (const struct target *t, struct list *list,
+                       struct qcow2_error *err);
+
+/* Of the image that the command names. */
 static json_t *
-end_list (struct call *call, const struct target *t, struct list *list, int r,
-          const struct qcow2_error *err)
+make_list (struct call *call, lister fn)
 {
-  if (r != -1 && !list->too_long)
-    return list->array;
-  json_decref (list->array);
-  return r == -1 ? call_fail_engine (call, t->name, err)
-    : call_fail (call, "the list is too long");
+  struct list list = { .nr = 0 };
+  struct qcow2_error err;
+  struct target t;
+  int r;
+
+  if (!target_open (&t, call, call_text (call, "device"), false))
+    return NULL;
+  list.array = json_array ();
+  r = fn (&t, &list, &err);
+  if (r == -1)
+    call_fail_engine (call, t.name, &err);
+  else if (list.too_long)
+    call_fail (call, "the list is too long");
+  target_close (&t);
+  if (r != -1 && !list.too_long)
+    return list.array;
+  json_decref (list.array);
+  return NULL;
 }
 
 json_t *
@@ -115,22 +131,17 @@ add_snapshot (void *opaque, const struct qcow2_snapshot *s)
   return add_entry (opaque, verb_snapshot_json (s), s->id.len + s->name.len);
 }
 
+static int
+list_snapshots (const struct target *t, struct list *list,
+                struct qcow2_error *err)
+{
+  return qcow2_list_snapshots (t->image, t->io, add_snapshot, list, err);
+}
+
 json_t *
 verb_query_snapshots (struct call *call)
 {
-  struct list list = { .nr = 0 };
-  struct qcow2_error err;
-  struct target t;
-  json_t *result;
-  int r;
-
-  if (!target_open (&t, call, call_text (call, "device"), false))
-    return NULL;
-  list.array = json_array ();
-  r = qcow2_list_snapshots (t.image, t.io, add_snapshot, &list, &err);
-  result = end_list (call, &t, &list, r, &err);
-  target_close (&t);
-  return result;
+  return make_list (call, list_snapshots);
 }
 
 static int
@@ -152,22 +163,17 @@ add_bitmap (void *opaque, const struct qcow2_bitmap *b)
                                "nbdkit-qcow2", more), b->name.len);
 }
 
+static int
+list_bitmaps (const struct target *t, struct list *list,
+              struct qcow2_error *err)
+{
+  return qcow2_list_bitmaps (t->image, t->io, add_bitmap, list, err);
+}
+
 json_t *
 verb_query_bitmaps (struct call *call)
 {
-  struct list list = { .nr = 0 };
-  struct qcow2_error err;
-  struct target t;
-  json_t *result;
-  int r;
-
-  if (!target_open (&t, call, call_text (call, "device"), false))
-    return NULL;
-  list.array = json_array ();
-  r = qcow2_list_bitmaps (t.image, t.io, add_bitmap, &list, &err);
-  result = end_list (call, &t, &list, r, &err);
-  target_close (&t);
-  return result;
+  return make_list (call, list_bitmaps);
 }
 
 /* ---- Images ------------------------------------------------------------ */

@@ -215,3 +215,23 @@ peers=$!
 sleep 0.5
 stop_nbdkit
 wait "$peers" || true
+
+echo "a command that runs when the server ends has an answer"
+if "$NBDKIT" --dump-plugin --filter=delay null >/dev/null 2>&1; then
+    start_nbdkit --filter="$filter" --filter=delay file "$image" \
+        qcow2-control="$control" delay-write=500ms
+    "$PYTHON" - "$control" "$pid" <<'END' || fail "there is none"
+import os
+import signal
+import sys
+import threading
+from qmp_client import QMP
+q = QMP(sys.argv[1])
+threading.Timer(0.7, os.kill, (int(sys.argv[2]), signal.SIGTERM)).start()
+reply = q.command("blockdev-snapshot-internal-sync", device="", name="last")
+assert "return" in reply or "error" in reply, reply
+print(reply)
+END
+    stop_nbdkit
+    qemu-img check -q "$image" || [ $? -eq 3 ] || fail "qemu-img check: $?"
+fi
