@@ -155,6 +155,7 @@ LONG_TESTS += \
 	nbd/test-control-kill-bitmaps-long.sh \
 	nbd/test-control-kill-long.sh \
 	nbd/test-filters-long.sh \
+	nbd/test-guestfs-long.sh \
 	nbd/test-luks-cost-long.sh \
 	nbd/test-luks-matrix-long.sh \
 	nbd/test-migrating-long.sh \
