@@ -813,7 +813,10 @@ struct qcow2_bitmap {
   uint64_t granularity;         /* bytes of the disk per bit */
   bool enabled;                 /* writers must keep it up to date */
   bool in_use;                  /* somebody who did so has not stored it: it
-                                   can only be removed */
+                                   can only be removed, if not 'kept_up' */
+  bool kept_up;                 /* enabled, and all changes of the disk are in
+                                   it: in the file, or, if it is in use, in
+                                   memory, to be stored at the end */
   const char *why_unusable;     /* NULL, or why no view of it can be opened:
                                    a constant string */
 };

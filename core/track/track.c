@@ -383,6 +383,15 @@ q2_track_find (const struct q2_track *track, const struct q2_bitmap *b,
 }
 
 bool
+q2_track_has (const struct q2_track *track, const struct q2_bitmap *b)
+{
+  for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
+    if (is_named (t, b))
+      return !t->lost && is_it (track, t, b);
+  return false;
+}
+
+bool
 q2_track_keeps (const void *opaque, const struct q2_bitmap *b)
 {
   const struct q2_track *const track = opaque;

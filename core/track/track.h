@@ -95,6 +95,11 @@ extern bool q2_track_find (const struct q2_track *track,
                            bool *ret_changed)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The bitmap is kept up, in the file or in memory. */
+extern bool q2_track_has (const struct q2_track *track,
+                          const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Do not keep the one of that name up any more, if there is one. */
 extern void q2_track_drop (struct q2_track *track, const char *name,
                            size_t len) __attribute__ ((__nonnull__));

@@ -9,7 +9,7 @@
  *           its first entry is passed on: then it is read again, until it is
  *           true.  Listing snapshots reads no L1 table: there may be 65,536 of
  *           them, and only opening a snapshot checks its own.
- * Locks     none.
+ * Locks     the gate is entered, to look at what is kept up.
  */
 #include "config.h"
 
@@ -73,6 +73,21 @@ list_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
   return l->snapshot_fn (l->fn_opaque, &snapshot) != 0;
 }
 
+/* What is kept up does not change inside the gate, once it is. */
+static bool
+is_kept_up (struct qcow2_image *image, const struct q2_bitmap *b)
+{
+  bool tracked;
+
+  if (!(b->flags & Q2_BITMAP_AUTO) || !(b->flags & Q2_BITMAP_IN_USE))
+    return b->flags & Q2_BITMAP_AUTO;
+  q2_gate_enter (&image->gate);
+  tracked = q2_writer_is_for_disk (&image->writer) &&
+    q2_track_has (&image->writer.track, b);
+  q2_gate_leave (&image->gate);
+  return tracked;
+}
+
 /* All of the directory was read before the first of them. */
 static int
 list_bitmap (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
@@ -84,6 +99,7 @@ list_bitmap (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     .granularity = UINT64_C (1) << b->granularity_bits,
     .enabled = b->flags & Q2_BITMAP_AUTO,
     .in_use = b->flags & Q2_BITMAP_IN_USE,
+    .kept_up = is_kept_up (l->image, b),
     .why_unusable = q2_bitmap_why_unusable (l->image, l->header, b),
   };
 

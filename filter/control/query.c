@@ -148,7 +148,9 @@ static int
 add_bitmap (void *opaque, const struct qcow2_bitmap *b)
 {
   json_t *const flags = json_array ();
-  json_t *const more = json_pack ("{s:b}", "usable", b->why_unusable == NULL);
+  json_t *const more = json_pack ("{s:b,s:b}", "usable",
+                                  b->why_unusable == NULL, "kept-up",
+                                  b->kept_up);
 
   if (b->in_use)
     json_array_append_new (flags, json_string ("in-use"));

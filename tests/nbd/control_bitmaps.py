@@ -159,6 +159,11 @@ def flags_of(qmp):
             for b in qmp.ok("x-q2-query-bitmaps", device="")}
 
 
+def kept_up(qmp):
+    return {b["name"] for b in qmp.ok("x-q2-query-bitmaps", device="")
+            if b["nbdkit-qcow2"]["kept-up"]}
+
+
 def verbs(sock, control, known_file):
     qmp, listener = QMP(control), QMP(control)
     disk = connect(sock)
@@ -175,7 +180,9 @@ def verbs(sock, control, known_file):
     event = listener.read_event()
     expect("an event", event["event"] == "X_Q2_BITMAPS_CHANGED" and
            event["data"] == {"device": ""})
+    expect("nothing is missing before a change", kept_up(qmp) == {"b0"})
     write(disk, 3, 4)
+    expect("it is kept up", kept_up(qmp) == {"b0"})
     for verb, arguments, text in HOSTILE:
         said = qmp.fails(verb, **arguments)
         expect(f"{verb} {str(arguments)[:200]}: '{said[:200]}' has '{text}'",
@@ -186,6 +193,7 @@ def verbs(sock, control, known_file):
     do(DISABLE, "b0")
     write(disk, 5)
     expect("a disabled bitmap is not in use", flags_of(qmp)["b0"] == [])
+    expect("nor kept up", kept_up(qmp) == set())
     view = connect(sock, "bitmap/b0")
     expect("b0", shown(view) == {3, 4})
     for verb in (CLEAR, REMOVE, ENABLE):
@@ -275,6 +283,7 @@ def invalidate(sock, control):
     qmp.ok(DISABLE, node="", name="b0")
     qmp.ok(ENABLE, node="", name="b0")
     write(disk, 1)
+    expect("it is not kept up", kept_up(qmp) == set())
     for verb in (CLEAR, DISABLE, ENABLE):
         expect(f"{verb} says why", "can only be removed: it is marked as in "
                "use" in qmp.fails(verb, node="", name="b0"))

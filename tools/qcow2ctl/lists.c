@@ -65,6 +65,7 @@ add_bitmap (void *opaque, const struct qcow2_bitmap *b)
   value_set (v, "name", value_bytes (b->name.bytes, b->name.len));
   value_set (v, "granularity", value_number (b->granularity));
   value_set (more, "usable", value_bool (b->why_unusable == NULL));
+  value_set (more, "kept-up", value_bool (b->kept_up));
   if (b->why_unusable)
     value_set (more, "why-unusable", value_text (b->why_unusable));
   value_set (v, "nbdkit-qcow2", more);
@@ -154,7 +155,8 @@ bitmap_print (const struct qcow2_bitmap *b)
 
   print_column (&b->name, 24);
   printf (" %11s  %s%s\n", size_text (size, b->granularity),
-          b->enabled ? "enabled" : "disabled", b->in_use ? ", in use" : "");
+          b->enabled ? "enabled" : "disabled", !b->in_use ? ""
+          : b->kept_up ? ", kept up in memory" : ", in use");
   if (b->why_unusable)
     printf ("%-25s it cannot be used: %s\n", "", b->why_unusable);
 }

@@ -78,6 +78,7 @@ print_bitmaps (struct talk *t)
       .granularity = talk_number (v, "granularity"),
       .enabled = talk_has_item (v, "flags", "auto"),
       .in_use = talk_has_item (v, "flags", "in-use"),
+      .kept_up = talk_is_true (more, "kept-up"),
       .why_unusable = talk_has (more, "why-unusable")
         ? talk_text (more, "why-unusable").bytes : NULL,
     };
