@@ -218,6 +218,14 @@ follow_open (int path_fd, int flags)
   return open (path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
+/* The file is there, even if it has no name any more. */
+const char *
+follow_why_not_open (int errnum)
+{
+  return errnum == ENOENT ? "it is opened through /proc, which is not mounted"
+    : strerror (errnum);
+}
+
 /* The part of 'path' behind 'folder', or NULL. */
 static const char *
 behind (const char *path, const char *folder)

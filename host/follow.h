@@ -17,8 +17,10 @@ struct rules;
  * or be a link to, a block device.
  */
 extern int follow_find (const struct rules *rules, const char *path);
-/* Open what such a descriptor stands for. */
+/* Open what such a descriptor stands for; -1 with errno set on error. */
 extern int follow_open (int path_fd, int flags);
+/* What that errno means. */
+extern const char *follow_why_not_open (int errnum);
 /* The part of an absolute path that lies in the folder, "" for the folder
  * itself; NULL if it lies elsewhere.
  */

@@ -88,7 +88,7 @@ open_local (struct layer *l, struct found *found,
   }
   if (fd == -1) {
     fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be opened: %s", l->name,
-               strerror (errno));
+               follow_why_not_open (errno));
     return NULL;
   }
   if (check_writable (l->env, fd, found, writing, err) == -1 ||

@@ -203,4 +203,18 @@ if [ -e /dev/full ]; then
     grep -q 'the result cannot be written: No space' "$err" ||
         fail "it does not say so"
 fi
+
+# ---- Nothing is mounted on /proc ---------------------------------------------
+
+if [ "$(id -u)" -eq 0 ] && unshare --mount true 2> /dev/null; then
+    for command in "info disk.qcow2" "check -r leaks copy.qcow2"; do
+        code=0
+        # shellcheck disable=SC2016,SC2086      # The inner shell; words.
+        unshare --mount sh -c 'mount -t tmpfs none /proc && exec "$@"' sh \
+            "$ctl" $command > /dev/null 2> "$err" || code=$?
+        [ "$code" -eq 1 ] || fail "code $code without /proc for $command"
+        grep -q '/proc, which is not mounted' "$err" ||
+            fail "it does not say so: $(cat "$err")"
+    done
+fi
 echo "ok"

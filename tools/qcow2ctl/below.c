@@ -48,7 +48,7 @@ open_bytes (const struct host_env *env, struct step *s,
   fd = follow_open (s->found.fd, O_RDONLY);
   if (fd == -1)
     return fail_with (err, QCOW2_ERR_IO, errno, "%s cannot be opened: %s",
-                      s->found.name, strerror (errno));
+                      s->found.name, follow_why_not_open (errno));
   if (lock_file (env, fd, s->found.name, false, err) == -1) {
     close (fd);
     return -1;

@@ -95,7 +95,9 @@ open_local (struct image *i, bool writing)
   if (code == CODE_OK) {
     fd = follow_open (path_fd, writing ? O_RDWR : O_RDONLY);
     if (fd == -1)
-      code = fail_errno (i, writing ? "it cannot be written to: " : "");
+      code = fail_code (errno == EBUSY ? CODE_BUSY : CODE_FAILED, "%s: %s%s",
+                        i->name, writing ? "it cannot be written to: " : "",
+                        follow_why_not_open (errno));
   }
   close (path_fd);
   if (code != CODE_OK)
