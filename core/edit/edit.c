@@ -25,6 +25,10 @@
 /* Releasing changes refcounts, which makes another commit necessary. */
 #define MAX_COMMITS 16
 
+/* While changes go on. */
+#define MAX_ROUNDS_AHEAD 3
+#define SHORT_MS 20
+
 int
 q2_edit_fail_busy (const char *what, struct qcow2_error *err)
 {
@@ -98,12 +102,36 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   return q2_request_end_reading (&e->io, -1, err);
 }
 
+/* Each round has less to write: what came while the one before was running. */
+int
+q2_edit_commit_ahead (struct qcow2_image *image, const struct qcow2_io *host,
+                      struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+  const struct q2_io io = q2_image_io (image, host);
+  uint64_t ms = UINT64_MAX;
+  int r = 0;
+
+  if (!w->prepared)
+    return 0;
+  q2_gate_enter (&image->gate);
+  for (unsigned i = 0; r == 0 && i < MAX_ROUNDS_AHEAD && ms > SHORT_MS; ++i) {
+    const uint64_t start = q2_now_ms ();
+
+    r = q2_writer_commit (w, &io, err);
+    ms = q2_now_ms () - start;
+  }
+  q2_gate_leave (&image->gate);
+  return r;
+}
+
 int
 q2_edit_begin (struct q2_edit *e, struct qcow2_image *image,
                const struct qcow2_io *host, enum q2_edit_kind kind,
                const char *what, struct qcow2_error *err)
 {
-  if (q2_edit_check (image, what, err) == -1)
+  if (q2_edit_check (image, what, err) == -1 ||
+      q2_edit_commit_ahead (image, host, err) == -1)
     return -1;
   if (q2_gate_close (&image->gate, Q2_WRITER_PATIENCE_MS) != 0)
     return q2_edit_fail_busy (what, err);

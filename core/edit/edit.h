@@ -60,6 +60,14 @@ extern int q2_edit_check (const struct qcow2_image *image, const char *what,
 extern int q2_edit_fail_busy (const char *what, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Make durable what there is, while changes go on: they have to wait for less
+ * when the gate is closed then.  q2_edit_begin does this.
+ */
+extern int q2_edit_commit_ahead (struct qcow2_image *image,
+                                 const struct qcow2_io *host,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* 'what' the caller is about to do, for errors: "snapshots cannot be
  * created".  -1: it has not begun.
  */

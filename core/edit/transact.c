@@ -135,6 +135,13 @@ close_all (struct group *g, struct qcow2_error *err)
     m->stage = CLAIMED;
   }
   for (size_t i = 0; i < g->nr; ++i) {
+    const struct member *const m = g->order[i];
+
+    g->failed = (size_t) (m - g->members);
+    if (q2_edit_commit_ahead (m->part->image, m->part->io, err) == -1)
+      return -1;
+  }
+  for (size_t i = 0; i < g->nr; ++i) {
     struct member *const m = g->order[i];
 
     g->failed = (size_t) (m - g->members);

@@ -15,8 +15,10 @@
 #include "alloc_faults.h"
 #include "bitmap_set.h"
 #include "fsck.h"
-#include "host.h"
+#include "hooked_disk.h"
 #include "unit.h"
+
+#include "image/image.h"
 
 #include <errno.h>
 
@@ -463,6 +465,64 @@ test_threads (void)
   }
 }
 
+/* ---- How long changes wait ----------------------------------------------- */
+
+static struct {
+  unsigned while_open, while_closed;
+  uint64_t written;             /* bytes of the disk, since the last flush */
+  uint64_t most_while_closed;
+} flushes;
+
+static void
+count_data (struct hooked_disk *d, uint32_t count, uint64_t host_off,
+            enum qcow2_io_class io_class)
+{
+  (void) d;
+  (void) host_off;
+  if (io_class == QCOW2_IO_DATA)
+    flushes.written += count;
+}
+
+static void
+count_flush (struct hooked_disk *d)
+{
+  if (!q2_gate_is_closed (&d->image->gate))
+    flushes.while_open++;
+  else {
+    flushes.while_closed++;
+    if (flushes.written > flushes.most_while_closed)
+      flushes.most_while_closed = flushes.written;
+  }
+  flushes.written = 0;
+}
+
+/* What clients have written is flushed before they have to wait. */
+static void
+flush_ahead (void)
+{
+  const struct qcow2_snapshot_options options = { .name = { "s", 1 } };
+  struct hooked_disk d;
+
+  unit_context ("flush ahead");
+  hooked_disk_build (&d, 12, 4, 1 << 20, 8);
+  hooked_disk_serve (&d, &(struct host_spec) { .capacity = 64 << 20,
+                                               .grows = true });
+  hooked_disk_open (&d);
+  d.before_write = count_data;
+  d.before_flush = count_flush;
+  for (unsigned i = 0; i < 100; ++i)
+    CHECK (hooked_disk_write (&d, i, 'x'));
+  CHECK (flushes.written >= 100 * 4096);
+  CHECK_EQ (qcow2_snapshot_create (d.image, &d.host.io, &options, &d.err), 0);
+  CHECK (flushes.while_open > 0 && flushes.while_closed > 0);
+  CHECK_EQ (flushes.most_while_closed, 0);
+  d.before_write = NULL;
+  d.before_flush = NULL;
+  CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), 0);
+  fsck_check (d.host.bytes, d.host.size, false);
+  hooked_disk_free (&d);
+}
+
 int
 main (void)
 {
@@ -472,6 +532,7 @@ main (void)
   test_refusals ();
   test_busy ();
   test_threads ();
+  flush_ahead ();
   host_free (&start);
   return unit_finish ();
 }
