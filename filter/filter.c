@@ -80,7 +80,7 @@ qcow2_get_ready (int final_thread_model)
   config.thread_model = final_thread_model;
   stack_scan ();
   config_note_stack ();
-  return check_file ();
+  return check_file () == -1 ? -1 : control_get_ready ();
 }
 
 static int

@@ -3,7 +3,11 @@
  *
  * Owns      the path, from the parameter to the last moment; whether this was
  *           built with a JSON library, without which there is no socket.
- * Method    address.c makes the socket, server.c serves it.
+ * Method    address.c makes the socket, server.c serves it.  It is made before
+ *           nbdkit goes to the background, like nbdkit's own: whoever has
+ *           started a server can connect at once, and a socket that cannot be
+ *           made is an error at start.  Only if the server is going to be
+ *           another user it is made afterwards, to belong to him.
  * Locks     none: only the main thread is here.
  */
 #include "config.h"
@@ -17,9 +21,15 @@
 #endif
 #include "control/server.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 static char *path;              /* absolute, or NULL */
+#ifdef HAVE_JANSSON
+static int listening = -1;      /* it is made, and not yet served */
+#endif
 
 bool
 control_supported (void)
@@ -44,15 +54,60 @@ control_parse (const char *value)
   return path == NULL ? -1 : address_check (path);
 }
 
+#ifdef HAVE_JANSSON
+
+/* -u or --user, in all forms that getopt allows; or what looks like it. */
+static bool
+names_user (const char *arg)
+{
+  return strncmp (arg, "--us", 4) == 0 ||
+    (arg[0] == '-' && arg[1] != '-' && strchr (arg, 'u') != NULL);
+}
+
+/* Only root can; without /proc it is not known. */
+static bool
+may_change_user (void)
+{
+  FILE *const f = geteuid () == 0 ? fopen ("/proc/self/cmdline", "re") : NULL;
+  bool found = false;
+  char *arg = NULL;
+  size_t size = 0;
+
+  if (f == NULL)
+    return geteuid () == 0;
+  while (!found && getdelim (&arg, &size, '\0', f) != -1)
+    found = names_user (arg);
+  free (arg);
+  fclose (f);
+  return found;
+}
+
+#endif
+
+int
+control_get_ready (void)
+{
+#ifdef HAVE_JANSSON
+  if (path == NULL || may_change_user ())
+    return 0;
+  listening = address_listen (path);
+  return listening == -1 ? -1 : 0;
+#else
+  return 0;
+#endif
+}
+
 int
 control_start (void)
 {
 #ifdef HAVE_JANSSON
-  int fd;
+  int fd = listening;
 
   if (path == NULL)
     return 0;
-  fd = address_listen (path);
+  listening = -1;
+  if (fd == -1)
+    fd = address_listen (path);
   if (fd == -1)
     return -1;
   if (server_start (fd) == 0)

@@ -12,9 +12,11 @@
 extern bool control_supported (void);
 /* The value of the parameter.  Returns -1 and logs on error. */
 extern int control_parse (const char *path);
-/* When privileges have been dropped and there can be threads; nothing if there
- * was no parameter.  Returns -1 and logs on error.
+/* In .get_ready: make the socket, if it can be made already.  This and the
+ * next do nothing if there was no parameter, and return -1 and log on error.
  */
+extern int control_get_ready (void);
+/* When privileges have been dropped and there can be threads. */
 extern int control_start (void);
 /* Before the first image is closed for good: when it returns no command runs
  * any more, and there is no socket.

@@ -18,6 +18,12 @@ start_nbdkit --filter="$filter" file "$image"
 [ -z "$(find "$tmp" -name '*ctl*')" ] || fail "there is a socket"
 stop_nbdkit
 
+# not_running PID
+not_running ()
+{
+    ! kill -0 "$1" 2>/dev/null
+}
+
 echo "parameters"
 refused 'qcow2-control.*108|path of a socket' --filter="$filter" file \
     "$image" qcow2-control="$tmp/$(printf 'x%.0s' {1..120})"
@@ -57,6 +63,21 @@ cd - >/dev/null
 qmp query-version
 has '"return"' "a path that is not absolute"
 stop_nbdkit
+
+echo "whoever has started a server can connect at once"
+for _ in {1..5}; do
+    "$NBDKIT" -P "$tmp/daemon.pid" -U "$tmp/daemon.sock" --filter="$filter" \
+        file "$image" qcow2-control="$control"
+    "$PYTHON" "$nbddir/qmp_client.py" "$control" query-version >"$tmp/said" ||
+        fail "there is no socket yet"
+    daemon=$(cat "$tmp/daemon.pid")
+    kill "$daemon"
+    wait_for not_running "$daemon"
+    rm "$tmp/daemon.sock"
+done
+"$NBDKIT" -U "$tmp/daemon.sock" --filter="$filter" file "$image" \
+    qcow2-control="$tmp/file" 2>"$tmp/said" && fail "it is started"
+has 'exists, and is no socket' "an error at start"
 
 echo "other users"
 if [ "$(id -u)" -eq 0 ] && setpriv --reuid=65534 --regid=65534 \
