@@ -815,8 +815,10 @@ struct qcow2_bitmap {
   bool in_use;                  /* somebody who did so has not stored it: it
                                    can only be removed, if not 'kept_up' */
   bool kept_up;                 /* enabled, and all changes of the disk are in
-                                   it: in the file, or, if it is in use, in
-                                   memory, to be stored at the end */
+                                   it: in the file, or, as only
+                                   qcow2_list_bitmaps_kept knows of one that is
+                                   in use, in memory, to be stored at the end
+                                   */
   const char *why_unusable;     /* NULL, or why no view of it can be opened:
                                    a constant string */
 };
@@ -826,6 +828,15 @@ extern int qcow2_list_bitmaps (struct qcow2_image *image,
                                const struct qcow2_io *io,
                                qcow2_bitmap_fn fn, void *fn_opaque,
                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
+
+/* The same, with what is kept up in memory, waiting until no edit of the image
+ * is under way; edits wait for 'fn'.
+ */
+extern int qcow2_list_bitmaps_kept (struct qcow2_image *image,
+                                    const struct qcow2_io *io,
+                                    qcow2_bitmap_fn fn, void *fn_opaque,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
 
 /* What a view shows. */

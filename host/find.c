@@ -6,8 +6,7 @@
  *           followed, if qcow2-follow allows that; else it is refused, with a
  *           message that says what to do.  Names are taken relative to the
  *           folder of the image that they are in, as far as that is beneath
- *           the folder to follow in, else to the latter.  Devices that are
- *           followed are backing files only.
+ *           the folder to follow in, else to the latter.
  *
  *           The format of a backing file is never guessed from its content:
  *           whoever writes to a disk could make its raw content look like an
@@ -235,17 +234,6 @@ fail_missing (const struct host_env *env,
                     env->rules->follow, path);
 }
 
-/* A stranger's image could name anybody's raw disk. */
-static int
-check_followed (const struct qcow2_reference *reference,
-                const struct found *found, struct qcow2_error *err)
-{
-  return found->id.kind != ID_DEVICE || reference->kind != QCOW2_DATA_FILE ? 0
-    : fail_with (err, QCOW2_ERR_REFUSED, EPERM, "the image's %s is the device "
-                 "%s, and only backing files are devices that a name in an "
-                 "image leads to", reference_kind (reference), found->name);
-}
-
 static int
 find_followed (const struct gate *gate,
                const struct qcow2_reference *reference, struct found *found,
@@ -269,8 +257,7 @@ find_followed (const struct gate *gate,
   }
   if (name_followed (rules, found, path) == -1)
     return fail_nomem (err);
-  return identify (found, err) == -1 ? -1
-    : check_followed (reference, found, err);
+  return identify (found, err);
 }
 
 static int

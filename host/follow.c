@@ -153,6 +153,14 @@ find_by_hand (const struct rules *rules, const char *path)
 
 /* ---- Devices ------------------------------------------------------------ */
 
+/* In /dev/disk the content of devices, which may be anybody's, makes names. */
+static bool
+is_named_by_content (const char *folder)
+{
+  return strcmp (folder, "/dev/disk") == 0 ||
+    strncmp (folder, "/dev/disk/", 10) == 0;
+}
+
 /* Nobody but root, who can read every device anyway, has made the names. */
 static bool
 is_device_folder (const struct rules *rules)
@@ -160,6 +168,7 @@ is_device_folder (const struct rules *rules)
   struct stat st;
 
   return strncmp (rules->follow, "/dev/", 5) == 0 &&
+    !is_named_by_content (rules->follow) &&
     fstat (rules->follow_fd, &st) == 0 && st.st_uid == 0 &&
     (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }

@@ -73,13 +73,32 @@ check_writable (const struct host_env *env, int fd, const struct found *found,
                     env->words->data_file, env->words->read_only);
 }
 
+/* A stranger's image could name anybody's raw disk. */
+static int
+check_device (const struct layer *l, const struct found *found,
+              struct qcow2_error *err)
+{
+  const struct host_words *const words = l->env->words;
+
+  return !l->key.writing || found->place != NULL ||
+    found->id.kind != ID_DEVICE ? 0
+    : fail_with (err, QCOW2_ERR_REFUSED, EPERM, "%s, which the image names, "
+                 "is a device, and is not written to because an image says "
+                 "so; give %s if it is meant, or %s", found->name,
+                 found->format == FORMAT_UNKNOWN ? words->data_file
+                 : words->backing, words->read_only);
+}
+
 static struct other *
 open_local (struct layer *l, struct found *found,
             struct qcow2_error *err)
 {
   bool writing = l->key.writing;
-  int fd = follow_open (found->fd, writing ? O_RDWR : O_RDONLY);
+  int fd;
 
+  if (check_device (l, found, err) == -1)
+    return NULL;
+  fd = follow_open (found->fd, writing ? O_RDWR : O_RDONLY);
   if (fd == -1 && writing &&
       (errno == EACCES || errno == EROFS || errno == EPERM)) {
     host_warn (l->env, l->name, "cannot be written to: %m");

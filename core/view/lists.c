@@ -9,7 +9,9 @@
  *           its first entry is passed on: then it is read again, until it is
  *           true.  Listing snapshots reads no L1 table: there may be 65,536 of
  *           them, and only opening a snapshot checks its own.
- * Locks     the gate is entered, to look at what is kept up.
+ *           What is kept up in memory is looked at inside the gate, together
+ *           with the list that it belongs to.
+ * Locks     none, but for that.
  */
 #include "config.h"
 
@@ -29,6 +31,7 @@ struct listing {
   uint64_t edits;                       /* image->edits before that */
   bool passed_on;                       /* an entry was */
   bool bitmaps;                         /* else snapshots */
+  bool inside;                          /* the gate: nobody edits the image */
   qcow2_bitmap_fn bitmap_fn;
   qcow2_snapshot_fn snapshot_fn;
   void *fn_opaque;
@@ -73,19 +76,12 @@ list_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
   return l->snapshot_fn (l->fn_opaque, &snapshot) != 0;
 }
 
-/* What is kept up does not change inside the gate, once it is. */
 static bool
-is_kept_up (struct qcow2_image *image, const struct q2_bitmap *b)
+is_kept_up (const struct listing *l, const struct q2_bitmap *b)
 {
-  bool tracked;
-
   if (!(b->flags & Q2_BITMAP_AUTO) || !(b->flags & Q2_BITMAP_IN_USE))
     return b->flags & Q2_BITMAP_AUTO;
-  q2_gate_enter (&image->gate);
-  tracked = q2_writer_is_for_disk (&image->writer) &&
-    q2_track_has (&image->writer.track, b);
-  q2_gate_leave (&image->gate);
-  return tracked;
+  return l->inside && q2_writer_keeps_bitmap (&l->image->writer, b);
 }
 
 /* All of the directory was read before the first of them. */
@@ -99,7 +95,7 @@ list_bitmap (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     .granularity = UINT64_C (1) << b->granularity_bits,
     .enabled = b->flags & Q2_BITMAP_AUTO,
     .in_use = b->flags & Q2_BITMAP_IN_USE,
-    .kept_up = is_kept_up (l->image, b),
+    .kept_up = is_kept_up (l, b),
     .why_unusable = q2_bitmap_why_unusable (l->image, l->header, b),
   };
 
@@ -150,16 +146,39 @@ qcow2_list_snapshots (struct qcow2_image *image, const struct qcow2_io *host,
   return list (&l, err);
 }
 
+static int
+list_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
+              bool inside, qcow2_bitmap_fn fn, void *fn_opaque,
+              struct qcow2_error *err)
+{
+  const struct q2_io io = q2_image_io (image, host);
+  struct listing l = {
+    .image = image, .io = &io, .bitmaps = true, .inside = inside,
+    .bitmap_fn = fn, .fn_opaque = fn_opaque,
+  };
+
+  return list (&l, err);
+}
+
 int
 qcow2_list_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
                     qcow2_bitmap_fn fn, void *fn_opaque,
                     struct qcow2_error *err)
 {
-  const struct q2_io io = q2_image_io (image, host);
-  struct listing l = {
-    .image = image, .io = &io, .bitmaps = true, .bitmap_fn = fn,
-    .fn_opaque = fn_opaque,
-  };
+  return list_bitmaps (image, host, false, fn, fn_opaque, err);
+}
 
-  return list (&l, err);
+/* Going through the gate is no change that keeps the image from being idle. */
+int
+qcow2_list_bitmaps_kept (struct qcow2_image *image,
+                         const struct qcow2_io *host, qcow2_bitmap_fn fn,
+                         void *fn_opaque, struct qcow2_error *err)
+{
+  int r;
+
+  q2_gate_enter (&image->gate);
+  atomic_fetch_add (&image->idle.changes, 1);
+  r = list_bitmaps (image, host, true, fn, fn_opaque, err);
+  q2_gate_leave (&image->gate);
+  return r;
 }

@@ -229,6 +229,20 @@ q2_writer_begin (struct q2_writer *w, const struct q2_io *io,
   return is_ready (w, purpose) ? 0 : activate_once (w, io, purpose, err);
 }
 
+/* Others are inside the gate, too: one of them may be loading bitmaps. */
+bool
+q2_writer_keeps_bitmap (struct q2_writer *w, const struct q2_bitmap *b)
+{
+  bool kept;
+
+  q2_mutex_lock (&w->activate_lock);
+  while (w->activating)
+    q2_cond_wait (&w->activated, &w->activate_lock);
+  kept = q2_track_has (&w->track, b);
+  q2_mutex_unlock (&w->activate_lock);
+  return kept;
+}
+
 void
 q2_writer_renew_promises (struct q2_writer *w)
 {

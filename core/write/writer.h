@@ -361,6 +361,13 @@ q2_writer_is_for_disk (const struct q2_writer *w)
   return q2_writer_disk_epoch (w) % 2 == 1;
 }
 
+/* The bitmap is kept up, in the file or in memory.  The caller is inside the
+ * gate.
+ */
+extern bool q2_writer_keeps_bitmap (struct q2_writer *w,
+                                    const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The image has made new promises: the next change of the disk takes them
  * back.  The gate is closed.
  */

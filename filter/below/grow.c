@@ -311,6 +311,27 @@ extend (struct growth *g, uint64_t min_size)
   return err;
 }
 
+/* Somebody has made it larger: as if it had been opened so.  What he has added
+ * is not cut off in the end.
+ */
+static bool
+take_over (struct growth *g)
+{
+  struct stat st;
+  uint64_t size;
+
+  if (fstat (g->fd, &st) == -1 || (uint64_t) st.st_size <= g->size)
+    return false;
+  size = (uint64_t) st.st_size;
+  pthread_mutex_lock (&g->lock);
+  g->start_size = g->size = g->previous_size = g->reserved = size;
+  if (atomic_load (&g->trigger) != NEVER)
+    atomic_store (&g->trigger, size);
+  pthread_mutex_unlock (&g->lock);
+  nbdkit_debug ("qcow2: %s: somebody has made the file larger", g->name);
+  return true;
+}
+
 int
 growth_extend (struct growth *g, const struct qcow2_io *io,
                uint64_t min_size, uint64_t *ret_size)
@@ -321,12 +342,12 @@ growth_extend (struct growth *g, const struct qcow2_io *io,
     return ENOSPC;
   if (min_size > INT64_MAX / 2)
     return EFBIG;
+  if (!has_size (g) && !take_over (g))
+    return refuse (g, "another process has made it smaller");
   if (g->state == UNPROVEN && (err = prove (g, io)) != 0)
     return err;
-  if (!has_size (g))
-    return refuse (g, "another process has changed its size");
-  (void) holds (g->state == PROVEN && min_size > g->size);
-  err = extend (g, min_size);
+  (void) holds (g->state == PROVEN);
+  err = min_size > g->size ? extend (g, min_size) : 0;
   if (err != 0) {
     nbdkit_debug ("qcow2: %s: the file cannot grow to %llu bytes: %s",
                   g->name, (unsigned long long) min_size, strerror (err));

@@ -33,6 +33,7 @@
 #include "below/ways.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -44,7 +45,6 @@ struct writer {
   struct durable durable;
   pthread_mutex_t extend_lock;
   uint64_t reached;             /* bytes of a file that cannot grow */
-  uint64_t looked_for;          /* the most that there may have been */
 };
 
 bool
@@ -201,19 +201,17 @@ writer_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
   return 0;
 }
 
-/* Each size is looked for once: the plugin may serve a part of the file. */
-static uint64_t
+static void
 extend_locked (struct writer *w, uint64_t size)
 {
-  uint64_t reached;
+  const uint64_t reached = size <= w->reached ? 0
+    : ways_renew (&w->ways, w->reached + 1, UINT64_MAX);
 
-  if (size <= w->reached || size <= w->looked_for)
-    return 0;
-  w->looked_for = size;
-  reached = ways_renew (&w->ways, w->reached + 1, UINT64_MAX);
-  if (reached > 0)
-    w->reached = reached;
-  return reached;
+  if (reached == 0)
+    return;
+  w->reached = reached;
+  nbdkit_debug ("qcow2: %s: was extended to %" PRIu64 " bytes", w->ways.name,
+                reached);
 }
 
 uint64_t
@@ -224,7 +222,8 @@ writer_look_again (struct writer *w, uint64_t size)
   if (w->growth != NULL)
     return 0;
   pthread_mutex_lock (&w->extend_lock);
-  reached = extend_locked (w, size);
+  extend_locked (w, size);
+  reached = w->reached;
   pthread_mutex_unlock (&w->extend_lock);
   return reached;
 }

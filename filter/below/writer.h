@@ -26,7 +26,7 @@ extern void writer_use_growth (struct writer *w, struct growth *growth);
 extern const struct qcow2_io *writer_io (const struct writer *w);
 extern const struct abilities *writer_abilities (const struct writer *w);
 /* What is below may have become larger without us, to 'size' bytes.  Returns
- * how many can be reached now, if that is more than before; else 0.
+ * how many can be reached now; 0 if it grows by us only (grow.c).
  */
 extern uint64_t writer_look_again (struct writer *w, uint64_t size);
 extern struct durable *writer_durable (struct writer *w);

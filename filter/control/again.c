@@ -6,7 +6,8 @@
  *           server has noticed, which takes long on a busy machine.  So
  *           somebody who copies a snapshot and deletes it then, one command
  *           after the other, would be refused now and then because of himself.
- *           Such a change is tried for a few seconds before it is refused.
+ *           Such a change is tried for a few seconds before it is refused; if
+ *           it takes long, since others are held back each time, only twice.
  * Locks     none here.
  */
 #include "config.h"
@@ -19,8 +20,9 @@
 #include <time.h>
 
 #define PATIENCE_MS 3000
-#define FIRST_NAP_MS 5
-#define LONGEST_NAP_MS 200
+#define LONGEST_ATTEMPT_MS 500
+#define FIRST_NAP_MS 10
+#define LONGEST_NAP_MS 400
 
 bool
 again_soon (struct again *again, const struct qcow2_error *err)
@@ -31,11 +33,13 @@ again_soon (struct again *again, const struct qcow2_error *err)
     return false;
   (void) holds (err->kind == QCOW2_ERR_BUSY);
   if (again->nap == 0)
-    *again = (struct again) { now, FIRST_NAP_MS };
-  else if (now - again->since >= PATIENCE_MS)
+    *again = (struct again) { .since = now, .nap = FIRST_NAP_MS };
+  else if (now - again->since >= PATIENCE_MS ||
+           now - again->last >= LONGEST_ATTEMPT_MS)
     return false;
   else if (again->nap < LONGEST_NAP_MS)
     again->nap *= 2;
   nanosleep (&(struct timespec) { .tv_nsec = again->nap * 1000000l }, NULL);
+  again->last = roster_clock ();
   return true;
 }

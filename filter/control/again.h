@@ -14,11 +14,12 @@
 /* Zeroed at first. */
 struct again {
   uint64_t since;               /* ms: of the first failure */
+  uint64_t last;                /* ms: when the last nap ended */
   unsigned nap;                 /* ms: the last one */
 };
 
 /* Whether to try once more what has failed with 'err', which has changed
- * nothing; having slept for a moment.
+ * nothing; having slept for a moment.  Not what takes long each time.
  */
 extern bool again_soon (struct again *again, const struct qcow2_error *err);
 

@@ -169,7 +169,7 @@ static int
 list_bitmaps (const struct target *t, struct list *list,
               struct qcow2_error *err)
 {
-  return qcow2_list_bitmaps (t->image, t->io, add_bitmap, list, err);
+  return qcow2_list_bitmaps_kept (t->image, t->io, add_bitmap, list, err);
 }
 
 json_t *

@@ -68,6 +68,40 @@ look_at (void *opaque, const struct qcow2_snapshot *s)
   return 1;
 }
 
+/* Somebody else may have deleted it since the last time, and made another one
+ * of the same name: not that one.
+ */
+static bool
+look_up (struct call *call, const struct target *t, struct search *search)
+{
+  json_t *const before = search->found;
+  struct qcow2_error err;
+  bool found;
+
+  search->found = NULL;
+  search->id_is_taken = false;
+  if (qcow2_list_snapshots (t->image, t->io, look_at, search, &err) == -1) {
+    json_decref (before);
+    call_fail_engine (call, t->name, &err);
+    return false;
+  }
+  found = search->found != NULL &&
+    (before == NULL || json_equal (before, search->found));
+  json_decref (before);
+  if (!found) {
+    call->kind = "name";
+    call_fail (call, "%s: there is no snapshot with the id '%.200s' and the "
+               "name '%.200s'", t->name,
+               search->id.len > 0 ? search->id.bytes : "",
+               search->name.len > 0 ? search->name.bytes : "");
+    return false;
+  }
+  if (search->id_is_taken)
+    call_fail (call, "%s: another snapshot has the same id; give only its "
+               "name", t->name);
+  return !search->id_is_taken;
+}
+
 /* With both, the engine is told the id, which is the first such one. */
 static json_t *
 delete (struct call *call, struct target *t, struct search *search)
@@ -76,28 +110,17 @@ delete (struct call *call, struct target *t, struct search *search)
   const struct qcow2_progress progress = { .fn = NULL };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
-  int r;
 
-  if (qcow2_list_snapshots (t->image, t->io, look_at, search, &err) == -1)
-    return call_fail_engine (call, t->name, &err);
-  if (search->found == NULL) {
-    call->kind = "name";
-    return call_fail (call, "%s: there is no snapshot with the id '%.200s' "
-                      "and the name '%.200s'", t->name,
-                      by_id ? search->id.bytes : "",
-                      search->name.len > 0 ? search->name.bytes : "");
-  }
-  if (search->id_is_taken)
-    return call_fail (call, "%s: another snapshot has the same id; give only "
-                      "its name", t->name);
   do {
+    if (!look_up (call, t, search))
+      return NULL;
     views_close_idle (t->disk);
-    r = qcow2_snapshot_delete (t->image, t->io,
+    if (qcow2_snapshot_delete (t->image, t->io,
                                by_id ? &search->id : &search->name, by_id,
-                               &progress, &err);
-  } while (r == -1 && again_soon (&again, &err));
-  return r == -1 ? call_fail_engine (call, t->name, &err)
-    : json_incref (search->found);
+                               &progress, &err) == 0)
+      return json_incref (search->found);
+  } while (again_soon (&again, &err));
+  return call_fail_engine (call, t->name, &err);
 }
 
 json_t *

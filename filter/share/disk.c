@@ -47,7 +47,6 @@
 #include "share/views.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -274,19 +273,18 @@ disk_say_read_only (struct disk *d)
     log_read_only (d->name, d->why_read_only, d->read_only_advice);
 }
 
-/* For example with lvextend.  The descriptor is that of the locks. */
+/* For example with lvextend.  The descriptor is that of the locks.  Other
+ * filters below may know the old size, as cache does, and write by it.
+ */
 static void
 notice_extension (struct disk *d)
 {
-  const off_t size = d->fd == -1 ? -1 : lseek (d->fd, 0, SEEK_END);
-  const uint64_t reached =
-    size == -1 ? 0 : writer_look_again (d->writer, (uint64_t) size);
+  const off_t size = d->fd == -1 || !stack_is_plugin_alone ("file") ? -1
+    : lseek (d->fd, 0, SEEK_END);
 
-  if (reached == 0)
-    return;
-  qcow2_file_is_larger (d->image, reached);
-  nbdkit_debug ("qcow2: %s: was extended to %" PRIu64 " bytes", d->name,
-                reached);
+  if (size != -1)
+    qcow2_file_is_larger (d->image,
+                          writer_look_again (d->writer, (uint64_t) size));
 }
 
 void

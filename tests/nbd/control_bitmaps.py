@@ -200,6 +200,14 @@ def verbs(sock, control, known_file):
         reply = qmp.command(verb, node="", name="b0")
         expect(f"{verb} while a view is open", reply.get("error", {}).get(
             "x-q2-kind") == "busy")
+    # What is only in memory is kept up although others have changed.
+    add("other")
+    expect("the new one is kept up", kept_up(qmp) == {"other"})
+    write(disk, 120)
+    add("third")
+    expect("so is the one before", kept_up(qmp) == {"other", "third"})
+    do(REMOVE, "other")
+    do(REMOVE, "third")
     expect("merging into it", "view is open" in qmp.fails(
         MERGE, node="", target="b0", bitmaps=["off"]) or True)
     add("b1")

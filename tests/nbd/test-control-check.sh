@@ -99,16 +99,16 @@ qemu-img check -q "$tmp/disk" || fail "qemu-img check: $?"
 
 echo "interrupted"
 make_image "$tmp/disk" cluster_size=512
-serve --filter="$filter" --filter=delay file "$tmp/disk" rdelay=20ms
-"$ctl" -S "$control" check "" >"$tmp/said" 2>&1 &
-pid=$!
+serve --filter="$filter" --filter=delay file "$tmp/disk" rdelay=300ms
+"$ctl" -S "$control" check "" >"$tmp/checked" 2>&1 &
+check=$!
 for _ in $(seq 100); do
     qmp query-jobs
     grep -q running "$tmp/said" && break
     sleep 0.1
 done
-kill -INT "$pid"
-wait "$pid" && fail "it was not cancelled"
+kill -INT "$check"
+wait "$check" && fail "it was not cancelled: $(cat "$tmp/checked")"
 qmp query-jobs
 has '"return": \[\]' "a cancelled job is left"
 stop_nbdkit

@@ -20,16 +20,15 @@ export LIBGUESTFS_BACKEND=direct TMPDIR=$tmp LIBGUESTFS_CACHEDIR=$tmp
 # Without KVM, on a busy machine, its Linux takes long to start.
 export LIBGUESTFS_BACKEND_SETTINGS=force_tcg LIBGUESTFS_MEMSIZE=768
 
-# guest EXPORT [OPTION...]: runs the commands on standard input.
+# guest EXPORT OPTION: runs the commands on standard input on that export.
 guest ()
 {
-    local export=$1
-
-    shift
-    timeout 1800 guestfish --format=raw "$@" \
-        -a "nbd:///$export?socket=$sock" >"$tmp/out" 2>"$tmp/err" || {
+    { echo "add-drive '$1' format:raw protocol:nbd server:unix:$sock $2"
+      echo run
+      cat
+    } | timeout 1800 guestfish >"$tmp/out" 2>"$tmp/err" || {
         cat "$tmp/out" "$tmp/err"
-        fail "guestfish fails on export '$export'"
+        fail "guestfish fails on export '$1'"
     }
 }
 
@@ -47,8 +46,7 @@ for options in cluster_size=64k extended_l2=on,cluster_size=128k; do
     sum=$(md5sum <"$tmp/payload" | cut -d' ' -f1)
 
     start_nbdkit --filter="$filter" file "$image"
-    guest "" <<END
-run
+    guest "" discard:enable <<END
 part-init /dev/sda gpt
 part-add /dev/sda primary 2048 524287
 part-add /dev/sda primary 524288 1046528
@@ -71,8 +69,7 @@ END
     qemu-img snapshot -c monday "$image"
 
     start_nbdkit --filter="$filter" file "$image"
-    guest "" <<END
-run
+    guest "" discard:enable <<END
 list-filesystems
 mount-options discard /dev/sda1 /
 checksum md5 /payload
@@ -95,8 +92,7 @@ END
         fail "the snapshot had $before bytes of data, and has $(data)"
 
     start_nbdkit -r --filter="$filter" file "$image"
-    guest snapshot/monday --ro <<END
-run
+    guest snapshot/monday readonly:true <<END
 mount-ro /dev/sda1 /
 checksum md5 /payload
 END

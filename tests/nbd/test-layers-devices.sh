@@ -58,8 +58,12 @@ stop_nbdkit
 qemu-img check -q -f qcow2 "$devices/top" || fail "qemu-img check: $?"
 
 echo "no data file"
-says "is the device $devices/data, and only backing files" \
+says "$devices/data, which the image names, is a device" \
     file "$devices/tables" qcow2-follow="$devices"
+"$ctl" commit --follow "$devices" "$devices/top" >"$tmp/said" 2>&1 &&
+    fail "a device that an image names was written to"
+grep -q "$devices/mid, which the image names, is a device" "$tmp/said" ||
+    fail "no reason: $(cat "$tmp/said")"
 
 echo "no name that leads elsewhere"
 set_names named --backing "../$(basename "$(readlink "$devices/mid")")"
@@ -67,6 +71,14 @@ says "leads out of the folder" file "$devices/named" qcow2-follow="$devices"
 set_names named --backing null
 ln -s /dev/null "$devices/null"
 says "leads out of the folder" file "$devices/named" qcow2-follow="$devices"
+
+echo "not by what is on the devices"
+if [ -d /dev/disk ]; then
+    cleanup_fn rm -rf "/dev/disk/qcow2-test-$$"
+    cp -a "$devices" "/dev/disk/qcow2-test-$$"
+    says "leads out of the folder" file "/dev/disk/qcow2-test-$$/top" \
+        qcow2-follow="/dev/disk/qcow2-test-$$"
+fi
 
 echo "not where others can make names, and nowhere but in /dev"
 chmod 1777 "$devices"

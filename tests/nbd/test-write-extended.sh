@@ -59,6 +59,34 @@ extended "$image" "truncate -s 40M '$image'"
 new_file -o cluster_size=512
 extended "$image" "truncate -s 40M '$image'"
 
+echo "a file that grows by itself as well"
+new_file
+start_nbdkit --filter="$filter" file "$image"
+writetool "$uri" --raw "$tmp/disk.raw" w:0:2M:1 f
+truncate -s 40M "$image"
+writetool "$uri" --raw "$tmp/disk.raw" w:8M:24M:2 f
+truncate -s 300M "$image"
+writetool "$uri" --raw "$tmp/disk.raw" w:32M:90M:3 f
+nbdtool compare "$uri" "$tmp/disk.raw"
+stop_nbdkit
+has_not_logged 'cannot grow'
+[ "$(stat -c %s "$image")" -ge $((300 << 20)) ] ||
+    fail "what somebody has added was cut off"
+check_image
+
+if "$NBDKIT" --dump-plugin --filter=cache null >/dev/null 2>&1; then
+    echo "not where a filter below would write by the old size"
+    new_file
+    start_nbdkit --filter="$filter" --filter=cache file "$image" qcow2-grow=off
+    start_client w:0:1M:1 f
+    full w:16M:8M:2
+    truncate -s 40M "$image"
+    full w:16M:8M:2 w:16M:8M:2
+    writetool "$uri" --raw "$tmp/disk.raw" w:512k:512k:3 f
+    finish_client
+    stop_nbdkit
+fi
+
 echo "not by who could not write before, or to a part of it"
 new_file
 start_nbdkit --filter="$filter" --filter=offset file "$image" range=4M \

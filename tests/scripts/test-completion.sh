@@ -53,7 +53,8 @@ offered "own=qcow2-l" nbdkit --filter=qcow2x file qcow2-l
 for filter in "--filter=qcow2" "--filter = qcow2" "--filter qcow2" \
         "--filter=./nbdkit-qcow2-filter.so"; do
     # shellcheck disable=SC2086     # Words.
-    offered "own=qcow2-l qcow2-lock=" nbdkit $filter file qcow2-l
+    offered "own=qcow2-l qcow2-lazy-refcounts= qcow2-lock=" \
+        nbdkit $filter file qcow2-l
 done
 offered "own=qcow2-c qcow2-cache-size= qcow2-chain-depth= \
 qcow2-check-at-start= qcow2-cluster-cache-size= qcow2-compress= \
@@ -68,4 +69,5 @@ offered "images" nbdkit --filter=qcow2 file qcow2-follow =
 offered "" nbdkit --filter=qcow2 file qcow2-memory = 1
 # Where nbdkit brings none.
 share=/nowhere
-offered "qcow2-lock=" nbdkit --filter=qcow2 file qcow2-l
+offered "qcow2-lazy-refcounts= qcow2-lock=" \
+    nbdkit --filter=qcow2 file qcow2-l
