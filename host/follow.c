@@ -161,7 +161,9 @@ is_named_by_content (const char *folder)
     strncmp (folder, "/dev/disk/", 10) == 0;
 }
 
-/* Nobody but root, who can read every device anyway, has made the names. */
+/* Nobody but root, who can read every device anyway, or a device mapper of his
+ * has made the names.
+ */
 static bool
 is_device_folder (const struct rules *rules)
 {

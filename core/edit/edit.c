@@ -102,7 +102,10 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   return q2_request_end_reading (&e->io, -1, err);
 }
 
-/* Each round has less to write: what came while the one before was running. */
+/* Each round has less to write: what came while the one before was running.
+ * As a client's flush this is outside of the gate, so that whoever closes it
+ * meanwhile need not wait.
+ */
 int
 q2_edit_commit_ahead (struct qcow2_image *image, const struct qcow2_io *host,
                       struct qcow2_error *err)
@@ -114,15 +117,16 @@ q2_edit_commit_ahead (struct qcow2_image *image, const struct qcow2_io *host,
 
   if (!w->prepared)
     return 0;
-  q2_gate_enter (&image->gate);
-  for (unsigned i = 0; r == 0 && i < MAX_ROUNDS_AHEAD && ms > SHORT_MS; ++i) {
+  for (unsigned i = 0; r == 0 && i < MAX_ROUNDS_AHEAD && ms > SHORT_MS &&
+       !q2_gate_is_closed (&image->gate); ++i) {
     const uint64_t start = q2_now_ms ();
 
     r = q2_writer_commit (w, &io, err);
     ms = q2_now_ms () - start;
   }
-  q2_gate_leave (&image->gate);
-  return r;
+  if (r == -1)
+    q2_writer_note_error (w, &io, err);
+  return q2_request_end_reading (&io, r, err);
 }
 
 int

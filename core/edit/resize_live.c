@@ -91,7 +91,8 @@ qcow2_grow (struct qcow2_image *image, const struct qcow2_io *host,
   struct q2_resize r = { .preallocation = QCOW2_PREALLOCATE_OFF };
   int result;
 
-  if (q2_edit_check (image, what, err) == -1)
+  if (q2_edit_check (image, what, err) == -1 ||
+      q2_edit_commit_ahead (image, host, err) == -1)
     return -1;
   if (q2_gate_close (&image->gate, image->writer.patience_ms) != 0)
     return q2_edit_fail_busy (what, err);

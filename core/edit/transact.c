@@ -114,6 +114,20 @@ ms_left (uint64_t deadline)
   return now < deadline ? (unsigned) (deadline - now) : 1;
 }
 
+/* As long as flushing takes, which has no limit, nobody is held back. */
+static int
+commit_ahead (struct group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    const struct member *const m = &g->members[i];
+
+    g->failed = i;
+    if (q2_edit_commit_ahead (m->part->image, m->part->io, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 static int
 close_all (struct group *g, struct qcow2_error *err)
 {
@@ -133,13 +147,6 @@ close_all (struct group *g, struct qcow2_error *err)
                       "%s: another change of it has not ended for more than "
                       "%u seconds", m->what, Q2_WRITER_PATIENCE_MS / 1000);
     m->stage = CLAIMED;
-  }
-  for (size_t i = 0; i < g->nr; ++i) {
-    const struct member *const m = g->order[i];
-
-    g->failed = (size_t) (m - g->members);
-    if (q2_edit_commit_ahead (m->part->image, m->part->io, err) == -1)
-      return -1;
   }
   for (size_t i = 0; i < g->nr; ++i) {
     struct member *const m = g->order[i];
@@ -338,6 +345,8 @@ run (struct group *g, struct qcow2_error *err)
 {
   int r = check_all (g, err);
 
+  if (r == 0)
+    r = commit_ahead (g, err);
   if (r == 0)
     r = close_all (g, err);
   if (r == 0)

@@ -43,6 +43,7 @@
 #include "host/filelimit.h"
 #include "lines.h"
 #include "report.h"
+#include "settings.h"
 #include "stack.h"
 #include "below/exportid.h"
 #include "below/reserve.h"
@@ -312,16 +313,17 @@ extend (struct growth *g, uint64_t min_size)
 }
 
 /* Somebody has made it larger: as if it had been opened so.  What he has added
- * is not cut off in the end.
+ * is not cut off in the end.  Without locks he may be another writer.
  */
-static bool
+static void
 take_over (struct growth *g)
 {
   struct stat st;
   uint64_t size;
 
-  if (fstat (g->fd, &st) == -1 || (uint64_t) st.st_size <= g->size)
-    return false;
+  if (!config.lock || fstat (g->fd, &st) == -1 ||
+      (uint64_t) st.st_size <= g->size)
+    return;
   size = (uint64_t) st.st_size;
   pthread_mutex_lock (&g->lock);
   g->start_size = g->size = g->previous_size = g->reserved = size;
@@ -329,7 +331,6 @@ take_over (struct growth *g)
     atomic_store (&g->trigger, size);
   pthread_mutex_unlock (&g->lock);
   nbdkit_debug ("qcow2: %s: somebody has made the file larger", g->name);
-  return true;
 }
 
 int
@@ -342,10 +343,13 @@ growth_extend (struct growth *g, const struct qcow2_io *io,
     return ENOSPC;
   if (min_size > INT64_MAX / 2)
     return EFBIG;
-  if (!has_size (g) && !take_over (g))
-    return refuse (g, "another process has made it smaller");
+  if (!has_size (g))
+    take_over (g);
   if (g->state == UNPROVEN && (err = prove (g, io)) != 0)
     return err;
+  /* Proving takes its time. */
+  if (!has_size (g))
+    return refuse (g, "another process has changed its size");
   (void) holds (g->state == PROVEN);
   err = min_size > g->size ? extend (g, min_size) : 0;
   if (err != 0) {

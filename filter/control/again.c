@@ -37,8 +37,9 @@ again_soon (struct again *again, const struct qcow2_error *err)
   else if (now - again->since >= PATIENCE_MS ||
            now - again->last >= LONGEST_ATTEMPT_MS)
     return false;
-  else if (again->nap < LONGEST_NAP_MS)
-    again->nap *= 2;
+  else
+    again->nap = 2 * again->nap < LONGEST_NAP_MS ? 2 * again->nap
+      : LONGEST_NAP_MS;
   nanosleep (&(struct timespec) { .tv_nsec = again->nap * 1000000l }, NULL);
   again->last = roster_clock ();
   return true;

@@ -14,6 +14,7 @@
 
 #include "control/control.h"
 
+#include "cmdline.h"
 #include "nbdkit_api.h"
 #include "control/address.h"
 #ifdef HAVE_JANSSON
@@ -21,9 +22,7 @@
 #endif
 #include "control/server.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static char *path;              /* absolute, or NULL */
@@ -56,30 +55,10 @@ control_parse (const char *value)
 
 #ifdef HAVE_JANSSON
 
-/* -u or --user, in all forms that getopt allows; or what looks like it. */
-static bool
-names_user (const char *arg)
-{
-  return strncmp (arg, "--us", 4) == 0 ||
-    (arg[0] == '-' && arg[1] != '-' && strchr (arg, 'u') != NULL);
-}
-
-/* Only root can; without /proc it is not known. */
 static bool
 may_change_user (void)
 {
-  FILE *const f = geteuid () == 0 ? fopen ("/proc/self/cmdline", "re") : NULL;
-  bool found = false;
-  char *arg = NULL;
-  size_t size = 0;
-
-  if (f == NULL)
-    return geteuid () == 0;
-  while (!found && getdelim (&arg, &size, '\0', f) != -1)
-    found = names_user (arg);
-  free (arg);
-  fclose (f);
-  return found;
+  return geteuid () == 0 && cmdline_has_option ('u', "--us");
 }
 
 #endif

@@ -23,6 +23,7 @@
 
 #include "nbdkit_api.h"
 #include "qcow2.h"
+#include "cmdline.h"
 #include "exports.h"
 #include "rawnames.h"
 #include "report.h"
@@ -32,72 +33,18 @@
 #include "share/state.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- nbdkit -r --------------------------------------------------------- */
-
-#define MAX_COMMAND_LINE (1 << 20)
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool read_only = true;
 
-/* Options of nbdkit that take a value; the rest of their word is that. */
-static const char with_value[] = "DegipPtuU";
-
-static bool
-is_read_only_word (const char *word)
-{
-  /* nbdkit takes beginnings of options, as long as they are unique. */
-  if (strncmp (word, "--re", 4) == 0)
-    return true;
-  if (word[0] != '-' || word[1] == '-')
-    return false;
-  for (const char *c = word + 1; *c != '\0'; ++c) {
-    if (*c == 'r')
-      return true;
-    if (strchr (with_value, *c) != NULL)
-      return false;
-  }
-  return false;
-}
-
-static size_t
-read_command_line (char *bytes, size_t len)
-{
-  const int fd = open ("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-  size_t done = 0;
-  ssize_t n;
-
-  if (fd == -1)
-    return 0;
-  while (done < len && (n = read (fd, bytes + done, len - done)) > 0)
-    done += (size_t) n;
-  close (fd);
-  return done;
-}
-
 static void
 find_read_only (void)
 {
-  char *const bytes = malloc (MAX_COMMAND_LINE);
-  const size_t len = bytes ? read_command_line (bytes, MAX_COMMAND_LINE) : 0;
-  bool found = len == 0 || len == MAX_COMMAND_LINE;
-
-  for (size_t at = 0; at < len && !found; ) {
-    const char *const word = bytes + at;
-    const size_t end = strnlen (word, len - at);
-
-    if (at + end == len || strcmp (word, "--") == 0)
-      break;
-    found = is_read_only_word (word);
-    at += end + 1;
-  }
-  free (bytes);
-  read_only = found;
+  read_only = cmdline_has_option ('r', "--re");
 }
 
 bool

@@ -65,8 +65,9 @@ has '"return"' "a path that is not absolute"
 stop_nbdkit
 
 echo "whoever has started a server can connect at once"
+set_nbdkit_command
 for _ in {1..5}; do
-    "$NBDKIT" -P "$tmp/daemon.pid" -U "$tmp/daemon.sock" --filter="$filter" \
+    "${nbdkit_command[@]}" -P "$tmp/daemon.pid" -U "$tmp/daemon.sock" --filter="$filter" \
         file "$image" qcow2-control="$control"
     "$PYTHON" "$nbddir/qmp_client.py" "$control" query-version >"$tmp/said" ||
         fail "there is no socket yet"
@@ -75,7 +76,7 @@ for _ in {1..5}; do
     wait_for not_running "$daemon"
     rm "$tmp/daemon.sock"
 done
-"$NBDKIT" -U "$tmp/daemon.sock" --filter="$filter" file "$image" \
+"${nbdkit_command[@]}" -U "$tmp/daemon.sock" --filter="$filter" file "$image" \
     qcow2-control="$tmp/file" 2>"$tmp/said" && fail "it is started"
 has 'exists, and is no socket' "an error at start"
 

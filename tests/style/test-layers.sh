@@ -40,7 +40,7 @@ check_order ()
     }
     BEGIN {
         ranks("base format codec io meta map,alloc,check data read track write image view edit", rank)
-        ranks("exports lines nbdkit_api settings,stack,report,logs,keys below places options,create,rawnames embed share control parameters,check,handle raw answers,list,requests filter", frank)
+        ranks("cmdline,exports lines nbdkit_api settings,stack,report,logs,keys below places options,create,rawnames embed share control parameters,check,handle raw answers,list,requests filter", frank)
     }
     function bad(why)
     {

@@ -550,7 +550,8 @@ list_all (void *arg, unsigned nr)
 
   (void) nr;
   while (!l->stop) {
-    if (qcow2_list_bitmaps (l->image, &l->h.io, is_usable, NULL, &err) == -1 ||
+    if ((l->nr % 2 == 0 ? qcow2_list_bitmaps : qcow2_list_bitmaps_kept)
+          (l->image, &l->h.io, is_usable, NULL, &err) == -1 ||
         qcow2_list_snapshots (l->image, &l->h.io, is_known, NULL, &err) == -1)
       unit_check (err.kind == QCOW2_ERR_BUSY, __FILE__, __LINE__, "%s",
                   err.text);
