@@ -124,7 +124,8 @@ q2_check_load_table (struct q2_check *c, struct q2_repair_job *j,
       list_named (c, j->r, bytes, err) == -1)
     return -1;
   j->r->stale = calloc (j->r->nr_blocks, sizeof *j->r->stale);
-  if (j->r->stale == NULL)
+  j->r->unread = calloc (j->r->nr_blocks, sizeof *j->r->unread);
+  if (j->r->stale == NULL || j->r->unread == NULL)
     return q2_fail_nomem (err, "the refcount table");
   if (list_places (c, j, ret, err) == 0)
     return 0;

@@ -330,9 +330,11 @@ host_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
     .len = count,
   };
   struct host_op *entry;
-  const int fault = enter (h, &op, &entry);
+  int fault = enter (h, &op, &entry);
 
   pthread_mutex_lock (&h->lock);
+  if (fault == 0 && host_off < h->bad_end && host_off + count > h->bad_start)
+    fault = EIO;
   if (fault)
     memset (buf, 0xe1, count);
   else
