@@ -1091,8 +1091,8 @@ struct qcow2_check_result {
                                    below */
   uint64_t short_snapshots;     /* corruptions that qcow2_snapshots_complete
                                    sees to, and no repair */
-  bool refcounts_unusable;      /* the refcount table, or a block of it, which
-                                   perhaps cannot be read */
+  bool refcounts_unusable;      /* the refcount table, or a block of it; it
+                                   may be that it cannot be read */
   bool rebuilt;                 /* all refcounts were written anew */
   uint64_t windows;             /* parts of the file that were looked at one
                                    after the other, for want of memory */
@@ -1111,10 +1111,10 @@ struct qcow2_check_result {
  * changes refcounts, COPIED flags and the header, never the guest's data nor
  * what an entry points to.  Wherever it is interrupted, no refcount is lower
  * than the references there are, unless it was before.  If the refcount table
- * cannot be used, or one of its blocks, or a block cannot be read, a new one
- * with new blocks is written behind all that is in use, which needs room
- * there: QCOW2_ERR_NO_SPACE.  Without QCOW2_REPAIR_ALL nothing is repaired
- * then.
+ * cannot be used or read, or one of its blocks, a new one with new blocks is
+ * written behind all that is in use, or behind the file if the table cannot be
+ * read, which needs room there: QCOW2_ERR_NO_SPACE.  Without QCOW2_REPAIR_ALL
+ * nothing is repaired then.
  *
  * Some faults mean that references are unknown: another table that could not
  * be read, or is something else as well, or a snapshot table that breaks off.

@@ -7,9 +7,10 @@
  *           Refcounts are corrected in place (repair_write.c), or, if the
  *           table or a block of it cannot be used, all of them are written
  *           anew, behind everything else (rebuild.c).  So are they if the host
- *           cannot read a block: no old refcount is needed for that, since all
- *           references are known, and nothing is written over the block before
- *           the header names another table.  Else nothing is repaired then.
+ *           cannot read a block, or the table: no old refcount is needed for
+ *           that, since all references are known, and nothing is written over
+ *           the block before the header names another table.  Else nothing is
+ *           repaired then.
  *           No dirty bit is needed: blocks are corrected in place, each
  *           refcount to what was counted, so in every order it is at least the
  *           number of references, unless it was not before; flags are written
@@ -180,6 +181,19 @@ fill_blocks (struct q2_check *c, struct q2_repair_job *j, void *opaque,
   return q2_rebuild_fill (opaque, j, err);
 }
 
+/* Behind which cluster new refcounts go.  Where the blocks of a table are that
+ * cannot be read is not known, so nothing in the file is written to: it may be
+ * readable again if this is interrupted.
+ */
+static uint64_t
+end_of_old (const struct q2_check *c)
+{
+  const uint64_t end = q2_ceil_shift (q2_io_size (c->io),
+                                      c->geo.cluster_bits);
+
+  return c->r->table_unread ? q2_max (c->used_end, end) : c->used_end;
+}
+
 static int
 rebuild (struct q2_check *c, struct qcow2_error *err)
 {
@@ -194,7 +208,7 @@ rebuild (struct q2_check *c, struct qcow2_error *err)
   if (q2_rebuild_init (&rb, &c->geo, c->findings.incomplete, err) == -1)
     return -1;
   if (q2_check_each_window (c, true, note_blocks, &rb, err) == 0 &&
-      q2_rebuild_place (&rb, &j, c->used_end, err) == 0 &&
+      q2_rebuild_place (&rb, &j, end_of_old (c), err) == 0 &&
       q2_check_each_window (c, true, fill_blocks, &rb, err) == 0 &&
       q2_rebuild_switch (&rb, &j, c->sb, err) == 0)
     r = 0;
@@ -258,7 +272,7 @@ fill_result (const struct q2_check *c, const struct q2_findings *before,
     .total_clusters = q2_ceil_shift (c->h.virtual_size, c->geo.cluster_bits),
     .allocated_clusters = c->allocated,
     .compressed_clusters = c->compressed,
-    .image_end = c->end << c->geo.cluster_bits,
+    .image_end = q2_max (c->end, end_of_old (c)) << c->geo.cluster_bits,
     .incomplete = c->findings.incomplete,
     .short_snapshots = c->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT],
     .refcounts_unusable = c->no_table || c->r->dropped ||

@@ -286,6 +286,8 @@ compare_all (struct q2_repair_job *j, struct qcow2_error *err)
   uint64_t idx = q2_repair_block_of (j, recount->begin);
   uint64_t used = next_used (j, recount->begin);
 
+  if (j->r->table_unread)       /* there is nothing to compare with */
+    return 0;
   while (idx < j->r->nr_blocks && idx << bits < recount->stop) {
     if (used < idx << bits)
       used = next_used (j, idx << bits);

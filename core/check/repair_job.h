@@ -26,7 +26,8 @@ struct q2_repair {
                                    none is known to be */
   bool *unread;                 /* by index: the host could not read the block,
                                    so nothing of it is known; NULL as above */
-  uint64_t nr_unread;
+  uint64_t nr_unread;           /* so many of them; 1 for the table */
+  bool table_unread;            /* nothing is known of any refcount */
   uint64_t first_free;          /* nothing new goes in front of this cluster */
   uint64_t *named;              /* clusters that the header and the table say
                                    are refcounts, in ascending order, even if

@@ -311,6 +311,8 @@ change (struct host *h, enum host_op_kind kind, enum qcow2_io_class io_class,
   if (entry == NULL)
     free (op.data);
   pthread_mutex_lock (&h->lock);
+  if (host_off <= h->bad_start && host_off + op.len >= h->bad_end)
+    h->bad_start = h->bad_end = 0;
   if (buf != NULL)
     memcpy (h->bytes + host_off, buf, op.len);
   else

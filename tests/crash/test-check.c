@@ -365,31 +365,34 @@ static const struct {
   enum qcow2_repair repair;
   bool in_parts;                /* as much as the image can be */
   bool rebuilds;                /* and changes nothing in front of that */
-  bool unread;                  /* the first refcount block */
+  enum { NONE, BLOCK, TABLE } unread;   /* of the refcounts, the first */
 } damages[] = {
-  { "leaks", raise_some, QCOW2_REPAIR_LEAKS, false, false, false },
-  { "leaks, all", raise_some, QCOW2_REPAIR_ALL, false, false, false },
-  { "refcounts", change_some, QCOW2_REPAIR_ALL, false, false, false },
-  { "a lost block", lose_block, QCOW2_REPAIR_ALL, false, false, false },
-  { "a short table", cut_table, QCOW2_REPAIR_ALL, false, false, false },
-  { "flags", flip_flags, QCOW2_REPAIR_ALL, false, false, false },
-  { "flags and refcounts", mix, QCOW2_REPAIR_ALL, false, false, false },
-  { "the same, in parts", mix, QCOW2_REPAIR_ALL, true, false, false },
+  { "leaks", raise_some, QCOW2_REPAIR_LEAKS, false, false, NONE },
+  { "leaks, all", raise_some, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "refcounts", change_some, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "a lost block", lose_block, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "a short table", cut_table, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "flags", flip_flags, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "flags and refcounts", mix, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "the same, in parts", mix, QCOW2_REPAIR_ALL, true, false, NONE },
   { "a lost block, in parts", lose_block, QCOW2_REPAIR_ALL, true, false,
-    false },
-  { "a lost table", misplace_table, QCOW2_REPAIR_ALL, false, true, false },
-  { "the same, in parts", misplace_table, QCOW2_REPAIR_ALL, true, true, false },
-  { "no block", misplace_block, QCOW2_REPAIR_ALL, false, true, false },
-  { "a rebuild", nothing, QCOW2_REPAIR_REBUILD, false, true, false },
-  { "a rebuild, in parts", nothing, QCOW2_REPAIR_REBUILD, true, true, false },
+    NONE },
+  { "a lost table", misplace_table, QCOW2_REPAIR_ALL, false, true, NONE },
+  { "the same, in parts", misplace_table, QCOW2_REPAIR_ALL, true, true, NONE },
+  { "no block", misplace_block, QCOW2_REPAIR_ALL, false, true, NONE },
+  { "a rebuild", nothing, QCOW2_REPAIR_REBUILD, false, true, NONE },
+  { "a rebuild, in parts", nothing, QCOW2_REPAIR_REBUILD, true, true, NONE },
   { "a rebuild of others", change_some, QCOW2_REPAIR_REBUILD, false, false,
-    false },
-  { "an unreadable block", nothing, QCOW2_REPAIR_ALL, false, true, true },
-  { "the same, rebuilt", nothing, QCOW2_REPAIR_REBUILD, false, true, true },
-  { "the same, in parts", break_block, QCOW2_REPAIR_ALL, true, true, true },
-  { "the same, and flags", flip_flags, QCOW2_REPAIR_ALL, false, false, true },
+    NONE },
+  { "an unreadable block", nothing, QCOW2_REPAIR_ALL, false, true, BLOCK },
+  { "the same, rebuilt", nothing, QCOW2_REPAIR_REBUILD, false, true, BLOCK },
+  { "the same, in parts", break_block, QCOW2_REPAIR_ALL, true, true, BLOCK },
+  { "the same, and flags", flip_flags, QCOW2_REPAIR_ALL, false, false, BLOCK },
   { "the same, and refcounts", change_some, QCOW2_REPAIR_REBUILD, false, false,
-    true },
+    BLOCK },
+  { "an unreadable table", nothing, QCOW2_REPAIR_ALL, false, true, TABLE },
+  { "the same, in parts", change_some, QCOW2_REPAIR_REBUILD, true, true,
+    TABLE },
 };
 
 /* Little enough for parts of the images, and enough for their tables. */
@@ -453,8 +456,8 @@ damage (struct host *h, size_t i, struct rng *rng)
   };
 
   damages[i].damage (&d);
-  if (damages[i].unread) {
-    h->bad_start = block_of (&d, 0);
+  if (damages[i].unread != NONE) {
+    h->bad_start = damages[i].unread == TABLE ? d.table : block_of (&d, 0);
     h->bad_end = h->bad_start + d.cluster;
   }
 }

@@ -103,6 +103,29 @@ for size in 64k 4k 512; do
     done
 done
 
+# A refcount table that cannot be read: where its blocks are is not known, so
+# new ones go behind the file, which a server does not let grow.
+rm -f "$disk"
+qemu-img create -q -f qcow2 -o cluster_size=4k "$disk" 24M
+qemu-io -c 'write -q -P 1 0 2M' "$disk"
+table=$(number 48 8)
+echo "$table" $((table + 512)) > bad.range
+cp "$disk" sound.qcow2
+serve
+! qemu-img check "$uri" > qemu.out 2>&1 || broken "QEMU needs no refcount table"
+run_ctl check "$uri"
+[ "$code" -eq 1 ] || { cat "$out" "$err"; fail "table: code $code"; }
+grep -q "^error: the refcount table at offset $(printf '0x%x' "$table") cannot \
+be read: .*--repair rebuild writes" "$out" || { cat "$out"; fail "no place"; }
+for repair in leaks all rebuild; do
+    run_ctl check --no-lock -r $repair "$uri"
+    [ "$code" -ne 0 ] || fail "table: -r $repair does something"
+    cmp -s "$disk" sound.qcow2 || fail "table: -r $repair has written"
+done
+grep -q 'no space left: .* are needed' "$err" ||
+    { cat "$err"; fail "it does not say that room is missing"; }
+stop_nbdkit below
+
 # An image that was not closed, with 64 KiB clusters.
 rm -f "$disk"
 qemu-img create -q -f qcow2 -o lazy_refcounts=on "$disk" 24M

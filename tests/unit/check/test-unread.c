@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test-unread.c - images with a refcount block that the host cannot read.
+/* test-unread.c - images with a refcount block, or a refcount table, that the
+ * host cannot read.
  *
  * Owns      what a check says of them, what each repair does, and that an
  *           image that was not closed is not written to.
@@ -391,12 +392,89 @@ nothing_unknown_becomes_free (void)
     }
 }
 
+/* ---- The table ---------------------------------------------------------- */
+
+/* Nothing is known of any refcount, so nothing is said about one. */
+static void
+a_table_that_cannot_be_read (void)
+{
+  for (unsigned n = 0; n < 8; ++n) {
+    const enum qcow2_repair repair = n % 4;
+    struct qcow2_check_result r;
+    struct hooked_disk d;
+    struct found found;
+    unsigned char *before;
+    uint64_t size;
+
+    unit_context ("%s: %u", __func__, n);
+    build (&d);
+    hooked_disk_put (&d, refcount_off (&d, 8 * CLUSTER), 5);
+    hooked_disk_put (&d, refcount_off (&d, 9 * CLUSTER), 0);
+    serve (&d, 0);
+    d.host.bad_start = last_table (&d);
+    d.host.bad_end = d.host.bad_start + 1;
+    before = copy (&d);
+    size = d.host.size;
+    host_record (&d.host);
+    if (run (&d, repair, n < 4 ? 0 : LITTLE_MEMORY, &found, &r)) {
+      CHECK_EQ (found.errors, 1);
+      CHECK_EQ (found.others, 0);
+      CHECK_EQ (found.host_off, d.host.bad_start);
+      CHECK (n < 4 || r.windows > 1);
+      CHECK_EQ (r.rebuilt, repair >= QCOW2_REPAIR_ALL);
+      CHECK_EQ (r.check_errors, !r.rebuilt);
+      CHECK_EQ (r.corruptions + r.leaks, 0);
+    }
+    if (repair < QCOW2_REPAIR_ALL) {
+      CHECK_EQ (r.image_end, size);
+      check_unchanged (&d, before, size);
+    }
+    else {
+      /* Behind all that the old table may have named. */
+      CHECK_BYTES (d.host.bytes, before, 48);
+      CHECK_BYTES (d.host.bytes + 60, before + 60, size - 60);
+      free (before);
+      fsck_check (d.host.bytes, d.host.size, false);
+      check_disk (&d);
+    }
+    hooked_disk_free (&d);
+  }
+}
+
+/* There is no room behind the file. */
+static void
+a_table_of_a_device (void)
+{
+  const struct qcow2_options options = { .check = true, .writable = true };
+  const struct qcow2_check_options how = { .repair = QCOW2_REPAIR_REBUILD };
+  struct qcow2_check_result r;
+  struct qcow2_image *image;
+  struct hooked_disk d;
+  unsigned char *before;
+
+  unit_context ("%s", __func__);
+  build (&d);
+  hooked_disk_serve (&d, &(struct host_spec) { .capacity = 16384 * KiB });
+  d.host.bad_start = last_table (&d);
+  d.host.bad_end = d.host.bad_start + 1;
+  before = copy (&d);
+  host_reopen (&d.host);
+  image = qcow2_open (&d.host.io, &options, &d.err);
+  if (CHECK (image != NULL))
+    CHECK (qcow2_check (image, &d.host.io, &how, &r, &d.err) == -1 &&
+           d.err.kind == QCOW2_ERR_NO_SPACE);
+  qcow2_close (image);
+  check_unchanged (&d, before, 16384 * KiB);
+  hooked_disk_free (&d);
+}
+
 /* ---- Images that were not closed ---------------------------------------- */
 
 static void
 an_image_that_was_not_closed (void)
 {
-  for (unsigned heals = 0; heals < 2; ++heals) {
+  for (unsigned n = 0; n < 4; ++n) {
+    const bool heals = n & 1, table = n & 2;
     struct qcow2_check_result r;
     struct hooked_disk d;
     struct found found;
@@ -404,10 +482,14 @@ an_image_that_was_not_closed (void)
     uint64_t block, size;
     char text[100];
 
-    unit_context ("%s: %u", __func__, heals);
+    unit_context ("%s: %u", __func__, n);
     build (&d);
     hooked_disk_put (&d, 72, hooked_disk_get (&d, 72) | DIRTY);
     block = serve (&d, COUNTED);
+    if (table) {
+      block = d.host.bad_start = last_table (&d);
+      d.host.bad_end = block + 1;
+    }
     before = copy (&d);
     size = d.host.size;
     hooked_disk_open (&d);
@@ -446,6 +528,8 @@ main (void)
   leaks_are_kept ();
   a_table_that_is_missing_too ();
   nothing_unknown_becomes_free ();
+  a_table_that_cannot_be_read ();
+  a_table_of_a_device ();
   an_image_that_was_not_closed ();
   return unit_finish ();
 }
