@@ -64,6 +64,7 @@ enum qcow2_advice {
   QCOW2_ADVICE_NONE,
   QCOW2_ADVICE_CHECK,           /* check the image */
   QCOW2_ADVICE_REPAIR,          /* repair the image */
+  QCOW2_ADVICE_REBUILD,         /* repair it with QCOW2_REPAIR_REBUILD */
   QCOW2_ADVICE_COMPLETE,        /* get the rest of the file, or repair it */
   QCOW2_ADVICE_COPY,            /* get the rest, or copy what there is */
   QCOW2_ADVICE_CREATE,          /* create an image first */
@@ -1101,7 +1102,9 @@ struct qcow2_check_result {
                                    below */
   uint64_t short_snapshots;     /* corruptions that qcow2_snapshots_complete
                                    sees to, and no repair */
-  bool refcounts_unusable;      /* the refcount table, or a block of it */
+  bool refcounts_unusable;      /* the refcount table, or a block of it; it
+                                   may be that it cannot be read */
+  bool rebuilt;                 /* all refcounts were written anew */
   uint64_t windows;             /* parts of the file that were looked at one
                                    after the other, for want of memory */
   uint64_t undecided;           /* qcow2_check_live: clusters of which nothing
@@ -1119,11 +1122,13 @@ struct qcow2_check_result {
  * changes refcounts, COPIED flags and the header, never the guest's data nor
  * what an entry points to.  Wherever it is interrupted, no refcount is lower
  * than the references there are, unless it was before.  If the refcount table
- * cannot be used, or one of its blocks, a new one with new blocks is written
- * behind all that is in use, which needs room there: QCOW2_ERR_NO_SPACE.
+ * cannot be used or read, or one of its blocks, a new one with new blocks is
+ * written behind all that is in use, or behind the file if the table cannot be
+ * read, which needs room there: QCOW2_ERR_NO_SPACE.  Without QCOW2_REPAIR_ALL
+ * nothing is repaired then.
  *
- * Some faults mean that references are unknown: a table that could not be
- * read, or is something else as well, or a snapshot table that breaks off.
+ * Some faults mean that references are unknown: another table that could not
+ * be read, or is something else as well, or a snapshot table that breaks off.
  * Then no refcount is lowered, nothing that seems free is used, and the
  * faults themselves stay.
  *

@@ -51,6 +51,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_NONE] = "",
   [QCOW2_ADVICE_CHECK] = "check the image with 'qemu-img check'",
   [QCOW2_ADVICE_REPAIR] = "repair the image with 'qemu-img check -r all'",
+  [QCOW2_ADVICE_REBUILD] = "end the server and write all refcounts anew with "
+    "'qcow2ctl check --repair rebuild'",
   [QCOW2_ADVICE_COMPLETE] = "get the rest of the file, or repair the image "
     "with 'qemu-img check -r all'",
   [QCOW2_ADVICE_COPY] = "get the rest of the file, or copy what there is with "

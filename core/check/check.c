@@ -6,7 +6,11 @@
  *           follows from that, and another pass says what has come of it.
  *           Refcounts are corrected in place (repair_write.c), or, if the
  *           table or a block of it cannot be used, all of them are written
- *           anew, behind everything else (rebuild.c).
+ *           anew, behind everything else (rebuild.c).  So are they if the host
+ *           cannot read a block, or the table: no old refcount is needed for
+ *           that, since all references are known, and nothing is written over
+ *           the block before the header names another table.  Else nothing is
+ *           repaired then.
  *           No dirty bit is needed: blocks are corrected in place, each
  *           refcount to what was counted, so in every order it is at least the
  *           number of references, unless it was not before; flags are written
@@ -62,7 +66,7 @@ enum plan {
 static bool
 cannot_correct (const struct q2_check *c)
 {
-  return c->no_table || c->r->dropped ||
+  return c->no_table || c->r->dropped || c->r->nr_unread > 0 ||
     (c->windows > 1 && c->r->info.missing_blocks > 0);
 }
 
@@ -94,6 +98,13 @@ is_cut_off (const struct q2_check *c)
   return c->findings.nr_kind[QCOW2_FINDING_PAST_END] > 0;
 }
 
+/* Refcounts that are not known are not needed, but all else is. */
+static bool
+has_blind_spots (const struct q2_check *c)
+{
+  return c->findings.nr[QCOW2_FINDING_ERROR] > c->r->nr_unread;
+}
+
 static enum plan
 make_plan (struct q2_check *c, bool rebuilt)
 {
@@ -107,7 +118,7 @@ make_plan (struct q2_check *c, bool rebuilt)
   r->keep_flags = !all && corruptions_but_flags (&c->findings) > 0;
   if (r->never_lower)
     r->first_free = q2_ceil_shift (q2_io_size (c->io), c->geo.cluster_bits);
-  if (c->findings.nr[QCOW2_FINDING_ERROR] > 0)
+  if (has_blind_spots (c))
     return PLAN_NOTHING;        /* what cannot be read cannot be judged */
   if (is_cut_off (c) &&
       (must_rebuild (c, rebuilt) || info->missing_blocks > 0))
@@ -170,6 +181,19 @@ fill_blocks (struct q2_check *c, struct q2_repair_job *j, void *opaque,
   return q2_rebuild_fill (opaque, j, err);
 }
 
+/* Behind which cluster new refcounts go.  Where the blocks of a table are that
+ * cannot be read is not known, so nothing in the file is written to: it may be
+ * readable again if this is interrupted.
+ */
+static uint64_t
+end_of_old (const struct q2_check *c)
+{
+  const uint64_t end = q2_ceil_shift (q2_io_size (c->io),
+                                      c->geo.cluster_bits);
+
+  return c->r->table_unread ? q2_max (c->used_end, end) : c->used_end;
+}
+
 static int
 rebuild (struct q2_check *c, struct qcow2_error *err)
 {
@@ -184,7 +208,7 @@ rebuild (struct q2_check *c, struct qcow2_error *err)
   if (q2_rebuild_init (&rb, &c->geo, c->findings.incomplete, err) == -1)
     return -1;
   if (q2_check_each_window (c, true, note_blocks, &rb, err) == 0 &&
-      q2_rebuild_place (&rb, &j, c->used_end, err) == 0 &&
+      q2_rebuild_place (&rb, &j, end_of_old (c), err) == 0 &&
       q2_check_each_window (c, true, fill_blocks, &rb, err) == 0 &&
       q2_rebuild_switch (&rb, &j, c->sb, err) == 0)
     r = 0;
@@ -227,7 +251,7 @@ gone (uint64_t before, uint64_t after)
 /* What the last pass has found, and 'before' the first. */
 static void
 fill_result (const struct q2_check *c, const struct q2_findings *before,
-             struct qcow2_check_result *ret)
+             bool rebuilt, struct qcow2_check_result *ret)
 {
   const uint64_t *const nr = c->findings.nr;
   uint64_t found = 0;
@@ -248,10 +272,12 @@ fill_result (const struct q2_check *c, const struct q2_findings *before,
     .total_clusters = q2_ceil_shift (c->h.virtual_size, c->geo.cluster_bits),
     .allocated_clusters = c->allocated,
     .compressed_clusters = c->compressed,
-    .image_end = c->end << c->geo.cluster_bits,
+    .image_end = q2_max (c->end, end_of_old (c)) << c->geo.cluster_bits,
     .incomplete = c->findings.incomplete,
     .short_snapshots = c->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT],
-    .refcounts_unusable = c->no_table || c->r->dropped,
+    .refcounts_unusable = c->no_table || c->r->dropped ||
+      c->r->nr_unread > 0,
+    .rebuilt = rebuilt,
     .windows = c->windows,
   };
 }
@@ -260,9 +286,9 @@ static int
 write_repair (struct q2_check *c, enum plan plan, struct qcow2_error *err)
 {
   /* What cannot be read cannot be judged. */
-  if (!q2_assume (plan != PLAN_NOTHING &&
+  if (!q2_assume (plan != PLAN_NOTHING && !has_blind_spots (c) &&
                   c->options->repair != QCOW2_REPAIR_NONE &&
-                  c->findings.nr[QCOW2_FINDING_ERROR] == 0, err) ||
+                  (plan == PLAN_REBUILD || c->r->nr_unread == 0), err) ||
       check_header (c, err) == -1)
     return -1;
   return plan == PLAN_REBUILD ? rebuild (c, err)
@@ -271,11 +297,11 @@ write_repair (struct q2_check *c, enum plan plan, struct qcow2_error *err)
 
 static int
 run_passes (struct q2_check *c, struct q2_findings *before,
-            struct qcow2_error *err)
+            bool *ret_rebuilt, struct qcow2_error *err)
 {
   const bool repair = c->options->repair != QCOW2_REPAIR_NONE;
-  bool rebuilt = false;
 
+  *ret_rebuilt = false;
   for (unsigned pass = 1; ; ++pass) {
     enum plan plan = PLAN_NOTHING;
 
@@ -284,12 +310,12 @@ run_passes (struct q2_check *c, struct q2_findings *before,
     if (pass == 1)
       *before = c->findings;
     if (repair && pass < MAX_PASSES)
-      plan = make_plan (c, rebuilt);
+      plan = make_plan (c, *ret_rebuilt);
     if (plan == PLAN_NOTHING)
       return repair ? clear_marks (c, err) : 0;
     if (write_repair (c, plan, err) == -1)
       return -1;
-    rebuilt |= plan == PLAN_REBUILD;
+    *ret_rebuilt |= plan == PLAN_REBUILD;
     q2_check_end_scan (c);
     c->findings = (struct q2_findings) { 0 };   /* only counted from now on */
   }
@@ -310,10 +336,11 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
     },
   };
   struct q2_findings before;
-  const int r = run_passes (&c, &before, err);
+  bool rebuilt;
+  const int r = run_passes (&c, &before, &rebuilt, err);
 
   if (r == 0)
-    fill_result (&c, &before, ret_result);
+    fill_result (&c, &before, rebuilt, ret_result);
   q2_check_end_scan (&c);
   return r;
 }

@@ -73,7 +73,7 @@ extern void q2_check_free_places (struct q2_check_places *places)
 
 /* In the first window: count the table and the blocks it names; what cannot be
  * a block is none and stale.  Sets c->no_table if there is no table that can
- * be used.  All of that is reported.
+ * be used, or none that was read.  All of that is reported.
  */
 extern int q2_check_take_table (struct q2_check *c, struct q2_repair_job *j,
                                 struct q2_scope *window,

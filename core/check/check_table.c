@@ -109,6 +109,28 @@ list_named (struct q2_check *c, struct q2_repair *r, uint64_t bytes,
   return 0;
 }
 
+/* The host cannot read it, so there are no blocks that are known. */
+static int
+take_unread (struct q2_check *c, struct q2_repair_job *j, uint64_t bytes,
+             struct qcow2_error *err)
+{
+  const struct qcow2_finding like = {
+    .kind = QCOW2_FINDING_REFCOUNT_BLOCK, .severity = QCOW2_FINDING_ERROR,
+    .host_off = c->h.refcount_table_offset, .length = bytes,
+    .table_off = QCOW2_NO_OFFSET,
+  };
+
+  /* Else it is no fault of the medium. */
+  if (err->kind != QCOW2_ERR_IO || err->advice != QCOW2_ADVICE_NONE)
+    return -1;
+  j->r->nr_blocks = 0;
+  j->r->nr_unread = 1;
+  j->r->table_unread = true;
+  q2_find (j->findings, &like, "the refcount table at offset 0x%" PRIx64
+           " cannot be read: %s", like.host_off, err->text);
+  return list_named (c, j->r, bytes, err);
+}
+
 int
 q2_check_load_table (struct q2_check *c, struct q2_repair_job *j,
                      struct q2_check_places *ret, struct qcow2_error *err)
@@ -120,11 +142,13 @@ q2_check_load_table (struct q2_check *c, struct q2_repair_job *j,
   *ret = (struct q2_check_places) { .clusters = NULL };
   if (bytes == 0 || find_fault (j, off, bytes) != NULL)
     return list_named (c, j->r, bytes, err);
-  if (q2_repair_read_table (j, off, bytes, err) == -1 ||
-      list_named (c, j->r, bytes, err) == -1)
+  if (q2_repair_read_table (j, off, bytes, err) == -1)
+    return take_unread (c, j, bytes, err);
+  if (list_named (c, j->r, bytes, err) == -1)
     return -1;
   j->r->stale = calloc (j->r->nr_blocks, sizeof *j->r->stale);
-  if (j->r->stale == NULL)
+  j->r->unread = calloc (j->r->nr_blocks, sizeof *j->r->unread);
+  if (j->r->stale == NULL || j->r->unread == NULL)
     return q2_fail_nomem (err, "the refcount table");
   if (list_places (c, j, ret, err) == 0)
     return 0;
@@ -296,6 +320,11 @@ q2_check_take_table (struct q2_check *c, struct q2_repair_job *j,
     return -1;
   if (why != NULL) {
     report_table (&t, bytes, why);
+    c->no_table = true;
+  }
+  if (why == NULL && j->r->table_unread) {      /* only looked for overlaps */
+    for (uint64_t i = 0; i < c->h.refcount_table_clusters; ++i)
+      q2_counts_clear (j->counts, (t.table_off >> c->geo.cluster_bits) + i);
     c->no_table = true;
   }
   if (c->no_table) {

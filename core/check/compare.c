@@ -5,7 +5,8 @@
  * Method    each refcount block is read and corrected in memory, which tells
  *           how much there is to do; doing it is for later (repair_write.c).
  *           Blocks that are holes have counts of 0, so only clusters in use
- *           are looked at.
+ *           are looked at.  A check goes on after a block that the host cannot
+ *           read, and says nothing about what it counts.
  * Locks     none; the image does not change meanwhile.
  * Spec      "Reference counts".
  */
@@ -19,6 +20,8 @@
 #include "base/bits.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 /* Larger tables of refcount blocks are asked for holes: no block of a sound
  * image is one, but a sparse file can claim a million of them.
@@ -195,6 +198,53 @@ compare_missing (struct q2_repair_job *j, uint64_t idx,
   return 0;
 }
 
+/* Say whose refcounts a block has that cannot be read, and that none of it is
+ * needed to write them anew.
+ */
+static void
+name_unread (const struct q2_repair_job *j, uint64_t idx,
+             struct qcow2_error *err)
+{
+  const unsigned bits = j->geo->refblock_bits + j->geo->cluster_bits;
+  char text[sizeof err->text];
+
+  memcpy (text, err->text, sizeof text);
+  snprintf (err->text, sizeof err->text, "the refcount block at offset 0x%"
+            PRIx64 ", which counts the clusters from offset 0x%" PRIx64
+            " up to 0x%" PRIx64 ", cannot be read: %.*s", j->r->blocks[idx],
+            idx << bits, (idx + 1) << bits, (int) sizeof text - 200, text);
+  err->advice = QCOW2_ADVICE_REBUILD;
+}
+
+/* The host cannot read a block.  All references are known nevertheless, but
+ * no refcount of that block is, and a repair leaves it alone: see check.c.
+ */
+static int
+take_unread (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
+{
+  const struct qcow2_finding like = {
+    .kind = QCOW2_FINDING_REFCOUNT_BLOCK, .severity = QCOW2_FINDING_ERROR,
+    .host_off = j->r->blocks[idx], .length = j->geo->cluster_size,
+    .table_off = QCOW2_NO_OFFSET,
+  };
+
+  /* Else it is no fault of the medium. */
+  if (err->kind == QCOW2_ERR_IO && err->advice == QCOW2_ADVICE_NONE) {
+    name_unread (j, idx, err);
+    if (j->findings == NULL || !q2_assume (j->r->unread != NULL, err))
+      return -1;
+    j->r->unread[idx] = true;
+    j->r->nr_unread++;
+    q2_find (j->findings, &like, "%s", err->text);
+    return 0;
+  }
+  if (j->findings == NULL ||
+      q2_find_error (j->findings, QCOW2_FINDING_UNREADABLE, err) == -1)
+    return -1;
+  j->findings->incomplete = true;
+  return 0;
+}
+
 static int
 compare_block (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
 {
@@ -204,19 +254,16 @@ compare_block (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
 
   if (q2_work_do (work, Q2_RECOUNT_CLUSTER, err) == -1)
     return -1;
+  if (q2_repair_is_unread (j, idx))     /* in a window before this one */
+    return 0;
   if (q2_repair_is_hole (j, idx))
     return compare_with_zero (j, idx) ? q2_work_do (work, size / 8, err) : 0;
   if (j->io->host->ops->extents != NULL)
     q2_work_allow (work, size * Q2_RECOUNT_PAID_BYTE);
   if (q2_work_do (work, entries, err) == -1)
     return -1;
-  if (q2_repair_read_block (j, idx, err) == -1) {
-    if (j->findings == NULL ||
-        q2_find_error (j->findings, QCOW2_FINDING_UNREADABLE, err) == -1)
-      return -1;
-    j->findings->incomplete = true;
-    return 0;
-  }
+  if (q2_repair_read_block (j, idx, err) == -1)
+    return take_unread (j, idx, err);
   q2_repair_correct_block (j, idx);     /* to know how much there is to do */
   return 0;
 }
@@ -239,6 +286,8 @@ compare_all (struct q2_repair_job *j, struct qcow2_error *err)
   uint64_t idx = q2_repair_block_of (j, recount->begin);
   uint64_t used = next_used (j, recount->begin);
 
+  if (j->r->table_unread)       /* there is nothing to compare with */
+    return 0;
   while (idx < j->r->nr_blocks && idx << bits < recount->stop) {
     if (used < idx << bits)
       used = next_used (j, idx << bits);

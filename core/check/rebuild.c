@@ -82,6 +82,13 @@ need_block (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t idx,
   return q2_work_do (&j->r->recount.work, j->geo->cluster_size / 8, err);
 }
 
+/* Whether there are old refcounts, and the host can read them. */
+static bool
+has_known (const struct q2_repair_job *j, uint64_t idx)
+{
+  return q2_repair_has_block (j, idx) && !q2_repair_is_unread (j, idx);
+}
+
 /* Whether some cluster has an old refcount that has to be kept. */
 static int
 needs_old (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t idx,
@@ -89,11 +96,12 @@ needs_old (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t idx,
 {
   const uint64_t size = j->geo->cluster_size;
 
-  if (rb->blocks[idx] != 0 || (q2_repair_has_block (j, idx) &&
-                               q2_repair_is_hole (j, idx)))
+  if (rb->blocks[idx] != 0)
     return 0;
-  if (!q2_repair_has_block (j, idx))
+  if (!has_known (j, idx))
     return need_block (rb, j, idx, err);
+  if (q2_repair_is_hole (j, idx))
+    return 0;
   if (q2_work_do (&j->r->recount.work, size / 8, err) == -1 ||
       q2_repair_read_block (j, idx, err) == -1)
     return -1;
@@ -236,7 +244,7 @@ fill_block (struct q2_rebuild *rb, struct q2_repair_job *j, uint64_t idx,
 {
   const uint64_t first = idx << j->geo->refblock_bits;
   const uint64_t end = (idx + 1) << j->geo->refblock_bits;
-  const bool known = rb->keep && q2_repair_has_block (j, idx);
+  const bool known = rb->keep && has_known (j, idx);
   const struct q2_recount *const recount = &j->r->recount;
 
   /* EDIT-8: all that is new lies where it was placed. */

@@ -70,8 +70,13 @@ use_refcounts (struct q2_walk *w, struct qcow2_error *err)
     return 0;
   if (q2_walk_use_table (w, off, bytes, "the refcount table", err) == -1)
     return -1;
-  return q2_walk_entries (w, off, bytes, QCOW2_IO_REFCOUNT,
-                          use_refcount_block, NULL, err);
+  if (q2_walk_entries (w, off, bytes, QCOW2_IO_REFCOUNT, use_refcount_block,
+                       NULL, err) == 0)
+    return 0;
+  /* None of the old ones is needed for that. */
+  if (err->kind == QCOW2_ERR_IO && err->advice == QCOW2_ADVICE_NONE)
+    err->advice = QCOW2_ADVICE_REBUILD;
+  return -1;
 }
 
 /* ---- L1 tables --------------------------------------------------------- */

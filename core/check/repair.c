@@ -239,6 +239,7 @@ q2_repair_free (struct q2_repair *r)
     return;
   q2_recount_free (&r->recount);
   free (r->stale);
+  free (r->unread);
   free (r->named);
   free (r->blocks);
   free (r);

@@ -24,6 +24,10 @@ struct q2_repair {
                                    so its refcounts are unknown */
   bool *stale;                  /* by index: the table's entry is wrong; NULL:
                                    none is known to be */
+  bool *unread;                 /* by index: the host could not read the block,
+                                   so nothing of it is known; NULL as above */
+  uint64_t nr_unread;           /* so many of them; 1 for the table */
+  bool table_unread;            /* nothing is known of any refcount */
   uint64_t first_free;          /* nothing new goes in front of this cluster */
   uint64_t *named;              /* clusters that the header and the table say
                                    are refcounts, in ascending order, even if
@@ -65,6 +69,13 @@ static inline bool
 q2_repair_has_block (const struct q2_repair_job *j, uint64_t idx)
 {
   return idx < j->r->nr_blocks && j->r->blocks[idx] != 0;
+}
+
+/* Whether it was found that a block cannot be read. */
+static inline bool
+q2_repair_is_unread (const struct q2_repair_job *j, uint64_t idx)
+{
+  return j->r->nr_unread > 0 && idx < j->r->nr_blocks && j->r->unread[idx];
 }
 
 /* The largest refcount that the image can store. */

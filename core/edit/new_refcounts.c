@@ -311,11 +311,15 @@ write_table (struct widths *s, struct qcow2_error *err)
                         Q2_META_REFCOUNT_TABLE, err);
 }
 
-/* Blocks that would be left out. */
+/* Clusters of the table and blocks that would be left out; those that are new
+ * may need another block for themselves.
+ */
 static bool
 are_fewer (const struct widths *s)
 {
-  uint64_t old = 0, new = 0;
+  const struct q2_header *const h = q2_writer_header (s->n->edit->w);
+  uint64_t old = h->refcount_table_clusters;
+  uint64_t new = q2_ceil_shift (s->nr * 8, s->cluster_bits);
 
   for (uint64_t i = 0; i < s->nr_old; ++i)
     old += s->old[i] != 0;

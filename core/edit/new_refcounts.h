@@ -9,7 +9,7 @@
 struct q2_new_refcounts {
   struct q2_edit *edit;
   unsigned order;               /* of their width */
-  bool only_fewer;              /* do nothing unless it has fewer blocks */
+  bool only_fewer;              /* do nothing unless it takes less room */
   struct q2_progress *progress;
   const char *cancelled;        /* see q2_progress_add */
 

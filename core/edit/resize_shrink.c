@@ -133,7 +133,9 @@ name_refcounts (void *opaque, struct q2_header_parts *parts,
 }
 
 /* A block lies among the clusters that it counts, so those of the part that is
- * free now keep the file long.  Nothing is lost if that cannot be changed.
+ * free now keep the file long, or take room on a device.  They count nothing
+ * but themselves, so new refcounts do without them, and the table can be
+ * shorter.  Nothing is lost if that cannot be changed.
  */
 static void
 move_refcounts (struct q2_resize *r)
@@ -146,8 +148,6 @@ move_refcounts (struct q2_resize *r)
   };
   struct qcow2_error why;
 
-  if (e->io.host->ops->shorten == NULL)
-    return;
   q2_edit_keep (e);
   if (q2_new_refcounts_make (&n, &why) == -1 ||
       (n.table_off != 0 &&

@@ -39,7 +39,8 @@
 #define MAX_WORKERS 256
 
 /* Read [start, end) of the file, as far as there is such a thing, and keep
- * it: whatever lies in there costs no request again.
+ * it: whatever lies in there costs no request again.  If the host cannot read
+ * it all, that concerns whoever needs the part that it cannot.
  */
 static int
 keep_window (struct qcow2_image *image, const struct qcow2_io *host,
@@ -62,7 +63,7 @@ keep_window (struct qcow2_image *image, const struct qcow2_io *host,
     return q2_fail_nomem (err, "the head of the image");
   if (q2_io_read (&io, bytes, end - start, start, QCOW2_IO_HEADER, err)
       == -1)
-    return -1;
+    return err->kind == QCOW2_ERR_IO ? 0 : -1;
   *w = (struct q2_window) { q2_take (bytes), start, end };
   return 0;
 }

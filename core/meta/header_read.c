@@ -3,7 +3,9 @@
  *
  * Owns      how much of the file that is.
  * Method    extensions tell where they end, so the first read covers what most
- *           images have, and another one what is left.
+ *           images have, and another one what is left.  If the host cannot
+ *           read all of that the beginning may do: what follows a header in a
+ *           small cluster is something else.
  * Locks     none.
  */
 #include "config.h"
@@ -21,6 +23,7 @@ q2_header_read (const struct q2_io *io, size_t *ret_len,
                 struct qcow2_error *err)
 {
   size_t len = PROBE_BYTES;
+  bool failed = false;
 
   for (;;) {
     Q2_CLEANUP_FREE unsigned char *area = malloc (len);
@@ -30,8 +33,13 @@ q2_header_read (const struct q2_io *io, size_t *ret_len,
       q2_fail_nomem (err, "the image header");
       return NULL;
     }
-    if (q2_io_read (io, area, len, 0, QCOW2_IO_HEADER, err) == -1)
-      return NULL;
+    if (q2_io_read (io, area, len, 0, QCOW2_IO_HEADER, err) == -1) {
+      if (failed || err->kind != QCOW2_ERR_IO)
+        return NULL;
+      failed = true;
+      len = Q2_HEADER_PROBE;
+      continue;
+    }
     need = q2_header_area (area, len);
     if (need <= len) {
       *ret_len = need;

@@ -411,6 +411,13 @@ const struct edit_case edit_cases[] = {
   { .name = "shrink, one bit for a refcount", .recipe = {
       ONE, .disk_size = 400 * KiB, .fill_percent = 90 },
     .run = resize, .size = 70 * KiB },
+  { .name = "shrink, a device", .recipe = {
+      TINY, .disk_size = 900 * KiB, .fill_percent = 90 },
+    .run = resize, .size = 51 * KiB, .device = true },
+  { .name = "shrink, a device and a snapshot", .recipe = {
+      TINY, .disk_size = 600 * KiB, .fill_percent = 50, .snapshots = 1 },
+    .commands = "qemu-io -c 'write -P 9 0 600k' $i",
+    .run = resize, .size = 40 * KiB, .device = true },
 
   { .name = "name another backing image", .recipe = {
       SMALL, .disk_size = 300 * KiB, .fill_percent = 100,

@@ -96,7 +96,7 @@ void
 edit_scene_reset (struct edit_scene *s)
 {
   const struct host_spec spec = {
-    .capacity = CAPACITY, .grows = true, .trim = HOST_TRIM_GARBAGE,
+    .capacity = CAPACITY, .grows = !s->c->device, .trim = HOST_TRIM_GARBAGE,
     .no_trim = s->no_trim,
   };
 

@@ -30,6 +30,7 @@ struct edit_case {
                                 /* of an image in which the old disk and the
                                    new one read alike; NULL: they do not */
   bool empty;                   /* the disk is what is below it, afterwards */
+  bool device;                  /* the file neither grows nor is cut */
 };
 
 extern const struct edit_case edit_cases[];

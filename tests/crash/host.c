@@ -311,6 +311,8 @@ change (struct host *h, enum host_op_kind kind, enum qcow2_io_class io_class,
   if (entry == NULL)
     free (op.data);
   pthread_mutex_lock (&h->lock);
+  if (host_off <= h->bad_start && host_off + op.len >= h->bad_end)
+    h->bad_start = h->bad_end = 0;
   if (buf != NULL)
     memcpy (h->bytes + host_off, buf, op.len);
   else
@@ -330,9 +332,11 @@ host_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
     .len = count,
   };
   struct host_op *entry;
-  const int fault = enter (h, &op, &entry);
+  int fault = enter (h, &op, &entry);
 
   pthread_mutex_lock (&h->lock);
+  if (fault == 0 && host_off < h->bad_end && host_off + count > h->bad_start)
+    fault = EIO;
   if (fault)
     memset (buf, 0xe1, count);
   else

@@ -109,6 +109,8 @@ struct host {
   unsigned fail_kinds;          /* 1 << kind */
   unsigned long fail_at, fail_more;
   int fail_errnum;
+  uint64_t bad_start, bad_end;  /* reading any of this fails with EIO, until
+                                   all of it is written to, as on a disk */
   unsigned long failed;         /* so many have */
   unsigned long nr[HOST_NR_KINDS];
 };

@@ -2,6 +2,7 @@
 # crash/: what a crash at any moment leaves behind.
 
 SLOW_CRASH_TESTS = \
+	unit/check/test-unread \
 	crash/test-bitmaps-kept \
 	crash/test-bitmaps-kept-planted \
 	crash/test-bitmaps-live \
@@ -194,6 +195,9 @@ unit_edit_test_transact_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_edit_test_transact_CFLAGS = $(UNIT_CFLAGS)
 unit_edit_test_transact_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 unit_edit_test_transact_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_check_test_unread_LDFLAGS = $(JITTER_WRAP)
+unit_check_test_unread_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_resize_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_resize_LDADD = crash/libcrash.la unit/libunit.la

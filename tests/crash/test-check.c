@@ -47,6 +47,7 @@ struct scene {
   const unsigned char *old;     /* the damaged file, if its bytes stay, but for
                                    the place of the refcount table */
   uint64_t old_size;
+  uint64_t bad_start, bad_end;  /* of the file: cannot be read */
   unsigned char before[MAX_CLUSTERS], now[MAX_CLUSTERS];      /* risks */
   uint64_t *seen;               /* NR_SEEN hashes of states */
   unsigned long states, failures, faults;
@@ -160,11 +161,33 @@ misplace_block (struct damaged *d)
               : load_be64 (d->bytes + at) & UINT64_C (0xfffffffffffe00));
 }
 
+/* What a block says is believed by nobody who cannot read it. */
+static void
+break_block (struct damaged *d)
+{
+  unsigned char *const block = d->bytes + block_of (d, 0);
+
+  for (unsigned i = 0; i < 12; ++i)
+    block[rng_below (d->rng, d->cluster)] ^= 2;
+}
+
 static void
 mix (struct damaged *d)
 {
   change_some (d);
   flip_flags (d);
+}
+
+/* A host with a file, parts of which perhaps cannot be read. */
+static void
+make_host (struct host *h, const struct scene *s, const unsigned char *bytes,
+           uint64_t size)
+{
+  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
+
+  host_init (h, &spec, bytes, size);
+  h->bad_start = s->bad_start;
+  h->bad_end = s->bad_end;
 }
 
 /* ---- Repairing --------------------------------------------------------- */
@@ -291,7 +314,6 @@ keeps_bytes (const struct scene *s, const struct state *state)
 static const char *
 find_problem (struct scene *s, const struct state *state)
 {
-  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
   struct qcow2_check_result result;
   const char *problem = NULL;
   struct fsck after;
@@ -301,11 +323,11 @@ find_problem (struct scene *s, const struct state *state)
     return "a refcount is too low, or an entry COPIED, that was not before";
   if (!keeps_bytes (s, state))
     return "something else than the refcounts has changed";
-  host_init (&h, &spec, state->bytes, state->size);
+  make_host (&h, s, state->bytes, state->size);
   if (!reads_as_before (&h, s))
     problem = "the disk has changed";
   else if (!repair (&h, QCOW2_REPAIR_ALL, s->memory, &result) ||
-           result.corruptions + result.leaks > 0)
+           result.corruptions + result.leaks + result.check_errors > 0)
     problem = "it cannot be repaired any more";
   else {
     fsck_image (h.bytes, h.size, &after);
@@ -343,22 +365,34 @@ static const struct {
   enum qcow2_repair repair;
   bool in_parts;                /* as much as the image can be */
   bool rebuilds;                /* and changes nothing in front of that */
+  enum { NONE, BLOCK, TABLE } unread;   /* of the refcounts, the first */
 } damages[] = {
-  { "leaks", raise_some, QCOW2_REPAIR_LEAKS, false, false },
-  { "leaks, all", raise_some, QCOW2_REPAIR_ALL, false, false },
-  { "refcounts", change_some, QCOW2_REPAIR_ALL, false, false },
-  { "a lost block", lose_block, QCOW2_REPAIR_ALL, false, false },
-  { "a short table", cut_table, QCOW2_REPAIR_ALL, false, false },
-  { "flags", flip_flags, QCOW2_REPAIR_ALL, false, false },
-  { "flags and refcounts", mix, QCOW2_REPAIR_ALL, false, false },
-  { "the same, in parts", mix, QCOW2_REPAIR_ALL, true, false },
-  { "a lost block, in parts", lose_block, QCOW2_REPAIR_ALL, true, false },
-  { "a lost table", misplace_table, QCOW2_REPAIR_ALL, false, true },
-  { "the same, in parts", misplace_table, QCOW2_REPAIR_ALL, true, true },
-  { "no block", misplace_block, QCOW2_REPAIR_ALL, false, true },
-  { "a rebuild", nothing, QCOW2_REPAIR_REBUILD, false, true },
-  { "a rebuild, in parts", nothing, QCOW2_REPAIR_REBUILD, true, true },
-  { "a rebuild of others", change_some, QCOW2_REPAIR_REBUILD, false, false },
+  { "leaks", raise_some, QCOW2_REPAIR_LEAKS, false, false, NONE },
+  { "leaks, all", raise_some, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "refcounts", change_some, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "a lost block", lose_block, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "a short table", cut_table, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "flags", flip_flags, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "flags and refcounts", mix, QCOW2_REPAIR_ALL, false, false, NONE },
+  { "the same, in parts", mix, QCOW2_REPAIR_ALL, true, false, NONE },
+  { "a lost block, in parts", lose_block, QCOW2_REPAIR_ALL, true, false,
+    NONE },
+  { "a lost table", misplace_table, QCOW2_REPAIR_ALL, false, true, NONE },
+  { "the same, in parts", misplace_table, QCOW2_REPAIR_ALL, true, true, NONE },
+  { "no block", misplace_block, QCOW2_REPAIR_ALL, false, true, NONE },
+  { "a rebuild", nothing, QCOW2_REPAIR_REBUILD, false, true, NONE },
+  { "a rebuild, in parts", nothing, QCOW2_REPAIR_REBUILD, true, true, NONE },
+  { "a rebuild of others", change_some, QCOW2_REPAIR_REBUILD, false, false,
+    NONE },
+  { "an unreadable block", nothing, QCOW2_REPAIR_ALL, false, true, BLOCK },
+  { "the same, rebuilt", nothing, QCOW2_REPAIR_REBUILD, false, true, BLOCK },
+  { "the same, in parts", break_block, QCOW2_REPAIR_ALL, true, true, BLOCK },
+  { "the same, and flags", flip_flags, QCOW2_REPAIR_ALL, false, false, BLOCK },
+  { "the same, and refcounts", change_some, QCOW2_REPAIR_REBUILD, false, false,
+    BLOCK },
+  { "an unreadable table", nothing, QCOW2_REPAIR_ALL, false, true, TABLE },
+  { "the same, in parts", change_some, QCOW2_REPAIR_REBUILD, true, true,
+    TABLE },
 };
 
 /* Little enough for parts of the images, and enough for their tables. */
@@ -422,6 +456,10 @@ damage (struct host *h, size_t i, struct rng *rng)
   };
 
   damages[i].damage (&d);
+  if (damages[i].unread != NONE) {
+    h->bad_start = damages[i].unread == TABLE ? d.table : block_of (&d, 0);
+    h->bad_end = h->bad_start + d.cluster;
+  }
 }
 
 /* Requests but reads fail, one at a time: the disk is as before, and a repair
@@ -430,7 +468,6 @@ damage (struct host *h, size_t i, struct rng *rng)
 static void
 fail_everywhere (struct scene *s, size_t i, uint64_t seed)
 {
-  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
   const unsigned kinds =
     1u << HOST_WRITE | 1u << HOST_FLUSH | 1u << HOST_GROW;
   bool failed = true;
@@ -441,7 +478,7 @@ fail_everywhere (struct scene *s, size_t i, uint64_t seed)
     struct qcow2_error err;
     struct host h;
 
-    host_init (&h, &spec, s->image.bytes, s->image.size);
+    make_host (&h, s, s->image.bytes, s->image.size);
     damage (&h, i, &rng);
     host_reopen (&h);
     host_fail (&h, kinds, at, 0, EIO);
@@ -476,7 +513,6 @@ first_write (const struct host *h)
 static unsigned long
 play (struct scene *s, size_t i, uint64_t seed)
 {
-  const struct host_spec spec = { .capacity = CAPACITY, .grows = true };
   const struct replay_spec how = {
     .seed = seed, .all_subsets = 5, .subsets = 6, .prefix_percent = 100,
   };
@@ -488,8 +524,11 @@ play (struct scene *s, size_t i, uint64_t seed)
   s->name = damages[i].name;
   s->failures = 0;
   memset (s->seen, 0, NR_SEEN * sizeof *s->seen);
-  host_init (&h, &spec, s->image.bytes, s->image.size);
+  s->bad_start = s->bad_end = 0;
+  make_host (&h, s, s->image.bytes, s->image.size);
   damage (&h, i, &rng);
+  s->bad_start = h.bad_start;
+  s->bad_end = h.bad_end;
   memset (s->before, 0, sizeof s->before);
   fsck_clusters (h.bytes, h.size, &ignored, s->before, MAX_CLUSTERS);
   /* What a lost table has does not count. */
@@ -500,7 +539,7 @@ play (struct scene *s, size_t i, uint64_t seed)
   host_record (&h);
   if (repair (&h, damages[i].repair, s->memory, &result)) {
     if (damages[i].repair != QCOW2_REPAIR_LEAKS)
-      CHECK_EQ (result.corruptions, 0);
+      CHECK_EQ (result.corruptions + result.check_errors, 0);
     CHECK_EQ (result.leaks, 0);
     CHECK (reads_as_before (&h, s));
     s->old = damages[i].rebuilds ? h.initial : NULL;

@@ -23,6 +23,8 @@
 #include "replay.h"
 #include "unit.h"
 
+#include "base/be.h"
+
 #include <errno.h>
 
 #ifdef Q2_PLANTS
@@ -156,6 +158,20 @@ run_checks (const struct edit_scene *s)
   qemu_run (0, "sh check.sh >/dev/null");
 }
 
+/* How many refcount blocks an image has. */
+static uint64_t
+count_blocks (const unsigned char *bytes)
+{
+  const unsigned char *const table = bytes + load_be64 (bytes + 48);
+  const uint64_t size =
+    (uint64_t) load_be32 (bytes + 56) << load_be32 (bytes + 20);
+  uint64_t n = 0;
+
+  for (uint64_t i = 0; i < size; i += 8)
+    n += load_be64 (table + i) != 0;
+  return n;
+}
+
 static void
 check_sizes (const struct edit_scene *s)
 {
@@ -164,7 +180,11 @@ check_sizes (const struct edit_scene *s)
   if (s->data.bytes != NULL && s->c->size != s->c->recipe.disk_size)
     CHECK (s->data.size >= s->c->size &&
            s->data.size < s->c->size + 16 * 4096);
-  if (shrunk && s->c->recipe.snapshots == 0)
+  if (shrunk && s->c->device) {
+    CHECK_EQ (s->h.size, s->h.spec.capacity);
+    CHECK (2 * count_blocks (s->h.bytes) <= count_blocks (s->image.bytes) + 4);
+  }
+  else if (shrunk && s->c->recipe.snapshots == 0)
     CHECK (s->h.size <= s->image.size);
 }
 

@@ -16,6 +16,7 @@ tools_tests = \
 	tools/test-ctl-socket.sh \
 	tools/test-ctl-resize.sh \
 	tools/test-ctl-stop.sh \
+	tools/test-ctl-unread.sh \
 	tools/test-ctl-vmstate.sh \
 	$(NULL)
 

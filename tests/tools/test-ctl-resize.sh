@@ -67,6 +67,64 @@ works resize --shrink long 1G
 sound long
 [ "$(stat -c %s long)" -lt 1048576 ] || fail "refcount blocks keep it long"
 
+# An image has as few refcount blocks, and as short a table, as QEMU leaves in
+# it, and is no longer.  A server cannot cut its file, but has fewer blocks, too.
+# number FILE OFFSET LENGTH: a big-endian one.
+number ()
+{
+    echo $((0x$(od -An -tx1 -j"$2" -N"$3" "$1" | tr -d ' \n')))
+}
+
+# blocks FILE CLUSTER: how many the refcount table names.
+blocks ()
+{
+    od -An -v -tx1 -w8 -j"$(number "$1" 48 8)" \
+       -N$(($(number "$1" 56 4) * $2)) "$1" | grep -cv '^\( 00\)\{8\}$'
+}
+
+image_end ()
+{
+    qemu-img check --output json "$1" | jq '."image-end-offset"'
+}
+
+while read -r cluster options size new; do
+    rm -f full
+    qemu-img create -q -f qcow2 -o "cluster_size=$cluster,$options" full "$size"
+    qemu-io -c "write -q -P 5 0 $size" full
+    cp full theirs
+    cp full ours
+    cp full served
+    qemu-img resize -q --shrink theirs "$new"
+    works resize --shrink ours "$new"
+    start_nbdkit file served
+    # shellcheck disable=SC2154     # Set by start_nbdkit.
+    works resize --no-lock --shrink "$uri" "$new"
+    stop_nbdkit
+    for i in ours served; do
+        sound $i
+        same $i theirs
+        [ "$(blocks $i "$cluster")" -le "$(blocks theirs "$cluster")" ] ||
+            fail "$cluster: $i has $(blocks $i "$cluster") refcount blocks, \
+not $(blocks theirs "$cluster")"
+        [ "$(number $i 56 4)" -le "$(number theirs 56 4)" ] ||
+            fail "$cluster: $i has a longer refcount table"
+        # The old table and its block were in front of the data.
+        [ "$(image_end $i)" -le $(($(image_end theirs) + 2 * cluster)) ] ||
+            fail "$cluster: $i ends at $(image_end $i)"
+    done
+    [ "$(stat -c %s ours)" -le $(($(stat -c %s theirs) + 2 * cluster)) ] ||
+        fail "$cluster: the file has $(stat -c %s ours) bytes"
+    [ "$(stat -c %s served)" -eq "$(stat -c %s full)" ] ||
+        broken "the server has cut its file"
+    [ "$(number ours 56 4)" -eq 1 ] ||
+        fail "$cluster: the refcount table has $(number ours 56 4) clusters"
+done <<'END'
+4096 refcount_bits=16 64M 1M
+512 refcount_bits=16 8M 1M
+512 refcount_bits=64 8M 300k
+65536 refcount_bits=16 64M 1M
+END
+
 # A data file is made as large as the disk, and cut.
 qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on d 1M
 works resize --data-file d.raw d 4M

@@ -13,17 +13,29 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/* Whether a repair writes nothing at all. */
+static bool
+does_nothing (const struct check_job *job)
+{
+  return job->blind ||
+    (job->r.refcounts_unusable &&
+     (job->repair == QCOW2_REPAIR_LEAKS ||
+      (job->repair == QCOW2_REPAIR_ALL && job->r.incomplete)));
+}
+
 /* No refcount is lowered where references are unknown. */
 uint64_t
 check_would_repair (const struct check_job *job)
 {
-  return job->curable + (job->r.incomplete ? 0 : job->leaks);
+  return does_nothing (job) ? 0
+    : job->curable + (job->r.incomplete ? 0 : job->leaks);
 }
 
 uint64_t
 check_would_stay (const struct check_job *job)
 {
-  return job->hopeless + (job->r.incomplete ? job->leaks : 0);
+  return job->leaks + job->curable + job->hopeless -
+    check_would_repair (job);
 }
 
 /* What becomes of refcounts that cannot be corrected in place. */
@@ -31,9 +43,10 @@ static void
 print_unusable (const struct check_job *job)
 {
   const struct qcow2_check_result *const r = &job->r;
-  const bool rebuilds = job->repair == QCOW2_REPAIR_REBUILD ||
-    (job->repair == QCOW2_REPAIR_ALL && r->refcounts_unusable &&
-     !r->incomplete);
+  const bool rebuilds = !job->blind &&
+    (job->repair == QCOW2_REPAIR_REBUILD ||
+     (job->repair == QCOW2_REPAIR_ALL && r->refcounts_unusable &&
+      !r->incomplete));
 
   if (rebuilds && job->cut_off)
     printf ("Refcounts are not written anew while the end of the file is "
@@ -59,6 +72,8 @@ print_found (const struct check_job *job)
   if (r->corruptions_fixed + r->leaks_fixed > 0)
     printf ("Repaired: %" PRIu64 " corruptions, %" PRIu64 " leaks.\n",
             r->corruptions_fixed, r->leaks_fixed);
+  if (r->rebuilt)
+    printf ("All refcounts were written anew.\n");
   if (job->dry_run)
     printf ("The repair would see to %" PRIu64 " of these, %" PRIu64
             " would stay.\n", check_would_repair (job),

@@ -17,6 +17,7 @@ struct check_job {
                                            is wanted does about them */
   uint64_t told, untold;        /* those that are shown, and only counted */
   bool cut_off;                 /* entries name what is past the end */
+  bool blind;                   /* more than refcounts could not be read */
   struct qcow2_check_result r;
 };
 

@@ -64,13 +64,16 @@ on_finding (void *opaque, const struct qcow2_finding *f)
   const enum qcow2_repair least = remedy_repair (f);
 
   job->cut_off |= f->kind == QCOW2_FINDING_PAST_END;
+  job->blind |= f->severity == QCOW2_FINDING_ERROR &&
+    least == QCOW2_REPAIR_NONE;
   if (f->severity == QCOW2_FINDING_LEAK)
     ++job->leaks;
-  else if (f->severity == QCOW2_FINDING_CORRUPTION &&
-           least != QCOW2_REPAIR_NONE && least <= job->repair)
-    ++job->curable;
-  else if (f->severity == QCOW2_FINDING_CORRUPTION)
-    ++job->hopeless;
+  else if (f->severity != QCOW2_FINDING_WARNING) {
+    if (least != QCOW2_REPAIR_NONE && least <= job->repair)
+      ++job->curable;
+    else
+      ++job->hopeless;
+  }
   if (job->told == MAX_TOLD) {
     ++job->untold;
     return;
@@ -175,6 +178,7 @@ complete (struct check_job *job, struct image *i, const char *name,
     (before.corruptions > job->r.corruptions
      ? before.corruptions - job->r.corruptions : 0);
   job->r.leaks_fixed = before.leaks_fixed;
+  job->r.rebuilt = before.rebuilt;
   job->r.findings_left_out = before.findings_left_out;
   return code == CODE_OK ? code : image_close (i, code);
 }

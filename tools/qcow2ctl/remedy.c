@@ -16,7 +16,7 @@ remedy_repair (const struct qcow2_finding *f)
   switch (f->kind) {
   case QCOW2_FINDING_REFCOUNT:
   case QCOW2_FINDING_COPIED:
-  case QCOW2_FINDING_REFCOUNT_BLOCK:
+  case QCOW2_FINDING_REFCOUNT_BLOCK:    /* be it one that cannot be read */
   case QCOW2_FINDING_SHORT_SNAPSHOT:
     return QCOW2_REPAIR_ALL;
   default:
@@ -33,6 +33,9 @@ remedy_words (const struct qcow2_finding *f)
   case QCOW2_REPAIR_LEAKS:
     return "--repair leaks frees it";
   case QCOW2_REPAIR_ALL:
+    if (f->severity == QCOW2_FINDING_ERROR)
+      return "--repair rebuild writes all refcounts anew, elsewhere; see to "
+        "the disk or server that holds the file first";
     return f->kind == QCOW2_FINDING_REFCOUNT_BLOCK
       ? "--repair all corrects it, or writes refcounts anew"
       : "--repair all corrects it";

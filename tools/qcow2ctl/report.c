@@ -22,6 +22,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_CHECK] = "check the image with 'qcow2ctl check'",
   [QCOW2_ADVICE_REPAIR] = "repair the image with 'qcow2ctl check --repair "
     "all'",
+  [QCOW2_ADVICE_REBUILD] = "write all refcounts anew with 'qcow2ctl check "
+    "--repair rebuild'",
   [QCOW2_ADVICE_COMPLETE] = "get the rest of the file, or repair the image "
     "with 'qcow2ctl check --repair all'",
   [QCOW2_ADVICE_COPY] = "get the rest of the file, or copy what there is with "
