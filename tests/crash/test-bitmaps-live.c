@@ -346,7 +346,7 @@ find_problem (struct scene *s, const struct state *state,
     return "the disk cannot be read";
   if (era > 0 && state->tick < s->era[era].began)
     return "an edit that has not begun";
-  if (era < s->nr && state->tick > s->era[era + 1].returned)
+  if (era < s->nr && state->tick >= s->era[era + 1].returned)
     return "an edit that has returned is lost";
   if (s->kind->snapshots && snapshots != era)
     return "an edit without its snapshot, or a snapshot without its edit";
@@ -435,6 +435,19 @@ play_all (enum qcow2_bitmaps mode, uint64_t seed)
   return failures;
 }
 
+#ifdef Q2_PLANTS
+/* What a bug does may need a cluster that is used again at the right moment. */
+static bool
+is_noticed (void)
+{
+  bool noticed = false;
+
+  for (uint64_t seed = 1; seed < 20 && !noticed; ++seed)
+    noticed = play_all (QCOW2_BITMAPS_LAZY, seed) > 0;
+  return noticed;
+}
+#endif
+
 int
 main (void)
 {
@@ -449,7 +462,7 @@ main (void)
   for (size_t i = 0; i < sizeof plants / sizeof plants[0]; ++i) {
     q2_planted = plants[i];
     printf ("planted bug %d\n", plants[i]);
-    CHECK (play_all (QCOW2_BITMAPS_LAZY, 1) > 0);
+    CHECK (is_noticed ());
   }
 #else
   CHECK_EQ (play_all (QCOW2_BITMAPS_LAZY, 1), 0);
