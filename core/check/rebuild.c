@@ -227,14 +227,19 @@ new_value (const struct q2_rebuild *rb, const struct q2_repair_job *j,
            uint64_t cluster, bool known)
 {
   const uint64_t count = q2_repair_counted (j, cluster);
+  const bool shared =
+    q2_counts_get (j->counts, cluster).flags & Q2_COUNT_PLAIN;
   const uint64_t i = cluster & ((UINT64_C (1) << j->geo->refblock_bits) - 1);
 
   if (cluster >= rb->first && cluster < rb->end)
     return 1;
   if (!rb->keep || cluster >= file_end (j))
     return count;
-  return q2_max (count, known
-                 ? q2_refcount_get (j->buf, j->geo->refcount_order, i) : 1);
+  if (known)
+    return q2_max (count, q2_refcount_get (j->buf, j->geo->refcount_order,
+                                           i));
+  /* An entry says that somebody else has it, too, who was not found. */
+  return q2_max (count, q2_min (shared ? 2 : 1, q2_repair_max_count (j)));
 }
 
 /* What the job's window has of a block. */

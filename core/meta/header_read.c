@@ -45,6 +45,7 @@ q2_header_read (const struct q2_io *io, size_t *ret_len,
       *ret_len = need;
       return q2_take (area);
     }
-    len = need;                 /* extensions that do not end so soon */
+    /* Extensions do not end so soon. */
+    len = failed ? q2_min (need, 4 * len) : need;
   }
 }

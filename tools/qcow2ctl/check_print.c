@@ -56,6 +56,9 @@ print_unusable (const struct check_job *job)
             " on.  The disk, snapshots and bitmaps stay as they are%s.\n",
             r->image_end, r->incomplete ? "; whatever has a refcount, or may "
             "have had one, keeps it, so space may be lost" : "");
+  else if (r->refcounts_unusable && job->blind)
+    printf ("The refcounts cannot be used.  New ones can be written when all "
+            "the rest of the image can be read.\n");
   else if (r->refcounts_unusable && r->incomplete &&
            job->repair != QCOW2_REPAIR_REBUILD)
     printf ("The refcounts cannot be used.  --repair rebuild writes new ones, "

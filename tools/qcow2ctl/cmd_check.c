@@ -124,6 +124,7 @@ print_json (const struct check_job *job, const struct image *i)
   value_set (more, "warnings", value_number (r->warnings));
   value_set (more, "incomplete", value_bool (r->incomplete));
   value_set (more, "refcounts-unusable", value_bool (r->refcounts_unusable));
+  value_set (more, "rebuilt", value_bool (r->rebuilt));
   value_set (more, "parts", value_number (r->windows));
   value_set (more, "findings", job->findings);
   value_set (more, "findings-left-out", value_number (r->findings_left_out));

@@ -34,8 +34,8 @@ remedy_words (const struct qcow2_finding *f)
     return "--repair leaks frees it";
   case QCOW2_REPAIR_ALL:
     if (f->severity == QCOW2_FINDING_ERROR)
-      return "--repair rebuild writes all refcounts anew, elsewhere; see to "
-        "the disk or server that holds the file first";
+      return "--repair all writes all refcounts anew, elsewhere; see to the "
+        "disk or server that holds the file first";
     return f->kind == QCOW2_FINDING_REFCOUNT_BLOCK
       ? "--repair all corrects it, or writes refcounts anew"
       : "--repair all corrects it";

@@ -362,7 +362,7 @@ nothing_unknown_becomes_free (void)
       struct hooked_disk d;
       struct found found;
       unsigned char *before;
-      uint64_t entry, guest, lost, size;
+      uint64_t entry, guest, lost, shared, size;
 
       unit_context ("%s: 0x%" PRIx64 ", %u", __func__, at, all);
       build (&d);
@@ -374,6 +374,10 @@ nothing_unknown_becomes_free (void)
           break;
       }
       hooked_disk_put (&d, entry, (lost + 512) | HOOKED_COPIED);
+      /* Another one, which belongs to somebody else as well. */
+      entry = builder_entry_off (&d.b, guest == 0 ? 1 : guest - 1);
+      shared = hooked_disk_get (&d, entry) & HOOKED_OFFSET;
+      hooked_disk_put (&d, entry, shared);
       serve (&d, at);
       before = copy (&d);
       size = d.host.size;
@@ -387,6 +391,8 @@ nothing_unknown_becomes_free (void)
         for (uint64_t c = at; c < at + COUNTED && c < size; c += CLUSTER)
           CHECK (hooked_disk_get (&d, refcount_off (&d, c)) >= 1);
         CHECK_EQ (hooked_disk_get (&d, refcount_off (&d, lost)), 1);
+        if (shared / COUNTED == at / COUNTED)
+          CHECK_EQ (hooked_disk_get (&d, refcount_off (&d, shared)), 2);
       }
       hooked_disk_free (&d);
     }
