@@ -117,7 +117,7 @@ make_plan (struct q2_check *c, bool rebuilt)
   r->never_lower = c->findings.incomplete;
   r->keep_flags = !all && corruptions_but_flags (&c->findings) > 0;
   if (r->never_lower)
-    r->first_free = q2_ceil_shift (q2_io_size (c->io), c->geo.cluster_bits);
+    r->first_free = q2_repair_file_end (c->io, &c->geo);
   if (has_blind_spots (c))
     return PLAN_NOTHING;        /* what cannot be read cannot be judged */
   if (is_cut_off (c) &&
@@ -188,10 +188,8 @@ fill_blocks (struct q2_check *c, struct q2_repair_job *j, void *opaque,
 static uint64_t
 end_of_old (const struct q2_check *c)
 {
-  const uint64_t end = q2_ceil_shift (q2_io_size (c->io),
-                                      c->geo.cluster_bits);
-
-  return c->r->table_unread ? q2_max (c->used_end, end) : c->used_end;
+  return c->r->table_unread
+    ? q2_max (c->used_end, q2_repair_file_end (c->io, &c->geo)) : c->used_end;
 }
 
 static int

@@ -120,8 +120,7 @@ take_unread (struct q2_check *c, struct q2_repair_job *j, uint64_t bytes,
     .table_off = QCOW2_NO_OFFSET,
   };
 
-  /* Else it is no fault of the medium. */
-  if (err->kind != QCOW2_ERR_IO || err->advice != QCOW2_ADVICE_NONE)
+  if (!q2_is_medium_fault (err))
     return -1;
   j->r->nr_blocks = 0;
   j->r->nr_unread = 1;

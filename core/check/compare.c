@@ -96,8 +96,7 @@ q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
   const struct q2_recount *const recount = &j->r->recount;
   const uint64_t first = idx << j->geo->refblock_bits;
   const uint64_t end = (idx + 1) << j->geo->refblock_bits;
-  const uint64_t file_end = q2_ceil_shift (q2_io_size (j->io),
-                                           j->geo->cluster_bits);
+  const uint64_t file_end = q2_repair_file_end (j->io, j->geo);
   bool changed = false;
 
   for (uint64_t c = q2_max (first, recount->begin);
@@ -228,8 +227,7 @@ take_unread (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
     .table_off = QCOW2_NO_OFFSET,
   };
 
-  /* Else it is no fault of the medium. */
-  if (err->kind == QCOW2_ERR_IO && err->advice == QCOW2_ADVICE_NONE) {
+  if (q2_is_medium_fault (err)) {
     name_unread (j, idx, err);
     if (j->findings == NULL || !q2_assume (j->r->unread != NULL, err))
       return -1;

@@ -56,13 +56,6 @@ q2_rebuild_free (struct q2_rebuild *rb)
   *rb = (struct q2_rebuild) { 0 };
 }
 
-/* Behind the last cluster of the file. */
-static uint64_t
-file_end (const struct q2_repair_job *j)
-{
-  return q2_ceil_shift (q2_io_size (j->io), j->geo->cluster_bits);
-}
-
 /* ---- Which blocks are needed ------------------------------------------ */
 
 /* All of them are going to be written, which is work, too. */
@@ -116,7 +109,8 @@ q2_rebuild_note (struct q2_rebuild *rb, struct q2_repair_job *j,
 {
   const unsigned bits = j->geo->refblock_bits;
   const struct q2_recount *const recount = &j->r->recount;
-  const uint64_t stop = q2_min (recount->stop, file_end (j));
+  const uint64_t stop = q2_min (recount->stop,
+                                q2_repair_file_end (j->io, j->geo));
 
   for (uint64_t c = q2_counts_next_used (j->counts, recount->begin);
        c < recount->stop;
@@ -200,8 +194,9 @@ q2_rebuild_place (struct q2_rebuild *rb, struct q2_repair_job *j,
   const unsigned bits = j->geo->cluster_bits;
   uint64_t next;
 
-  if (find_room (rb, j, rb->keep ? q2_max (end, file_end (j)) : end, err)
-      == -1)
+  if (rb->keep)
+    end = q2_max (end, q2_repair_file_end (j->io, j->geo));
+  if (find_room (rb, j, end, err) == -1)
     return -1;
   if (!q2_assume (rb->first >= end && rb->table_clusters << bits <=
                   Q2_MAX_REFCOUNT_TABLE_BYTES, err))
@@ -233,7 +228,7 @@ new_value (const struct q2_rebuild *rb, const struct q2_repair_job *j,
 
   if (cluster >= rb->first && cluster < rb->end)
     return 1;
-  if (!rb->keep || cluster >= file_end (j))
+  if (!rb->keep || cluster >= q2_repair_file_end (j->io, j->geo))
     return count;
   if (known)
     return q2_max (count, q2_refcount_get (j->buf, j->geo->refcount_order,

@@ -74,7 +74,7 @@ use_refcounts (struct q2_walk *w, struct qcow2_error *err)
                        NULL, err) == 0)
     return 0;
   /* None of the old ones is needed for that. */
-  if (err->kind == QCOW2_ERR_IO && err->advice == QCOW2_ADVICE_NONE)
+  if (q2_is_medium_fault (err))
     err->advice = QCOW2_ADVICE_REBUILD;
   return -1;
 }

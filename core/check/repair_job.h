@@ -9,6 +9,8 @@
 #include "check/recount.h"
 #include "check/repair.h"
 
+#include "base/bits.h"
+
 struct q2_repair {
   struct q2_recount recount;
   struct q2_repair_info info;
@@ -76,6 +78,13 @@ static inline bool
 q2_repair_is_unread (const struct q2_repair_job *j, uint64_t idx)
 {
   return j->r->nr_unread > 0 && idx < j->r->nr_blocks && j->r->unread[idx];
+}
+
+/* The cluster behind the last one of the file. */
+static inline uint64_t
+q2_repair_file_end (const struct q2_io *io, const struct q2_geometry *geo)
+{
+  return q2_ceil_shift (q2_io_size (io), geo->cluster_bits);
 }
 
 /* The largest refcount that the image can store. */

@@ -131,8 +131,10 @@ way_open (const struct ways *ways, struct abilities *can)
     return NULL;
   }
   way->next = shared_open (ways->exportname, false);
-  if (way->next != NULL && next_ask (way->next, true, can) == 0)
+  if (way->next != NULL && next_ask (way->next, true, can) == 0) {
+    way->size = can->size;
     return way;
+  }
   if (way->next != NULL)
     shared_close (way->next);
   free (way);
@@ -169,9 +171,7 @@ replace_current (struct ways *ways, struct way *way)
 uint64_t
 ways_size (const struct ways *ways)
 {
-  struct way *const way = ways->current;
-
-  return (uint64_t) way->next->get_size (way->next);
+  return atomic_load (&ways->current)->size;
 }
 
 uint64_t

@@ -17,6 +17,7 @@
 /* One context, with the size that it knows. */
 struct way {
   nbdkit_next *next;
+  uint64_t size;                /* constant */
   _Atomic unsigned users;
   struct way *link;             /* in one of the lists below */
 };

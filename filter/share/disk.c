@@ -290,10 +290,12 @@ notice_extension (struct disk *d)
 void
 disk_join (struct disk *d, struct below *own)
 {
-  if (d->writable && d->writer != NULL)
-    notice_extension (d);
-  if (!d->writable || d->writer != NULL)
+  if (!d->writable)
     return;
+  if (d->writer != NULL) {
+    notice_extension (d);
+    return;
+  }
   (void) holds (own->durable == NULL || own->durable == &d->durable);
   members_flush (&d->members);
   below_become_member (own, &d->durable);
