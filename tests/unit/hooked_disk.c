@@ -168,6 +168,35 @@ hooked_disk_put (struct hooked_disk *d, uint64_t host_off, uint64_t value)
 
 /* ---- Requests ----------------------------------------------------------- */
 
+/* log2 of how many clusters a refcount block counts, from the header. */
+static unsigned
+counted_bits (struct hooked_disk *d)
+{
+  const unsigned cluster_bits = (uint32_t) hooked_disk_get (d, 16);
+  const unsigned order = (unsigned) (hooked_disk_get (d, 96) >> 32);
+
+  return cluster_bits + 3 - order;
+}
+
+uint64_t
+hooked_disk_block_off (struct hooked_disk *d, uint64_t host_off)
+{
+  const uint64_t cluster = host_off >> (uint32_t) hooked_disk_get (d, 16);
+
+  return hooked_disk_get (d, hooked_disk_get (d, 48) +
+                          8 * (cluster >> counted_bits (d)));
+}
+
+uint64_t
+hooked_disk_refcount_off (struct hooked_disk *d, uint64_t host_off)
+{
+  const unsigned cluster_bits = (uint32_t) hooked_disk_get (d, 16);
+  const unsigned bits = counted_bits (d);
+  const uint64_t i = (host_off >> cluster_bits) & ((UINT64_C (1) << bits) - 1);
+
+  return hooked_disk_block_off (d, host_off) + (i << (cluster_bits - bits));
+}
+
 bool
 hooked_disk_write (struct hooked_disk *d, uint64_t guest_cluster, int byte)
 {

@@ -53,6 +53,15 @@ extern uint64_t hooked_disk_get (struct hooked_disk *d, uint64_t host_off);
 extern void hooked_disk_put (struct hooked_disk *d, uint64_t host_off,
                              uint64_t value);
 
+/* Where the refcount block is that counts the cluster at this offset, and the
+ * refcount in it, which has 8 bits or more; before the image is served, or
+ * after that.
+ */
+extern uint64_t hooked_disk_block_off (struct hooked_disk *d,
+                                       uint64_t host_off);
+extern uint64_t hooked_disk_refcount_off (struct hooked_disk *d,
+                                          uint64_t host_off);
+
 /* Write all of a guest cluster.  False: see d->err. */
 extern bool hooked_disk_write (struct hooked_disk *d, uint64_t guest_cluster,
                                int byte);

@@ -49,19 +49,6 @@ note (void *opaque, const struct qcow2_finding *f)
 
 /* ---- Images ------------------------------------------------------------- */
 
-static uint64_t
-block_of (struct hooked_disk *d, uint64_t host_off)
-{
-  return hooked_disk_get (d, hooked_disk_get (d, 48) +
-                          8 * (host_off / COUNTED));
-}
-
-static uint64_t
-refcount_off (struct hooked_disk *d, uint64_t host_off)
-{
-  return block_of (d, host_off) + 8 * (host_off % COUNTED / CLUSTER);
-}
-
 static void
 build (struct hooked_disk *d)
 {
@@ -72,7 +59,7 @@ build (struct hooked_disk *d)
 static uint64_t
 serve (struct hooked_disk *d, uint64_t counted)
 {
-  const uint64_t block = block_of (d, counted);
+  const uint64_t block = hooked_disk_block_off (d, counted);
 
   hooked_disk_serve (d, &(struct host_spec) {
       .capacity = 16384 * KiB, .grows = true });
@@ -188,7 +175,8 @@ a_check_goes_on (void)
         unit_context ("%s: 0x%" PRIx64 ", %u, %u", __func__, at, leak, parts);
         build (&d);
         if (leak)               /* a table, which has no flag */
-          hooked_disk_put (&d, refcount_off (&d, last_table (&d)), 5);
+          hooked_disk_put (&d, hooked_disk_refcount_off (&d, last_table (&d)),
+                           5);
         block = serve (&d, at);
         before = copy (&d);
         size = d.host.size;
@@ -240,10 +228,11 @@ refcounts_are_written_anew (void)
       unit_context ("%s: 0x%" PRIx64 ", %u", __func__, at, n);
       build (&d);
       if (n & 2) {
-        hooked_disk_put (&d, refcount_off (&d, place), 5);
-        hooked_disk_put (&d, refcount_off (&d, place + CLUSTER), 0);
+        hooked_disk_put (&d, hooked_disk_refcount_off (&d, place), 5);
+        hooked_disk_put (&d, hooked_disk_refcount_off (&d, place + CLUSTER),
+                         0);
         /* What the block said would not be believed either. */
-        hooked_disk_put (&d, refcount_off (&d, at + CLUSTER), 7);
+        hooked_disk_put (&d, hooked_disk_refcount_off (&d, at + CLUSTER), 7);
       }
       block = serve (&d, at);
       host_record (&d.host);
@@ -303,7 +292,7 @@ leaks_are_kept (void)
 
   unit_context ("%s", __func__);
   build (&d);
-  hooked_disk_put (&d, refcount_off (&d, 8 * CLUSTER), 5);
+  hooked_disk_put (&d, hooked_disk_refcount_off (&d, 8 * CLUSTER), 5);
   serve (&d, COUNTED);
   before = copy (&d);
   size = d.host.size;
@@ -334,7 +323,8 @@ a_table_that_is_missing_too (void)
     build (&d);
     table = builder_entry_off (&d.b, 0);
     /* They lie next to each other. */
-    memcpy (d.b.bytes + table + CLUSTER, d.b.bytes + block_of (&d, 0),
+    memcpy (d.b.bytes + table + CLUSTER,
+            d.b.bytes + hooked_disk_block_off (&d, 0),
             CLUSTER);
     hooked_disk_put (&d, hooked_disk_get (&d, 48), table + CLUSTER);
     serve (&d, 0);
@@ -389,10 +379,13 @@ nothing_unknown_becomes_free (void)
       else {
         free (before);
         for (uint64_t c = at; c < at + COUNTED && c < size; c += CLUSTER)
-          CHECK (hooked_disk_get (&d, refcount_off (&d, c)) >= 1);
-        CHECK_EQ (hooked_disk_get (&d, refcount_off (&d, lost)), 1);
+          CHECK (hooked_disk_get (&d, hooked_disk_refcount_off (&d, c)) >= 1);
+        CHECK_EQ (hooked_disk_get (&d, hooked_disk_refcount_off (&d, lost)),
+                  1);
         if (shared / COUNTED == at / COUNTED)
-          CHECK_EQ (hooked_disk_get (&d, refcount_off (&d, shared)), 2);
+          CHECK_EQ (hooked_disk_get (&d,
+                                     hooked_disk_refcount_off (&d, shared)),
+                    2);
       }
       hooked_disk_free (&d);
     }
@@ -414,8 +407,8 @@ a_table_that_cannot_be_read (void)
 
     unit_context ("%s: %u", __func__, n);
     build (&d);
-    hooked_disk_put (&d, refcount_off (&d, 8 * CLUSTER), 5);
-    hooked_disk_put (&d, refcount_off (&d, 9 * CLUSTER), 0);
+    hooked_disk_put (&d, hooked_disk_refcount_off (&d, 8 * CLUSTER), 5);
+    hooked_disk_put (&d, hooked_disk_refcount_off (&d, 9 * CLUSTER), 0);
     serve (&d, 0);
     d.host.bad_start = last_table (&d);
     d.host.bad_end = d.host.bad_start + 1;

@@ -64,28 +64,17 @@ repair (struct between *b, struct qcow2_check_result *ret)
   return unit_check (r == 0, __FILE__, __LINE__, "%s", b->d.err.text);
 }
 
-static uint64_t
-refcount_off (const struct between *b, unsigned bits, uint64_t host_off)
-{
-  const unsigned char *const bytes = b->d.b.bytes;
-  const uint64_t cluster = host_off >> bits;
-  const uint64_t per_block = (UINT64_C (1) << bits) / 2;
-
-  return load_be64 (bytes + load_be64 (bytes + 48) +
-                    cluster / per_block * 8) + cluster % per_block * 2;
-}
-
 /* While the image is being built: 'n' more references than there are, and the
  * entry of the cluster says that it is shared.
  */
 static void
-leak (struct between *b, unsigned bits, uint64_t guest_cluster, unsigned n)
+leak (struct between *b, uint64_t guest_cluster, unsigned n)
 {
   struct hooked_disk *const d = &b->d;
   const uint64_t off = builder_entry_off (&d->b, guest_cluster);
   const uint64_t entry = hooked_disk_get (d, off) & ~HOOKED_COPIED;
   unsigned char *const count =
-    d->b.bytes + refcount_off (b, bits, entry & HOOKED_OFFSET);
+    d->b.bytes + hooked_disk_refcount_off (d, entry & HOOKED_OFFSET);
 
   hooked_disk_put (d, off, entry);
   store_be16 (count, (uint16_t) (load_be16 (count) + n));
@@ -132,8 +121,8 @@ decided_late (void)
   unit_context ("a leak that only the repair can see");
   b = (struct between) { .act = trim_aliases };
   hooked_disk_build (&b.d, 12, 4, 1 * MiB, 8);
-  leak (&b, 12, 5, 1);
-  leak (&b, 12, 3, 1 + NR_ALIASES);
+  leak (&b, 5, 1);
+  leak (&b, 3, 1 + NR_ALIASES);
   entry = hooked_disk_get (&b.d, builder_entry_off (&b.d.b, 3));
   for (unsigned i = 0; i < NR_ALIASES; ++i)
     hooked_disk_put (&b.d, builder_entry_off (&b.d.b, FIRST_ALIAS + i),
@@ -193,7 +182,7 @@ edited (void)
   unit_context ("a snapshot is deleted while a repair counts");
   b = (struct between) { .act = arm };
   hooked_disk_build (&b.d, BITS, 4, 1 * MiB, 8);
-  leak (&b, BITS, 5, 1);
+  leak (&b, 5, 1);
   hooked_disk_serve (&b.d, &(struct host_spec) GROWS);
   hooked_disk_open (&b.d);
   for (unsigned i = 0; i < NR_TABLES; ++i)
@@ -230,11 +219,11 @@ keep_shared (void)
   unit_context ("a leak in a table that leaks");
   b = (struct between) { .act = NULL };
   hooked_disk_build (&b.d, 12, 4, 1 * MiB, 8);
-  leak (&b, 12, 3, 1);
+  leak (&b, 3, 1);
   off = load_be64 (b.d.b.bytes + 40);
   entry = hooked_disk_get (&b.d, off) & ~HOOKED_COPIED;
   hooked_disk_put (&b.d, off, entry);
-  count = b.d.b.bytes + refcount_off (&b, 12, entry & HOOKED_OFFSET);
+  count = b.d.b.bytes + hooked_disk_refcount_off (&b.d, entry & HOOKED_OFFSET);
   store_be16 (count, 2);
   hooked_disk_serve (&b.d, &(struct host_spec) GROWS);
   hooked_disk_open (&b.d);

@@ -59,6 +59,7 @@ end_disk (struct hooked_disk *d)
 #define PER_BLOCK UINT64_C (64)
 #define BLOCKS UINT64_C (16384)
 #define IN_BLOCK_1 PER_BLOCK
+#define LAST (BLOCKS * PER_BLOCK - 1)
 
 static struct {
   uint64_t block;               /* whose reader is stopped; 0: nobody's */
@@ -75,19 +76,6 @@ stop_late_reader (struct hooked_disk *d, uint32_t count, uint64_t host_off,
       atomic_exchange (&late.stopped, true))
     return;
   WAIT_UNTIL (late.go);
-}
-
-static uint64_t
-block_of (struct hooked_disk *d, uint64_t cluster)
-{
-  return hooked_disk_get (d, hooked_disk_get (d, 48) +
-                          8 * (cluster / PER_BLOCK));
-}
-
-static uint64_t
-refcount_off (struct hooked_disk *d, uint64_t cluster)
-{
-  return block_of (d, cluster) + 8 * (cluster % PER_BLOCK);
 }
 
 /* The refcounts of BLOCKS * PER_BLOCK clusters, all in use. */
@@ -152,20 +140,21 @@ refcounts_read_before_a_commit (void)
 {
   struct hooked_disk d;
   struct threads a, b;
-  uint64_t guest, cluster, free_cluster, before;
+  uint64_t guest, cluster, free_cluster, count_off, before;
 
   unit_context ("%s", __func__);
   build_full (&d);
   guest = guest_in_block_1 (&d, &cluster);
   free_cluster = 2 * PER_BLOCK - 1;
   REQUIRE (cluster < free_cluster);
-  hooked_disk_put (&d, refcount_off (&d, free_cluster), 0);
+  count_off = hooked_disk_refcount_off (&d, free_cluster * SMALL);
+  hooked_disk_put (&d, count_off, 0);
   /* Found by a search that has seen all blocks. */
-  hooked_disk_put (&d, refcount_off (&d, BLOCKS * PER_BLOCK - 1), 0);
+  hooked_disk_put (&d, hooked_disk_refcount_off (&d, LAST * SMALL), 0);
   hooked_disk_serve (&d, &(struct host_spec) {
       .capacity = BLOCKS * PER_BLOCK * SMALL + MiB, .grows = true });
   d.host.size = BLOCKS * PER_BLOCK * SMALL;
-  late.block = block_of (&d, cluster);
+  late.block = hooked_disk_block_off (&d, cluster * SMALL);
   late.stopped = late.go = false;
   hooked_disk_open (&d);
 
@@ -179,7 +168,7 @@ refcounts_read_before_a_commit (void)
   WAIT_UNTIL (commits (&d) > before && host_cluster (&d, 62) != 0);
   sleep_ms (MOMENT_MS);
   CHECK_EQ (host_cluster (&d, 62), free_cluster);
-  CHECK_EQ (hooked_disk_get (&d, refcount_off (&d, free_cluster)), 1);
+  CHECK_EQ (hooked_disk_get (&d, count_off), 1);
   CHECK (hooked_disk_write (&d, 63, 'Q'));
   late.go = true;
   threads_join (&a);
@@ -190,7 +179,7 @@ refcounts_read_before_a_commit (void)
   CHECK (hooked_disk_flush (&d));
   hooked_disk_check (&d, 62, 'P');
   hooked_disk_check (&d, 63, 'Q');
-  CHECK_EQ (hooked_disk_get (&d, refcount_off (&d, free_cluster)), 1);
+  CHECK_EQ (hooked_disk_get (&d, count_off), 1);
   for (uint64_t i = 0; i < PER_BLOCK; ++i)
     CHECK (i == 62 || host_cluster (&d, i) != free_cluster);
   end_disk (&d);
