@@ -941,6 +941,18 @@ struct qcow2_progress {
   void *opaque;
 };
 
+/* What a virtual machine has in memory, to be saved with a snapshot. */
+struct qcow2_vm_state {
+  uint64_t size;                /* bytes, at least one */
+  /* Fill in all of 'buf', with the bytes at 'off'; called from the front to
+   * the back, while changes of the disk wait.  -1: *err says why, and no
+   * snapshot is taken.
+   */
+  int (*read) (void *opaque, void *buf, uint32_t count, uint64_t off,
+               struct qcow2_error *err);
+  void *opaque;
+};
+
 struct qcow2_snapshot_options {
   struct qcow2_name name;       /* at most 65535 bytes, perhaps none */
   struct qcow2_name id;         /* empty: one more than the largest number that
@@ -950,16 +962,19 @@ struct qcow2_snapshot_options {
   uint32_t date_sec, date_nsec; /* since 1970 */
   uint64_t vm_clock_ns;
   uint64_t icount;              /* UINT64_MAX: not known */
+  const struct qcow2_vm_state *vm_state;        /* NULL: of the disk alone */
 
   /* Optional (NULL), see struct qcow2_progress. */
   bool (*progress) (void *progress_opaque, unsigned percent);
   void *progress_opaque;
 };
 
-/* Take a snapshot of the disk, without a VM state.  Fails, and changes
- * nothing, with QCOW2_ERR_EXISTS if there is one of that id;
- * QCOW2_ERR_UNSUPPORTED if the image has a data file, 65,536 snapshots, or a
- * cluster with as many references as its refcount can tell.
+/* Take a snapshot of the disk.  Fails, and changes nothing, with
+ * QCOW2_ERR_EXISTS if there is one of that id; QCOW2_ERR_UNSUPPORTED if the
+ * image has a data file, 65,536 snapshots, or a cluster with as many
+ * references as its refcount can tell, or no room for the VM state: 32 MiB of
+ * L1 table are for that and the disk, and in version 2 it has 32 bits for its
+ * size.
  */
 extern int qcow2_snapshot_create (struct qcow2_image *image,
                                   const struct qcow2_io *io,

@@ -2,9 +2,10 @@
 /* snapshot_create.c - takes a snapshot.
  *
  * Owns      the steps of that; transact.c takes them.
- * Method    three phases, apart from each other:
+ * Method    phases, apart from each other:
  *
  *             capture    the L1 table of the disk is copied
+ *             save       a VM state is written behind it, if there is one
  *             propagate  everything it refers to gets one more reference, and
  *                        loses the COPIED flag, so that the disk copies it
  *                        before it writes there (SNAP-2, SNAP-3)
@@ -68,14 +69,19 @@ choose_id (struct q2_taking *c, struct qcow2_error *err)
                what);
 }
 
-/* Entries past the disk are of a VM state, which the snapshot does not have.
+/* Entries past the disk are of the VM state of a snapshot that was applied,
+ * which this one does not have.
  */
 static int
 capture (struct q2_taking *c, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_image_header (c->edit->image);
   const struct qcow2_snapshot_options *const o = c->options;
-  const uint64_t nr = q2_min (h->l1_entries, c->edit->w->geo->l1_needed);
+  const uint64_t needed = c->edit->w->geo->l1_needed;
+  const uint64_t nr = q2_min (h->l1_entries, needed);
+  const uint64_t more = q2_taking_state_tables (c);
+  /* QEMU has an L1 table of one entry even for an empty disk. */
+  const uint64_t all = more > 0 ? needed + more : q2_max (nr, 1);
 
   c->s = (struct q2_snapshot) {
     .date_sec = o->date_sec, .date_nsec = o->date_nsec,
@@ -85,12 +91,13 @@ capture (struct q2_taking *c, struct qcow2_error *err)
   };
   if (q2_snaptable_load (&c->table, c->edit, err) == -1 ||
       choose_id (c, err) == -1 ||
-      q2_tree_load (&c->tree, c->edit, h->l1_offset, nr, q2_max (nr, 1), err)
-      == -1)
+      q2_tree_load (&c->tree, c->edit, h->l1_offset, nr, all, err) == -1)
     return -1;
   c->tree.active = true;
-  c->s.l1_entries = (uint32_t) c->tree.nr;
-  c->progress.total = q2_tree_tables (&c->tree);
+  c->tree.nr -= more;
+  c->tree.nr_new = more;
+  c->s.l1_entries = (uint32_t) all;
+  c->progress.total = q2_tree_tables (&c->tree) + q2_taking_state_pieces (c);
   c->tree.progress = &c->progress;
   c->tree.state = "no snapshot was taken: it was cancelled";
   return 0;
@@ -158,7 +165,8 @@ q2_taking_edit_header (void *opaque, struct q2_header_parts *parts,
 
   /* SNAP-2, SNAP-3: all of it has been raised. */
   if (!q2_assume (c->table.nr > 0 && c->table_off != 0, err) ||
-      !q2_assume (c->s.l1_offset != 0 && c->s.l1_entries == c->tree.nr, err) ||
+      !q2_assume (c->s.l1_offset != 0 && c->s.l1_entries ==
+                  c->tree.nr + c->tree.nr_new, err) ||
       !q2_assume (c->tree.raised >= q2_tree_tables (&c->tree), err))
     return -1;
   parts->fields.nr_snapshots = c->table.nr;
@@ -189,7 +197,9 @@ q2_taking_check (const struct qcow2_image *image,
                  struct qcow2_error *err)
 {
   if (o->name.len <= UINT16_MAX && o->id.len <= UINT16_MAX)
-    return q2_snapshots_check_possible (image, what, err);
+    return q2_snapshots_check_possible (image, what, err) == -1 ||
+      (o->vm_state != NULL &&
+       q2_taking_check_state (image, o->vm_state, err) == -1) ? -1 : 0;
   return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                   "%s: its name or id is longer than %u bytes", what,
                   UINT16_MAX);
@@ -204,7 +214,9 @@ q2_taking_prepare (struct q2_taking *c, struct q2_edit *edit,
     .edit = edit, .options = options,
     .progress = { options->progress, options->progress_opaque, 0, 0 },
   };
-  if (capture (c, err) == -1 || prepare (c, err) == -1)
+  if (capture (c, err) == -1 ||
+      (options->vm_state != NULL && q2_taking_save_state (c, err) == -1) ||
+      prepare (c, err) == -1)
     return -1;
   if (propagate (c, err) == 0)
     return 0;

@@ -46,6 +46,29 @@ extern void q2_taking_finish (struct q2_taking *taking)
 extern void q2_taking_undo (struct q2_taking *taking)
   __attribute__ ((__nonnull__));
 
+/* ---- snapshot_state.c, for snapshot_create.c ---------------------------- */
+
+/* Fail if there is no room for such a state. */
+extern int q2_taking_check_state (const struct qcow2_image *image,
+                                  const struct qcow2_vm_state *state,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* L1 entries that it needs, behind those of the disk, and how much work that
+ * is; 0 if there is none.
+ */
+extern uint64_t q2_taking_state_tables (const struct q2_taking *taking)
+  __attribute__ ((__nonnull__));
+extern uint64_t q2_taking_state_pieces (const struct q2_taking *taking)
+  __attribute__ ((__nonnull__));
+
+/* Write it, and fill in those entries. */
+extern int q2_taking_save_state (struct q2_taking *taking,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ------------------------------------------------------------------------ */
+
 /* All zero is allowed. */
 extern void q2_taking_free (struct q2_taking *taking)
   __attribute__ ((__nonnull__));

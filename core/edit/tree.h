@@ -22,6 +22,8 @@ struct q2_tree {
   uint64_t host_off, stored;    /* L1 entries of it in the file */
   uint64_t *l1;                 /* in CPU byte order */
   uint64_t nr;                  /* entries, at least those in the file */
+  uint64_t nr_new;              /* more of them, of tables that nobody else
+                                   has: they are written, and that is all */
   uint64_t charge;              /* of the image's budget */
   struct q2_progress *progress; /* NULL: not wanted */
   const char *state;            /* if it is cancelled; NULL: it cannot be */
@@ -73,7 +75,9 @@ extern int q2_tree_lower_l1 (struct q2_tree *tree, struct qcow2_error *err)
 extern int q2_tree_own (struct q2_tree *tree, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Write the L1 table, without flags, to new clusters. */
+/* Write the L1 table, without flags, to new clusters; with the entries that
+ * are new.
+ */
 extern int q2_tree_write_l1 (struct q2_tree *tree, enum q2_meta_class class,
                              uint64_t *ret_host_off, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

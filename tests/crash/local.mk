@@ -42,6 +42,7 @@ CRASH_TESTS = \
 	unit/edit/test-backing \
 	unit/edit/test-resize \
 	unit/edit/test-transact \
+	unit/edit/test-vm-state \
 	unit/image/test-requests \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
@@ -157,6 +158,9 @@ unit_edit_test_bitmaps_SOURCES = \
 	unit/alloc_faults.h \
 	$(NULL)
 unit_edit_test_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_vm_state_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_vm_state_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_bitmaps_broken_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_bitmaps_broken_LDADD = crash/libcrash.la unit/libunit.la

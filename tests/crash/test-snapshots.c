@@ -40,7 +40,8 @@ int q2_planted;
 #define QEMU_EVERY 20
 #define MAX_LEAKS 4
 
-enum change { TAKE, DELETE, APPLY };
+enum change { TAKE, SAVE, DELETE, APPLY };       /* SAVE: with a VM state */
+#define STATE (70 * KiB)
 
 static const struct recipe recipes[] = {
   { .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9,
@@ -108,15 +109,30 @@ end_image (struct host *h, struct qcow2_image *image)
 }
 
 static int
+read_state (void *opaque, void *buf, uint32_t count, uint64_t off,
+            struct qcow2_error *err)
+{
+  (void) opaque;
+  (void) err;
+  for (uint32_t i = 0; i < count; ++i)
+    ((unsigned char *) buf)[i] = (unsigned char) ((off + i) / 512 * 7 + 1);
+  return 0;
+}
+
+static const struct qcow2_vm_state vm_state = { STATE, read_state, NULL };
+
+static int
 change (struct host *h, struct qcow2_image *image, enum change change,
         struct qcow2_error *err)
 {
   const struct qcow2_snapshot_options options = {
     .name = new_name, .date_sec = 1000000000,
+    .vm_state = change == SAVE ? &vm_state : NULL,
   };
 
   switch (change) {
   case TAKE:
+  case SAVE:
     return qcow2_snapshot_create (image, &h->io, &options, err);
   case DELETE:
     return qcow2_snapshot_delete (image, &h->io, &s0_name, false, NULL, err);
@@ -164,6 +180,23 @@ reads_as (struct host *h, struct qcow2_image *image,
     memcmp (buf, expected, size) == 0;
 }
 
+static bool
+has_state (struct host *h, struct qcow2_image *image,
+           const struct qcow2_name *id)
+{
+  static unsigned char expected[STATE];
+  struct qcow2_error err;
+  struct qcow2_image *const view =
+    qcow2_open_vm_state (image, &h->io, id, true, &err);
+  bool same;
+
+  if (view == NULL || read_state (NULL, expected, STATE, 0, &err) == -1)
+    return false;
+  same = reads_as (h, view, expected, STATE);
+  qcow2_close (view);
+  return same;
+}
+
 static int
 look_at_snapshot (void *opaque, const struct qcow2_snapshot *snapshot)
 {
@@ -180,6 +213,8 @@ look_at_snapshot (void *opaque, const struct qcow2_snapshot *snapshot)
   if (view == NULL ||
       !reads_as (l->h, view, is_new ? l->s->disk : l->s->image.snapshot,
                  l->s->image.disk_size))
+    l->wrong = true;
+  if (is_new && (l->s->change == SAVE) != has_state (l->h, l->image, &id))
     l->wrong = true;
   qcow2_close (view);
   return 0;
@@ -199,8 +234,8 @@ look_at_snapshots (struct host *h, struct scene *s, struct qcow2_image *image,
     return "a snapshot does not read as it must";
   if (s->change == APPLY)
     return l.nr == s->old_nr ? NULL : "a snapshot is missing";
-  *ret_new = s->change == TAKE ? l.has_new : !l.has_s0;
-  return l.nr == s->old_nr + (!*ret_new ? 0 : s->change == TAKE ? 1 : -1u)
+  *ret_new = s->change == DELETE ? !l.has_s0 : l.has_new;
+  return l.nr == s->old_nr + (!*ret_new ? 0 : s->change == DELETE ? -1u : 1)
     ? NULL : "a snapshot is missing, or there is one too many";
 }
 
@@ -458,7 +493,7 @@ play (struct scene *s, uint64_t seed)
   const struct replay_spec how = {
     .seed = seed, .all_subsets = 5, .subsets = 10, .prefix_percent = 100,
   };
-  static const char *const names[] = { "take", "delete", "apply" };
+  static const char *const names[] = { "take", "save", "delete", "apply" };
   struct host h;
 
   snprintf (s->what, sizeof s->what, "%s, %s", names[s->change],

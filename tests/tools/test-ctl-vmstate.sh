@@ -25,7 +25,7 @@ import sys
 
 path, wanted, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with open(path, "r+b") as f:
-    image = f.read(1 << 24)
+    image = f.read()
     bits, = struct.unpack_from(">I", image, 20)
     extended = struct.unpack_from(">Q", image, 72)[0] & 16
     count, at = struct.unpack_from(">IQ", image, 60)
@@ -124,6 +124,81 @@ for field in 40 48; do
     done
 done
 
+# QEMU finds nothing wrong, and has as many snapshots.
+is_clean ()             # IMAGE NUMBER
+{
+    qemu-img check -q "$1" || fail "qemu-img check of $1"
+    [ "$(qemu-img snapshot -l "$1" | awk 'NR > 2' | wc -l)" -eq "$2" ] ||
+        fail "QEMU does not see $2 snapshots in $1"
+}
+
+"$PYTHON" -c 'import sys
+sys.stdout.buffer.write(bytes(i * 7 // 512 % 255 + 1 for i in range(5000001)))' \
+    > "$tmp/memory"
+for options in cluster_size=64k cluster_size=512 cluster_size=2M \
+        extended_l2=on,cluster_size=16k compat=0.10 backing; do
+    echo "saved by us: $options"
+    rm -f "$img"
+    case $options in
+    backing)
+        qemu-img create -q -f raw "$tmp/base.raw" 2G
+        qemu-io -f raw -c 'write -q -P 99 536870912 8M' "$tmp/base.raw"
+        qemu-img create -q -f qcow2 -b base.raw -F raw "$img" 8M ;;
+    *)  qemu-img create -q -f qcow2 -o "$options" "$img" 8M
+        qemu-io -f qcow2 -c 'write -q -P 1 0 3M' "$img" ;;
+    esac
+    works snapshot create --vm-state "$tmp/memory" "$img" vm
+    is_clean "$img" 1
+    is_read vm
+    cmp "$tmp/memory" "$tmp/file" || fail "it is not what was saved"
+    # Two at once, and QEMU lets go of one.
+    works snapshot create --vm-state "$tmp/list.json" "$img" other
+    is_read other
+    qemu-img snapshot -d vm "$img"
+    is_clean "$img" 1
+    is_read other
+done
+
+for format in luks aes; do
+    "$ctl" create --help | grep -q encrypt || continue
+    echo "encrypted: $format"
+    rm -f "$img"
+    secret=secret,id=s,data=secret
+    open=driver=qcow2,file.filename=$img,encrypt.key-secret=s
+    printf 'secret\n' > "$tmp/pass"
+    # What QEMU is asked for has one byte, so that it can compare.
+    head -c 300000 /dev/zero | tr '\0' 'U' > "$tmp/ones"
+    qemu-img create -q -f qcow2 --object "$secret" \
+        -o "encrypt.format=$format,encrypt.key-secret=s" "$img" 8M 2> "$tmp/e" ||
+        { cat "$tmp/e" >&2; continue; }
+    works snapshot create --passphrase "+$tmp/pass" --vm-state "$tmp/ones" \
+        "$img" vm
+    ! grep -q UUUUUUUUUUUUUUUU "$img" || fail "the state is not encrypted"
+    qemu-img snapshot --object "$secret" --image-opts -a vm "$open"
+    qemu-io --object "$secret" --image-opts \
+        -c 'read -b -P 0x55 0 299520' "$open" > "$tmp/io" 2>&1
+    grep -q '^read 299520' "$tmp/io" || { cat "$tmp/io" >&2; fail "no read"; }
+    ! grep -q 'verification failed' "$tmp/io" || fail "QEMU reads another state"
+done
+
+echo "what cannot be saved"
+rm -f "$img"
+qemu-img create -q -f qcow2 "$img" 8M
+cp "$img" "$tmp/before"
+: > "$tmp/empty"
+mkfifo "$tmp/pipe"
+fails 1 'the VM state cannot be saved: it is empty' \
+      snapshot create --vm-state "$tmp/empty" "$img" vm
+fails 5 'no-such-file: the VM state cannot be read: No such file' \
+      snapshot create --vm-state "$tmp/no-such-file" "$img" vm
+fails 1 'it is no regular file' snapshot create --vm-state "$tmp/pipe" "$img" vm
+fails 1 'clients would wait' -S "$tmp/sock" snapshot create \
+      --vm-state "$tmp/memory" "" vm
+cmp "$img" "$tmp/before" || fail "a refusal has changed the image"
+qemu-img create -q -f qcow2 -o "data_file=$tmp/data" "$tmp/d.qcow2" 8M
+fails 1 'in another file' snapshot create --data-file "$tmp/data" \
+      --vm-state "$tmp/memory" "$tmp/d.qcow2" vm
+
 command -v qemu-system-sparc > /dev/null || exit 0
 
 # save NAME: with a machine that does not run.  (Of an encrypted image QEMU 7.2
@@ -153,3 +228,25 @@ for options in cluster_size=64k cluster_size=4k \
     save vm
     is_read vm
 done
+
+# A machine goes on with a state that was saved by us, in another image.
+echo "loadvm"
+"$ctl" snapshot vmstate "$img" vm > "$tmp/theirs"
+rm -f "$img"
+qemu-img create -q -f qcow2 "$img" 8M
+load ()
+{
+    printf '%s\n' "loadvm vm" "info status" quit |
+        timeout "$((patience * 3))" qemu-system-sparc -M none -m 4 -nodefaults \
+            -display none -accel tcg -monitor stdio \
+            -drive "if=none,id=disk,file=$img,format=qcow2" \
+            > "$tmp/monitor" 2>&1 || fail "$(cat "$tmp/monitor")"
+}
+works snapshot create --vm-state "$tmp/theirs" "$img" vm
+load
+! grep -q Error "$tmp/monitor" || fail "loadvm: $(cat "$tmp/monitor")"
+works snapshot delete "$img" vm
+head -c 100000 "$tmp/memory" > "$tmp/other"
+works snapshot create --vm-state "$tmp/other" "$img" vm
+load
+grep -q Error "$tmp/monitor" || fail "it has not looked at the state"

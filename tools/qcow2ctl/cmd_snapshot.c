@@ -14,6 +14,7 @@
 #include "image.h"
 #include "progress.h"
 #include "served.h"
+#include "state.h"
 
 #include <string.h>
 #include <time.h>
@@ -54,6 +55,7 @@ run (struct ctl *ctl, const struct args *args, change_fn change)
 static const struct option_spec create_options[] = {
   { "id", 0, "ID", "its id (default: the next free number)" },
   { "unique", 0, NULL, "fail if there is one of that name" },
+  { "vm-state", 0, "FILE", "save what is in FILE as its VM state" },
   { NULL, 0, NULL, NULL }
 };
 
@@ -65,20 +67,33 @@ create (struct image *i, const struct args *args, struct progress *p,
     .name = name_of (args->operands[1]),
     .id = name_of (args_value (args, "id")),
     .unique_name = args_value (args, "unique") != NULL,
-    .icount = UINT64_MAX,       /* of a virtual machine, and there is none */
+    .icount = UINT64_MAX,       /* not known */
     .progress = progress_report, .progress_opaque = p,
   };
+  const char *const path = args_value (args, "vm-state");
+  struct state state;
   struct timespec now;
+  int r;
 
   clock_gettime (CLOCK_REALTIME, &now);
   o.date_sec = (uint32_t) now.tv_sec;
   o.date_nsec = (uint32_t) now.tv_nsec;
-  return qcow2_snapshot_create (i->image, i->io, &o, err);
+  if (path == NULL)
+    return qcow2_snapshot_create (i->image, i->io, &o, err);
+  if (state_open (&state, path, err) == -1)
+    return -1;
+  o.vm_state = &state.state;
+  r = qcow2_snapshot_create (i->image, i->io, &o, err);
+  state_close (&state);
+  return r;
 }
 
 static int
 run_create (struct ctl *ctl, const struct args *args)
 {
+  if (ctl->socket && args_value (args, "vm-state") != NULL)
+    return fail_usage (args->command, "--vm-state is not for --socket: "
+                       "clients would wait until the state is saved");
   return ctl->socket ? served_snapshot_create (ctl, args)
     : run (ctl, args, create);
 }

@@ -23,10 +23,14 @@
 #define CAPACITY (4096 * KiB)
 #define DISK (96 * KiB)
 #define MAX_LEAKS 6
+#define MAX_LEAKS_OF_STATE (STATE / KiB + 1)      /* and its table */
 #define SEEDS 3
 
-enum change { TAKE, DELETE, APPLY };
-static const char *const change_names[] = { "take", "delete", "apply" };
+enum change { TAKE, SAVE, DELETE, APPLY };       /* SAVE: with a VM state */
+static const char *const change_names[] = {
+  "take", "save", "delete", "apply",
+};
+#define STATE (5 * KiB)
 
 static struct host start;               /* the image before the change */
 static unsigned char disk[DISK], s0[DISK];
@@ -75,13 +79,28 @@ write_cluster (struct host *h, struct qcow2_image *image, uint64_t at,
 }
 
 static int
+read_state (void *opaque, void *buf, uint32_t count, uint64_t off,
+            struct qcow2_error *err)
+{
+  (void) opaque;
+  (void) err;
+  memset (buf, (int) (off >> 10) + 0x55, count);
+  return 0;
+}
+
+static const struct qcow2_vm_state vm_state = { STATE, read_state, NULL };
+
+static int
 do_change (struct host *h, struct qcow2_image *image, enum change change,
            struct qcow2_error *err)
 {
-  const struct qcow2_snapshot_options options = { .name = new_name };
+  const struct qcow2_snapshot_options options = {
+    .name = new_name, .vm_state = change == SAVE ? &vm_state : NULL,
+  };
 
   switch (change) {
   case TAKE:
+  case SAVE:
     return qcow2_snapshot_create (image, &h->io, &options, err);
   case DELETE:
     return qcow2_snapshot_delete (image, &h->io, &s0_name, false, NULL, err);
@@ -177,8 +196,8 @@ check_contents (struct host *h, struct qcow2_image *image, enum change change,
     return memcmp (disk, s0, DISK) == 0;
   }
   CHECK (qcow2_list_snapshots (image, &h->io, look_at, &l, &err) == 0);
-  new = change == TAKE ? l.nr == 2 : l.nr_s0 == 0;
-  CHECK_EQ (l.nr, change == TAKE ? 1 + new : 1 - new);
+  new = change == DELETE ? l.nr_s0 == 0 : l.nr == 2;
+  CHECK_EQ (l.nr, change == DELETE ? 1 - new : 1 + new);
   return new;
 }
 
@@ -221,7 +240,7 @@ check_later (struct host *h, enum change change, const unsigned char *taken,
   if (!CHECK_EQ (f.corruptions, 0))
     printf ("%s\n", f.text);
   CHECK (!f.dirty);
-  CHECK (f.leaks <= MAX_LEAKS);
+  CHECK (f.leaks <= MAX_LEAKS + (change == SAVE ? MAX_LEAKS_OF_STATE : 0));
 }
 
 /* ---- Faults ------------------------------------------------------------ */
