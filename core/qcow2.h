@@ -457,6 +457,8 @@ struct qcow2_options {
    */
   bool writable;
   enum qcow2_discard discard;
+  bool keep_snapshot_space;     /* what only a snapshot had is not trimmed on
+                                   the host when the image lets go of it */
   enum qcow2_overlap_check overlap_check;
   enum qcow2_bitmaps bitmaps;
 
@@ -566,6 +568,13 @@ extern void qcow2_close (struct qcow2_image *image);
  */
 extern void qcow2_idle (struct qcow2_image *image)
   __attribute__ ((__nonnull__));
+
+/* Forget tables that nobody has read since the last call of this, and give
+ * their memory back: those of all images, views and layers of the process that
+ * are open.  For a thread that does this every few minutes.  Never waits for
+ * a host.
+ */
+extern void qcow2_forget_unused_tables (void);
 
 /* What is known of the image now.  The struct belongs to the image, never
  * changes, and is valid until qcow2_close; when the header changes, later
@@ -983,9 +992,10 @@ extern int qcow2_snapshot_create (struct qcow2_image *image,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Delete the first snapshot of that name, or id; what only it had is free, and
- * trimmed as options.discard says.  QCOW2_ERR_NOT_FOUND; QCOW2_ERR_BUSY while
- * a view of it, or of a difference with it, is open.  It cannot be cancelled.
- * A failure after the snapshot is gone leaves what a crash could leave.
+ * trimmed unless options.keep_snapshot_space.  QCOW2_ERR_NOT_FOUND;
+ * QCOW2_ERR_BUSY while a view of it, or of a difference with it, is open.  It
+ * cannot be cancelled.  A failure after the snapshot is gone leaves what a
+ * crash could leave.
  */
 extern int qcow2_snapshot_delete (struct qcow2_image *image,
                                   const struct qcow2_io *io,

@@ -44,6 +44,7 @@
 #include "share/access.h"
 #include "share/disk.h"
 #include "share/state.h"
+#include "share/sweeper.h"
 #include "share/views.h"
 
 #include <stdio.h>
@@ -89,7 +90,7 @@ qcow2_after_fork (nbdkit_backend *backend)
   shared_set_backend (backend);
   places_after_fork ();
   check_image ();
-  return control_start ();
+  return sweeper_start (config.clean_interval) == -1 ? -1 : control_start ();
 }
 
 /* The last moment at which the layer below can be used: what images keep
@@ -99,6 +100,7 @@ static void
 qcow2_cleanup (nbdkit_backend *backend)
 {
   control_stop ();
+  sweeper_stop ();
   state_cleanup ();
   log_summaries (true);
 }

@@ -23,6 +23,9 @@
 const char config_help[] =
   "qcow2-cache-size=<SIZE>          Memory for cached mapping tables of an\n"
   "                                 image (default 32M).\n"
+  "qcow2-cache-clean-interval=<SEC> After how many seconds tables that\n"
+  "                                 nobody has read leave the cache\n"
+  "                                 (default 600, 0 for never).\n"
   "qcow2-cluster-cache-size=<SIZE>  Memory for decompressed clusters of an\n"
   "                                 image (default 8M, 0 for none).\n"
   "qcow2-memory=<SIZE>              Memory for all images together (default\n"
@@ -42,6 +45,8 @@ const char config_help[] =
   "                                 was flushed (default off).\n"
   "qcow2-discard=<MODE>             What trimming does: unmap (the default),\n"
   "                                 ignore, or no-unref.\n"
+  "qcow2-discard-snapshots=<on|off> Whether the space of a snapshot that is\n"
+  "                                 deleted is trimmed below (default on).\n"
   "qcow2-overlap-check=<WHAT>       Metadata that writes are checked not to\n"
   "                                 land on: none, constant, cached (the\n"
   "                                 default), or all.\n"

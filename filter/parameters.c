@@ -272,6 +272,22 @@ parse_detect_zeroes (const char *key, const char *value)
 }
 
 static int
+parse_interval (const char *key, const char *value)
+{
+  const unsigned most = 24 * 60 * 60;
+  unsigned seconds;
+
+  if (value[0] >= '0' && value[0] <= '9' &&
+      nbdkit_parse_unsigned (key, value, &seconds) == 0 && seconds <= most) {
+    config.clean_interval = seconds;
+    return 0;
+  }
+  nbdkit_error ("%s must be a number of seconds up to %u, or 0 for never, not "
+                "'%s'", key, most, value);
+  return -1;
+}
+
+static int
 parse_bitmaps (const char *key, const char *value)
 {
   static const char *const words[] = {
@@ -319,6 +335,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
   if (strcmp (key, "qcow2-cache-size") == 0)
     return parse_size (key, value, MIN_CACHE_SIZE, false,
                        &config.cache_size);
+  if (strcmp (key, "qcow2-cache-clean-interval") == 0)
+    return parse_interval (key, value);
   if (strcmp (key, "qcow2-cluster-cache-size") == 0)
     return parse_size (key, value, MIN_CACHE_SIZE, true,
                        &config.cluster_cache_size);
@@ -336,6 +354,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_bool (key, value, "on", &config.allow_retry);
   if (strcmp (key, "qcow2-discard") == 0)
     return parse_discard (key, value);
+  if (strcmp (key, "qcow2-discard-snapshots") == 0)
+    return parse_bool (key, value, "on", &config.discard_snapshots);
   if (strcmp (key, "qcow2-overlap-check") == 0)
     return parse_overlap_check (key, value);
   if (strcmp (key, "qcow2-lazy-refcounts") == 0)

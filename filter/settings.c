@@ -15,7 +15,8 @@
 struct config config = {
   .cluster_cache_size = 8 * 1024 * 1024,
   .readahead = 16 * 1024 * 1024,
-  .discard = QCOW2_DISCARD_UNMAP,
+  .discard = QCOW2_DISCARD_UNMAP, .discard_snapshots = true,
+  .clean_interval = 600,
   .overlap_check = QCOW2_OVERLAP_CACHED,
   .bitmaps = QCOW2_BITMAPS_DURABLE,
   .grow = true,

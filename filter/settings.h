@@ -19,6 +19,8 @@ struct config {
   uint64_t readahead;
   unsigned chain_depth;         /* 0: the default of host/ */
   enum qcow2_discard discard;
+  bool discard_snapshots;
+  unsigned clean_interval;      /* seconds, 0: never */
   enum qcow2_overlap_check overlap_check;
   enum qcow2_setting lazy_refcounts;
   bool compress;

@@ -42,7 +42,7 @@ static int
 lower_pending (struct q2_tree *t, struct qcow2_error *err)
 {
   struct q2_edit *const e = t->edit;
-  const bool trim = e->w->discard == QCOW2_DISCARD_UNMAP;
+  const bool trim = !e->w->keep_snapshot_space;
   int r;
 
   q2_frees_sort (&t->pending);

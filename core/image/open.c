@@ -189,6 +189,7 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->tables = image->reader.tables;
   w->store = &image->store;
   w->discard = options->discard;
+  w->keep_snapshot_space = options->keep_snapshot_space;
   w->overlap_check = options->overlap_check;
   w->lazy = options->lazy_refcounts;
   w->track.mode = options->bitmaps;

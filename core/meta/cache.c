@@ -7,7 +7,7 @@
  *           algorithm: a use sets the slot's bit, the hand clears bits and
  *           takes the first slot without one.  Scans do not set it, so they
  *           push out what other scans brought in, oldest first, before
- *           anything else.
+ *           anything else.  Caches of many threads are swept now and then.
  * Locks     shard.lock guards one shard's slots and bytes.
  * Does not  know what is in a slice, or read or write it: loads.c and
  *           changes.c do that.
@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/bits.h"
+#include "base/buffer.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -29,18 +30,34 @@
 
 static int
 shard_init (const struct q2_cache *c, struct q2_shard *shard,
-            struct qcow2_error *err)
+            unsigned char *bytes, struct qcow2_error *err)
 {
   shard->slots = calloc (c->nr_slots, sizeof *shard->slots);
   shard->buckets = calloc (c->nr_buckets, sizeof *shard->buckets);
-  /* Not touched before it is used: costs address space, not memory. */
-  shard->bytes = malloc (c->nr_slots * c->slice_size);
-  if (!shard->slots || !shard->buckets || !shard->bytes)
+  shard->bytes = bytes;
+  if (!shard->slots || !shard->buckets)
     return q2_fail_nomem (err, "the table cache");
   for (uint32_t i = 0; i < c->nr_slots; ++i)
     shard->slots[i].host_off = Q2_EMPTY_SLOT;
   for (uint32_t i = 0; i < c->nr_buckets; ++i)
     shard->buckets[i] = Q2_NO_SLOT;
+  return 0;
+}
+
+/* Not touched before it is used: costs address space, not memory. */
+static int
+allocate (struct q2_cache *c, struct qcow2_error *err)
+{
+  const size_t per_shard = c->nr_slots * c->slice_size;
+
+  c->bytes = q2_buffer_alloc (c->nr_shards * per_shard);
+  c->dirty.host_off =
+    malloc (q2_cache_capacity (c) * sizeof *c->dirty.host_off);
+  if (c->bytes == NULL || c->dirty.host_off == NULL)
+    return q2_fail_nomem (err, "the table cache");
+  for (uint32_t i = 0; i < c->nr_shards; ++i)
+    if (shard_init (c, &c->shards[i], c->bytes + i * per_shard, err) == -1)
+      return -1;
   return 0;
 }
 
@@ -74,26 +91,20 @@ new (uint64_t max_bytes, size_t slice_size, unsigned max_shards,
   pthread_cond_init (&c->loads.done, NULL);
   for (uint32_t i = 0; i < c->nr_shards; ++i)
     q2_mutex_init (&c->shards[i].lock, 8, "shard.lock");
-  for (uint32_t i = 0; i < c->nr_shards; ++i)
-    if (shard_init (c, &c->shards[i], err) == -1) {
-      q2_cache_free (c);
-      return NULL;
-    }
-  /* Not touched before slices are changed. */
-  c->dirty.host_off =
-    malloc (q2_cache_capacity (c) * sizeof *c->dirty.host_off);
-  if (c->dirty.host_off == NULL) {
-    q2_cache_free (c);
-    q2_fail_nomem (err, "the table cache");
-    return NULL;
-  }
-  return c;
+  if (allocate (c, err) == 0)
+    return c;
+  q2_cache_free (c);
+  return NULL;
 }
 
 struct q2_cache *
 q2_cache_new (uint64_t max_bytes, size_t slice_size, struct qcow2_error *err)
 {
-  return new (max_bytes, slice_size, Q2_MAX_SHARDS, err);
+  struct q2_cache *const c = new (max_bytes, slice_size, Q2_MAX_SHARDS, err);
+
+  if (c != NULL)
+    q2_cache_enlist (c);
+  return c;
 }
 
 struct q2_cache *
@@ -110,14 +121,15 @@ q2_cache_free (struct q2_cache *c)
     return;
   if (!q2_check (c->loads.first == NULL))
     return;                     /* leaked: somebody uses it */
+  q2_cache_delist (c);
   for (uint32_t i = 0; i < c->nr_shards; ++i) {
     free (c->shards[i].slots);
     free (c->shards[i].buckets);
-    free (c->shards[i].bytes);
     q2_mutex_destroy (&c->shards[i].lock);
   }
   pthread_cond_destroy (&c->loads.done);
   q2_mutex_destroy (&c->loads.lock);
+  q2_buffer_free (c->bytes, q2_cache_capacity (c) * c->slice_size);
   free (c->dirty.host_off);
   free (c);
 }
@@ -142,6 +154,7 @@ q2_cache_copy_out (struct q2_cache *c, uint64_t host_off, size_t skip,
   if (ok) {
     if (!scan)
       shard->slots[i].used = true;
+    shard->slots[i].recent = true;
     shard->hits++;
     memcpy (buf, shard->bytes + i * c->slice_size + skip, len);
   }
@@ -237,7 +250,8 @@ q2_cache_lock_or_insert (struct q2_cache *c, uint64_t host_off,
     return i;
   bucket = q2_cache_bucket_of (c, shard, q2_cache_hash (c, host_off));
   shard->slots[i] =
-    (struct q2_slot) { .host_off = host_off, .next = *bucket, .used = !scan };
+    (struct q2_slot) { .host_off = host_off, .next = *bucket, .used = !scan,
+                       .recent = true };
   *bucket = i;
   memcpy (shard->bytes + i * c->slice_size, slice, c->slice_size);
   return i;

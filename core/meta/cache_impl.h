@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cache_impl.h - what cache.c, loads.c and changes.c share. */
+/* cache_impl.h - what cache.c, loads.c, changes.c and sweep.c share. */
 #ifndef QCOW2_META_CACHE_IMPL_H
 #define QCOW2_META_CACHE_IMPL_H
 
@@ -17,6 +17,7 @@ struct q2_slot {
   uint64_t host_off;            /* Q2_EMPTY_SLOT: unused */
   uint32_t next;                /* in the chain of its hash bucket */
   bool used;                    /* since the hand came by */
+  bool recent;                  /* used since the last sweep */
   bool dirty;                   /* changed and not gathered yet */
   bool writing;                 /* gathered, and not ended yet */
   bool solid;                   /* see q2_cache_update */
@@ -38,6 +39,7 @@ struct q2_cache {
   uint32_t nr_buckets;          /* per shard, a power of two */
   uint32_t nr_shards;           /* a power of two */
   struct q2_shard shards[Q2_MAX_SHARDS];
+  unsigned char *bytes;         /* of all shards */
 
   struct {
     struct q2_mutex lock;
@@ -46,6 +48,12 @@ struct q2_cache {
     uint64_t last_id;
     uint64_t misses;
   } loads;
+
+  struct {                      /* cache_list.c's */
+    struct q2_cache *next, *prev;
+    bool enlisted;
+    uint64_t visit;             /* the last one to it */
+  } all;
 
   struct {
     uint64_t *host_off;         /* of each dirty slot, room for all slots */
@@ -125,6 +133,17 @@ extern uint32_t q2_cache_lock_or_insert (struct q2_cache *cache,
                                          uint64_t host_off,
                                          const void *slice, bool scan,
                                          struct q2_shard **ret_shard)
+  __attribute__ ((__nonnull__));
+
+/* ---- cache_list.c ------------------------------------------------------ */
+
+/* It is in the list, or, if it was, no more. */
+extern void q2_cache_enlist (struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+extern void q2_cache_delist (struct q2_cache *cache)
+  __attribute__ ((__nonnull__));
+/* Call 'fn' once for each cache; caches.lock is held meanwhile. */
+extern void q2_cache_visit_all (void (*fn) (struct q2_cache *cache))
   __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_META_CACHE_IMPL_H */

@@ -102,7 +102,7 @@ q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
 
   if (ok) {
     memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
-    shard->slots[i].used = true;
+    shard->slots[i].used = shard->slots[i].recent = true;
     make_dirty_locked (c, &shard->slots[i]);
   }
   q2_mutex_unlock (&shard->lock);

@@ -78,6 +78,7 @@ struct q2_writer {
   struct q2_tables *tables;     /* the reader's */
   struct q2_store *store;       /* the image's */
   enum qcow2_discard discard;
+  bool keep_snapshot_space;
   enum qcow2_overlap_check overlap_check;
   enum qcow2_setting lazy;      /* KEEP: as the header says */
   qcow2_log_fn log;

@@ -135,6 +135,7 @@ nbd_tests = \
 	nbd/test-write-idle.sh \
 	nbd/test-write-locks.sh \
 	nbd/test-write-loop.sh \
+	nbd/test-cache-clean.sh \
 	nbd/test-write-parameters.sh \
 	nbd/test-write-powercut.sh \
 	nbd/test-write-probe.sh \

@@ -8,7 +8,8 @@ image=$tmp/disk.qcow2
 new_image 64M
 
 echo "bad values"
-for parameter in grow lock discard overlap-check lazy-refcounts; do
+for parameter in grow lock discard discard-snapshots overlap-check \
+        lazy-refcounts cache-clean-interval; do
     for value in "" x yes AUTO -1 "on "; do
         refused "qcow2-$parameter must be .*, not '$value'" \
             --filter="$filter" file "$image" "qcow2-$parameter=$value"
@@ -23,6 +24,8 @@ echo "good values"
 for parameter in grow=auto grow=off lock=on lock=off discard=unmap \
         discard=ignore discard=no-unref overlap-check=none \
         overlap-check=constant overlap-check=cached overlap-check=all \
+        discard-snapshots=on discard-snapshots=off \
+        cache-clean-interval=0 cache-clean-interval=1 \
         lazy-refcounts=on lazy-refcounts=off; do
     new_image 64M
     truncate -s 16M "$image"
@@ -35,7 +38,8 @@ done
 
 echo "help"
 run_nbdkit --help --filter="$filter" null >"$tmp/help"
-for parameter in grow lock discard overlap-check lazy-refcounts; do
+for parameter in grow lock discard discard-snapshots overlap-check \
+        lazy-refcounts cache-clean-interval; do
     grep -q "^qcow2-$parameter=" "$tmp/help" || fail "--help: $parameter"
 done
 
@@ -80,6 +84,37 @@ cmp "$tmp/trimmed" "$tmp/ones" || fail "ignore: something was done"
 discard no-unref
 cmp "$tmp/trimmed" "$tmp/zeros" || fail "no-unref: not zero"
 [ "$(data)" -eq $((16 * M)) ] || fail "no-unref: $(data) bytes of data"
+
+# forget MODE DISCARD: delete a snapshot that has 16M which the disk does not
+# have; $after: how many bytes of the file are free in the file system then.
+forget ()
+{
+    local before
+
+    new_image 64M
+    qemu-io -f qcow2 -c "write -q -P 1 0 16M" "$image"
+    qemu-img snapshot -c old "$image"
+    qemu-io -f qcow2 -c "write -q -P 2 0 16M" "$image"
+    before=$(blocks)
+    start_nbdkit --filter="$filter" file "$image" \
+        "qcow2-discard-snapshots=$1" "qcow2-discard=$2" \
+        qcow2-control="$tmp/control"
+    "$ctl" -S "$tmp/control" snapshot delete "" old
+    stop_nbdkit
+    qemu-img check -q "$image" || fail "discard-snapshots=$1: not clean"
+    after=$((before - $(blocks)))
+}
+
+ctl=$top_builddir/tools/qcow2ctl/qcow2ctl
+if "$ctl" --version | grep -q json=yes; then
+    echo "qcow2-discard-snapshots"
+    for discard in unmap ignore; do
+        forget on $discard
+        [ $after -gt $((12 * M)) ] || fail "on, $discard: gives back $after"
+        forget off $discard
+        [ $after -lt $((4 * M)) ] || fail "off, $discard: gives back $after"
+    done
+fi
 
 echo "qcow2-lock=off"
 new_image 64M

@@ -56,7 +56,7 @@ for filter in "--filter=qcow2" "--filter = qcow2" "--filter qcow2" \
     offered "own=qcow2-l qcow2-lazy-refcounts= qcow2-lock=" \
         nbdkit $filter file qcow2-l
 done
-offered "own=qcow2-c qcow2-cache-size= qcow2-chain-depth= \
+offered "own=qcow2-c qcow2-cache-clean-interval= qcow2-cache-size= qcow2-chain-depth= \
 qcow2-check-at-start= qcow2-cluster-cache-size= qcow2-compress= \
 qcow2-control= qcow2-create=" nbdkit --filter=qcow2 file disk.qcow2 qcow2-c
 # With "=" among the characters that end words, and without.

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #define FILE_SIZE (256 << 10)
 
@@ -248,6 +249,87 @@ test_faults (void)
   q2_cache_free (c);
 }
 
+/* ---- Sweeps ------------------------------------------------------------- */
+
+/* Bytes of memory that the process has. */
+static uint64_t
+resident (void)
+{
+  FILE *const f = fopen ("/proc/self/statm", "r");
+  unsigned long size, pages;
+
+  if (f == NULL)
+    return 0;
+  REQUIRE (fscanf (f, "%lu %lu", &size, &pages) == 2);
+  fclose (f);
+  return (uint64_t) pages * (uint64_t) sysconf (_SC_PAGESIZE);
+}
+
+/* What was used since the last one stays, and what is to be written. */
+static void
+test_sweep (void)
+{
+  struct q2_cache *const c = new_cache (1 << 20, 512);
+  const unsigned char dirty[512] = "dirty";
+  struct qcow2_error err;
+  unsigned char b;
+
+  for (uint64_t off = 0; off < FILE_SIZE; off += 512)
+    CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, span (512), &err), 0);
+  CHECK (q2_cache_insert (c, FILE_SIZE, dirty, true));
+  CHECK (q2_cache_update (c, 512, 0, dirty, 5));
+  qcow2_forget_unused_tables ();
+  CHECK_EQ (count_cached (c), FILE_SIZE / 512);
+
+  /* Counting them has used them. */
+  qcow2_forget_unused_tables ();
+  for (uint64_t off = 8192; off < 16384; off += 512)
+    CHECK (q2_cache_lookup (c, off, 0, &b, 1));
+  qcow2_forget_unused_tables ();
+  for (uint64_t off = 0; off <= FILE_SIZE; off += 512) {
+    unit_context ("offset %" PRIu64, off);
+    CHECK_EQ (q2_cache_contains (c, off), off == 512 || off == FILE_SIZE ||
+              (off >= 8192 && off < 16384));
+  }
+  unit_context ("%s", "");
+  qcow2_forget_unused_tables ();
+  CHECK_EQ (q2_cache_nr_dirty (c), 2);
+  CHECK (q2_cache_lookup (c, 512, 0, &b, 1));
+  CHECK_EQ (b, 'd');
+  CHECK (!q2_cache_contains (c, 8192));
+
+  /* The places are of use again. */
+  for (uint64_t off = 1024; off < FILE_SIZE; off += 512) {
+    CHECK_EQ (q2_cache_read (c, &io, off + 3, 3, &b, 1, span (512), &err), 0);
+    CHECK_EQ (b, file[off + 3]);
+  }
+  q2_cache_free (c);
+}
+
+/* The memory is the system's again; caches that come and go do not matter. */
+static void
+test_sweep_memory (void)
+{
+  static unsigned char slice[4096];
+  struct q2_cache *const c = new_cache (32 << 20, sizeof slice);
+  struct q2_cache *const other = new_cache (1 << 20, sizeof slice);
+  uint64_t full;
+
+  memset (slice, 1, sizeof slice);
+  for (uint64_t i = 0; i < q2_cache_capacity (c); ++i)
+    CHECK (q2_cache_insert (c, i * sizeof slice, slice, false));
+  full = resident ();
+  q2_cache_free (other);
+  qcow2_forget_unused_tables ();
+  CHECK (resident () + (16 << 20) > full);
+  qcow2_forget_unused_tables ();
+  if (full != 0)
+    CHECK (resident () + (16 << 20) < full);
+  CHECK (!q2_cache_contains (c, 0));
+  q2_cache_free (c);
+  qcow2_forget_unused_tables ();
+}
+
 /* ---- Many threads ------------------------------------------------------- */
 
 #define NR_THREADS 8
@@ -406,6 +488,10 @@ test_hammer (void)
 
     for (unsigned i = 0; i < NR_THREADS; ++i)
       REQUIRE (pthread_create (&threads[i], NULL, hammer, c) == 0);
+    for (unsigned i = 0; i < 100; ++i) {
+      qcow2_forget_unused_tables ();
+      q2_cache_free (new_cache (8 * 512, 512));
+    }
     for (unsigned i = 0; i < NR_THREADS; ++i)
       pthread_join (threads[i], NULL);
     q2_cache_free (c);
@@ -426,6 +512,8 @@ main (void)
   test_behind ();
   test_ahead ();
   test_faults ();
+  test_sweep ();
+  test_sweep_memory ();
   test_single_flight ();
   test_independence ();
   test_hammer ();

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* sweep.c - gives back the memory of tables that nobody has used for a while.
+ *
+ * Owns      nothing.
+ * Method    a sweep looks at each cache once.  A slice that has not been used
+ *           since the sweep before is forgotten, unless it is to be written;
+ *           pages of the cache that have no slice any more go back to the
+ *           system.
+ * Locks     shard.lock, one shard at a time, below caches.lock.
+ */
+#include "config.h"
+
+#include "meta/cache_impl.h"
+
+#include "qcow2.h"
+
+#include "base/bits.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The slots [from, to) are empty.  Their bytes are anything afterwards. */
+static void
+give_back (const struct q2_cache *c, const struct q2_shard *shard,
+           uint32_t from, uint32_t to)
+{
+  const uintptr_t page = (uintptr_t) sysconf (_SC_PAGESIZE);
+  const uintptr_t bytes = (uintptr_t) shard->bytes;
+  const uintptr_t start =
+    (bytes + from * c->slice_size + page - 1) / page * page;
+  const uintptr_t end = (bytes + to * c->slice_size) / page * page;
+
+  /* If it fails the memory is used again later, and that is all. */
+  if (start < end)
+    (void) madvise ((void *) start, end - start, MADV_DONTNEED);
+}
+
+/* Whether the slot is empty now; *forgot: and was not before. */
+static bool
+sweep_slot (const struct q2_cache *c, struct q2_shard *shard, uint32_t i,
+            bool *forgot)
+{
+  struct q2_slot *const slot = &shard->slots[i];
+
+  if (slot->host_off == Q2_EMPTY_SLOT)
+    return true;
+  if (slot->recent || !q2_cache_may_go (slot)) {
+    slot->recent = false;
+    return false;
+  }
+  q2_cache_unlink_locked (c, shard, i);
+  return *forgot = true;
+}
+
+static void
+sweep_shard (const struct q2_cache *c, struct q2_shard *shard)
+{
+  uint32_t from = 0;            /* of the empty slots in front of this one */
+  bool forgot = false;          /* one of these */
+
+  q2_mutex_lock (&shard->lock);
+  for (uint32_t i = 0; i < c->nr_slots; ++i) {
+    if (sweep_slot (c, shard, i, &forgot))
+      continue;
+    if (forgot)
+      give_back (c, shard, from, i);
+    from = i + 1;
+    forgot = false;
+  }
+  if (forgot)
+    give_back (c, shard, from, c->nr_slots);
+  q2_mutex_unlock (&shard->lock);
+}
+
+static void
+sweep (struct q2_cache *c)
+{
+  for (uint32_t i = 0; i < c->nr_shards; ++i)
+    sweep_shard (c, &c->shards[i]);
+}
+
+void
+qcow2_forget_unused_tables (void)
+{
+  q2_cache_visit_all (sweep);
+}
