@@ -179,6 +179,7 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
                size_t skip, void *buf, size_t len, struct q2_cache_span span,
                struct qcow2_error *err)
 {
+  bool wide;
   int r;
 
   if (!q2_assume (span.ahead >= c->slice_size &&
@@ -189,10 +190,12 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
   do {
     if (q2_cache_copy_out (c, host_off, skip, buf, len, span.scan))
       return 0;
+    wide = span.behind > 0 || span.ahead > c->slice_size;
     r = read_missing (c, io, host_off, skip, buf, len, span, err);
     span.behind = 0;
     span.ahead = c->slice_size;
-  } while (r == 1);
+    /* What cannot be read may be something else. */
+  } while (r == 1 || (r == -1 && wide && err->kind == QCOW2_ERR_IO));
   return r;
 }
 

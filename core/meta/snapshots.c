@@ -6,7 +6,7 @@
  *           and is mostly 80 bytes.  It is read through a buffer, as far as
  *           so many entries usually reach, and further when one is not all
  *           there; so a table takes one request to the host for each half
- *           MiB of it.
+ *           MiB of it.  If that fails the entry may be readable alone.
  * Locks     none.
  */
 #include "config.h"
@@ -49,6 +49,19 @@ read_up_to (const struct walk *w, size_t need)
                          here + need), w->end);
 }
 
+/* More of the file into the buffer. */
+static int
+read_on (struct walk *w, uint64_t to, struct qcow2_error *err)
+{
+  const uint64_t from = w->host_off + w->len;
+
+  if (q2_io_read (w->io, w->buf + w->len, to - from, from, QCOW2_IO_HEADER,
+                  err) == -1)
+    return -1;
+  w->len += to - from;
+  return 0;
+}
+
 /* Have 'need' bytes of the next entry in the buffer, or all there are. */
 static int
 fill (struct walk *w, size_t need, struct qcow2_error *err)
@@ -56,6 +69,7 @@ fill (struct walk *w, size_t need, struct qcow2_error *err)
   const size_t left = w->len - w->pos;
   const uint64_t from = w->host_off + w->len;
   const uint64_t to = read_up_to (w, need);
+  uint64_t needed;
 
   if (left >= need || to <= from)
     return 0;
@@ -63,11 +77,11 @@ fill (struct walk *w, size_t need, struct qcow2_error *err)
   w->host_off += w->pos;
   w->pos = 0;
   w->len = left;
-  if (q2_io_read (w->io, w->buf + left, to - from, from, QCOW2_IO_HEADER,
-                  err) == -1)
-    return -1;
-  w->len += to - from;
-  return 0;
+  if (read_on (w, to, err) == 0)
+    return 0;
+  needed = q2_min (w->host_off + need, w->end);
+  return err->kind == QCOW2_ERR_IO && needed < to
+    ? read_on (w, needed, err) : -1;
 }
 
 /* The next entry, whole unless the table ends in it. */

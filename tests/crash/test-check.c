@@ -401,6 +401,10 @@ static const struct {
 static const struct recipe recipes[] = {
   { .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9,
     .disk_size = 2560 * KiB, .fill_percent = 95 },
+  /* Neighbours have different counts, so these take memory. */
+  { .options = "cluster_size=512,refcount_bits=64", .cluster_bits = 9,
+    .disk_size = 2560 * KiB, .fill_percent = 95, .snapshots = 1,
+    .zero_percent = 50 },
   { .options = "cluster_size=4k", .cluster_bits = 12,
     .disk_size = 256 * KiB, .fill_percent = 60, .snapshots = 2 },
   { .options = "cluster_size=1k,refcount_bits=8", .cluster_bits = 10,

@@ -67,6 +67,8 @@ read_bytes (struct memory_io *m, bool through_lent, void *buf,
 
   if (through_lent && m->fail_lent)
     fault = m->fail_errnum;
+  if (host_off < m->bad_end && host_off + count > m->bad_start)
+    fault = EIO;
   atomic_fetch_add (&m->reads[class], 1);
   atomic_fetch_add (&m->read_bytes, count);
   if (!is_legal (m, count, host_off, max_block (m)))

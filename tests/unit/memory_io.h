@@ -27,6 +27,7 @@ struct memory_io {
   bool fail_on;                 /* ... and all that follow */
   unsigned fail_every;          /* every so many-th call; 0 none */
   int fail_errnum;
+  uint64_t bad_start, bad_end;  /* reads of any of that fail with EIO */
   unsigned delay_us;            /* of each read; 1 more for each KiB */
   /* Report holes where whole 'hole_size' blocks of bytes are zero; one call
    * reports at most max_extents (0: all), as a server may.

@@ -249,6 +249,30 @@ test_faults (void)
   q2_cache_free (c);
 }
 
+/* What cannot be read beside a slice is not missed. */
+static void
+test_bad_neighbour (void)
+{
+  struct q2_cache *const c = new_cache (1 << 20, 512);
+  const struct q2_cache_span both = { .behind = 1024, .ahead = 1536 };
+  struct qcow2_error err;
+  unsigned char b;
+
+  m.bad_start = 4096;
+  m.bad_end = 4097;
+  for (uint64_t off = 2048; off < 8192; off += 512) {
+    const int wanted = off == 4096 ? -1 : 0;
+
+    unit_context ("offset %" PRIu64, off);
+    CHECK_EQ (q2_cache_read (c, &io, off, 0, &b, 1, both, &err), wanted);
+    if (wanted == 0)
+      CHECK_EQ (b, file[off]);
+  }
+  unit_context ("%s", "");
+  m.bad_end = 0;
+  q2_cache_free (c);
+}
+
 /* ---- Sweeps ------------------------------------------------------------- */
 
 /* Bytes of memory that the process has. */
@@ -512,6 +536,7 @@ main (void)
   test_behind ();
   test_ahead ();
   test_faults ();
+  test_bad_neighbour ();
   test_sweep ();
   test_sweep_memory ();
   test_single_flight ();

@@ -9,6 +9,7 @@
 #include "base/be.h"
 
 #include "memory_disk.h"
+#include "memory_io.h"
 #include "unit.h"
 
 static const struct q2_geometry geo = {
@@ -166,6 +167,7 @@ see (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
 }
 
 #define START 65536
+#define SLACK 65536                    /* behind the table */
 
 /* 'n' entries whose lengths depend on the seed. */
 static void
@@ -220,6 +222,38 @@ count_only (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
   (void) err;
   ++*(unsigned *) opaque;
   return 0;
+}
+
+/* The file cannot be read from 'bad' on: that is no matter behind the table. */
+static void
+walk_with_bad_end (unsigned n)
+{
+  const size_t len = 80;
+  unsigned char *const p = calloc (1, START + n * len + SLACK);
+  const struct entry e = { 0x50000, 1, 0, 24, 1, 8 };
+  struct q2_header h = { .nr_snapshots = n, .snapshots_offset = START };
+  struct memory_io m;
+  struct q2_io io;
+  struct qcow2_error err;
+
+  REQUIRE (p != NULL);
+  for (unsigned i = 0; i < n; ++i)
+    REQUIRE (put_entry (p + START + i * len, &e, i) == len);
+  memory_io_init (&m, p, START + n * len + SLACK);
+  io = (struct q2_io) { .host = &m.io, .file_size = m.io.size };
+  for (unsigned i = 0; i <= n; ++i) {
+    unsigned seen = 0;
+    uint64_t bytes;
+    int r;
+
+    unit_context ("%u snapshots, %u readable", n, i);
+    m.bad_start = START + i * len;
+    m.bad_end = m.io.size;
+    r = q2_snapshots_walk (&io, &h, &geo, count_only, &seen, &bytes, &err);
+    CHECK_EQ (r, i < n ? -1 : 0);
+    CHECK_EQ (seen, i);
+  }
+  free (p);
 }
 
 static int
@@ -351,6 +385,7 @@ main (void)
   walk_usual (1, 1);
   walk_usual (1000, 1);
   walk_usual (65536, 11);       /* 5 MiB */
+  walk_with_bad_end (5);
   for (uint64_t seed = 0; seed < unit_scaled (200); ++seed)
     walk_noise (seed);
   test_table_limit ();
