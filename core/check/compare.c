@@ -89,6 +89,51 @@ note_difference (struct q2_repair_job *j, uint64_t cluster, uint64_t old,
 
 /* ---- Blocks ------------------------------------------------------------ */
 
+/* How many refcounts of j->buf from 'i' on, at most 'max', are 'value'. */
+static uint64_t
+count_equal (const struct q2_repair_job *j, uint64_t i, uint64_t max,
+             uint64_t value)
+{
+  const unsigned order = j->geo->refcount_order;
+  uint64_t n = 0;
+
+  if (order == 4) {             /* nearly all images */
+    unsigned char two[2];
+
+    store_be16 (two, (uint16_t) value);
+    while (n < max && memcmp (j->buf + 2 * (i + n), two, 2) == 0)
+      ++n;
+  }
+  else
+    while (n < max && q2_refcount_get (j->buf, order, i + n) == value)
+      ++n;
+  return n;
+}
+
+/* The first cluster of [c, end) whose refcount, in j->buf from 'first' on, is
+ * not what was counted, or 'end'.
+ */
+static uint64_t
+skip_equal (struct q2_repair_job *j, uint64_t first, uint64_t c, uint64_t end)
+{
+  const uint64_t file_end = q2_repair_file_end (j->io, j->geo);
+
+  while (c < end) {
+    struct q2_count counted;
+    const uint64_t max =
+      q2_counts_get_run (j->counts, c, end - c, &counted);
+    const uint64_t value = q2_min (counted.count, q2_repair_max_count (j));
+    const uint64_t n = count_equal (j, c - first, max, value);
+
+    if (n > 0 && value > 0 && c < file_end)
+      j->end = q2_max (j->end, q2_min (c + n, file_end));
+    c += n;
+    if (n < max)
+      break;
+  }
+  return c;
+}
+
 bool
 q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
 {
@@ -100,14 +145,13 @@ q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
   bool changed = false;
 
   for (uint64_t c = q2_max (first, recount->begin);
-       c < q2_min (end, recount->stop); ++c) {
+       (c = skip_equal (j, first, c, q2_min (end, recount->stop))) <
+         q2_min (end, recount->stop); ++c) {
     const uint64_t old = q2_refcount_get (j->buf, order, c - first);
     const uint64_t count = q2_repair_counted (j, c);
 
     if (old != 0 && c < file_end)
       j->end = q2_max (j->end, c + 1);
-    if (old == count)
-      continue;
     note_difference (j, c, old, count);
     if (corrected (j, old, count) == old)
       continue;

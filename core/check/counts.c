@@ -93,47 +93,105 @@ q2_counts_add (struct q2_counts *c, uint64_t cluster, uint32_t n,
   return Q2_COUNTS_OK;
 }
 
-void
+uint64_t
+q2_counts_add_run (struct q2_counts *c, uint64_t cluster, uint64_t nr,
+                   uint32_t n, unsigned flags)
+{
+  const uint32_t i = cluster & (Q2_LEAF_SIZE - 1);
+  struct q2_counts_leaf *leaf;
+  uint32_t old, same;
+
+  if (!q2_check (n > 0 && nr > 0 && (flags & ~Q2_ELEMENT_FLAGS) == 0) ||
+      cluster < c->begin || cluster >= c->stop ||
+      (leaf = q2_counts_find_leaf (c, cluster)) == NULL)
+    return 0;
+  same = q2_counts_same_elements
+    (leaf, i, (uint32_t) q2_min (q2_min (nr, c->stop - cluster),
+                                 Q2_LEAF_SIZE - i));
+  old = q2_counts_element (leaf, cluster);
+  if (exclude_each_other ((enum q2_use) (old & Q2_ELEMENT_USE), Q2_USE_DATA)
+      || n > Q2_COUNTS_MAX - (old >> Q2_ELEMENT_SHIFT) ||
+      !q2_counts_set_elements (leaf, i, same, Q2_USE_DATA | flags |
+                               (old & Q2_ELEMENT_FLAGS) |
+                               ((old >> Q2_ELEMENT_SHIFT) + n) <<
+                               Q2_ELEMENT_SHIFT))
+    return 0;
+  if (old == 0)
+    c->total[Q2_USE_DATA] += same;
+  c->end = q2_max (c->end, cluster + same);
+  return same;
+}
+
+enum q2_counts_result
 q2_counts_turn (struct q2_counts *c, uint64_t cluster, enum q2_use use,
                 unsigned flags)
 {
   struct q2_counts_leaf *const leaf = q2_counts_find_leaf (c, cluster);
+  enum q2_counts_result r;
   uint32_t old;
 
   if (!q2_check (leaf != NULL))
-    return;
+    return Q2_COUNTS_OK;
   old = q2_counts_element (leaf, cluster);
   q2_check (old != 0 && c->total[old & Q2_ELEMENT_USE] > 0);
-  c->total[old & Q2_ELEMENT_USE]--;
-  c->total[use]++;
-  /* No larger than before, so there is room. */
-  q2_check (q2_counts_set_element (c, leaf, cluster, (old & ~Q2_ELEMENT_USE) |
-                                   (uint32_t) use | flags) == Q2_COUNTS_OK);
+  r = q2_counts_turn_element (c, leaf, cluster, (old & ~Q2_ELEMENT_USE) |
+                              (uint32_t) use | flags);
+  if (r == Q2_COUNTS_OK) {
+    c->total[old & Q2_ELEMENT_USE]--;
+    c->total[use]++;
+  }
+  return r;
 }
 
 void
 q2_counts_clear (struct q2_counts *c, uint64_t cluster)
 {
   struct q2_counts_leaf *const leaf = q2_counts_find_leaf (c, cluster);
+  uint32_t old;
 
   if (leaf == NULL)
     return;
-  c->total[q2_counts_element (leaf, cluster) & Q2_ELEMENT_USE]--;
-  /* What is there becomes nothing, for which there is room. */
-  if (q2_counts_element (leaf, cluster) != 0)
-    q2_check (q2_counts_set_element (c, leaf, cluster, 0) == Q2_COUNTS_OK);
+  old = q2_counts_element (leaf, cluster);
+  /* What is no data is in a run of its own, so there is room. */
+  if (old != 0 && q2_check (q2_counts_turn_element (c, leaf, cluster, 0) ==
+                            Q2_COUNTS_OK))
+    c->total[old & Q2_ELEMENT_USE]--;
+}
+
+static struct q2_count
+decode (uint32_t v)
+{
+  return (struct q2_count) {
+    .use = (enum q2_use) (v & Q2_ELEMENT_USE), .flags = v & Q2_ELEMENT_FLAGS,
+    .count = v >> Q2_ELEMENT_SHIFT,
+  };
 }
 
 struct q2_count
 q2_counts_get (struct q2_counts *c, uint64_t cluster)
 {
   const struct q2_counts_leaf *const leaf = q2_counts_find_leaf (c, cluster);
-  const uint32_t v = leaf ? q2_counts_element (leaf, cluster) : 0;
 
-  return (struct q2_count) {
-    .use = (enum q2_use) (v & Q2_ELEMENT_USE), .flags = v & Q2_ELEMENT_FLAGS,
-    .count = v >> Q2_ELEMENT_SHIFT,
-  };
+  return decode (leaf ? q2_counts_element (leaf, cluster) : 0);
+}
+
+uint64_t
+q2_counts_get_run (struct q2_counts *c, uint64_t cluster, uint64_t max,
+                   struct q2_count *ret)
+{
+  const struct q2_counts_leaf *const leaf =
+    q2_counts_next_leaf (c, cluster >> Q2_LEAF_BITS);
+  const uint32_t i = cluster & (Q2_LEAF_SIZE - 1);
+
+  q2_check (max > 0);
+  if (leaf == NULL || leaf->nr > cluster >> Q2_LEAF_BITS) {
+    *ret = decode (0);
+    return leaf == NULL ? max
+      : q2_min (max, (leaf->nr << Q2_LEAF_BITS) - cluster);
+  }
+  *ret = decode (q2_counts_element (leaf, cluster));
+  return q2_counts_same_elements (leaf, i, (uint32_t)
+                                  q2_min (max, Q2_LEAF_SIZE - i));
 }
 
 /* ---- Searching --------------------------------------------------------- */
@@ -147,16 +205,18 @@ matches (uint32_t element, unsigned uses)
 
 /* The first one from 'i' on, or Q2_LEAF_SIZE. */
 static uint64_t
-search_few (const struct q2_counts_leaf *leaf, uint32_t i, unsigned uses)
+search_runs (const struct q2_counts_leaf *leaf, uint32_t i, unsigned uses)
 {
-  uint32_t at = q2_counts_find_few (leaf, i);
+  uint32_t at = q2_counts_find_run (leaf, i);
 
-  for (; at < leaf->nr_few; ++at) {
-    if (matches (0, uses) && leaf->few[at].i > i)
+  for (; at < leaf->nr_runs; ++at) {
+    const struct q2_counts_run *const run = &leaf->runs[at];
+
+    if (matches (0, uses) && run->i > i)
       return i;
-    if (matches (leaf->few[at].element, uses))
-      return leaf->few[at].i;
-    i = leaf->few[at].i + 1;
+    if (matches (run->element, uses))
+      return q2_max (run->i, i);
+    i = (uint32_t) run->i + run->nr;
   }
   return matches (0, uses) ? i : Q2_LEAF_SIZE;
 }
@@ -164,8 +224,8 @@ search_few (const struct q2_counts_leaf *leaf, uint32_t i, unsigned uses)
 static uint64_t
 search_leaf (const struct q2_counts_leaf *leaf, uint32_t i, unsigned uses)
 {
-  if (leaf->max_few > 0)
-    return search_few (leaf, i, uses);
+  if (leaf->max_runs > 0)
+    return search_runs (leaf, i, uses);
   while (i < Q2_LEAF_SIZE &&
          !matches (leaf->wide ? leaf->wide[i] : leaf->narrow[i], uses))
     ++i;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* counts.h - how often each host cluster is used, and what for.
  *
- * Takes memory for what is used, whatever the size of the file: one byte for
- * each cluster as a rule, four where clusters are shared by many, and some
- * 120 for one that has no neighbour far and wide.
+ * Takes memory for what is used, whatever the size of the file: eight bytes
+ * for clusters that follow each other and are used alike, or one byte for
+ * each where these are short, four where clusters are shared by many; and
+ * some 120 for one that has no neighbour far and wide.
  */
 #ifndef QCOW2_CHECK_COUNTS_H
 #define QCOW2_CHECK_COUNTS_H
@@ -84,18 +85,35 @@ extern enum q2_counts_result q2_counts_add (struct q2_counts *counts,
                                             enum q2_use *ret_old)
   __attribute__ ((__nonnull__ (1), __warn_unused_result__));
 
-/* A cluster that is used becomes one of another use, with flags besides. */
-extern void q2_counts_turn (struct q2_counts *counts, uint64_t cluster,
-                            enum q2_use use, unsigned flags)
-  __attribute__ ((__nonnull__));
+/* The same, n more users of data, for up to 'nr' clusters that follow each
+ * other, as long as that takes no more memory and nothing is odd.  Returns for
+ * how many of them it was done, perhaps none.
+ */
+extern uint64_t q2_counts_add_run (struct q2_counts *counts, uint64_t cluster,
+                                   uint64_t nr, uint32_t n, unsigned flags)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Nobody uses the cluster any more. */
+/* A cluster that is used becomes one of another use, with flags besides.  As
+ * q2_counts_add it may want memory.
+ */
+extern enum q2_counts_result q2_counts_turn (struct q2_counts *counts,
+                                             uint64_t cluster,
+                                             enum q2_use use, unsigned flags)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Nobody uses the cluster, which was no data, any more. */
 extern void q2_counts_clear (struct q2_counts *counts, uint64_t cluster)
   __attribute__ ((__nonnull__));
 
 extern struct q2_count q2_counts_get (struct q2_counts *counts,
                                       uint64_t cluster)
   __attribute__ ((__nonnull__));
+/* The same, and for how many clusters from that on, at most 'max', it is known
+ * to be so: at least 1.
+ */
+extern uint64_t q2_counts_get_run (struct q2_counts *counts, uint64_t cluster,
+                                   uint64_t max, struct q2_count *ret)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* The first cluster >= 'cluster' that is used; that is not used; whose use
  * is 'use'.  UINT64_MAX if there is none, which for a free one is only true

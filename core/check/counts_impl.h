@@ -19,15 +19,18 @@
 #define Q2_ELEMENT_FLAGS (Q2_COUNT_COPIED | Q2_COUNT_PLAIN)
 #define Q2_ELEMENT_SHIFT 4
 
-/* One of 'few': which cluster of the leaf, and its element. */
-struct q2_counts_one {
-  uint32_t i, element;
+/* Clusters of a leaf that follow each other, and the element that all of them
+ * have, which is not 0.
+ */
+struct q2_counts_run {
+  uint16_t i, nr;
+  uint32_t element;
 };
 
 struct q2_counts_leaf {
   uint64_t nr;                  /* of its first cluster / Q2_LEAF_SIZE */
-  uint32_t nr_few, max_few;     /* max_few is 0 if it has one of the others */
-  struct q2_counts_one *few;    /* ascending */
+  uint32_t nr_runs, max_runs;   /* max_runs is 0 if it has one of the others */
+  struct q2_counts_run *runs;   /* ascending; what is between them is 0 */
   uint8_t *narrow;              /* Q2_LEAF_SIZE of them, or NULL */
   uint32_t *wide;               /* instead, if not NULL */
 };
@@ -56,8 +59,8 @@ struct q2_counts {
   const struct q2_watch *watch; /* or NULL */
 };
 
-/* Elements that a new leaf has room for. */
-#define Q2_COUNTS_FIRST_FEW 4u
+/* Runs that a new leaf has room for. */
+#define Q2_COUNTS_FIRST_RUNS 4u
 
 /* Zeroed memory, which is charged. */
 extern enum q2_counts_result
@@ -96,17 +99,35 @@ extern void q2_counts_note_outside (struct q2_counts *counts,
 extern void q2_counts_free_tree (struct q2_counts *counts)
   __attribute__ ((__nonnull__));
 
-/* The first of the few that is not below 'i'. */
-extern uint32_t q2_counts_find_few (const struct q2_counts_leaf *leaf,
+/* The run that 'i' is in, or else the first one behind it; nr_runs: there is
+ * none.
+ */
+extern uint32_t q2_counts_find_run (const struct q2_counts_leaf *leaf,
                                     uint32_t i)
   __attribute__ ((__nonnull__));
 
 extern uint32_t q2_counts_element (const struct q2_counts_leaf *leaf,
                                    uint64_t cluster)
   __attribute__ ((__nonnull__));
+/* How many elements from 'i' on, at most 'max', are the same as that. */
+extern uint32_t q2_counts_same_elements (const struct q2_counts_leaf *leaf,
+                                         uint32_t i, uint32_t max)
+  __attribute__ ((__nonnull__));
 extern enum q2_counts_result
 q2_counts_set_element (struct q2_counts *counts, struct q2_counts_leaf *leaf,
                        uint64_t cluster, uint32_t element)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* One that is not 0 becomes another one, no larger. */
+extern enum q2_counts_result
+q2_counts_turn_element (struct q2_counts *counts,
+                        struct q2_counts_leaf *leaf, uint64_t cluster,
+                        uint32_t element)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* As q2_counts_set_element for 'nr' that follow each other, and are the same
+ * until now.  False, and nothing has changed, if that takes more memory.
+ */
+extern bool q2_counts_set_elements (struct q2_counts_leaf *leaf, uint32_t i,
+                                    uint32_t nr, uint32_t element)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_CHECK_COUNTS_IMPL_H */

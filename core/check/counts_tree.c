@@ -47,7 +47,7 @@ q2_counts_give_memory (struct q2_counts *c, void *p, size_t size)
 static void
 leaf_free (struct q2_counts_leaf *leaf)
 {
-  free (leaf->few);
+  free (leaf->runs);
   free (leaf->narrow);
   free (leaf->wide);
   free (leaf);
@@ -150,8 +150,9 @@ prune_node (struct q2_counts *c, struct q2_counts_node *node)
   for (unsigned i = 0; i < node->nr; ++i) {
     struct q2_counts_leaf *const leaf = node->children[i];
 
-    if (leaf->max_few > 0 && leaf->nr_few == 0) {
-      q2_counts_give_memory (c, leaf->few, leaf->max_few * sizeof *leaf->few);
+    if (leaf->max_runs > 0 && leaf->nr_runs == 0) {
+      q2_counts_give_memory (c, leaf->runs,
+                             leaf->max_runs * sizeof *leaf->runs);
       q2_counts_give_memory (c, leaf, sizeof *leaf);
       continue;
     }
@@ -257,20 +258,21 @@ q2_counts_make_leaf (struct q2_counts *c, uint64_t cluster,
   struct q2_counts_node *node;
   enum q2_counts_result r = make_room (c, nr, &node);
   struct q2_counts_leaf *leaf;
-  void *memory, *few;
+  void *memory, *runs;
   unsigned i = 0;
 
   if (r != Q2_COUNTS_OK ||
       (r = q2_counts_take_memory (c, sizeof *leaf, &memory)) != Q2_COUNTS_OK)
     return r;
   leaf = memory;
-  r = q2_counts_take_memory (c, Q2_COUNTS_FIRST_FEW * sizeof *leaf->few, &few);
+  r = q2_counts_take_memory (c, Q2_COUNTS_FIRST_RUNS * sizeof *leaf->runs,
+                             &runs);
   if (r != Q2_COUNTS_OK) {
     q2_counts_give_memory (c, leaf, sizeof *leaf);
     return r;
   }
   *leaf = (struct q2_counts_leaf) {
-    .nr = nr, .max_few = Q2_COUNTS_FIRST_FEW, .few = few,
+    .nr = nr, .max_runs = Q2_COUNTS_FIRST_RUNS, .runs = runs,
   };
   while (i < node->nr && node->keys[i] < nr)
     ++i;

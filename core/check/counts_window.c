@@ -87,7 +87,7 @@ note_leaving (struct q2_counts *c, uint64_t stop)
 static uint64_t
 leaf_bytes (const struct q2_counts_leaf *leaf)
 {
-  return sizeof *leaf + leaf->max_few * sizeof *leaf->few +
+  return sizeof *leaf + leaf->max_runs * sizeof *leaf->runs +
     (leaf->narrow ? Q2_LEAF_SIZE * sizeof *leaf->narrow : 0) +
     (leaf->wide ? Q2_LEAF_SIZE * sizeof *leaf->wide : 0);
 }
@@ -118,23 +118,23 @@ stays (uint32_t element)
 }
 
 static void
-strip_few (struct q2_counts *c, struct q2_counts_leaf *leaf)
+strip_runs (struct q2_counts *c, struct q2_counts_leaf *leaf)
 {
   uint32_t kept = 0;
 
-  for (uint32_t i = 0; i < leaf->nr_few; ++i)
-    if (stays (leaf->few[i].element))
-      leaf->few[kept++] = leaf->few[i];
+  for (uint32_t i = 0; i < leaf->nr_runs; ++i)
+    if (stays (leaf->runs[i].element))
+      leaf->runs[kept++] = leaf->runs[i];
     else
-      c->total[leaf->few[i].element & Q2_ELEMENT_USE]--;
-  q2_check (kept <= leaf->nr_few);
-  leaf->nr_few = kept;
+      c->total[leaf->runs[i].element & Q2_ELEMENT_USE] -= leaf->runs[i].nr;
+  q2_check (kept <= leaf->nr_runs);
+  leaf->nr_runs = kept;
 }
 
 /* All others become 0.  Returns how many stay, and the first ones of them. */
 static uint32_t
 strip_elements (struct q2_counts *c, struct q2_counts_leaf *leaf,
-                struct q2_counts_one *ret_kept)
+                struct q2_counts_run *ret_kept)
 {
   uint32_t kept = 0;
 
@@ -152,13 +152,13 @@ strip_elements (struct q2_counts *c, struct q2_counts_leaf *leaf,
       continue;
     }
     if (kept < MAX_KEPT)
-      ret_kept[kept] = (struct q2_counts_one) { i, element };
+      ret_kept[kept] = (struct q2_counts_run) { (uint16_t) i, 1, element };
     ++kept;
   }
   return kept;
 }
 
-/* A leaf becomes one with few elements, in a part of the memory it has: no
+/* A leaf becomes one with few runs, in a part of the memory it has: no
  * other may be left.
  */
 static void
@@ -167,9 +167,9 @@ strip_dense (struct q2_counts *c, struct q2_counts_leaf *leaf)
   const size_t old = Q2_LEAF_SIZE *
     (leaf->wide ? sizeof *leaf->wide : sizeof *leaf->narrow);
   void *memory = leaf->wide ? (void *) leaf->wide : (void *) leaf->narrow;
-  struct q2_counts_one kept[MAX_KEPT];
+  struct q2_counts_run kept[MAX_KEPT];
   const uint32_t nr = strip_elements (c, leaf, kept);
-  uint32_t max = Q2_COUNTS_FIRST_FEW;
+  uint32_t max = Q2_COUNTS_FIRST_RUNS;
   void *less;
 
   if (nr > MAX_KEPT)
@@ -178,9 +178,9 @@ strip_dense (struct q2_counts *c, struct q2_counts_leaf *leaf)
     max *= 2;
   memcpy (memory, kept, nr * sizeof *kept);
   less = realloc (memory, max * sizeof *kept);
-  leaf->few = less ? less : memory;
-  leaf->nr_few = nr;
-  leaf->max_few = max;
+  leaf->runs = less ? less : memory;
+  leaf->nr_runs = nr;
+  leaf->max_runs = max;
   leaf->narrow = NULL;
   leaf->wide = NULL;
   q2_counts_give_memory (c, NULL, old - max * sizeof *kept);
@@ -192,8 +192,8 @@ strip (struct q2_counts *c, uint64_t first)
   struct q2_counts_leaf *leaf;
 
   while ((leaf = q2_counts_next_leaf (c, first)) != NULL) {
-    if (leaf->max_few > 0)
-      strip_few (c, leaf);
+    if (leaf->max_runs > 0)
+      strip_runs (c, leaf);
     else
       strip_dense (c, leaf);
     first = leaf->nr + 1;

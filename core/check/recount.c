@@ -279,15 +279,18 @@ use_metadata (struct q2_walk *w, struct qcow2_error *err)
 static int
 counts_contradict_flags (struct q2_walk *w, struct qcow2_error *err)
 {
-  for (uint64_t cluster = q2_counts_next_used (w->counts, 0);
-       cluster != UINT64_MAX;
-       cluster = q2_counts_next_used (w->counts, cluster + 1)) {
-    const struct q2_count c = q2_counts_get (w->counts, cluster);
+  uint64_t cluster = q2_counts_next_used (w->counts, 0);
+
+  while (cluster != UINT64_MAX) {
+    struct q2_count c;
+    const uint64_t n =
+      q2_counts_get_run (w->counts, cluster, UINT64_MAX, &c);
 
     if (q2_work_do (&w->work, 1, err) == -1)
       return -1;
     if (c.flags & (c.count == 1 ? Q2_COUNT_PLAIN : Q2_COUNT_COPIED))
       return 1;
+    cluster = q2_counts_next_used (w->counts, cluster + n);
   }
   return 0;
 }

@@ -114,6 +114,21 @@ q2_scope_tells (struct q2_scope *w, uint64_t cluster)
   return !w->silent && cluster >= w->told && cluster < w->stop;
 }
 
+uint64_t
+q2_scope_quiet (const struct q2_scope *w, uint64_t max)
+{
+  const uint64_t event = next_event (&w->before, w->at);
+
+  return event > w->event ? q2_min (max, event - w->event) : 0;
+}
+
+void
+q2_scope_pass (struct q2_scope *w, uint64_t n)
+{
+  q2_check (n <= q2_scope_quiet (w, n));
+  w->event += n;
+}
+
 enum q2_counts_result
 q2_scope_add (struct q2_scope *w, struct q2_counts *counts,
                uint64_t cluster, uint32_t n, enum q2_use use, unsigned flags,

@@ -51,6 +51,14 @@ extern int q2_scope_next (struct q2_scope *window, struct qcow2_error *err)
 extern bool q2_scope_tells (struct q2_scope *window, uint64_t cluster)
   __attribute__ ((__nonnull__));
 
+/* How many of the next 'max' events can pass without being asked about, if
+ * none of them finds a fault; and so many have passed.
+ */
+extern uint64_t q2_scope_quiet (const struct q2_scope *window, uint64_t max)
+  __attribute__ ((__nonnull__));
+extern void q2_scope_pass (struct q2_scope *window, uint64_t n)
+  __attribute__ ((__nonnull__));
+
 /* As q2_counts_add, but if memory is used up the window becomes shorter. */
 extern enum q2_counts_result
 q2_scope_add (struct q2_scope *window, struct q2_counts *counts,

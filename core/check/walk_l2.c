@@ -4,7 +4,8 @@
  * Owns      the walk over all L2 tables, and which entries are faulty.
  * Method    in the order of the file, neighbours at once; each table is read
  *           once, and what its entries refer to has as many more users as the
- *           table has.
+ *           table has.  Entries of clusters that follow each other in the
+ *           file, which most are, are counted together.
  *           Faults that change no count, such as reserved bits, are only
  *           looked for in a check.
  * Locks     none; see recount.c.
@@ -109,24 +110,90 @@ use_l2_entry (struct q2_walk *w, uint64_t entry, uint64_t bitmap,
   return q2_walk_use_clusters (w, m.host_off, w->geo->cluster_size, &u, err);
 }
 
+/* An entry of a cluster that lies in the file as a whole, and nothing else. */
+static bool
+is_plain (const struct q2_walk *w, uint64_t entry)
+{
+  const uint64_t size = w->geo->cluster_size;
+  const uint64_t host_off = entry & ~Q2_ENTRY_COPIED;
+
+  return (host_off & ~w->geo->offset_mask) == 0 && host_off != 0 &&
+    q2_is_aligned (host_off, size) && host_off < w->file_size &&
+    w->file_size - host_off >= size;
+}
+
+/* How many entries from 'p' on, at most 'max', are of neighbours. */
+static uint64_t
+count_run (const struct q2_walk *w, const unsigned char *p, uint64_t max)
+{
+  const uint64_t entry = load_be64 (p);
+  const uint64_t size = w->geo->cluster_size;
+  const uint64_t room =
+    (w->file_size - (entry & ~Q2_ENTRY_COPIED)) >> w->geo->cluster_bits;
+  uint64_t n = 1;
+
+  max = q2_min (max, room);
+  while (n < max && load_be64 (p + 8 * n) == entry + n * size)
+    ++n;
+  return n;
+}
+
+/* Count the first entries at 'p', if nothing is special about them.  *ret: how
+ * many, perhaps none.
+ */
+static int
+use_run (struct q2_walk *w, const unsigned char *p, uint64_t max,
+         uint32_t times, bool active, uint64_t *ret, struct qcow2_error *err)
+{
+  const uint64_t entry = load_be64 (p);
+  const uint64_t cluster =
+    (entry & ~Q2_ENTRY_COPIED) >> w->geo->cluster_bits;
+  const unsigned flag =
+    entry & Q2_ENTRY_COPIED ? Q2_COUNT_COPIED : Q2_COUNT_PLAIN;
+  uint64_t n;
+
+  *ret = 0;
+  if (w->live != NULL || w->geo->extended_l2 || w->geo->data_file ||
+      !is_plain (w, entry))
+    return 0;
+  n = count_run (w, p, max);
+  if (w->window != NULL)
+    n = q2_scope_quiet (w->window, n);
+  if (n == 0)
+    return 0;
+  n = q2_counts_add_run (w->counts, cluster, n, times, active ? flag : 0);
+  if (w->window != NULL)
+    q2_scope_pass (w->window, n);
+  if (active)
+    w->allocated += n;
+  *ret = n;
+  q2_work_allow (&w->work, n * Q2_RECOUNT_PAID_ENTRY);
+  return q2_work_do (&w->work, n * Q2_RECOUNT_CLUSTER, err);
+}
+
 int
 q2_walk_l2_entries (struct q2_walk *w, uint64_t table_off,
                     const unsigned char *p, uint32_t times, bool active,
                     struct qcow2_error *err)
 {
   const uint64_t n = UINT64_C (1) << w->geo->l2_bits;
+  uint64_t run = 0;
   int r = 0;
 
   w->table_off = table_off;
-  for (uint64_t i = 0; i < n && r == 0; ++i) {
+  for (uint64_t i = 0; i < n && r == 0; i += q2_max (run, 1)) {
     const unsigned char *const raw = p + (i << w->geo->entry_bits);
     const uint64_t entry = load_be64 (raw);
     const uint64_t bitmap =
       w->findings != NULL && w->geo->extended_l2 ? load_be64 (raw + 8) : 0;
 
+    run = 0;
     if ((entry | bitmap) == 0)
       continue;
     w->index = i;
+    r = use_run (w, raw, n - i, times, active, &run, err);
+    if (run > 0 || r == -1)
+      continue;
     q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
     r = use_l2_entry (w, entry, bitmap, times, active, err);
   }

@@ -135,8 +135,6 @@ use_twice (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
                      "for %s at once", host_off, use_name (old), u->what)
       == -1)
     return -1;
-  if (u->use == Q2_USE_L2)
-    q2_counts_turn (w->counts, cluster, Q2_USE_L2, u->flags);
   return 0;
 }
 
@@ -147,11 +145,18 @@ note_result (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
 {
   const uint64_t host_off = cluster << w->geo->cluster_bits;
 
+  if (result == Q2_COUNTS_CONFLICT) {
+    if (use_twice (w, cluster, u, old, err) == -1)
+      return -1;
+    result = u->use == Q2_USE_L2
+      ? q2_counts_turn (w->counts, cluster, Q2_USE_L2, u->flags)
+      : Q2_COUNTS_OK;
+  }
   switch (result) {
   case Q2_COUNTS_OK:
     return 0;
-  case Q2_COUNTS_CONFLICT:
-    return use_twice (w, cluster, u, old, err);
+  case Q2_COUNTS_CONFLICT:      /* turning knows none */
+    break;
   case Q2_COUNTS_OVERFLOW:
     return q2_walk_fault (w, QCOW2_FINDING_TOO_MANY, QCOW2_ADVICE_REPAIR,
                           host_off, w->geo->cluster_size, err,

@@ -76,10 +76,9 @@ hooked_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
 
 /* ---- Life --------------------------------------------------------------- */
 
-void
-hooked_disk_build (struct hooked_disk *d, unsigned cluster_bits,
-                   unsigned refcount_order, uint64_t virtual_size,
-                   unsigned nr)
+static void
+build (struct hooked_disk *d, unsigned cluster_bits, unsigned refcount_order,
+       uint64_t virtual_size, unsigned nr, unsigned gap)
 {
   const struct image_spec spec = {
     .version = 3, .cluster_bits = cluster_bits,
@@ -93,10 +92,28 @@ hooked_disk_build (struct hooked_disk *d, unsigned cluster_bits,
   REQUIRE (cluster != NULL);
   for (unsigned i = 0; i < nr; ++i) {
     memset (cluster, 'a' + (int) i, d->b.cluster_size);
+    if (gap > 0)
+      builder_alloc (&d->b, gap);
     builder_data (&d->b, i, cluster);
   }
   free (cluster);
   builder_finish (&d->b);
+}
+
+void
+hooked_disk_build (struct hooked_disk *d, unsigned cluster_bits,
+                   unsigned refcount_order, uint64_t virtual_size,
+                   unsigned nr)
+{
+  build (d, cluster_bits, refcount_order, virtual_size, nr, 0);
+}
+
+void
+hooked_disk_build_apart (struct hooked_disk *d, unsigned cluster_bits,
+                         unsigned refcount_order, uint64_t virtual_size,
+                         unsigned nr)
+{
+  build (d, cluster_bits, refcount_order, virtual_size, nr, 1);
 }
 
 void

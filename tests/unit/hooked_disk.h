@@ -42,6 +42,13 @@ struct hooked_disk {
 extern void hooked_disk_build (struct hooked_disk *d, unsigned cluster_bits,
                                unsigned refcount_order,
                                uint64_t virtual_size, unsigned nr);
+/* The same, with a free cluster in front of each of those: to count their
+ * references takes more memory than if they lay side by side.
+ */
+extern void hooked_disk_build_apart (struct hooked_disk *d,
+                                     unsigned cluster_bits,
+                                     unsigned refcount_order,
+                                     uint64_t virtual_size, unsigned nr);
 /* Put the image on a host, and open it. */
 extern void hooked_disk_serve (struct hooked_disk *d,
                                const struct host_spec *spec);

@@ -32,6 +32,12 @@ spread (uint64_t i)
   return bases[i / (NR / 5)] + i % (NR / 5);
 }
 
+static bool
+is_same (struct q2_count a, struct q2_count b)
+{
+  return a.use == b.use && a.count == b.count && a.flags == b.flags;
+}
+
 static void
 check_model (struct q2_counts *c, const struct q2_count *model)
 {
@@ -39,9 +45,14 @@ check_model (struct q2_counts *c, const struct q2_count *model)
 
   for (uint64_t i = 0; i < NR; ++i) {
     const struct q2_count v = q2_counts_get (c, spread (i));
+    struct q2_count run;
+    const uint64_t n = q2_counts_get_run (c, spread (i), 1 + i % 300, &run);
 
-    CHECK (v.use == model[i].use && v.count == model[i].count &&
-           v.flags == model[i].flags);
+    CHECK (is_same (v, model[i]));
+    CHECK (is_same (v, run) && n > 0 && n <= 1 + i % 300);
+    for (uint64_t k = 1; k < n; ++k)
+      if (!CHECK (is_same (v, q2_counts_get (c, spread (i) + k))))
+        break;
     total[v.use]++;
   }
   for (int use = Q2_USE_DATA; use <= Q2_USE_META; ++use)
@@ -53,6 +64,7 @@ static void
 check_searches (struct q2_counts *c)
 {
   uint64_t used = UINT64_MAX, l2 = UINT64_MAX, free_one = 12000;
+  uint64_t i = NR / 5 * 2;      /* the first one behind that */
 
   for (uint64_t cluster = 12000; cluster-- > 0; ) {
     const enum q2_use use = q2_counts_get (c, cluster).use;
@@ -69,7 +81,9 @@ check_searches (struct q2_counts *c)
       CHECK_EQ (q2_counts_next (c, cluster, Q2_USE_L2), l2);
     CHECK_EQ (q2_counts_next_free (c, cluster), free_one);
   }
-  CHECK_EQ (q2_counts_next_used (c, 12000), UINT64_C (1) << 20);
+  while (i < NR && q2_counts_get (c, spread (i)).use == Q2_USE_NONE)
+    ++i;
+  CHECK_EQ (q2_counts_next_used (c, 12000), i < NR ? spread (i) : UINT64_MAX);
   CHECK_EQ (q2_counts_next_used (c, q2_counts_end (c)), UINT64_MAX);
 }
 
@@ -99,8 +113,10 @@ count_window (uint64_t begin, const struct q2_watch *watch)
   REQUIRE (c != NULL);
   q2_counts_set_window (c, begin, stop, watch);
   for (uint64_t i = 0; i < LEAVES << 12; ++i)
-    while (q2_counts_add (c, i, 1, is_table (i) ? Q2_USE_META : Q2_USE_DATA, 0,
-                          NULL) == Q2_COUNTS_FULL)
+    /* Neighbours differ. */
+    while (q2_counts_add (c, i, 1, is_table (i) ? Q2_USE_META : Q2_USE_DATA,
+                          i % 2 ? Q2_COUNT_COPIED : 0, NULL) ==
+           Q2_COUNTS_FULL)
       REQUIRE (q2_counts_shrink (c, &stop));
   CHECK (stop > begin);
   for (uint64_t i = 0; i < LEAVES << 12; ++i)
@@ -136,8 +152,33 @@ test_windows (void)
          2 * ((LEAVES << 12) / (LITTLE_MEMORY - TABLES_MEMORY) + 1));
 }
 
+/* Data that follows each other; what is odd about it is for others. */
 static void
-test_counts (uint64_t seed)
+add_run (struct q2_counts *c, struct q2_count *model, uint64_t i,
+         struct rng *rng, uint64_t *end)
+{
+  const uint64_t max =
+    q2_min (1 + rng_below (rng, rng_below (rng, 20) ? 12 : 900),
+            NR / 5 - i % (NR / 5));
+  const uint32_t times = 1 + (uint32_t) rng_below (rng, 3);
+  const unsigned flags = (unsigned) rng_below (rng, 4) * 4;
+  const struct q2_count old = model[i];
+  const uint64_t n = q2_counts_add_run (c, spread (i), max, times, flags);
+
+  CHECK (n <= max);
+  CHECK (n == 0 || old.use == Q2_USE_NONE || old.use == Q2_USE_DATA);
+  for (uint64_t k = i; k < i + n; ++k) {
+    CHECK (is_same (model[k], old));
+    model[k].use = Q2_USE_DATA;
+    model[k].count += times;
+    model[k].flags |= flags;
+  }
+  if (n > 0)
+    *end = q2_max (*end, spread (i) + n);
+}
+
+static void
+test_counts (uint64_t seed, unsigned operations)
 {
   struct rng rng = { seed };
   struct qcow2_error err;
@@ -146,8 +187,8 @@ test_counts (uint64_t seed)
   uint64_t end = 0;
 
   REQUIRE (c != NULL && model != NULL);
-  unit_context ("counts, seed %" PRIu64, seed);
-  for (unsigned n = 0; n < 4 * NR; ++n) {
+  unit_context ("counts, seed %" PRIu64 ", %u operations", seed, operations);
+  for (unsigned n = 0; n < operations; ++n) {
     const uint64_t i = rng_below (&rng, NR);
     const enum q2_use use = (enum q2_use) (1 + rng_below (&rng, 3));
     const uint32_t times = rng_below (&rng, 1000) ? 1
@@ -156,6 +197,17 @@ test_counts (uint64_t seed)
     enum q2_use old = Q2_USE_NONE;
     enum q2_counts_result r;
 
+    if (rng_below (&rng, 3) == 0) {
+      add_run (c, model, i, &rng, &end);
+      continue;
+    }
+    if (model[i].use == Q2_USE_DATA && rng_below (&rng, 8) == 0) {
+      CHECK_EQ (q2_counts_turn (c, spread (i), Q2_USE_L2, flags),
+                Q2_COUNTS_OK);
+      model[i].use = Q2_USE_L2;
+      model[i].flags |= flags;
+      continue;
+    }
     r = q2_counts_add (c, spread (i), times, use, flags, &old);
     CHECK_EQ (old, model[i].use);
     if (model[i].use != Q2_USE_NONE &&
@@ -198,7 +250,7 @@ test_count_limits (void)
   CHECK_EQ (q2_counts_get (c, 5).count, Q2_COUNTS_MAX);
   CHECK_EQ (q2_counts_get (c, 5).flags, 0);
   while (r == Q2_COUNTS_OK && n < 100000)
-    r = q2_counts_add (c, UINT64_C (4096) * n++, 1, Q2_USE_DATA, 0, NULL);
+    r = q2_counts_add (c, UINT64_C (4096) * ++n, 1, Q2_USE_DATA, 0, NULL);
   CHECK_EQ (r, Q2_COUNTS_FULL);
   CHECK (n > 6000 && n < 20000); /* for a lone one, some 100 bytes */
   CHECK_EQ (q2_counts_add (c, 6, 1, Q2_USE_DATA, 0, NULL), Q2_COUNTS_OK);
@@ -778,7 +830,8 @@ main (void)
 {
   test_windows ();
   for (uint64_t seed = 0; seed < 5; ++seed)
-    test_counts (seed);
+    for (unsigned n = 1; n <= 4 * NR; n *= 5)
+      test_counts (seed, n);
   test_count_limits ();
   for (uint64_t seed = 0; seed < 3; ++seed)
     test_counts_apart (seed);

@@ -52,7 +52,7 @@ note (void *opaque, const struct qcow2_finding *f)
 static void
 build (struct hooked_disk *d)
 {
-  hooked_disk_build (d, 10, 6, DISK, NR);
+  hooked_disk_build_apart (d, 10, 6, DISK, NR);
 }
 
 /* The block that counts the clusters there cannot be read. */
@@ -260,7 +260,7 @@ a_block_of_several_parts (void)
   uint64_t block;
 
   unit_context ("%s", __func__);
-  hooked_disk_build (&d, 10, 0, DISK, NR);
+  hooked_disk_build_apart (&d, 10, 0, DISK, NR);
   block = serve (&d, 0);
   if (run (&d, QCOW2_REPAIR_NONE, LITTLE_MEMORY, &found, &r)) {
     CHECK (r.windows > 1);
