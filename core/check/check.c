@@ -325,8 +325,9 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
                 struct qcow2_check_result *ret_result,
                 struct qcow2_error *err)
 {
+  struct q2_io patient = *io;
   struct q2_check c = {
-    .io = io, .sb = sb, .options = options,
+    .io = &patient, .sb = sb, .options = options,
     .findings = {
       .fn = options->finding, .opaque = options->opaque,
       .max_passed = options->max_findings ? options->max_findings
@@ -335,8 +336,10 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
   };
   struct q2_findings before;
   bool rebuilt;
-  const int r = run_passes (&c, &before, &rebuilt, err);
+  int r;
 
+  patient.patient = true;
+  r = run_passes (&c, &before, &rebuilt, err);
   if (r == 0)
     fill_result (&c, &before, rebuilt, ret_result);
   q2_check_end_scan (&c);

@@ -18,6 +18,7 @@
 
 #include "base/assume.h"
 #include "base/bits.h"
+#include "base/error.h"
 
 #include <inttypes.h>
 #include <stdio.h>

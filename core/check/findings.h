@@ -37,13 +37,4 @@ extern int q2_find_error (struct q2_findings *findings,
                           const struct qcow2_error *err)
   __attribute__ ((__nonnull__, __cold__, __warn_unused_result__));
 
-/* The host could not read something, and nothing else would help with that,
- * such as another I/O handle.
- */
-static inline bool
-q2_is_medium_fault (const struct qcow2_error *err)
-{
-  return err->kind == QCOW2_ERR_IO && err->advice == QCOW2_ADVICE_NONE;
-}
-
 #endif /* QCOW2_CHECK_FINDINGS_H */

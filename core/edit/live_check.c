@@ -313,8 +313,10 @@ check (struct qcow2_image *image, const struct qcow2_io *host,
         : DEFAULT_MAX_FINDINGS,
     },
   };
-  int r = init (&j, err);
+  int r;
 
+  j.io.patient = true;
+  r = init (&j, err);
   if (r == 0)
     r = run_passes (&j, err);
   if (r == 0)

@@ -29,6 +29,7 @@ SLOW_CRASH_TESTS = \
 
 CRASH_TESTS = \
 	unit/image/test-bugs \
+	unit/check/test-again \
 	unit/edit/test-bitmaps \
 	unit/edit/test-bitmaps-broken \
 	unit/edit/test-create \
@@ -195,6 +196,9 @@ unit_edit_test_transact_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_edit_test_transact_CFLAGS = $(UNIT_CFLAGS)
 unit_edit_test_transact_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 unit_edit_test_transact_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_check_test_again_LDFLAGS = $(JITTER_WRAP)
+unit_check_test_again_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_check_test_unread_LDFLAGS = $(JITTER_WRAP)
 unit_check_test_unread_LDADD = crash/libcrash.la unit/libunit.la
