@@ -128,6 +128,35 @@ grep -q 'no space left: .* are needed' "$err" ||
     { cat "$err"; fail "it does not say that room is missing"; }
 stop_nbdkit below
 
+# Writing to an image that was closed: the message names the remedy, and it
+# works.
+rm -f "$disk"
+qemu-img create -q -f qcow2 "$disk" 24M
+qemu-io -c 'write -q -P 1 0 2M' "$disk"
+truncate -s 48M "$disk"
+block=$(number "$(number 48 8)" 8)
+echo "$block" $((block + 512)) > bad.range
+cp "$disk" sound.qcow2
+check_filter
+serve
+start_nbdkit --filter="$filter" nbd socket="$tmp/below.sock"
+! qemu-io -f raw -c 'write -q -P 3 4M 64k' "$uri" > qemu.out 2>&1 ||
+    fail "a cluster is taken without its refcount"
+qemu-io -f raw -c 'read -q -P 1 0 2M' "$uri" || fail "the disk cannot be read"
+stop_nbdkit
+stop_nbdkit below
+# shellcheck disable=SC2154     # Set by start_nbdkit.
+grep -q 'block at offset 0x.*failed: .*qcow2ctl check --repair' "$log" ||
+    { cat "$log"; fail "the filter names no remedy for a write"; }
+serve
+fails 1 'block at offset 0x.*failed: .*check --repair rebuild' \
+      snapshot create --no-lock "$uri" s
+works check --no-lock -r rebuild "$uri"
+works snapshot create --no-lock "$uri" s
+qemu-img check -q "$disk" || fail "qemu-img check after a snapshot"
+qemu-img compare -q "$disk" sound.qcow2 || fail "the disk has changed"
+stop_nbdkit below
+
 # An image that was not closed, with 64 KiB clusters.
 rm -f "$disk"
 qemu-img create -q -f qcow2 -o lazy_refcounts=on "$disk" 24M
