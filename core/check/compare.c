@@ -80,6 +80,7 @@ note_difference (struct q2_repair_job *j, uint64_t cluster, uint64_t old,
   j->too_low += old < count;
   if (j->findings == NULL)
     return;
+  like.unsure = old > count && j->findings->incomplete;
   /* No space is lost that the file does not have. */
   if (old > count && host_off >= q2_io_size (j->io))
     like.severity = QCOW2_FINDING_WARNING;

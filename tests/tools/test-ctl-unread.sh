@@ -128,6 +128,37 @@ grep -q 'no space left: .* are needed' "$err" ||
     { cat "$err"; fail "it does not say that room is missing"; }
 stop_nbdkit below
 
+# The active L1 table, for which QEMU does not open an image: one line, the rest
+# is checked, and what seems to be free may be the disk.
+rm -f "$disk"
+qemu-img create -q -f qcow2 -o cluster_size=4k "$disk" 24M
+qemu-io -c 'write -q -P 1 0 2M' "$disk"
+qemu-img snapshot -c s "$disk"
+qemu-io -c 'write -q -P 2 1M 2M' "$disk"
+truncate -s 48M "$disk"
+table=$(number 40 8)
+echo "$table" $((table + 8)) > bad.range
+cp "$disk" sound.qcow2
+serve
+status=0
+qemu-img check "$uri" > qemu.out 2>&1 || status=$?
+grep -q 'L1 table' qemu.out || { cat qemu.out; broken "QEMU reads no L1 table"; }
+run_ctl check "$uri"
+[ "$code" -eq "$status" ] || { cat "$out"; fail "L1: code $code, not $status"; }
+[ "$(grep -c '^error: ' "$out")" -eq 1 ] ||
+    { cat "$out"; fail "L1: not one line"; }
+grep -q "^error: .*L1 table at offset $(printf '0x%x' "$table") .*; see to the \
+disk or server" "$out" || { cat "$out"; fail "L1: no place, or no remedy"; }
+grep -q '^leak: .* 0 users' "$out" ||
+    { cat "$out"; fail "L1: the rest is not checked"; }
+! grep -q 'frees it' "$out" || { cat "$out"; fail "L1: the disk is a leak"; }
+for repair in leaks all rebuild; do
+    run_ctl check --no-lock -r $repair "$uri"
+    [ "$code" -eq 1 ] || fail "L1: code $code of -r $repair"
+    cmp -s "$disk" sound.qcow2 || fail "L1: -r $repair has written"
+done
+stop_nbdkit below
+
 # Writing to an image that was closed: the message names the remedy, and it
 # works.
 rm -f "$disk"
