@@ -39,6 +39,7 @@ CRASH_TESTS = \
 	unit/edit/test-grow \
 	unit/edit/test-live \
 	unit/edit/test-live-between \
+	unit/edit/test-live-unread \
 	unit/edit/test-amend \
 	unit/edit/test-backing \
 	unit/edit/test-resize \
@@ -196,6 +197,9 @@ unit_edit_test_transact_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_edit_test_transact_CFLAGS = $(UNIT_CFLAGS)
 unit_edit_test_transact_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 unit_edit_test_transact_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_live_unread_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_live_unread_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_check_test_again_LDFLAGS = $(JITTER_WRAP)
 unit_check_test_again_LDADD = crash/libcrash.la unit/libunit.la

@@ -63,6 +63,9 @@ print_unusable (const struct check_job *job)
            job->repair != QCOW2_REPAIR_REBUILD)
     printf ("The refcounts cannot be used.  --repair rebuild writes new ones, "
             "in which nothing becomes free: copy what you need first.\n");
+  else if (r->refcounts_unusable && job->ctl->socket != NULL)
+    printf ("The refcounts cannot be used.  --repair all writes new ones, "
+            "when the image is not being served.\n");
 }
 
 static void
@@ -99,7 +102,8 @@ print_found (const struct check_job *job)
             : "was");
   if (r->undecided > 0)
     printf ("Of %" PRIu64 " clusters nothing is said, because they did not "
-            "stay the same for long enough.\n", r->undecided);
+            "stay the same for long enough%s.\n", r->undecided,
+            r->refcounts_unusable ? ", or may be about to become free" : "");
   print_unusable (job);
 }
 
