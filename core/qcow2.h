@@ -1107,6 +1107,7 @@ struct qcow2_check_result {
   bool refcounts_unusable;      /* the refcount table, or a block of it; it
                                    may be that it cannot be read */
   bool rebuilt;                 /* all refcounts were written anew */
+  uint64_t rebuilt_at;          /* ... from this host offset on */
   uint64_t windows;             /* parts of the file that were looked at one
                                    after the other, for want of memory */
   uint64_t undecided;           /* qcow2_check_live: clusters of which nothing
