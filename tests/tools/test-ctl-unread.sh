@@ -79,6 +79,9 @@ for size in 64k 4k 512; do
         run_ctl check -r all --dry-run "$uri"
         grep -q 'All refcounts would be written anew' "$out" ||
             { cat "$out"; fail "$size, $entry: a dry run of all"; }
+        grep -q 'see to 1 of these, 0 would stay' "$out" ||
+            { cat "$out"; fail "$size, $entry: a dry run of all leaves some"; }
+        place=$(sed -n 's/.*anew, from offset \([0-9]*\) on.*/\1/p' "$out")
         run_ctl check -r leaks --dry-run "$uri"
         grep -q 'see to 0 of these, 1 would stay' "$out" ||
             { cat "$out"; fail "$size, $entry: a dry run of leaks"; }
@@ -95,6 +98,8 @@ for size in 64k 4k 512; do
                > /dev/null || { cat "$out"; fail "$size, $entry: -r $repair"; }
             qemu-img check "$disk" > qemu.out 2>&1 ||
                 { cat qemu.out; fail "$size, $entry: qemu-img, -r $repair"; }
+            [ "$(number 48 8)" -eq "$place" ] ||
+                fail "$size, $entry: they are at $(number 48 8), not at $place"
             qemu-img compare -q "$disk" sound.qcow2 ||
                 fail "$size, $entry: -r $repair has changed the disk"
             # Nobody needs the block any more.
@@ -126,6 +131,14 @@ for repair in leaks all rebuild; do
 done
 grep -q 'no space left: .* are needed' "$err" ||
     { cat "$err"; fail "it does not say that room is missing"; }
+# A dry run knows.
+run_ctl check -r all --dry-run "$uri"
+[ "$code" -eq 1 ] || fail "table: code $code of a dry run"
+grep -q '^The repair would fail: no space left: .* are needed' "$out" ||
+    { cat "$out"; fail "a dry run does not know that room is missing"; }
+run_ctl check -r all --dry-run --output json "$uri"
+jq -e '."nbdkit-qcow2" | ."would-fail" and ."would-repair" == 0' "$out" \
+   > /dev/null || { cat "$out"; fail "nor does it in JSON"; }
 stop_nbdkit below
 
 # The active L1 table, for which QEMU does not open an image: one line, the rest
@@ -153,6 +166,9 @@ grep -q '^leak: .* 0 users' "$out" ||
     { cat "$out"; fail "L1: the rest is not checked"; }
 ! grep -q 'frees it' "$out" || { cat "$out"; fail "L1: the disk is a leak"; }
 for repair in leaks all rebuild; do
+    run_ctl check -r $repair --dry-run "$uri"
+    grep -q 'The repair would see to 0 of these' "$out" ||
+        { cat "$out"; fail "L1: a dry run promises something"; }
     run_ctl check --no-lock -r $repair "$uri"
     [ "$code" -eq 1 ] || fail "L1: code $code of -r $repair"
     cmp -s "$disk" sound.qcow2 || fail "L1: -r $repair has written"
