@@ -1074,6 +1074,8 @@ struct qcow2_finding {
   uint64_t expected, actual;    /* REFCOUNT: users that were counted, and the
                                    refcount; COPIED: the flag as it should be
                                    and as it is */
+  bool unsure;                  /* a LEAK: references may have been missed, so
+                                   it may be in use, and nothing frees it */
   const char *text;             /* one line, with all of this */
 };
 
@@ -1130,6 +1132,7 @@ struct qcow2_check_result {
   bool refcounts_unusable;      /* the refcount table, or a block of it; it
                                    may be that it cannot be read */
   bool rebuilt;                 /* all refcounts were written anew */
+  uint64_t rebuilt_at;          /* ... from this host offset on */
   uint64_t windows;             /* parts of the file that were looked at one
                                    after the other, for want of memory */
   uint64_t undecided;           /* qcow2_check_live: clusters of which nothing

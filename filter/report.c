@@ -51,7 +51,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_NONE] = "",
   [QCOW2_ADVICE_CHECK] = "check the image with 'qemu-img check'",
   [QCOW2_ADVICE_REPAIR] = "repair the image with 'qemu-img check -r all'",
-  [QCOW2_ADVICE_REBUILD] = "end the server and write all refcounts anew with "
+  [QCOW2_ADVICE_REBUILD] = "see to the disk or server that holds the file; if "
+    "that does not help, end the server and write all refcounts anew with "
     "'qcow2ctl check --repair rebuild'",
   [QCOW2_ADVICE_COMPLETE] = "get the rest of the file, or repair the image "
     "with 'qemu-img check -r all'",

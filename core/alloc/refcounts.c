@@ -49,6 +49,20 @@ check_table (const struct q2_refcounts *rc, struct qcow2_error *err)
   return 0;
 }
 
+/* Refcounts into buf.  Those that the host cannot read are not needed to write
+ * all of them anew.
+ */
+static int
+read_bytes (const struct q2_io *io, void *buf, uint64_t len,
+            uint64_t host_off, struct qcow2_error *err)
+{
+  if (q2_io_read (io, buf, len, host_off, QCOW2_IO_REFCOUNT, err) == 0)
+    return 0;
+  if (q2_is_medium_fault (err))
+    err->advice = QCOW2_ADVICE_REBUILD;
+  return -1;
+}
+
 int
 q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
                    const struct q2_header *h, const struct q2_io *io,
@@ -73,8 +87,7 @@ q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
   rc->new_blocks = calloc (rc->table_entries, 1);
   if (rc->table == NULL || rc->sector_dirty == NULL || rc->new_blocks == NULL)
     return q2_fail_nomem (err, "the refcount table");
-  if (q2_io_read (io, rc->table, bytes, rc->table_host_off,
-                  QCOW2_IO_REFCOUNT, err) == -1)
+  if (read_bytes (io, rc->table, bytes, rc->table_host_off, err) == -1)
     return -1;
   for (uint64_t i = 0; i < rc->table_entries; ++i)
     rc->table[i] = load_be64 (&rc->table[i]) & ENTRY_OFFSET;
@@ -239,8 +252,7 @@ q2_refcounts_read (struct q2_refcounts *rc, const struct q2_io *io,
   ret->load.start = q2_align_down (need->slice_off, len);
   ret->load.end = ret->load.start + len;
   q2_cache_begin_load (rc->cache, &ret->load);
-  if (q2_io_read (io, ret->bytes, len, ret->load.start, QCOW2_IO_REFCOUNT,
-                  err) == 0)
+  if (read_bytes (io, ret->bytes, len, ret->load.start, err) == 0)
     return 0;
   if (q2_cache_end_load (rc->cache, &ret->load)) {
     /* Nothing was read that could be put anywhere. */

@@ -32,6 +32,25 @@ extern int q2_fail_io (struct qcow2_error *err, int errnum,
 extern int q2_fail_nomem (struct qcow2_error *err, const char *what)
   __attribute__ ((__nonnull__, __cold__));
 
+/* The host could not read something, and nothing else would help with that,
+ * such as another I/O handle; that refcounts can be written anew does not.
+ */
+static inline bool
+q2_is_medium_fault (const struct qcow2_error *err)
+{
+  return err->kind == QCOW2_ERR_IO &&
+    (err->advice == QCOW2_ADVICE_NONE || err->advice == QCOW2_ADVICE_REBUILD);
+}
+
+/* The same, of refcounts that were wanted.  Who asked for them may have had to
+ * write and flush for that: an error there is not one of these.
+ */
+static inline bool
+q2_is_unread_refcount (const struct qcow2_error *err)
+{
+  return err->kind == QCOW2_ERR_IO && err->advice == QCOW2_ADVICE_REBUILD;
+}
+
 /* Make a printable string of 'len' bytes that came from an image: control
  * characters, quotes, backslashes and non-ASCII bytes become \xNN.  A string
  * that does not fit ends in "...".  'size' is the size of 'out', at least 8.

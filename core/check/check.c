@@ -210,6 +210,7 @@ rebuild (struct q2_check *c, struct qcow2_error *err)
       q2_check_each_window (c, true, fill_blocks, &rb, err) == 0 &&
       q2_rebuild_switch (&rb, &j, c->sb, err) == 0)
     r = 0;
+  c->rebuilt_at = rb.first << c->geo.cluster_bits;
   q2_rebuild_free (&rb);
   return r;
 }
@@ -275,7 +276,7 @@ fill_result (const struct q2_check *c, const struct q2_findings *before,
     .short_snapshots = c->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT],
     .refcounts_unusable = c->no_table || c->r->dropped ||
       c->r->nr_unread > 0,
-    .rebuilt = rebuilt,
+    .rebuilt = rebuilt, .rebuilt_at = c->rebuilt_at,
     .windows = c->windows,
   };
 }
@@ -325,8 +326,9 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
                 struct qcow2_check_result *ret_result,
                 struct qcow2_error *err)
 {
+  struct q2_io patient = *io;
   struct q2_check c = {
-    .io = io, .sb = sb, .options = options,
+    .io = &patient, .sb = sb, .options = options,
     .findings = {
       .fn = options->finding, .opaque = options->opaque,
       .max_passed = options->max_findings ? options->max_findings
@@ -335,8 +337,10 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
   };
   struct q2_findings before;
   bool rebuilt;
-  const int r = run_passes (&c, &before, &rebuilt, err);
+  int r;
 
+  patient.patient = true;
+  r = run_passes (&c, &before, &rebuilt, err);
   if (r == 0)
     fill_result (&c, &before, rebuilt, ret_result);
   q2_check_end_scan (&c);

@@ -14,6 +14,7 @@ struct q2_check {
   struct q2_superblock *sb;     /* through which the header is written */
   const struct qcow2_check_options *options;
   struct q2_findings findings;
+  uint64_t rebuilt_at;          /* host offset of what a rebuild has written */
 
   /* Of a pass: */
   struct q2_header h;

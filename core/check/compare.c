@@ -18,10 +18,9 @@
 
 #include "base/assume.h"
 #include "base/bits.h"
+#include "base/error.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 /* Larger tables of refcount blocks are asked for holes: no block of a sound
  * image is one, but a sparse file can claim a million of them.
@@ -79,6 +78,7 @@ note_difference (struct q2_repair_job *j, uint64_t cluster, uint64_t old,
   j->too_low += old < count;
   if (j->findings == NULL)
     return;
+  like.unsure = old > count && j->findings->incomplete;
   /* No space is lost that the file does not have. */
   if (old > count && host_off >= q2_io_size (j->io))
     like.severity = QCOW2_FINDING_WARNING;
@@ -241,43 +241,18 @@ compare_missing (struct q2_repair_job *j, uint64_t idx,
   return 0;
 }
 
-/* Say whose refcounts a block has that cannot be read, and that none of it is
- * needed to write them anew.
- */
-static void
-name_unread (const struct q2_repair_job *j, uint64_t idx,
-             struct qcow2_error *err)
-{
-  const unsigned bits = j->geo->refblock_bits + j->geo->cluster_bits;
-  char text[sizeof err->text];
-
-  memcpy (text, err->text, sizeof text);
-  snprintf (err->text, sizeof err->text, "the refcount block at offset 0x%"
-            PRIx64 ", which counts the clusters from offset 0x%" PRIx64
-            " up to 0x%" PRIx64 ", cannot be read: %.*s", j->r->blocks[idx],
-            idx << bits, (idx + 1) << bits, (int) sizeof text - 200, text);
-  err->advice = QCOW2_ADVICE_REBUILD;
-}
-
 /* The host cannot read a block.  All references are known nevertheless, but
  * no refcount of that block is, and a repair leaves it alone: see check.c.
  */
 static int
 take_unread (struct q2_repair_job *j, uint64_t idx, struct qcow2_error *err)
 {
-  const struct qcow2_finding like = {
-    .kind = QCOW2_FINDING_REFCOUNT_BLOCK, .severity = QCOW2_FINDING_ERROR,
-    .host_off = j->r->blocks[idx], .length = j->geo->cluster_size,
-    .table_off = QCOW2_NO_OFFSET,
-  };
-
   if (q2_is_medium_fault (err)) {
-    name_unread (j, idx, err);
+    q2_find_unread_block (j->findings, j->geo, idx, j->r->blocks[idx], err);
     if (j->findings == NULL || !q2_assume (j->r->unread != NULL, err))
       return -1;
     j->r->unread[idx] = true;
     j->r->nr_unread++;
-    q2_find (j->findings, &like, "%s", err->text);
     return 0;
   }
   if (j->findings == NULL ||

@@ -12,8 +12,10 @@
 
 #include "base/assume.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *
 qcow2_severity_name (enum qcow2_severity severity)
@@ -72,4 +74,27 @@ q2_find_error (struct q2_findings *f, enum qcow2_finding_kind kind,
     return -1;
   q2_find (f, &like, "%s", err->text);
   return 0;
+}
+
+void
+q2_find_unread_block (struct q2_findings *f, const struct q2_geometry *geo,
+                      uint64_t idx, uint64_t host_off,
+                      struct qcow2_error *err)
+{
+  const unsigned bits = geo->refblock_bits + geo->cluster_bits;
+  const struct qcow2_finding like = {
+    .kind = QCOW2_FINDING_REFCOUNT_BLOCK, .severity = QCOW2_FINDING_ERROR,
+    .host_off = host_off, .length = geo->cluster_size,
+    .table_off = QCOW2_NO_OFFSET,
+  };
+  char text[sizeof err->text];
+
+  memcpy (text, err->text, sizeof text);
+  snprintf (err->text, sizeof err->text, "the refcount block at offset 0x%"
+            PRIx64 ", which counts the clusters from offset 0x%" PRIx64
+            " up to 0x%" PRIx64 ", cannot be read: %.*s", host_off,
+            idx << bits, (idx + 1) << bits, (int) sizeof text - 200, text);
+  err->advice = QCOW2_ADVICE_REBUILD;
+  if (f != NULL)
+    q2_find (f, &like, "%s", err->text);
 }

@@ -6,6 +6,8 @@
 #ifndef QCOW2_CHECK_FINDINGS_H
 #define QCOW2_CHECK_FINDINGS_H
 
+#include "format/geometry.h"
+
 #include "qcow2.h"
 
 struct q2_findings {
@@ -37,13 +39,13 @@ extern int q2_find_error (struct q2_findings *findings,
                           const struct qcow2_error *err)
   __attribute__ ((__nonnull__, __cold__, __warn_unused_result__));
 
-/* The host could not read something, and nothing else would help with that,
- * such as another I/O handle.
+/* The host could not read a refcount block, *err says why: let that say whose
+ * refcounts they are, and that none of them is needed to write them anew.  A
+ * finding of it, unless 'findings' is NULL.
  */
-static inline bool
-q2_is_medium_fault (const struct qcow2_error *err)
-{
-  return err->kind == QCOW2_ERR_IO && err->advice == QCOW2_ADVICE_NONE;
-}
+extern void q2_find_unread_block (struct q2_findings *findings,
+                                  const struct q2_geometry *geo, uint64_t idx,
+                                  uint64_t host_off, struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (2, 5), __cold__));
 
 #endif /* QCOW2_CHECK_FINDINGS_H */

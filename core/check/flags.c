@@ -8,7 +8,8 @@
  * Method    the active L1 table again, then the L2 tables that it points to,
  *           in the order of the file.  They are not kept since they were
  *           counted because wrong flags are rare.  Where many were holes,
- *           the host is asked again.
+ *           the host is asked again.  What could not be read then has been
+ *           told, and is left out.
  * Locks     none; nothing but fn changes the image meanwhile.
  */
 #include "config.h"
@@ -32,6 +33,7 @@ struct flags {
   struct q2_work *work;
   unsigned char *buf;
   bool skip_holes;              /* counting them did, too */
+  bool skip_unread;             /* the same */
   q2_flag_fn fn;
   void *opaque;
 };
@@ -108,9 +110,13 @@ check_data (struct flags *f, uint64_t host_off, uint64_t end,
   while (host_off < end) {
     const uint64_t n = q2_min (end - host_off, PIECE);
 
-    if (q2_work_do (f->work, n / 8, err) == -1 ||
-        q2_io_read (f->io, f->buf, n, host_off, class, err) == -1 ||
-        check_piece (f, host_off, n, err) == -1)
+    if (q2_work_do (f->work, n / 8, err) == -1)
+      return -1;
+    if (q2_io_read (f->io, f->buf, n, host_off, class, err) == -1) {
+      if (!f->skip_unread || !q2_is_medium_fault (err))
+        return -1;
+    }
+    else if (check_piece (f, host_off, n, err) == -1)
       return -1;
     host_off += n;
   }
@@ -176,6 +182,7 @@ q2_recount_flags (struct q2_recount *recount, const struct q2_io *io,
     .odd = recount->odd, .begin = recount->begin, .stop = recount->stop,
     .work = &recount->work, .fn = fn, .opaque = opaque,
     .skip_holes = recount->hole_bytes > 0,
+    .skip_unread = recount->skipped > 0,
   };
   int r;
 

@@ -9,7 +9,7 @@
  *           to has as many users as the table.
  * Locks     none; what is in memory guards itself (struct q2_live).
  * Does not  say that anything is wrong, but of entries that no writer ever
- *           makes, however they are read.
+ *           makes, however they are read, and of refcounts that cannot be.
  */
 #include "config.h"
 
@@ -34,6 +34,33 @@ is_suspect (const struct q2_live_check *c, const struct q2_count *count,
      count->use != Q2_USE_META);
 }
 
+/* The refcount of a cluster could not be read: nothing is said of those that
+ * its block counts from there on.  The block is told once, whatever part of it
+ * another window was about.
+ */
+static int
+skip_block (struct q2_live_check *c, uint64_t cluster, uint64_t *ret_next,
+            struct qcow2_error *err)
+{
+  const struct q2_live *const live = c->live;
+  const uint64_t idx = cluster >> c->geo->refblock_bits;
+  struct qcow2_error why = *err;
+  uint64_t host_off, nr, table_off, clusters;
+
+  if (!q2_is_unread_refcount (&why))
+    return -1;
+  *ret_next = (idx + 1) << c->geo->refblock_bits;
+  if (c->unread_block == idx + 1)
+    return 0;
+  if (live->blocks (live->opaque, idx, 1, &host_off, &nr, &table_off,
+                    &clusters, err) == -1)
+    return -1;
+  c->unread_block = idx + 1;
+  q2_find_unread_block (c->findings, c->geo, idx,
+                        nr > 0 ? host_off : why.offset, &why);
+  return 0;
+}
+
 /* Up to AT_ONCE clusters from 'cluster' on; *ret_next is where to go on. */
 static int
 compare_some (struct q2_live_check *c, struct q2_counts *counts,
@@ -45,7 +72,7 @@ compare_some (struct q2_live_check *c, struct q2_counts *counts,
   if (live->refcounts (live->opaque, cluster,
                        q2_min (AT_ONCE, c->stop - cluster), values, &nr, err)
       == -1)
-    return -1;
+    return skip_block (c, cluster, ret_next, err);
   if (!q2_assume (nr > 0 && nr <= AT_ONCE, err))
     return -1;
   for (uint64_t i = 0; i < nr; ++i) {

@@ -37,7 +37,9 @@ struct q2_live {
                  uint64_t *ret_host_offs, uint64_t *ret_nr,
                  uint64_t *ret_table_off, uint64_t *ret_table_clusters,
                  struct qcow2_error *err);
-  /* Refcounts of up to 'max' clusters; at least one. */
+  /* Refcounts of up to 'max' clusters; at least one.  The first one could not
+   * be read if q2_is_unread_refcount.
+   */
   int (*refcounts) (void *opaque, uint64_t cluster, uint64_t max,
                     uint64_t *ret_values, uint64_t *ret_nr,
                     struct qcow2_error *err);
@@ -79,6 +81,9 @@ struct q2_live_check {
   /* Results of the first walk: */
   uint64_t allocated, compressed;       /* clusters of the disk */
   uint64_t end;                 /* behind the last cluster in use */
+  uint64_t unread_block;        /* one more than the index of the last refcount
+                                   block that could not be read; 0: none.  The
+                                   next window goes on with it */
   /* Of both: parts that were not walked. */
   uint64_t skipped;
 };

@@ -212,11 +212,14 @@ q2_repair_scan (const struct q2_io *io, const struct q2_header *h,
 {
   struct q2_repair *const r = calloc (1, sizeof *r);
   struct log log = { log_fn, log_opaque, q2_meter_now () };
+  struct q2_io patient = *io;
   struct q2_repair_job j = {
-    .r = r, .io = io, .geo = geo, .buf = q2_buffer_alloc (geo->cluster_size)
+    .r = r, .io = &patient, .geo = geo,
+    .buf = q2_buffer_alloc (geo->cluster_size)
   };
   int result = -1;
 
+  patient.patient = true;
   if (r == NULL || j.buf == NULL)
     q2_fail_nomem (err, "scanning the image");
   else

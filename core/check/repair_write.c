@@ -431,13 +431,15 @@ q2_repair_write (struct q2_repair *r, const struct q2_io *io,
                  struct q2_superblock *sb, const struct q2_geometry *geo,
                  struct qcow2_error *err)
 {
+  struct q2_io patient = *io;
   struct q2_repair_job j = {
-    .r = r, .counts = r->recount.counts, .io = io, .geo = geo,
+    .r = r, .counts = r->recount.counts, .io = &patient, .geo = geo,
     .buf = q2_buffer_alloc (geo->cluster_size), .cursor = r->first_free,
   };
   struct plan plan = { 0 };
   int result = -1;
 
+  patient.patient = true;
   if (j.buf == NULL)
     return q2_fail_nomem (err, "repairing the image");
   if (q2_assume (r->checked || (q2_superblock_header (sb)->incompatible &

@@ -227,22 +227,47 @@ count_neighbours (const struct q2_walk *w, uint64_t cluster)
   return n;
 }
 
-/* Those in [host_off, end), which fit into the buffer. */
+/* Those in [host_off, end) are in the buffer. */
 static int
-read_l2_tables (struct q2_walk *w, uint64_t host_off, uint64_t end,
-                struct qcow2_error *err)
+use_l2_tables (struct q2_walk *w, uint64_t host_off, uint64_t end,
+               struct qcow2_error *err)
 {
   const uint64_t size = w->geo->cluster_size;
 
-  if (host_off == end)
-    return 0;
-  if (q2_walk_read (w, end - host_off, host_off, QCOW2_IO_L2, err) == -1)
-    return q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
   for (uint64_t off = host_off; off < end; off += size)
     if (use_entries_of_l2 (w, off / size, w->buf + (off - host_off), err)
         == -1)
       return -1;
   return 0;
+}
+
+/* One of them cannot be read, and which one is to be told. */
+static int
+read_each_l2_table (struct q2_walk *w, uint64_t host_off, uint64_t end,
+                    struct qcow2_error *err)
+{
+  const uint64_t size = w->geo->cluster_size;
+  int r = 0;
+
+  for (uint64_t off = host_off; off < end && r == 0; off += size)
+    r = q2_walk_read (w, size, off, QCOW2_IO_L2, err) == 0
+      ? use_l2_tables (w, off, off + size, err)
+      : q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+  return r;
+}
+
+/* Those in [host_off, end), which fit into the buffer. */
+static int
+read_l2_tables (struct q2_walk *w, uint64_t host_off, uint64_t end,
+                struct qcow2_error *err)
+{
+  if (host_off == end)
+    return 0;
+  if (q2_walk_read (w, end - host_off, host_off, QCOW2_IO_L2, err) == 0)
+    return use_l2_tables (w, host_off, end, err);
+  return w->findings != NULL && end - host_off > w->geo->cluster_size &&
+    q2_is_medium_fault (err) ? read_each_l2_table (w, host_off, end, err)
+    : q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
 }
 
 /* 'n' tables that lie next to each other.  Many of them are perhaps none: a

@@ -6,7 +6,7 @@
  * Method    work has a bound that goes with what the file has: a file with
  *           holes can have terabytes of tables in a few KiB, so once some have
  *           been read the host is asked what is a hole.  In a check a piece
- *           that cannot be read is left out, and said so.
+ *           that cannot be read is left out, and said so; a small one.
  * Locks     none; see recount.c.
  */
 #include "config.h"
@@ -15,6 +15,7 @@
 
 #include "base/assume.h"
 #include "base/be.h"
+#include "base/error.h"
 
 void
 q2_walk_next_data (struct q2_walk *w, uint64_t host_off, uint64_t end,
@@ -61,6 +62,27 @@ walk_piece (struct q2_walk *w, uint64_t host_off, uint64_t n,
   return 0;
 }
 
+/* Of what cannot be read as a whole. */
+#define SMALL_PIECE UINT64_C (4096)
+
+static int
+walk_small_pieces (struct q2_walk *w, uint64_t host_off, uint64_t end,
+                   enum qcow2_io_class class, q2_walk_entry_fn fn,
+                   void *opaque, struct qcow2_error *err)
+{
+  int r = 0;
+
+  while (host_off < end && r == 0) {
+    const uint64_t n = q2_min (end - host_off, SMALL_PIECE);
+
+    r = q2_walk_read (w, n, host_off, class, err) == 0
+      ? walk_piece (w, host_off, n / 8, fn, opaque, err)
+      : q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+    host_off += n;
+  }
+  return r;
+}
+
 static int
 walk_data (struct q2_walk *w, uint64_t host_off, uint64_t end,
            enum qcow2_io_class class, q2_walk_entry_fn fn, void *opaque,
@@ -68,12 +90,17 @@ walk_data (struct q2_walk *w, uint64_t host_off, uint64_t end,
 {
   while (host_off < end) {
     const uint64_t n = q2_min (end - host_off, Q2_WALK_PIECE);
+    int r;
 
-    if (q2_walk_read (w, n, host_off, class, err) == -1) {
-      if (q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err) == -1)
-        return -1;
-    }
-    else if (walk_piece (w, host_off, n / 8, fn, opaque, err) == -1)
+    if (q2_walk_read (w, n, host_off, class, err) == 0)
+      r = walk_piece (w, host_off, n / 8, fn, opaque, err);
+    else if (w->findings != NULL && n > SMALL_PIECE &&
+             q2_is_medium_fault (err))
+      r = walk_small_pieces (w, host_off, host_off + n, class, fn, opaque,
+                             err);
+    else
+      r = q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+    if (r == -1)
       return -1;
     host_off += n;
   }

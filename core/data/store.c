@@ -343,7 +343,7 @@ void
 q2_store_trim (struct q2_store *s, uint64_t len, uint64_t host_off)
 {
   const struct q2_io data = {
-    s->data, s->data->size, &s->data_shared
+    .host = s->data, .file_size = s->data->size, .shared = &s->data_shared,
   };
 
   /* Zeros in the file decrypt to noise. */
@@ -357,7 +357,8 @@ int
 q2_store_flush (struct q2_store *s, struct qcow2_error *err)
 {
   const struct q2_io data = {
-    s->data, s->data ? s->data->size : 0, &s->data_shared
+    .host = s->data, .file_size = s->data ? s->data->size : 0,
+    .shared = &s->data_shared,
   };
 
   return s->data ? q2_io_flush (&data, err) : 0;
@@ -369,7 +370,8 @@ static struct q2_io
 below_io (const struct q2_store *s)
 {
   return (struct q2_io) {
-    s->below_host, s->below_file_size, s->below_shared
+    .host = s->below_host, .file_size = s->below_file_size,
+    .shared = s->below_shared,
   };
 }
 

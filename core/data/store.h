@@ -91,7 +91,8 @@ q2_store_io (struct q2_store *store, const struct q2_io *io)
   if (store->data == NULL)
     return *io;
   return (struct q2_io) {
-    store->data, store->data->size, &store->data_shared
+    .host = store->data, .file_size = store->data->size,
+    .shared = &store->data_shared,
   };
 }
 

@@ -35,7 +35,10 @@ q2_chain_down (const struct q2_link_down *l, struct q2_link_down *ret)
   if (s->below == NULL)
     return false;
   *ret = (struct q2_link_down) {
-    s->below, { s->below_host, s->below_file_size, s->below_shared },
+    s->below, {
+      .host = s->below_host, .file_size = s->below_file_size,
+      .shared = s->below_shared,
+    },
     s->below_size,
   };
   return true;

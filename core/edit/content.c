@@ -103,7 +103,9 @@ qcow2_look_at (const struct qcow2_io *host, enum qcow2_content *ret,
                struct qcow2_error *err)
 {
   struct q2_io_shared shared = { .file = NULL };
-  struct q2_io io = { host, host->size, &shared };
+  struct q2_io io = {
+    .host = host, .file_size = host->size, .shared = &shared,
+  };
   int r;
 
   q2_io_shared_init (&shared);

@@ -239,7 +239,7 @@ qcow2_create (const struct qcow2_io *host,
   struct q2_create c = {
     .options = options, .old_size = host->size,
     .progress = { options->progress, options->progress_opaque, 0, 0 },
-    .io = { host, host->size, &shared },
+    .io = { .host = host, .file_size = host->size, .shared = &shared },
   };
   unsigned char *header = NULL;
   uint64_t len;
@@ -249,7 +249,8 @@ qcow2_create (const struct qcow2_io *host,
   q2_io_shared_init (&data_shared);
   if (options->data_io != NULL)
     c.data_io = (struct q2_io) {
-      options->data_io, options->data_io->size, &data_shared,
+      .host = options->data_io, .file_size = options->data_io->size,
+      .shared = &data_shared,
     };
   if (q2_create_check (options, &c.geo, &c.luks, err) == 0 &&
       check_passphrase (options, err) == 0 && plan (&c, err) == 0 &&

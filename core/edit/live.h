@@ -13,6 +13,7 @@
 /* What came of a suspect. */
 struct q2_verdict {
   bool known;                   /* it was not touched */
+  bool unread;                  /* ... and its refcount cannot be read */
   uint64_t refcount;
   uint64_t repaired;            /* ... after a repair; else the same */
 };
@@ -41,6 +42,8 @@ struct q2_live_job {
   uint64_t leaks_fixed, warnings_fixed, flags_fixed;
   uint64_t leaks_left, warnings_left, flags_left;       /* by a repair, as far
                                                            as it knows */
+  bool undrained;               /* this round: refcounts of what was let go
+                                   could not be read, so others still count */
   uint64_t undecided, windows;
   unsigned percent;
 };

@@ -117,6 +117,7 @@ static int
 find_suspects (struct q2_live_job *j, struct noted *n,
                struct qcow2_error *err)
 {
+  const uint64_t unread_block = j->check.unread_block;
   struct q2_findings f = {
     .fn = j->findings.fn != NULL && !j->repair ? note : NULL, .opaque = n,
     .max_passed = n->max,
@@ -137,6 +138,8 @@ find_suspects (struct q2_live_job *j, struct noted *n,
     r = q2_live_fail_edited (j, err);
   if (r == 0 && !j->repair)
     add_findings (j, &f, n);
+  if (r == -1)
+    j->check.unread_block = unread_block;
   j->findings.incomplete |= r == 0 && j->check.skipped > 0;
   forget (n);
   j->check.findings = NULL;
@@ -177,7 +180,7 @@ run_pass (struct q2_live_job *j, bool repair, struct qcow2_error *err)
   if (n.finding == NULL)
     return q2_fail_nomem (err, "checking the image");
   j->repair = repair;
-  j->check.begin = 0;
+  j->check.begin = j->check.unread_block = 0;
   do {
     r = run_window (j, &n, &edits, err);
     if (r == 0 && !q2_assume (j->check.stop > j->check.begin, err))
@@ -256,6 +259,8 @@ fill_result (const struct q2_live_job *j, struct qcow2_check_result *ret)
     .image_end = j->check.end << j->geo.cluster_bits,
     .incomplete = j->findings.incomplete,
     .short_snapshots = j->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT],
+    .refcounts_unusable =
+      j->findings.nr_kind[QCOW2_FINDING_REFCOUNT_BLOCK] > 0,
     .windows = j->windows, .undecided = j->undecided,
   };
 }
@@ -313,8 +318,10 @@ check (struct qcow2_image *image, const struct qcow2_io *host,
         : DEFAULT_MAX_FINDINGS,
     },
   };
-  int r = init (&j, err);
+  int r;
 
+  j.io.patient = true;
+  r = init (&j, err);
   if (r == 0)
     r = run_passes (&j, err);
   if (r == 0)

@@ -57,6 +57,20 @@ may_lower (const struct q2_live_job *j, size_t i)
     (count_of (j, i) != 1 || t->plain == 0 || can_own (j, t));
 }
 
+/* Its references are known nevertheless.  A repair was begun because all could
+ * be read.
+ */
+static int
+judge_unread (struct q2_live_job *j, size_t i, struct q2_verdict *v,
+              struct qcow2_error *err)
+{
+  if (j->repair || !q2_is_unread_refcount (err))
+    return -1;
+  v->known = !q2_suspects_is_touched (&j->suspects, i);
+  v->unread = true;
+  return 0;
+}
+
 static int
 judge (struct q2_live_job *j, size_t i, struct qcow2_error *err)
 {
@@ -69,7 +83,7 @@ judge (struct q2_live_job *j, size_t i, struct qcow2_error *err)
   *v = (struct q2_verdict) { .known = false };
   if (q2_writer_judge (j->w, &j->io, &leak, false, &v->refcount, &v->known,
                        err) == -1)
-    return -1;
+    return judge_unread (j, i, v, err);
   v->repaired = v->refcount;
   if (!q2_assume (leak.count <= UINT32_MAX, err))
     return -1;
@@ -199,8 +213,10 @@ note_repair (struct q2_live_job *j, size_t i)
 void
 q2_live_report (struct q2_live_job *j)
 {
-  /* A reference may not have been seen: then too many is no leak. */
-  const bool blind = j->check.skipped > 0;
+  /* A reference may not have been seen, or what is let go still counts: then
+   * too many is no leak.
+   */
+  const bool blind = j->check.skipped > 0 || j->undrained;
 
   for (size_t i = 0; i < j->suspects.nr; ++i) {
     const struct q2_tally *const t = &j->tallies[i];
@@ -215,9 +231,12 @@ q2_live_report (struct q2_live_job *j)
     }
     if (q2_tally_overlaps (t))
       report_overlap (j, host_off);
+    if (v->unread)
+      continue;                 /* its block has been told */
     if (v->refcount < count_of (j, i) ||
         (v->refcount > count_of (j, i) && !blind))
       report_refcount (j, host_off, count_of (j, i), v->refcount);
+    j->undecided += j->undrained && v->refcount > count_of (j, i);
     report_flags (j, host_off, t, v->refcount);
   }
 }

@@ -145,6 +145,16 @@ judge (struct q2_live_job *j, struct qcow2_error *err)
   return r;
 }
 
+/* A repair was begun because all refcounts could be read. */
+static int
+drain_or_skip (struct q2_live_job *j, struct qcow2_error *err)
+{
+  const int r = drain (j, err);
+
+  j->undrained = r == -1 && !j->repair && q2_is_unread_refcount (err);
+  return j->undrained ? 0 : r;
+}
+
 int
 q2_live_round (struct q2_live_job *j, struct qcow2_error *err)
 {
@@ -156,7 +166,7 @@ q2_live_round (struct q2_live_job *j, struct qcow2_error *err)
   j->check.findings = &silent;
   r = watch (j, err);
   if (r == 0)
-    r = drain (j, err);
+    r = drain_or_skip (j, err);
   if (r == 0)
     r = q2_live_count (&j->check, err);
   /* In a repair all references must have been seen, now as before. */

@@ -101,7 +101,10 @@ q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)
 {
   struct qcow2_image *const owner = image->parent ? image->parent : image;
 
-  return (struct q2_io) { host, owner->file_size, &owner->shared };
+  return (struct q2_io) {
+    .host = host, .file_size = owner->file_size, .shared = &owner->shared,
+    .patient = owner->check,
+  };
 }
 
 /* pins.c: pin the structure that the header, current when it was looked up,

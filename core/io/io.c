@@ -7,7 +7,8 @@
  *           bytes that opening has read from the windows.  Then the common
  *           case (no minimum block, or already aligned) goes straight into the
  *           caller's buffer, and an unaligned head or tail goes through a
- *           bounce buffer of one block.
+ *           bounce buffer of one block.  For those who check an image a read
+ *           that fails with EIO is done once more.
  * Locks     none.  May block for as long as the host does.
  */
 #include "config.h"
@@ -22,6 +23,7 @@
 #include <inttypes.h>
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 const char *
 q2_io_class_name (enum qcow2_io_class class)
@@ -37,8 +39,19 @@ q2_io_class_name (enum qcow2_io_class class)
   return "data";
 }
 
+/* A server, a cable or a disk that is busy with itself may bring the bytes the
+ * next time; of other errors that is not to be expected.
+ */
+#define PAUSE_MS 20
+
+static bool
+may_pass (int errnum)
+{
+  return errnum == EIO;
+}
+
 static int
-call_host (const struct q2_io *io, void *buf, uint32_t count,
+call_once (const struct q2_io *io, void *buf, uint32_t count,
            uint64_t host_off, enum qcow2_io_class class)
 {
   struct q2_meter *const meter = io->shared ? &io->shared->meter : NULL;
@@ -53,6 +66,19 @@ call_host (const struct q2_io *io, void *buf, uint32_t count,
   if (meter)
     q2_meter_count (meter, class, count);
   return r;
+}
+
+static int
+call_host (const struct q2_io *io, void *buf, uint32_t count,
+           uint64_t host_off, enum qcow2_io_class class)
+{
+  const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
+  const int r = call_once (io, buf, count, host_off, class);
+
+  if (!io->patient || !may_pass (r))
+    return r;
+  nanosleep (&pause, NULL);
+  return call_once (io, buf, count, host_off, class);
 }
 
 /* A range inside the file and aligned to the minimum block. */

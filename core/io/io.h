@@ -75,6 +75,9 @@ struct q2_io {
   uint64_t file_size;           /* when the image was opened; may exceed
                                    host->size */
   struct q2_io_shared *shared;  /* NULL: keeps and measures nothing */
+  bool patient;                 /* a read that fails is tried once more: who
+                                   checks an image believes that something is
+                                   lost if it does */
 };
 
 /* Call it with the error of a failed request or background job: if it is a

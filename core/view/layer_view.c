@@ -45,7 +45,9 @@ enter (struct qcow2_image *view, const struct qcow2_io *host)
   struct use use = { .active = NULL };
 
   if (v->host != NULL) {
-    use.io = (struct q2_io) { v->host, v->file_size, v->shared };
+    use.io = (struct q2_io) {
+      .host = v->host, .file_size = v->file_size, .shared = v->shared,
+    };
     return use;
   }
   (void) q2_check (view->parent->view == NULL);

@@ -29,6 +29,7 @@ SLOW_CRASH_TESTS = \
 
 CRASH_TESTS = \
 	unit/image/test-bugs \
+	unit/check/test-again \
 	unit/edit/test-bitmaps \
 	unit/edit/test-bitmaps-broken \
 	unit/edit/test-create \
@@ -38,6 +39,7 @@ CRASH_TESTS = \
 	unit/edit/test-grow \
 	unit/edit/test-live \
 	unit/edit/test-live-between \
+	unit/edit/test-live-unread \
 	unit/edit/test-amend \
 	unit/edit/test-backing \
 	unit/edit/test-resize \
@@ -199,6 +201,12 @@ unit_edit_test_transact_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_edit_test_transact_CFLAGS = $(UNIT_CFLAGS)
 unit_edit_test_transact_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 unit_edit_test_transact_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_live_unread_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_live_unread_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_check_test_again_LDFLAGS = $(JITTER_WRAP)
+unit_check_test_again_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_check_test_unread_LDFLAGS = $(JITTER_WRAP)
 unit_check_test_unread_LDADD = crash/libcrash.la unit/libunit.la

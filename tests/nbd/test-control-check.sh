@@ -97,6 +97,51 @@ run 0 check -r leaks ""
 stop_nbdkit
 qemu-img check -q "$tmp/disk" || fail "qemu-img check: $?"
 
+echo "bad sectors"
+requires_plugin eval
+make_image "$tmp/disk" cluster_size=4k
+truncate -s 32M "$tmp/disk"
+number ()
+{
+    echo $((0x$(od -An -tx1 -j"$1" -N"$2" "$tmp/disk" | tr -d ' \n')))
+}
+# The plugin's programs are not ours, so no sanitizer looks at them.
+SANITIZER=no start_nbdkit -P below eval \
+    get_size="stat -c %s '$tmp/disk'" can_write='exit 0' can_flush='exit 0' \
+    pread="read first end < '$tmp/bad.range'
+           if [ \$((\$4)) -lt \$end ] && [ \$((\$4 + \$3)) -gt \$first ]
+           then echo EIO bad sector >&2; exit 1
+           fi
+           dd if='$tmp/disk' skip=\$4 count=\$3 iflag=count_bytes,skip_bytes" \
+    pwrite="dd of='$tmp/disk' conv=notrunc seek=\$4 oflag=seek_bytes" \
+    flush='exit 0'
+echo 0 0 > "$tmp/bad.range"
+serve --filter="$filter" nbd socket="$tmp/below.sock"
+run 0 check ""                  # the image is open
+block=$(number $(($(number 48 8))) 8)
+table=$(($(number $(($(number 40 8))) 8) & 0xfffffffffe00))
+for repair in "" "-r leaks"; do
+    echo "$block" $((block + 512)) > "$tmp/bad.range"
+    # shellcheck disable=SC2086     # Two words, or none.
+    run 1 check $repair ""
+    has "^error: the refcount block at offset $(printf '0x%x' "$block")," block
+    has '^1 parts of the image could not be checked' "one block"
+    has '^The refcounts cannot be used. .* not being served' "a remedy"
+    # shellcheck disable=SC2086
+    run 1 check $repair --output json ""
+    jq -e '."check-errors" == 1 and (."nbdkit-qcow2" | ."refcounts-unusable"
+           and (.incomplete | not))' "$tmp/said" >/dev/null ||
+        fail "JSON: $(cat "$tmp/said")"
+    echo "$table" $((table + 512)) > "$tmp/bad.range"
+    # shellcheck disable=SC2086
+    run 1 check $repair ""
+    has "^error: .*L2 table at offset $(printf '0x%x' "$table") " table
+    has '^Not all references could be found' "a table that cannot be read"
+done
+stop_nbdkit
+stop_nbdkit below
+qemu-img check -q "$tmp/disk" || fail "qemu-img check: $?"
+
 echo "interrupted"
 make_image "$tmp/disk" cluster_size=512
 serve --filter="$filter" --filter=delay file "$tmp/disk" rdelay=300ms

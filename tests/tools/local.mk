@@ -5,6 +5,7 @@ tools_tests = \
 	tools/test-ctl-bitmap.sh \
 	tools/test-ctl-chain.sh \
 	tools/test-ctl-check.sh \
+	tools/test-ctl-dry-run.sh \
 	tools/test-ctl-errors.sh \
 	tools/test-ctl-help.sh \
 	tools/test-ctl-key.sh \
@@ -27,6 +28,7 @@ LONG_TESTS += tools/test-ctl-qemu-long.sh tools/test-ctl-sequences-long.sh
 EXTRA_DIST += \
 	$(tools_tests) \
 	tools/compare.py \
+	tools/dry_run.py \
 	tools/functions.sh \
 	tools/sequences.py \
 	$(NULL)

@@ -79,6 +79,9 @@ for size in 64k 4k 512; do
         run_ctl check -r all --dry-run "$uri"
         grep -q 'All refcounts would be written anew' "$out" ||
             { cat "$out"; fail "$size, $entry: a dry run of all"; }
+        grep -q 'see to 1 of these, 0 would stay' "$out" ||
+            { cat "$out"; fail "$size, $entry: a dry run of all leaves some"; }
+        place=$(sed -n 's/.*anew, from offset \([0-9]*\) on.*/\1/p' "$out")
         run_ctl check -r leaks --dry-run "$uri"
         grep -q 'see to 0 of these, 1 would stay' "$out" ||
             { cat "$out"; fail "$size, $entry: a dry run of leaks"; }
@@ -95,6 +98,8 @@ for size in 64k 4k 512; do
                > /dev/null || { cat "$out"; fail "$size, $entry: -r $repair"; }
             qemu-img check "$disk" > qemu.out 2>&1 ||
                 { cat qemu.out; fail "$size, $entry: qemu-img, -r $repair"; }
+            [ "$(number 48 8)" -eq "$place" ] ||
+                fail "$size, $entry: they are at $(number 48 8), not at $place"
             qemu-img compare -q "$disk" sound.qcow2 ||
                 fail "$size, $entry: -r $repair has changed the disk"
             # Nobody needs the block any more.
@@ -126,6 +131,77 @@ for repair in leaks all rebuild; do
 done
 grep -q 'no space left: .* are needed' "$err" ||
     { cat "$err"; fail "it does not say that room is missing"; }
+# A dry run knows.
+run_ctl check -r all --dry-run "$uri"
+[ "$code" -eq 1 ] || fail "table: code $code of a dry run"
+grep -q '^The repair would fail: no space left: .* are needed' "$out" ||
+    { cat "$out"; fail "a dry run does not know that room is missing"; }
+run_ctl check -r all --dry-run --output json "$uri"
+jq -e '."nbdkit-qcow2" | ."would-fail" and ."would-repair" == 0' "$out" \
+   > /dev/null || { cat "$out"; fail "nor does it in JSON"; }
+stop_nbdkit below
+
+# The active L1 table, for which QEMU does not open an image: one line, the rest
+# is checked, and what seems to be free may be the disk.
+rm -f "$disk"
+qemu-img create -q -f qcow2 -o cluster_size=4k "$disk" 24M
+qemu-io -c 'write -q -P 1 0 2M' "$disk"
+qemu-img snapshot -c s "$disk"
+qemu-io -c 'write -q -P 2 1M 2M' "$disk"
+truncate -s 48M "$disk"
+table=$(number 40 8)
+echo "$table" $((table + 8)) > bad.range
+cp "$disk" sound.qcow2
+serve
+status=0
+qemu-img check "$uri" > qemu.out 2>&1 || status=$?
+grep -q 'L1 table' qemu.out || { cat qemu.out; broken "QEMU reads no L1 table"; }
+run_ctl check "$uri"
+[ "$code" -eq "$status" ] || { cat "$out"; fail "L1: code $code, not $status"; }
+[ "$(grep -c '^error: ' "$out")" -eq 1 ] ||
+    { cat "$out"; fail "L1: not one line"; }
+grep -q "^error: .*L1 table at offset $(printf '0x%x' "$table") .*; see to the \
+disk or server" "$out" || { cat "$out"; fail "L1: no place, or no remedy"; }
+grep -q '^leak: .* 0 users' "$out" ||
+    { cat "$out"; fail "L1: the rest is not checked"; }
+! grep -q 'frees it' "$out" || { cat "$out"; fail "L1: the disk is a leak"; }
+for repair in leaks all rebuild; do
+    run_ctl check -r $repair --dry-run "$uri"
+    grep -q 'The repair would see to 0 of these' "$out" ||
+        { cat "$out"; fail "L1: a dry run promises something"; }
+    run_ctl check --no-lock -r $repair "$uri"
+    [ "$code" -eq 1 ] || fail "L1: code $code of -r $repair"
+    cmp -s "$disk" sound.qcow2 || fail "L1: -r $repair has written"
+done
+stop_nbdkit below
+
+# Writing to an image that was closed: the message names the remedy, and it
+# works.
+rm -f "$disk"
+qemu-img create -q -f qcow2 "$disk" 24M
+qemu-io -c 'write -q -P 1 0 2M' "$disk"
+truncate -s 48M "$disk"
+block=$(number "$(number 48 8)" 8)
+echo "$block" $((block + 512)) > bad.range
+cp "$disk" sound.qcow2
+check_filter
+serve
+start_nbdkit --filter="$filter" nbd socket="$tmp/below.sock"
+! qemu-io -f raw -c 'write -q -P 3 4M 64k' "$uri" > qemu.out 2>&1 ||
+    fail "a cluster is taken without its refcount"
+qemu-io -f raw -c 'read -q -P 1 0 2M' "$uri" || fail "the disk cannot be read"
+stop_nbdkit
+stop_nbdkit below
+# shellcheck disable=SC2154     # Set by start_nbdkit.
+grep -q 'block at offset 0x.*failed: .*qcow2ctl check --repair' "$log" ||
+    { cat "$log"; fail "the filter names no remedy for a write"; }
+serve
+fails 1 'block at offset 0x.*failed: .*check --repair rebuild' \
+      snapshot create --no-lock "$uri" s
+works check --no-lock -r rebuild "$uri"
+works snapshot create --no-lock "$uri" s
+qemu-img check -q "$disk" || fail "qemu-img check after a snapshot"
+qemu-img compare -q "$disk" sound.qcow2 || fail "the disk has changed"
 stop_nbdkit below
 
 # An image that was not closed, with 64 KiB clusters.

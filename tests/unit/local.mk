@@ -38,6 +38,7 @@ UNIT_TESTS = \
 	unit/read/test-property \
 	unit/check/test-recount \
 	unit/format/test-refcount \
+	unit/tools/test-rehearsal \
 	unit/check/test-repair \
 	unit/read/test-slow \
 	unit/read/test-slow-faults \
@@ -102,6 +103,11 @@ unit_codec_test_codec_zstd_CFLAGS = $(UNIT_CFLAGS) $(ZSTD_CFLAGS)
 unit_filter_test_export_names_SOURCES = unit/filter/test-export-names.c ../filter/exports.c
 unit_filter_test_export_names_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/filter
 unit_filter_test_export_names_CFLAGS = $(UNIT_CFLAGS)
+
+# What qcow2ctl has without the rest of it.
+unit_tools_test_rehearsal_SOURCES = unit/tools/test-rehearsal.c ../tools/qcow2ctl/rehearsal.c
+unit_tools_test_rehearsal_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)
+unit_tools_test_rehearsal_CFLAGS = $(UNIT_CFLAGS)
 
 ALLOC_WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free
 ALLOC_FAULTS = unit/alloc_faults.c unit/alloc_faults.h

@@ -13,29 +13,28 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Whether a repair writes nothing at all. */
-static bool
-does_nothing (const struct check_job *job)
+static uint64_t
+count (const struct qcow2_check_result *r)
 {
-  return job->blind ||
-    (job->r.refcounts_unusable &&
-     (job->repair == QCOW2_REPAIR_LEAKS ||
-      (job->repair == QCOW2_REPAIR_ALL && job->r.incomplete)));
-}
-
-/* No refcount is lowered where references are unknown. */
-uint64_t
-check_would_repair (const struct check_job *job)
-{
-  return does_nothing (job) ? 0
-    : job->curable + (job->r.incomplete ? 0 : job->leaks);
+  return r->corruptions + r->leaks + r->check_errors;
 }
 
 uint64_t
 check_would_stay (const struct check_job *job)
 {
-  return job->leaks + job->curable + job->hopeless -
-    check_would_repair (job);
+  return count (job->fails ? &job->r : &job->after);
+}
+
+/* Those that are not there afterwards. */
+uint64_t
+check_would_repair (const struct check_job *job)
+{
+  const struct qcow2_check_result *const after = &job->after;
+  const uint64_t errors = job->r.check_errors > after->check_errors
+    ? job->r.check_errors - after->check_errors : 0;
+
+  return job->fails ? 0
+    : after->corruptions_fixed + after->leaks_fixed + errors;
 }
 
 /* What becomes of refcounts that cannot be corrected in place. */
@@ -48,14 +47,15 @@ print_unusable (const struct check_job *job)
      (job->repair == QCOW2_REPAIR_ALL && r->refcounts_unusable &&
       !r->incomplete));
 
-  if (rebuilds && job->cut_off)
+  if (rebuilds && job->cut_off && !r->rebuilt && !job->after.rebuilt)
     printf ("Refcounts are not written anew while the end of the file is "
             "missing: they would lie where its entries point to.\n");
-  else if (job->dry_run && rebuilds)
+  else if (job->after.rebuilt)
     printf ("All refcounts would be written anew, from offset %" PRIu64
             " on.  The disk, snapshots and bitmaps stay as they are%s.\n",
-            r->image_end, r->incomplete ? "; whatever has a refcount, or may "
-            "have had one, keeps it, so space may be lost" : "");
+            job->after.rebuilt_at, r->incomplete
+            ? "; whatever has a refcount, or may have had one, keeps it, so "
+            "space may be lost" : "");
   else if (r->refcounts_unusable && job->blind)
     printf ("The refcounts cannot be used.  New ones can be written when all "
             "the rest of the image can be read.\n");
@@ -63,6 +63,9 @@ print_unusable (const struct check_job *job)
            job->repair != QCOW2_REPAIR_REBUILD)
     printf ("The refcounts cannot be used.  --repair rebuild writes new ones, "
             "in which nothing becomes free: copy what you need first.\n");
+  else if (r->refcounts_unusable && job->ctl->socket != NULL)
+    printf ("The refcounts cannot be used.  --repair all writes new ones, "
+            "when the image is not being served.\n");
 }
 
 static void
@@ -76,8 +79,13 @@ print_found (const struct check_job *job)
     printf ("Repaired: %" PRIu64 " corruptions, %" PRIu64 " leaks.\n",
             r->corruptions_fixed, r->leaks_fixed);
   if (r->rebuilt)
-    printf ("All refcounts were written anew.\n");
-  if (job->dry_run)
+    printf ("All refcounts were written anew, from offset %" PRIu64 " on.\n",
+            r->rebuilt_at);
+  if (job->cannot_tell)
+    printf ("What the repair would do cannot be told: %s.\n", job->why);
+  else if (job->fails)
+    printf ("The repair would fail: %s.\n", job->why);
+  else if (job->dry_run)
     printf ("The repair would see to %" PRIu64 " of these, %" PRIu64
             " would stay.\n", check_would_repair (job),
             check_would_stay (job));
@@ -99,7 +107,8 @@ print_found (const struct check_job *job)
             : "was");
   if (r->undecided > 0)
     printf ("Of %" PRIu64 " clusters nothing is said, because they did not "
-            "stay the same for long enough.\n", r->undecided);
+            "stay the same for long enough%s.\n", r->undecided,
+            r->refcounts_unusable ? ", or may be about to become free" : "");
   print_unusable (job);
 }
 

@@ -13,12 +13,17 @@ struct check_job {
   enum qcow2_repair repair;     /* that the user wants */
   bool dry_run;
   struct value *findings;       /* JSON */
-  uint64_t leaks, curable, hopeless;    /* findings, by what the repair that
-                                           is wanted does about them */
   uint64_t told, untold;        /* those that are shown, and only counted */
   bool cut_off;                 /* entries name what is past the end */
   bool blind;                   /* more than refcounts could not be read */
   struct qcow2_check_result r;
+
+  /* Of a dry run: what the repair would leave, or why it would fail, or why
+   * that cannot be told.
+   */
+  struct qcow2_check_result after;
+  bool fails, cannot_tell;
+  char why[600];
 };
 
 /* Of a dry run: how many of the findings a repair would see to. */

@@ -4,8 +4,9 @@
  * Owns      what is printed, and the exit code.
  * Method    findings are printed as they come, for people, and collected for
  *           JSON, which has qemu-img's fields and, under "nbdkit-qcow2", the
- *           rest.  --dry-run checks as without --repair, and says how many
- *           of all findings, shown or not, the repair would see to.
+ *           rest.  --dry-run checks as without --repair, and then repairs a
+ *           copy of which only the changes exist, in memory (rehearsal.c):
+ *           so what it says is what the repair does.
  * Locks     none of its own: image.c locks the file for reading, or for
  *           writing before it is repaired.
  */
@@ -18,6 +19,7 @@
 #include "image.h"
 #include "output.h"
 #include "progress.h"
+#include "rehearsal.h"
 #include "remedy.h"
 #include "served.h"
 #include "values.h"
@@ -29,6 +31,9 @@
 /* For counting, in bytes. */
 #define USUAL_MEMORY (UINT64_C (256) << 20)
 #define LEAST_MEMORY (UINT64_C (1) << 20)
+
+/* For what a repair would write, if there is not more for counting. */
+#define LEAST_TO_REHEARSE (UINT64_C (64) << 20)
 
 /* Findings that are shown: a hostile image can have billions. */
 #define MAX_TOLD 1000
@@ -61,19 +66,10 @@ static void
 on_finding (void *opaque, const struct qcow2_finding *f)
 {
   struct check_job *const job = opaque;
-  const enum qcow2_repair least = remedy_repair (f);
 
   job->cut_off |= f->kind == QCOW2_FINDING_PAST_END;
   job->blind |= f->severity == QCOW2_FINDING_ERROR &&
-    least == QCOW2_REPAIR_NONE;
-  if (f->severity == QCOW2_FINDING_LEAK)
-    ++job->leaks;
-  else if (f->severity != QCOW2_FINDING_WARNING) {
-    if (least != QCOW2_REPAIR_NONE && least <= job->repair)
-      ++job->curable;
-    else
-      ++job->hopeless;
-  }
+    remedy_repair (f) == QCOW2_REPAIR_NONE;
   if (job->told == MAX_TOLD) {
     ++job->untold;
     return;
@@ -105,6 +101,20 @@ set_number (struct value *v, const char *key, uint64_t number)
 }
 
 static void
+add_foretold (const struct check_job *job, struct value *more)
+{
+  if (job->cannot_tell) {
+    value_set (more, "cannot-tell", value_text (job->why));
+    return;
+  }
+  value_set (more, "would-repair", value_number (check_would_repair (job)));
+  value_set (more, "would-stay", value_number (check_would_stay (job)));
+  set_number (more, "would-rebuild-at", job->after.rebuilt_at);
+  if (job->fails)
+    value_set (more, "would-fail", value_text (job->why));
+}
+
+static void
 print_json (const struct check_job *job, const struct image *i)
 {
   const struct qcow2_check_result *const r = &job->r;
@@ -125,13 +135,12 @@ print_json (const struct check_job *job, const struct image *i)
   value_set (more, "incomplete", value_bool (r->incomplete));
   value_set (more, "refcounts-unusable", value_bool (r->refcounts_unusable));
   value_set (more, "rebuilt", value_bool (r->rebuilt));
+  set_number (more, "rebuilt-at", r->rebuilt_at);
   value_set (more, "parts", value_number (r->windows));
   value_set (more, "findings", job->findings);
   value_set (more, "findings-left-out", value_number (r->findings_left_out));
-  if (job->dry_run) {
-    value_set (more, "would-repair", value_number (check_would_repair (job)));
-    value_set (more, "would-stay", value_number (check_would_stay (job)));
-  }
+  if (job->dry_run)
+    add_foretold (job, more);
   value_set (v, "nbdkit-qcow2", more);
   value_print (v);
 }
@@ -180,7 +189,63 @@ complete (struct check_job *job, struct image *i, const char *name,
      ? before.corruptions - job->r.corruptions : 0);
   job->r.leaks_fixed = before.leaks_fixed;
   job->r.rebuilt = before.rebuilt;
+  job->r.rebuilt_at = before.rebuilt_at;
   job->r.findings_left_out = before.findings_left_out;
+  return code == CODE_OK ? code : image_close (i, code);
+}
+
+static uint64_t
+rehearsal_memory (uint64_t memory)
+{
+  return memory > LEAST_TO_REHEARSE ? memory : LEAST_TO_REHEARSE;
+}
+
+/* The repair fails, or what it does does not fit into memory. */
+static int
+note_failure (struct check_job *job, const struct image *i,
+              const struct qcow2_error *err, uint64_t memory)
+{
+  job->fails = true;
+  job->cannot_tell = rehearsal_is_full (i->rehearsal);
+  if (err->kind == QCOW2_ERR_CANCELLED)
+    return fail_error (i->name, err);
+  if (job->cannot_tell)
+    snprintf (job->why, sizeof job->why, "it writes more than there is memory "
+              "for, %" PRIu64 " MiB; give a larger --memory",
+              rehearsal_memory (memory) >> 20);
+  else
+    snprintf (job->why, sizeof job->why, "%s", err->text);
+  return CODE_OK;
+}
+
+/* Do it all, in memory.  Closes the image if that returns another code than
+ * CODE_OK.
+ */
+static int
+rehearse (struct check_job *job, struct image *i, const char *name,
+          uint64_t memory)
+{
+  struct check_job then = { .ctl = job->ctl, .repair = job->repair };
+  const struct qcow2_check_options how = {
+    .repair = job->repair, .memory = memory, .progress = on_progress,
+    .opaque = &then,
+  };
+  struct qcow2_error err;
+  int code = image_rehearse (i, rehearsal_memory (memory)), r;
+
+  if (code != CODE_OK)
+    return code;
+  progress_begin (&then.progress, job->ctl);
+  r = qcow2_check (i->image, i->io, &how, &then.r, &err);
+  progress_end (&then.progress);
+  if (r == -1)
+    code = note_failure (job, i, &err, memory);
+  else if (must_complete (&then)) {
+    code = complete (&then, i, name, memory);
+    if (code != CODE_OK)
+      return code;
+  }
+  job->after = then.r;
   return code == CODE_OK ? code : image_close (i, code);
 }
 
@@ -245,6 +310,8 @@ check_and_print (struct check_job *job, struct image *i, const char *name,
   job->r.findings_left_out = job->untold;
   if (code != CODE_OK)
     code = image_close (i, code);
+  else if (job->dry_run)
+    code = rehearse (job, i, name, memory);
   else if (must_complete (job))
     code = complete (job, i, name, memory);
   if (code == CODE_OK)

@@ -25,6 +25,7 @@
 #include "host/nbdfile.h"
 #include "host/other.h"
 #include "holders.h"
+#include "rehearsal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,6 +141,7 @@ release (struct image *i)
   qcow2_close (i->image);
   qcow2_close (i->nothing);
   layers_release (&i->layers);
+  rehearsal_free (i->rehearsal);
   if (i->other)
     i->other->close (i->other);
   claim_release (&i->claim);
@@ -147,6 +149,7 @@ release (struct image *i)
   place_clear (&i->place);
   i->image = i->nothing = NULL;
   i->other = NULL;
+  i->rehearsal = NULL;
 }
 
 int
@@ -350,21 +353,4 @@ image_close (struct image *i, int code)
     code = fail_error (i->name, &err);
   release (i);
   return code;
-}
-
-int
-image_complete_snapshots (struct image *i, const char *name)
-{
-  struct ctl *const ctl = i->ctl;
-  struct qcow2_error err;
-  int code = image_close (i, CODE_OK);
-
-  if (code == CODE_OK)
-    code = image_open (ctl, i, name, OPEN_TO_CHANGE_HEADER);
-  if (code != CODE_OK)
-    return code;
-  if (qcow2_snapshots_complete (i->image, i->io, &err) == -1)
-    code = fail_error (i->name, &err);
-  code = image_close (i, code);
-  return code != CODE_OK ? code : image_open (ctl, i, name, OPEN_TO_CHECK);
 }

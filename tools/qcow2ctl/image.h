@@ -12,6 +12,7 @@
 #include "host/claims.h"
 
 struct other;
+struct rehearsal;
 
 enum opening {
   OPEN_TO_INSPECT,              /* header, snapshots and bitmaps: no other file
@@ -52,6 +53,7 @@ struct image {
   struct identity id;
   struct claim claim;
   struct other *other;
+  struct rehearsal *rehearsal;  /* rehearsal.h; or NULL */
   struct qcow2_image *nothing;  /* in the place of a backing file, or NULL */
   struct layers layers;         /* files that it stands on, host/chain.h */
 };
@@ -76,6 +78,12 @@ extern int image_close (struct image *i, int code);
 extern int image_open_bytes (struct ctl *ctl, struct image *i,
                              const char *name, bool writing);
 extern int image_open_inside (struct image *i, enum opening opening);
+
+/* Open an image that is open for a check once more, to repair it as if it
+ * could be written to: what is written takes 'memory' bytes at most, and is
+ * gone after image_close.
+ */
+extern int image_rehearse (struct image *i, uint64_t memory);
 
 /* qcow2_snapshots_complete, on an image that is open for something else, and
  * then, if this returns CODE_OK, for a check; else it is closed.

@@ -12,7 +12,7 @@ enum qcow2_repair
 remedy_repair (const struct qcow2_finding *f)
 {
   if (f->severity == QCOW2_FINDING_LEAK)
-    return QCOW2_REPAIR_LEAKS;
+    return f->unsure ? QCOW2_REPAIR_NONE : QCOW2_REPAIR_LEAKS;
   switch (f->kind) {
   case QCOW2_FINDING_REFCOUNT:
   case QCOW2_FINDING_COPIED:
@@ -29,6 +29,9 @@ remedy_words (const struct qcow2_finding *f)
 {
   if (f->severity == QCOW2_FINDING_WARNING)
     return "harmless";
+  if (f->severity == QCOW2_FINDING_LEAK && f->unsure)
+    return "it may be in use, and stays, since not all references can be "
+      "found";
   switch (remedy_repair (f)) {
   case QCOW2_REPAIR_LEAKS:
     return "--repair leaks frees it";

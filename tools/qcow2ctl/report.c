@@ -22,7 +22,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_CHECK] = "check the image with 'qcow2ctl check'",
   [QCOW2_ADVICE_REPAIR] = "repair the image with 'qcow2ctl check --repair "
     "all'",
-  [QCOW2_ADVICE_REBUILD] = "write all refcounts anew with 'qcow2ctl check "
+  [QCOW2_ADVICE_REBUILD] = "see to the disk or server that holds the file; if "
+    "that does not help, write all refcounts anew with 'qcow2ctl check "
     "--repair rebuild'",
   [QCOW2_ADVICE_COMPLETE] = "get the rest of the file, or repair the image "
     "with 'qcow2ctl check --repair all'",

@@ -100,6 +100,8 @@ take_result (struct check_job *job, const struct value *v)
     .compressed_clusters = talk_number (v, "compressed-clusters"),
     .image_end = talk_number (v, "image-end-offset"),
     .incomplete = talk_is_true (more, "incomplete"),
+    .refcounts_unusable = talk_is_true (more, "refcounts-unusable"),
+    .windows = talk_number (more, "parts"),
     .undecided = talk_number (more, "undecided"),
   };
 }

@@ -518,9 +518,43 @@ an_image_that_was_not_closed (void)
   }
 }
 
+/* ---- Images that are written to ----------------------------------------- */
+
+/* The remedy is named, and when the host brings it again all is well. */
+static void
+a_write (void)
+{
+  for (unsigned table = 0; table < 2; ++table) {
+    struct hooked_disk d;
+    uint64_t block;
+    char text[100];
+
+    unit_context ("%s: %u", __func__, table);
+    build (&d);
+    hooked_disk_serve (&d, &(struct host_spec) {
+        .capacity = 16384 * KiB, .grows = true });
+    hooked_disk_open (&d);
+    block = table ? last_table (&d)
+      : hooked_disk_block_off (&d, d.host.size - CLUSTER);
+    d.host.bad_start = block;
+    d.host.bad_end = block + CLUSTER;
+    CHECK (!hooked_disk_write (&d, NR + 1, 'x'));
+    CHECK (d.err.kind == QCOW2_ERR_IO && d.err.errnum == EIO);
+    CHECK_EQ (d.err.advice, QCOW2_ADVICE_REBUILD);
+    snprintf (text, sizeof text, "block at offset 0x%" PRIx64, block);
+    CHECK (strstr (d.err.text, text) != NULL);
+    d.host.bad_start = d.host.bad_end = 0;
+    CHECK (hooked_disk_write (&d, NR + 1, 'x'));
+    CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), 0);
+    fsck_check (d.host.bytes, d.host.size, false);
+    hooked_disk_free (&d);
+  }
+}
+
 int
 main (void)
 {
+  a_write ();
   a_check_goes_on ();
   refcounts_are_written_anew ();
   a_block_of_several_parts ();

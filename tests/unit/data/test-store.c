@@ -117,7 +117,9 @@ main (void)
 {
   struct q2_io_shared shared = { 0 };
   struct q2_store s = { .guest_iv = true };
-  const struct q2_io io = { &host, SIZE, &shared };
+  const struct q2_io io = {
+    .host = &host, .file_size = SIZE, .shared = &shared,
+  };
   struct qcow2_error err;
 
   s.cipher = q2_cipher_aes_legacy ("secret", 6, &err);

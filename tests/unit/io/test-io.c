@@ -36,7 +36,7 @@ try_read (struct memory_io *m, uint64_t file_size, uint64_t off,
           uint64_t count)
 {
   static unsigned char buf[3 * MAX_SIZE];
-  const struct q2_io io = { &m->io, file_size, NULL };
+  const struct q2_io io = { .host = &m->io, .file_size = file_size };
   const uint64_t reachable = m->io.size - m->io.size % m->io.min_block;
   const uint64_t inside = off >= file_size ? 0 : min64 (count,
                                                         file_size - off);
@@ -136,7 +136,7 @@ test_stale_connection (void)
 
   memory_io_init (&m, file, 8192);
   for (uint64_t off = 8000; off < 12300; off += 8) {
-    const struct q2_io io = { &m.io, 12288, NULL };
+    const struct q2_io io = { .host = &m.io, .file_size = 12288 };
     const int r = q2_io_read (&io, buf, sizeof buf, off, QCOW2_IO_DATA, &err);
 
     unit_context ("stale connection, offset %" PRIu64, off);
@@ -166,7 +166,7 @@ test_large (void)
   REQUIRE (bytes && buf);
   bytes[size - 1] = 7;
   for (unsigned i = 0; i < 2; ++i) {
-    struct q2_io io = { &m.io, size, NULL };
+    struct q2_io io = { .host = &m.io, .file_size = size };
 
     memory_io_init (&m, bytes, size);
     m.io.max_block = i == 0 ? 0 : 64 << 20;
@@ -185,7 +185,7 @@ static void
 test_faults (void)
 {
   struct memory_io m;
-  const struct q2_io io = { &m.io, 12288, NULL };
+  const struct q2_io io = { .host = &m.io, .file_size = 12288 };
   struct qcow2_error err;
   unsigned char buf[12288];
 
@@ -224,7 +224,7 @@ test_cache (void)
         const uint64_t off = rng_below (&rng, size + 3000);
         const uint64_t count = rng_below (&rng, 20000);
         struct memory_io m;
-        const struct q2_io io = { &m.io, size, NULL };
+        const struct q2_io io = { .host = &m.io, .file_size = size };
         uint64_t from, to;
 
         unit_context ("cache: min %" PRIu64 " size %" PRIu64 ": %" PRIu64
@@ -298,7 +298,7 @@ static void
 try_extents (struct memory_io *m, uint64_t file_size, uint64_t off,
              uint64_t count)
 {
-  const struct q2_io io = { &m->io, file_size, NULL };
+  const struct q2_io io = { .host = &m->io, .file_size = file_size };
   struct seen seen = {
     .next = off, .end = off + count, .m = m, .file_size = file_size,
     .host_knows = m->io.ops->extents != NULL,
@@ -326,7 +326,7 @@ test_extents (void)
   static struct qcow2_io_ops no_extents;
   struct rng rng = { 6 };
   struct memory_io m;
-  struct q2_io io = { &m.io, MAX_SIZE, NULL };
+  struct q2_io io = { .host = &m.io, .file_size = MAX_SIZE };
   struct qcow2_error err;
   struct seen seen = { .end = MAX_SIZE, .m = &m };
 
@@ -375,7 +375,7 @@ test_silent_host (void)
 {
   struct qcow2_io_ops ops;
   struct memory_io m;
-  const struct q2_io io = { &m.io, MAX_SIZE, NULL };
+  const struct q2_io io = { .host = &m.io, .file_size = MAX_SIZE };
   struct seen seen = { .end = 100, .m = &m, .file_size = MAX_SIZE };
   struct qcow2_error err;
 

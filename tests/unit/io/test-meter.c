@@ -176,7 +176,9 @@ host_init (struct host *h, uint32_t us)
   memory_io_init (&h->m, file, sizeof file);
   h->shared.meter.counting = true;
   h->shared.meter.latency_us = us;
-  h->io = (struct q2_io) { &h->m.io, sizeof file, &h->shared };
+  h->io = (struct q2_io) {
+    .host = &h->m.io, .file_size = sizeof file, .shared = &h->shared,
+  };
 }
 
 static int

@@ -88,7 +88,7 @@ try_range (const struct random_image *image, struct q2_tables *tables,
            struct memory_io *m, uint64_t guest_off, uint64_t len, size_t max)
 {
   static struct q2_run runs[MAX_EXPECTED + 1];
-  const struct q2_io io = { &m->io, m->io.size, NULL };
+  const struct q2_io io = { .host = &m->io, .file_size = m->io.size };
   const size_t nr_expected = expect_runs (image, guest_off, len);
   struct qcow2_error err;
   size_t nr = 0;
@@ -120,7 +120,7 @@ static struct q2_tables *
 open_tables (const struct image_builder *b, struct memory_io *m,
              struct q2_geometry *geo, uint64_t cache_bytes)
 {
-  const struct q2_io io = { &m->io, m->io.size, NULL };
+  const struct q2_io io = { .host = &m->io, .file_size = m->io.size };
   struct qcow2_error err = { .text = "" };
   struct q2_header h;
   struct q2_tables *tables;
@@ -242,7 +242,8 @@ test_contiguous (unsigned version, unsigned cluster_bits, bool extended)
 
   memory_io_init (&m, b.bytes, b.size);
   tables = open_tables (&b, &m, &geo, 1 << 20);
-  CHECK_EQ (q2_map_runs (tables, &(struct q2_io) { &m.io, b.size, NULL }, 0,
+  CHECK_EQ (q2_map_runs (tables, &(struct q2_io) {
+                           .host = &m.io, .file_size = b.size }, 0,
                          len, runs, 3, &nr_runs, &err), 0);
   CHECK_EQ (nr_runs, 1);
   CHECK_EQ (runs[0].kind, Q2_RUN_DATA);
@@ -280,7 +281,7 @@ test_invalid (void)
   struct memory_io m;
   struct q2_geometry geo;
   struct q2_tables *tables;
-  struct q2_io io = { &m.io, 0, NULL };
+  struct q2_io io = { .host = &m.io, .file_size = 0 };
   struct q2_run runs[8];
   struct qcow2_error err;
   size_t nr;

@@ -19,7 +19,7 @@
 
 static unsigned char file[FILE_SIZE];
 static struct memory_io m;
-static const struct q2_io io = { &m.io, FILE_SIZE, NULL };
+static const struct q2_io io = { .host = &m.io, .file_size = FILE_SIZE };
 
 /* Read 'ahead' bytes from the slice's start on a miss. */
 static struct q2_cache_span
@@ -448,7 +448,7 @@ read_slowly (void *opaque)
 {
   struct slow *const slow = opaque;
   struct memory_io slow_io;
-  const struct q2_io way = { &slow_io.io, FILE_SIZE, NULL };
+  const struct q2_io way = { .host = &slow_io.io, .file_size = FILE_SIZE };
   struct qcow2_error err;
   unsigned char b;
 

@@ -102,7 +102,9 @@ fixture_init (struct fixture *f, unsigned granularity_bits)
     .size = FIRST + sizeof f->file.now,
   };
   q2_io_shared_init (&f->shared);
-  f->io = (struct q2_io) { &f->host, f->host.size, &f->shared };
+  f->io = (struct q2_io) {
+    .host = &f->host, .file_size = f->host.size, .shared = &f->shared,
+  };
   f->disk = (ENTRIES * CLUSTER * UINT64_C (8) - 5) << granularity_bits;
   f->geo = (struct q2_geometry) {
     .version = 3, .virtual_size = f->disk, .cluster_bits = 9,
