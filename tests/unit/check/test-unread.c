@@ -530,7 +530,7 @@ a_write (void)
     char text[100];
 
     unit_context ("%s: %u", __func__, table);
-    build (&d);
+    hooked_disk_build (&d, 10, 6, DISK, NR);       /* nothing is free */
     hooked_disk_serve (&d, &(struct host_spec) {
         .capacity = 16384 * KiB, .grows = true });
     hooked_disk_open (&d);

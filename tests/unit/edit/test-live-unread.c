@@ -59,7 +59,7 @@ serve (struct hooked_disk *d)
 static void
 build (struct hooked_disk *d)
 {
-  hooked_disk_build (d, 10, 6, DISK, NR);
+  hooked_disk_build_apart (d, 10, 6, DISK, NR);
   hooked_disk_put (d, hooked_disk_refcount_off (d, hooked_disk_get (d, 48)),
                    2);
   serve (d);
@@ -144,7 +144,7 @@ a_block_of_several_parts (void)
   uint64_t block;
 
   unit_context ("%s", __func__);
-  hooked_disk_build (&d, 10, 0, DISK, NR);
+  hooked_disk_build_apart (&d, 10, 0, DISK, NR);
   serve (&d);
   hooked_disk_open (&d);
   block = hooked_disk_get (&d, hooked_disk_get (&d, 48));
@@ -202,7 +202,7 @@ an_overlap (void)
   uint64_t entry, table, block;
 
   unit_context ("%s", __func__);
-  hooked_disk_build (&d, 10, 6, DISK, NR);
+  hooked_disk_build_apart (&d, 10, 6, DISK, NR);
   table = q2_align_down (builder_entry_off (&d.b, 500), CLUSTER);
   entry = builder_entry_off (&d.b, 3);
   hooked_disk_put (&d, entry, table | HOOKED_COPIED);
