@@ -168,19 +168,35 @@ q2_repair_read_block (struct q2_repair_job *j, uint64_t idx,
 {
   if (!q2_assume (q2_repair_has_block (j, idx), err))
     return -1;
+  if (j->fetch != NULL &&
+      q2_fetch_copy (j->fetch, j->buf, j->geo->cluster_size,
+                     j->r->blocks[idx]))
+    return 0;
   return q2_io_read (j->io, j->buf, j->geo->cluster_size, j->r->blocks[idx],
                      QCOW2_IO_REFCOUNT, err);
+}
+
+/* Whether the host is asked for holes. */
+static bool
+asks (const struct q2_repair_job *j)
+{
+  return j->r->nr_blocks > FEW_BLOCKS && j->io->host->ops->extents != NULL;
 }
 
 bool
 q2_repair_is_hole (const struct q2_repair_job *j, uint64_t idx)
 {
   const uint64_t host_off = j->r->blocks[idx];
-  const uint64_t end = host_off + j->geo->cluster_size;
+  const uint64_t size = j->geo->cluster_size;
+  const uint64_t end = host_off + size;
+  const enum q2_fetched fetched =
+    j->fetch ? q2_fetch_find (j->fetch, host_off, size) : Q2_FETCHED_NOT;
   uint64_t start, stop;
 
-  if (j->r->nr_blocks <= FEW_BLOCKS || j->io->host->ops->extents == NULL)
+  if (!asks (j))
     return false;
+  if (fetched != Q2_FETCHED_NOT)
+    return fetched == Q2_FETCHED_HOLE;
   q2_io_next_data (j->io, host_off, end, &start, &stop);
   return start == end;
 }
@@ -294,6 +310,23 @@ next_used (const struct q2_repair_job *j, uint64_t cluster)
   return next < j->r->recount.stop ? next : UINT64_MAX;
 }
 
+/* Blocks from 'idx' on, as far as the window reaches now. */
+static void
+fetch_blocks (struct q2_repair_job *j, uint64_t idx)
+{
+  const uint64_t end =
+    q2_min (j->r->nr_blocks, q2_ceil_shift (j->r->recount.stop,
+                                            j->geo->refblock_bits));
+
+  q2_fetch_clear (j->fetch);
+  for (; idx < end; ++idx)
+    if (q2_repair_has_block (j, idx) && !q2_repair_is_unread (j, idx) &&
+        !q2_fetch_add (j->fetch, j->r->blocks[idx]))
+      break;
+  j->fetched_end = idx;
+  q2_fetch_run (j->fetch, asks (j), QCOW2_IO_REFCOUNT);
+}
+
 /* In ascending order, because the window may become shorter. */
 static int
 compare_all (struct q2_repair_job *j, struct qcow2_error *err)
@@ -308,6 +341,8 @@ compare_all (struct q2_repair_job *j, struct qcow2_error *err)
   while (idx < j->r->nr_blocks && idx << bits < recount->stop) {
     if (used < idx << bits)
       used = next_used (j, idx << bits);
+    if (j->fetch != NULL && idx >= j->fetched_end)
+      fetch_blocks (j, idx);
     if (q2_repair_has_block (j, idx) ? compare_block (j, idx, err) == -1
         : used >> bits == idx && compare_missing (j, idx, err) == -1)
       return -1;
@@ -326,9 +361,16 @@ int
 q2_repair_compare (struct q2_repair_job *j, struct qcow2_error *err)
 {
   const uint64_t missing = j->r->info.missing_blocks;
+  int r;
 
-  if (!q2_assume (j->counts != NULL && j->too_high + j->too_low == 0, err) ||
-      compare_all (j, err) == -1)
+  if (!q2_assume (j->counts != NULL && j->too_high + j->too_low == 0, err))
+    return -1;
+  j->fetched_end = 0;
+  j->fetch = q2_fetch_new (j->io, j->geo->cluster_size);
+  r = compare_all (j, err);
+  q2_fetch_free (j->fetch);
+  j->fetch = NULL;
+  if (r == -1)
     return -1;
   if (!q2_assume (j->r->recount.begin < j->r->recount.stop, err))
     return -1;

@@ -333,9 +333,14 @@ q2_walk_image (struct q2_walk *w, struct qcow2_error *err)
                           &w->window->watch);
   }
   w->buf = q2_buffer_alloc (w->buf_size);
+  w->fetched_end = 0;
+  if (w->live == NULL)          /* clients come first */
+    w->fetch = q2_fetch_new (w->io, w->geo->cluster_size);
   r = w->buf == NULL ? q2_fail_nomem (err, "reading tables")
     : walk_all (w, err);
   q2_buffer_free (w->buf, w->buf_size);
+  q2_fetch_free (w->fetch);
+  w->fetch = NULL;
   if (r == -1) {
     q2_counts_free (w->counts);
     w->counts = NULL;

@@ -6,6 +6,7 @@
 #ifndef QCOW2_CHECK_REPAIR_JOB_H
 #define QCOW2_CHECK_REPAIR_JOB_H
 
+#include "check/fetch.h"
 #include "check/recount.h"
 #include "check/repair.h"
 
@@ -44,6 +45,10 @@ struct q2_repair_job {
   const struct q2_io *io;
   const struct q2_geometry *geo;
   unsigned char *buf;           /* a cluster */
+  struct q2_fetch *fetch;       /* of blocks, while they are compared; or NULL
+                                   */
+  uint64_t fetched_end;         /* the index behind the last one that it was
+                                   asked for */
   uint64_t too_high, too_low;   /* refcounts that were corrected */
   uint64_t cursor;              /* there is no free cluster before this one */
   bool unflushed;

@@ -8,6 +8,7 @@
 #ifndef QCOW2_CHECK_WALK_H
 #define QCOW2_CHECK_WALK_H
 
+#include "check/fetch.h"
 #include "check/live.h"
 #include "check/recount.h"
 
@@ -35,6 +36,9 @@ struct q2_walk {
   uint64_t file_size;
   unsigned char *buf;
   size_t buf_size;
+  struct q2_fetch *fetch;       /* or NULL */
+  uint64_t fetched_end;         /* the cluster behind the last L2 table that it
+                                   was asked for */
   bool flags_are_wrong;
   uint64_t table_off, index;    /* of the entry that is looked at */
   uint64_t allocated, compressed;       /* clusters of the active disk */
@@ -94,6 +98,10 @@ extern int q2_walk_use_table (struct q2_walk *w, uint64_t host_off,
                               uint64_t len, const char *what,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Whether the host is asked for holes. */
+extern bool q2_walk_asks (const struct q2_walk *w)
+  __attribute__ ((__nonnull__));
 
 /* The next part of [host_off, end), which tables are in, that has to be read;
  * empty and at 'end' if there is none.

@@ -215,11 +215,26 @@ use_entries_of_l2 (struct q2_walk *w, uint64_t cluster,
 
 /* ---- Tables ------------------------------------------------------------ */
 
+/* Those from 'cluster' on. */
+static void
+fetch_tables (struct q2_walk *w, uint64_t cluster)
+{
+  q2_fetch_clear (w->fetch);
+  while (cluster != UINT64_MAX &&
+         q2_fetch_add (w->fetch, cluster << w->geo->cluster_bits)) {
+    w->fetched_end = cluster + 1;
+    cluster = q2_counts_next (w->counts, cluster + 1, Q2_USE_L2);
+  }
+  q2_fetch_run (w->fetch, q2_walk_asks (w), QCOW2_IO_L2);
+}
+
 /* From 'cluster' on, tables that lie next to each other: how many. */
 static uint64_t
 count_neighbours (const struct q2_walk *w, uint64_t cluster)
 {
-  const uint64_t max = w->buf_size >> w->geo->cluster_bits;
+  const uint64_t room = w->buf_size >> w->geo->cluster_bits;
+  const uint64_t max =
+    w->fetch ? q2_min (room, w->fetched_end - cluster) : room;
   uint64_t n = 1;
 
   while (n < max && q2_counts_get (w->counts, cluster + n).use == Q2_USE_L2)
@@ -325,8 +340,11 @@ q2_walk_l2_tables (struct q2_walk *w, struct qcow2_error *err)
   if (total > Q2_WALK_MANY_BYTES >> w->geo->cluster_bits)
     w->table_bytes += Q2_WALK_MANY_BYTES;
   while (cluster != UINT64_MAX) {
-    const uint64_t n = count_neighbours (w, cluster);
+    uint64_t n;
 
+    if (w->fetch != NULL && cluster >= w->fetched_end)
+      fetch_tables (w, cluster);
+    n = count_neighbours (w, cluster);
     if (use_neighbours (w, cluster, n, err) == -1)
       return -1;
     done += n;

@@ -17,15 +17,28 @@
 #include "base/be.h"
 #include "base/error.h"
 
+bool
+q2_walk_asks (const struct q2_walk *w)
+{
+  return w->believe_holes && w->table_bytes > Q2_WALK_MANY_BYTES &&
+    w->io->host->ops->extents != NULL;
+}
+
 void
 q2_walk_next_data (struct q2_walk *w, uint64_t host_off, uint64_t end,
                    uint64_t *ret_start, uint64_t *ret_end)
 {
+  const enum q2_fetched fetched =
+    w->fetch ? q2_fetch_find (w->fetch, host_off, end - host_off)
+    : Q2_FETCHED_NOT;
+
   *ret_start = host_off;
   *ret_end = end;
-  if (w->believe_holes && w->table_bytes > Q2_WALK_MANY_BYTES &&
-      w->io->host->ops->extents != NULL) {
-    q2_io_next_data (w->io, host_off, end, ret_start, ret_end);
+  if (q2_walk_asks (w)) {
+    if (fetched == Q2_FETCHED_HOLE)
+      *ret_start = end;
+    else if (fetched == Q2_FETCHED_NOT)
+      q2_io_next_data (w->io, host_off, end, ret_start, ret_end);
     q2_work_allow (&w->work,
                    (*ret_end - *ret_start) * Q2_RECOUNT_PAID_BYTE);
   }
@@ -39,6 +52,8 @@ q2_walk_read (struct q2_walk *w, uint64_t len, uint64_t host_off,
   if (!q2_assume (len <= w->buf_size, err) ||
       q2_work_do (&w->work, len / 8, err) == -1)
     return -1;
+  if (w->fetch != NULL && q2_fetch_copy (w->fetch, w->buf, len, host_off))
+    return 0;
   return q2_io_read (w->io, w->buf, len, host_off, class, err);
 }
 

@@ -30,6 +30,7 @@ SLOW_CRASH_TESTS = \
 CRASH_TESTS = \
 	unit/image/test-bugs \
 	unit/check/test-again \
+	unit/check/test-fetch \
 	unit/edit/test-bitmaps \
 	unit/edit/test-bitmaps-broken \
 	unit/edit/test-create \
@@ -204,6 +205,9 @@ unit_edit_test_transact_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_live_unread_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_live_unread_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_check_test_fetch_LDFLAGS = $(JITTER_WRAP)
+unit_check_test_fetch_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_check_test_again_LDFLAGS = $(JITTER_WRAP)
 unit_check_test_again_LDADD = crash/libcrash.la unit/libunit.la
