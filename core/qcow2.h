@@ -347,7 +347,8 @@ typedef void (*qcow2_log_fn) (void *log_opaque, enum qcow2_log_level level,
                               const char *text, enum qcow2_advice advice);
 
 /* The fate of clusters that a trim, or a zero request with
- * QCOW2_ZERO_MAY_TRIM, makes unnecessary.
+ * QCOW2_ZERO_MAY_TRIM, makes unnecessary; not of what snapshots had, see
+ * keep_snapshot_space.
  */
 enum qcow2_discard {
   QCOW2_DISCARD_UNMAP,          /* freed, and trimmed on the host */

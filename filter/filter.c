@@ -90,7 +90,8 @@ qcow2_after_fork (nbdkit_backend *backend)
   shared_set_backend (backend);
   places_after_fork ();
   check_image ();
-  return sweeper_start (config.clean_interval) == -1 ? -1 : control_start ();
+  sweeper_start (config.clean_interval);
+  return control_start ();
 }
 
 /* The last moment at which the layer below can be used: what images keep

@@ -274,16 +274,10 @@ parse_detect_zeroes (const char *key, const char *value)
 static int
 parse_interval (const char *key, const char *value)
 {
-  const unsigned most = 24 * 60 * 60;
-  unsigned seconds;
-
-  if (value[0] >= '0' && value[0] <= '9' &&
-      nbdkit_parse_unsigned (key, value, &seconds) == 0 && seconds <= most) {
-    config.clean_interval = seconds;
-    return 0;
-  }
-  nbdkit_error ("%s must be a number of seconds up to %u, or 0 for never, not "
-                "'%s'", key, most, value);
+  if (value[0] != '\0' && value[strspn (value, "0123456789")] == '\0')
+    return nbdkit_parse_unsigned (key, value, &config.clean_interval);
+  nbdkit_error ("%s must be a number of seconds, or 0 for never, not '%s'",
+                key, value);
   return -1;
 }
 

@@ -15,6 +15,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -115,14 +116,19 @@ q2_space_load (struct q2_space *s, const struct q2_io *io,
   if (need->solid)
     return make_solid (s, io, need, err);
   /* What is out of date once was read with too much around it: a slice that
-   * is written and missing has been all of that while it was read.
+   * is written and missing has been all of that while it was read.  What could
+   * not be read may be something else, too.
    */
   do {
     const bool wide = put == Q2_PUT_DONE;
     struct q2_need_bytes bytes;
 
-    if (q2_refcounts_read (&s->rc, io, need, wide, &bytes, err) == -1)
+    put = Q2_PUT_OUT_OF_DATE;
+    if (q2_refcounts_read (&s->rc, io, need, wide, &bytes, err) == -1) {
+      if (wide && err->errnum == EIO)
+        continue;
       return -1;
+    }
     q2_mutex_lock (&s->lock);
     put = q2_refcounts_put_locked (&s->rc, &bytes);
     q2_mutex_unlock (&s->lock);

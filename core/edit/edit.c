@@ -190,6 +190,33 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
   return 0;
 }
 
+int
+q2_edit_alloc_some (struct q2_edit *e, uint64_t stream, uint64_t want,
+                    uint64_t *ret_host_off, uint64_t *ret_nr,
+                    struct qcow2_error *err)
+{
+  struct q2_space_run run;
+  int r;
+
+  if (!q2_assume (want > 0 && is_begun (e), err) ||
+      reserve_note (e, err) == -1)
+    return -1;
+  while ((r = q2_space_alloc (e->w->space, &e->io, stream, want, &run, err))
+         > 0) {
+    if (r == Q2_SPACE_COMMIT_FIRST
+        ? q2_edit_commit (e, err) == -1
+        : q2_edit_settle (e, "space cannot be used", err) == -1)
+      return -1;
+  }
+  if (r == -1 ||
+      !q2_assume (run.cluster > 0 && run.nr > 0 && run.nr <= want, err))
+    return -1;
+  q2_frees_add (&e->made, run.cluster, run.nr);
+  *ret_host_off = run.cluster << e->w->geo->cluster_bits;
+  *ret_nr = run.nr;
+  return 0;
+}
+
 /* Which class of requests that is, for statistics and faults. */
 static enum qcow2_io_class
 io_class (enum q2_meta_class class)

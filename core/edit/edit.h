@@ -94,6 +94,14 @@ extern int q2_edit_alloc (struct q2_edit *edit, uint64_t bytes,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Up to 'want' clusters for data, in one run; for whoever takes more of them
+ * if there are fewer.  'stream' as for q2_space_alloc.
+ */
+extern int q2_edit_alloc_some (struct q2_edit *edit, uint64_t stream,
+                               uint64_t want, uint64_t *ret_host_off,
+                               uint64_t *ret_nr, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Write to clusters of that class. */
 extern int q2_edit_write (struct q2_edit *edit, const void *buf, uint64_t len,
                           uint64_t host_off, enum q2_meta_class class,

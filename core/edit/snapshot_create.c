@@ -5,7 +5,6 @@
  * Method    phases, apart from each other:
  *
  *             capture    the L1 table of the disk is copied
- *             save       a VM state is written behind it, if there is one
  *             propagate  everything it refers to gets one more reference, and
  *                        loses the COPIED flag, so that the disk copies it
  *                        before it writes there (SNAP-2, SNAP-3)
@@ -14,6 +13,8 @@
  *
  *           The dirty bit stands from the second to the third: a crash leaves
  *           no snapshot, and refcounts that are at most too high (SNAP-4).
+ *           A VM state is saved in between, so what a crash leaves of it is
+ *           found, too.
  *           After a failure what has been raised is lowered again, and flags
  *           come back; if that fails, too, the dirty bit stays.
  * Locks     the gate is closed (edit.h).
@@ -91,6 +92,7 @@ capture (struct q2_taking *c, struct qcow2_error *err)
   };
   if (q2_snaptable_load (&c->table, c->edit, err) == -1 ||
       choose_id (c, err) == -1 ||
+      q2_snaptable_check_room (&c->table, &c->s, err) == -1 ||
       q2_tree_load (&c->tree, c->edit, h->l1_offset, nr, all, err) == -1)
     return -1;
   c->tree.active = true;
@@ -214,12 +216,15 @@ q2_taking_prepare (struct q2_taking *c, struct q2_edit *edit,
     .edit = edit, .options = options,
     .progress = { options->progress, options->progress_opaque, 0, 0 },
   };
+  /* What needs little is done before the image is marked. */
   if (capture (c, err) == -1 ||
-      (options->vm_state != NULL && q2_taking_save_state (c, err) == -1) ||
-      prepare (c, err) == -1)
+      (options->vm_state == NULL && prepare (c, err) == -1))
     return -1;
-  if (propagate (c, err) == 0)
+  if (propagate (c, err) == 0 &&
+      (options->vm_state == NULL ||
+       (q2_taking_save_state (c, err) == 0 && prepare (c, err) == 0)))
     return 0;
+  q2_edit_take_back (edit);     /* before the image is no more marked */
   q2_taking_undo (c);
   return -1;
 }

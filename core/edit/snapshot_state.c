@@ -75,32 +75,65 @@ q2_taking_state_tables (const struct q2_taking *c)
 
 /* ---- Its bytes --------------------------------------------------------- */
 
-/* 'len' of them at 'off', and their entries, which are the table's from
- * 'entry' on.  The rest of the last cluster is zeros.
+/* What is wrong with the source is no matter of the image. */
+static int
+read_state (const struct saving *s, uint32_t len, uint64_t off,
+            struct qcow2_error *err)
+{
+  if (s->state->read (s->state->opaque, s->buf, len, off, err) == 0)
+    return 0;
+  if (err->kind != QCOW2_ERR_CANCELLED)
+    err->kind = QCOW2_ERR_IO;
+  err->offset = QCOW2_NO_OFFSET;
+  return -1;
+}
+
+/* 'nr' clusters of the buffer, from the first one on, go to wherever there is
+ * space; their entries are those of the table from 'entry' on.
  */
+static int
+write_clusters (struct saving *s, uint64_t off, uint64_t nr, uint64_t entry,
+                struct qcow2_error *err)
+{
+  struct q2_edit *const e = s->taking->edit;
+  const struct q2_geometry *const geo = e->w->geo;
+  const unsigned bits = geo->cluster_bits;
+  uint64_t done = 0;
+
+  while (done < nr) {
+    struct q2_place place = { .guest_off = s->start + off + (done << bits) };
+    uint64_t n;
+
+    if (q2_edit_alloc_some (e, place.guest_off >> bits, nr - done,
+                            &place.host_off, &n, err) == -1 ||
+        q2_store_write (e->w->store, &e->io, s->buf + (done << bits),
+                        n << bits, place, err) == -1)
+      return -1;
+    for (uint64_t i = 0; i < n; ++i)
+      q2_entry_store (geo, s->table +
+                      ((entry + done + i) << geo->entry_bits),
+                      place.host_off + (i << bits), false,
+                      Q2_ALL_SUBCLUSTERS, 0);
+    done += n;
+  }
+  return 0;
+}
+
+/* 'len' bytes at 'off'.  The rest of the last cluster is zeros. */
 static int
 save_piece (struct saving *s, uint64_t off, uint32_t len, uint64_t entry,
             struct qcow2_error *err)
 {
-  struct q2_edit *const e = s->taking->edit;
-  const struct q2_geometry *const geo = e->w->geo;
+  const struct q2_geometry *const geo = s->taking->edit->w->geo;
   const uint64_t padded = q2_align_up (len, geo->cluster_size);
-  struct q2_place place = { .guest_off = s->start + off };
 
   if (!q2_assume (len > 0 && padded <= s->piece, err) ||
       !q2_assume (entry + (padded >> geo->cluster_bits) <=
-                  UINT64_C (1) << geo->l2_bits, err))
+                  UINT64_C (1) << geo->l2_bits, err) ||
+      read_state (s, len, off, err) == -1)
     return -1;
   memset (s->buf + len, 0, padded - len);
-  if (s->state->read (s->state->opaque, s->buf, len, off, err) == -1 ||
-      q2_edit_alloc (e, padded, Q2_META_NONE, &place.host_off, err) == -1 ||
-      q2_store_write (e->w->store, &e->io, s->buf, padded, place, err) == -1)
-    return -1;
-  for (uint64_t i = 0; i < padded; i += geo->cluster_size)
-    q2_entry_store (geo, s->table +
-                    ((entry + (i >> geo->cluster_bits)) << geo->entry_bits),
-                    place.host_off + i, false, Q2_ALL_SUBCLUSTERS, 0);
-  return 0;
+  return write_clusters (s, off, padded >> geo->cluster_bits, entry, err);
 }
 
 /* All that one L2 table maps, and the table. */

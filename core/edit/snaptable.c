@@ -161,6 +161,13 @@ make_room (struct q2_snaptable *t, size_t more, struct qcow2_error *err)
 }
 
 int
+q2_snaptable_check_room (struct q2_snaptable *t, const struct q2_snapshot *s,
+                         struct qcow2_error *err)
+{
+  return make_room (t, q2_snapshot_encoded_len (s), err);
+}
+
+int
 q2_snaptable_add (struct q2_snaptable *t, const struct q2_snapshot *s,
                   struct qcow2_error *err)
 {

@@ -46,7 +46,13 @@ extern size_t q2_snaptable_next_id (const struct q2_snaptable *table,
                                     char ret_id[Q2_SNAPTABLE_ID])
   __attribute__ ((__nonnull__));
 
-/* Add an entry at the end; fails if the format has no room for it. */
+/* Add an entry at the end; fails if the format has no room for it, as the first
+ * one does without adding it.
+ */
+extern int q2_snaptable_check_room (struct q2_snaptable *table,
+                                    const struct q2_snapshot *snapshot,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
 extern int q2_snaptable_add (struct q2_snaptable *table,
                              const struct q2_snapshot *snapshot,
                              struct qcow2_error *err)

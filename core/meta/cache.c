@@ -23,6 +23,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define MIN_SLOTS_PER_SHARD 8
 
@@ -48,9 +49,17 @@ shard_init (const struct q2_cache *c, struct q2_shard *shard,
 static int
 allocate (struct q2_cache *c, struct qcow2_error *err)
 {
+  const uint64_t all = q2_cache_capacity (c) * c->slice_size;
   const size_t per_shard = c->nr_slots * c->slice_size;
 
-  c->bytes = q2_buffer_alloc (c->nr_shards * per_shard);
+  if (all > SIZE_MAX / 2)
+    return q2_fail_nomem (err, "the table cache");
+  c->bytes = q2_buffer_alloc (all);
+#ifdef MADV_NOHUGEPAGE
+  /* A slice costs a page, not 2 MiB. */
+  if (c->bytes != NULL && all >= Q2_BUFFER_MAPPED)
+    (void) madvise (c->bytes, all, MADV_NOHUGEPAGE);
+#endif
   c->dirty.host_off =
     malloc (q2_cache_capacity (c) * sizeof *c->dirty.host_off);
   if (c->bytes == NULL || c->dirty.host_off == NULL)
@@ -218,7 +227,7 @@ q2_cache_unlink_locked (const struct q2_cache *c, struct q2_shard *shard,
       break;
     }
   }
-  slot->host_off = Q2_EMPTY_SLOT;
+  *slot = (struct q2_slot) { .host_off = Q2_EMPTY_SLOT };
 }
 
 /* Take a slot for new contents: out of its old chain, unused. */

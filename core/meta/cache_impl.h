@@ -47,11 +47,14 @@ struct q2_cache {
     struct q2_load *first;
     uint64_t last_id;
     uint64_t misses;
+    uint64_t bad_start, bad_end;        /* the last load that failed, and was
+                                           of more than one slice */
   } loads;
 
   struct {                      /* cache_list.c's */
     struct q2_cache *next, *prev;
     bool enlisted;
+    bool visited;               /* now, by one thread, without the lock */
     uint64_t visit;             /* the last one to it */
   } all;
 
@@ -137,12 +140,14 @@ extern uint32_t q2_cache_lock_or_insert (struct q2_cache *cache,
 
 /* ---- cache_list.c ------------------------------------------------------ */
 
-/* It is in the list, or, if it was, no more. */
+/* It is in the list, or, if it was, no more; who takes it out waits until nobody
+ * visits it.
+ */
 extern void q2_cache_enlist (struct q2_cache *cache)
   __attribute__ ((__nonnull__));
 extern void q2_cache_delist (struct q2_cache *cache)
   __attribute__ ((__nonnull__));
-/* Call 'fn' once for each cache; caches.lock is held meanwhile. */
+/* Call 'fn' once for each cache, which stays as long as that runs. */
 extern void q2_cache_visit_all (void (*fn) (struct q2_cache *cache))
   __attribute__ ((__nonnull__));
 

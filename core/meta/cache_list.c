@@ -2,10 +2,10 @@
 /* cache_list.c - all the caches of tables that threads share.
  *
  * Owns      the list of them, one in the process.
- * Method    who visits them takes them one by one, in a circle, so that nobody
- *           who opens or closes an image has to wait for all of them.
- * Locks     caches.lock guards the list and who has visited each last; a cache
- *           stays as long as it is held.
+ * Method    who visits them takes them one by one, in a circle.  One that is
+ *           being visited stays in the list: who wants to free it waits.
+ * Locks     caches.lock guards the list, and which of them are being visited;
+ *           it is not held over a visit.
  */
 #include "config.h"
 
@@ -15,9 +15,13 @@
 
 static struct {
   struct q2_mutex lock;
+  pthread_cond_t left;          /* a visit has ended */
   struct q2_cache *first, *last;
   uint64_t visits;              /* of all, that have begun */
-} caches = { .lock = Q2_MUTEX_INITIALIZER (7, "caches.lock") };
+} caches = {
+  .lock = Q2_MUTEX_INITIALIZER (7, "caches.lock"),
+  .left = PTHREAD_COND_INITIALIZER,
+};
 
 static void
 append_locked (struct q2_cache *c)
@@ -52,40 +56,56 @@ void
 q2_cache_delist (struct q2_cache *c)
 {
   q2_mutex_lock (&caches.lock);
+  while (c->all.visited)
+    q2_cond_wait (&caches.left, &caches.lock);
   if (c->all.enlisted)
     unlink_locked (c);
   c->all.enlisted = false;
   q2_mutex_unlock (&caches.lock);
 }
 
-/* False: this visit has seen them all. */
-static bool
-visit_next (uint64_t visit, void (*fn) (struct q2_cache *cache))
+/* NULL: this visit has seen them all. */
+static struct q2_cache *
+begin_visit (uint64_t visit)
 {
   struct q2_cache *c;
-  bool found;
 
   q2_mutex_lock (&caches.lock);
   c = caches.first;
-  found = c != NULL && c->all.visit < visit;
-  if (found) {
+  while (c != NULL && c->all.visited)   /* by somebody else */
+    c = c->all.next;
+  if (c != NULL && c->all.visit < visit) {
     c->all.visit = visit;
+    c->all.visited = true;
     unlink_locked (c);
     append_locked (c);
-    fn (c);
   }
+  else
+    c = NULL;
   q2_mutex_unlock (&caches.lock);
-  return found;
+  return c;
+}
+
+static void
+end_visit (struct q2_cache *c)
+{
+  q2_mutex_lock (&caches.lock);
+  c->all.visited = false;
+  pthread_cond_broadcast (&caches.left);
+  q2_mutex_unlock (&caches.lock);
 }
 
 void
 q2_cache_visit_all (void (*fn) (struct q2_cache *cache))
 {
+  struct q2_cache *c;
   uint64_t visit;
 
   q2_mutex_lock (&caches.lock);
   visit = ++caches.visits;
   q2_mutex_unlock (&caches.lock);
-  while (visit_next (visit, fn))
-    ;
+  while ((c = begin_visit (visit)) != NULL) {
+    fn (c);
+    end_visit (c);
+  }
 }

@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,6 +144,31 @@ do_load (struct q2_cache *c, const struct q2_io *io,
   return 0;
 }
 
+/* Where a load has failed, which may be what is next to what was wanted, none
+ * is of more than the slice that is wanted now.
+ */
+static void
+avoid_bad_locked (const struct q2_cache *c, uint64_t slice_off,
+                  struct q2_load *load)
+{
+  q2_mutex_check_held (&c->loads.lock);
+  if (load->start >= c->loads.bad_end || load->end <= c->loads.bad_start)
+    return;
+  load->start = slice_off;
+  load->end = slice_off + c->slice_size;
+}
+
+static void
+note_bad (struct q2_cache *c, const struct q2_load *load)
+{
+  if (load->end - load->start <= c->slice_size)
+    return;
+  q2_mutex_lock (&c->loads.lock);
+  c->loads.bad_start = load->start;
+  c->loads.bad_end = load->end;
+  q2_mutex_unlock (&c->loads.lock);
+}
+
 /* The slice is missing: wait for it or load it.  Returns 1 if what was read
  * is out of date.
  */
@@ -165,10 +191,13 @@ read_missing (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
     q2_mutex_unlock (&c->loads.lock);
     return 0;
   }
+  avoid_bad_locked (c, slice_off, &load);
   begin_load_locked (c, &load);
   q2_mutex_unlock (&c->loads.lock);
 
-  r = do_load (c, io, &load, span.behind + skip, buf, len, err);
+  r = do_load (c, io, &load, slice_off - load.start + skip, buf, len, err);
+  if (r == -1)
+    note_bad (c, &load);
   if (!end_load (c, &load) && r == 0)
     return 1;
   return r;
@@ -195,7 +224,7 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
     span.behind = 0;
     span.ahead = c->slice_size;
     /* What cannot be read may be something else. */
-  } while (r == 1 || (r == -1 && wide && err->kind == QCOW2_ERR_IO));
+  } while (r == 1 || (r == -1 && wide && err->errnum == EIO));
   return r;
 }
 

@@ -18,6 +18,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define BUFFER ((size_t) 512 << 10)
@@ -33,6 +34,7 @@ struct walk {
   uint64_t end;                 /* of what may belong to the table */
   size_t pos, len;              /* of buf: next entry, what is there */
   uint32_t entries;             /* from the next one on */
+  bool careful;                 /* nothing is read that is not needed */
 };
 
 /* Where to stop reading, given that 'need' bytes of the entry are wanted. */
@@ -40,7 +42,8 @@ static uint64_t
 read_up_to (const struct walk *w, size_t need)
 {
   const uint64_t here = w->host_off + w->pos;
-  const uint64_t guess = w->entries * USUAL_ENTRY + SLACK;
+  const uint64_t guess =
+    w->careful ? 0 : w->entries * USUAL_ENTRY + SLACK;
   const uint64_t to =
     q2_min (here + q2_min (guess, BUFFER), q2_io_end (w->io));
 
@@ -80,8 +83,10 @@ fill (struct walk *w, size_t need, struct qcow2_error *err)
   if (read_on (w, to, err) == 0)
     return 0;
   needed = q2_min (w->host_off + need, w->end);
-  return err->kind == QCOW2_ERR_IO && needed < to
-    ? read_on (w, needed, err) : -1;
+  if (err->errnum != EIO || needed >= to)
+    return -1;
+  w->careful = true;
+  return read_on (w, needed, err);
 }
 
 /* The next entry, whole unless the table ends in it. */

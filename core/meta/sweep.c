@@ -4,9 +4,9 @@
  * Owns      nothing.
  * Method    a sweep looks at each cache once.  A slice that has not been used
  *           since the sweep before is forgotten, unless it is to be written;
- *           pages of the cache that have no slice any more go back to the
+ *           pages of the cache that have no slice, or no more, go back to the
  *           system.
- * Locks     shard.lock, one shard at a time, below caches.lock.
+ * Locks     shard.lock, for some slots at a time.
  */
 #include "config.h"
 
@@ -18,6 +18,9 @@
 
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* Slots at once: who reads tables waits for so many. */
+#define AT_ONCE 256u
 
 /* The slots [from, to) are empty.  Their bytes are anything afterwards. */
 static void
@@ -35,10 +38,9 @@ give_back (const struct q2_cache *c, const struct q2_shard *shard,
     (void) madvise ((void *) start, end - start, MADV_DONTNEED);
 }
 
-/* Whether the slot is empty now; *forgot: and was not before. */
+/* Whether the slot is empty now. */
 static bool
-sweep_slot (const struct q2_cache *c, struct q2_shard *shard, uint32_t i,
-            bool *forgot)
+sweep_slot (const struct q2_cache *c, struct q2_shard *shard, uint32_t i)
 {
   struct q2_slot *const slot = &shard->slots[i];
 
@@ -49,27 +51,37 @@ sweep_slot (const struct q2_cache *c, struct q2_shard *shard, uint32_t i,
     return false;
   }
   q2_cache_unlink_locked (c, shard, i);
-  return *forgot = true;
+  return true;
+}
+
+/* Slots [i, end), which nobody uses meanwhile; the pages of those that are
+ * empty go back, also if others have emptied them.
+ */
+static void
+sweep_slots_locked (const struct q2_cache *c, struct q2_shard *shard,
+                    uint32_t i, uint32_t end)
+{
+  uint32_t from = i;            /* of the empty slots in front of this one */
+
+  q2_mutex_check_held (&shard->lock);
+  for (; i < end; ++i) {
+    if (sweep_slot (c, shard, i))
+      continue;
+    give_back (c, shard, from, i);
+    from = i + 1;
+  }
+  give_back (c, shard, from, end);
 }
 
 static void
 sweep_shard (const struct q2_cache *c, struct q2_shard *shard)
 {
-  uint32_t from = 0;            /* of the empty slots in front of this one */
-  bool forgot = false;          /* one of these */
-
-  q2_mutex_lock (&shard->lock);
-  for (uint32_t i = 0; i < c->nr_slots; ++i) {
-    if (sweep_slot (c, shard, i, &forgot))
-      continue;
-    if (forgot)
-      give_back (c, shard, from, i);
-    from = i + 1;
-    forgot = false;
+  for (uint32_t i = 0; i < c->nr_slots; i += AT_ONCE) {
+    q2_mutex_lock (&shard->lock);
+    sweep_slots_locked (c, shard, i, (uint32_t) q2_min (c->nr_slots - i,
+                                                        AT_ONCE) + i);
+    q2_mutex_unlock (&shard->lock);
   }
-  if (forgot)
-    give_back (c, shard, from, c->nr_slots);
-  q2_mutex_unlock (&shard->lock);
 }
 
 static void

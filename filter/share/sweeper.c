@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 #include <time.h>
 
 static struct {
@@ -55,26 +56,28 @@ run (void *opaque)
   return opaque;
 }
 
-int
+/* Without a thread the tables stay, and all else is as ever. */
+void
 sweeper_start (unsigned seconds)
 {
   pthread_condattr_t attr;
+  int r;
 
   (void) holds (!sweeper.started);
   if (seconds == 0)
-    return 0;
+    return;
   sweeper.seconds = seconds;
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
   pthread_cond_init (&sweeper.stopped, &attr);
   pthread_condattr_destroy (&attr);
-  if (pthread_create (&sweeper.thread, NULL, run, NULL) != 0) {
-    nbdkit_error ("qcow2-cache-clean-interval: there can be no thread: %m");
-    pthread_cond_destroy (&sweeper.stopped);
-    return -1;
-  }
-  sweeper.started = true;
-  return 0;
+  r = pthread_create (&sweeper.thread, NULL, run, NULL);
+  sweeper.started = r == 0;
+  if (sweeper.started)
+    return;
+  pthread_cond_destroy (&sweeper.stopped);
+  warning ("", "qcow2-cache-clean-interval: there can be no thread: %s",
+           strerror (r));
 }
 
 void

@@ -5,11 +5,10 @@
 #ifndef SHARE_SWEEPER_H
 #define SHARE_SWEEPER_H
 
-/* Every so many seconds; 0: there is no thread.  -1: there is none, for a
- * reason that is logged.
+/* Every so many seconds; 0: there is no thread.  If there can be none that is
+ * logged.
  */
-extern int sweeper_start (unsigned seconds)
-  __attribute__ ((__warn_unused_result__));
+extern void sweeper_start (unsigned seconds);
 /* It has ended when this returns. */
 extern void sweeper_stop (void);
 

@@ -47,21 +47,23 @@ int
 state_open (struct state *s, const char *path, struct qcow2_error *err)
 {
   struct stat st;
+  bool looked;
   int e;
 
   s->path = path;
   s->state = (struct qcow2_vm_state) { .read = state_read, .opaque = s };
   s->fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (s->fd != -1 && fstat (s->fd, &st) == 0 && S_ISREG (st.st_mode)) {
+  looked = s->fd != -1 && fstat (s->fd, &st) == 0;
+  if (looked && S_ISREG (st.st_mode)) {
     s->state.size = (uint64_t) st.st_size;
     return 0;
   }
-  e = s->fd == -1 ? errno : EINVAL;
+  e = s->fd == -1 || !looked ? errno : 0;
   if (s->fd != -1)
     close (s->fd);
-  return fail_with (err, QCOW2_ERR_INVALID, e, "%s: the VM state cannot be "
-                    "read: %s", path, e == EINVAL ? "it is no regular file"
-                    : strerror (e));
+  return fail_with (err, QCOW2_ERR_INVALID, e ? e : EINVAL, "%s: the VM state "
+                    "cannot be read: %s", path,
+                    e ? strerror (e) : "it is no regular file");
 }
 
 void

@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "fsck.h"
+#include "hooked_disk.h"
 #include "host.h"
 #include "qemu.h"
 #include "recipe.h"
@@ -116,8 +117,9 @@ read_source (void *opaque, void *buf, uint32_t count, uint64_t off,
   CHECK (count > 0 && count <= s->size - off);
   s->next = off + count;
   if (s->next > s->fails_at) {
+    /* Of another image, say. */
     *err = (struct qcow2_error) {
-      .kind = QCOW2_ERR_IO, .errnum = EIO, .offset = QCOW2_NO_OFFSET,
+      .kind = QCOW2_ERR_CORRUPT, .errnum = EIO, .offset = 0x10000,
       .text = "the source has failed",
     };
     return -1;
@@ -317,6 +319,7 @@ stop (void)
   for (uint64_t at = 0; at < 9 * MiB; at += 700 * KiB)
     is_refused (&s, (struct source) { 9 * MiB, 0, at }, QCOW2_ERR_IO,
                 "source");
+  CHECK (!qcow2_get_info (s.image)->corrupt);
   for (unsigned n = 1; n < 12; n += 3) {
     struct source source = { 9 * MiB, 0, UINT64_MAX };
     unsigned left = n;
@@ -333,6 +336,40 @@ stop (void)
   destroy (&s);
 }
 
+/* Only single clusters are free, and the file cannot grow. */
+static void
+fill_gaps (void)
+{
+  static struct scene s;
+  const struct host_spec spec = { .capacity = CAPACITY };
+  struct hooked_disk d;
+  uint64_t size;
+
+  unit_context ("gaps");
+  memset (&s, 0, sizeof s);
+  hooked_disk_build_apart (&d, 10, 4, MiB, 600);
+  size = d.b.size;
+  s.made.disk_size = MiB;
+  s.made.disk = calloc (1, MiB);
+  REQUIRE (s.made.disk != NULL);
+  for (unsigned i = 0; i < 600; ++i)
+    memset (s.made.disk + i * KiB, 'a' + (int) i, KiB);
+  host_init (&s.h, &spec, d.b.bytes, size);
+  s.h.size = s.h.io.size = size;
+  builder_free (&d.b);
+  begin (&s);
+  save (&s, 500 * KiB, "gaps");
+  is_refused (&s, (struct source) { 500 * KiB, 0, UINT64_MAX },
+              QCOW2_ERR_NO_SPACE, "space");
+  end (&s, 1);
+  CHECK_EQ (s.h.size, size);
+  begin (&s);
+  reads_back (&s, 500 * KiB, "gaps");
+  end (&s, 1);
+  host_free (&s.h);
+  free (s.made.disk);
+}
+
 int
 main (void)
 {
@@ -342,6 +379,7 @@ main (void)
   apply_and_save_again ();
   refuse ();
   stop ();
+  fill_gaps ();
   qemu_finish ();
   return unit_finish ();
 }
