@@ -1075,7 +1075,8 @@ struct qcow2_finding {
   uint64_t expected, actual;    /* REFCOUNT: users that were counted, and the
                                    refcount; COPIED: the flag as it should be
                                    and as it is */
-  bool unsure;                  /* a LEAK: references may have been missed, so
+  bool unsure;                  /* a LEAK: references may have been missed, or
+                                   may be found to have been, so
                                    it may be in use, and nothing frees it */
   const char *text;             /* one line, with all of this */
 };

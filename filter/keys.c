@@ -23,8 +23,8 @@
 const char config_help[] =
   "qcow2-cache-size=<SIZE>          Memory for cached mapping tables of an\n"
   "                                 image (default 32M).\n"
-  "qcow2-cache-clean-interval=<SEC> Every so many seconds, tables that nobody\n"
-  "                                 has read since then leave the cache\n"
+  "qcow2-cache-clean-interval=<SEC> Every so many seconds, tables that\n"
+  "                                 nobody has read since leave the cache\n"
   "                                 (default 600, 0 for never).\n"
   "qcow2-cluster-cache-size=<SIZE>  Memory for decompressed clusters of an\n"
   "                                 image (default 8M, 0 for none).\n"

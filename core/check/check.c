@@ -340,6 +340,8 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
   int r;
 
   patient.patient = true;
+  if (io->shared != NULL)
+    atomic_store (&io->shared->retries, 0);
   r = run_passes (&c, &before, &rebuilt, err);
   if (r == 0)
     fill_result (&c, &before, rebuilt, ret_result);

@@ -78,7 +78,9 @@ note_difference (struct q2_repair_job *j, uint64_t cluster, uint64_t old,
   j->too_low += old < count;
   if (j->findings == NULL)
     return;
-  like.unsure = old > count && j->findings->incomplete;
+  like.unsure = old > count &&
+    (j->findings->incomplete || j->r->recount.begin > 0 ||
+     j->r->recount.stop != UINT64_MAX);
   /* No space is lost that the file does not have. */
   if (old > count && host_off >= q2_io_size (j->io))
     like.severity = QCOW2_FINDING_WARNING;
@@ -110,22 +112,33 @@ count_equal (const struct q2_repair_job *j, uint64_t i, uint64_t max,
   return n;
 }
 
+/* Clusters that follow each other, and should have the same refcount. */
+struct alike {
+  uint64_t end, value;
+};
+
 /* The first cluster of [c, end) whose refcount, in j->buf from 'first' on, is
- * not what was counted, or 'end'.
+ * not what was counted, or 'end'.  'a' has what was found out before about the
+ * clusters from 'c' on.
  */
 static uint64_t
-skip_equal (struct q2_repair_job *j, uint64_t first, uint64_t c, uint64_t end)
+skip_equal (struct q2_repair_job *j, uint64_t first, uint64_t c, uint64_t end,
+            struct alike *a)
 {
   const uint64_t file_end = q2_repair_file_end (j->io, j->geo);
 
   while (c < end) {
-    struct q2_count counted;
-    const uint64_t max =
-      q2_counts_get_run (j->counts, c, end - c, &counted);
-    const uint64_t value = q2_min (counted.count, q2_repair_max_count (j));
-    const uint64_t n = count_equal (j, c - first, max, value);
+    uint64_t max, n;
 
-    if (n > 0 && value > 0 && c < file_end)
+    if (c >= a->end) {
+      struct q2_count counted;
+
+      a->end = c + q2_counts_get_run (j->counts, c, end - c, &counted);
+      a->value = q2_min (counted.count, q2_repair_max_count (j));
+    }
+    max = q2_min (a->end, end) - c;
+    n = count_equal (j, c - first, max, a->value);
+    if (n > 0 && a->value > 0 && c < file_end)
       j->end = q2_max (j->end, q2_min (c + n, file_end));
     c += n;
     if (n < max)
@@ -142,10 +155,11 @@ q2_repair_correct_block (struct q2_repair_job *j, uint64_t idx)
   const uint64_t first = idx << j->geo->refblock_bits;
   const uint64_t end = (idx + 1) << j->geo->refblock_bits;
   const uint64_t file_end = q2_repair_file_end (j->io, j->geo);
+  struct alike alike = { 0, 0 };
   bool changed = false;
 
   for (uint64_t c = q2_max (first, recount->begin);
-       (c = skip_equal (j, first, c, q2_min (end, recount->stop))) <
+       (c = skip_equal (j, first, c, q2_min (end, recount->stop), &alike)) <
          q2_min (end, recount->stop); ++c) {
     const uint64_t old = q2_refcount_get (j->buf, order, c - first);
     const uint64_t count = q2_repair_counted (j, c);

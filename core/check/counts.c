@@ -105,13 +105,14 @@ q2_counts_add_run (struct q2_counts *c, uint64_t cluster, uint64_t nr,
       cluster < c->begin || cluster >= c->stop ||
       (leaf = q2_counts_find_leaf (c, cluster)) == NULL)
     return 0;
+  old = q2_counts_element (leaf, cluster);
+  if (exclude_each_other ((enum q2_use) (old & Q2_ELEMENT_USE), Q2_USE_DATA)
+      || n > Q2_COUNTS_MAX - (old >> Q2_ELEMENT_SHIFT))
+    return 0;
   same = q2_counts_same_elements
     (leaf, i, (uint32_t) q2_min (q2_min (nr, c->stop - cluster),
                                  Q2_LEAF_SIZE - i));
-  old = q2_counts_element (leaf, cluster);
-  if (exclude_each_other ((enum q2_use) (old & Q2_ELEMENT_USE), Q2_USE_DATA)
-      || n > Q2_COUNTS_MAX - (old >> Q2_ELEMENT_SHIFT) ||
-      !q2_counts_set_elements (leaf, i, same, Q2_USE_DATA | flags |
+  if (!q2_counts_set_elements (leaf, i, same, Q2_USE_DATA | flags |
                                (old & Q2_ELEMENT_FLAGS) |
                                ((old >> Q2_ELEMENT_SHIFT) + n) <<
                                Q2_ELEMENT_SHIFT))

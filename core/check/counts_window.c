@@ -117,6 +117,26 @@ stays (uint32_t element)
   return (element & Q2_ELEMENT_USE) > Q2_USE_DATA;
 }
 
+/* Keep what its runs need, as little as a leaf begins with. */
+static void
+give_back_runs (struct q2_counts *c, struct q2_counts_leaf *leaf)
+{
+  const uint32_t old = leaf->max_runs;
+  uint32_t max = Q2_COUNTS_FIRST_RUNS;
+  void *less;
+
+  while (max < leaf->nr_runs)
+    max *= 2;
+  if (max >= old)
+    return;
+  less = realloc (leaf->runs, max * sizeof *leaf->runs);
+  if (less == NULL)
+    return;
+  leaf->runs = less;
+  leaf->max_runs = max;
+  q2_counts_give_memory (c, NULL, (old - max) * sizeof *leaf->runs);
+}
+
 static void
 strip_runs (struct q2_counts *c, struct q2_counts_leaf *leaf)
 {
@@ -129,6 +149,7 @@ strip_runs (struct q2_counts *c, struct q2_counts_leaf *leaf)
       c->total[leaf->runs[i].element & Q2_ELEMENT_USE] -= leaf->runs[i].nr;
   q2_check (kept <= leaf->nr_runs);
   leaf->nr_runs = kept;
+  give_back_runs (c, leaf);
 }
 
 /* All others become 0.  Returns how many stay, and the first ones of them. */

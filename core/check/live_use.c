@@ -65,6 +65,10 @@ q2_walk_live_use (struct q2_walk *w, uint64_t cluster,
   w->overlaps++;
   if (u->use == Q2_USE_META)
     w->skipped++;               /* what it refers to is not walked, perhaps */
-  return u->use == Q2_USE_L2
-    ? q2_counts_turn (w->counts, cluster, Q2_USE_L2, u->flags) : Q2_COUNTS_OK;
+  /* Without memory for that its entries are not walked. */
+  if (u->use == Q2_USE_L2 &&
+      q2_counts_turn (w->counts, cluster, Q2_USE_L2, u->flags) !=
+      Q2_COUNTS_OK)
+    w->skipped++;
+  return Q2_COUNTS_OK;
 }

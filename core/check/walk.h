@@ -18,6 +18,11 @@
 /* From so many bytes of tables on, holes are asked for. */
 #define Q2_WALK_MANY_BYTES (UINT64_C (64) << 20)
 
+/* After so many pieces that cannot be read, the rest of what is read at once
+ * is tried as a whole: each failure may take seconds.
+ */
+#define Q2_WALK_MAX_FAILURES 8u
+
 struct q2_walk {
   const struct q2_io *io;
   const struct q2_header *h;

@@ -122,41 +122,48 @@ is_plain (const struct q2_walk *w, uint64_t entry)
     w->file_size - host_off >= size;
 }
 
-/* How many entries from 'p' on, at most 'max', are of neighbours. */
-static uint64_t
-count_run (const struct q2_walk *w, const unsigned char *p, uint64_t max)
+/* Entries of a table that follow each other and name neighbours: where they
+ * end is known, so that nothing is looked at twice.
+ */
+struct run {
+  const unsigned char *p;       /* the next one */
+  uint64_t nr;                  /* of them, from that on; 0: not known */
+};
+
+/* The entries from 'p' on, at most 'max'; none if the first is not plain. */
+static struct run
+find_run (const struct q2_walk *w, const unsigned char *p, uint64_t max)
 {
   const uint64_t entry = load_be64 (p);
   const uint64_t size = w->geo->cluster_size;
-  const uint64_t room =
-    (w->file_size - (entry & ~Q2_ENTRY_COPIED)) >> w->geo->cluster_bits;
-  uint64_t n = 1;
+  struct run run = { p, 0 };
 
-  max = q2_min (max, room);
-  while (n < max && load_be64 (p + 8 * n) == entry + n * size)
-    ++n;
-  return n;
+  if (w->live != NULL || w->geo->extended_l2 || w->geo->data_file ||
+      !is_plain (w, entry))
+    return run;
+  max = q2_min (max, (w->file_size - (entry & ~Q2_ENTRY_COPIED)) >>
+                w->geo->cluster_bits);
+  do
+    ++run.nr;
+  while (run.nr < max && load_be64 (p + 8 * run.nr) == entry + run.nr * size);
+  return run;
 }
 
-/* Count the first entries at 'p', if nothing is special about them.  *ret: how
- * many, perhaps none.
+/* Count the first entries of the run, as many as nothing is special about.
+ * *ret: how many that is, perhaps none.
  */
 static int
-use_run (struct q2_walk *w, const unsigned char *p, uint64_t max,
-         uint32_t times, bool active, uint64_t *ret, struct qcow2_error *err)
+use_run (struct q2_walk *w, const struct run *run, uint32_t times,
+         bool active, uint64_t *ret, struct qcow2_error *err)
 {
-  const uint64_t entry = load_be64 (p);
+  const uint64_t entry = load_be64 (run->p);
   const uint64_t cluster =
     (entry & ~Q2_ENTRY_COPIED) >> w->geo->cluster_bits;
   const unsigned flag =
     entry & Q2_ENTRY_COPIED ? Q2_COUNT_COPIED : Q2_COUNT_PLAIN;
-  uint64_t n;
+  uint64_t n = run->nr;
 
   *ret = 0;
-  if (w->live != NULL || w->geo->extended_l2 || w->geo->data_file ||
-      !is_plain (w, entry))
-    return 0;
-  n = count_run (w, p, max);
   if (w->window != NULL)
     n = q2_scope_quiet (w->window, n);
   if (n == 0)
@@ -171,31 +178,50 @@ use_run (struct q2_walk *w, const unsigned char *p, uint64_t max,
   return q2_work_do (&w->work, n * Q2_RECOUNT_CLUSTER, err);
 }
 
+/* The entry at 'p', or it and those behind it; *ret: how many.  'max' are left
+ * of the table.
+ */
+static int
+use_entries (struct q2_walk *w, const unsigned char *p, uint64_t max,
+             uint32_t times, bool active, struct run *run, uint64_t *ret,
+             struct qcow2_error *err)
+{
+  const uint64_t entry = load_be64 (p);
+  const uint64_t bitmap =
+    w->findings != NULL && w->geo->extended_l2 ? load_be64 (p + 8) : 0;
+
+  *ret = 1;
+  if ((entry | bitmap) == 0)
+    return 0;
+  if (run->nr == 0)
+    *run = find_run (w, p, max);
+  if (run->nr > 0) {
+    if (use_run (w, run, times, active, ret, err) == -1)
+      return -1;
+    run->nr -= q2_max (*ret, 1);
+    run->p += 8 * q2_max (*ret, 1);
+    if (*ret > 0)
+      return 0;
+    *ret = 1;
+  }
+  q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
+  return use_l2_entry (w, entry, bitmap, times, active, err);
+}
+
 int
 q2_walk_l2_entries (struct q2_walk *w, uint64_t table_off,
                     const unsigned char *p, uint32_t times, bool active,
                     struct qcow2_error *err)
 {
   const uint64_t n = UINT64_C (1) << w->geo->l2_bits;
-  uint64_t run = 0;
+  struct run run = { p, 0 };
   int r = 0;
 
   w->table_off = table_off;
-  for (uint64_t i = 0; i < n && r == 0; i += q2_max (run, 1)) {
-    const unsigned char *const raw = p + (i << w->geo->entry_bits);
-    const uint64_t entry = load_be64 (raw);
-    const uint64_t bitmap =
-      w->findings != NULL && w->geo->extended_l2 ? load_be64 (raw + 8) : 0;
-
-    run = 0;
-    if ((entry | bitmap) == 0)
-      continue;
+  for (uint64_t i = 0, done; i < n && r == 0; i += done) {
     w->index = i;
-    r = use_run (w, raw, n - i, times, active, &run, err);
-    if (run > 0 || r == -1)
-      continue;
-    q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
-    r = use_l2_entry (w, entry, bitmap, times, active, err);
+    r = use_entries (w, p + (i << w->geo->entry_bits), n - i, times, active,
+                     &run, &done, err);
   }
   w->table_off = QCOW2_NO_OFFSET;
   return r;
@@ -261,13 +287,23 @@ static int
 read_each_l2_table (struct q2_walk *w, uint64_t host_off, uint64_t end,
                     struct qcow2_error *err)
 {
-  const uint64_t size = w->geo->cluster_size;
+  unsigned failures = 0;        /* one after the other */
   int r = 0;
 
-  for (uint64_t off = host_off; off < end && r == 0; off += size)
-    r = q2_walk_read (w, size, off, QCOW2_IO_L2, err) == 0
-      ? use_l2_tables (w, off, off + size, err)
-      : q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+  while (host_off < end && r == 0) {
+    const uint64_t n = failures < Q2_WALK_MAX_FAILURES
+      ? w->geo->cluster_size : end - host_off;
+
+    if (q2_walk_read (w, n, host_off, QCOW2_IO_L2, err) == 0) {
+      r = use_l2_tables (w, host_off, host_off + n, err);
+      failures = 0;
+    }
+    else {
+      r = q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+      ++failures;
+    }
+    host_off += n;
+  }
   return r;
 }
 

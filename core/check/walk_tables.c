@@ -85,14 +85,21 @@ walk_small_pieces (struct q2_walk *w, uint64_t host_off, uint64_t end,
                    enum qcow2_io_class class, q2_walk_entry_fn fn,
                    void *opaque, struct qcow2_error *err)
 {
+  unsigned failures = 0;        /* one after the other */
   int r = 0;
 
   while (host_off < end && r == 0) {
-    const uint64_t n = q2_min (end - host_off, SMALL_PIECE);
+    const uint64_t n = failures < Q2_WALK_MAX_FAILURES
+      ? q2_min (end - host_off, SMALL_PIECE) : end - host_off;
 
-    r = q2_walk_read (w, n, host_off, class, err) == 0
-      ? walk_piece (w, host_off, n / 8, fn, opaque, err)
-      : q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+    if (q2_walk_read (w, n, host_off, class, err) == 0) {
+      r = walk_piece (w, host_off, n / 8, fn, opaque, err);
+      failures = 0;
+    }
+    else {
+      r = q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+      ++failures;
+    }
     host_off += n;
   }
   return r;

@@ -73,7 +73,10 @@ q2_walk_skip (struct q2_walk *w, enum qcow2_finding_kind kind,
     return -1;
   w->findings->incomplete = true;
   w->skipped++;
-  return 0;
+  /* Failing takes long. */
+  return w->progress == NULL || w->progress (w->opaque, w->percent) ? 0
+    : q2_fail (err, QCOW2_ERR_CANCELLED, QCOW2_NO_OFFSET,
+               "the check was cancelled");
 }
 
 /* In an image that nobody writes to flags.c looks for it. */

@@ -44,6 +44,8 @@ struct q2_live_job {
                                                            as it knows */
   bool undrained;               /* this round: refcounts of what was let go
                                    could not be read, so others still count */
+  uint64_t unread_slice;        /* + 1, the last one with a refcount that could
+                                   not be read, this round; 0: none */
   uint64_t undecided, windows;
   unsigned percent;
 };

@@ -46,8 +46,8 @@ extern size_t q2_snaptable_next_id (const struct q2_snaptable *table,
                                     char ret_id[Q2_SNAPTABLE_ID])
   __attribute__ ((__nonnull__));
 
-/* Add an entry at the end; fails if the format has no room for it, as the first
- * one does without adding it.
+/* Add an entry at the end; fails if the format has no room for it, as the
+ * first one does without adding it.
  */
 extern int q2_snaptable_check_room (struct q2_snaptable *table,
                                     const struct q2_snapshot *snapshot,

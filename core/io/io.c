@@ -68,6 +68,15 @@ call_once (const struct q2_io *io, void *buf, uint32_t count,
   return r;
 }
 
+/* A disk on which everything fails is given up soon. */
+static bool
+take_retry (const struct q2_io *io)
+{
+  return io->shared == NULL ||
+    (atomic_load (&io->shared->retries) < Q2_IO_MAX_RETRIES &&
+     atomic_fetch_add (&io->shared->retries, 1) < Q2_IO_MAX_RETRIES);
+}
+
 static int
 call_host (const struct q2_io *io, void *buf, uint32_t count,
            uint64_t host_off, enum qcow2_io_class class)
@@ -75,7 +84,7 @@ call_host (const struct q2_io *io, void *buf, uint32_t count,
   const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
   const int r = call_once (io, buf, count, host_off, class);
 
-  if (!io->patient || !may_pass (r))
+  if (!io->patient || !may_pass (r) || !take_retry (io))
     return r;
   nanosleep (&pause, NULL);
   return call_once (io, buf, count, host_off, class);

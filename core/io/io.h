@@ -43,12 +43,16 @@ enum q2_io_speedup {
 #define Q2_IO_NEVER (UINT32_C (1) << 31)
 
 /* State that all requests of an image share. */
+/* Reads of a check, or of a repair, that are tried once more. */
+#define Q2_IO_MAX_RETRIES 64u
+
 struct q2_io_shared {
   const char *file;             /* name of the file in messages, NULL: the
                                    image file; constant */
   struct qcow2_budget *budget;  /* the image's; NULL: no bound; constant */
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
+  _Atomic unsigned retries;     /* of this check, so far */
   /* Refusals of the host.  true holds for good; ranges must be aligned to the
    * unit, and Q2_IO_NEVER means that it always refuses.
    */

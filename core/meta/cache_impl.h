@@ -140,8 +140,8 @@ extern uint32_t q2_cache_lock_or_insert (struct q2_cache *cache,
 
 /* ---- cache_list.c ------------------------------------------------------ */
 
-/* It is in the list, or, if it was, no more; who takes it out waits until nobody
- * visits it.
+/* It is in the list, or, if it was, no more; who takes it out waits until
+ * nobody visits it.
  */
 extern void q2_cache_enlist (struct q2_cache *cache)
   __attribute__ ((__nonnull__));

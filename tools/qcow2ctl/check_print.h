@@ -12,6 +12,7 @@ struct check_job {
   struct progress progress;
   enum qcow2_repair repair;     /* that the user wants */
   bool dry_run;
+  uint64_t rehearsal;           /* memory for what the repair would write */
   struct value *findings;       /* JSON */
   uint64_t told, untold;        /* those that are shown, and only counted */
   bool cut_off;                 /* entries name what is past the end */

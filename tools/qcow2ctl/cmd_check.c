@@ -194,16 +194,10 @@ complete (struct check_job *job, struct image *i, const char *name,
   return code == CODE_OK ? code : image_close (i, code);
 }
 
-static uint64_t
-rehearsal_memory (uint64_t memory)
-{
-  return memory > LEAST_TO_REHEARSE ? memory : LEAST_TO_REHEARSE;
-}
-
 /* The repair fails, or what it does does not fit into memory. */
 static int
 note_failure (struct check_job *job, const struct image *i,
-              const struct qcow2_error *err, uint64_t memory)
+              const struct qcow2_error *err)
 {
   job->fails = true;
   job->cannot_tell = rehearsal_is_full (i->rehearsal);
@@ -212,7 +206,7 @@ note_failure (struct check_job *job, const struct image *i,
   if (job->cannot_tell)
     snprintf (job->why, sizeof job->why, "it writes more than there is memory "
               "for, %" PRIu64 " MiB; give a larger --memory",
-              rehearsal_memory (memory) >> 20);
+              job->rehearsal >> 20);
   else
     snprintf (job->why, sizeof job->why, "%s", err->text);
   return CODE_OK;
@@ -231,7 +225,7 @@ rehearse (struct check_job *job, struct image *i, const char *name,
     .opaque = &then,
   };
   struct qcow2_error err;
-  int code = image_rehearse (i, rehearsal_memory (memory)), r;
+  int code = image_rehearse (i, job->rehearsal), r;
 
   if (code != CODE_OK)
     return code;
@@ -239,7 +233,7 @@ rehearse (struct check_job *job, struct image *i, const char *name,
   r = qcow2_check (i->image, i->io, &how, &then.r, &err);
   progress_end (&then.progress);
   if (r == -1)
-    code = note_failure (job, i, &err, memory);
+    code = note_failure (job, i, &err);
   else if (must_complete (&then)) {
     code = complete (&then, i, name, memory);
     if (code != CODE_OK)
@@ -287,6 +281,8 @@ parse (const struct args *args, struct check_job *job, uint64_t *memory)
   }
   if (code == CODE_OK && limit != NULL)
     code = parse_memory (args, limit, memory);
+  job->rehearsal = limit != NULL && *memory > LEAST_TO_REHEARSE ? *memory
+    : LEAST_TO_REHEARSE;
   job->dry_run = args_value (args, "dry-run") != NULL;
   if (code == CODE_OK && job->dry_run && job->repair == QCOW2_REPAIR_NONE)
     return fail_usage (args->command, "--dry-run says what --repair would do: "

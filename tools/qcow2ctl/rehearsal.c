@@ -102,8 +102,10 @@ add_sector (struct rehearsal *r, uint64_t nr, bool whole,
     return ENOMEM;
   }
   bytes = make_room (r) ? malloc (r->sector) : NULL;
-  if (bytes == NULL)
+  if (bytes == NULL) {
+    r->full = true;
     return ENOMEM;
+  }
   if (!whole)
     err = read_below (r, bytes, r->sector, nr * r->sector, class);
   if (err != 0) {

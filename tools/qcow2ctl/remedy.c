@@ -30,8 +30,7 @@ remedy_words (const struct qcow2_finding *f)
   if (f->severity == QCOW2_FINDING_WARNING)
     return "harmless";
   if (f->severity == QCOW2_FINDING_LEAK && f->unsure)
-    return "it may be in use, and stays, since not all references can be "
-      "found";
+    return "it may be in use, and stays unless all references can be found";
   switch (remedy_repair (f)) {
   case QCOW2_REPAIR_LEAKS:
     return "--repair leaks frees it";

@@ -104,6 +104,8 @@ take_result (struct check_job *job, const struct value *v)
     .windows = talk_number (more, "parts"),
     .undecided = talk_number (more, "undecided"),
   };
+  /* Which parts could not be read is not known here. */
+  job->blind = job->r.incomplete;
 }
 
 static void

@@ -12,6 +12,7 @@
 #include "fsck.h"
 #include "hooked_disk.h"
 
+#include "base/be.h"
 #include "base/bits.h"
 
 #include <errno.h>
@@ -294,6 +295,68 @@ other_errors (void)
   }
 }
 
+static unsigned asked;
+
+static bool
+go_on_until (void *opaque, unsigned percent)
+{
+  (void) percent;
+  return ++asked < *(const unsigned *) opaque;
+}
+
+/* A failure may take seconds: of many tables that lie side by side only a few
+ * are tried, and who waits is asked meanwhile.
+ */
+static void
+nothing_can_be_read (void)
+{
+  const struct host_spec spec = { .capacity = 40960 * KiB, .grows = true };
+  const struct qcow2_create_options create = {
+    .virtual_size = 32768 * KiB, .cluster_size = 1024,
+    .preallocation = QCOW2_PREALLOCATE_METADATA,
+  };
+  const struct qcow2_options options = { .check = true };
+  unsigned until = 1000;
+  struct qcow2_check_options how = {
+    .progress = go_on_until, .opaque = &until,
+  };
+  struct qcow2_check_result r;
+  struct qcow2_error err;
+  struct qcow2_image *image;
+  unsigned long reads;
+  struct host h;
+
+  unit_context ("%s", __func__);
+  host_init (&h, &spec, "", 0);
+  REQUIRE (qcow2_create (&h.io, &create, &err) == 0);
+  host_reopen (&h);
+  for (unsigned round = 0; round < 2; ++round) {
+    image = qcow2_open (&h.io, &options, &err);
+    REQUIRE (image != NULL);
+    /* All 256 L2 tables. */
+    h.bad_start = load_be64 (h.bytes + load_be64 (h.bytes + 40)) &
+      ~HOOKED_COPIED;
+    h.bad_end = h.bad_start + 256 * CLUSTER;
+    reads = h.nr[HOST_READ];
+    asked = 0;
+    if (round == 0) {
+      CHECK_EQ (qcow2_check (image, &h.io, &how, &r, &err), 0);
+      CHECK (r.incomplete);
+      CHECK_EQ (r.check_errors, 9);
+    }
+    else {                      /* at the third failure */
+      until = asked + 3;
+      CHECK_EQ (qcow2_check (image, &h.io, &how, &r, &err), -1);
+      CHECK_EQ (err.kind, QCOW2_ERR_CANCELLED);
+    }
+    reads = h.nr[HOST_READ] - reads;
+    CHECK (reads < (round == 0 ? 150 : 20));
+    h.bad_start = h.bad_end = 0;
+    qcow2_close (image);
+  }
+  host_free (&h);
+}
+
 int
 main (void)
 {
@@ -303,5 +366,6 @@ main (void)
   one_table_of_several ();
   a_part_of_the_l1_table ();
   other_errors ();
+  nothing_can_be_read ();
   return unit_finish ();
 }
