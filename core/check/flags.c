@@ -24,6 +24,10 @@
 #include "base/error.h"
 
 #define PIECE (UINT64_C (64) << 10)
+/* What cannot be read has been told, and takes long: after so many failures no
+ * more flags are looked at.
+ */
+#define MAX_FAILURES 16u
 
 struct flags {
   const struct q2_io *io;
@@ -34,6 +38,7 @@ struct flags {
   unsigned char *buf;
   bool skip_holes;              /* counting them did, too */
   bool skip_unread;             /* the same */
+  unsigned failures;            /* reads of that kind */
   q2_flag_fn fn;
   void *opaque;
 };
@@ -107,7 +112,7 @@ check_data (struct flags *f, uint64_t host_off, uint64_t end,
                                 struct qcow2_error *),
             struct qcow2_error *err)
 {
-  while (host_off < end) {
+  while (host_off < end && f->failures < MAX_FAILURES) {
     const uint64_t n = q2_min (end - host_off, PIECE);
 
     if (q2_work_do (f->work, n / 8, err) == -1)
@@ -115,6 +120,7 @@ check_data (struct flags *f, uint64_t host_off, uint64_t end,
     if (q2_io_read (f->io, f->buf, n, host_off, class, err) == -1) {
       if (!f->skip_unread || !q2_is_medium_fault (err))
         return -1;
+      f->failures++;
     }
     else if (check_piece (f, host_off, n, err) == -1)
       return -1;
@@ -160,7 +166,7 @@ check_tables (struct flags *f, const struct q2_header *h,
                    QCOW2_IO_L1, check_l1_piece, err) == -1)
     return -1;
   for (cluster = q2_counts_next (f->counts, 0, Q2_USE_L2);
-       cluster != UINT64_MAX;
+       cluster != UINT64_MAX && f->failures < MAX_FAILURES;
        cluster = q2_counts_next (f->counts, cluster + 1, Q2_USE_L2)) {
     if (q2_counts_get (f->counts, cluster).flags == 0)
       continue;                 /* only snapshots use it */
