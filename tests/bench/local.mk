@@ -35,8 +35,11 @@ bench-cost: bench/nbdload
 	    --filter $(abs_top_builddir)/filter/.libs/nbdkit-qcow2-filter.so \
 	    --json $(builddir)/bench/results-cost.json $(BENCH_FLAGS)
 	$(bench_page)
+bench-edit:
+	$(PYTHON) $(srcdir)/bench/edit.py \
+	    --qcow2ctl $(top_builddir)/tools/qcow2ctl/qcow2ctl $(BENCH_FLAGS)
 else
-bench bench-cost bench-live bench-remote:
+bench bench-cost bench-edit bench-live bench-remote:
 	@echo "make bench needs libnbd: install libnbd-dev and configure again"
 	@false
 endif
@@ -50,7 +53,7 @@ bench_cipherbench_LDADD = $(UNIT_LIBS)
 bench-ciphers: bench/cipherbench
 	$(builddir)/bench/cipherbench
 
-.PHONY: bench bench-ciphers bench-cost bench-live bench-remote
+.PHONY: bench bench-ciphers bench-cost bench-edit bench-live bench-remote
 
 EXTRA_DIST += \
 	bench/README.md \
@@ -58,6 +61,7 @@ EXTRA_DIST += \
 	bench/build-in-root \
 	bench/clients.py \
 	bench/cost.py \
+	bench/edit.py \
 	bench/images.py \
 	bench/live.py \
 	bench/live_servers.py \
