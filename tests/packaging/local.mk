@@ -12,6 +12,7 @@ packaging_long_tests = \
 	packaging/test-deb-long.sh \
 	packaging/test-distcheck-long.sh \
 	packaging/test-reproducible-long.sh \
+	packaging/test-rpm-long.sh \
 	packaging/test-selinux-long.sh \
 	$(NULL)
 
