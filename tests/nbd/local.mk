@@ -166,6 +166,7 @@ LONG_TESTS += \
 	nbd/test-random-images-long.sh \
 	nbd/test-restore-drill-long.sh \
 	nbd/test-soak-long.sh \
+	nbd/test-v2v-long.sh \
 	nbd/test-write-errors-long.sh \
 	nbd/test-write-fio-long.sh \
 	nbd/test-write-fs-long.sh \

@@ -284,6 +284,8 @@ start_web ()
 # can_run: whether 'way' works here.
 can_run ()
 {
+    [ "$built" = podman ] ||
+        echo "there is no image, which podman would build" > "$tmp/log"
     case $way in
     podman) [ "$built" = podman ] && try_podman localhost/nbdkit-qcow2 ;;
     docker) [ "$built" = podman ] && start_docker &&

@@ -5,7 +5,7 @@
 # missing; the file names of what it leaves behind are the right ones.
 #
 # Nothing is built here but the archive, of a small project.
-# tests/packaging/test-package-long.sh makes the real one.
+# test-deb-long.sh and test-rpm-long.sh make the real ones.
 
 # shellcheck source=tests/packaging/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -148,6 +148,14 @@ bash -ec "$(line nbdcopy)" || fail "nbdcopy"
 [ "$(stat -c %s disk.img)" = 67108864 ] || fail "nbdcopy copied less"
 guestfish="guestfish --ro -a 'nbd:///?socket=$tmp/it%20is' -i"
 [ "$(line guestfish)" = "$guestfish" ] || fail "not the form for guestfish"
+# The note about missing programs follows the list.
+for program in guestfish qemu-system-x86_64; do
+    found=''
+    ! command -v "$program" > /dev/null || found=yes
+    noted=''
+    ! grep -q "^Not installed here: .*$program" out || noted=yes
+    [ "$found$noted" = yes ] || fail "$program: found '$found', noted '$noted'"
+done
 if command -v qemu-system-sparc > /dev/null; then
     qemu=$(line qemu-system-x86_64)
     qemu=${qemu/qemu-system-x86_64 -m 1G/qemu-system-sparc -display none -S}
