@@ -213,6 +213,29 @@ snapshot (struct qcow2_image *image, const struct qcow2_io *io,
   return qcow2_snapshot_create (image, io, &o, err);
 }
 
+static int
+read_state (void *opaque, void *buf, uint32_t count, uint64_t off,
+            struct qcow2_error *err)
+{
+  (void) opaque;
+  (void) off;
+  (void) err;
+  memset (buf, 0x5e, count);
+  return 0;
+}
+
+static int
+save_state (struct qcow2_image *image, const struct qcow2_io *io,
+            struct qcow2_error *err)
+{
+  const struct qcow2_vm_state state = { 70000, read_state, NULL };
+  const struct qcow2_snapshot_options o = {
+    .name = second, .icount = UINT64_MAX, .vm_state = &state,
+  };
+
+  return qcow2_snapshot_create (image, io, &o, err);
+}
+
 /* The id of one of them. */
 struct id {
   char bytes[64];
@@ -304,7 +327,7 @@ static const struct {
   { amend_narrow, SAME }, { snapshot, SAME }, { delete_snapshot, SAME },
   { apply_snapshot, OTHER }, { complete_snapshots, SAME },
   { add_bitmap, SAME }, { remove_broken, SAME }, { write_some, OTHER },
-  { grow_filled, SAME },
+  { grow_filled, SAME }, { save_state, SAME },
 };
 #define NR_CHANGES (sizeof changes / sizeof changes[0])
 #define NR_REPAIRS 3u           /* follow in the numbering */
