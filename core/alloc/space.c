@@ -125,7 +125,7 @@ q2_space_load (struct q2_space *s, const struct q2_io *io,
 
     put = Q2_PUT_OUT_OF_DATE;
     if (q2_refcounts_read (&s->rc, io, need, wide, &bytes, err) == -1) {
-      if (wide && err->errnum == EIO)
+      if (wide && q2_io_is_slow (io) && err->errnum == EIO)
         continue;
       return -1;
     }

@@ -95,7 +95,7 @@ fill (struct q2_counts_leaf *leaf, uint32_t i, uint32_t nr, uint32_t v)
 {
   if (leaf->narrow)
     memset (leaf->narrow + i, (int) v, nr);
-  else
+  else if (q2_check (leaf->wide != NULL))
     for (uint32_t k = 0; k < nr; ++k)
       leaf->wide[i + k] = v;
 }

@@ -109,19 +109,23 @@ fetch_piece (void *arg, size_t i)
   struct piece *const p = &f->pieces[i];
   const uint64_t end = p->host_off + p->len;
   uint64_t start = p->host_off, stop = end;
+  struct q2_io io = *f->io;
   struct qcow2_error ignored;
 
   if (!q2_is_aligned (p->host_off, f->size) || end > q2_io_size (f->io))
     return;
+  io.patient = false;           /* who needs it tries again */
   if (f->ask)
-    q2_io_next_data (f->io, p->host_off, end, &start, &stop);
+    q2_io_next_data (&io, p->host_off, end, &start, &stop);
   if (start == end)
     p->what = Q2_FETCHED_HOLE;
-  else if (q2_io_read (f->io, f->buf + i * f->max, p->len, p->host_off,
+  else if (start > p->host_off || stop < end)
+    return;                     /* holes are not paid for */
+  else if (q2_io_read (&io, f->buf + i * f->max, p->len, p->host_off,
                        f->class, &ignored) == 0)
     p->what = Q2_FETCHED_DATA;
   else
-    q2_io_note_bug (f->io, &ignored);
+    q2_io_note_bug (&io, &ignored);
 }
 
 void
@@ -132,30 +136,32 @@ q2_fetch_run (struct q2_fetch *f, bool ask, enum qcow2_io_class class)
   q2_workers_batch (f->workers, fetch_piece, f, f->nr, MAX_PIECES);
 }
 
-static const struct piece *
+/* The piece that has it; MAX_PIECES: none. */
+static size_t
 find (const struct q2_fetch *f, uint64_t host_off)
 {
-  for (unsigned i = 0; i < f->nr; ++i)
+  for (size_t i = 0; i < f->nr; ++i)
     if (host_off >= f->pieces[i].host_off &&
         host_off - f->pieces[i].host_off < f->pieces[i].len)
-      return &f->pieces[i];
-  return NULL;
+      return i;
+  return MAX_PIECES;
 }
 
 enum q2_fetched
 q2_fetch_find (const struct q2_fetch *f, uint64_t host_off, uint64_t len)
 {
-  const struct piece *p = find (f, host_off);
-  const enum q2_fetched what = p ? p->what : Q2_FETCHED_NOT;
+  size_t i = find (f, host_off);
+  const enum q2_fetched what =
+    i < MAX_PIECES ? f->pieces[i].what : Q2_FETCHED_NOT;
 
-  while (p != NULL && p->what == what) {
-    const uint64_t n = p->len - (host_off - p->host_off);
+  while (i < MAX_PIECES && f->pieces[i].what == what) {
+    const uint64_t n = f->pieces[i].len - (host_off - f->pieces[i].host_off);
 
     if (n >= len)
       return what;
     host_off += n;
     len -= n;
-    p = find (f, host_off);
+    i = find (f, host_off);
   }
   return Q2_FETCHED_NOT;
 }
@@ -168,15 +174,15 @@ q2_fetch_copy (const struct q2_fetch *f, void *buf, uint64_t len,
 
   if (q2_fetch_find (f, host_off, len) != Q2_FETCHED_DATA)
     return false;
-  while (len > 0) {
-    const struct piece *const p = find (f, host_off);
-    const uint64_t skip = host_off - p->host_off;
-    const uint64_t n = q2_min (len, p->len - skip);
+  for (size_t i = find (f, host_off); len > 0 && q2_check (i < MAX_PIECES);
+       i = find (f, host_off)) {
+    const uint64_t skip = host_off - f->pieces[i].host_off;
+    const uint64_t n = q2_min (len, f->pieces[i].len - skip);
 
-    memcpy (to, f->buf + (uint64_t) (p - f->pieces) * f->max + skip, n);
+    memcpy (to, f->buf + i * f->max + skip, n);
     to += n;
     host_off += n;
     len -= n;
   }
-  return true;
+  return len == 0;
 }

@@ -220,6 +220,8 @@ q2_repair_scan (const struct q2_io *io, const struct q2_header *h,
   int result = -1;
 
   patient.patient = true;
+  if (io->shared != NULL)
+    atomic_store (&io->shared->retries, 0);
   if (r == NULL || j.buf == NULL)
     q2_fail_nomem (err, "scanning the image");
   else

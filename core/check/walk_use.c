@@ -173,6 +173,21 @@ note_result (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
   return q2_fail_nomem (err, "counting references to clusters");
 }
 
+/* Memory is for counting before it is for reading ahead. */
+static enum q2_counts_result
+count (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
+       enum q2_use *ret_old)
+{
+  enum q2_counts_result r;
+
+  while ((r = q2_counts_add (w->counts, cluster, u->times, u->use, u->flags,
+                             ret_old)) == Q2_COUNTS_FULL && w->fetch != NULL) {
+    q2_fetch_free (w->fetch);
+    w->fetch = NULL;
+  }
+  return r;
+}
+
 static int
 use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
              struct qcow2_error *err)
@@ -185,8 +200,7 @@ use_cluster (struct q2_walk *w, uint64_t cluster, const struct q2_user *u,
   if (w->live != NULL)
     result = q2_walk_live_use (w, cluster, u);
   else if (w->window == NULL)
-    result = q2_counts_add (w->counts, cluster, u->times, u->use, u->flags,
-                            &old);
+    result = count (w, cluster, u, &old);
   else {
     w->silent = !q2_scope_tells (w->window, cluster);
     result = q2_scope_add (w->window, w->counts, cluster, u->times, u->use,

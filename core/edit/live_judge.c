@@ -68,11 +68,13 @@ slice_of (const struct q2_live_job *j, size_t i)
   return j->suspects.clusters[i] >> bits;
 }
 
+/* Its block has been told, or nobody knows what is wrong. */
 static void
 note_unread (const struct q2_live_job *j, size_t i, struct q2_verdict *v)
 {
-  v->known = !q2_suspects_is_touched (&j->suspects, i);
-  v->unread = true;
+  v->unread = j->check.unread_block ==
+    (j->suspects.clusters[i] >> j->geo.refblock_bits) + 1;
+  v->known = v->unread && !q2_suspects_is_touched (&j->suspects, i);
 }
 
 /* Its references are known nevertheless.  A repair was begun because all could

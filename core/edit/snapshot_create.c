@@ -132,7 +132,8 @@ try_take_back (struct q2_taking *c, struct qcow2_error *err)
       q2_edit_commit (e, err) == -1 || q2_tree_own (&c->tree, err) == -1 ||
       q2_edit_commit (e, err) == -1)
     return -1;
-  return c->was_miscounted ? 0
+  /* A reader may have kept something from being free: then it stays marked. */
+  return c->was_miscounted || atomic_load (&e->w->nr_pending) > 0 ? 0
     : q2_writer_unmark_miscounted (e->w, &e->io, err);
 }
 
@@ -143,6 +144,8 @@ q2_taking_undo (struct q2_taking *c)
 
   if (!q2_check (!c->edit->switched))
     return;
+  /* Before the image is no more marked. */
+  q2_edit_take_back (c->edit);
   if (try_take_back (c, &why) == -1)
     q2_writer_log (c->edit->w, QCOW2_LOG_WARNING, why.text, why.advice);
 }
@@ -224,7 +227,6 @@ q2_taking_prepare (struct q2_taking *c, struct q2_edit *edit,
       (options->vm_state == NULL ||
        (q2_taking_save_state (c, err) == 0 && prepare (c, err) == 0)))
     return 0;
-  q2_edit_take_back (edit);     /* before the image is no more marked */
   q2_taking_undo (c);
   return -1;
 }

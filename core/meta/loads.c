@@ -170,12 +170,12 @@ note_bad (struct q2_cache *c, const struct q2_load *load)
 }
 
 /* The slice is missing: wait for it or load it.  Returns 1 if what was read
- * is out of date.
+ * is out of date.  *ret_wide: more was read than the slice.
  */
 static int
 read_missing (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
               size_t skip, void *buf, size_t len, struct q2_cache_span span,
-              struct qcow2_error *err)
+              bool *ret_wide, struct qcow2_error *err)
 {
   const uint64_t slice_off = host_off - skip;
   struct q2_load load = {
@@ -192,11 +192,12 @@ read_missing (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
     return 0;
   }
   avoid_bad_locked (c, slice_off, &load);
+  *ret_wide = load.end - load.start > c->slice_size;
   begin_load_locked (c, &load);
   q2_mutex_unlock (&c->loads.lock);
 
   r = do_load (c, io, &load, slice_off - load.start + skip, buf, len, err);
-  if (r == -1)
+  if (r == -1 && err->errnum == EIO)
     note_bad (c, &load);
   if (!end_load (c, &load) && r == 0)
     return 1;
@@ -219,8 +220,8 @@ q2_cache_read (struct q2_cache *c, const struct q2_io *io, uint64_t host_off,
   do {
     if (q2_cache_copy_out (c, host_off, skip, buf, len, span.scan))
       return 0;
-    wide = span.behind > 0 || span.ahead > c->slice_size;
-    r = read_missing (c, io, host_off, skip, buf, len, span, err);
+    wide = false;
+    r = read_missing (c, io, host_off, skip, buf, len, span, &wide, err);
     span.behind = 0;
     span.ahead = c->slice_size;
     /* What cannot be read may be something else. */
