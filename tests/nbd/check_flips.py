@@ -50,6 +50,8 @@ def fragmented(path: str) -> None:
     qemu_io(path, "write -P 9 1M 1M", "discard 3M 1M")
     run("qemu-img", "bitmap", "--add", "-g", "1k", path, "coarse")
     qemu_io(path, "write -P 10 0 700k")
+    # Of neighbours one is the snapshot's, and one is not.
+    qemu_io(path, *(f"write -q -P 11 {at}k 512" for at in range(4096)))
 
 
 MAKERS: Dict[str, Callable[[str], None]] = dict(IMAGES, fragmented=fragmented)
