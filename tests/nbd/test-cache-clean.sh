@@ -47,7 +47,8 @@ if not h.is_read_only():
     assert h.pread(512, (1 << 30) + 4096) == b"x" * 512
 EOF
 
-for interval in 1 0; do
+# Long enough to read all tables before the second sweep, on a busy machine, too.
+for interval in 6 0; do
     for readonly in "" -r; do
         echo "interval $interval $readonly"
         # shellcheck disable=SC2086     # no word, or one
