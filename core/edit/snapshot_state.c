@@ -163,14 +163,21 @@ save_table (struct saving *s, uint64_t nr, struct qcow2_error *err)
   return 0;
 }
 
+/* A table maps one of these, or several. */
+static uint64_t
+piece_size (const struct q2_geometry *geo)
+{
+  return q2_min (q2_max (PIECE, geo->cluster_size),
+                 UINT64_C (1) << geo->l1_shift);
+}
+
 uint64_t
 q2_taking_state_pieces (const struct q2_taking *c)
 {
-  const uint64_t piece = q2_max (PIECE, c->edit->w->geo->cluster_size);
+  const struct qcow2_vm_state *const state = c->options->vm_state;
 
-  /* The last one of a table may be smaller. */
-  return c->options->vm_state == NULL ? 0
-    : c->options->vm_state->size / piece + q2_taking_state_tables (c);
+  return state == NULL ? 0
+    : (state->size - 1) / piece_size (c->edit->w->geo) + 1;
 }
 
 int
@@ -180,8 +187,7 @@ q2_taking_save_state (struct q2_taking *c, struct qcow2_error *err)
   struct qcow2_budget *const budget = q2_io_budget (&c->edit->io);
   struct saving s = {
     .taking = c, .state = c->options->vm_state,
-    .piece = q2_min (q2_max (PIECE, geo->cluster_size),
-                     UINT64_C (1) << geo->l1_shift),
+    .piece = piece_size (geo),
     .start = c->tree.nr << geo->l1_shift,
   };
   int r = 0;

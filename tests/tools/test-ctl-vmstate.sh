@@ -124,6 +124,20 @@ for field in 40 48; do
     done
 done
 
+make_disk ()            # OPTIONS, or "backing"
+{
+    rm -f "$img"
+    if [ "$1" = backing ]; then
+        # Its bytes must not shine through where the state has none.
+        qemu-img create -q -f raw "$tmp/base.raw" 2G
+        qemu-io -f raw -c 'write -q -P 99 536870912 8M' "$tmp/base.raw"
+        qemu-img create -q -f qcow2 -b base.raw -F raw "$img" 8M
+    else
+        qemu-img create -q -f qcow2 -o "$1" "$img" 8M
+        qemu-io -f qcow2 -c 'write -q -P 1 0 3M' "$img"
+    fi
+}
+
 # QEMU finds nothing wrong, and has as many snapshots.
 is_clean ()             # IMAGE NUMBER
 {
@@ -138,15 +152,7 @@ sys.stdout.buffer.write(bytes(i * 7 // 512 % 255 + 1 for i in range(5000001)))' 
 for options in cluster_size=64k cluster_size=512 cluster_size=2M \
         extended_l2=on,cluster_size=16k compat=0.10 backing; do
     echo "saved by us: $options"
-    rm -f "$img"
-    case $options in
-    backing)
-        qemu-img create -q -f raw "$tmp/base.raw" 2G
-        qemu-io -f raw -c 'write -q -P 99 536870912 8M' "$tmp/base.raw"
-        qemu-img create -q -f qcow2 -b base.raw -F raw "$img" 8M ;;
-    *)  qemu-img create -q -f qcow2 -o "$options" "$img" 8M
-        qemu-io -f qcow2 -c 'write -q -P 1 0 3M' "$img" ;;
-    esac
+    make_disk "$options"
     works snapshot create --vm-state "$tmp/memory" "$img" vm
     is_clean "$img" 1
     is_read vm
@@ -215,16 +221,7 @@ save ()
 for options in cluster_size=64k cluster_size=4k \
         extended_l2=on,cluster_size=16k compat=0.10 backing; do
     echo "savevm: $options"
-    rm -f "$img"
-    case $options in
-    backing)
-        # Its bytes must not shine through where the state has none.
-        qemu-img create -q -f raw "$tmp/base.raw" 2G
-        qemu-io -f raw -c 'write -q -P 99 536870912 8M' "$tmp/base.raw"
-        qemu-img create -q -f qcow2 -b base.raw -F raw "$img" 8M ;;
-    *)  qemu-img create -q -f qcow2 -o "$options" "$img" 8M
-        qemu-io -f qcow2 -c 'write -q -P 1 0 3M' "$img" ;;
-    esac
+    make_disk "$options"
     save vm
     is_read vm
 done
