@@ -326,7 +326,7 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
                 struct qcow2_check_result *ret_result,
                 struct qcow2_error *err)
 {
-  struct q2_io patient = *io;
+  const struct q2_io patient = q2_io_patient (io);
   struct q2_check c = {
     .io = &patient, .sb = sb, .options = options,
     .findings = {
@@ -339,9 +339,6 @@ q2_check_image (const struct q2_io *io, struct q2_superblock *sb,
   bool rebuilt;
   int r;
 
-  patient.patient = true;
-  if (io->shared != NULL)
-    atomic_store (&io->shared->retries, 0);
   r = run_passes (&c, &before, &rebuilt, err);
   if (r == 0)
     fill_result (&c, &before, rebuilt, ret_result);

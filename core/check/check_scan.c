@@ -81,8 +81,8 @@ report_flag (void *opaque, uint64_t host_off, uint64_t word,
 static int
 check_flags (struct q2_check *c, struct qcow2_error *err)
 {
-  if (q2_recount_flags (&c->r->recount, c->io, &c->h, &c->geo, report_flag, c,
-                        err) == -1)
+  if (q2_recount_flags (&c->r->recount, c->io, &c->h, &c->geo, true,
+                        report_flag, c, err) == -1)
     return q2_find_error (&c->findings, QCOW2_FINDING_UNREADABLE, err);
   return 0;
 }

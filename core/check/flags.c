@@ -181,14 +181,15 @@ check_tables (struct flags *f, const struct q2_header *h,
 int
 q2_recount_flags (struct q2_recount *recount, const struct q2_io *io,
                   const struct q2_header *h, const struct q2_geometry *geo,
-                  q2_flag_fn fn, void *opaque, struct qcow2_error *err)
+                  bool lenient, q2_flag_fn fn, void *opaque,
+                  struct qcow2_error *err)
 {
   struct flags f = {
     .io = io, .geo = geo, .counts = recount->counts,
     .odd = recount->odd, .begin = recount->begin, .stop = recount->stop,
     .work = &recount->work, .fn = fn, .opaque = opaque,
     .skip_holes = recount->hole_bytes > 0,
-    .skip_unread = recount->skipped > 0,
+    .skip_unread = lenient && recount->skipped > 0,
   };
   int r;
 

@@ -114,13 +114,15 @@ typedef int (*q2_flag_fn) (void *opaque, uint64_t host_off, uint64_t word,
  * is read before fn is called for its entries, so fn may change the entry
  * that it is called for.  Reads nothing if no flag is wrong.  What it costs is
  * charged to recount->work.  Entries that a check has found faulty are left
- * out.
+ * out.  'lenient': so are tables that cannot be read, if there were such when
+ * references were counted, and all others after many of them.
  */
 extern int q2_recount_flags (struct q2_recount *recount,
                              const struct q2_io *io,
                              const struct q2_header *header,
-                             const struct q2_geometry *geo, q2_flag_fn fn,
-                             void *opaque, struct qcow2_error *err)
-  __attribute__ ((__nonnull__ (1, 2, 3, 4, 5, 7), __warn_unused_result__));
+                             const struct q2_geometry *geo, bool lenient,
+                             q2_flag_fn fn, void *opaque,
+                             struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 3, 4, 6, 8), __warn_unused_result__));
 
 #endif /* QCOW2_CHECK_RECOUNT_H */

@@ -165,7 +165,8 @@ scan_once (struct q2_repair_job *j, const struct q2_header *h,
   j->counts = r->recount.counts;
   if (check_width (j, err) == -1 || load_table (j, h, err) == -1 ||
       q2_repair_compare (j, err) == -1 ||
-      q2_recount_flags (&r->recount, j->io, h, j->geo, count_flag, r, err)
+      q2_recount_flags (&r->recount, j->io, h, j->geo, false, count_flag, r,
+                        err)
       == -1)
     return -1;
   r->info.l2_tables = r->recount.l2_tables;
@@ -212,16 +213,13 @@ q2_repair_scan (const struct q2_io *io, const struct q2_header *h,
 {
   struct q2_repair *const r = calloc (1, sizeof *r);
   struct log log = { log_fn, log_opaque, q2_meter_now () };
-  struct q2_io patient = *io;
+  const struct q2_io patient = q2_io_patient (io);
   struct q2_repair_job j = {
     .r = r, .io = &patient, .geo = geo,
     .buf = q2_buffer_alloc (geo->cluster_size)
   };
   int result = -1;
 
-  patient.patient = true;
-  if (io->shared != NULL)
-    atomic_store (&io->shared->retries, 0);
   if (r == NULL || j.buf == NULL)
     q2_fail_nomem (err, "scanning the image");
   else

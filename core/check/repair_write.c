@@ -398,21 +398,16 @@ static int
 write_flags (struct q2_repair_job *j, const struct q2_header *h,
              struct qcow2_error *err)
 {
-  struct q2_recount *const recount = &j->r->recount;
-  const uint64_t skipped = recount->skipped;
   struct entries e = { .j = j };
-  int r;
 
   if (j->r->keep_flags)
     return 0;
   /* Step 3: refcounts come first. */
   if (!q2_assume (!j->unflushed, err))
     return -1;
-  /* Nothing is left out, whatever the check has. */
-  recount->skipped = 0;
-  r = q2_recount_flags (recount, j->io, h, j->geo, correct_flag, &e, err);
-  recount->skipped = skipped;
-  if (r == -1 || write_entries (&e, err) == -1)
+  if (q2_recount_flags (&j->r->recount, j->io, h, j->geo, false, correct_flag,
+                        &e, err) == -1 ||
+      write_entries (&e, err) == -1)
     return -1;
   return flush (j, err);
 }
@@ -436,7 +431,7 @@ q2_repair_write (struct q2_repair *r, const struct q2_io *io,
                  struct q2_superblock *sb, const struct q2_geometry *geo,
                  struct qcow2_error *err)
 {
-  struct q2_io patient = *io;
+  const struct q2_io patient = q2_io_patient (io);
   struct q2_repair_job j = {
     .r = r, .counts = r->recount.counts, .io = &patient, .geo = geo,
     .buf = q2_buffer_alloc (geo->cluster_size), .cursor = r->first_free,
@@ -444,9 +439,6 @@ q2_repair_write (struct q2_repair *r, const struct q2_io *io,
   struct plan plan = { 0 };
   int result = -1;
 
-  patient.patient = true;
-  if (io->shared != NULL && !r->checked)
-    atomic_store (&io->shared->retries, 0);
   if (j.buf == NULL)
     return q2_fail_nomem (err, "repairing the image");
   if (q2_assume (r->checked || (q2_superblock_header (sb)->incompatible &

@@ -320,8 +320,7 @@ check (struct qcow2_image *image, const struct qcow2_io *host,
   };
   int r;
 
-  j.io.patient = true;
-  atomic_store (&j.io.shared->retries, 0);
+  j.io = q2_io_patient (&j.io);
   r = init (&j, err);
   if (r == 0)
     r = run_passes (&j, err);

@@ -84,6 +84,18 @@ struct q2_io {
                                    lost if it does */
 };
 
+/* The same for a check or a repair that begins. */
+static inline struct q2_io
+q2_io_patient (const struct q2_io *io)
+{
+  struct q2_io patient = *io;
+
+  patient.patient = true;
+  if (io->shared != NULL)
+    atomic_store (&io->shared->retries, 0);
+  return patient;
+}
+
 /* Call it with the error of a failed request or background job: if it is a
  * bug, the image takes no more changes.
  */

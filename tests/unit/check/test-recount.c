@@ -389,7 +389,7 @@ check_charge (struct q2_recount *rc, struct memory_disk *d,
     CHECK (work.done >= used * (Q2_RECOUNT_CLUSTER + 1));
   else {
     rc->work.max = rc->work.done;
-    CHECK (q2_recount_flags (rc, &d->io, h, geo, collect, d, &err) == -1);
+    CHECK (q2_recount_flags (rc, &d->io, h, geo, false, collect, d, &err) == -1);
     CHECK (err.kind == QCOW2_ERR_UNSUPPORTED);
   }
   rc->work = work;
@@ -427,13 +427,13 @@ test_image (uint64_t seed)
 
   /* Now with wrong flags: they are found, and nothing else changes. */
   d.opaque = NULL;
-  CHECK (q2_recount_flags (&rc, &d.io, &h, &geo, collect, &d, &err) == 0);
+  CHECK (q2_recount_flags (&rc, &d.io, &h, &geo, false, collect, &d, &err) == 0);
   CHECK_EQ ((uintptr_t) d.opaque > 0, rc.flags_are_wrong);
   flipped = flip_flags (&r, &rng, &d);
   REQUIRE (q2_recount (&again, &d.io, &h, &geo, NULL, NULL, &err) == 0);
   CHECK_EQ (again.flags_are_wrong, flipped > 0);
   d.opaque = NULL;
-  CHECK (q2_recount_flags (&again, &d.io, &h, &geo, collect, &d, &err) == 0);
+  CHECK (q2_recount_flags (&again, &d.io, &h, &geo, false, collect, &d, &err) == 0);
   CHECK_EQ ((uintptr_t) d.opaque, flipped);
   check_charge (&again, &d, &h, &geo);
   q2_recount_free (&again);
@@ -591,7 +591,7 @@ test_oddities (void)
   CHECK_EQ (q2_counts_get (rc.counts, at.data[1] / CLUSTER).count, 2);
   CHECK (rc.flags_are_wrong);
   l.d.opaque = NULL;
-  CHECK (q2_recount_flags (&rc, &l.d.io, &l.h, &l.geo, collect, &l.d, &err)
+  CHECK (q2_recount_flags (&rc, &l.d.io, &l.h, &l.geo, false, collect, &l.d, &err)
          == 0);
   CHECK_EQ ((uintptr_t) l.d.opaque, 3);
   CHECK_EQ (load_be64 (l.d.bytes + l.l2[0] + 16), at.data[1]);
@@ -651,7 +651,7 @@ test_snapshot (void)
   CHECK_EQ (q2_counts_get (rc.counts, l.l2[1] / CLUSTER).count, 1);
   CHECK_EQ (rc.l2_tables, 3);
   l.d.opaque = NULL;
-  CHECK (q2_recount_flags (&rc, &l.d.io, &l.h, &l.geo, collect, &l.d, &err)
+  CHECK (q2_recount_flags (&rc, &l.d.io, &l.h, &l.geo, false, collect, &l.d, &err)
          == 0);
   CHECK_EQ ((uintptr_t) l.d.opaque, 2);
   CHECK_EQ (load_be64 (l.d.bytes + l.b.l1_off), l.l2[0]);
