@@ -121,6 +121,25 @@ extern int q2_walk_read (struct q2_walk *w, uint64_t len, uint64_t host_off,
                          enum qcow2_io_class class, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* What is done with a range of tables when it is in w->buf, and the pieces in
+ * which it is tried if it cannot be read as a whole.
+ */
+struct q2_walk_use {
+  uint64_t piece;
+  enum qcow2_io_class class;
+  int (*fn) (struct q2_walk *w, uint64_t host_off, uint64_t len,
+             void *opaque, struct qcow2_error *err);
+  void *opaque;
+};
+
+/* [host_off, host_off+len), which fits into w->buf; what cannot be read is
+ * left out: see q2_walk_skip.
+ */
+extern int q2_walk_range (struct q2_walk *w, uint64_t len, uint64_t host_off,
+                          const struct q2_walk_use *use,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 typedef int (*q2_walk_entry_fn) (struct q2_walk *w, uint64_t entry,
                                  void *opaque, struct qcow2_error *err);
 

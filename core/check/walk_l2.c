@@ -268,57 +268,17 @@ count_neighbours (const struct q2_walk *w, uint64_t cluster)
   return n;
 }
 
-/* Those in [host_off, end) are in the buffer. */
 static int
-use_l2_tables (struct q2_walk *w, uint64_t host_off, uint64_t end,
-               struct qcow2_error *err)
+use_l2_tables (struct q2_walk *w, uint64_t host_off, uint64_t len,
+               void *opaque, struct qcow2_error *err)
 {
   const uint64_t size = w->geo->cluster_size;
 
-  for (uint64_t off = host_off; off < end; off += size)
-    if (use_entries_of_l2 (w, off / size, w->buf + (off - host_off), err)
-        == -1)
+  (void) opaque;
+  for (uint64_t i = 0; i < len; i += size)
+    if (use_entries_of_l2 (w, (host_off + i) / size, w->buf + i, err) == -1)
       return -1;
   return 0;
-}
-
-/* One of them cannot be read, and which one is to be told. */
-static int
-read_each_l2_table (struct q2_walk *w, uint64_t host_off, uint64_t end,
-                    struct qcow2_error *err)
-{
-  unsigned failures = 0;        /* one after the other */
-  int r = 0;
-
-  while (host_off < end && r == 0) {
-    const uint64_t n = failures < Q2_WALK_MAX_FAILURES
-      ? w->geo->cluster_size : end - host_off;
-
-    if (q2_walk_read (w, n, host_off, QCOW2_IO_L2, err) == 0) {
-      r = use_l2_tables (w, host_off, host_off + n, err);
-      failures = 0;
-    }
-    else {
-      r = q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
-      ++failures;
-    }
-    host_off += n;
-  }
-  return r;
-}
-
-/* Those in [host_off, end), which fit into the buffer. */
-static int
-read_l2_tables (struct q2_walk *w, uint64_t host_off, uint64_t end,
-                struct qcow2_error *err)
-{
-  if (host_off == end)
-    return 0;
-  if (q2_walk_read (w, end - host_off, host_off, QCOW2_IO_L2, err) == 0)
-    return use_l2_tables (w, host_off, end, err);
-  return w->findings != NULL && end - host_off > w->geo->cluster_size &&
-    q2_is_medium_fault (err) ? read_each_l2_table (w, host_off, end, err)
-    : q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
 }
 
 /* 'n' tables that lie next to each other.  Many of them are perhaps none: a
@@ -330,6 +290,9 @@ use_neighbours (struct q2_walk *w, uint64_t cluster, uint64_t n,
 {
   const uint64_t size = w->geo->cluster_size;
   const uint64_t end = (cluster + n) * size;
+  const struct q2_walk_use use = {
+    .piece = size, .class = QCOW2_IO_L2, .fn = use_l2_tables,
+  };
   uint64_t host_off = cluster * size;
 
   while (host_off < end) {
@@ -344,7 +307,8 @@ use_neighbours (struct q2_walk *w, uint64_t cluster, uint64_t n,
                     stop <= end, err))
       return -1;
     w->hole_bytes += start - host_off;
-    if (read_l2_tables (w, start, stop, err) == -1)
+    if (start < stop &&
+        q2_walk_range (w, stop - start, start, &use, err) == -1)
       return -1;
     host_off = stop;
   }

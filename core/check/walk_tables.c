@@ -57,43 +57,22 @@ q2_walk_read (struct q2_walk *w, uint64_t len, uint64_t host_off,
   return q2_io_read (w->io, w->buf, len, host_off, class, err);
 }
 
-/* Entries [0, n) of a piece of the table at w->table_off. */
+/* [host_off, end) could not be read as a whole: which of its pieces cannot is
+ * to be told.
+ */
 static int
-walk_piece (struct q2_walk *w, uint64_t host_off, uint64_t n,
-            q2_walk_entry_fn fn, void *opaque, struct qcow2_error *err)
-{
-  const uint64_t table_off = w->table_off;
-
-  for (uint64_t i = 0; i < n; ++i) {
-    const uint64_t entry = load_be64 (w->buf + 8 * i);
-
-    if (entry == 0)
-      continue;
-    q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
-    w->index = (host_off - table_off) / 8 + i;
-    if (fn (w, entry, opaque, err) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-/* Of what cannot be read as a whole. */
-#define SMALL_PIECE UINT64_C (4096)
-
-static int
-walk_small_pieces (struct q2_walk *w, uint64_t host_off, uint64_t end,
-                   enum qcow2_io_class class, q2_walk_entry_fn fn,
-                   void *opaque, struct qcow2_error *err)
+walk_pieces (struct q2_walk *w, uint64_t host_off, uint64_t end,
+             const struct q2_walk_use *use, struct qcow2_error *err)
 {
   unsigned failures = 0;        /* one after the other */
   int r = 0;
 
   while (host_off < end && r == 0) {
     const uint64_t n = failures < Q2_WALK_MAX_FAILURES
-      ? q2_min (end - host_off, SMALL_PIECE) : end - host_off;
+      ? q2_min (end - host_off, use->piece) : end - host_off;
 
-    if (q2_walk_read (w, n, host_off, class, err) == 0) {
-      r = walk_piece (w, host_off, n / 8, fn, opaque, err);
+    if (q2_walk_read (w, n, host_off, use->class, err) == 0) {
+      r = use->fn (w, host_off, n, use->opaque, err);
       failures = 0;
     }
     else {
@@ -105,24 +84,61 @@ walk_small_pieces (struct q2_walk *w, uint64_t host_off, uint64_t end,
   return r;
 }
 
+int
+q2_walk_range (struct q2_walk *w, uint64_t len, uint64_t host_off,
+               const struct q2_walk_use *use, struct qcow2_error *err)
+{
+  if (q2_walk_read (w, len, host_off, use->class, err) == 0)
+    return use->fn (w, host_off, len, use->opaque, err);
+  return w->findings != NULL && len > use->piece && q2_is_medium_fault (err)
+    ? walk_pieces (w, host_off, host_off + len, use, err)
+    : q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
+}
+
+struct entries {
+  q2_walk_entry_fn fn;
+  void *opaque;
+};
+
+/* Of a piece of the table at w->table_off. */
+static int
+use_entries (struct q2_walk *w, uint64_t host_off, uint64_t len, void *opaque,
+             struct qcow2_error *err)
+{
+  const struct entries *const e = opaque;
+  const uint64_t table_off = w->table_off;
+
+  for (uint64_t i = 0; i < len / 8; ++i) {
+    const uint64_t entry = load_be64 (w->buf + 8 * i);
+
+    if (entry == 0)
+      continue;
+    q2_work_allow (&w->work, Q2_RECOUNT_PAID_ENTRY);
+    w->index = (host_off - table_off) / 8 + i;
+    if (e->fn (w, entry, e->opaque, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+/* Of what cannot be read as a whole. */
+#define SMALL_PIECE UINT64_C (4096)
+
 static int
 walk_data (struct q2_walk *w, uint64_t host_off, uint64_t end,
            enum qcow2_io_class class, q2_walk_entry_fn fn, void *opaque,
            struct qcow2_error *err)
 {
+  struct entries entries = { fn, opaque };
+  const struct q2_walk_use use = {
+    .piece = SMALL_PIECE, .class = class, .fn = use_entries,
+    .opaque = &entries,
+  };
+
   while (host_off < end) {
     const uint64_t n = q2_min (end - host_off, Q2_WALK_PIECE);
-    int r;
 
-    if (q2_walk_read (w, n, host_off, class, err) == 0)
-      r = walk_piece (w, host_off, n / 8, fn, opaque, err);
-    else if (w->findings != NULL && n > SMALL_PIECE &&
-             q2_is_medium_fault (err))
-      r = walk_small_pieces (w, host_off, host_off + n, class, fn, opaque,
-                             err);
-    else
-      r = q2_walk_skip (w, QCOW2_FINDING_UNREADABLE, err);
-    if (r == -1)
+    if (q2_walk_range (w, n, host_off, &use, err) == -1)
       return -1;
     host_off += n;
   }
