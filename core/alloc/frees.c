@@ -50,6 +50,20 @@ q2_frees_add (struct q2_frees *f, uint64_t cluster, uint64_t nr)
   f->runs[f->nr++] = (struct q2_free_run) { cluster, nr };
 }
 
+void
+q2_frees_cut (struct q2_frees *f, uint64_t *nr)
+{
+  size_t kept = 0;
+
+  while (kept < f->nr && *nr > 0) {
+    struct q2_free_run *const run = &f->runs[kept++];
+
+    run->nr = run->nr < *nr ? run->nr : *nr;
+    *nr -= run->nr;
+  }
+  f->nr = kept;
+}
+
 bool
 q2_frees_remove (struct q2_frees *f, uint64_t cluster, uint64_t nr)
 {

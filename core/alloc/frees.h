@@ -34,6 +34,10 @@ extern bool q2_frees_remove (struct q2_frees *frees, uint64_t cluster,
                              uint64_t nr)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Keep the first clusters, as many as *nr says, and take those from it. */
+extern void q2_frees_cut (struct q2_frees *frees, uint64_t *nr)
+  __attribute__ ((__nonnull__));
+
 /* Move all runs to the end of 'to'.  Without memory for that they are lost,
  * which leaks their clusters.
  */

@@ -135,9 +135,15 @@ q2_gate_claim (struct q2_gate *g, unsigned timeout_ms)
 }
 
 void
-q2_gate_open (struct q2_gate *g)
+q2_gate_let_on (struct q2_gate *g)
 {
   atomic_store (&g->closed, false);
   q2_gate_tell (g);
+}
+
+void
+q2_gate_open (struct q2_gate *g)
+{
+  q2_gate_let_on (g);
   q2_mutex_unlock (&g->closer_lock);
 }

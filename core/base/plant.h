@@ -46,6 +46,11 @@ enum q2_plant {
   Q2_PLANT_BITMAPS_NO_MARK,     /* on one whose bits could not be written */
   Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */
   Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */
+  Q2_PLANT_FORGET_SHARING,      /* a write copies a table that has to be shared
+                                   with a snapshot first */
+  Q2_PLANT_COPY_FLAGS,          /* ... and COPIED flags with it */
+  Q2_PLANT_SHARE_UNSETTLED,     /* a table as it is in the file, before what is
+                                   in memory is there */
   Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */
   Q2_PLANT_OWN_UNMARKED,        /* entries, without the dirty bit meanwhile */
   Q2_PLANT_OWN_EARLY,           /* entries, before their refcount is durable */

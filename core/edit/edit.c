@@ -7,8 +7,9 @@
  *           can be given back until the header names it.  After a failed
  *           switch the file has either header, so it is kept, at worst as a
  *           leak.
- * Locks     the gate is closed, so no change runs and none is in flight; the
- *           rest guards itself (docs/LOCKING.md).
+ * Locks     the gate is closed, so no change runs and none is in flight; or it
+ *           is claimed, and the edit knows what others may change.  The rest
+ *           guards itself (docs/LOCKING.md).
  */
 #include "config.h"
 
@@ -62,11 +63,11 @@ q2_edit_check (const struct qcow2_image *image, const char *what,
   return q2_assume (!image->inspect, err) ? 0 : -1;
 }
 
-/* The gate stays closed as long as it has not ended. */
+/* The gate stays closed as long as it has not ended, unless it is beside. */
 static bool
 is_begun (const struct q2_edit *e)
 {
-  return e->begun && q2_gate_is_closed (&e->image->gate);
+  return e->begun && (e->beside || q2_gate_is_closed (&e->image->gate));
 }
 
 static const enum q2_purpose purposes[] = {
@@ -100,6 +101,61 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   e->begun = false;
   q2_writer_note_error (w, &e->io, err);
   return q2_request_end_reading (&e->io, -1, err);
+}
+
+static int
+prepare_beside (struct q2_edit *e, struct qcow2_error *err)
+{
+  int r;
+
+  q2_gate_enter (&e->image->gate);
+  r = q2_writer_begin (e->w, &e->io, Q2_FOR_IMAGE, err);
+  q2_gate_leave (&e->image->gate);
+  return r == -1 || !q2_assume (e->w->prepared, err) ? -1
+    : q2_edit_commit (e, err);
+}
+
+int
+q2_edit_begin_beside (struct q2_edit *e, struct qcow2_image *image,
+                      const struct qcow2_io *host, const char *what,
+                      struct qcow2_error *err)
+{
+  *e = (struct q2_edit) {
+    .image = image, .w = &image->writer, .io = q2_image_io (image, host),
+  };
+  if (q2_edit_check (image, what, err) == -1 ||
+      q2_edit_freeze (e, what, Q2_WRITER_PATIENCE_MS, err) == -1)
+    return -1;
+  /* Now no change is inside: a check that is counting learns that it has to
+   * begin again, and does not until this is over (live_rounds.c).
+   */
+  atomic_fetch_add (&image->edits, 1);
+  atomic_store (&image->editing, true);
+  e->begun = true;
+  q2_edit_thaw (e);
+  if (prepare_beside (e, err) == 0)
+    return 0;
+  e->begun = e->beside = false;
+  atomic_store (&image->editing, false);
+  q2_writer_note_error (e->w, &e->io, err);
+  return q2_request_end_reading (&e->io, -1, err);
+}
+
+int
+q2_edit_freeze (struct q2_edit *e, const char *what, unsigned ms,
+                struct qcow2_error *err)
+{
+  if (q2_gate_close_claimed (&e->image->gate, ms) != 0)
+    return q2_edit_fail_busy (what, err);
+  e->beside = false;
+  return 0;
+}
+
+void
+q2_edit_thaw (struct q2_edit *e)
+{
+  e->beside = true;
+  q2_gate_let_on (&e->image->gate);
 }
 
 /* Each round has less to write: what came while the one before was running.
@@ -309,8 +365,9 @@ q2_edit_commit (struct q2_edit *e, struct qcow2_error *err)
   for (unsigned i = 0; i < MAX_COMMITS; ++i) {
     if (q2_writer_commit (e->w, &e->io, err) == -1)
       return -1;
-    if (!q2_writer_is_dirty (e->w))
-      break;                    /* else readers keep what was let go */
+    /* Else readers keep what was let go; or others write on. */
+    if (e->beside || !q2_writer_is_dirty (e->w))
+      break;
   }
   return 0;
 }
@@ -400,7 +457,7 @@ q2_edit_end_closed (struct q2_edit *e, int result, struct qcow2_error *err)
   else if (result == 0)
     result = q2_edit_commit (e, err);
   q2_frees_destroy (&e->made);
-  e->begun = false;
+  e->begun = e->beside = false;
   if (q2_check_end (err) == -1)
     result = -1;
   if (result == -1 && !(e->aside && err->kind == QCOW2_ERR_CORRUPT))
@@ -412,6 +469,7 @@ int
 q2_edit_end (struct q2_edit *e, int result, struct qcow2_error *err)
 {
   result = q2_edit_end_closed (e, result, err);
+  atomic_store (&e->image->editing, false);
   q2_gate_open (&e->image->gate);
   return result;
 }

@@ -19,7 +19,8 @@
  * leaks; from it on the new one.  Reads and flushes go on meanwhile; they see
  * the image as q2_tables and the superblock have it.
  *
- * One edit of an image at a time: the gate is closed from begin to end.
+ * One edit of an image at a time: the gate is closed from begin to end, or, if
+ * the edit takes care of what others change meanwhile, claimed (beside).
  */
 #ifndef QCOW2_EDIT_EDIT_H
 #define QCOW2_EDIT_EDIT_H
@@ -33,6 +34,7 @@ struct q2_edit {
   struct q2_io io;
   struct q2_frees made;         /* handed out or raised, not yet the image's */
   bool begun;                   /* and not ended */
+  bool beside;                  /* now, changes of the disk go on */
   bool switched;                /* the header may name what was made */
   bool aside;                   /* QCOW2_ERR_CORRUPT, now, is about something
                                    that the disk does not need: the image is
@@ -85,6 +87,24 @@ extern int q2_edit_begin_closed (struct q2_edit *edit,
                                  enum q2_edit_kind kind, const char *what,
                                  struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same if the caller has only claimed the gate, and the kind is
+ * Q2_EDIT_IMAGE: the disk changes on.  The gate is closed for a moment, in
+ * which nothing is read or written.  -1: it is claimed as before.
+ */
+extern int q2_edit_begin_beside (struct q2_edit *edit,
+                                 struct qcow2_image *image,
+                                 const struct qcow2_io *host,
+                                 const char *what, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Hold changes back, for at most 'ms' milliseconds until none runs, and let
+ * them go on.
+ */
+extern int q2_edit_freeze (struct q2_edit *edit, const char *what, unsigned ms,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_edit_thaw (struct q2_edit *edit) __attribute__ ((__nonnull__));
 
 /* 'bytes' (not 0) in whole clusters that follow each other; what is in them
  * is undefined.  'class' as for q2_overlap_add; Q2_META_NONE: data.

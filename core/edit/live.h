@@ -63,7 +63,13 @@ extern int q2_live_fail_edited (struct q2_live_job *job,
                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Note how the image is now.  The gate is closed, or entered. */
+/* Enter the gate, for the caller to leave, in a moment in which nobody edits
+ * the image; that waits for an edit, and fails if the caller wants no more.
+ */
+extern int q2_live_enter (struct q2_live_job *job, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Note how the image is now.  The gate is closed, or entered so. */
 extern void q2_live_look (struct q2_live_job *job)
   __attribute__ ((__nonnull__));
 

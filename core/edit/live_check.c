@@ -15,9 +15,10 @@
  *           it is left undecided, and nothing is said of it.
  *
  *           References change otherwise only by edits of the image, which hold
- *           the gate from their beginning to their end: then the round, or
- *           the walk, is done once more.  An edit never waits for a check for
- *           longer than judging takes.
+ *           the gate from their beginning to their end, or close it when they
+ *           begin and say when they end: then the round, or the walk, is done
+ *           once more, after it.  An edit never waits for a check for longer
+ *           than judging takes.
  *
  *           A repair is a second pass, after one that has seen everything:
  *           only then is it known that no reference was missed.
@@ -124,7 +125,8 @@ find_suspects (struct q2_live_job *j, struct noted *n,
   };
   int r;
 
-  q2_gate_enter (&j->image->gate);
+  if (q2_live_enter (j, err) == -1)
+    return -1;
   q2_live_look (j);
   q2_gate_leave (&j->image->gate);
   /* A set that is watched is constant. */
@@ -152,6 +154,7 @@ run_window (struct q2_live_job *j, struct noted *n, unsigned *edits,
 {
   int r;
 
+  j->edited = false;
   while ((r = find_suspects (j, n, err)) == -1 && j->edited)
     if (++*edits > MAX_EDITS || q2_live_go_on (j, err) == -1)
       return -1;

@@ -50,6 +50,27 @@ q2_live_was_edited (const struct q2_live_job *j)
 
 /* ---- Rounds ------------------------------------------------------------- */
 
+/* Returns inside the gate, and nobody edits the image as long as the caller
+ * stays there.  An edit beside changes may take long, and a check would take
+ * for leaks what it counts ahead.
+ */
+int
+q2_live_enter (struct q2_live_job *j, struct qcow2_error *err)
+{
+  const struct timespec pause = { 0, LOOK_MS * 1000000L };
+  struct q2_gate *const gate = &j->image->gate;
+
+  for (;;) {
+    q2_gate_enter (gate);
+    if (!atomic_load (&j->image->editing))
+      return 0;
+    q2_gate_leave (gate);
+    if (q2_live_go_on (j, err) == -1)
+      return -1;
+    nanosleep (&pause, NULL);
+  }
+}
+
 /* As the image is now, while nobody edits it. */
 void
 q2_live_look (struct q2_live_job *j)
@@ -69,13 +90,26 @@ fail_hung (const struct q2_live_job *j, struct qcow2_error *err)
                   "seconds", j->w->patience_ms / 1000);
 }
 
+/* Whoever has the gate edits the image, or checks it. */
+static int
+close_gate (struct q2_live_job *j, struct qcow2_error *err)
+{
+  struct q2_gate *const gate = &j->image->gate;
+
+  while (q2_gate_claim (gate, LOOK_MS) != 0)
+    if (q2_live_go_on (j, err) == -1)
+      return -1;
+  if (q2_gate_close_claimed (gate, j->w->patience_ms) == 0)
+    return 0;
+  q2_gate_open (gate);
+  return fail_hung (j, err);
+}
+
 static int
 watch (struct q2_live_job *j, struct qcow2_error *err)
 {
-  if (!q2_assume (j->w->suspects == NULL, err))
+  if (!q2_assume (j->w->suspects == NULL, err) || close_gate (j, err) == -1)
     return -1;
-  if (q2_gate_close (&j->image->gate, j->w->patience_ms) != 0)
-    return fail_hung (j, err);
   q2_live_look (j);
   q2_writer_watch (j->w, &j->suspects);
   q2_gate_open (&j->image->gate);

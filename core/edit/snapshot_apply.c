@@ -122,8 +122,9 @@ take_back (struct apply *a)
   if (!q2_check (!a->edit.switched))
     return;
   a->target.progress = NULL;
-  if (q2_tree_lower (&a->target, a->target.raised, &why) == -1 ||
-      q2_edit_commit (&a->edit, &why) == -1 || unmark (a, &why) == -1)
+  if (q2_tree_lower (&a->target, true, &why) == -1 ||
+      q2_edit_commit (&a->edit, &why) == -1 ||
+      (!a->target.miscounted && unmark (a, &why) == -1))
     q2_writer_log (a->edit.w, QCOW2_LOG_WARNING, why.text, why.advice);
   q2_tree_protect (&a->target);
 }
@@ -139,7 +140,7 @@ name_l1 (void *opaque, struct q2_header_parts *parts, struct qcow2_error *err)
   /* SNAP-6: the references of the new tree are all there. */
   if (!q2_assume (a->l1_off != 0 && a->l1_off != parts->fields.l1_offset,
                   err) ||
-      !q2_assume (a->target.raised >= q2_tree_tables (&a->target), err))
+      !q2_assume (a->target.nr_shared == q2_tree_tables (&a->target), err))
     return -1;
   parts->fields.virtual_size = a->disk_size;
   parts->fields.l1_entries = (uint32_t) a->target.nr;
@@ -152,7 +153,7 @@ release_old (struct apply *a, struct qcow2_error *err)
 {
   if (!q2_assume (a->edit.switched || Q2_PLANTED (Q2_PLANT_LOWER_EARLY), err))
     return -1;
-  return q2_tree_lower (&a->old, UINT64_MAX, err) == -1 ||
+  return q2_tree_lower (&a->old, false, err) == -1 ||
     q2_tree_lower_l1 (&a->old, err) == -1 ||
     q2_edit_commit (&a->edit, err) == -1 || unmark (a, err) == -1 ? -1 : 0;
 }

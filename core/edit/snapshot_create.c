@@ -4,20 +4,28 @@
  * Owns      the steps of that; transact.c takes them.
  * Method    phases, apart from each other:
  *
- *             capture    the L1 table of the disk is copied
- *             propagate  everything it refers to gets one more reference, and
- *                        loses the COPIED flag, so that the disk copies it
- *                        before it writes there (SNAP-2, SNAP-3)
+ *             begin      the dirty bit is set
+ *             capture    the moment that the snapshot shows: in memory, the L1
+ *                        table of the disk is copied, and none of its entries
+ *                        is COPIED any more
+ *             propagate  what is in memory of the tables is put into the file;
+ *                        everything gets one more reference, and loses the
+ *                        COPIED flag, so that the disk copies it before it
+ *                        writes there (SNAP-2, SNAP-3)
  *             publish    the copy and a new snapshot table are in the file;
  *                        the header names that table
  *
- *           The dirty bit stands from the second to the third: a crash leaves
- *           no snapshot, and refcounts that are at most too high (SNAP-4).
- *           A VM state is saved in between, so what a crash leaves of it is
- *           found, too.
- *           After a failure what has been raised is lowered again, and flags
- *           come back; if that fails, too, the dirty bit stays.
- * Locks     the gate is closed (edit.h).
+ *           Only the second needs that the disk does not change; while the
+ *           others run it may, see write/sharing.h.
+ *           The dirty bit stands from the first to the last: a crash leaves no
+ *           snapshot, and refcounts that are at most too high (SNAP-4).  A VM
+ *           state is saved in between, so what a crash leaves of it is found,
+ *           too.
+ *           After a failure changes are held back, what has been raised is
+ *           lowered again, and flags come back; if that fails, too, the dirty
+ *           bit stays.
+ * Locks     none but the gate: closed for the second phase, at least claimed
+ *           for the others (edit.h).
  */
 #include "config.h"
 
@@ -42,7 +50,7 @@ fail_exists (const char *of, const struct qcow2_name *name,
                                        name->len));
 }
 
-/* ---- Capture ----------------------------------------------------------- */
+/* ---- Begin ------------------------------------------------------------- */
 
 static int
 choose_id (struct q2_taking *c, struct qcow2_error *err)
@@ -74,7 +82,7 @@ choose_id (struct q2_taking *c, struct qcow2_error *err)
  * which this one does not have.
  */
 static int
-capture (struct q2_taking *c, struct qcow2_error *err)
+load (struct q2_taking *c, struct qcow2_error *err)
 {
   const struct q2_header *const h = q2_image_header (c->edit->image);
   const struct qcow2_snapshot_options *const o = c->options;
@@ -93,68 +101,125 @@ capture (struct q2_taking *c, struct qcow2_error *err)
   if (q2_snaptable_load (&c->table, c->edit, err) == -1 ||
       choose_id (c, err) == -1 ||
       q2_snaptable_check_room (&c->table, &c->s, err) == -1 ||
-      q2_tree_load (&c->tree, c->edit, h->l1_offset, nr, all, err) == -1)
+      q2_tree_init (&c->tree, c->edit, all, err) == -1)
     return -1;
-  c->tree.active = true;
   c->tree.nr -= more;
   c->tree.nr_new = more;
+  c->tree.tables.nr = nr;
   c->s.l1_entries = (uint32_t) all;
-  c->progress.total = q2_tree_tables (&c->tree) + q2_taking_state_pieces (c);
-  c->tree.progress = &c->progress;
-  c->tree.state = "no snapshot was taken: it was cancelled";
   return 0;
 }
 
-/* ---- Propagate --------------------------------------------------------- */
+int
+q2_taking_begin (struct q2_taking *c, struct q2_edit *edit,
+                 const struct qcow2_snapshot_options *options,
+                 struct qcow2_error *err)
+{
+  *c = (struct q2_taking) {
+    .edit = edit, .options = options,
+    .progress = { options->progress, options->progress_opaque, 0, 0 },
+  };
+  if (load (c, err) == -1)
+    return -1;
+  c->was_miscounted = edit->w->miscounted;
+  return q2_writer_mark_miscounted (edit->w, &edit->io, err);
+}
 
+/* ---- Capture ------------------------------------------------------------ */
+
+void
+q2_taking_capture (struct q2_taking *c)
+{
+  q2_check (!c->captured && q2_gate_is_closed (&c->edit->image->gate));
+  q2_sharing_begin (c->edit->w, &c->tree.tables);
+  c->captured = true;
+}
+
+/* ---- Propagate ---------------------------------------------------------- */
+
+/* SNAP-4: the dirty bit is set. */
 static int
 propagate (struct q2_taking *c, struct qcow2_error *err)
 {
   struct q2_edit *const e = c->edit;
 
-  c->was_miscounted = e->w->miscounted;
-  if (q2_writer_mark_miscounted (e->w, &e->io, err) == -1)
+  if (!q2_assume (c->captured && (e->w->miscounted || e->w->geo->version < 3),
+                  err))
     return -1;
-  /* SNAP-4 */
-  if (!q2_assume (c->tree.raised == 0, err) ||
-      !q2_assume (e->w->miscounted || e->w->geo->version < 3, err))
+  c->progress.total = q2_tree_tables (&c->tree) + q2_taking_state_pieces (c);
+  c->tree.progress = &c->progress;
+  c->tree.state = "no snapshot was taken: it was cancelled";
+  if (!Q2_PLANTED (Q2_PLANT_SHARE_UNSETTLED) && q2_edit_commit (e, err) == -1)
     return -1;
-  return q2_tree_raise (&c->tree, err);
+  return q2_tree_share (&c->tree, err);
 }
 
+/* The gate is closed. */
 static int
-try_take_back (struct q2_taking *c, struct qcow2_error *err)
+try_take_back (struct q2_taking *c, bool miscounted, struct qcow2_error *err)
 {
   struct q2_edit *const e = c->edit;
 
   c->tree.progress = NULL;
-  if (q2_tree_lower (&c->tree, c->tree.raised, err) == -1 ||
+  if (q2_edit_commit (e, err) == -1 ||
+      q2_tree_lower (&c->tree, true, err) == -1 ||
       q2_edit_commit (e, err) == -1 || q2_tree_own (&c->tree, err) == -1 ||
       q2_edit_commit (e, err) == -1)
     return -1;
   /* A reader may have kept something from being free: then it stays marked. */
-  return c->was_miscounted || atomic_load (&e->w->nr_pending) > 0 ? 0
+  return miscounted || c->was_miscounted ||
+    atomic_load (&e->w->nr_pending) > 0 ? 0
     : q2_writer_unmark_miscounted (e->w, &e->io, err);
 }
 
+/* No table is shared by a writer any more. */
+static bool
+end_sharing (struct q2_taking *c, bool published)
+{
+  bool miscounted = c->tree.miscounted;
+
+  if (c->captured)
+    miscounted |= q2_sharing_end (c->edit->w, published);
+  c->captured = false;
+  return miscounted;
+}
+
+/* If changes cannot be held back what was counted stays so, and the image
+ * marked.
+ */
 void
 q2_taking_undo (struct q2_taking *c)
 {
+  static const char left[] = "a snapshot that was not taken leaves refcounts "
+    "that are too high";
+  struct q2_edit *const e = c->edit;
+  const bool beside = e->beside;
   struct qcow2_error why;
+  bool miscounted;
 
-  if (!q2_check (!c->edit->switched))
+  if (!q2_check (!e->switched))
     return;
+  miscounted = end_sharing (c, false);
+  if (beside && q2_edit_freeze (e, left, e->w->patience_ms, &why) == -1) {
+    q2_writer_log (e->w, QCOW2_LOG_WARNING, why.text, why.advice);
+    return;
+  }
   /* Before the image is no more marked. */
-  q2_edit_take_back (c->edit);
-  if (try_take_back (c, &why) == -1)
-    q2_writer_log (c->edit->w, QCOW2_LOG_WARNING, why.text, why.advice);
+  q2_edit_take_back (e);
+  if (try_take_back (c, miscounted, &why) == -1)
+    q2_writer_log (e->w, QCOW2_LOG_WARNING, why.text, why.advice);
+  if (beside)
+    q2_edit_thaw (e);
 }
 
 /* ---- Publish ----------------------------------------------------------- */
 
-static int
-prepare (struct q2_taking *c, struct qcow2_error *err)
+int
+q2_taking_prepare (struct q2_taking *c, struct qcow2_error *err)
 {
+  if (propagate (c, err) == -1 ||
+      (c->options->vm_state != NULL && q2_taking_save_state (c, err) == -1))
+    return -1;
   return q2_tree_write_l1 (&c->tree, Q2_META_INACTIVE_L1, &c->s.l1_offset,
                            err) == -1 ||
     q2_snaptable_add (&c->table, &c->s, err) == -1 ||
@@ -172,7 +237,7 @@ q2_taking_edit_header (void *opaque, struct q2_header_parts *parts,
   if (!q2_assume (c->table.nr > 0 && c->table_off != 0, err) ||
       !q2_assume (c->s.l1_offset != 0 && c->s.l1_entries ==
                   c->tree.nr + c->tree.nr_new, err) ||
-      !q2_assume (c->tree.raised >= q2_tree_tables (&c->tree), err))
+      !q2_assume (c->tree.nr_shared == q2_tree_tables (&c->tree), err))
     return -1;
   parts->fields.nr_snapshots = c->table.nr;
   parts->fields.snapshots_offset = c->table_off;
@@ -191,6 +256,7 @@ q2_taking_finish (struct q2_taking *c)
   if (!c->was_miscounted)
     e->w->miscounted = false;
   q2_tree_protect (&c->tree);
+  (void) end_sharing (c, true);
   q2_edit_let_go_bytes (e, c->table.host_off, c->table.host_len);
 }
 
@@ -210,30 +276,12 @@ q2_taking_check (const struct qcow2_image *image,
                   UINT16_MAX);
 }
 
-int
-q2_taking_prepare (struct q2_taking *c, struct q2_edit *edit,
-                   const struct qcow2_snapshot_options *options,
-                   struct qcow2_error *err)
-{
-  *c = (struct q2_taking) {
-    .edit = edit, .options = options,
-    .progress = { options->progress, options->progress_opaque, 0, 0 },
-  };
-  /* What needs little is done before the image is marked. */
-  if (capture (c, err) == -1 ||
-      (options->vm_state == NULL && prepare (c, err) == -1))
-    return -1;
-  if (propagate (c, err) == 0 &&
-      (options->vm_state == NULL ||
-       (q2_taking_save_state (c, err) == 0 && prepare (c, err) == 0)))
-    return 0;
-  q2_taking_undo (c);
-  return -1;
-}
-
 void
 q2_taking_free (struct q2_taking *c)
 {
+  /* It is not known which header the file has: nothing is written any more. */
+  if (c->captured)
+    (void) end_sharing (c, true);
   q2_tree_free (&c->tree);
   q2_snaptable_free (&c->table);
 }

@@ -108,7 +108,7 @@ switch_unless_pinned (struct delete *d, struct qcow2_error *err)
 static int
 lower (struct delete *d, struct qcow2_error *err)
 {
-  return q2_tree_lower (&d->tree, UINT64_MAX, err) == -1 ? -1
+  return q2_tree_lower (&d->tree, false, err) == -1 ? -1
     : q2_tree_lower_l1 (&d->tree, err);
 }
 

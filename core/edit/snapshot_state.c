@@ -9,7 +9,7 @@
  *           but the L1 table of the snapshot, so it is never a part of the
  *           disk, its entries are not COPIED, and no refcount is raised.
  *           Whoever gives up gives back what was handed out (edit.h).
- * Locks     the gate is closed (edit.h).
+ * Locks     none but the gate, closed or claimed (edit.h).
  * Spec      "Snapshots": "VM state".
  */
 #include "config.h"
@@ -159,7 +159,7 @@ save_table (struct saving *s, uint64_t nr, struct qcow2_error *err)
       q2_edit_write (e, s->table, geo->l2_table_size, host_off,
                      Q2_META_INACTIVE_L2, err) == -1)
     return -1;
-  tree->l1[tree->nr + nr] = host_off;
+  tree->tables.l1[tree->nr + nr] = host_off;
   return 0;
 }
 

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* taking.h - a snapshot that is being taken, in steps.
  *
- * Whoever has closed the gate prepares it, changes the header with
- * q2_taking_edit_header, and says what came of that.
+ *   q2_taking_begin        what has to be known of the image
+ *   q2_taking_capture      the moment that it shows: with the gate closed
+ *   q2_taking_prepare      all that the header is going to name
+ *   q2_taking_edit_header  for q2_edit_switch
+ *   q2_taking_finish       the header has it
+ *   q2_taking_undo         ... or will not have it
  */
 #ifndef QCOW2_EDIT_TAKING_H
 #define QCOW2_EDIT_TAKING_H
@@ -19,6 +23,7 @@ struct q2_taking {
   char id[Q2_SNAPTABLE_ID];
   uint64_t table_off;           /* of the new table */
   bool was_miscounted;          /* by somebody else, earlier */
+  bool captured;                /* and writers take care of it */
 };
 
 /* Fail if there can be no such snapshot; before anything is changed. */
@@ -27,11 +32,19 @@ extern int q2_taking_check (const struct qcow2_image *image,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Capture and propagate.  After a failure all is as it was.  The caller calls
- * q2_taking_free in any case; 'options' must last until then.
+/* Read what has to be known of the image, and mark it.  After a failure there
+ * is nothing to undo.  The caller calls q2_taking_free in any case; 'options'
+ * must last until then.
  */
-extern int q2_taking_prepare (struct q2_taking *taking, struct q2_edit *edit,
-                              const struct qcow2_snapshot_options *options,
+extern int q2_taking_begin (struct q2_taking *taking, struct q2_edit *edit,
+                            const struct qcow2_snapshot_options *options,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* Reads and writes nothing.  The gate is closed; it may be opened after it. */
+extern void q2_taking_capture (struct q2_taking *taking)
+  __attribute__ ((__nonnull__));
+/* After a failure call q2_taking_undo. */
+extern int q2_taking_prepare (struct q2_taking *taking,
                               struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 /* All that changes lies in the first sector. */
@@ -42,7 +55,9 @@ extern int q2_taking_edit_header (void *taking,
 /* The header has it ... */
 extern void q2_taking_finish (struct q2_taking *taking)
   __attribute__ ((__nonnull__));
-/* ... or will not have it. */
+/* ... or will not have it: all becomes as it was, with changes held back.  The
+ * edit is beside or not as before.
+ */
 extern void q2_taking_undo (struct q2_taking *taking)
   __attribute__ ((__nonnull__));
 

@@ -11,6 +11,8 @@
  *           the bitmaps of an image and its snapshot become its own in one
  *           step.  If that fails, those not yet switched are taken back.
  *           Last, what is not needed any more is let go, and the gates open.
+ *           For snapshots alone they are closed for a moment only, in which
+ *           nothing is read or written; all else is done beside changes.
  * Locks     gates, in the order of their addresses.  They are only tried, so
  *           that nobody waits for ever.
  */
@@ -35,12 +37,14 @@ struct member {
   struct q2_taking taking;      /* if there is a snapshot */
   bool has_set, has_taking;     /* those were begun, ... */
   bool is_ready;                /* ... and are complete */
+  bool is_frozen;               /* beside: the gate is closed for a moment */
 };
 
 struct group {
   struct member *members;
   struct member **order;        /* of their addresses */
   size_t nr, failed;            /* which one has */
+  bool beside;                  /* the disks change meanwhile */
 };
 
 /* ---- Checks ------------------------------------------------------------- */
@@ -129,7 +133,7 @@ commit_ahead (struct group *g, struct qcow2_error *err)
 }
 
 static int
-close_all (struct group *g, struct qcow2_error *err)
+claim_all (struct group *g, struct qcow2_error *err)
 {
   const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
 
@@ -148,6 +152,14 @@ close_all (struct group *g, struct qcow2_error *err)
                       "%u seconds", m->what, Q2_WRITER_PATIENCE_MS / 1000);
     m->stage = CLAIMED;
   }
+  return 0;
+}
+
+static int
+close_all (struct group *g, struct qcow2_error *err)
+{
+  const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
+
   for (size_t i = 0; i < g->nr; ++i) {
     struct member *const m = g->order[i];
 
@@ -160,6 +172,18 @@ close_all (struct group *g, struct qcow2_error *err)
 }
 
 /* ---- Each image --------------------------------------------------------- */
+
+static int
+begin_taking (struct member *m, struct qcow2_error *err)
+{
+  const int r =
+    q2_taking_begin (&m->taking, &m->edit, m->part->snapshot, err);
+
+  m->has_taking = r == 0;
+  if (r == -1)
+    q2_taking_free (&m->taking);
+  return r;
+}
 
 static int
 prepare (struct member *m, struct qcow2_error *err)
@@ -175,8 +199,10 @@ prepare (struct member *m, struct qcow2_error *err)
       return -1;
   }
   if (p->snapshot != NULL) {
-    m->has_taking = true;
-    if (q2_taking_prepare (&m->taking, &m->edit, p->snapshot, err) == -1)
+    if (begin_taking (m, err) == -1)
+      return -1;
+    q2_taking_capture (&m->taking);
+    if (q2_taking_prepare (&m->taking, err) == -1)
       return -1;
   }
   m->is_ready = true;
@@ -201,6 +227,72 @@ prepare_all (struct group *g, struct qcow2_error *err)
   }
   return 0;
 }
+
+/* ---- Beside changes of the disk ----------------------------------------- */
+
+static int
+begin_all_beside (struct group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct member *const m = &g->members[i];
+
+    g->failed = i;
+    if (!q2_assume (m->stage == CLAIMED && m->part->snapshot != NULL, err) ||
+        q2_edit_begin_beside (&m->edit, m->part->image, m->part->io, m->what,
+                              err) == -1)
+      return -1;
+    m->stage = BEGUN;
+    if (begin_taking (m, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+static int
+freeze_all (struct group *g, struct qcow2_error *err)
+{
+  const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
+
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct member *const m = g->order[i];
+
+    g->failed = (size_t) (m - g->members);
+    if (q2_edit_freeze (&m->edit, m->what, ms_left (deadline), err) == -1)
+      return -1;
+    m->is_frozen = true;
+  }
+  return 0;
+}
+
+/* The moment that all snapshots show. */
+static int
+capture_all (struct group *g, struct qcow2_error *err)
+{
+  const int r = freeze_all (g, err);
+
+  for (size_t i = 0; r == 0 && i < g->nr; ++i)
+    q2_taking_capture (&g->members[i].taking);
+  for (size_t i = 0; i < g->nr; ++i)
+    if (g->members[i].is_frozen)
+      q2_edit_thaw (&g->members[i].edit);
+  return r;
+}
+
+static int
+prepare_all_beside (struct group *g, struct qcow2_error *err)
+{
+  if (begin_all_beside (g, err) == -1 || capture_all (g, err) == -1)
+    return -1;
+  for (size_t i = 0; i < g->nr; ++i) {
+    g->failed = i;
+    if (q2_taking_prepare (&g->members[i].taking, err) == -1)
+      return -1;
+    g->members[i].is_ready = true;
+  }
+  return 0;
+}
+
+/* ---- Switching ---------------------------------------------------------- */
 
 /* Of several images none is switched before what the others need is durable:
  * a medium may be full, or fail.
@@ -280,7 +372,7 @@ end_edit (struct member *m, int r, struct qcow2_error *err)
   q2_check (m->stage == BEGUN || m->stage == SWITCHED);
   if (m->stage == SWITCHED)
     tidy (m);
-  else if (m->has_taking && m->is_ready && !m->edit.switched)
+  else if (m->has_taking && !m->edit.switched)
     q2_taking_undo (&m->taking);
   if (m->has_set)
     q2_bitmap_set_destroy (&m->set);
@@ -348,9 +440,14 @@ run (struct group *g, struct qcow2_error *err)
   if (r == 0)
     r = commit_ahead (g, err);
   if (r == 0)
+    r = claim_all (g, err);
+  if (r == 0 && g->beside)
+    r = prepare_all_beside (g, err);
+  else if (r == 0) {
     r = close_all (g, err);
-  if (r == 0)
-    r = prepare_all (g, err);
+    if (r == 0)
+      r = prepare_all (g, err);
+  }
   if (r == 0)
     r = commit_all (g, err);
   if (r == 0)
@@ -364,12 +461,14 @@ int
 qcow2_transact (struct qcow2_part *parts, size_t nr, size_t *ret_failed,
                 struct qcow2_error *err)
 {
-  struct group g = { .nr = nr };
+  struct group g = { .nr = nr, .beside = true };
   int r;
 
   *ret_failed = 0;
-  for (size_t i = 0; i < nr; ++i)
+  for (size_t i = 0; i < nr; ++i) {
     parts[i].outcome = QCOW2_PART_NOT_DONE;
+    g.beside &= parts[i].nr_actions == 0 && parts[i].snapshot != NULL;
+  }
   if (nr > QCOW2_MAX_PARTS)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "a transaction can have %d images", QCOW2_MAX_PARTS);

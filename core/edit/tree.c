@@ -7,7 +7,7 @@
  *           listed first, so that an entry that cannot be fails before any
  *           reference of its piece has changed.  A table is lowered after what
  *           it refers to: when nobody has it any more its bytes are gone.
- * Locks     the gate is closed.  link_lock for L1 entries of the disk.
+ * Locks     the gate is closed, or, where others write, sharing.lock.
  */
 #include "config.h"
 
@@ -27,27 +27,38 @@
 /* ---- The L1 table ------------------------------------------------------ */
 
 int
+q2_tree_init (struct q2_tree *t, struct q2_edit *e, uint64_t nr,
+              struct qcow2_error *err)
+{
+  *t = (struct q2_tree) { .edit = e, .nr = nr, .tables.nr = nr };
+  if (!q2_assume (nr * 8 <= Q2_MAX_L1_BYTES, err) ||
+      q2_budget_take (q2_io_budget (&e->io), nr * 9 + PIECE, "an L1 table",
+                      err) == -1)
+    return -1;
+  t->charge = nr * 9 + PIECE;
+  t->tables.l1 = calloc (nr + 1, 8);
+  t->tables.shared = calloc (nr / 8 + 1, 1);
+  t->buf = malloc (PIECE);
+  return t->tables.l1 != NULL && t->tables.shared != NULL && t->buf != NULL
+    ? 0 : q2_fail_nomem (err, "an L1 table");
+}
+
+int
 q2_tree_load (struct q2_tree *t, struct q2_edit *e, uint64_t host_off,
               uint64_t stored, uint64_t nr, struct qcow2_error *err)
 {
-  nr = q2_max (nr, stored);
-  *t = (struct q2_tree) {
-    .edit = e, .host_off = host_off, .stored = stored, .nr = nr,
-  };
-  if (!q2_assume (nr * 8 <= Q2_MAX_L1_BYTES, err) ||
-      q2_budget_take (q2_io_budget (&e->io), nr * 8 + PIECE, "an L1 table",
-                      err) == -1)
+  uint64_t *l1;
+
+  if (q2_tree_init (t, e, q2_max (nr, stored), err) == -1)
     return -1;
-  t->charge = nr * 8 + PIECE;
-  t->l1 = calloc (nr + 1, 8);
-  t->buf = malloc (PIECE);
-  if (t->l1 == NULL || t->buf == NULL)
-    return q2_fail_nomem (err, "an L1 table");
-  if (stored > 0 && q2_io_read (&e->io, t->l1, stored * 8, host_off,
-                                QCOW2_IO_L1, err) == -1)
+  t->host_off = host_off;
+  t->stored = stored;
+  l1 = t->tables.l1;
+  if (stored > 0 && q2_io_read (&e->io, l1, stored * 8, host_off, QCOW2_IO_L1,
+                                err) == -1)
     return -1;
   for (uint64_t i = 0; i < stored; ++i)
-    t->l1[i] = load_be64 (&t->l1[i]);
+    l1[i] = load_be64 (&l1[i]);
   return 0;
 }
 
@@ -60,7 +71,8 @@ q2_tree_free (struct q2_tree *t)
   q2_frees_destroy (&t->runs);
   q2_frees_destroy (&t->pending);
   free (t->buf);
-  free (t->l1);
+  free (t->tables.shared);
+  free (t->tables.l1);
 }
 
 uint64_t
@@ -138,35 +150,6 @@ q2_tree_tell (struct q2_tree *t, struct qcow2_error *err)
   return -1;
 }
 
-int
-q2_tree_list (struct q2_tree *t, uint64_t host_off, uint64_t len,
-               struct qcow2_error *err)
-{
-  const struct q2_geometry *const geo = t->edit->w->geo;
-
-  if (!q2_assume (len > 0 && len <= PIECE, err))
-    return -1;
-  t->runs.nr = 0;
-  if (!q2_frees_reserve (&t->runs, len >> geo->entry_bits))
-    return q2_fail_nomem (err, "a list of clusters");
-  for (uint64_t i = 0; i < len; i += q2_entry_size (geo)) {
-    struct q2_entry e;
-    uint64_t first, nr;
-
-    if (load_be64 (t->buf + i) == 0)
-      continue;
-    q2_entry_load (geo, t->buf + i, &e);
-    if (e.m.kind == Q2_CLUSTER_INVALID)
-      return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
-                             host_off + i, "the L2 entry at offset 0x%" PRIx64
-                             " is corrupt: %s", host_off + i, e.m.problem);
-    nr = q2_entry_clusters (geo, &e, &first);
-    if (nr > 0)
-      q2_frees_add (&t->runs, first, nr);
-  }
-  return 0;
-}
-
 /* ---- Flags ------------------------------------------------------------- */
 
 void
@@ -212,69 +195,83 @@ q2_tree_write_flags (struct q2_tree *t, uint64_t host_off,
 /* ---- More -------------------------------------------------------------- */
 
 static int
-raise_run (struct q2_tree *t, struct q2_free_run run, struct qcow2_error *err)
+raise_piece (struct q2_tree *t, uint64_t host_off, uint64_t len,
+             uint64_t *left, struct qcow2_error *err)
 {
   struct q2_edit *const e = t->edit;
-  int r;
 
-  do {
-    const uint64_t before = run.cluster;
-
-    r = q2_space_raise (e->w->space, &e->io, &run, err);
-    t->raised += run.cluster - before;
-    if (r == Q2_SPACE_COMMIT_FIRST && q2_edit_commit (e, err) == -1)
+  (void) left;
+  if (q2_sharing_list (e->w->geo, t->buf, len, host_off, &t->runs, err) == -1)
+    return -1;
+  for (size_t i = 0; i < t->runs.nr; ++i)
+    if (q2_sharing_raise (e->w, &e->io, NULL, t->runs.runs[i], &t->raised, err)
+        == -1)
       return -1;
-  } while (r == Q2_SPACE_COMMIT_FIRST);
-  return r == 0 && !q2_assume (run.nr == 0, err) ? -1 : r;
+  return 0;
+}
+
+/* All of it, or nothing. */
+static int
+raise_table (struct q2_tree *t, uint64_t table, struct qcow2_error *err)
+{
+  struct q2_edit *const e = t->edit;
+  const struct q2_free_run run = { table >> e->w->geo->cluster_bits, 1 };
+  uint64_t all = UINT64_MAX;
+  struct qcow2_error why;
+
+  t->raised = 0;
+  if (q2_tree_walk (t, table, raise_piece, &all, err) == 0 &&
+      q2_sharing_raise (e->w, &e->io, NULL, run, &t->raised, err) == 0)
+    return 0;
+  if (t->raised > 0 && q2_tree_take_back (t, table, t->raised, &why) == -1)
+    t->miscounted = true;
+  return -1;
 }
 
 static int
-raise_piece (struct q2_tree *t, uint64_t host_off, uint64_t len,
+clear_piece (struct q2_tree *t, uint64_t host_off, uint64_t len,
              uint64_t *left, struct qcow2_error *err)
 {
   struct q2_tree_flags c = { 0, 0 };
 
   (void) left;
-  if (q2_tree_list (t, host_off, len, err) == -1)
-    return -1;
-  for (size_t i = 0; i < t->runs.nr; ++i)
-    if (raise_run (t, t->runs.runs[i], err) == -1)
-      return -1;
-  if (Q2_PLANTED (Q2_PLANT_KEEP_COPIED))
-    return 0;
   for (uint64_t i = 0; i < len; i += q2_entry_size (t->edit->w->geo))
     if (load_be64 (t->buf + i) & Q2_ENTRY_COPIED)
       q2_tree_set_flag (t, i, false, &c);
   return q2_tree_write_flags (t, host_off, &c, err);
 }
 
+/* 'in_buf': the table was read last. */
+static int
+clear_flags (struct q2_tree *t, uint64_t table, bool in_buf,
+             struct qcow2_error *err)
+{
+  const uint64_t size = t->edit->w->geo->l2_table_size;
+  uint64_t all = UINT64_MAX;
+
+  if (Q2_PLANTED (Q2_PLANT_KEEP_COPIED))
+    return 0;
+  return in_buf && size <= PIECE ? clear_piece (t, table, size, &all, err)
+    : q2_tree_walk (t, table, clear_piece, &all, err);
+}
+
 /* The table is shared from now on; it is a snapshot's when that is published.
  * Until then it may be let go as often as its refcount says.
  */
 static void
-share_table (struct q2_tree *t, uint64_t i)
+share_class (struct q2_tree *t, uint64_t table)
 {
-  struct q2_writer *const w = t->edit->w;
+  struct q2_overlap *const overlap = t->edit->w->overlap;
 
-  if (q2_overlap_class (w->overlap, q2_tree_table (t, i)) == Q2_META_L2)
-    q2_overlap_turn (w->overlap, q2_tree_table (t, i), Q2_META_SHARED_L2);
-  if (!t->active || i >= w->geo->l1_needed ||
-      !(q2_tables_l1_entry (w->tables, i) & Q2_ENTRY_COPIED) ||
-      Q2_PLANTED (Q2_PLANT_KEEP_COPIED_L1))
-    return;
-  q2_mutex_lock (&w->link_lock);
-  q2_tables_set_l1 (w->tables, i, q2_tree_table (t, i));
-  q2_mutex_unlock (&w->link_lock);
+  if (q2_overlap_class (overlap, table) == Q2_META_L2)
+    q2_overlap_turn (overlap, table, Q2_META_SHARED_L2);
 }
 
 int
 q2_tree_raise (struct q2_tree *t, struct qcow2_error *err)
 {
-  const unsigned bits = t->edit->w->geo->cluster_bits;
-  uint64_t all = UINT64_MAX;
-
   /* Tables are changed past the cache: see tree.h. */
-  if (!q2_assume (!t->edit->switched && t->raised == 0, err) ||
+  if (!q2_assume (!t->edit->switched && t->nr_shared == 0, err) ||
       !q2_assume (q2_tables_nr_dirty (t->edit->w->tables) == 0, err))
     return -1;
   for (uint64_t i = 0; i < t->nr; ++i) {
@@ -282,13 +279,52 @@ q2_tree_raise (struct q2_tree *t, struct qcow2_error *err)
 
     if (table == 0)
       continue;
-    if (q2_tree_walk (t, table, raise_piece, &all, err) == -1 ||
-        raise_run (t, (struct q2_free_run) { table >> bits, 1 }, err) == -1)
+    if (raise_table (t, table, err) == -1)
       return -1;
-    share_table (t, i);
-    if (q2_tree_tell (t, err) == -1)
+    q2_shared_tables_note (&t->tables, i);
+    t->nr_shared++;
+    share_class (t, table);
+    if (clear_flags (t, table, true, err) == -1 || q2_tree_tell (t, err) == -1)
       return -1;
   }
+  return 0;
+}
+
+/* Not with the lock: others may do the same with it. */
+static int
+share_table (struct q2_tree *t, uint64_t i, struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  const uint64_t table = q2_tree_table (t, i);
+  bool todo;
+  int r = 0;
+
+  if (q2_sharing_lock (w, i, &todo, err) == -1)
+    return -1;
+  if (todo) {
+    r = raise_table (t, table, err);
+    q2_sharing_done (w, i, r, t->miscounted, err);
+  }
+  q2_sharing_unlock (w);
+  if (r == -1)
+    return -1;
+  t->nr_shared++;
+  return clear_flags (t, table, todo, err);
+}
+
+int
+q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
+{
+  if (!q2_assume (!t->edit->switched && t->nr_shared == 0, err))
+    return -1;
+  /* No commit writes to any of them. */
+  for (uint64_t i = 0; i < t->tables.nr; ++i)
+    if (q2_tree_table (t, i) != 0)
+      share_class (t, q2_tree_table (t, i));
+  for (uint64_t i = 0; i < t->tables.nr; ++i)
+    if (q2_tree_table (t, i) != 0 &&
+        (share_table (t, i, err) == -1 || q2_tree_tell (t, err) == -1))
+      return -1;
   return 0;
 }
 

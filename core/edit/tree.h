@@ -2,9 +2,8 @@
 /* tree.h - all that an L1 table refers to: more or fewer references to it.
  *
  * The walk is the same in each direction: for each L2 table what its entries
- * refer to, in their order, then the table itself.  So what was raised in part
- * can be lowered again by its number.  Memory: the L1 table, and a piece of an
- * L2 table.
+ * refer to, in their order, then the table itself.  Memory: the L1 table, and
+ * a piece of an L2 table.
  *
  * L2 tables are read and written in the file, past the table cache, so no
  * change of them may wait for a commit when this begins.  Writing flags in
@@ -18,23 +17,31 @@
 
 struct q2_tree {
   struct q2_edit *edit;
-  bool active;                  /* it is the disk's, which is in memory, too */
   uint64_t host_off, stored;    /* L1 entries of it in the file */
-  uint64_t *l1;                 /* in CPU byte order */
+  struct q2_shared_tables tables;       /* its entries, of which the disk has
+                                           tables.nr at most, and which tables
+                                           have been raised */
   uint64_t nr;                  /* entries, at least those in the file */
   uint64_t nr_new;              /* more of them, of tables that nobody else
                                    has: they are written, and that is all */
   uint64_t charge;              /* of the image's budget */
   struct q2_progress *progress; /* NULL: not wanted */
   const char *state;            /* if it is cancelled; NULL: it cannot be */
-  uint64_t raised;              /* references, so far */
+  uint64_t nr_shared;           /* tables, so far */
+  uint64_t raised;              /* references, of the table that is walked */
+  bool miscounted;              /* some of a table could not be taken back */
   unsigned char *buf;
   struct q2_frees runs;         /* of a piece of a table */
   struct q2_frees pending;      /* to be lowered */
 };
 
-/* Read the L1 table of 'stored' entries at 'host_off'; there are 'nr' in
- * memory, or as many as stored if that is more.  Free it also on failure.
+/* Room for an L1 table of 'nr' entries, all empty.  Free it also on failure.
+ */
+extern int q2_tree_init (struct q2_tree *tree, struct q2_edit *edit,
+                         uint64_t nr, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The same, and read the L1 table of 'stored' entries at 'host_off'; there are
+ * 'nr' in memory, or as many as stored if that is more.
  */
 extern int q2_tree_load (struct q2_tree *tree, struct q2_edit *edit,
                          uint64_t host_off, uint64_t stored, uint64_t nr,
@@ -47,21 +54,27 @@ extern uint64_t q2_tree_tables (const struct q2_tree *tree)
   __attribute__ ((__nonnull__));
 
 /* One more reference to everything, and no entry is COPIED any more: whoever
- * had it shares it.  Not durable before the next commit.  After a failure
- * tree->raised references are too many.
+ * had it shares it.  Not durable before the next commit.  After a failure the
+ * tables that are in tree->tables.shared are raised, and no others.
  */
 extern int q2_tree_raise (struct q2_tree *tree, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The same for the tables of the disk, of which a snapshot is being taken
+ * (write/sharing.h), while others write to it.  All that it had is durable.
+ */
+extern int q2_tree_share (struct q2_tree *tree, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Its tables are a snapshot's now. */
 extern void q2_tree_protect (struct q2_tree *tree)
   __attribute__ ((__nonnull__));
 
-/* One reference less to the first 'references' of what the walk meets.  Needs
+/* One reference less to all of it, or of those tables that were raised.  Needs
  * that nothing durable makes them, and that no request uses what it refers to:
  * see q2_edit_settle.
  */
-extern int q2_tree_lower (struct q2_tree *tree, uint64_t references,
+extern int q2_tree_lower (struct q2_tree *tree, bool only_shared,
                           struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

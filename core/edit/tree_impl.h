@@ -17,7 +17,7 @@ typedef int (*q2_tree_piece_fn) (struct q2_tree *tree, uint64_t host_off,
 static inline uint64_t
 q2_tree_table (const struct q2_tree *tree, uint64_t i)
 {
-  return q2_l1e_table (tree->edit->w->geo, tree->l1[i]);
+  return q2_l1e_table (tree->edit->w->geo, tree->tables.l1[i]);
 }
 
 /* Read the table piece by piece, and call fn until *left is 0. */
@@ -30,9 +30,11 @@ extern int q2_tree_walk (struct q2_tree *tree, uint64_t table,
 extern int q2_tree_tell (struct q2_tree *tree, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* List the clusters that a piece of a table refers to in tree->runs. */
-extern int q2_tree_list (struct q2_tree *tree, uint64_t host_off, uint64_t len,
-                         struct qcow2_error *err)
+/* Take the first so many references back that the walk through a table meets;
+ * each cluster has others.
+ */
+extern int q2_tree_take_back (struct q2_tree *tree, uint64_t table,
+                              uint64_t references, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Sectors of tree->buf in which flags were changed. */

@@ -66,28 +66,14 @@ lower_runs (struct q2_tree *t, struct qcow2_error *err)
   return t->pending.nr > MAX_PENDING ? lower_pending (t, err) : 0;
 }
 
-/* Not more than so many. */
-static void
-cut_runs (struct q2_frees *runs, uint64_t *left)
-{
-  size_t kept = 0;
-
-  while (kept < runs->nr && *left > 0) {
-    struct q2_free_run *const run = &runs->runs[kept++];
-
-    run->nr = q2_min (run->nr, *left);
-    *left -= run->nr;
-  }
-  runs->nr = kept;
-}
-
 static int
 lower_piece (struct q2_tree *t, uint64_t host_off, uint64_t len,
              uint64_t *left, struct qcow2_error *err)
 {
-  if (q2_tree_list (t, host_off, len, err) == -1)
+  if (q2_sharing_list (t->edit->w->geo, t->buf, len, host_off, &t->runs, err)
+      == -1)
     return -1;
-  cut_runs (&t->runs, left);
+  q2_frees_cut (&t->runs, left);
   return lower_runs (t, err);
 }
 
@@ -130,30 +116,33 @@ lower_table (struct q2_tree *t, uint64_t cluster, uint64_t nr,
 }
 
 int
-q2_tree_lower (struct q2_tree *t, uint64_t references,
-               struct qcow2_error *err)
+q2_tree_lower (struct q2_tree *t, bool only_shared, struct qcow2_error *err)
 {
   const unsigned bits = t->edit->w->geo->cluster_bits;
-  uint64_t left = references;
+  uint64_t all = UINT64_MAX;
 
-  if (!q2_assume (references == UINT64_MAX || references == t->raised, err))
-    return -1;
-  for (uint64_t i = 0; i < t->nr && left > 0; ++i) {
+  for (uint64_t i = 0; i < t->nr; ++i) {
     const uint64_t table = q2_tree_table (t, i);
 
-    if (table == 0)
+    if (table == 0 || (only_shared && !q2_shared_tables_has (&t->tables, i)))
       continue;
-    if (q2_tree_walk (t, table, lower_piece, &left, err) == -1)
-      return -1;
-    if (left == 0)
-      break;
-    if (lower_table (t, table >> bits, 1, err) == -1 ||
+    if (q2_tree_walk (t, table, lower_piece, &all, err) == -1 ||
+        lower_table (t, table >> bits, 1, err) == -1 ||
         q2_tree_tell (t, err) == -1)
       return -1;
-    --left;
   }
-  /* The walk is the same as that which raised them. */
-  if (!q2_assume (references == UINT64_MAX || left == 0, err))
+  return lower_pending (t, err);
+}
+
+/* The walk is the same as that which raised them. */
+int
+q2_tree_take_back (struct q2_tree *t, uint64_t table, uint64_t references,
+                   struct qcow2_error *err)
+{
+  uint64_t left = references;
+
+  if (q2_tree_walk (t, table, lower_piece, &left, err) == -1 ||
+      !q2_assume (left == 0, err))
     return -1;
   return lower_pending (t, err);
 }

@@ -61,7 +61,8 @@ struct qcow2_image {
   struct q2_writer writer;      /* used if it is writable, and so is: */
   struct q2_gate gate;          /* that changes go through */
   _Atomic uint64_t edits;       /* of the image, which have begun; changes only
-                                   while the gate is closed */
+                                   while the gate is closed, and so does: */
+  _Atomic bool editing;         /* one goes on beside changes of the disk */
   _Atomic bool live_check;      /* one is running */
   struct q2_pins pins;
 

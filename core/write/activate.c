@@ -47,6 +47,7 @@ q2_writer_init (struct q2_writer *w)
   q2_track_init (&w->track);
   q2_ranges_init (&w->clusters);
   q2_ranges_init (&w->l1);
+  q2_sharing_init (&w->sharing);
   w->gathering = 1;
   w->patience_ms = Q2_WRITER_PATIENCE_MS;
   w->last_batch = &w->first_batch;
@@ -71,6 +72,7 @@ q2_writer_destroy (struct q2_writer *w)
   q2_repair_free (w->repair);
   q2_space_free (w->space);
   q2_overlap_free (w->overlap);
+  q2_sharing_destroy (&w->sharing);
   q2_ranges_destroy (&w->l1);
   q2_ranges_destroy (&w->clusters);
   pthread_cond_destroy (&w->activated);

@@ -285,17 +285,14 @@ q2_writer_link (struct q2_change *c, const struct q2_link *l,
 
 /* ---- Tables --------------------------------------------------------- */
 
-static int
-copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
-            struct qcow2_error *err)
+int
+q2_writer_read_table (struct q2_change *c, uint64_t l1_index,
+                      unsigned char *table, struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = c->w->geo;
   const uint64_t entries = UINT64_C (1) << geo->l2_bits;
-  Q2_CLEANUP_FREE unsigned char *table = malloc (geo->l2_table_size);
   uint64_t nr;
 
-  if (table == NULL)
-    return q2_fail_nomem (err, "an L2 table");
   for (uint64_t i = 0; i < entries; i += nr) {
     const struct q2_l2_read read = {
       .l1_index = l1_index, .l2_index = i, .count = entries - i,
@@ -307,6 +304,26 @@ copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
         !q2_assume (nr > 0 && nr <= entries - i, err))
       return -1;
   }
+  return 0;
+}
+
+/* Everything that it refers to has another user, too; in what is in memory of
+ * a table that is about to be a snapshot's the flags may say otherwise.
+ */
+static int
+copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
+            struct qcow2_error *err)
+{
+  const struct q2_geometry *const geo = c->w->geo;
+  Q2_CLEANUP_FREE unsigned char *table = malloc (geo->l2_table_size);
+
+  if (table == NULL)
+    return q2_fail_nomem (err, "an L2 table");
+  if (q2_writer_read_table (c, l1_index, table, err) == -1)
+    return -1;
+  if (!Q2_PLANTED (Q2_PLANT_COPY_FLAGS))
+    for (uint64_t i = 0; i < geo->l2_table_size; i += q2_entry_size (geo))
+      store_be64 (table + i, load_be64 (table + i) & ~Q2_ENTRY_COPIED);
   return q2_io_write (c->io, table, geo->l2_table_size, host_off,
                       QCOW2_IO_L2, err);
 }
@@ -366,9 +383,12 @@ check_shared_table (const struct q2_change *c, uint64_t table,
                         Q2_META_SHARED_L2, err);
 }
 
-/* The caller holds the L1 entry, which is not ours to change. */
+/* The caller holds the L1 entry, which is not ours to change.  'captured': its
+ * table may be of the disk's own class still.
+ */
 static int
-make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
+make_table (struct q2_change *c, uint64_t l1_index, bool captured,
+            struct qcow2_error *err)
 {
   struct q2_writer *const w = c->w;
   const unsigned bits = w->geo->cluster_bits;
@@ -377,7 +397,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   struct q2_space_run run;
   bool room;
 
-  if (check_shared_table (c, old, err) == -1 ||
+  if ((!captured && check_shared_table (c, old, err) == -1) ||
       q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
   /* ORDER-13: before it counted nobody could write guest data there. */
@@ -428,7 +448,8 @@ q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
 {
   struct q2_writer *const w = c->w;
   struct q2_range range;
-  int r;
+  bool captured = false;
+  int r = 0;
 
   if (is_owned (w, l1_index))
     return 0;
@@ -436,7 +457,10 @@ q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
   q2_change_leave (c);
   q2_ranges_lock (&w->l1, &range, l1_index, l1_index + 1);
   q2_change_enter (c);
-  r = is_owned (w, l1_index) ? 0 : make_table (c, l1_index, err);
+  if (!is_owned (w, l1_index))
+    captured = q2_sharing_meet (c, l1_index);
+  if (!is_owned (w, l1_index))
+    r = make_table (c, l1_index, captured, err);
   q2_ranges_unlock (&w->l1, &range);
   return r;
 }

@@ -9,6 +9,7 @@
  * change.c    how a request waits
  * bitmaps.c   bitmaps that are kept up
  * entries.c   entries that are changed, and L2 tables of our own
+ * sharing.c   L2 tables while a snapshot is being taken
  * zero.c      zeroing and trimming
  * guest.c     what becomes of a guest's write: zeros, compressed clusters
  * pack.c      compressing clusters
@@ -45,6 +46,7 @@
 #include "format/entry.h"
 #include "meta/superblock.h"
 #include "track/track.h"
+#include "write/sharing.h"
 #include "write/states.h"
 
 #include <time.h>
@@ -121,6 +123,7 @@ struct q2_writer {
   struct q2_flight flight;
   struct q2_ranges clusters;    /* of the disk, whose entries change */
   struct q2_ranges l1;          /* L1 entries that change */
+  struct q2_sharing sharing;    /* tables of a snapshot that is being taken */
 
   struct q2_mutex solid_lock;   /* one thread at a time makes tables solid
                                    (meta/tables.h), and guards: */
@@ -597,6 +600,12 @@ extern int q2_writer_write_new (struct q2_change *c, const void *buf,
  */
 extern int q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* All entries of the table of a non-empty L1 entry, as they are in memory. */
+extern int q2_writer_read_table (struct q2_change *c, uint64_t l1_index,
+                                 unsigned char *ret_table,
+                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Replace the entries of 'nr' clusters from cluster number 'guest_cluster'

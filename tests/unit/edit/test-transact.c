@@ -468,17 +468,27 @@ test_threads (void)
 /* ---- How long changes wait ----------------------------------------------- */
 
 static struct {
-  unsigned while_open, while_closed;
+  unsigned while_open, while_closed;    /* flushes */
+  unsigned others_while_closed; /* reads and writes */
   uint64_t written;             /* bytes of the disk, since the last flush */
   uint64_t most_while_closed;
 } flushes;
 
 static void
+count_read (struct hooked_disk *d, uint32_t count, uint64_t host_off,
+            enum qcow2_io_class io_class)
+{
+  (void) count;
+  (void) host_off;
+  (void) io_class;
+  flushes.others_while_closed += q2_gate_is_closed (&d->image->gate);
+}
+
+static void
 count_data (struct hooked_disk *d, uint32_t count, uint64_t host_off,
             enum qcow2_io_class io_class)
 {
-  (void) d;
-  (void) host_off;
+  count_read (d, count, host_off, io_class);
   if (io_class == QCOW2_IO_DATA)
     flushes.written += count;
 }
@@ -496,11 +506,24 @@ count_flush (struct hooked_disk *d)
   flushes.written = 0;
 }
 
-/* What clients have written is flushed before they have to wait. */
+static void
+write_much (struct hooked_disk *d)
+{
+  for (unsigned i = 0; i < 100; ++i)
+    CHECK (hooked_disk_write (d, i, 'x'));
+  CHECK (flushes.written >= 100 * 4096);
+}
+
+/* What clients have written is flushed before they have to wait, and nothing
+ * at all is done in the moment that a snapshot shows.
+ */
 static void
 flush_ahead (void)
 {
   const struct qcow2_snapshot_options options = { .name = { "s", 1 } };
+  const struct qcow2_bitmap_action add = {
+    .verb = QCOW2_BITMAP_ADD, .name = NAME ("b"),
+  };
   struct hooked_disk d;
 
   unit_context ("flush ahead");
@@ -508,14 +531,19 @@ flush_ahead (void)
   hooked_disk_serve (&d, &(struct host_spec) { .capacity = 64 << 20,
                                                .grows = true });
   hooked_disk_open (&d);
+  d.after_read = count_read;
   d.before_write = count_data;
   d.before_flush = count_flush;
-  for (unsigned i = 0; i < 100; ++i)
-    CHECK (hooked_disk_write (&d, i, 'x'));
-  CHECK (flushes.written >= 100 * 4096);
+  write_much (&d);
   CHECK_EQ (qcow2_snapshot_create (d.image, &d.host.io, &options, &d.err), 0);
+  CHECK (flushes.while_open > 0);
+  CHECK_EQ (flushes.while_closed + flushes.others_while_closed, 0);
+  write_much (&d);
+  CHECK_EQ (qcow2_edit_bitmaps (d.image, &d.host.io, &add, 1, NULL, NULL,
+                                &d.err), 0);
   CHECK (flushes.while_open > 0 && flushes.while_closed > 0);
   CHECK_EQ (flushes.most_while_closed, 0);
+  d.after_read = NULL;
   d.before_write = NULL;
   d.before_flush = NULL;
   CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), 0);
