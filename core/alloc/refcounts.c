@@ -206,6 +206,49 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
 }
 
 bool
+q2_refcounts_raise_locked (struct q2_refcounts *rc, uint64_t cluster,
+                           uint64_t nr, uint64_t max, uint64_t *ret_nr,
+                           uint64_t *ret_value, struct q2_need *need)
+{
+  const unsigned order = rc->geo->refcount_order;
+  const size_t slice_size = q2_cache_slice_size (rc->cache);
+  const uint64_t per_slice = ((uint64_t) slice_size << 3) >> order;
+  const uint64_t first = cluster & (per_slice - 1);
+  const uint64_t end = q2_min (first + nr, per_slice);
+  unsigned char slice[Q2_REFCOUNT_SLICE];
+  uint64_t i;
+
+  q2_refcounts_check_locked (rc);
+  *ret_nr = *ret_value = 0;
+  if (q2_refcounts_is_uncovered_locked (rc, cluster))
+    return true;
+  *need = (struct q2_need) {
+    .slice_off = q2_align_down (q2_refcount_place (rc, cluster), slice_size),
+    .block = cluster >> rc->geo->refblock_bits,
+  };
+  if (!q2_cache_lookup (rc->cache, need->slice_off, 0, slice, slice_size))
+    return false;
+  for (i = first; i < end; ++i) {
+    *ret_value = q2_refcount_get (slice, order, i);
+    if (*ret_value == 0 || *ret_value >= max)
+      break;
+    q2_refcount_set (slice, order, i, *ret_value + 1);
+  }
+  if (i > first) {
+    const uint64_t from = first << order >> 3;
+    const uint64_t to = (((i - 1) << order) >> 3) + width (rc);
+
+    q2_touch (rc->suspects, cluster, i - first);
+    need->solid = !q2_cache_update (rc->cache, need->slice_off + from, from,
+                                    slice + from, to - from);
+    if (need->solid)
+      return false;
+  }
+  *ret_nr = i - first;
+  return true;
+}
+
+bool
 q2_refcounts_find_locked (struct q2_refcounts *rc, uint64_t from,
                           uint64_t max, uint64_t *ret_first,
                           uint64_t *ret_nr, struct q2_need *need)

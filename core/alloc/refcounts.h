@@ -78,6 +78,18 @@ extern bool q2_refcounts_set_locked (struct q2_refcounts *rc,
                                      struct q2_need *ret_need)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Add one to the refcounts of up to 'nr' clusters, as far as they are in the
+ * slice that covers the first, and neither 0 nor 'max': *ret_nr of them.  If
+ * these are fewer, and it is not the slice that ends, *ret_value is the
+ * refcount that cannot be raised.  False: *ret_need has to be loaded first.
+ */
+extern bool q2_refcounts_raise_locked (struct q2_refcounts *rc,
+                                       uint64_t cluster, uint64_t nr,
+                                       uint64_t max, uint64_t *ret_nr,
+                                       uint64_t *ret_value,
+                                       struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Find the first free cluster in [from, end of the slice that covers it),
  * and how many of at most 'max' behind it are free too, in that slice.
  * *ret_nr is 0 if there is none, and *ret_first the end of the slice.

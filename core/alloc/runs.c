@@ -250,25 +250,26 @@ q2_space_raise (struct q2_space *s, const struct q2_io *io,
   int r = 0;
 
   while (r == 0 && run->nr > 0) {
-    const uint64_t host_off = run->cluster << s->geo->cluster_bits;
     struct q2_need need;
-    uint64_t value;
+    uint64_t nr, value;
     bool done;
 
     q2_mutex_lock (&s->lock);
-    done = q2_refcounts_get_locked (&s->rc, run->cluster, &value, &need) &&
-      (value == 0 || value == q2_space_max_refcount (s) ||
-       q2_refcounts_set_locked (&s->rc, run->cluster, value + 1, &need));
+    done = q2_refcounts_raise_locked (&s->rc, run->cluster, run->nr,
+                                      q2_space_max_refcount (s), &nr, &value,
+                                      &need);
     q2_mutex_unlock (&s->lock);
     if (!done)
       r = q2_space_load (s, io, &need, err);
-    else if (value == 0)
-      r = fail_unused (host_off, err);
-    else if (value == q2_space_max_refcount (s))
-      r = fail_overflow (s, host_off, err);
+    else if (!q2_assume (nr <= run->nr, err))
+      r = -1;
     else {
-      ++run->cluster;
-      --run->nr;
+      run->cluster += nr;
+      run->nr -= nr;
+      if (nr == 0 && value == 0)
+        r = fail_unused (run->cluster << s->geo->cluster_bits, err);
+      else if (nr == 0)
+        r = fail_overflow (s, run->cluster << s->geo->cluster_bits, err);
     }
   }
   return r;

@@ -189,6 +189,13 @@ q2_space_is_pressed (struct q2_space *s)
 }
 
 bool
+q2_space_is_filling (struct q2_space *s)
+{
+  return q2_cache_nr_dirty (s->rc.cache) >
+    q2_cache_capacity (s->rc.cache) / 8;
+}
+
+bool
 q2_space_is_dirty (struct q2_space *s)
 {
   bool dirty;

@@ -223,6 +223,9 @@ extern int q2_space_find_uncounted (struct q2_space *space,
 /* So many changes wait to be written that it is time for a commit. */
 extern bool q2_space_is_pressed (struct q2_space *space)
   __attribute__ ((__nonnull__));
+/* Half as many: time for who changes many, before others have to wait. */
+extern bool q2_space_is_filling (struct q2_space *space)
+  __attribute__ ((__nonnull__));
 
 /* ---- Commit: see refcounts.h ---------------------------------------- */
 

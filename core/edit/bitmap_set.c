@@ -195,7 +195,8 @@ q2_bitmap_set_init (struct q2_bitmap_set *set, struct q2_edit *edit,
   *set = (struct q2_bitmap_set) { .edit = edit, .geo = edit->w->geo };
   edit->aside = true;
   /* Those that are kept up have more bits than are exact, till then. */
-  if (q2_writer_settle_bitmaps (edit->w, &edit->io, err) == 0 &&
+  if ((edit->beside ||
+       q2_writer_settle_bitmaps (edit->w, &edit->io, err) == 0) &&
       q2_bitmaps_read (&edit->io, h, &set->old, err) == 0 &&
       load_entries (set, h, err) == 0 && check_names (set, h, err) == 0)
     return 0;

@@ -396,6 +396,70 @@ q2_bitmaps_act (struct q2_bitmap_set *set, const struct qcow2_part *part,
   return 0;
 }
 
+int
+q2_bitmaps_rehearse (struct q2_bitmap_set *set, const struct qcow2_part *part,
+                     struct qcow2_error *err)
+{
+  for (size_t i = 0; i < part->nr_actions; ++i) {
+    const struct qcow2_bitmap_action *const a = &part->actions[i];
+    struct q2_bitmap_slot *slot;
+
+    if (a->verb == QCOW2_BITMAP_ADD) {
+      if (add (set, a, err) == -1)
+        return -1;
+      continue;
+    }
+    slot = find (set, &a->name, err);
+    if (slot == NULL)
+      return -1;
+    slot->b.table_offset = 0;
+    if (a->verb == QCOW2_BITMAP_REMOVE)
+      q2_bitmap_set_remove (set, slot);
+  }
+  return 0;
+}
+
+/* Bits that it has, if any, stay. */
+static int
+add_since (struct q2_bitmap_set *set, struct q2_bitmap_slot *slot,
+           const struct q2_since *since, struct qcow2_error *err)
+{
+  const bool had = slot->b.table_offset != 0;
+  struct q2_bitmap_reader readers[2] = { { .geo = NULL } };
+  int r = 0;
+
+  q2_bitmap_reader_init_memory (&readers[0], set->geo, &set->edit->io,
+                                &since->like,
+                                (const unsigned char *) since->bits,
+                                since->len);
+  if (had)
+    r = q2_bitmap_reader_init (&readers[1], set->geo, &set->edit->io, &slot->b,
+                               err);
+  if (r == 0)
+    r = q2_bitmap_merge (set, slot, readers, had ? 2 : 1, 0, err);
+  q2_bitmap_reader_destroy (&readers[1]);
+  return r;
+}
+
+int
+q2_bitmaps_add_since (struct q2_bitmap_set *set, const struct qcow2_part *part,
+                      const struct q2_since *since, struct qcow2_error *err)
+{
+  for (size_t i = 0; since->any && i < part->nr_actions; ++i) {
+    struct q2_bitmap_slot *const slot =
+      q2_bitmap_set_find (set, &part->actions[i].name);
+
+    /* One that was removed needs nothing, and what it stands for is kept up
+     * by one that was enabled before.
+     */
+    if (slot != NULL && (slot->b.flags & Q2_BITMAP_AUTO) &&
+        (slot->b.table_offset == 0 || slot->enabled || slot->made) &&
+        add_since (set, slot, since, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 void
 q2_bitmaps_drop_tracked (struct q2_edit *edit, const struct qcow2_part *part)
 {

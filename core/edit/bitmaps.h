@@ -65,6 +65,24 @@ extern int q2_bitmaps_check_possible (const struct qcow2_image *image,
                                       struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Fail if one of the part's actions would, as far as names and limits say:
+ * before anything is done that takes long.  The set is not to be used any
+ * more.
+ */
+extern int q2_bitmaps_rehearse (struct q2_bitmap_set *set,
+                                const struct qcow2_part *part,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* What has changed since the moment that the actions are of is added to those
+ * bitmaps that they name, and that are enabled now.
+ */
+extern int q2_bitmaps_add_since (struct q2_bitmap_set *set,
+                                 const struct qcow2_part *part,
+                                 const struct q2_since *since,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Carry out the part's actions on the set. */
 extern int q2_bitmaps_act (struct q2_bitmap_set *set,
                            const struct qcow2_part *part,
@@ -82,7 +100,7 @@ extern void q2_bitmaps_drop_tracked (struct q2_edit *edit,
 
 /* Load the set of the file.  Fails with QCOW2_ERR_CORRUPT if the directory has
  * an entry that breaks a rule, or two of one name.  On success the caller
- * destroys it.
+ * destroys it.  Beside changes of the disk the set is for names only.
  */
 extern int q2_bitmap_set_init (struct q2_bitmap_set *set,
                                struct q2_edit *edit, struct qcow2_error *err)

@@ -11,41 +11,23 @@
  *           the bitmaps of an image and its snapshot become its own in one
  *           step.  If that fails, those not yet switched are taken back.
  *           Last, what is not needed any more is let go, and the gates open.
- *           For snapshots alone they are closed for a moment only, in which
- *           nothing is read or written; all else is done beside changes.
+ *           With snapshots they are closed for a moment only, in which nothing
+ *           is read or written: that is the point in time of all actions.  The
+ *           snapshots are made ready beside changes.  If there are bitmaps the
+ *           gates are closed once more for those, which takes long only if
+ *           there are many bits; what changes in between is in those that are
+ *           enabled.
  * Locks     gates, in the order of their addresses.  They are only tried, so
  *           that nobody waits for ever.
  */
 #include "config.h"
 
-#include "edit/bitmaps.h"
-#include "edit/taking.h"
+#include "edit/transact_impl.h"
 
 #include "base/assume.h"
 #include "base/error.h"
 
 #include <stdlib.h>
-
-enum stage { WAITING, CLAIMED, BEGUN, SWITCHED };
-
-struct member {
-  struct qcow2_part *part;
-  const char *what;             /* for errors */
-  enum stage stage;
-  struct q2_edit edit;
-  struct q2_bitmap_set set;     /* if there are actions */
-  struct q2_taking taking;      /* if there is a snapshot */
-  bool has_set, has_taking;     /* those were begun, ... */
-  bool is_ready;                /* ... and are complete */
-  bool is_frozen;               /* beside: the gate is closed for a moment */
-};
-
-struct group {
-  struct member *members;
-  struct member **order;        /* of their addresses */
-  size_t nr, failed;            /* which one has */
-  bool beside;                  /* the disks change meanwhile */
-};
 
 /* ---- Checks ------------------------------------------------------------- */
 
@@ -66,7 +48,8 @@ check_sources (const struct qcow2_part *p, struct qcow2_error *err)
 
 /* Nothing has been written, and no gate is closed. */
 static int
-check (const struct group *g, const struct member *m, struct qcow2_error *err)
+check (const struct q2_group *g, const struct q2_member *m,
+       struct qcow2_error *err)
 {
   const struct qcow2_part *const p = m->part;
 
@@ -81,7 +64,7 @@ check (const struct group *g, const struct member *m, struct qcow2_error *err)
 static int
 compare (const void *x, const void *y)
 {
-  const struct member *const *const a = x, *const *const b = y;
+  const struct q2_member *const *const a = x, *const *const b = y;
   const uintptr_t i = (uintptr_t) (*a)->part->image;
   const uintptr_t j = (uintptr_t) (*b)->part->image;
 
@@ -89,7 +72,7 @@ compare (const void *x, const void *y)
 }
 
 static int
-check_all (struct group *g, struct qcow2_error *err)
+check_all (struct q2_group *g, struct qcow2_error *err)
 {
   for (size_t i = 0; i < g->nr; ++i) {
     g->failed = i;
@@ -109,21 +92,12 @@ check_all (struct group *g, struct qcow2_error *err)
 
 /* ---- Gates -------------------------------------------------------------- */
 
-/* At least one, since 0 is no limit. */
-static unsigned
-ms_left (uint64_t deadline)
-{
-  const uint64_t now = q2_now_ms ();
-
-  return now < deadline ? (unsigned) (deadline - now) : 1;
-}
-
 /* As long as flushing takes, which has no limit, nobody is held back. */
-static int
-commit_ahead (struct group *g, struct qcow2_error *err)
+int
+q2_transact_commit_ahead (struct q2_group *g, struct qcow2_error *err)
 {
   for (size_t i = 0; i < g->nr; ++i) {
-    const struct member *const m = &g->members[i];
+    const struct q2_member *const m = &g->members[i];
 
     g->failed = i;
     if (q2_edit_commit_ahead (m->part->image, m->part->io, err) == -1)
@@ -133,12 +107,12 @@ commit_ahead (struct group *g, struct qcow2_error *err)
 }
 
 static int
-claim_all (struct group *g, struct qcow2_error *err)
+claim_all (struct q2_group *g, struct qcow2_error *err)
 {
   const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
 
   for (size_t i = 0; i < g->nr; ++i) {
-    struct member *const m = g->order[i];
+    struct q2_member *const m = g->order[i];
 
     g->failed = (size_t) (m - g->members);
     if (!q2_assume (m->stage == WAITING, err) ||
@@ -146,7 +120,7 @@ claim_all (struct group *g, struct qcow2_error *err)
         !q2_assume (i == 0 || compare (&g->order[i - 1], &g->order[i]) < 0,
                     err))
       return -1;
-    if (q2_gate_claim (&m->part->image->gate, ms_left (deadline)) != 0)
+    if (q2_gate_claim (&m->part->image->gate, q2_ms_left (deadline)) != 0)
       return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
                       "%s: another change of it has not ended for more than "
                       "%u seconds", m->what, Q2_WRITER_PATIENCE_MS / 1000);
@@ -156,15 +130,15 @@ claim_all (struct group *g, struct qcow2_error *err)
 }
 
 static int
-close_all (struct group *g, struct qcow2_error *err)
+close_all (struct q2_group *g, struct qcow2_error *err)
 {
   const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
 
   for (size_t i = 0; i < g->nr; ++i) {
-    struct member *const m = g->order[i];
+    struct q2_member *const m = g->order[i];
 
     g->failed = (size_t) (m - g->members);
-    if (q2_gate_close_claimed (&m->part->image->gate, ms_left (deadline))
+    if (q2_gate_close_claimed (&m->part->image->gate, q2_ms_left (deadline))
         != 0)
       return q2_edit_fail_busy (m->what, err);
   }
@@ -173,47 +147,27 @@ close_all (struct group *g, struct qcow2_error *err)
 
 /* ---- Each image --------------------------------------------------------- */
 
-static int
-begin_taking (struct member *m, struct qcow2_error *err)
+/* The gate is closed. */
+int
+q2_transact_prepare_set (struct q2_member *m, struct qcow2_error *err)
 {
-  const int r =
-    q2_taking_begin (&m->taking, &m->edit, m->part->snapshot, err);
-
-  m->has_taking = r == 0;
-  if (r == -1)
-    q2_taking_free (&m->taking);
-  return r;
-}
-
-static int
-prepare (struct member *m, struct qcow2_error *err)
-{
-  const struct qcow2_part *const p = m->part;
-
-  if (p->nr_actions > 0) {
-    if (q2_bitmap_set_init (&m->set, &m->edit, err) == -1)
-      return -1;
-    m->has_set = true;
-    if (q2_bitmaps_act (&m->set, p, err) == -1 ||
-        q2_bitmap_set_prepare (&m->set, err) == -1)
-      return -1;
-  }
-  if (p->snapshot != NULL) {
-    if (begin_taking (m, err) == -1)
-      return -1;
-    q2_taking_capture (&m->taking);
-    if (q2_taking_prepare (&m->taking, err) == -1)
-      return -1;
-  }
+  if (q2_bitmap_set_init (&m->set, &m->edit, err) == -1)
+    return -1;
+  m->has_set = true;
+  if (q2_bitmaps_act (&m->set, m->part, err) == -1 ||
+      (m->since != NULL &&
+       q2_bitmaps_add_since (&m->set, m->part, m->since, err) == -1) ||
+      q2_bitmap_set_prepare (&m->set, err) == -1)
+    return -1;
   m->is_ready = true;
   return 0;
 }
 
 static int
-prepare_all (struct group *g, struct qcow2_error *err)
+prepare_all (struct q2_group *g, struct qcow2_error *err)
 {
   for (size_t i = 0; i < g->nr; ++i) {
-    struct member *const m = &g->members[i];
+    struct q2_member *const m = &g->members[i];
     const struct qcow2_part *const p = m->part;
 
     g->failed = i;
@@ -222,72 +176,9 @@ prepare_all (struct group *g, struct qcow2_error *err)
                               m->what, err) == -1)
       return -1;
     m->stage = BEGUN;
-    if (prepare (m, err) == -1)
+    if (p->nr_actions > 0 && q2_transact_prepare_set (m, err) == -1)
       return -1;
-  }
-  return 0;
-}
-
-/* ---- Beside changes of the disk ----------------------------------------- */
-
-static int
-begin_all_beside (struct group *g, struct qcow2_error *err)
-{
-  for (size_t i = 0; i < g->nr; ++i) {
-    struct member *const m = &g->members[i];
-
-    g->failed = i;
-    if (!q2_assume (m->stage == CLAIMED && m->part->snapshot != NULL, err) ||
-        q2_edit_begin_beside (&m->edit, m->part->image, m->part->io, m->what,
-                              err) == -1)
-      return -1;
-    m->stage = BEGUN;
-    if (begin_taking (m, err) == -1)
-      return -1;
-  }
-  return 0;
-}
-
-static int
-freeze_all (struct group *g, struct qcow2_error *err)
-{
-  const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
-
-  for (size_t i = 0; i < g->nr; ++i) {
-    struct member *const m = g->order[i];
-
-    g->failed = (size_t) (m - g->members);
-    if (q2_edit_freeze (&m->edit, m->what, ms_left (deadline), err) == -1)
-      return -1;
-    m->is_frozen = true;
-  }
-  return 0;
-}
-
-/* The moment that all snapshots show. */
-static int
-capture_all (struct group *g, struct qcow2_error *err)
-{
-  const int r = freeze_all (g, err);
-
-  for (size_t i = 0; r == 0 && i < g->nr; ++i)
-    q2_taking_capture (&g->members[i].taking);
-  for (size_t i = 0; i < g->nr; ++i)
-    if (g->members[i].is_frozen)
-      q2_edit_thaw (&g->members[i].edit);
-  return r;
-}
-
-static int
-prepare_all_beside (struct group *g, struct qcow2_error *err)
-{
-  if (begin_all_beside (g, err) == -1 || capture_all (g, err) == -1)
-    return -1;
-  for (size_t i = 0; i < g->nr; ++i) {
-    g->failed = i;
-    if (q2_taking_prepare (&g->members[i].taking, err) == -1)
-      return -1;
-    g->members[i].is_ready = true;
+    m->is_ready = true;
   }
   return 0;
 }
@@ -298,7 +189,7 @@ prepare_all_beside (struct group *g, struct qcow2_error *err)
  * a medium may be full, or fail.
  */
 static int
-commit_all (struct group *g, struct qcow2_error *err)
+commit_all (struct q2_group *g, struct qcow2_error *err)
 {
   for (size_t i = 0; g->nr > 1 && i < g->nr; ++i) {
     g->failed = i;
@@ -313,7 +204,7 @@ static int
 edit_header (void *opaque, struct q2_header_parts *parts,
              struct qcow2_error *err)
 {
-  struct member *const m = opaque;
+  struct q2_member *const m = opaque;
 
   if (m->has_set && q2_bitmap_set_edit_header (&m->set, parts, err) == -1)
     return -1;
@@ -321,7 +212,7 @@ edit_header (void *opaque, struct q2_header_parts *parts,
 }
 
 static int
-switch_header (struct member *m, struct qcow2_error *err)
+switch_header (struct q2_member *m, struct qcow2_error *err)
 {
   int r = 0;
 
@@ -339,7 +230,7 @@ switch_header (struct member *m, struct qcow2_error *err)
 }
 
 static int
-switch_all (struct group *g, struct qcow2_error *err)
+switch_all (struct q2_group *g, struct qcow2_error *err)
 {
   for (size_t i = 0; i < g->nr; ++i) {
     g->failed = i;
@@ -353,7 +244,7 @@ switch_all (struct group *g, struct qcow2_error *err)
 
 /* The header has it. */
 static void
-tidy (struct member *m)
+tidy (struct q2_member *m)
 {
   q2_check (m->is_ready);
   /* Else nothing was stored, and those that are kept up still have to be. */
@@ -367,7 +258,7 @@ tidy (struct member *m)
 
 /* 'r' is what came of it, and *err belongs to it.  Opens the gate. */
 static int
-end_edit (struct member *m, int r, struct qcow2_error *err)
+end_edit (struct q2_member *m, int r, struct qcow2_error *err)
 {
   q2_check (m->stage == BEGUN || m->stage == SWITCHED);
   if (m->stage == SWITCHED)
@@ -376,6 +267,7 @@ end_edit (struct member *m, int r, struct qcow2_error *err)
     q2_taking_undo (&m->taking);
   if (m->has_set)
     q2_bitmap_set_destroy (&m->set);
+  q2_transact_end_since (m);
   r = q2_edit_end (&m->edit, r, err);
   if (m->has_taking)
     q2_taking_free (&m->taking);
@@ -384,7 +276,7 @@ end_edit (struct member *m, int r, struct qcow2_error *err)
 
 /* One whose own steps have not failed. */
 static int
-end_other (struct member *m, struct qcow2_error *ret_err)
+end_other (struct q2_member *m, struct qcow2_error *ret_err)
 {
   if (m->stage == SWITCHED)
     return end_edit (m, 0, ret_err);
@@ -395,9 +287,9 @@ end_other (struct member *m, struct qcow2_error *ret_err)
 }
 
 static int
-end_member (struct group *g, size_t i, int r, struct qcow2_error *err)
+end_member (struct q2_group *g, size_t i, int r, struct qcow2_error *err)
 {
-  struct member *const m = &g->members[i];
+  struct q2_member *const m = &g->members[i];
   struct qcow2_error why;
 
   if (m->stage == WAITING)
@@ -420,7 +312,7 @@ end_member (struct group *g, size_t i, int r, struct qcow2_error *err)
 
 /* Returns what the caller is to return. */
 static int
-end_all (struct group *g, int r, struct qcow2_error *err)
+end_all (struct q2_group *g, int r, struct qcow2_error *err)
 {
   /* The one that has failed first, whatever else fails now. */
   if (r == -1 && q2_check (g->failed < g->nr)) {
@@ -433,16 +325,16 @@ end_all (struct group *g, int r, struct qcow2_error *err)
 }
 
 static int
-run (struct group *g, struct qcow2_error *err)
+run (struct q2_group *g, struct qcow2_error *err)
 {
   int r = check_all (g, err);
 
   if (r == 0)
-    r = commit_ahead (g, err);
+    r = q2_transact_commit_ahead (g, err);
   if (r == 0)
     r = claim_all (g, err);
   if (r == 0 && g->beside)
-    r = prepare_all_beside (g, err);
+    r = q2_transact_prepare_beside (g, err);
   else if (r == 0) {
     r = close_all (g, err);
     if (r == 0)
@@ -461,24 +353,24 @@ int
 qcow2_transact (struct qcow2_part *parts, size_t nr, size_t *ret_failed,
                 struct qcow2_error *err)
 {
-  struct group g = { .nr = nr, .beside = true };
+  struct q2_group g = { .nr = nr };
   int r;
 
   *ret_failed = 0;
   for (size_t i = 0; i < nr; ++i) {
     parts[i].outcome = QCOW2_PART_NOT_DONE;
-    g.beside &= parts[i].nr_actions == 0 && parts[i].snapshot != NULL;
+    g.beside |= parts[i].snapshot != NULL;
   }
   if (nr > QCOW2_MAX_PARTS)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "a transaction can have %d images", QCOW2_MAX_PARTS);
   g.members = calloc (nr + 1, sizeof *g.members);
-  g.order = calloc (nr + 1, sizeof (struct member *));
+  g.order = calloc (nr + 1, sizeof (struct q2_member *));
   if (g.members == NULL || g.order == NULL)
     r = q2_fail_nomem (err, "a transaction");
   else {
     for (size_t i = 0; i < nr; ++i)
-      g.members[i] = (struct member) {
+      g.members[i] = (struct q2_member) {
         .part = &parts[i],
         .what = parts[i].nr_actions > 0 ? "bitmaps cannot be changed"
           : "the snapshot cannot be taken",

@@ -321,10 +321,16 @@ q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
   for (uint64_t i = 0; i < t->tables.nr; ++i)
     if (q2_tree_table (t, i) != 0)
       share_class (t, q2_tree_table (t, i));
-  for (uint64_t i = 0; i < t->tables.nr; ++i)
-    if (q2_tree_table (t, i) != 0 &&
-        (share_table (t, i, err) == -1 || q2_tree_tell (t, err) == -1))
+  for (uint64_t i = 0; i < t->tables.nr; ++i) {
+    if (q2_tree_table (t, i) == 0)
+      continue;
+    if (share_table (t, i, err) == -1 || q2_tree_tell (t, err) == -1)
       return -1;
+    /* Else writers would have to. */
+    if (q2_space_is_filling (t->edit->w->space) &&
+        q2_edit_commit (t->edit, err) == -1)
+      return -1;
+  }
   return 0;
 }
 

@@ -73,6 +73,7 @@ q2_writer_destroy (struct q2_writer *w)
   q2_space_free (w->space);
   q2_overlap_free (w->overlap);
   q2_sharing_destroy (&w->sharing);
+  q2_since_free (w->since);
   q2_ranges_destroy (&w->l1);
   q2_ranges_destroy (&w->clusters);
   pthread_cond_destroy (&w->activated);

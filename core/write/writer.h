@@ -45,6 +45,7 @@
 #include "read/reader.h"
 #include "format/entry.h"
 #include "meta/superblock.h"
+#include "track/since.h"
 #include "track/track.h"
 #include "write/sharing.h"
 #include "write/states.h"
@@ -86,6 +87,8 @@ struct q2_writer {
   qcow2_log_fn log;
   void *log_opaque;
   struct q2_track track;        /* see there; 'first' is no constant */
+  struct q2_since *since;       /* what changes from a moment on; changed while
+                                   the gate is closed; NULL: nobody asks */
   struct qcow2_scan first_scan; /* at opening; ns 0: none */
   unsigned patience_ms;         /* tests have less */
   bool compress;                /* whole clusters of what is written */

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transact_beside.c - a transaction with snapshots, while the disks change.
+ *
+ * Owns      the moment that all actions are of, and what changes after it.
+ * Method    the gates of all images are closed for that moment, in which
+ *           nothing is read or written; then the snapshots are made ready, and
+ *           writers take care of them (write/sharing.h).  Bitmaps need that no
+ *           change runs, so last the gates of images with bitmaps are closed
+ *           until the header has them.  What has changed since the moment is
+ *           recorded in memory (track/since.h), and added to bitmaps that are
+ *           enabled.  Others may have a little more than they should: what one
+ *           that is disabled has got since then.
+ * Locks     gates, claimed before; a change never waits for two of them, so
+ *           their order does not matter any more.
+ */
+#include "config.h"
+
+#include "edit/transact_impl.h"
+
+#include "base/assume.h"
+#include "base/error.h"
+
+static int
+begin_taking (struct q2_member *m, struct qcow2_error *err)
+{
+  const int r =
+    q2_taking_begin (&m->taking, &m->edit, m->part->snapshot, err);
+
+  m->has_taking = r == 0;
+  if (r == -1)
+    q2_taking_free (&m->taking);
+  return r;
+}
+
+/* What is wrong with names of bitmaps is found before a snapshot is taken. */
+static int
+rehearse (struct q2_member *m, struct qcow2_error *err)
+{
+  struct q2_bitmap_set set;
+  int r = q2_bitmap_set_init (&set, &m->edit, err);
+
+  if (r == 0) {
+    r = q2_bitmaps_rehearse (&set, m->part, err);
+    q2_bitmap_set_destroy (&set);
+  }
+  if (r == -1)
+    return -1;
+  m->since = q2_since_new (m->edit.w->geo, q2_io_budget (&m->edit.io), err);
+  return m->since == NULL ? -1 : 0;
+}
+
+static int
+begin_all_beside (struct q2_group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct q2_member *const m = &g->members[i];
+    const struct qcow2_part *const p = m->part;
+
+    g->failed = i;
+    if (!q2_assume (m->stage == CLAIMED, err) ||
+        q2_edit_begin_beside (&m->edit, p->image, p->io, m->what, err) == -1)
+      return -1;
+    m->stage = BEGUN;
+    if ((p->nr_actions > 0 && rehearse (m, err) == -1) ||
+        (p->snapshot != NULL && begin_taking (m, err) == -1))
+      return -1;
+  }
+  return 0;
+}
+
+/* Those with bitmaps, or all. */
+static int
+freeze (struct q2_group *g, bool all, struct qcow2_error *err)
+{
+  const uint64_t deadline = q2_now_ms () + Q2_WRITER_PATIENCE_MS;
+
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct q2_member *const m = g->order[i];
+
+    if (!all && m->part->nr_actions == 0)
+      continue;
+    g->failed = (size_t) (m - g->members);
+    if (q2_edit_freeze (&m->edit, m->what, q2_ms_left (deadline), err) == -1)
+      return -1;
+    m->is_frozen = true;
+  }
+  return 0;
+}
+
+static void
+thaw_all (struct q2_group *g)
+{
+  for (size_t i = 0; i < g->nr; ++i)
+    if (g->members[i].is_frozen) {
+      q2_edit_thaw (&g->members[i].edit);
+      g->members[i].is_frozen = false;
+    }
+}
+
+/* The writer's becomes the member's, or the other way round. */
+static void
+swap_since (struct q2_member *m)
+{
+  struct q2_since *const since = m->edit.w->since;
+
+  q2_check (q2_gate_is_closed (&m->part->image->gate));
+  m->edit.w->since = m->since;
+  m->since = since;
+}
+
+/* The point in time of all actions. */
+static int
+capture_all (struct q2_group *g, struct qcow2_error *err)
+{
+  const int r = freeze (g, true, err);
+
+  for (size_t i = 0; r == 0 && i < g->nr; ++i) {
+    struct q2_member *const m = &g->members[i];
+
+    if (m->part->snapshot != NULL)
+      q2_taking_capture (&m->taking);
+    if (m->part->nr_actions > 0) {
+      swap_since (m);
+      /* If changes could not be held back when it was to end. */
+      q2_since_free (m->since);
+      m->since = NULL;
+    }
+  }
+  thaw_all (g);
+  return r;
+}
+
+/* The gates stay closed until the end. */
+static int
+prepare_sets (struct q2_group *g, struct qcow2_error *err)
+{
+  if (freeze (g, false, err) == -1)
+    return -1;
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct q2_member *const m = &g->members[i];
+
+    g->failed = i;
+    if (m->part->nr_actions == 0)
+      continue;
+    swap_since (m);
+    if (q2_edit_commit (&m->edit, err) == -1 ||
+        q2_transact_prepare_set (m, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+int
+q2_transact_prepare_beside (struct q2_group *g, struct qcow2_error *err)
+{
+  if (begin_all_beside (g, err) == -1 || capture_all (g, err) == -1)
+    return -1;
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct q2_member *const m = &g->members[i];
+
+    g->failed = i;
+    if (m->part->snapshot != NULL && q2_taking_prepare (&m->taking, err) == -1)
+      return -1;
+    m->is_ready = m->part->nr_actions == 0;
+  }
+  return q2_transact_commit_ahead (g, err) == -1 ? -1 : prepare_sets (g, err);
+}
+
+/* If changes cannot be held back the writer keeps it, until the image is
+ * closed or changed again.
+ */
+void
+q2_transact_end_since (struct q2_member *m)
+{
+  const bool beside = m->edit.beside;
+  struct qcow2_error why;
+
+  if (m->part->nr_actions > 0 && m->edit.w->since != NULL) {
+    q2_since_free (m->since);
+    m->since = NULL;
+    if (!beside || q2_edit_freeze (&m->edit, m->what, m->edit.w->patience_ms,
+                                   &why) == 0) {
+      swap_since (m);
+      if (beside)
+        q2_edit_thaw (&m->edit);
+    }
+  }
+  q2_since_free (m->since);
+}
