@@ -925,6 +925,11 @@ struct qcow2_stats {
   uint64_t ahead_used_bytes;              /* of those: needed in the end */
   uint64_t inflated_bytes;                /* made by decompression */
   uint32_t latency_us;                    /* of a host read, lately */
+  uint64_t holds;               /* how often changes of the disk were held back
+                                   for one of the image */
+  uint64_t held_us, longest_hold_us;    /* for how long: all, and the longest */
+  uint64_t shared_by_writes;    /* L2 tables that a write had to share with a
+                                   snapshot that was being taken */
 };
 extern void qcow2_get_stats (const struct qcow2_image *image,
                              struct qcow2_stats *ret_stats)
@@ -933,8 +938,9 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 /* ---- Snapshots --------------------------------------------------------- */
 
 /* Changes of an image that is open for writing.  They are synchronous, and
- * durable when they return.  Changes of the disk wait meanwhile; reads go on.
- * One such change at a time: a second one waits for the first.
+ * durable when they return.  Changes of the disk wait meanwhile, but while a
+ * snapshot is taken only for a moment in which nothing is read or written;
+ * reads go on.  One such change at a time: a second one waits for the first.
  *
  * A crash, at any moment, leaves the image of before or of after, perhaps with
  * refcounts that are too high: in version 3 with the dirty bit, so that
@@ -955,8 +961,8 @@ struct qcow2_progress {
 struct qcow2_vm_state {
   uint64_t size;                /* bytes, at least one */
   /* Fill in all of 'buf', with the bytes at 'off'; called from the front to
-   * the back, while changes of the disk wait.  -1: *err says why, and no
-   * snapshot is taken.
+   * the back, after the moment that the snapshot shows.  -1: *err says why,
+   * and no snapshot is taken.
    */
   int (*read) (void *opaque, void *buf, uint32_t count, uint64_t off,
                struct qcow2_error *err);

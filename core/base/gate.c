@@ -26,6 +26,9 @@ q2_gate_init (struct q2_gate *g)
   atomic_init (&g->begun, 0);
   atomic_init (&g->ended, 0);
   atomic_init (&g->closed, false);
+  atomic_init (&g->holds, 0);
+  atomic_init (&g->held_us, 0);
+  atomic_init (&g->longest_us, 0);
   q2_mutex_init (&g->closer_lock, 0, "gate.closer_lock");
   q2_mutex_init (&g->lock, 3, "gate.lock");
   pthread_condattr_init (&attr);
@@ -85,6 +88,27 @@ deadline (unsigned ms)
   return t;
 }
 
+static uint64_t
+now_ns (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
+}
+
+/* One thread at a time has closed it. */
+static void
+note_hold (struct q2_gate *g)
+{
+  const uint64_t us = (now_ns () - g->closed_ns) / 1000;
+
+  atomic_fetch_add (&g->holds, 1);
+  atomic_fetch_add (&g->held_us, us);
+  if (us > atomic_load (&g->longest_us))
+    atomic_store (&g->longest_us, us);
+}
+
 int
 q2_gate_close_claimed (struct q2_gate *g, unsigned timeout_ms)
 {
@@ -92,6 +116,7 @@ q2_gate_close_claimed (struct q2_gate *g, unsigned timeout_ms)
   bool empty, late = false;
 
   q2_mutex_lock (&g->lock);
+  g->closed_ns = now_ns ();
   atomic_store (&g->closed, true);
   while (!(empty = is_empty (g)) && !late) {
     if (timeout_ms == 0)
@@ -100,6 +125,7 @@ q2_gate_close_claimed (struct q2_gate *g, unsigned timeout_ms)
       late = q2_cond_timedwait (&g->changed, &g->lock, &until) != 0;
   }
   if (!empty) {
+    note_hold (g);
     atomic_store (&g->closed, false);
     pthread_cond_broadcast (&g->changed);
   }
@@ -137,6 +163,8 @@ q2_gate_claim (struct q2_gate *g, unsigned timeout_ms)
 void
 q2_gate_let_on (struct q2_gate *g)
 {
+  if (atomic_load (&g->closed))
+    note_hold (g);
   atomic_store (&g->closed, false);
   q2_gate_tell (g);
 }

@@ -23,7 +23,11 @@ struct q2_gate {
   _Atomic uint64_t begun, ended;        /* changes that have entered, left */
   _Atomic bool closed;
 
-  struct q2_mutex closer_lock;          /* held from close to open */
+  _Atomic uint64_t holds, held_us, longest_us;  /* how often it was closed,
+                                                   and for how long */
+
+  struct q2_mutex closer_lock;          /* held from close to open; guards: */
+  uint64_t closed_ns;                   /* when it was */
   struct q2_mutex lock;                 /* for the condition */
   pthread_cond_t changed;               /* opened, or one has left */
 };

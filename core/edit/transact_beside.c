@@ -32,20 +32,29 @@ begin_taking (struct q2_member *m, struct qcow2_error *err)
   return r;
 }
 
+static unsigned
+finest_granularity (const struct q2_bitmap_set *set)
+{
+  unsigned bits = Q2_BITMAP_MAX_GRANULARITY_BITS;
+
+  for (size_t i = 0; i < set->nr; ++i)
+    bits = set->slots[i].b.granularity_bits < bits
+      ? set->slots[i].b.granularity_bits : bits;
+  return bits;
+}
+
 /* What is wrong with names of bitmaps is found before a snapshot is taken. */
 static int
 rehearse (struct q2_member *m, struct qcow2_error *err)
 {
   struct q2_bitmap_set set;
-  int r = q2_bitmap_set_init (&set, &m->edit, err);
 
-  if (r == 0) {
-    r = q2_bitmaps_rehearse (&set, m->part, err);
-    q2_bitmap_set_destroy (&set);
-  }
-  if (r == -1)
+  if (q2_bitmap_set_init (&set, &m->edit, err) == -1)
     return -1;
-  m->since = q2_since_new (m->edit.w->geo, q2_io_budget (&m->edit.io), err);
+  if (q2_bitmaps_rehearse (&set, m->part, err) == 0)
+    m->since = q2_since_new (m->edit.w->geo, finest_granularity (&set),
+                             q2_io_budget (&m->edit.io), err);
+  q2_bitmap_set_destroy (&set);
   return m->since == NULL ? -1 : 0;
 }
 

@@ -16,18 +16,18 @@
 
 #include <stdlib.h>
 
-#define GRANULARITY_BITS 16
 #define MAX_BYTES (UINT64_C (4) << 20)
 
 struct q2_since *
-q2_since_new (const struct q2_geometry *geo, struct qcow2_budget *budget,
-              struct qcow2_error *err)
+q2_since_new (const struct q2_geometry *geo, unsigned granularity_bits,
+              struct qcow2_budget *budget, struct qcow2_error *err)
 {
-  struct q2_since s = { .like.granularity_bits = GRANULARITY_BITS };
+  struct q2_since s = { .like.granularity_bits = granularity_bits };
   struct q2_since *since;
 
   while ((s.nr_bits = q2_bitmap_nr_bits (geo, &s.like)) > MAX_BYTES * 8)
     s.like.granularity_bits++;
+  s.like.table_entries = (uint32_t) q2_bitmap_nr_entries (geo, &s.like);
   s.len = q2_align_up (q2_ceil_shift (s.nr_bits, 3), 8);
   s.charge = sizeof s + s.len;
   if (q2_budget_take (budget, s.charge, "what changes meanwhile", err) == -1)

@@ -16,7 +16,7 @@
 #include <stdatomic.h>
 
 struct q2_since {
-  struct q2_bitmap like;        /* its granularity, and no more */
+  struct q2_bitmap like;        /* one of its size, without a name */
   uint64_t nr_bits, len;        /* bytes of them */
   _Atomic bool any;             /* of them is set */
   _Atomic unsigned char *bits;
@@ -24,13 +24,14 @@ struct q2_since {
   uint64_t charge;
 };
 
-/* For a disk of that geometry; granules are as large as is usual, or larger if
- * the disk is very large.  NULL: *err is set.
+/* For a disk of that geometry, with granules of that size, or larger ones if
+ * the disk is too large for them.  NULL: *err is set.
  */
 extern struct q2_since *q2_since_new (const struct q2_geometry *geo,
+                                      unsigned granularity_bits,
                                       struct qcow2_budget *budget,
                                       struct qcow2_error *err)
-  __attribute__ ((__nonnull__ (1, 3), __warn_unused_result__));
+  __attribute__ ((__nonnull__ (1, 4), __warn_unused_result__));
 extern void q2_since_free (struct q2_since *since);
 
 /* 'count' bytes of the disk are about to change.  Any number of threads. */

@@ -106,6 +106,11 @@ class LiveServer:
     def flushes(self):
         return None
 
+    def held(self, before=None):
+        """How long writes were held back, and how many of them had to do some
+        of the work, since 'before'; nothing if that is not known."""
+        return {}
+
     def host_requests(self):
         """System calls that read or write anything, whatever it is.  Flushes
         are none of them."""
@@ -139,6 +144,13 @@ class NbdkitServer(LiveServer):
 
     def flushes(self):
         return self.stats()["flushes"]
+
+    def held(self, before=None):
+        said = self.stats()["held"]
+        now = {"held us": said["us"],
+               "tables met": said["tables-shared-by-writes"]}
+        return now if before is None else {
+            key: now[key] - before[key] for key in now}
 
     def host_requests(self):
         """Those of the engine, and its flushes."""

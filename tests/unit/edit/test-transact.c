@@ -551,10 +551,157 @@ flush_ahead (void)
   hooked_disk_free (&d);
 }
 
+/* ---- What changes after the moment --------------------------------------- */
+
+#define BIG (1024 * KiB)
+
+static struct {
+  struct hooked_disk d;
+  struct bitmap_set expected;
+  unsigned char disk[BIG], frozen[BIG];
+  unsigned calls;
+} meanwhile;
+
+static void
+write_and_note (unsigned cluster)
+{
+  const uint64_t at = (uint64_t) cluster * 1024;
+
+  memset (meanwhile.disk + at, (int) (cluster % 255) + 1, 1024);
+  CHECK_EQ (qcow2_pwrite (meanwhile.d.image, &meanwhile.d.host.io,
+                          meanwhile.disk + at, 1024, at, false,
+                          &meanwhile.d.err), 0);
+  bitmap_set_note (&meanwhile.expected, at, 1024);
+}
+
+/* The moment has been, and one more table is shared: write to some that are,
+ * and to some that are not.
+ */
+static bool
+write_meanwhile (void *opaque, unsigned percent)
+{
+  (void) opaque;
+  (void) percent;
+  CHECK (!q2_gate_is_closed (&meanwhile.d.image->gate));
+  if (meanwhile.calls++ == 0) {
+    memcpy (meanwhile.frozen, meanwhile.disk, BIG);
+    for (unsigned i = 0; i < 4; ++i)
+      bitmap_set_apply (&meanwhile.expected, &(struct qcow2_bitmap_action[]) {
+          ACT (DISABLE, "b1"), ACT (CLEAR, "kept"),
+          { .verb = QCOW2_BITMAP_ADD, .name = NAME ("b2"),
+            .granularity = 2048 },
+          ACT (ENABLE, "off") }[i], BIG, 1024, NULL);
+  }
+  write_and_note (meanwhile.calls * 37 % 1024);
+  write_and_note (1023 - meanwhile.calls * 91 % 1024);
+  return true;
+}
+
+static void
+check_view (enum qcow2_view_kind kind, const char *name,
+            const unsigned char *expected)
+{
+  static unsigned char buf[BIG];
+  const struct qcow2_name n = { name, strlen (name) };
+  struct qcow2_image *const view =
+    qcow2_open_view (meanwhile.d.image, &meanwhile.d.host.io, kind, &n,
+                     &meanwhile.d.err);
+
+  REQUIRE (view != NULL);
+  CHECK_EQ (qcow2_pread (view, &meanwhile.d.host.io, buf, BIG, 0,
+                         &meanwhile.d.err), 0);
+  CHECK (memcmp (buf, expected, BIG) == 0);
+  qcow2_close (view);
+}
+
+static void
+check_meanwhile (void)
+{
+  struct host *const h = &meanwhile.d.host;
+  struct bitmap_set set;
+
+  check_view (QCOW2_VIEW_SNAPSHOT, "s", meanwhile.frozen);
+  write_and_note (700);
+  CHECK_EQ (qcow2_end (meanwhile.d.image, &h->io, &meanwhile.d.err), 0);
+  fsck_check (h->bytes, h->size, false);
+  bitmap_set_load (&set, h->bytes, h->size);
+  /* One that was disabled may have more. */
+  for (size_t i = 0; i < set.nr; ++i) {
+    struct bitmap_seen *const e =
+      bitmap_set_find (&meanwhile.expected, set.bitmap[i].name);
+
+    REQUIRE (e != NULL);
+    if (strcmp (e->name, "b1") == 0)
+      for (uint64_t k = 0; k < (e->nr_bits + 7) / 8; ++k) {
+        CHECK ((e->bits[k] & ~set.bitmap[i].bits[k]) == 0);
+        e->bits[k] = set.bitmap[i].bits[k];
+      }
+  }
+  if (!CHECK (bitmap_set_equal (&set, &meanwhile.expected))) {
+    bitmap_set_print (&set);
+    bitmap_set_print (&meanwhile.expected);
+  }
+  bitmap_set_free (&set);
+}
+
+/* In a checkpoint the disk changes between the moment that it is of and its
+ * end, with bitmaps that are durable or lazy.
+ */
+static void
+test_meanwhile (enum qcow2_bitmaps mode)
+{
+  const struct qcow2_snapshot_options options = {
+    .name = NAME ("s"), .progress = write_meanwhile,
+  };
+  const struct qcow2_bitmap_action first[] = {
+    { .verb = QCOW2_BITMAP_ADD, .name = NAME ("b1"), .granularity = 1024 },
+    { .verb = QCOW2_BITMAP_ADD, .name = NAME ("kept"), .granularity = 4096 },
+    { .verb = QCOW2_BITMAP_ADD, .name = NAME ("off"), .granularity = 1024,
+      .disabled = true },
+    { .verb = QCOW2_BITMAP_ADD, .name = NAME ("other"), .granularity = 512 },
+  };
+  const struct qcow2_bitmap_action then[] = {
+    ACT (DISABLE, "b1"), ACT (CLEAR, "kept"),
+    { .verb = QCOW2_BITMAP_ADD, .name = NAME ("b2"), .granularity = 2048 },
+    ACT (ENABLE, "off"),
+  };
+  struct qcow2_part part = { .actions = then, .nr_actions = 4,
+                             .snapshot = &options };
+  size_t failed;
+
+  unit_context ("%s, mode %d", __func__, (int) mode);
+  memset (&meanwhile, 0, sizeof meanwhile);
+  hooked_disk_build (&meanwhile.d, 10, 4, BIG, 0);
+  hooked_disk_serve (&meanwhile.d, &(struct host_spec) { .capacity = 16 << 20,
+                                                         .grows = true });
+  meanwhile.d.image = qcow2_open (&meanwhile.d.host.io,
+                                  &(struct qcow2_options) {
+                                    .writable = true, .bitmaps = mode,
+                                    .overlap_check = QCOW2_OVERLAP_CACHED },
+                                  &meanwhile.d.err);
+  REQUIRE (meanwhile.d.image != NULL);
+  CHECK_EQ (qcow2_edit_bitmaps (meanwhile.d.image, &meanwhile.d.host.io, first,
+                                4, NULL, NULL, &meanwhile.d.err), 0);
+  bitmap_set_load (&meanwhile.expected, meanwhile.d.host.bytes,
+                   meanwhile.d.host.size);
+  for (unsigned c = 0; c < 1024; c += 3)
+    write_and_note (c);
+  part.image = meanwhile.d.image;
+  part.io = &meanwhile.d.host.io;
+  if (!CHECK_EQ (qcow2_transact (&part, 1, &failed, &meanwhile.d.err), 0))
+    printf ("%s\n", meanwhile.d.err.text);
+  CHECK (meanwhile.calls >= 8);
+  check_meanwhile ();
+  bitmap_set_free (&meanwhile.expected);
+  hooked_disk_free (&meanwhile.d);
+}
+
 int
 main (void)
 {
   make_start ();
+  test_meanwhile (QCOW2_BITMAPS_DURABLE);
+  test_meanwhile (QCOW2_BITMAPS_LAZY);
   test_faults ();
   test_cycles ();
   test_refusals ();
