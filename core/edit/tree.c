@@ -20,9 +20,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define PIECE (UINT64_C (64) << 10)
 #define SECTOR UINT64_C (512)
+
+#define MAX_PAUSE_NS 20000000
+struct pace {
+  uint64_t begun, cpu_ns;       /* when the last pause ended */
+};
 
 /* ---- The L1 table ------------------------------------------------------ */
 
@@ -312,15 +318,56 @@ share_table (struct q2_tree *t, uint64_t i, struct qcow2_error *err)
   return clear_flags (t, table, todo, err);
 }
 
-int
-q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
+/* No commit writes to any of them: all that they had is in the file.  If a
+ * writer could not share one the disk has that back, and writes to it.
+ */
+static int
+share_classes (struct q2_tree *t, struct qcow2_error *err)
 {
-  if (!q2_assume (!t->edit->switched && t->nr_shared == 0, err))
+  struct q2_writer *const w = t->edit->w;
+  bool ignored;
+
+  if (q2_sharing_lock (w, 0, &ignored, err) == -1)
     return -1;
-  /* No commit writes to any of them. */
   for (uint64_t i = 0; i < t->tables.nr; ++i)
     if (q2_tree_table (t, i) != 0)
       share_class (t, q2_tree_table (t, i));
+  q2_sharing_unlock (w);
+  return 0;
+}
+
+static uint64_t
+cpu_ns (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_THREAD_CPUTIME_ID, &t);
+  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
+}
+
+/* Nobody waits for the snapshot, and writers may wait for a processor: use
+ * half of one at most while they write.
+ */
+static void
+give_way (const struct q2_tree *t, struct pace *p)
+{
+  const uint64_t begun = q2_gate_begun (&t->edit->image->gate);
+  const uint64_t used = q2_min (cpu_ns () - p->cpu_ns, MAX_PAUSE_NS);
+
+  if (begun != p->begun && t->edit->beside)
+    nanosleep (&(struct timespec) { .tv_nsec = (long) used }, NULL);
+  p->begun = begun;
+  p->cpu_ns = cpu_ns ();
+}
+
+int
+q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
+{
+  struct pace pace = { q2_gate_begun (&t->edit->image->gate), cpu_ns () };
+
+  if (!q2_assume (!t->edit->switched && t->nr_shared == 0, err) ||
+      share_classes (t, err) == -1)
+    return -1;
   for (uint64_t i = 0; i < t->tables.nr; ++i) {
     if (q2_tree_table (t, i) == 0)
       continue;
@@ -330,6 +377,7 @@ q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
     if (q2_space_is_filling (t->edit->w->space) &&
         q2_edit_commit (t->edit, err) == -1)
       return -1;
+    give_way (t, &pace);
   }
   return 0;
 }
