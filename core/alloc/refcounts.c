@@ -206,46 +206,54 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
 }
 
 bool
-q2_refcounts_raise_locked (struct q2_refcounts *rc, uint64_t cluster,
-                           uint64_t nr, uint64_t max, uint64_t *ret_nr,
-                           uint64_t *ret_value, struct q2_need *need)
+q2_refcounts_copy_locked (struct q2_refcounts *rc, uint64_t cluster,
+                          uint64_t nr, struct q2_refcount_run *ret,
+                          struct q2_need *need)
 {
-  const unsigned order = rc->geo->refcount_order;
   const size_t slice_size = q2_cache_slice_size (rc->cache);
-  const uint64_t per_slice = ((uint64_t) slice_size << 3) >> order;
-  const uint64_t first = cluster & (per_slice - 1);
-  const uint64_t end = q2_min (first + nr, per_slice);
-  unsigned char slice[Q2_REFCOUNT_SLICE];
-  uint64_t i;
+  const uint64_t per_slice =
+    ((uint64_t) slice_size << 3) >> rc->geo->refcount_order;
 
-  q2_refcounts_check_locked (rc);
-  *ret_nr = *ret_value = 0;
-  if (q2_refcounts_is_uncovered_locked (rc, cluster))
+  ret->order = rc->geo->refcount_order;
+  ret->cluster = cluster;
+  ret->first = cluster & (per_slice - 1);
+  ret->nr = q2_min (nr, per_slice - ret->first);
+  ret->covered = !q2_refcounts_is_uncovered_locked (rc, cluster);
+  if (!ret->covered) {
+    memset (ret->bytes, 0, slice_size);
     return true;
+  }
   *need = (struct q2_need) {
     .slice_off = q2_align_down (q2_refcount_place (rc, cluster), slice_size),
     .block = cluster >> rc->geo->refblock_bits,
   };
-  if (!q2_cache_lookup (rc->cache, need->slice_off, 0, slice, slice_size))
-    return false;
-  for (i = first; i < end; ++i) {
-    *ret_value = q2_refcount_get (slice, order, i);
-    if (*ret_value == 0 || *ret_value >= max)
-      break;
-    q2_refcount_set (slice, order, i, *ret_value + 1);
-  }
-  if (i > first) {
-    const uint64_t from = first << order >> 3;
-    const uint64_t to = (((i - 1) << order) >> 3) + width (rc);
+  ret->slice_off = need->slice_off;
+  return q2_cache_lookup (rc->cache, need->slice_off, 0, ret->bytes,
+                          slice_size);
+}
 
-    q2_touch (rc->suspects, cluster, i - first);
-    need->solid = !q2_cache_update (rc->cache, need->slice_off + from, from,
-                                    slice + from, to - from);
-    if (need->solid)
-      return false;
-  }
-  *ret_nr = i - first;
-  return true;
+bool
+q2_refcounts_store_locked (struct q2_refcounts *rc,
+                           const struct q2_refcount_run *run, uint64_t nr,
+                           struct q2_need *need)
+{
+  const unsigned order = rc->geo->refcount_order;
+  const uint64_t from = run->first << order >> 3;
+  const uint64_t last = run->first + nr - 1;
+  const uint64_t to = (last << order >> 3) + width (rc);
+
+  q2_refcounts_check_locked (rc);
+  if (!q2_check (nr > 0 && nr <= run->nr && run->covered))
+    return true;                /* nothing is changed */
+  q2_touch (rc->suspects, run->cluster, nr);
+  *need = (struct q2_need) {
+    .slice_off = run->slice_off, .block = run->cluster >>
+    rc->geo->refblock_bits,
+  };
+  /* It is there, since nothing can have been evicted meanwhile. */
+  need->solid = !q2_cache_update (rc->cache, run->slice_off + from, from,
+                                  run->bytes + from, to - from);
+  return !need->solid;
 }
 
 bool

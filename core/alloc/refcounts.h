@@ -17,8 +17,11 @@
 #include "base/lock.h"
 #include "base/suspects.h"
 #include "format/header.h"
+#include "format/refcount_bits.h"
 #include "meta/cache.h"
 #include "meta/superblock.h"
+
+#define Q2_REFCOUNT_SLICE 4096  /* bytes of a block, at most */
 
 
 #define Q2_MAX_OLD_TABLES 8
@@ -78,16 +81,44 @@ extern bool q2_refcounts_set_locked (struct q2_refcounts *rc,
                                      struct q2_need *ret_need)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Add one to the refcounts of up to 'nr' clusters, as far as they are in the
- * slice that covers the first, and neither 0 nor 'max': *ret_nr of them.  If
- * these are fewer, and it is not the slice that ends, *ret_value is the
- * refcount that cannot be raised.  False: *ret_need has to be loaded first.
+/* Refcounts of neighbours, as far as one slice has them: what is done with
+ * many costs little.
  */
-extern bool q2_refcounts_raise_locked (struct q2_refcounts *rc,
-                                       uint64_t cluster, uint64_t nr,
-                                       uint64_t max, uint64_t *ret_nr,
-                                       uint64_t *ret_value,
-                                       struct q2_need *ret_need)
+struct q2_refcount_run {
+  uint64_t cluster, nr;         /* the first, and how many */
+  uint64_t slice_off, first;    /* where that lies, and its index there */
+  unsigned order;
+  bool covered;                 /* else all are 0, and none can be stored */
+  unsigned char bytes[Q2_REFCOUNT_SLICE];
+};
+
+/* Those of up to 'nr' clusters from 'cluster' on, at least one.  False:
+ * *ret_need has to be loaded first.
+ */
+extern bool q2_refcounts_copy_locked (struct q2_refcounts *rc,
+                                      uint64_t cluster, uint64_t nr,
+                                      struct q2_refcount_run *ret,
+                                      struct q2_need *ret_need)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+static inline uint64_t
+q2_refcount_run_get (const struct q2_refcount_run *run, uint64_t i)
+{
+  return q2_refcount_get (run->bytes, run->order, run->first + i);
+}
+
+static inline void
+q2_refcount_run_set (struct q2_refcount_run *run, uint64_t i, uint64_t value)
+{
+  q2_refcount_set (run->bytes, run->order, run->first + i, value);
+}
+
+/* The first 'nr' of them become the refcounts of these clusters; with the lock
+ * since they were copied.  False: nothing has changed, see above.
+ */
+extern bool q2_refcounts_store_locked (struct q2_refcounts *rc,
+                                       const struct q2_refcount_run *run,
+                                       uint64_t nr, struct q2_need *ret_need)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Find the first free cluster in [from, end of the slice that covers it),

@@ -9,7 +9,6 @@
 
 #include "alloc/refcounts.h"
 
-#define Q2_REFCOUNT_SLICE 4096  /* bytes of a block, at most */
 #define Q2_SECTOR_ENTRIES 64    /* of the table */
 
 /* What is always true; by all that changes something. */

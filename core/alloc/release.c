@@ -23,19 +23,24 @@ static uint64_t
 count_alike_locked (struct q2_space *s, const struct q2_free_run *run,
                     uint64_t *ret_value, struct q2_need *need)
 {
-  uint64_t i, value;
+  struct q2_refcount_run counts;
+  uint64_t done = 0, i;
 
   q2_mutex_check_held (&s->lock);
-  if (!q2_refcounts_get_locked (&s->rc, run->cluster, ret_value, need))
-    return 0;
-  for (i = 1; i < run->nr; ++i) {
+  do {
     struct q2_need ignored;
 
-    if (!q2_refcounts_get_locked (&s->rc, run->cluster + i, &value, &ignored)
-        || value != *ret_value)
+    if (!q2_refcounts_copy_locked (&s->rc, run->cluster + done, run->nr - done,
+                                   &counts, done == 0 ? need : &ignored))
       break;
-  }
-  return i;
+    if (done == 0)
+      *ret_value = q2_refcount_run_get (&counts, 0);
+    for (i = 0; i < counts.nr &&
+           q2_refcount_run_get (&counts, i) == *ret_value; ++i)
+      ;
+    done += i;
+  } while (i == counts.nr && done < run->nr);
+  return done;
 }
 
 /* Set them, all or none of what is returned; see set_run_locked. */

@@ -243,6 +243,30 @@ fail_overflow (const struct q2_space *s, uint64_t host_off,
                   1u << s->geo->refcount_order);
 }
 
+/* As many as one slice has: *ret_nr of them.  If that is none, *ret_value is
+ * the refcount that cannot be raised.
+ */
+static bool
+raise_some_locked (struct q2_space *s, const struct q2_free_run *run,
+                   uint64_t *ret_nr, uint64_t *ret_value, struct q2_need *need)
+{
+  const uint64_t max = q2_space_max_refcount (s);
+  struct q2_refcount_run counts;
+  uint64_t i;
+
+  q2_mutex_check_held (&s->lock);
+  if (!q2_refcounts_copy_locked (&s->rc, run->cluster, run->nr, &counts, need))
+    return false;
+  for (i = 0; i < counts.nr; ++i) {
+    *ret_value = q2_refcount_run_get (&counts, i);
+    if (*ret_value == 0 || *ret_value == max)
+      break;
+    q2_refcount_run_set (&counts, i, *ret_value + 1);
+  }
+  *ret_nr = i;
+  return i == 0 || q2_refcounts_store_locked (&s->rc, &counts, i, need);
+}
+
 int
 q2_space_raise (struct q2_space *s, const struct q2_io *io,
                 struct q2_free_run *run, struct qcow2_error *err)
@@ -250,26 +274,24 @@ q2_space_raise (struct q2_space *s, const struct q2_io *io,
   int r = 0;
 
   while (r == 0 && run->nr > 0) {
+    const uint64_t host_off = run->cluster << s->geo->cluster_bits;
     struct q2_need need;
     uint64_t nr, value;
     bool done;
 
     q2_mutex_lock (&s->lock);
-    done = q2_refcounts_raise_locked (&s->rc, run->cluster, run->nr,
-                                      q2_space_max_refcount (s), &nr, &value,
-                                      &need);
+    done = raise_some_locked (s, run, &nr, &value, &need);
     q2_mutex_unlock (&s->lock);
     if (!done)
       r = q2_space_load (s, io, &need, err);
     else if (!q2_assume (nr <= run->nr, err))
       r = -1;
+    else if (nr == 0)
+      r = value == 0 ? fail_unused (host_off, err)
+        : fail_overflow (s, host_off, err);
     else {
       run->cluster += nr;
       run->nr -= nr;
-      if (nr == 0 && value == 0)
-        r = fail_unused (run->cluster << s->geo->cluster_bits, err);
-      else if (nr == 0)
-        r = fail_overflow (s, run->cluster << s->geo->cluster_bits, err);
     }
   }
   return r;

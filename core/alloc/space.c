@@ -136,25 +136,42 @@ q2_space_load (struct q2_space *s, const struct q2_io *io,
   return put == Q2_PUT_NO_ROOM ? Q2_SPACE_COMMIT_FIRST : 0;
 }
 
-uint64_t
-q2_space_set_run_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
-                         uint64_t value, struct q2_need *need)
+/* As many as one slice has. */
+static uint64_t
+set_some_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
+                 uint64_t value, struct q2_need *need)
 {
-  uint64_t i;
+  struct q2_refcount_run counts;
 
   q2_mutex_check_held (&s->lock);
-  for (i = 0; i < nr; ++i) {
-    if (!q2_refcounts_set_locked (&s->rc, cluster + i, value, need))
-      break;
+  if (!q2_refcounts_copy_locked (&s->rc, cluster, nr, &counts, need))
+    return 0;
+  for (uint64_t i = 0; i < counts.nr; ++i)
+    q2_refcount_run_set (&counts, i, value);
+  if (!q2_refcounts_store_locked (&s->rc, &counts, counts.nr, need))
+    return 0;
+  for (uint64_t i = 0; i < counts.nr; ++i)
     if (value > 0)
       q2_known_note_locked (&s->known, cluster + i);
     else
       q2_known_forget_locked (&s->known, cluster + i);
-  }
+  return counts.nr;
+}
+
+uint64_t
+q2_space_set_run_locked (struct q2_space *s, uint64_t cluster, uint64_t nr,
+                         uint64_t value, struct q2_need *need)
+{
+  uint64_t done = 0, n;
+
+  q2_mutex_check_held (&s->lock);
+  while (done < nr &&
+         (n = set_some_locked (s, cluster + done, nr - done, value, need)) > 0)
+    done += n;
   /* Who knew it until now is inside. */
-  if (i > 0 && value == 0)
+  if (done > 0 && value == 0)
     s->freed_stamp = q2_flight_stamp (s->flight) + 2;
-  return i;
+  return done;
 }
 
 void

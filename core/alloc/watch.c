@@ -34,15 +34,16 @@ bool
 q2_space_peek (struct q2_space *s, uint64_t cluster, uint64_t nr,
                uint64_t *ret_values, uint64_t *ret_nr, struct q2_need *need)
 {
-  uint64_t i;
+  struct q2_refcount_run counts;
+  bool known;
 
   q2_mutex_lock (&s->lock);
-  for (i = 0; i < nr; ++i)
-    if (!q2_refcounts_get_locked (&s->rc, cluster + i, &ret_values[i], need))
-      break;
+  known = q2_refcounts_copy_locked (&s->rc, cluster, nr, &counts, need);
   q2_mutex_unlock (&s->lock);
-  *ret_nr = i;
-  return i > 0;
+  for (uint64_t i = 0; known && i < counts.nr; ++i)
+    ret_values[i] = q2_refcount_run_get (&counts, i);
+  *ret_nr = known ? counts.nr : 0;
+  return known;
 }
 
 uint64_t

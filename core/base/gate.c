@@ -133,12 +133,18 @@ q2_gate_close_claimed (struct q2_gate *g, unsigned timeout_ms)
   return empty ? 0 : ETIMEDOUT;
 }
 
+void
+q2_gate_claim_waiting (struct q2_gate *g)
+{
+  q2_mutex_lock (&g->closer_lock);
+}
+
 int
 q2_gate_close (struct q2_gate *g, unsigned timeout_ms)
 {
   int r;
 
-  q2_mutex_lock (&g->closer_lock);
+  q2_gate_claim_waiting (g);
   r = q2_gate_close_claimed (g, timeout_ms);
   if (r != 0)
     q2_mutex_unlock (&g->closer_lock);

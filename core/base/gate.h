@@ -94,6 +94,11 @@ extern int q2_gate_close (struct q2_gate *gate, unsigned timeout_ms)
  */
 extern int q2_gate_claim (struct q2_gate *gate, unsigned timeout_ms)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+/* The first for a thread that has no other gate: it waits for as long as
+ * another one takes.
+ */
+extern void q2_gate_claim_waiting (struct q2_gate *gate)
+  __attribute__ ((__nonnull__));
 /* The second, with the time that is left.  ETIMEDOUT: it is claimed as before,
  * and changes go on.
  */

@@ -20,6 +20,8 @@
 
 #include "edit/live.h"
 
+#include "write/owning.h"
+
 #include "base/assume.h"
 #include "base/error.h"
 #include "base/plant.h"
@@ -269,56 +271,18 @@ q2_live_report (struct q2_live_job *j)
 
 /* ---- Flags -------------------------------------------------------------- */
 
-/* The entry is held: set the flag if it is as it was, and alone. */
-static int
-own_held (struct q2_live_job *j, struct q2_change *c, uint64_t guest,
-          uint64_t host_off, struct qcow2_error *err)
-{
-  const bool let_go = false;
-  unsigned char raw[16];
-  struct q2_entry e;
-  struct q2_link link = {
-    .guest_cluster = guest, .nr = 1, .raw = raw, .old = &e,
-    .let_go = &let_go,
-  };
-  uint64_t nr, refcount, ignored;
-  bool owned;
-
-  if (q2_writer_load (c, guest, 1, &e, &nr, &owned, err) == -1 ||
-      q2_writer_refcounts (j->w, &j->io, host_off >> j->geo.cluster_bits, 1,
-                           &refcount, &ignored, err) == -1)
-    return -1;
-  if (!owned || refcount != 1 || e.copied || !e.m.placed ||
-      e.m.kind == Q2_CLUSTER_COMPRESSED || e.m.kind == Q2_CLUSTER_INVALID ||
-      e.m.host_off != host_off)
-    return 0;
-  if (!q2_assume (nr == 1 && host_off != 0, err))
-    return -1;
-  q2_entry_store (&j->geo, raw, host_off, true, e.alloc, e.zero);
-  return q2_writer_link (c, &link, err);
-}
-
 static int
 own (struct q2_live_job *j, size_t i, struct qcow2_error *err)
 {
   const struct q2_tally *const t = &j->tallies[i];
-  const uint64_t guest = (t->l1_index << j->geo.l2_bits) + t->index;
-  struct q2_change c = { .w = j->w, .io = &j->io };
-  struct q2_range range;
-  int r;
+  struct q2_owning o = { .w = j->w, .io = &j->io };
 
   if (!q2_assume (j->w->geo->version < 3 || j->w->miscounted ||
                   Q2_PLANTED (Q2_PLANT_OWN_UNMARKED), err) ||
       !q2_assume (t->l1_index < j->geo.l1_needed, err))
     return -1;
-  q2_change_enter (&c);
-  while (!q2_change_hold (&c, &range, guest, guest + 1))
-    ;
-  r = own_held (j, &c, guest, j->suspects.clusters[i] << j->geo.cluster_bits,
-                err);
-  q2_ranges_unlock (&j->w->clusters, &range);
-  q2_change_leave (&c);
-  return r;
+  return q2_owning_entries (&o, (t->l1_index << j->geo.l2_bits) + t->index, 1,
+                            err);
 }
 
 int

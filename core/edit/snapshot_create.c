@@ -21,9 +21,8 @@
  *           snapshot, and refcounts that are at most too high (SNAP-4).  A VM
  *           state is saved in between, so what a crash leaves of it is found,
  *           too.
- *           After a failure changes are held back, what has been raised is
- *           lowered again, and flags come back; if that fails, too, the dirty
- *           bit stays.
+ *           After a failure what has been raised is lowered again, and flags
+ *           come back; if that fails, too, the dirty bit stays.
  * Locks     none but the gate: closed for the second phase, at least claimed
  *           for the others (edit.h).
  */
@@ -154,7 +153,6 @@ propagate (struct q2_taking *c, struct qcow2_error *err)
   return q2_tree_share (&c->tree, err);
 }
 
-/* The gate is closed. */
 static int
 try_take_back (struct q2_taking *c, bool miscounted, struct qcow2_error *err)
 {
@@ -184,32 +182,20 @@ end_sharing (struct q2_taking *c, bool published)
   return miscounted;
 }
 
-/* If changes cannot be held back what was counted stays so, and the image
- * marked.
- */
 void
 q2_taking_undo (struct q2_taking *c)
 {
-  static const char left[] = "a snapshot that was not taken leaves refcounts "
-    "that are too high";
   struct q2_edit *const e = c->edit;
-  const bool beside = e->beside;
   struct qcow2_error why;
   bool miscounted;
 
   if (!q2_check (!e->switched))
     return;
   miscounted = end_sharing (c, false);
-  if (beside && q2_edit_freeze (e, left, e->w->patience_ms, &why) == -1) {
-    q2_writer_log (e->w, QCOW2_LOG_WARNING, why.text, why.advice);
-    return;
-  }
   /* Before the image is no more marked. */
   q2_edit_take_back (e);
   if (try_take_back (c, miscounted, &why) == -1)
     q2_writer_log (e->w, QCOW2_LOG_WARNING, why.text, why.advice);
-  if (beside)
-    q2_edit_thaw (e);
 }
 
 /* ---- Publish ----------------------------------------------------------- */

@@ -9,7 +9,9 @@
  *           alone now become COPIED again (SNAP-5).  After a failure, or a
  *           crash, whoever opens the image next counts anew; in version 2 some
  *           clusters are leaked.
- * Locks     the gate is closed (edit.h); pins.lock while the header switches,
+ *           All of that is done while the disk changes: it copies the tables
+ *           that it shares with the snapshot, as before, until they are its own.
+ * Locks     the gate is claimed (edit.h); pins.lock while the header switches,
  *           so that a view of the snapshot is seen, or sees that it is gone.
  */
 #include "config.h"
@@ -166,9 +168,12 @@ qcow2_snapshot_delete (struct qcow2_image *image, const struct qcow2_io *host,
       q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
       check_pin (image, found.s.l1_offset, err) == -1)
     return -1;
-  r = q2_edit_begin (&d.edit, image, host, Q2_EDIT_IMAGE, what, err);
+  q2_gate_claim_waiting (&image->gate);
+  r = q2_edit_begin_beside (&d.edit, image, host, what, err);
   if (r == 0)
     r = q2_edit_end (&d.edit, delete (&d, err), err);
+  else
+    q2_gate_open (&image->gate);
   q2_tree_free (&d.tree);
   q2_snaptable_free (&d.table);
   return r;

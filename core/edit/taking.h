@@ -55,9 +55,7 @@ extern int q2_taking_edit_header (void *taking,
 /* The header has it ... */
 extern void q2_taking_finish (struct q2_taking *taking)
   __attribute__ ((__nonnull__));
-/* ... or will not have it: all becomes as it was, with changes held back.  The
- * edit is beside or not as before.
- */
+/* ... or will not have it: all becomes as it was. */
 extern void q2_taking_undo (struct q2_taking *taking)
   __attribute__ ((__nonnull__));
 

@@ -26,9 +26,6 @@
 #define SECTOR UINT64_C (512)
 
 #define MAX_PAUSE_NS 20000000
-struct pace {
-  uint64_t begun, cpu_ns;       /* when the last pause ended */
-};
 
 /* ---- The L1 table ------------------------------------------------------ */
 
@@ -198,6 +195,43 @@ q2_tree_write_flags (struct q2_tree *t, uint64_t host_off,
   return 0;
 }
 
+/* ---- Pace --------------------------------------------------------------- */
+
+static uint64_t
+cpu_ns (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_THREAD_CPUTIME_ID, &t);
+  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
+}
+
+void
+q2_pace_begin (const struct q2_tree *t, struct q2_pace *p)
+{
+  *p = (struct q2_pace) {
+    q2_gate_begun (&t->edit->image->gate), cpu_ns ()
+  };
+}
+
+/* Nobody waits for it, and writers may wait for a processor: use half of one at
+ * most while they write.
+ */
+int
+q2_pace_keep (const struct q2_tree *t, struct q2_pace *p,
+              struct qcow2_error *err)
+{
+  struct q2_edit *const e = t->edit;
+  const uint64_t used = q2_min (cpu_ns () - p->cpu_ns, MAX_PAUSE_NS);
+
+  if (q2_space_is_filling (e->w->space) && q2_edit_commit (e, err) == -1)
+    return -1;
+  if (e->beside && q2_gate_begun (&e->image->gate) != p->begun)
+    nanosleep (&(struct timespec) { .tv_nsec = (long) used }, NULL);
+  q2_pace_begin (t, p);
+  return 0;
+}
+
 /* ---- More -------------------------------------------------------------- */
 
 static int
@@ -315,7 +349,14 @@ share_table (struct q2_tree *t, uint64_t i, struct qcow2_error *err)
   if (r == -1)
     return -1;
   t->nr_shared++;
-  return clear_flags (t, table, todo, err);
+  if (clear_flags (t, table, todo, err) == 0)
+    return 0;
+  /* What could not be written may reach the file later, when this could be
+   * something else.
+   */
+  t->doubtful = table;
+  t->miscounted = true;
+  return -1;
 }
 
 /* No commit writes to any of them: all that they had is in the file.  If a
@@ -336,48 +377,21 @@ share_classes (struct q2_tree *t, struct qcow2_error *err)
   return 0;
 }
 
-static uint64_t
-cpu_ns (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_THREAD_CPUTIME_ID, &t);
-  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
-}
-
-/* Nobody waits for the snapshot, and writers may wait for a processor: use
- * half of one at most while they write.
- */
-static void
-give_way (const struct q2_tree *t, struct pace *p)
-{
-  const uint64_t begun = q2_gate_begun (&t->edit->image->gate);
-  const uint64_t used = q2_min (cpu_ns () - p->cpu_ns, MAX_PAUSE_NS);
-
-  if (begun != p->begun && t->edit->beside)
-    nanosleep (&(struct timespec) { .tv_nsec = (long) used }, NULL);
-  p->begun = begun;
-  p->cpu_ns = cpu_ns ();
-}
-
 int
 q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
 {
-  struct pace pace = { q2_gate_begun (&t->edit->image->gate), cpu_ns () };
+  struct q2_pace pace;
 
+  q2_pace_begin (t, &pace);
   if (!q2_assume (!t->edit->switched && t->nr_shared == 0, err) ||
       share_classes (t, err) == -1)
     return -1;
   for (uint64_t i = 0; i < t->tables.nr; ++i) {
     if (q2_tree_table (t, i) == 0)
       continue;
-    if (share_table (t, i, err) == -1 || q2_tree_tell (t, err) == -1)
+    if (share_table (t, i, err) == -1 || q2_tree_tell (t, err) == -1 ||
+        q2_pace_keep (t, &pace, err) == -1)
       return -1;
-    /* Else writers would have to. */
-    if (q2_space_is_filling (t->edit->w->space) &&
-        q2_edit_commit (t->edit, err) == -1)
-      return -1;
-    give_way (t, &pace);
   }
   return 0;
 }

@@ -14,6 +14,7 @@
 #define QCOW2_EDIT_TREE_H
 
 #include "edit/edit.h"
+#include "write/owning.h"
 
 struct q2_tree {
   struct q2_edit *edit;
@@ -29,7 +30,11 @@ struct q2_tree {
   const char *state;            /* if it is cancelled; NULL: it cannot be */
   uint64_t nr_shared;           /* tables, so far */
   uint64_t raised;              /* references, of the table that is walked */
-  bool miscounted;              /* some of a table could not be taken back */
+  bool miscounted;              /* some of a table could not be taken back, or
+                                   it is not known what is in: */
+  uint64_t doubtful;            /* a table whose flags could not be written; it
+                                   keeps its references; 0: none */
+  struct q2_owning *owning;     /* while flags are set */
   unsigned char *buf;
   struct q2_frees runs;         /* of a piece of a table */
   struct q2_frees pending;      /* to be lowered */
@@ -71,8 +76,8 @@ extern void q2_tree_protect (struct q2_tree *tree)
   __attribute__ ((__nonnull__));
 
 /* One reference less to all of it, or of those tables that were raised.  Needs
- * that nothing durable makes them, and that no request uses what it refers to:
- * see q2_edit_settle.
+ * that nothing durable makes them, and that no request uses what it refers to
+ * because of them: see q2_edit_settle.  The disk may change meanwhile.
  */
 extern int q2_tree_lower (struct q2_tree *tree, bool only_shared,
                           struct qcow2_error *err)
@@ -83,7 +88,7 @@ extern int q2_tree_lower_l1 (struct q2_tree *tree, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Entries of the disk that are alone now, where 'tree' had a table, become
- * COPIED.  Refcounts must be durable.
+ * COPIED.  Refcounts must be durable.  The disk may change meanwhile.
  */
 extern int q2_tree_own (struct q2_tree *tree, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

@@ -37,6 +37,18 @@ extern int q2_tree_take_back (struct q2_tree *tree, uint64_t table,
                               uint64_t references, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* What many changes of a tree do after each table: commit before writers have
+ * to, and leave the processor to them.
+ */
+struct q2_pace {
+  uint64_t begun, cpu_ns;       /* when the last pause ended */
+};
+extern void q2_pace_begin (const struct q2_tree *tree, struct q2_pace *pace)
+  __attribute__ ((__nonnull__));
+extern int q2_pace_keep (const struct q2_tree *tree, struct q2_pace *pace,
+                         struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Sectors of tree->buf in which flags were changed. */
 struct q2_tree_flags {
   uint64_t from, to;

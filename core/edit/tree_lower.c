@@ -3,16 +3,23 @@
  *
  * Owns      taking references away, and finding out what is alone then.
  * Method    clusters are released at once, not with a commit: nothing durable
- *           refers to them, and no request that could use them is left, so a
- *           request that takes long does not keep refcounts from being right
- *           when flags are set.
- * Locks     the gate is closed.  link_lock for L1 entries of the disk.
+ *           refers to them for this reason, and no request that could use them
+ *           for it is left, so a request that takes long does not keep
+ *           refcounts from being right when flags are set.  If the disk refers
+ *           to them, too, or has until now, they have one reference more until
+ *           it has let go of them in the usual way.
+ *           A table of the disk that is not its own to change is constant, as
+ *           long as its L1 entry is held; if it is alone its flags are set in
+ *           the file.  In one that is its own they are set as by a request.
+ * Locks     none, the gate is claimed at least; w->l1 and the clusters, as
+ *           requests, where flags are set.
  */
 #include "config.h"
 
 #include "edit/tree_impl.h"
 
 #include "base/assume.h"
+#include "base/buffer.h"
 #include "base/error.h"
 
 /* ---- Fewer ------------------------------------------------------------- */
@@ -100,13 +107,15 @@ lower_table (struct q2_tree *t, uint64_t cluster, uint64_t nr,
 {
   const unsigned bits = t->edit->w->geo->cluster_bits;
   struct q2_overlap *const overlap = t->edit->w->overlap;
+  enum q2_meta_class class;
   uint64_t refcount;
 
   if (get_refcount (t, cluster, &refcount, err) == -1)
     return -1;
+  class = q2_overlap_class (overlap, cluster << bits);
   if (refcount == 1)
     q2_overlap_remove (overlap, cluster << bits, nr << bits);
-  else if (q2_overlap_class (overlap, cluster << bits) == Q2_META_INACTIVE_L2)
+  else if (class == Q2_META_INACTIVE_L2 || class == Q2_META_L2)
     q2_overlap_turn (overlap, cluster << bits, Q2_META_SHARED_L2);
   t->runs.nr = 0;
   if (!q2_frees_reserve (&t->runs, 1))
@@ -120,15 +129,18 @@ q2_tree_lower (struct q2_tree *t, bool only_shared, struct qcow2_error *err)
 {
   const unsigned bits = t->edit->w->geo->cluster_bits;
   uint64_t all = UINT64_MAX;
+  struct q2_pace pace;
 
+  q2_pace_begin (t, &pace);
   for (uint64_t i = 0; i < t->nr; ++i) {
     const uint64_t table = q2_tree_table (t, i);
 
-    if (table == 0 || (only_shared && !q2_shared_tables_has (&t->tables, i)))
+    if (table == 0 || table == t->doubtful ||
+        (only_shared && !q2_shared_tables_has (&t->tables, i)))
       continue;
     if (q2_tree_walk (t, table, lower_piece, &all, err) == -1 ||
         lower_table (t, table >> bits, 1, err) == -1 ||
-        q2_tree_tell (t, err) == -1)
+        q2_tree_tell (t, err) == -1 || q2_pace_keep (t, &pace, err) == -1)
       return -1;
   }
   return lower_pending (t, err);
@@ -175,11 +187,10 @@ own_piece (struct q2_tree *t, uint64_t host_off, uint64_t len, uint64_t *left,
     uint64_t refcount;
 
     q2_entry_load (geo, t->buf + i, &e);
-    if (e.copied || !e.m.placed || e.m.kind == Q2_CLUSTER_COMPRESSED ||
-        e.m.kind == Q2_CLUSTER_INVALID)
+    if (!q2_owning_may (&e))
       continue;
-    if (get_refcount (t, e.m.host_off >> geo->cluster_bits, &refcount, err)
-        == -1)
+    if (q2_owning_get (t->owning, e.m.host_off >> geo->cluster_bits, &refcount,
+                       err) == -1)
       return -1;
     if (refcount == 1)
       q2_tree_set_flag (t, i, true, &c);
@@ -228,16 +239,15 @@ set_entry (struct q2_tree *t, uint64_t i, uint64_t entry,
 
 /* A table that the disk writes to is all in the file: see write/metadata.c. */
 static int
-own_table (struct q2_tree *t, uint64_t i, uint64_t entry,
-           struct qcow2_error *err)
+own_constant (struct q2_tree *t, uint64_t i, uint64_t entry,
+              struct qcow2_error *err)
 {
   struct q2_writer *const w = t->edit->w;
   const uint64_t table = q2_l1e_table (w->geo, entry);
   uint64_t all = UINT64_MAX;
 
-  if (!q2_assume (table != 0 && t->pending.nr == 0, err))
-    return -1;
-  if (q2_tree_walk (t, table, own_piece, &all, err) == -1 ||
+  if (!q2_assume (table != 0 && t->pending.nr == 0, err) ||
+      q2_tree_walk (t, table, own_piece, &all, err) == -1 ||
       q2_io_grow (&t->edit->io, table + w->geo->cluster_size, err) == -1)
     return -1;
   q2_overlap_turn (w->overlap, table, Q2_META_L2);
@@ -245,37 +255,124 @@ own_table (struct q2_tree *t, uint64_t i, uint64_t entry,
     : set_entry (t, i, entry | Q2_ENTRY_COPIED, err);
 }
 
-/* The disk's table of that entry is the disk's alone, or else a snapshot's. */
+/* Others let go of this table in their own time: it is a snapshot's for
+ * certain only if two have it, of which the disk is one at most.
+ */
 static int
-own_entry (struct q2_tree *t, uint64_t i, struct qcow2_error *err)
+protect_table (struct q2_tree *t, uint64_t table, struct qcow2_error *err)
+{
+  struct q2_overlap *const overlap = t->edit->w->overlap;
+  uint64_t refcount;
+
+  if (q2_overlap_class (overlap, table) != Q2_META_SHARED_L2)
+    return 0;
+  if (get_refcount (t, table >> t->edit->w->geo->cluster_bits, &refcount, err)
+      == -1)
+    return -1;
+  if (refcount > 1)
+    q2_overlap_turn (overlap, table, Q2_META_INACTIVE_L2);
+  return 0;
+}
+
+/* The L1 entry is held, if it is the disk's.  *ret_own: its table is the
+ * disk's own already, so requests may be changing it.
+ */
+static int
+own_held (struct q2_tree *t, uint64_t i, bool *ret_own,
+          struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = t->edit->w->geo;
   uint64_t entry, table, refcount = 0;
 
+  *ret_own = false;
   if (get_entry (t, i, &entry, err) == -1)
     return -1;
   table = q2_l1e_table (geo, entry);
-  if (table != 0 &&
-      get_refcount (t, table >> geo->cluster_bits, &refcount, err) == -1)
+  if (table != 0 && i < geo->l1_needed && (entry & Q2_ENTRY_COPIED))
+    *ret_own = true;
+  else if (table != 0 &&
+           (get_refcount (t, table >> geo->cluster_bits, &refcount, err) == -1
+            || (refcount == 1 && own_constant (t, i, entry, err) == -1)))
     return -1;
-  return refcount == 1 ? own_table (t, i, entry, err) : 0;
+  return protect_table (t, q2_tree_table (t, i), err);
+}
+
+/* Some of these entries could become COPIED. */
+static bool
+has_candidate (const struct q2_geometry *geo, const unsigned char *raw,
+               uint64_t nr)
+{
+  for (uint64_t i = 0; i < nr; ++i) {
+    struct q2_entry e;
+
+    q2_entry_load (geo, raw + (i << geo->entry_bits), &e);
+    if (q2_owning_may (&e))
+      return true;
+  }
+  return false;
+}
+
+/* A table that is the disk's own; 'raw' has room for it. */
+static int
+own_changing (struct q2_tree *t, uint64_t l1_index, unsigned char *raw,
+              struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  const struct q2_geometry *const geo = w->geo;
+  const uint64_t entries = UINT64_C (1) << geo->l2_bits;
+  const uint64_t step = q2_min (q2_tables_slice_entries (w->tables),
+                                Q2_MAX_ENTRIES * 8 >> geo->entry_bits);
+  struct q2_change c = { .w = w, .io = &t->edit->io };
+  int r;
+
+  q2_change_enter (&c);
+  r = q2_writer_read_table (&c, l1_index, raw, err);
+  q2_change_leave (&c);
+  for (uint64_t k = 0; r == 0 && k < entries; k += step)
+    if (has_candidate (geo, raw + (k << geo->entry_bits), step))
+      r = q2_owning_entries (t->owning, (l1_index << geo->l2_bits) + k, step,
+                             err);
+  if (r == 0 && q2_writer_is_pressed (w))
+    r = q2_edit_commit (t->edit, err);
+  return r;
+}
+
+static int
+own_index (struct q2_tree *t, uint64_t i, unsigned char *raw,
+           struct qcow2_error *err)
+{
+  struct q2_writer *const w = t->edit->w;
+  const bool is_disk = i < w->geo->l1_needed;
+  struct q2_range range;
+  bool own;
+  int r;
+
+  if (is_disk)
+    q2_ranges_lock (&w->l1, &range, i, i + 1);
+  r = own_held (t, i, &own, err);
+  if (is_disk)
+    q2_ranges_unlock (&w->l1, &range);
+  return r == 0 && own ? own_changing (t, i, raw, err) : r;
 }
 
 int
 q2_tree_own (struct q2_tree *t, struct qcow2_error *err)
 {
-  struct q2_writer *const w = t->edit->w;
+  const uint64_t size = t->edit->w->geo->l2_table_size;
+  struct q2_owning owning = { .w = t->edit->w, .io = &t->edit->io };
+  unsigned char *const raw = q2_buffer_alloc (size);
+  struct q2_pace pace;
+  int r = raw != NULL ? 0 : q2_fail_nomem (err, "an L2 table");
 
-  for (uint64_t i = 0; i < t->nr; ++i) {
-    const uint64_t table = q2_tree_table (t, i);
-
-    if (table == 0)
-      continue;
-    /* If anybody has it: it was unprotected if nobody does. */
-    if (q2_overlap_class (w->overlap, table) == Q2_META_SHARED_L2)
-      q2_overlap_turn (w->overlap, table, Q2_META_INACTIVE_L2);
-    if (own_entry (t, i, err) == -1)
-      return -1;
-  }
-  return 0;
+  t->owning = &owning;
+  q2_pace_begin (t, &pace);
+  for (uint64_t i = 0; r == 0 && i < t->nr; ++i)
+    if (q2_tree_table (t, i) != 0) {
+      r = own_index (t, i, raw, err);
+      if (r == 0)
+        r = q2_pace_keep (t, &pace, err);
+    }
+  t->owning = NULL;
+  q2_buffer_free (raw, size);
+  return r;
 }

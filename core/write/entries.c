@@ -367,28 +367,29 @@ make_room_for_entry (struct q2_change *c, uint64_t l1_index,
   return r;
 }
 
-/* A table that is not ours to change is a snapshot's, or was one's. */
+/* A table that is not ours to change is a snapshot's, or was one's, or is going
+ * to be one's, and has the class of the disk's own till then.
+ */
 static int
 check_shared_table (const struct q2_change *c, uint64_t table,
                     struct qcow2_error *err)
 {
   struct q2_writer *const w = c->w;
+  enum q2_meta_class class;
 
   if (table == 0)
     return 0;
   if (q2_io_check_in_file (c->io, w->geo->cluster_size, table, 1, err) == -1)
     return -1;
-  return q2_overlap_class (w->overlap, table) == Q2_META_INACTIVE_L2 ? 0
+  class = q2_overlap_class (w->overlap, table);
+  return class == Q2_META_L2 || class == Q2_META_INACTIVE_L2 ? 0
     : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
                         Q2_META_SHARED_L2, err);
 }
 
-/* The caller holds the L1 entry, which is not ours to change.  'captured': its
- * table may be of the disk's own class still.
- */
+/* The caller holds the L1 entry, which is not ours to change. */
 static int
-make_table (struct q2_change *c, uint64_t l1_index, bool captured,
-            struct qcow2_error *err)
+make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
 {
   struct q2_writer *const w = c->w;
   const unsigned bits = w->geo->cluster_bits;
@@ -397,7 +398,7 @@ make_table (struct q2_change *c, uint64_t l1_index, bool captured,
   struct q2_space_run run;
   bool room;
 
-  if ((!captured && check_shared_table (c, old, err) == -1) ||
+  if (check_shared_table (c, old, err) == -1 ||
       q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
     return -1;
   /* ORDER-13: before it counted nobody could write guest data there. */
@@ -448,7 +449,6 @@ q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
 {
   struct q2_writer *const w = c->w;
   struct q2_range range;
-  bool captured = false;
   int r = 0;
 
   if (is_owned (w, l1_index))
@@ -458,9 +458,9 @@ q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
   q2_ranges_lock (&w->l1, &range, l1_index, l1_index + 1);
   q2_change_enter (c);
   if (!is_owned (w, l1_index))
-    captured = q2_sharing_meet (c, l1_index);
+    q2_sharing_meet (c, l1_index);
   if (!is_owned (w, l1_index))
-    r = make_table (c, l1_index, captured, err);
+    r = make_table (c, l1_index, err);
   q2_ranges_unlock (&w->l1, &range);
   return r;
 }

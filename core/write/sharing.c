@@ -267,7 +267,7 @@ share_locked (struct q2_change *c, uint64_t l1_index, uint64_t table)
   atomic_fetch_add_explicit (&c->w->sharing.met, r == 0, memory_order_relaxed);
 }
 
-static bool
+static void
 meet_locked (struct q2_change *c, uint64_t l1_index)
 {
   struct q2_writer *const w = c->w;
@@ -278,28 +278,25 @@ meet_locked (struct q2_change *c, uint64_t l1_index)
   q2_mutex_check_held (&s->lock);
   if (s->tables == NULL || l1_index >= s->tables->nr || table == 0 ||
       q2_l1e_table (w->geo, s->tables->l1[l1_index]) != table)
-    return false;
+    return;
   if (!is_shared_locked (s, l1_index) && !s->failed)
     share_locked (c, l1_index, table);
   if (!is_shared_locked (s, l1_index))
     regain_locked (w, l1_index);
-  return true;
 }
 
-bool
+void
 q2_sharing_meet (struct q2_change *c, uint64_t l1_index)
 {
   struct q2_sharing *const s = &c->w->sharing;
-  bool captured;
 
   if (!atomic_load (&s->active) || Q2_PLANTED (Q2_PLANT_FORGET_SHARING))
-    return false;
+    return;
   atomic_fetch_add (&s->waiting, 1);
   q2_change_leave (c);
   q2_mutex_lock (&s->lock);
   q2_change_enter (c);
   atomic_fetch_sub (&s->waiting, 1);
-  captured = meet_locked (c, l1_index);
+  meet_locked (c, l1_index);
   q2_mutex_unlock (&s->lock);
-  return captured;
 }

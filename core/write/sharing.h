@@ -103,12 +103,11 @@ q2_shared_tables_note (struct q2_shared_tables *t, uint64_t l1_index)
 /* ---- Writers ------------------------------------------------------------ */
 
 /* A writer that holds the L1 entry, and is in flight, is going to copy the
- * table that it names: share it, if that is to be done.  Returns whether it is
- * one of the snapshot's tables.  Look at the L1 entry again afterwards: the
- * disk may have the table back.  Leaves and enters.
+ * table that it names: share it, if that is to be done.  Look at the L1 entry
+ * again afterwards: the disk may have the table back.  Leaves and enters.
  */
-extern bool q2_sharing_meet (struct q2_change *c, uint64_t l1_index)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_sharing_meet (struct q2_change *c, uint64_t l1_index)
+  __attribute__ ((__nonnull__));
 
 /* ---- Both --------------------------------------------------------------- */
 

@@ -59,6 +59,9 @@ static const struct recipe recipes[] = {
     .disk_size = 512 * KiB, .fill_percent = 60, .snapshots = 1 },
   { .options = "cluster_size=2k,lazy_refcounts=on", .cluster_bits = 11,
     .disk_size = 256 * KiB, .fill_percent = 60, .snapshots = 2 },
+  /* Some tables are shared with the only snapshot, until it is deleted. */
+  { .options = "cluster_size=1k,refcount_bits=32", .cluster_bits = 10,
+    .disk_size = 512 * KiB, .fill_percent = 70, .snapshots = 1 },
 };
 #define NR_RECIPES (sizeof recipes / sizeof recipes[0])
 

@@ -7,5 +7,6 @@ EXTRA_DIST += \
 	models/bitmaps.py \
 	models/gate.py \
 	models/local.mk \
+	models/snapshots.py \
 	models/test-models.sh \
 	$(NULL)
