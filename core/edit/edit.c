@@ -111,8 +111,7 @@ prepare_beside (struct q2_edit *e, struct qcow2_error *err)
   q2_gate_enter (&e->image->gate);
   r = q2_writer_begin (e->w, &e->io, Q2_FOR_IMAGE, err);
   q2_gate_leave (&e->image->gate);
-  return r == -1 || !q2_assume (e->w->prepared, err) ? -1
-    : q2_edit_commit (e, err);
+  return r == 0 && !q2_assume (e->w->prepared, err) ? -1 : r;
 }
 
 int

@@ -148,7 +148,8 @@ propagate (struct q2_taking *c, struct qcow2_error *err)
   c->progress.total = q2_tree_tables (&c->tree) + q2_taking_state_pieces (c);
   c->tree.progress = &c->progress;
   c->tree.state = "no snapshot was taken: it was cancelled";
-  if (!Q2_PLANTED (Q2_PLANT_SHARE_UNSETTLED) && q2_edit_commit (e, err) == -1)
+  if (!c->tree.tables.settled && !Q2_PLANTED (Q2_PLANT_SHARE_UNSETTLED) &&
+      q2_edit_commit (e, err) == -1)
     return -1;
   return q2_tree_share (&c->tree, err);
 }

@@ -93,8 +93,8 @@ check_all (struct q2_group *g, struct qcow2_error *err)
 /* ---- Gates -------------------------------------------------------------- */
 
 /* As long as flushing takes, which has no limit, nobody is held back. */
-int
-q2_transact_commit_ahead (struct q2_group *g, struct qcow2_error *err)
+static int
+commit_ahead (struct q2_group *g, struct qcow2_error *err)
 {
   for (size_t i = 0; i < g->nr; ++i) {
     const struct q2_member *const m = &g->members[i];
@@ -329,8 +329,8 @@ run (struct q2_group *g, struct qcow2_error *err)
 {
   int r = check_all (g, err);
 
-  if (r == 0)
-    r = q2_transact_commit_ahead (g, err);
+  if (r == 0 && !g->beside)
+    r = commit_ahead (g, err);
   if (r == 0)
     r = claim_all (g, err);
   if (r == 0 && g->beside)

@@ -159,6 +159,21 @@ prepare_sets (struct q2_group *g, struct qcow2_error *err)
   return 0;
 }
 
+/* Writers of those with bitmaps are going to wait for a commit. */
+static int
+commit_ahead_of_sets (struct q2_group *g, struct qcow2_error *err)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    const struct qcow2_part *const p = g->members[i].part;
+
+    g->failed = i;
+    if (p->nr_actions > 0 &&
+        q2_edit_commit_ahead (p->image, p->io, err) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 int
 q2_transact_prepare_beside (struct q2_group *g, struct qcow2_error *err)
 {
@@ -172,7 +187,7 @@ q2_transact_prepare_beside (struct q2_group *g, struct qcow2_error *err)
       return -1;
     m->is_ready = m->part->nr_actions == 0;
   }
-  return q2_transact_commit_ahead (g, err) == -1 ? -1 : prepare_sets (g, err);
+  return commit_ahead_of_sets (g, err) == -1 ? -1 : prepare_sets (g, err);
 }
 
 /* If changes cannot be held back the writer keeps it, until the image is

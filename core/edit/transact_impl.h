@@ -42,11 +42,6 @@ q2_ms_left (uint64_t deadline)
 
 /* ---- transact.c --------------------------------------------------------- */
 
-/* Flush, while nobody is held back: that has no limit. */
-extern int q2_transact_commit_ahead (struct q2_group *group,
-                                     struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
 /* The bitmaps of one, whose gate is closed. */
 extern int q2_transact_prepare_set (struct q2_member *member,
                                     struct qcow2_error *err)

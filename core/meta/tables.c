@@ -341,6 +341,12 @@ q2_tables_reload (struct q2_tables *t, const struct q2_io *io,
   return 0;
 }
 
+bool
+q2_tables_is_clean (const struct q2_tables *t)
+{
+  return q2_cache_room (t->cache) == q2_cache_capacity (t->cache);
+}
+
 size_t
 q2_tables_nr_dirty (const struct q2_tables *t)
 {

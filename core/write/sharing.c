@@ -112,6 +112,7 @@ q2_sharing_begin (struct q2_writer *w, struct q2_shared_tables *t)
     if (!Q2_PLANTED (Q2_PLANT_KEEP_COPIED_L1))
       set_entry (w, i, q2_l1e_table (w->geo, t->l1[i]));
   }
+  t->settled = q2_tables_is_clean (w->tables);
   q2_mutex_unlock (&w->link_lock);
   q2_mutex_lock (&s->lock);
   s->tables = t;

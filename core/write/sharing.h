@@ -35,6 +35,8 @@ struct q2_shared_tables {
   uint64_t *l1;                 /* entries, in CPU byte order, with flags */
   unsigned char *shared;        /* a bit for each entry */
   uint64_t nr;                  /* entries */
+  bool settled;                 /* from the beginning: the file has all that
+                                   they had */
 };
 
 struct q2_sharing {
@@ -57,7 +59,7 @@ extern void q2_sharing_destroy (struct q2_sharing *sharing)
 
 /* ---- The thread that takes the snapshot -------------------------------- */
 
-/* This is the moment.  Fills in tables->l1 from what is in memory; reads and
+/* This is the moment.  Fills in the tables from what is in memory; reads and
  * writes nothing.  The gate is closed.
  */
 extern void q2_sharing_begin (struct q2_writer *w,
