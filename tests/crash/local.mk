@@ -12,6 +12,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-crash \
 	crash/test-snapshots \
 	crash/test-snapshots-planted \
+	crash/test-snapshots-busy \
+	crash/test-snapshots-busy-planted \
 	crash/test-edit-bitmaps \
 	crash/test-edit-bitmaps-planted \
 	crash/test-commit \
@@ -70,6 +72,8 @@ CRASH_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(srcdir)/crash
 # The host, the replayer, and those that judge; unit/ uses them too.
 check_LTLIBRARIES += crash/libcrash.la
 crash_libcrash_la_SOURCES = \
+	crash/beside.c \
+	crash/beside.h \
 	crash/bitmap_set.c \
 	crash/bitmap_set.h \
 	crash/campaign.c \
@@ -121,6 +125,8 @@ crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
+crash_test_snapshots_busy_LDFLAGS = $(JITTER_WRAP)
+crash_test_snapshots_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_kept_LDFLAGS = $(JITTER_WRAP)
 crash_test_bitmaps_kept_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_live_LDFLAGS = $(JITTER_WRAP)
@@ -325,6 +331,17 @@ crash_test_snapshots_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_snapshots_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_snapshots_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_snapshots_busy_planted_SOURCES = \
+	crash/test-snapshots-busy.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_snapshots_busy_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_snapshots_busy_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_snapshots_busy_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_snapshots_busy_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_commit_planted_SOURCES = \
