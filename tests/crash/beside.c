@@ -109,7 +109,7 @@ before (enum host_op_kind kind)
     r = b->before (b->opaque, kind);
   if (rng_below (&b->rng, 100) < b->percent)
     for (uint64_t n = rng_below (&b->rng, 4) ? 1 : 3; n > 0; --n)
-      if (!take_step (b, PATIENCE_US))
+      if (!take_step (b, b->patience_us ? b->patience_us : PATIENCE_US))
         break;
   return r;
 }

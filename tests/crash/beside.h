@@ -23,6 +23,7 @@ struct beside {
   int (*before) (void *opaque, enum host_op_kind kind);
   void *opaque;
   unsigned percent;             /* of the operations have steps before them */
+  long patience_us;             /* with a step; 0: 20 ms */
 
   struct rng rng, step_rng;
   pthread_t first, second;
