@@ -466,24 +466,32 @@ take (struct scene *s)
     failed (s, "taking it", s->taken ? "there is no overflow" : err.text);
 }
 
+/* The one that may have run then: those before it had ended. */
+static const struct guest_op *
+last_begun (const struct scene *s)
+{
+  const struct ledger *const l = &s->guest.ledger;
+  const struct guest_op *last = NULL;
+
+  for (size_t i = 0; i < l->nr_ops; ++i)
+    if (!l->ops[i].flush && l->ops[i].start < s->by_then)
+      last = &l->ops[i];
+  return last;
+}
+
 /* A request that ran is in it as a whole, or not at all. */
 static void
 look_at_across (struct scene *s)
 {
-  const struct ledger *const l = &s->guest.ledger;
+  const struct guest_op *const op = last_begun (s);
+  uint64_t nr = 0;
 
-  for (size_t i = 0; i < l->nr_ops; ++i) {
-    const struct guest_op *const op = &l->ops[i];
-    uint64_t nr = 0;
-
-    if (op->flush || op->id == TAG_ZERO || op->start >= s->by_then ||
-        op->end <= s->not_yet)
-      continue;
-    for (uint64_t k = op->sector; k < op->sector + op->count; ++k)
-      nr += tag_read (s->snapshot + k * SECTOR, k) == op->id;
-    if (nr > 0 && nr < op->count)
-      failed (s, "in the snapshot", "a part of a request");
-  }
+  if (op == NULL || op->id == TAG_ZERO)
+    return;
+  for (uint64_t i = op->sector; i < op->sector + op->count; ++i)
+    nr += tag_read (s->snapshot + i * SECTOR, i) == op->id;
+  if (nr > 0 && nr < op->count)
+    failed (s, "in the snapshot", "a part of a request");
 }
 
 static void
