@@ -36,6 +36,8 @@
 
 static const char what[] = "the snapshot cannot be taken";
 
+#define RELEASE_MS 1000u
+
 static int
 fail_exists (const char *of, const struct qcow2_name *name,
              struct qcow2_error *err)
@@ -154,6 +156,17 @@ propagate (struct q2_taking *c, struct qcow2_error *err)
   return q2_tree_share (&c->tree, err);
 }
 
+/* What was made in vain is free, if no reader keeps it from that. */
+static bool
+is_released (struct q2_edit *e)
+{
+  uint64_t last = Q2_DRAIN_BEGIN;
+  struct qcow2_error why;
+
+  return q2_writer_drain (e->w, &e->io, RELEASE_MS, &last, &why) == 0 &&
+    q2_edit_commit (e, &why) == 0;
+}
+
 static int
 try_take_back (struct q2_taking *c, bool miscounted, struct qcow2_error *err)
 {
@@ -165,9 +178,7 @@ try_take_back (struct q2_taking *c, bool miscounted, struct qcow2_error *err)
       q2_edit_commit (e, err) == -1 || q2_tree_own (&c->tree, err) == -1 ||
       q2_edit_commit (e, err) == -1)
     return -1;
-  /* A reader may have kept something from being free: then it stays marked. */
-  return miscounted || c->was_miscounted ||
-    atomic_load (&e->w->nr_pending) > 0 ? 0
+  return miscounted || c->was_miscounted || !is_released (e) ? 0
     : q2_writer_unmark_miscounted (e->w, &e->io, err);
 }
 
