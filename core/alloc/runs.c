@@ -276,7 +276,7 @@ q2_space_raise (struct q2_space *s, const struct q2_io *io,
   while (r == 0 && run->nr > 0) {
     const uint64_t host_off = run->cluster << s->geo->cluster_bits;
     struct q2_need need;
-    uint64_t nr, value;
+    uint64_t nr = 0, value = 0;
     bool done;
 
     q2_mutex_lock (&s->lock);

@@ -106,7 +106,8 @@ extern int q2_gate_close_claimed (struct q2_gate *gate, unsigned timeout_ms)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Changes go on, and it is claimed as before it was closed. */
-extern void q2_gate_let_on (struct q2_gate *gate) __attribute__ ((__nonnull__));
+extern void q2_gate_let_on (struct q2_gate *gate)
+  __attribute__ ((__nonnull__));
 
 /* Only the thread that closed the gate, or claimed it, may open it. */
 extern void q2_gate_open (struct q2_gate *gate) __attribute__ ((__nonnull__));

@@ -10,7 +10,8 @@
  *           crash, whoever opens the image next counts anew; in version 2 some
  *           clusters are leaked.
  *           All of that is done while the disk changes: it copies the tables
- *           that it shares with the snapshot, as before, until they are its own.
+ *           that it shares with the snapshot, as before, until they are its
+ *           own.
  * Locks     the gate is claimed (edit.h); pins.lock while the header switches,
  *           so that a view of the snapshot is seen, or sees that it is gone.
  */

@@ -147,22 +147,6 @@ close_all (struct q2_group *g, struct qcow2_error *err)
 
 /* ---- Each image --------------------------------------------------------- */
 
-/* The gate is closed. */
-int
-q2_transact_prepare_set (struct q2_member *m, struct qcow2_error *err)
-{
-  if (q2_bitmap_set_init (&m->set, &m->edit, err) == -1)
-    return -1;
-  m->has_set = true;
-  if (q2_bitmaps_act (&m->set, m->part, err) == -1 ||
-      (m->since != NULL &&
-       q2_bitmaps_add_since (&m->set, m->part, m->since, err) == -1) ||
-      q2_bitmap_set_prepare (&m->set, err) == -1)
-    return -1;
-  m->is_ready = true;
-  return 0;
-}
-
 static int
 prepare_all (struct q2_group *g, struct qcow2_error *err)
 {

@@ -20,18 +20,6 @@
 #include "base/assume.h"
 #include "base/error.h"
 
-static int
-begin_taking (struct q2_member *m, struct qcow2_error *err)
-{
-  const int r =
-    q2_taking_begin (&m->taking, &m->edit, m->part->snapshot, err);
-
-  m->has_taking = r == 0;
-  if (r == -1)
-    q2_taking_free (&m->taking);
-  return r;
-}
-
 static unsigned
 finest_granularity (const struct q2_bitmap_set *set)
 {
@@ -71,7 +59,7 @@ begin_all_beside (struct q2_group *g, struct qcow2_error *err)
       return -1;
     m->stage = BEGUN;
     if ((p->nr_actions > 0 && rehearse (m, err) == -1) ||
-        (p->snapshot != NULL && begin_taking (m, err) == -1))
+        (p->snapshot != NULL && q2_transact_begin_taking (m, err) == -1))
       return -1;
   }
   return 0;
@@ -106,17 +94,6 @@ thaw_all (struct q2_group *g)
     }
 }
 
-/* The writer's becomes the member's, or the other way round. */
-static void
-swap_since (struct q2_member *m)
-{
-  struct q2_since *const since = m->edit.w->since;
-
-  q2_check (q2_gate_is_closed (&m->part->image->gate));
-  m->edit.w->since = m->since;
-  m->since = since;
-}
-
 /* The point in time of all actions. */
 static int
 capture_all (struct q2_group *g, struct qcow2_error *err)
@@ -129,7 +106,7 @@ capture_all (struct q2_group *g, struct qcow2_error *err)
     if (m->part->snapshot != NULL)
       q2_taking_capture (&m->taking);
     if (m->part->nr_actions > 0) {
-      swap_since (m);
+      q2_transact_swap_since (m);
       /* If changes could not be held back when it was to end. */
       q2_since_free (m->since);
       m->since = NULL;
@@ -151,7 +128,7 @@ prepare_sets (struct q2_group *g, struct qcow2_error *err)
     g->failed = i;
     if (m->part->nr_actions == 0)
       continue;
-    swap_since (m);
+    q2_transact_swap_since (m);
     if (q2_edit_commit (&m->edit, err) == -1 ||
         q2_transact_prepare_set (m, err) == -1)
       return -1;
@@ -188,26 +165,4 @@ q2_transact_prepare_beside (struct q2_group *g, struct qcow2_error *err)
     m->is_ready = m->part->nr_actions == 0;
   }
   return commit_ahead_of_sets (g, err) == -1 ? -1 : prepare_sets (g, err);
-}
-
-/* If changes cannot be held back the writer keeps it, until the image is
- * closed or changed again.
- */
-void
-q2_transact_end_since (struct q2_member *m)
-{
-  const bool beside = m->edit.beside;
-  struct qcow2_error why;
-
-  if (m->part->nr_actions > 0 && m->edit.w->since != NULL) {
-    q2_since_free (m->since);
-    m->since = NULL;
-    if (!beside || q2_edit_freeze (&m->edit, m->what, m->edit.w->patience_ms,
-                                   &why) == 0) {
-      swap_since (m);
-      if (beside)
-        q2_edit_thaw (&m->edit);
-    }
-  }
-  q2_since_free (m->since);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* transact_impl.h - what the files of a transaction share: transact.c has its
- * steps, transact_beside.c those that are done while the disks change.  Nobody
+ * steps, transact_beside.c those that are done while the disks change,
+ * transact_part.c what is done to one image.  Nobody
  * else includes this.
  */
 #ifndef QCOW2_EDIT_TRANSACT_IMPL_H
@@ -40,12 +41,27 @@ q2_ms_left (uint64_t deadline)
   return now < deadline ? (unsigned) (deadline - now) : 1;
 }
 
-/* ---- transact.c --------------------------------------------------------- */
+/* ---- transact_part.c ---------------------------------------------------- */
 
-/* The bitmaps of one, whose gate is closed. */
+/* Its snapshot is going to be taken. */
+extern int q2_transact_begin_taking (struct q2_member *member,
+                                     struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Its bitmaps; the gate is closed. */
 extern int q2_transact_prepare_set (struct q2_member *member,
                                     struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The writer's record of what changes becomes the member's, or the other way
+ * round; the gate is closed.
+ */
+extern void q2_transact_swap_since (struct q2_member *member)
+  __attribute__ ((__nonnull__));
+
+/* What changes is not recorded any more. */
+extern void q2_transact_end_since (struct q2_member *member)
+  __attribute__ ((__nonnull__));
 
 /* ---- transact_beside.c -------------------------------------------------- */
 
@@ -55,9 +71,5 @@ extern int q2_transact_prepare_set (struct q2_member *member,
 extern int q2_transact_prepare_beside (struct q2_group *group,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* What changes is not recorded any more. */
-extern void q2_transact_end_since (struct q2_member *member)
-  __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_EDIT_TRANSACT_IMPL_H */

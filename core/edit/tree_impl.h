@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tree_impl.h - what the files of tree.h share: tree.c has the walk and adds
- * references, tree_lower.c takes them away.  Nobody else includes this.
+/* tree_impl.h - what the files of tree.h share: tree_walk.c has the walk,
+ * tree.c adds references, tree_lower.c takes them away.  Nobody else includes
+ * this.
  */
 #ifndef QCOW2_EDIT_TREE_IMPL_H
 #define QCOW2_EDIT_TREE_IMPL_H
 
 #include "edit/tree.h"
+
+#define Q2_TREE_PIECE (UINT64_C (64) << 10)
 
 /* A piece of a table, which is in tree->buf.  It takes from *left, which ends
  * the walk when it is 0.

@@ -142,8 +142,8 @@ extern int q2_tables_reload (struct q2_tables *tables, const struct q2_io *io,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* No slice is changed, or being written, so the file has all entries.  With the
- * lock under which commits gather them.
+/* No slice is changed, or being written, so the file has all entries.  With
+ * the lock under which commits gather them.
  */
 extern bool q2_tables_is_clean (const struct q2_tables *tables)
   __attribute__ ((__nonnull__));

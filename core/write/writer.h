@@ -8,6 +8,7 @@
  *             trusted
  * change.c    how a request waits
  * bitmaps.c   bitmaps that are kept up
+ * load.c      entries, as they are in memory
  * entries.c   entries that are changed, and L2 tables of our own
  * sharing.c   L2 tables while a snapshot is being taken
  * zero.c      zeroing and trimming
@@ -596,6 +597,24 @@ extern int q2_writer_write_new (struct q2_change *c, const void *buf,
                                 uint64_t *ret_done, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* ---- load.c --------------------------------------------------------- */
+
+/* Load up to 'max' entries from a cluster of the disk on, as many as its
+ * slice has; all unallocated if there is no table.
+ */
+#define Q2_MAX_ENTRIES 512
+extern int q2_writer_load (struct q2_change *c, uint64_t guest_cluster,
+                           uint64_t max, struct q2_entry *ret_entries,
+                           uint64_t *ret_nr, bool *ret_table_owned,
+                           struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* All entries of the table of a non-empty L1 entry, as they are in memory. */
+extern int q2_writer_read_table (struct q2_change *c, uint64_t l1_index,
+                                 unsigned char *ret_table,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- entries.c ------------------------------------------------------ */
 
 /* The table of the L1 entry may be changed: make one, or a copy of one that
@@ -603,12 +622,6 @@ extern int q2_writer_write_new (struct q2_change *c, const void *buf,
  */
 extern int q2_writer_own_table (struct q2_change *c, uint64_t l1_index,
                                 struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* All entries of the table of a non-empty L1 entry, as they are in memory. */
-extern int q2_writer_read_table (struct q2_change *c, uint64_t l1_index,
-                                 unsigned char *ret_table,
-                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Replace the entries of 'nr' clusters from cluster number 'guest_cluster'
@@ -623,16 +636,6 @@ struct q2_link {
   const bool *let_go;
 };
 extern int q2_writer_link (struct q2_change *c, const struct q2_link *link,
-                           struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
-/* Load up to 'max' entries from a cluster of the disk on, as many as its
- * slice has; all unallocated if there is no table.
- */
-#define Q2_MAX_ENTRIES 512
-extern int q2_writer_load (struct q2_change *c, uint64_t guest_cluster,
-                           uint64_t max, struct q2_entry *ret_entries,
-                           uint64_t *ret_nr, bool *ret_table_owned,
                            struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
