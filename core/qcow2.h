@@ -939,8 +939,9 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 
 /* Changes of an image that is open for writing.  They are synchronous, and
  * durable when they return.  Changes of the disk wait meanwhile, but while a
- * snapshot is taken only for a moment in which nothing is read or written;
- * reads go on.  One such change at a time: a second one waits for the first.
+ * snapshot is taken or deleted only for a moment in which nothing is read or
+ * written; reads go on.  One such change at a time: a second one waits for the
+ * first.
  *
  * A crash, at any moment, leaves the image of before or of after, perhaps with
  * refcounts that are too high: in version 3 with the dirty bit, so that

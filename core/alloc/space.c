@@ -206,6 +206,17 @@ q2_space_is_pressed (struct q2_space *s)
 }
 
 bool
+q2_space_is_settled (struct q2_space *s)
+{
+  bool settled;
+
+  q2_mutex_lock (&s->lock);
+  settled = q2_flight_is_past (s->flight, s->freed_stamp);
+  q2_mutex_unlock (&s->lock);
+  return settled;
+}
+
+bool
 q2_space_is_filling (struct q2_space *s)
 {
   return q2_cache_nr_dirty (s->rc.cache) >

@@ -220,6 +220,10 @@ extern int q2_space_find_uncounted (struct q2_space *space,
                                     struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Nothing is free that a request in flight may still use. */
+extern bool q2_space_is_settled (struct q2_space *space)
+  __attribute__ ((__nonnull__));
+
 /* So many changes wait to be written that it is time for a commit. */
 extern bool q2_space_is_pressed (struct q2_space *space)
   __attribute__ ((__nonnull__));

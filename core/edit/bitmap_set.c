@@ -342,6 +342,19 @@ check_pins_locked (struct q2_bitmap_set *set, struct qcow2_error *err)
   return 0;
 }
 
+int
+q2_bitmap_set_check_pin (const struct q2_bitmap_set *set,
+                         uint64_t table_offset, struct qcow2_error *err)
+{
+  struct q2_pins *const pins = &set->edit->image->pins;
+  bool pinned;
+
+  q2_mutex_lock (&pins->lock);
+  pinned = q2_is_pinned_locked (set->edit->image, table_offset);
+  q2_mutex_unlock (&pins->lock);
+  return pinned ? fail_pinned (table_offset, err) : 0;
+}
+
 /* Already before it is certain. */
 static int
 check_pins (struct q2_bitmap_set *set, struct qcow2_error *err)

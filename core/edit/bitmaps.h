@@ -65,8 +65,8 @@ extern int q2_bitmaps_check_possible (const struct qcow2_image *image,
                                       struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Fail if one of the part's actions would, as far as names and limits say:
- * before anything is done that takes long.  The set is not to be used any
+/* Fail if one of the part's actions would, as far as names, limits and open
+ * views say: before anything is done that takes long.  The set is not to be used any
  * more.
  */
 extern int q2_bitmaps_rehearse (struct q2_bitmap_set *set,
@@ -130,6 +130,12 @@ extern void q2_bitmap_set_remove (struct q2_bitmap_set *set,
 extern int q2_bitmap_set_find_double (const struct q2_bitmap_set *set,
                                       const struct q2_bitmap_slot **ret,
                                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Fail if a view reads the bitmap whose table is there. */
+extern int q2_bitmap_set_check_pin (const struct q2_bitmap_set *set,
+                                    uint64_t table_offset,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* In three steps, for a set that has changed or not: write tables that are

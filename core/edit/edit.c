@@ -88,6 +88,9 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   if (!q2_assume (q2_gate_is_closed (&image->gate), err))
     return -1;
   atomic_fetch_add (&image->edits, 1);
+  /* One that could not be ended: see transact_part.c. */
+  q2_since_free (w->since);
+  w->since = NULL;
   if (q2_edit_check (image, what, err) == -1)
     return -1;
   e->begun = true;
@@ -210,6 +213,32 @@ reserve_note (struct q2_edit *e, struct qcow2_error *err)
     : q2_fail_nomem (err, "what is being made");
 }
 
+/* There is no space: what others have let go until now, and requests may use,
+ * is waited for.
+ */
+static bool
+make_space (struct q2_edit *e, const struct qcow2_error *err)
+{
+  uint64_t last = Q2_DRAIN_BEGIN;
+  struct qcow2_error ignored;
+
+  return e->beside && err->kind == QCOW2_ERR_NO_SPACE &&
+    q2_writer_is_dirty (e->w) &&
+    q2_writer_drain (e->w, &e->io, e->w->patience_ms, &last, &ignored) == 0;
+}
+
+/* ORDER-13: what was in use a moment ago may still be written to by a request
+ * that has found it through another entry of a damaged image.
+ */
+static int
+settle_table (struct q2_edit *e, enum q2_meta_class class,
+              struct qcow2_error *err)
+{
+  return !e->beside || class == Q2_META_NONE ||
+    q2_space_is_settled (e->w->space) ? 0
+    : q2_edit_settle (e, "new structures cannot be written", err);
+}
+
 int
 q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
                uint64_t *ret_host_off, struct qcow2_error *err)
@@ -218,18 +247,19 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
   const uint64_t nr = (bytes >> bits) +
     ((bytes & (e->w->geo->cluster_size - 1)) != 0);
   uint64_t cluster;
+  bool again = true;
   int r;
 
   if (!q2_assume (nr > 0, err) || !q2_assume (is_begun (e), err) ||
       reserve_note (e, err) == -1)
     return -1;
-  while ((r = q2_space_alloc_run (e->w->space, &e->io, nr, &cluster, err)) ==
-         Q2_SPACE_COMMIT_FIRST) {
-    if (q2_edit_commit (e, err) == -1)
+  while ((r = q2_space_alloc_run (e->w->space, &e->io, nr, &cluster, err)) !=
+         0) {
+    if (r == Q2_SPACE_COMMIT_FIRST ? q2_edit_commit (e, err) == -1
+        : !again || !make_space (e, err))
       return -1;
+    again &= r != -1;
   }
-  if (r == -1)
-    return -1;
   /* The first cluster is the header's, whatever refcounts say. */
   if (!q2_assume (cluster > 0 &&
                   (cluster + nr) << bits <= q2_io_size (&e->io), err))
@@ -241,6 +271,8 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
     return -1;
   }
   q2_frees_add (&e->made, cluster, nr);
+  if (settle_table (e, class, err) == -1)
+    return -1;
   *ret_host_off = cluster << bits;
   return 0;
 }
@@ -251,20 +283,22 @@ q2_edit_alloc_some (struct q2_edit *e, uint64_t stream, uint64_t want,
                     struct qcow2_error *err)
 {
   struct q2_space_run run;
+  bool again = true;
   int r;
 
   if (!q2_assume (want > 0 && is_begun (e), err) ||
       reserve_note (e, err) == -1)
     return -1;
   while ((r = q2_space_alloc (e->w->space, &e->io, stream, want, &run, err))
-         > 0) {
-    if (r == Q2_SPACE_COMMIT_FIRST
+         != 0) {
+    if (r == -1 ? !again || !make_space (e, err)
+        : r == Q2_SPACE_COMMIT_FIRST
         ? q2_edit_commit (e, err) == -1
         : q2_edit_settle (e, "space cannot be used", err) == -1)
       return -1;
+    again &= r != -1;
   }
-  if (r == -1 ||
-      !q2_assume (run.cluster > 0 && run.nr > 0 && run.nr <= want, err))
+  if (!q2_assume (run.cluster > 0 && run.nr > 0 && run.nr <= want, err))
     return -1;
   q2_frees_add (&e->made, run.cluster, run.nr);
   *ret_host_off = run.cluster << e->w->geo->cluster_bits;

@@ -100,7 +100,8 @@ share (struct apply *a, struct qcow2_error *err)
   struct q2_edit *const e = &a->edit;
 
   a->was_miscounted = e->w->miscounted;
-  if (q2_tree_write_l1 (&a->target, Q2_META_L1, &a->l1_off, err) == -1 ||
+  if (q2_tree_alloc_l1 (&a->target, Q2_META_L1, &a->l1_off, err) == -1 ||
+      q2_tree_write_l1 (&a->target, Q2_META_L1, a->l1_off, err) == -1 ||
       q2_writer_mark_miscounted (e->w, &e->io, err) == -1)
     return -1;
   return q2_tree_raise (&a->target, err);

@@ -4,7 +4,8 @@
  * Owns      the steps of that; transact.c takes them.
  * Method    phases, apart from each other:
  *
- *             begin      the dirty bit is set
+ *             begin      a new snapshot table is in the file, and room for an
+ *                        L1 table; the dirty bit is set
  *             capture    the moment that the snapshot shows: in memory, the L1
  *                        table of the disk is copied, and none of its entries
  *                        is COPIED any more
@@ -12,8 +13,8 @@
  *                        everything gets one more reference, and loses the
  *                        COPIED flag, so that the disk copies it before it
  *                        writes there (SNAP-2, SNAP-3)
- *             publish    the copy and a new snapshot table are in the file;
- *                        the header names that table
+ *             publish    the copy is in the file; the header names the new
+ *                        snapshot table
  *
  *           Only the second needs that the disk does not change; while the
  *           others run it may, see write/sharing.h.
@@ -35,8 +36,6 @@
 #include "base/plant.h"
 
 static const char what[] = "the snapshot cannot be taken";
-
-#define RELEASE_MS 1000u
 
 static int
 fail_exists (const char *of, const struct qcow2_name *name,
@@ -111,6 +110,20 @@ load (struct q2_taking *c, struct qcow2_error *err)
   return 0;
 }
 
+/* What the header is going to name has its space before writers have to copy
+ * tables: if there is none they need not.
+ */
+static int
+make_table (struct q2_taking *c, struct qcow2_error *err)
+{
+  if (c->options->vm_state != NULL)
+    c->s.vm_state_size = c->options->vm_state->size;
+  return q2_tree_alloc_l1 (&c->tree, Q2_META_INACTIVE_L1, &c->s.l1_offset, err)
+    == -1 || q2_snaptable_add (&c->table, &c->s, err) == -1 ||
+    q2_snaptable_write (&c->table, c->edit, &c->table_off, err) == -1
+    ? -1 : 0;
+}
+
 int
 q2_taking_begin (struct q2_taking *c, struct q2_edit *edit,
                  const struct qcow2_snapshot_options *options,
@@ -120,7 +133,7 @@ q2_taking_begin (struct q2_taking *c, struct q2_edit *edit,
     .edit = edit, .options = options,
     .progress = { options->progress, options->progress_opaque, 0, 0 },
   };
-  if (load (c, err) == -1)
+  if (load (c, err) == -1 || make_table (c, err) == -1)
     return -1;
   c->was_miscounted = edit->w->miscounted;
   return q2_writer_mark_miscounted (edit->w, &edit->io, err);
@@ -156,15 +169,19 @@ propagate (struct q2_taking *c, struct qcow2_error *err)
   return q2_tree_share (&c->tree, err);
 }
 
-/* What was made in vain is free, if no reader keeps it from that. */
+/* A VM state that was saved in vain is free, if no request keeps it from that;
+ * else a crash leaves less than what is always allowed.
+ */
 static bool
-is_released (struct q2_edit *e)
+is_released (struct q2_taking *c)
 {
+  struct q2_edit *const e = c->edit;
   uint64_t last = Q2_DRAIN_BEGIN;
   struct qcow2_error why;
 
-  return q2_writer_drain (e->w, &e->io, RELEASE_MS, &last, &why) == 0 &&
-    q2_edit_commit (e, &why) == 0;
+  return c->options->vm_state == NULL ||
+    (q2_writer_drain (e->w, &e->io, e->w->patience_ms, &last, &why) == 0 &&
+     q2_edit_commit (e, &why) == 0);
 }
 
 static int
@@ -178,7 +195,7 @@ try_take_back (struct q2_taking *c, bool miscounted, struct qcow2_error *err)
       q2_edit_commit (e, err) == -1 || q2_tree_own (&c->tree, err) == -1 ||
       q2_edit_commit (e, err) == -1)
     return -1;
-  return miscounted || c->was_miscounted || !is_released (e) ? 0
+  return miscounted || c->was_miscounted || !is_released (c) ? 0
     : q2_writer_unmark_miscounted (e->w, &e->io, err);
 }
 
@@ -218,11 +235,7 @@ q2_taking_prepare (struct q2_taking *c, struct qcow2_error *err)
   if (propagate (c, err) == -1 ||
       (c->options->vm_state != NULL && q2_taking_save_state (c, err) == -1))
     return -1;
-  return q2_tree_write_l1 (&c->tree, Q2_META_INACTIVE_L1, &c->s.l1_offset,
-                           err) == -1 ||
-    q2_snaptable_add (&c->table, &c->s, err) == -1 ||
-    q2_snaptable_write (&c->table, c->edit, &c->table_off, err) == -1
-    ? -1 : 0;
+  return q2_tree_write_l1 (&c->tree, Q2_META_INACTIVE_L1, c->s.l1_offset, err);
 }
 
 int

@@ -206,6 +206,5 @@ q2_taking_save_state (struct q2_taking *c, struct qcow2_error *err)
   q2_buffer_free (s.buf, s.piece);
   q2_buffer_free (s.table, geo->l2_table_size);
   q2_budget_give (budget, s.piece + geo->l2_table_size);
-  c->s.vm_state_size = s.state->size;
   return r;
 }

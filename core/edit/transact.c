@@ -298,6 +298,8 @@ end_member (struct q2_group *g, size_t i, int r, struct qcow2_error *err)
 static int
 end_all (struct q2_group *g, int r, struct qcow2_error *err)
 {
+  if (r == -1)
+    q2_transact_let_on (g);
   /* The one that has failed first, whatever else fails now. */
   if (r == -1 && q2_check (g->failed < g->nr)) {
     (void) end_member (g, g->failed, -1, err);

@@ -43,7 +43,10 @@ rehearse (struct q2_member *m, struct qcow2_error *err)
     m->since = q2_since_new (m->edit.w->geo, finest_granularity (&set),
                              q2_io_budget (&m->edit.io), err);
   q2_bitmap_set_destroy (&set);
-  return m->since == NULL ? -1 : 0;
+  if (m->since == NULL)
+    return -1;
+  m->edit.aside = false;        /* what is read next is the disk's */
+  return 0;
 }
 
 static int
@@ -85,13 +88,11 @@ freeze (struct q2_group *g, bool all, struct qcow2_error *err)
 }
 
 static void
-thaw_all (struct q2_group *g)
+thaw (struct q2_member *m)
 {
-  for (size_t i = 0; i < g->nr; ++i)
-    if (g->members[i].is_frozen) {
-      q2_edit_thaw (&g->members[i].edit);
-      g->members[i].is_frozen = false;
-    }
+  if (m->is_frozen)
+    q2_edit_thaw (&m->edit);
+  m->is_frozen = false;
 }
 
 /* The point in time of all actions. */
@@ -112,7 +113,8 @@ capture_all (struct q2_group *g, struct qcow2_error *err)
       m->since = NULL;
     }
   }
-  thaw_all (g);
+  for (size_t i = 0; i < g->nr; ++i)
+    thaw (&g->members[i]);
   return r;
 }
 
@@ -165,4 +167,17 @@ q2_transact_prepare_beside (struct q2_group *g, struct qcow2_error *err)
     m->is_ready = m->part->nr_actions == 0;
   }
   return commit_ahead_of_sets (g, err) == -1 ? -1 : prepare_sets (g, err);
+}
+
+void
+q2_transact_let_on (struct q2_group *g)
+{
+  for (size_t i = 0; i < g->nr; ++i) {
+    struct q2_member *const m = &g->members[i];
+
+    if (m->stage == BEGUN && m->is_frozen) {
+      q2_transact_end_since (m);
+      thaw (m);
+    }
+  }
 }

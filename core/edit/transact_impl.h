@@ -72,4 +72,10 @@ extern int q2_transact_prepare_beside (struct q2_group *group,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* It has failed: those that are not switched are beside again, since taking
+ * snapshots back may take long.
+ */
+extern void q2_transact_let_on (struct q2_group *group)
+  __attribute__ ((__nonnull__));
+
 #endif /* QCOW2_EDIT_TRANSACT_IMPL_H */

@@ -11,6 +11,9 @@
 
 #include "base/assume.h"
 
+/* A request that hangs has been waited for already. */
+#define SHORT_MS 1000u
+
 int
 q2_transact_begin_taking (struct q2_member *m, struct qcow2_error *err)
 {
@@ -62,12 +65,13 @@ q2_transact_end_since (struct q2_member *m)
   if (m->part->nr_actions > 0 && m->edit.w->since != NULL) {
     q2_since_free (m->since);
     m->since = NULL;
-    if (!beside || q2_edit_freeze (&m->edit, m->what, m->edit.w->patience_ms,
-                                   &why) == 0) {
+    if (!beside ||
+        q2_edit_freeze (&m->edit, m->what, SHORT_MS, &why) == 0) {
       q2_transact_swap_since (m);
       if (beside)
         q2_edit_thaw (&m->edit);
     }
   }
   q2_since_free (m->since);
+  m->since = NULL;
 }

@@ -19,21 +19,27 @@
 /* ---- The L1 table ------------------------------------------------------ */
 
 int
-q2_tree_write_l1 (struct q2_tree *t, enum q2_meta_class class,
+q2_tree_alloc_l1 (struct q2_tree *t, enum q2_meta_class class,
                   uint64_t *ret_host_off, struct qcow2_error *err)
+{
+  return q2_edit_alloc (t->edit, (t->nr + t->nr_new) * 8, class, ret_host_off,
+                        err);
+}
+
+int
+q2_tree_write_l1 (struct q2_tree *t, enum q2_meta_class class,
+                  uint64_t host_off, struct qcow2_error *err)
 {
   const uint64_t per_piece = Q2_TREE_PIECE / 8;
   const uint64_t all = t->nr + t->nr_new;
 
-  if (q2_edit_alloc (t->edit, all * 8, class, ret_host_off, err) == -1)
-    return -1;
   for (uint64_t i = 0; i < all; i += per_piece) {
     const uint64_t n = q2_min (all - i, per_piece);
 
     for (uint64_t k = 0; k < n; ++k)
       store_be64 (t->buf + 8 * k, q2_tree_table (t, i + k));
-    if (q2_edit_write (t->edit, t->buf, 8 * n, *ret_host_off + 8 * i, class,
-                       err) == -1)
+    if (q2_edit_write (t->edit, t->buf, 8 * n, host_off + 8 * i, class, err)
+        == -1)
       return -1;
   }
   return 0;

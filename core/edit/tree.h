@@ -93,11 +93,14 @@ extern int q2_tree_lower_l1 (struct q2_tree *tree, struct qcow2_error *err)
 extern int q2_tree_own (struct q2_tree *tree, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* Write the L1 table, without flags, to new clusters; with the entries that
- * are new.
+/* New clusters for the L1 table, with the entries that are new; and write it
+ * there, without flags.
  */
-extern int q2_tree_write_l1 (struct q2_tree *tree, enum q2_meta_class class,
+extern int q2_tree_alloc_l1 (struct q2_tree *tree, enum q2_meta_class class,
                              uint64_t *ret_host_off, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_tree_write_l1 (struct q2_tree *tree, enum q2_meta_class class,
+                             uint64_t host_off, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 #endif /* QCOW2_EDIT_TREE_H */

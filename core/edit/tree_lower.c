@@ -297,19 +297,45 @@ own_held (struct q2_tree *t, uint64_t i, bool *ret_own,
   return protect_table (t, q2_tree_table (t, i), err);
 }
 
-/* Some of these entries could become COPIED. */
+/* The first run of entries from 'from' on that are no corrupt ones, of which
+ * one could become COPIED; false: there is none before 'end'.
+ */
 static bool
-has_candidate (const struct q2_geometry *geo, const unsigned char *raw,
-               uint64_t nr)
+find_candidates (const struct q2_geometry *geo, const unsigned char *raw,
+                 uint64_t from, uint64_t end, uint64_t *ret_first,
+                 uint64_t *ret_nr)
 {
-  for (uint64_t i = 0; i < nr; ++i) {
+  bool any = false;
+  uint64_t i;
+
+  *ret_first = from;
+  for (i = from; i < end; ++i) {
     struct q2_entry e;
 
     q2_entry_load (geo, raw + (i << geo->entry_bits), &e);
-    if (q2_owning_may (&e))
-      return true;
+    any |= q2_owning_may (&e);
+    if (e.m.kind == Q2_CLUSTER_INVALID && any)
+      break;
+    if (e.m.kind == Q2_CLUSTER_INVALID)
+      *ret_first = i + 1;
   }
-  return false;
+  *ret_nr = i - *ret_first;
+  return any;
+}
+
+static int
+own_some (struct q2_tree *t, uint64_t guest_cluster, const unsigned char *raw,
+          uint64_t nr, struct qcow2_error *err)
+{
+  uint64_t at = 0, first, n;
+
+  while (at < nr && find_candidates (t->edit->w->geo, raw, at, nr, &first, &n))
+  {
+    if (q2_owning_entries (t->owning, guest_cluster + first, n, err) == -1)
+      return -1;
+    at = first + n;
+  }
+  return 0;
 }
 
 /* A table that is the disk's own; 'raw' has room for it. */
@@ -329,9 +355,8 @@ own_changing (struct q2_tree *t, uint64_t l1_index, unsigned char *raw,
   r = q2_writer_read_table (&c, l1_index, raw, err);
   q2_change_leave (&c);
   for (uint64_t k = 0; r == 0 && k < entries; k += step)
-    if (has_candidate (geo, raw + (k << geo->entry_bits), step))
-      r = q2_owning_entries (t->owning, (l1_index << geo->l2_bits) + k, step,
-                             err);
+    r = own_some (t, (l1_index << geo->l2_bits) + k,
+                  raw + (k << geo->entry_bits), step, err);
   if (r == 0 && q2_writer_is_pressed (w))
     r = q2_edit_commit (t->edit, err);
   return r;

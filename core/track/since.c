@@ -65,7 +65,8 @@ q2_since_note (struct q2_since *s, uint64_t count, uint64_t guest_off)
   if (count == 0)
     return;
   end = ((guest_off + count - 1) >> s->like.granularity_bits) + 1;
-  if (!q2_check (end <= s->nr_bits))
+  end = q2_min (end, s->nr_bits);
+  if (first >= end)             /* the disk has become larger */
     return;
   for (uint64_t byte = first / 8; byte <= (end - 1) / 8; ++byte) {
     const unsigned mask = q2_bits_in_byte (byte, first, end);

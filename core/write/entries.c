@@ -232,21 +232,40 @@ q2_writer_link (struct q2_change *c, const struct q2_link *l,
 
 /* ---- Tables --------------------------------------------------------- */
 
-/* Everything that it refers to has another user, too; in what is in memory of
- * a table that is about to be a snapshot's the flags may say otherwise.
+/* Of a shared table everything has another user, too; in what is in memory of
+ * one that is about to be a snapshot's the flags may say otherwise.  One that
+ * nobody else has keeps them: only its L1 entry has lost the flag, by a crash.
  */
 static int
-copy_table (struct q2_change *c, uint64_t l1_index, uint64_t host_off,
-            struct qcow2_error *err)
+is_shared (struct q2_change *c, uint64_t table, bool *ret_shared,
+           struct qcow2_error *err)
+{
+  const uint64_t cluster = table >> c->w->geo->cluster_bits;
+  uint64_t refcount;
+  int r;
+
+  while ((r = q2_space_get (c->w->space, c->io, cluster, &refcount, err)) ==
+         Q2_SPACE_COMMIT_FIRST)
+    if (q2_change_commit (c, err) == -1)
+      return -1;
+  *ret_shared = refcount != 1;
+  return r;
+}
+
+static int
+copy_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
+            uint64_t host_off, struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = c->w->geo;
+  bool shared;
   Q2_CLEANUP_FREE unsigned char *table = calloc (geo->l2_table_size, 1);
 
   if (table == NULL)
     return q2_fail_nomem (err, "an L2 table");
-  if (q2_writer_read_table (c, l1_index, table, err) == -1)
+  if (is_shared (c, old, &shared, err) == -1 ||
+      q2_writer_read_table (c, l1_index, table, err) == -1)
     return -1;
-  if (!Q2_PLANTED (Q2_PLANT_COPY_FLAGS))
+  if (shared && !Q2_PLANTED (Q2_PLANT_COPY_FLAGS))
     for (uint64_t i = 0; i < geo->l2_table_size; i += q2_entry_size (geo))
       store_be64 (table + i, load_be64 (table + i) & ~Q2_ENTRY_COPIED);
   return q2_io_write (c->io, table, geo->l2_table_size, host_off,
@@ -265,7 +284,7 @@ fill_table (struct q2_change *c, uint64_t l1_index, uint64_t old,
   const uint64_t host_off = run->cluster << geo->cluster_bits;
 
   if (old != 0)
-    return copy_table (c, l1_index, host_off, err);
+    return copy_table (c, l1_index, old, host_off, err);
   if (run->zero)                /* that was done */
     return 0;
   return q2_io_write_zeros (c->io, geo->cluster_size, host_off, QCOW2_IO_L2,

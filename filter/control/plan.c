@@ -7,7 +7,7 @@
  *           the engine does all of them at once (qcow2_transact).  An image is
  *           opened by the first action that names it, before any is carried
  *           out.  Two names may mean the same image.
- * Locks     none here; the engine holds back changes of all the disks.
+ * Locks     none here; the engine holds back changes of the disks.
  */
 #include "config.h"
 

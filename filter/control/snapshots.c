@@ -2,9 +2,8 @@
 /* snapshots.c - deleting snapshots of images that are being served.
  *
  * Owns      the command that does; plan.c takes them.
- * Method    the engine holds back changes of the disk until it is done; reads
- *           go on.  A snapshot cannot be deleted while somebody has it open,
- *           or a difference with it; views that are only kept for the next
+ * Method    reads and changes of the disk go on meanwhile.  A snapshot cannot
+ *           be deleted while somebody has it open, or a difference with it; views that are only kept for the next
  *           client are closed first, and a client that has just left is waited
  *           for.  As in QEMU what was deleted is returned.
  * Locks     none here; changes of one image wait for each other in the engine.
