@@ -53,6 +53,13 @@ q2_suspects_is_touched (const struct q2_suspects *s, size_t i)
   return atomic_load_explicit (&s->touched[i], memory_order_relaxed);
 }
 
+/* Whether it was touched does not matter: it will be dropped. */
+static inline void
+q2_suspects_settle (struct q2_suspects *s, size_t i)
+{
+  atomic_store_explicit (&s->touched[i], false, memory_order_relaxed);
+}
+
 /* Somebody changes what refers to these clusters, or a refcount of theirs. */
 extern void q2_suspects_touch (struct q2_suspects *s, uint64_t cluster,
                                uint64_t nr) __attribute__ ((__nonnull__));

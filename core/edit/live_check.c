@@ -148,6 +148,16 @@ find_suspects (struct q2_live_job *j, struct noted *n,
   return r == 0 && !q2_assume (j->suspects.nr <= j->max, err) ? -1 : r;
 }
 
+/* What was touched before it was judged; nobody tells them any more. */
+static void
+keep_undecided (struct q2_live_job *j)
+{
+  for (size_t i = 0; i < j->suspects.nr; ++i)
+    if (j->verdicts[i].known)
+      q2_suspects_settle (&j->suspects, i);
+  q2_suspects_keep_touched (&j->suspects);
+}
+
 static int
 run_window (struct q2_live_job *j, struct noted *n, unsigned *edits,
             struct qcow2_error *err)
@@ -163,7 +173,7 @@ run_window (struct q2_live_job *j, struct noted *n, unsigned *edits,
       if (++*edits > MAX_EDITS || q2_live_go_on (j, err) == -1)
         return -1;
     if (r == 0)
-      q2_suspects_keep_touched (&j->suspects);
+      keep_undecided (j);
   }
   if (r == 0 && !j->repair)
     j->undecided += j->suspects.nr;

@@ -40,7 +40,8 @@ count_of (const struct q2_live_job *j, size_t i)
 }
 
 /* The flag of the one entry that is left can be set.  A table that is the
- * disk's own stays that until somebody edits the image.
+ * disk's own stays that until somebody edits the image; one that is not may
+ * become it at any moment, when a request copies it.
  */
 static bool
 can_own (const struct q2_live_job *j, const struct q2_tally *t)
@@ -55,8 +56,11 @@ may_lower (const struct q2_live_job *j, size_t i)
 {
   const struct q2_tally *const t = &j->tallies[i];
 
+  /* The mark is set for those that could be owned when judging began. */
   return j->repair &&
-    (count_of (j, i) != 1 || t->plain == 0 || can_own (j, t));
+    (count_of (j, i) != 1 || t->plain == 0 ||
+     (can_own (j, t) &&
+      (j->w->miscounted || Q2_PLANTED (Q2_PLANT_OWN_UNMARKED))));
 }
 
 /* Refcounts that are read together. */
@@ -119,6 +123,9 @@ judge (struct q2_live_job *j, size_t i, struct qcow2_error *err)
   if (q2_writer_judge (j->w, &j->io, &leak, true, &v->repaired, &same, err)
       == -1)
     return -1;
+  /* Others have changed it since it was looked at. */
+  if (!same)
+    *v = (struct q2_verdict) { .known = false };
   /* LIVE-2; or it is something that nobody counted, and stays. */
   return !same || q2_assume (v->repaired == leak.count ||
                              v->repaired == v->refcount, err) ? 0 : -1;

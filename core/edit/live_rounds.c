@@ -189,6 +189,18 @@ drain_or_skip (struct q2_live_job *j, struct qcow2_error *err)
   return j->undrained ? 0 : r;
 }
 
+static int
+drain_and_count (struct q2_live_job *j, struct qcow2_error *err)
+{
+  int r = drain_or_skip (j, err);
+
+  if (r == 0)
+    r = q2_live_count (&j->check, err);
+  /* What was read may have been something else's. */
+  return q2_live_was_edited (j) && (r == 0 || err->kind != QCOW2_ERR_CANCELLED)
+    ? q2_live_fail_edited (j, err) : r;
+}
+
 int
 q2_live_round (struct q2_live_job *j, struct qcow2_error *err)
 {
@@ -200,9 +212,7 @@ q2_live_round (struct q2_live_job *j, struct qcow2_error *err)
   j->check.findings = &silent;
   r = watch (j, err);
   if (r == 0)
-    r = drain_or_skip (j, err);
-  if (r == 0)
-    r = q2_live_count (&j->check, err);
+    r = drain_and_count (j, err);
   /* In a repair all references must have been seen, now as before. */
   if (r == 0 && j->repair && (j->check.skipped > 0 || silent.incomplete))
     r = q2_fail (err, QCOW2_ERR_IO, QCOW2_NO_OFFSET, "a table that could be "

@@ -61,6 +61,7 @@ no_space_lock       it looks whether a suspect was touched, then at its
                     refcount
 watch_without_gate  it begins to watch while a guest is inside
 no_editing          it begins while an edit beside changes goes on
+keep_editing        an edit beside changes that ends does not say so
 no_edit_check       it judges although there was an edit
 judge_outside_gate  it is not inside the gate while it judges
 judge_touched       it judges what was touched
@@ -90,6 +91,7 @@ VARIANTS = {
     "no_space_lock": {"LEAK", "REF"},
     "watch_without_gate": {"LEAK", "REF"},
     "no_editing": {"LEAK", "REF"},
+    "keep_editing": {"STUCK"},
     "no_edit_check": {"LEAK", "REF"},
     "judge_outside_gate": {"FLAG"},
     "judge_touched": {"LEAK", "LOW", "REF"},
@@ -377,7 +379,8 @@ def editor(s, variant):
     if s.edit == "moving":
         return [s._replace(edit="ending", ways=s.ways[::-1])]
     if s.edit == "ending":
-        return [s._replace(edit="end", editing=False, closed=False)]
+        return [s._replace(edit="end", closed=False, editing=s.editing and
+                           variant == "keep_editing")]
     return []
 
 

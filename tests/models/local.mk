@@ -5,6 +5,7 @@ TESTS += models/test-models.sh
 
 EXTRA_DIST += \
 	models/bitmaps.py \
+	models/check.py \
 	models/gate.py \
 	models/local.mk \
 	models/snapshots.py \
