@@ -77,6 +77,8 @@ crash_libcrash_la_SOURCES = \
 	crash/beside.h \
 	crash/bitmap_set.c \
 	crash/bitmap_set.h \
+	crash/busy.c \
+	crash/busy.h \
 	crash/campaign.c \
 	crash/campaign.h \
 	crash/choice.c \
