@@ -277,17 +277,22 @@ is_new (struct busy *b, uint64_t hash)
   return true;
 }
 
-static bool
-has_risk (struct busy *b, const unsigned char *bytes, uint64_t size)
+static const char *
+find_risk (struct busy *b, const unsigned char *bytes, uint64_t size)
 {
   struct fsck ignored;
+  unsigned risks = 0;
 
   memset (b->risks, 0, sizeof b->risks);
   fsck_clusters (bytes, size, &ignored, b->risks, BUSY_MAX_CLUSTERS);
   for (size_t i = 0; i < BUSY_MAX_CLUSTERS; ++i)
-    if (b->risks[i] & (FSCK_SHARED | FSCK_TOO_LOW))
-      return true;
-  return false;
+    risks |= b->risks[i];
+  if (risks & FSCK_TOO_LOW)
+    return "a refcount is too low";
+  if (risks & FSCK_SHARED)
+    return "a shared cluster is COPIED";
+  return b->only_lowered && (risks & FSCK_EARLY)
+    ? "an entry is COPIED before its refcount is lowered" : NULL;
 }
 
 static const char *
@@ -341,11 +346,11 @@ static const char *
 find_problem (struct busy *b, const struct state *state)
 {
   const struct host_spec spec = BUSY_HOST;
-  const char *problem;
+  const char *problem = find_risk (b, state->bytes, state->size);
   struct host h;
 
-  if (has_risk (b, state->bytes, state->size))
-    return "a refcount is too low, or a shared cluster COPIED";
+  if (problem != NULL)
+    return problem;
   host_init (&h, &spec, state->bytes, state->size);
   problem = look_inside (&h, b, state->tick);
   host_free (&h);

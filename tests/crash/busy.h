@@ -36,6 +36,8 @@ struct busy_snapshot {
 struct busy {
   const struct workload *w;
   bool planted;                 /* the engine has a bug: it may fail */
+  bool only_lowered;            /* refcounts of what had several users: what is
+                                   COPIED is counted once at any moment */
   struct recipe_image image;
   unsigned version;
   struct guest guest;

@@ -493,7 +493,8 @@ fsck_clusters (const unsigned char *bytes, uint64_t size, struct fsck *ret,
   for (uint64_t c = 0; c < w.nr_clusters && c < nr; ++c)
     risks[c] =
       (refcount_of (&w, c) < w.refs[c] ? FSCK_TOO_LOW : 0) |
-      (w.copied[c] && w.refs[c] > 1 ? FSCK_SHARED : 0);
+      (w.copied[c] && w.refs[c] > 1 ? FSCK_SHARED : 0) |
+      (w.copied[c] && refcount_of (&w, c) > 1 ? FSCK_EARLY : 0);
   check_shared (&w);
   if (ret->corruptions == 0 && !ret->dirty)
     check_refcounts (&w);

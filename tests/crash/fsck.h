@@ -45,6 +45,7 @@ extern bool fsck_check (const unsigned char *bytes, uint64_t size,
  */
 #define FSCK_TOO_LOW 1          /* a lower refcount than it has users */
 #define FSCK_SHARED 2           /* COPIED, and several users */
+#define FSCK_EARLY 4            /* COPIED, and a refcount of more than one */
 extern void fsck_clusters (const unsigned char *bytes, uint64_t size,
                            struct fsck *ret, unsigned char *risks,
                            uint64_t nr);

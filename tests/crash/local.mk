@@ -14,6 +14,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-snapshots-planted \
 	crash/test-snapshots-busy \
 	crash/test-snapshots-busy-planted \
+	crash/test-deletes-busy \
+	crash/test-deletes-busy-planted \
 	crash/test-edit-bitmaps \
 	crash/test-edit-bitmaps-planted \
 	crash/test-commit \
@@ -130,6 +132,8 @@ crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_snapshots_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_busy_LDADD = crash/libcrash.la unit/libunit.la
+crash_test_deletes_busy_LDFLAGS = $(JITTER_WRAP)
+crash_test_deletes_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_kept_LDFLAGS = $(JITTER_WRAP)
 crash_test_bitmaps_kept_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_live_LDFLAGS = $(JITTER_WRAP)
@@ -348,6 +352,17 @@ crash_test_snapshots_busy_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_snapshots_busy_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_snapshots_busy_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_busy_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_deletes_busy_planted_SOURCES = \
+	crash/test-deletes-busy.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_deletes_busy_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_deletes_busy_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_deletes_busy_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_deletes_busy_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_commit_planted_SOURCES = \
