@@ -51,6 +51,8 @@ enum q2_plant {
   Q2_PLANT_COPY_FLAGS,          /* ... and COPIED flags with it */
   Q2_PLANT_SHARE_UNSETTLED,     /* a table as it is in the file, before what is
                                    in memory is there */
+  Q2_PLANT_FORGET_SINCE,        /* what changes between the moment of a
+                                   checkpoint and its bitmaps */
   Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */
   Q2_PLANT_OWN_UNMARKED,        /* entries, without the dirty bit meanwhile */
   Q2_PLANT_OWN_EARLY,           /* entries, before their refcount is durable */
