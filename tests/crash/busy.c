@@ -10,7 +10,6 @@
 #include "busy.h"
 #include "fsck.h"
 #include "qemu.h"
-#include "replay.h"
 #include "tag.h"
 
 #include "base/be.h"
@@ -323,7 +322,7 @@ ask_qemu (struct busy *b, const struct host *h, const unsigned char *disk)
 }
 
 static const char *
-look_inside (struct host *h, struct busy *b, uint64_t tick)
+look_inside (struct host *h, struct busy *b, const struct state *state)
 {
   static unsigned char disk[BUSY_MAX_DISK];
   struct qcow2_image *const image = busy_open (h, false);
@@ -335,11 +334,13 @@ look_inside (struct host *h, struct busy *b, uint64_t tick)
   problem = read_all (h, image, disk, b->image.disk_size)
     ? look_at_disk (b, disk) : "the disk cannot be read";
   if (problem == NULL)
-    problem = busy_look_at_snapshots (b, h, image, tick, &shown);
+    problem = busy_look_at_snapshots (b, h, image, state->tick, &shown);
   qcow2_close (image);
+  if (problem == NULL && b->judge != NULL)
+    problem = b->judge (b, state, disk, shown);
   b->shown[shown]++;
   ask_qemu (b, h, disk);
-  return problem ? problem : go_on (h, b, disk, tick, shown);
+  return problem ? problem : go_on (h, b, disk, state->tick, shown);
 }
 
 static const char *
@@ -352,7 +353,7 @@ find_problem (struct busy *b, const struct state *state)
   if (problem != NULL)
     return problem;
   host_init (&h, &spec, state->bytes, state->size);
-  problem = look_inside (&h, b, state->tick);
+  problem = look_inside (&h, b, state);
   host_free (&h);
   return problem;
 }

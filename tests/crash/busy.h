@@ -15,6 +15,7 @@
 
 #include "beside.h"
 #include "guest.h"
+#include "replay.h"
 
 #define BUSY_MAX_DISK (UINT64_C (768) << 10)
 #define BUSY_MAX_SNAPSHOTS 4
@@ -44,6 +45,12 @@ struct busy {
   struct beside beside;
   struct busy_snapshot snapshots[BUSY_MAX_SNAPSHOTS];
   unsigned nr_snapshots;
+
+  /* What else must hold of a state with such a disk and these snapshots (1 <<
+   * index).  Returns what is wrong, or NULL.
+   */
+  const char *(*judge) (struct busy *b, const struct state *state,
+                        const unsigned char *disk, unsigned shown);
 
   struct ledger_cut cut;
   char what[120];
@@ -93,8 +100,8 @@ extern bool busy_has_leaks (struct busy *b, const struct host *h,
 /* Look at states that a crash could leave. */
 extern void busy_replay (struct busy *b, uint64_t seed);
 
-/* Whether it returns more than 0; in a process of its own, since an engine that
- * has a bug may notice first, and abort.
+/* Whether it returns more than 0; in a process of its own, since an engine
+ * that has a bug may notice first, and abort.
  */
 extern bool busy_is_found (unsigned long (*play) (void));
 

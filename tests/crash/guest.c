@@ -456,7 +456,10 @@ guest_open (struct guest *g)
     .cache_size = g->w->cache_size, .compress = g->w->compress,
     .cluster_cache_size = g->w->compress ? UINT64_C (1) << 20 : 0,
     .detect_zeroes = g->w->detect_zeroes,
-    .overlap_check = QCOW2_OVERLAP_ALL,
+    /* Durable bitmaps are not checked against the file as well. */
+    .overlap_check = g->w->bitmaps == QCOW2_BITMAPS_DURABLE
+      ? QCOW2_OVERLAP_CACHED : QCOW2_OVERLAP_ALL,
+    .bitmaps = g->w->bitmaps,
   };
   struct qcow2_error err;
 

@@ -27,6 +27,7 @@ struct workload {
   bool compress;                /* what is written, and keep decompressed
                                    clusters */
   enum qcow2_detect_zeroes detect_zeroes;
+  enum qcow2_bitmaps bitmaps;
   unsigned zeros_percent;       /* of writes */
   enum pattern pattern;
   unsigned clients;             /* threads */

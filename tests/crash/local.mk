@@ -16,6 +16,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-snapshots-busy-planted \
 	crash/test-deletes-busy \
 	crash/test-deletes-busy-planted \
+	crash/test-checkpoints-busy \
+	crash/test-checkpoints-busy-planted \
 	crash/test-edit-bitmaps \
 	crash/test-edit-bitmaps-planted \
 	crash/test-commit \
@@ -134,6 +136,8 @@ crash_test_snapshots_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_deletes_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_deletes_busy_LDADD = crash/libcrash.la unit/libunit.la
+crash_test_checkpoints_busy_LDFLAGS = $(JITTER_WRAP)
+crash_test_checkpoints_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_kept_LDFLAGS = $(JITTER_WRAP)
 crash_test_bitmaps_kept_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_live_LDFLAGS = $(JITTER_WRAP)
@@ -363,6 +367,17 @@ crash_test_deletes_busy_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_deletes_busy_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_deletes_busy_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_deletes_busy_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_checkpoints_busy_planted_SOURCES = \
+	crash/test-checkpoints-busy.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_checkpoints_busy_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_checkpoints_busy_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_checkpoints_busy_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_checkpoints_busy_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_commit_planted_SOURCES = \

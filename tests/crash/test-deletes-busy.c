@@ -2,12 +2,12 @@
 /* test-deletes-busy.c - a guest writes while snapshots are deleted, and all of
  * it may be interrupted anywhere.
  *
- * The snapshots share most tables with the disk, and some with each other, when
- * the first one is deleted.  Before operations of the thread that deletes the
- * guest does a request (beside.h).  No request may fail.  The files that a
+ * The snapshots share most tables with the disk, and some with each other,
+ * when the first one is deleted.  Before operations of the thread that deletes
+ * the guest does a request (beside.h).  No request may fail.  The files that a
  * crash could leave behind are as busy.h says: a snapshot that is deleted is
- * there, and right, or gone.  When all has ended nothing is leaked, and what is
- * alone is COPIED.
+ * there, and right, or gone.  When all has ended nothing is leaked, and what
+ * is alone is COPIED.
  *
  * Linked with a copy of the engine that has the bugs of base/plant.h built in,
  * it is test-deletes-busy-planted, and must notice those that concern it.
