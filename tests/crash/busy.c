@@ -316,7 +316,13 @@ look_at_disk (const struct busy *b, const unsigned char *disk)
 static void
 ask_qemu (struct busy *b, const struct host *h, const unsigned char *disk)
 {
-  if (!b->planted && b->states % QEMU_EVERY == 0)
+  /* When QEMU has repaired an image that has the dirty bit, and bitmaps, it
+   * stores those, and leaks clusters.
+   */
+  const bool may_leak = b->w->bitmaps != QCOW2_BITMAPS_INVALIDATE &&
+    (h->bytes[79] & 1);
+
+  if (!b->planted && !may_leak && b->states % QEMU_EVERY == 0)
     qemu_submit (h->bytes, h->size, NULL, QEMU_REPAIRED, disk,
                  b->image.disk_size, b->what);
 }
