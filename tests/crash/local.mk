@@ -43,6 +43,7 @@ CRASH_TESTS = \
 	unit/edit/test-snapshot-faults \
 	unit/edit/test-snapshots \
 	unit/edit/test-snapshot-between \
+	unit/edit/test-snapshot-stalled \
 	unit/edit/test-keys \
 	unit/edit/test-grow \
 	unit/edit/test-live \
@@ -208,6 +209,9 @@ unit_edit_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshot_between_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_snapshot_between_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_snapshot_stalled_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_snapshot_stalled_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshot_faults_SOURCES = \
 	unit/edit/test-snapshot-faults.c $(ALLOC_FAULTS)
