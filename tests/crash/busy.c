@@ -490,6 +490,8 @@ busy_begin (struct busy *b, const struct workload *w, uint64_t seed,
   unit_context ("%s", b->what);
   add_those_of_recipe (b);
   guest_init (&b->guest, w, seed, &files);
+  if (b->wrap != NULL)
+    b->wrap (&b->guest.host);
   beside_wrap (&b->guest.host);
   b->beside = (struct beside) {
     .step = request, .opaque = b, .percent = (unsigned) (seed % 3 + 1) * 30,

@@ -46,6 +46,7 @@ struct busy {
   struct busy_snapshot snapshots[BUSY_MAX_SNAPSHOTS];
   unsigned nr_snapshots;
 
+  void (*wrap) (struct host *h);        /* inside of beside.h, or NULL */
   /* What else must hold of a state with such a disk and these snapshots (1 <<
    * index).  Returns what is wrong, or NULL.
    */

@@ -16,6 +16,7 @@ SLOW_CRASH_TESTS = \
 	crash/test-snapshots-busy-planted \
 	crash/test-deletes-busy \
 	crash/test-deletes-busy-planted \
+	crash/test-undos-busy \
 	crash/test-checkpoints-busy \
 	crash/test-checkpoints-busy-planted \
 	crash/test-edit-bitmaps \
@@ -137,6 +138,8 @@ crash_test_snapshots_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_deletes_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_deletes_busy_LDADD = crash/libcrash.la unit/libunit.la
+crash_test_undos_busy_LDFLAGS = $(JITTER_WRAP)
+crash_test_undos_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_checkpoints_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_checkpoints_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_kept_LDFLAGS = $(JITTER_WRAP)
