@@ -46,7 +46,7 @@ struct stalled {
   enum qcow2_io_class io_class; /* it is held back after such a read */
   uint64_t at;                  /* guest cluster */
   pthread_t reader;
-  _Atomic bool armed, stopped, go;
+  _Atomic bool armed, stopped, go, ended;
   bool done;
   unsigned read_at;             /* when that was told it begins; 0: never */
 
@@ -101,15 +101,16 @@ read_slowly (void *arg, unsigned nr)
   CHECK (is_old (buf, buf[0]));
   if (s->io_class == QCOW2_IO_DATA)
     CHECK_EQ (buf[0], old);
+  s->ended = true;
 }
 
-/* Of what the test has chosen. */
+/* Of what the test has chosen; if that was trimmed nothing is held back. */
 static void
 begin_read (struct stalled *s)
 {
-  s->armed = s->stopped = s->go = false;
+  s->armed = s->stopped = s->go = s->ended = false;
   threads_start (&s->thread, 1, read_slowly, s);
-  WAIT_UNTIL (s->stopped);
+  WAIT_UNTIL (s->stopped || s->ended);
 }
 
 /* 'quiet': the guest leaves that table alone until the read has ended.  It has
@@ -142,6 +143,10 @@ request (struct stalled *s)
   const int byte = 1 + (int) rng_below (&s->rng, 255);
   bool done;
 
+  /* There is room for so many. */
+  pthread_mutex_lock (&s->d.host.lock);
+  s->d.nr_trims = 0;
+  pthread_mutex_unlock (&s->d.host.lock);
   if (at / PER_TABLE == s->quiet)
     return;
   switch (rng_below (&s->rng, 8)) {
