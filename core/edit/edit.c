@@ -228,15 +228,21 @@ make_space (struct q2_edit *e, const struct qcow2_error *err)
 }
 
 /* ORDER-13: what was in use a moment ago may still be written to by a request
- * that has found it through another entry of a damaged image.
+ * that has found it through another entry of a damaged image.  Those that read
+ * do no harm.
  */
 static int
-settle_table (struct q2_edit *e, enum q2_meta_class class,
-              struct qcow2_error *err)
+settle_writes (struct q2_edit *e, enum q2_meta_class class,
+               struct qcow2_error *err)
 {
-  return !e->beside || class == Q2_META_NONE ||
-    q2_space_is_settled (e->w->space) ? 0
-    : q2_edit_settle (e, "new structures cannot be written", err);
+  if (!e->beside || class == Q2_META_NONE ||
+      q2_space_is_settled (e->w->space))
+    return 0;
+  if (q2_edit_freeze (e, "new structures cannot be written",
+                      e->w->patience_ms, err) == -1)
+    return -1;
+  q2_edit_thaw (e);
+  return 0;
 }
 
 int
@@ -271,7 +277,7 @@ q2_edit_alloc (struct q2_edit *e, uint64_t bytes, enum q2_meta_class class,
     return -1;
   }
   q2_frees_add (&e->made, cluster, nr);
-  if (settle_table (e, class, err) == -1)
+  if (settle_writes (e, class, err) == -1)
     return -1;
   *ret_host_off = cluster << bits;
   return 0;
