@@ -66,8 +66,8 @@ extern int q2_bitmaps_check_possible (const struct qcow2_image *image,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Fail if one of the part's actions would, as far as names, limits and open
- * views say: before anything is done that takes long.  The set is not to be used any
- * more.
+ * views say: before anything is done that takes long.  The set is not to be
+ * used any more.
  */
 extern int q2_bitmaps_rehearse (struct q2_bitmap_set *set,
                                 const struct qcow2_part *part,

@@ -3,9 +3,10 @@
  *
  * Owns      the command that does; plan.c takes them.
  * Method    reads and changes of the disk go on meanwhile.  A snapshot cannot
- *           be deleted while somebody has it open, or a difference with it; views that are only kept for the next
- *           client are closed first, and a client that has just left is waited
- *           for.  As in QEMU what was deleted is returned.
+ *           be deleted while somebody has it open, or a difference with it;
+ *           views that are only kept for the next client are closed first, and
+ *           a client that has just left is waited for.  As in QEMU what was
+ *           deleted is returned.
  * Locks     none here; changes of one image wait for each other in the engine.
  */
 #include "config.h"
