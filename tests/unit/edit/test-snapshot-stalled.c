@@ -47,11 +47,11 @@ struct stalled {
   uint64_t at;                  /* guest cluster */
   pthread_t reader;
   _Atomic bool armed, stopped, go, ended;
-  bool done;
+  _Atomic bool done;
   unsigned read_at;             /* when that was told it begins; 0: never */
 
   /* The change. */
-  unsigned told, cancel_at;     /* 0: never */
+  _Atomic unsigned told, cancel_at;     /* 0: never */
   bool silent;                  /* the guest does nothing meanwhile */
   unsigned quiet;               /* a table that the guest leaves alone; it has
                                    not that many: none */
