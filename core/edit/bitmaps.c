@@ -414,9 +414,10 @@ q2_bitmaps_rehearse (struct q2_bitmap_set *set, const struct qcow2_part *part,
         (a->verb != QCOW2_BITMAP_DISABLE && slot->b.table_offset != 0 &&
          q2_bitmap_set_check_pin (set, slot->b.table_offset, err) == -1))
       return -1;
-    slot->b.table_offset = 0;
-    if (a->verb == QCOW2_BITMAP_REMOVE)
+    if (a->verb == QCOW2_BITMAP_REMOVE) {
+      slot->b.table_offset = 0;
       q2_bitmap_set_remove (set, slot);
+    }
   }
   return 0;
 }

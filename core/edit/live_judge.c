@@ -208,14 +208,11 @@ report_flags (struct q2_live_job *j, uint64_t host_off,
   j->flags_wrong += wrong;
 }
 
-/* One that was touched is looked at once more. */
 static void
 note_left (struct q2_live_job *j, size_t i, uint32_t flags)
 {
   const uint64_t host_off = j->suspects.clusters[i] << j->geo.cluster_bits;
 
-  if (q2_suspects_is_touched (&j->suspects, i))
-    return;
   j->flags_left += flags;
   if (j->verdicts[i].refcount <= count_of (j, i))
     return;

@@ -300,6 +300,14 @@ end_all (struct q2_group *g, int r, struct qcow2_error *err)
 {
   if (r == -1)
     q2_transact_let_on (g);
+  /* Those that are done need nothing of the others, and their gates may be
+   * closed.
+   */
+  for (size_t i = 0; r == -1 && i < g->nr; ++i)
+    if (g->members[i].stage == SWITCHED && i != g->failed) {
+      (void) end_member (g, i, -1, err);
+      g->members[i].stage = WAITING;
+    }
   /* The one that has failed first, whatever else fails now. */
   if (r == -1 && q2_check (g->failed < g->nr)) {
     (void) end_member (g, g->failed, -1, err);
