@@ -297,7 +297,7 @@ is_riskier (struct scene *s, const struct state *state)
   memset (s->now, 0, sizeof s->now);
   fsck_clusters (state->bytes, state->size, &ignored, s->now, MAX_CLUSTERS);
   for (size_t i = 0; i < MAX_CLUSTERS; ++i)
-    if (s->now[i] & ~s->before[i])
+    if (s->now[i] & ~s->before[i] & (FSCK_TOO_LOW | FSCK_SHARED))
       return true;
   return false;
 }
