@@ -7,6 +7,7 @@
 #ifndef QCOW2_EDIT_LIVE_H
 #define QCOW2_EDIT_LIVE_H
 
+#include "base/pace.h"
 #include "check/live.h"
 #include "image/image.h"
 
@@ -48,6 +49,7 @@ struct q2_live_job {
                                    not be read, this round; 0: none */
   uint64_t undecided, windows;
   unsigned percent;
+  struct q2_pace pace;
 };
 
 /* Fails with QCOW2_ERR_CANCELLED if the caller wants no more of it. */

@@ -45,6 +45,13 @@
 #define MAX_SUSPECTS 65536
 #define MIN_SUSPECTS 64
 
+/* Looking for suspects computes for a tenth of the time at most while others
+ * write; but what is soon done is done at once, since suspects that change in
+ * between are not seen.
+ */
+#define REST_TIMES 9
+#define AT_ONCE_NS UINT64_C (100000000)
+
 #define MAX_ROUNDS 6
 #define MAX_EDITS 50            /* that may disturb one check */
 
@@ -60,6 +67,11 @@ tell_progress (void *opaque, unsigned percent)
   const unsigned before = (unsigned) (j->check.begin * 100 / end);
   unsigned now = counting ? 70 + percent * 3 / 10 : percent * 7 / 10;
 
+  /* A round goes on, or more suspects are touched meanwhile. */
+  if (!counting && q2_pace_used (&j->pace) > AT_ONCE_NS)
+    q2_pace_rest (&j->pace, &j->image->gate, REST_TIMES);
+  if (j->options->progress == NULL)
+    return true;
   now = before + (100 - before) * now / 100;
   if (j->options->repair != QCOW2_REPAIR_NONE)
     now = now / 2 + (j->repair ? 50 : 0);
@@ -301,7 +313,7 @@ init (struct q2_live_job *j, struct qcow2_error *err)
     .io = &j->io, .geo = &j->geo, .live = &j->live,
     .suspects = &j->suspects, .tallies = j->tallies,
     .memory = q2_max (memory - memory / 16, 1),
-    .progress = j->options->progress != NULL ? tell_progress : NULL,
+    .progress = tell_progress,
     .opaque = j,
   };
   return 0;
@@ -334,6 +346,7 @@ check (struct qcow2_image *image, const struct qcow2_io *host,
   int r;
 
   j.io = q2_io_patient (&j.io);
+  q2_pace_begin (&j.pace, &image->gate);
   r = init (&j, err);
   if (r == 0)
     r = run_passes (&j, err);

@@ -196,7 +196,7 @@ q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
 {
   struct q2_pace pace;
 
-  q2_pace_begin (t, &pace);
+  q2_pace_begin (&pace, &t->edit->image->gate);
   if (!q2_assume (!t->edit->switched && t->nr_shared == 0, err) ||
       share_classes (t, err) == -1)
     return -1;
@@ -204,7 +204,7 @@ q2_tree_share (struct q2_tree *t, struct qcow2_error *err)
     if (q2_tree_table (t, i) == 0)
       continue;
     if (share_table (t, i, err) == -1 || q2_tree_tell (t, err) == -1 ||
-        q2_pace_keep (t, &pace, err) == -1)
+        q2_tree_rest (t, &pace, err) == -1)
       return -1;
   }
   return 0;

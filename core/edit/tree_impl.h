@@ -6,6 +6,7 @@
 #ifndef QCOW2_EDIT_TREE_IMPL_H
 #define QCOW2_EDIT_TREE_IMPL_H
 
+#include "base/pace.h"
 #include "edit/tree.h"
 
 #define Q2_TREE_PIECE (UINT64_C (64) << 10)
@@ -43,12 +44,7 @@ extern int q2_tree_take_back (struct q2_tree *tree, uint64_t table,
 /* What many changes of a tree do after each table: commit before writers have
  * to, and leave the processor to them.
  */
-struct q2_pace {
-  uint64_t begun, cpu_ns;       /* when the last pause ended */
-};
-extern void q2_pace_begin (const struct q2_tree *tree, struct q2_pace *pace)
-  __attribute__ ((__nonnull__));
-extern int q2_pace_keep (const struct q2_tree *tree, struct q2_pace *pace,
+extern int q2_tree_rest (const struct q2_tree *tree, struct q2_pace *pace,
                          struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 

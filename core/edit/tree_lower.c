@@ -131,7 +131,7 @@ q2_tree_lower (struct q2_tree *t, bool only_shared, struct qcow2_error *err)
   uint64_t all = UINT64_MAX;
   struct q2_pace pace;
 
-  q2_pace_begin (t, &pace);
+  q2_pace_begin (&pace, &t->edit->image->gate);
   for (uint64_t i = 0; i < t->nr; ++i) {
     const uint64_t table = q2_tree_table (t, i);
 
@@ -140,7 +140,7 @@ q2_tree_lower (struct q2_tree *t, bool only_shared, struct qcow2_error *err)
       continue;
     if (q2_tree_walk (t, table, lower_piece, &all, err) == -1 ||
         lower_table (t, table >> bits, 1, err) == -1 ||
-        q2_tree_tell (t, err) == -1 || q2_pace_keep (t, &pace, err) == -1)
+        q2_tree_tell (t, err) == -1 || q2_tree_rest (t, &pace, err) == -1)
       return -1;
   }
   return lower_pending (t, err);
@@ -390,12 +390,12 @@ q2_tree_own (struct q2_tree *t, struct qcow2_error *err)
   int r = raw != NULL ? 0 : q2_fail_nomem (err, "an L2 table");
 
   t->owning = &owning;
-  q2_pace_begin (t, &pace);
+  q2_pace_begin (&pace, &t->edit->image->gate);
   for (uint64_t i = 0; r == 0 && i < t->nr; ++i)
     if (q2_tree_table (t, i) != 0) {
       r = own_index (t, i, raw, err);
       if (r == 0)
-        r = q2_pace_keep (t, &pace, err);
+        r = q2_tree_rest (t, &pace, err);
     }
   t->owning = NULL;
   q2_buffer_free (raw, size);

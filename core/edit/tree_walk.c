@@ -17,11 +17,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SECTOR UINT64_C (512)
-
-#define MAX_PAUSE_NS 20000000
 
 /* ---- The L1 table ------------------------------------------------------ */
 
@@ -173,37 +170,16 @@ q2_tree_write_flags (struct q2_tree *t, uint64_t host_off,
 
 /* ---- Pace --------------------------------------------------------------- */
 
-static uint64_t
-cpu_ns (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_THREAD_CPUTIME_ID, &t);
-  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
-}
-
-void
-q2_pace_begin (const struct q2_tree *t, struct q2_pace *p)
-{
-  *p = (struct q2_pace) {
-    q2_gate_begun (&t->edit->image->gate), cpu_ns ()
-  };
-}
-
-/* Nobody waits for it, and writers may wait for a processor: use half of one
- * at most while they write.
- */
+/* Half of a processor at most while others write. */
 int
-q2_pace_keep (const struct q2_tree *t, struct q2_pace *p,
+q2_tree_rest (const struct q2_tree *t, struct q2_pace *p,
               struct qcow2_error *err)
 {
   struct q2_edit *const e = t->edit;
-  const uint64_t used = q2_min (cpu_ns () - p->cpu_ns, MAX_PAUSE_NS);
 
   if (q2_space_is_filling (e->w->space) && q2_edit_commit (e, err) == -1)
     return -1;
-  if (e->beside && q2_gate_begun (&e->image->gate) != p->begun)
-    nanosleep (&(struct timespec) { .tv_nsec = (long) used }, NULL);
-  q2_pace_begin (t, p);
+  if (e->beside)
+    q2_pace_rest (p, &e->image->gate, 1);
   return 0;
 }

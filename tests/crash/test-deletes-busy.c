@@ -244,7 +244,7 @@ main (void)
 #ifdef Q2_PLANTS
   find_planted ();
 #else
-  CHECK_EQ (play_all (1, unit_scaled (2), false), 0);
+  CHECK_EQ (play_all (1, unit_scaled (1), false), 0);
 #endif
   qemu_finish ();
   return unit_finish ();

@@ -14,7 +14,7 @@
 
 #define HOOKED_COPIED (UINT64_C (1) << 63)
 #define HOOKED_OFFSET UINT64_C (0x00fffffffffffe00)
-#define HOOKED_MAX_TRIMS 256
+#define HOOKED_MAX_TRIMS 4096
 
 struct hooked_disk {
   struct host host;             /* first: the host gets a pointer to it */
