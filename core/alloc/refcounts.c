@@ -205,6 +205,19 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
   return !need->solid;
 }
 
+/* Bytes of the slice that hold the first 'nr' of them. */
+static void
+find_bytes (const struct q2_refcounts *rc, const struct q2_refcount_run *run,
+            uint64_t nr, uint64_t *ret_from, uint64_t *ret_len)
+{
+  const unsigned order = rc->geo->refcount_order;
+  const uint64_t last = run->first + nr - 1;
+
+  *ret_from = run->first << order >> 3;
+  *ret_len = (last << order >> 3) + width (rc) - *ret_from;
+}
+
+/* No more is copied than is wanted: often it is one. */
 bool
 q2_refcounts_copy_locked (struct q2_refcounts *rc, uint64_t cluster,
                           uint64_t nr, struct q2_refcount_run *ret,
@@ -213,14 +226,16 @@ q2_refcounts_copy_locked (struct q2_refcounts *rc, uint64_t cluster,
   const size_t slice_size = q2_cache_slice_size (rc->cache);
   const uint64_t per_slice =
     ((uint64_t) slice_size << 3) >> rc->geo->refcount_order;
+  uint64_t from, len;
 
   ret->order = rc->geo->refcount_order;
   ret->cluster = cluster;
   ret->first = cluster & (per_slice - 1);
   ret->nr = q2_min (nr, per_slice - ret->first);
   ret->covered = !q2_refcounts_is_uncovered_locked (rc, cluster);
+  find_bytes (rc, ret, ret->nr, &from, &len);
   if (!ret->covered) {
-    memset (ret->bytes, 0, slice_size);
+    memset (ret->bytes + from, 0, len);
     return true;
   }
   *need = (struct q2_need) {
@@ -228,8 +243,8 @@ q2_refcounts_copy_locked (struct q2_refcounts *rc, uint64_t cluster,
     .block = cluster >> rc->geo->refblock_bits,
   };
   ret->slice_off = need->slice_off;
-  return q2_cache_lookup (rc->cache, need->slice_off, 0, ret->bytes,
-                          slice_size);
+  return q2_cache_lookup (rc->cache, need->slice_off + from, from,
+                          ret->bytes + from, len);
 }
 
 bool
@@ -237,14 +252,12 @@ q2_refcounts_store_locked (struct q2_refcounts *rc,
                            const struct q2_refcount_run *run, uint64_t nr,
                            struct q2_need *need)
 {
-  const unsigned order = rc->geo->refcount_order;
-  const uint64_t from = run->first << order >> 3;
-  const uint64_t last = run->first + nr - 1;
-  const uint64_t to = (last << order >> 3) + width (rc);
+  uint64_t from, len;
 
   q2_refcounts_check_locked (rc);
   if (!q2_check (nr > 0 && nr <= run->nr && run->covered))
     return true;                /* nothing is changed */
+  find_bytes (rc, run, nr, &from, &len);
   q2_touch (rc->suspects, run->cluster, nr);
   *need = (struct q2_need) {
     .slice_off = run->slice_off, .block = run->cluster >>
@@ -252,7 +265,7 @@ q2_refcounts_store_locked (struct q2_refcounts *rc,
   };
   /* It is there, since nothing can have been evicted meanwhile. */
   need->solid = !q2_cache_update (rc->cache, run->slice_off + from, from,
-                                  run->bytes + from, to - from);
+                                  run->bytes + from, len);
   return !need->solid;
 }
 

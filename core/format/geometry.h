@@ -130,4 +130,17 @@ q2_l2_index (const struct q2_geometry *geo, uint64_t guest_off)
     ((UINT64_C (1) << geo->l2_bits) - 1);
 }
 
+/* The same of a cluster of the disk, by its number. */
+static inline uint64_t
+q2_l1_index_of_cluster (const struct q2_geometry *geo, uint64_t guest_cluster)
+{
+  return guest_cluster >> geo->l2_bits;
+}
+
+static inline uint64_t
+q2_l2_index_of_cluster (const struct q2_geometry *geo, uint64_t guest_cluster)
+{
+  return guest_cluster & ((UINT64_C (1) << geo->l2_bits) - 1);
+}
+
 #endif /* QCOW2_FORMAT_GEOMETRY_H */

@@ -32,18 +32,6 @@
 
 /* ---- Entries -------------------------------------------------------- */
 
-static uint64_t
-l1_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
-{
-  return guest_cluster >> geo->l2_bits;
-}
-
-static uint64_t
-l2_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
-{
-  return guest_cluster & ((UINT64_C (1) << geo->l2_bits) - 1);
-}
-
 /* For a check: what the entries refer to, before and from now on. */
 static void
 touch_locked (struct q2_writer *w, const struct q2_link *l)
@@ -70,9 +58,10 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
   const struct q2_geometry *const geo = w->geo;
 
   q2_mutex_check_held (&w->link_lock);
-  if (!q2_tables_update_l2 (w->tables, l1_index_of (geo, l->guest_cluster),
-                            l2_index_of (geo, l->guest_cluster), l->raw,
-                            l->nr))
+  if (!q2_tables_update_l2 (w->tables,
+                            q2_l1_index_of_cluster (geo, l->guest_cluster),
+                            q2_l2_index_of_cluster (geo, l->guest_cluster),
+                            l->raw, l->nr))
     return false;
   if (w->suspects != NULL)
     touch_locked (w, l);
@@ -140,8 +129,8 @@ fetch_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
   const struct q2_geometry *const geo = c->w->geo;
   unsigned char raw[16];
   const struct q2_l2_read read = {
-    .l1_index = l1_index_of (geo, l->guest_cluster),
-    .l2_index = l2_index_of (geo, l->guest_cluster),
+    .l1_index = q2_l1_index_of_cluster (geo, l->guest_cluster),
+    .l2_index = q2_l2_index_of_cluster (geo, l->guest_cluster),
     .count = 1, .buf = raw, .size = sizeof raw,
   };
   uint64_t nr;
@@ -172,8 +161,8 @@ prepare_slice (struct q2_change *c, const struct q2_link *l, unsigned tries,
                struct qcow2_error *err)
 {
   struct q2_writer *const w = c->w;
-  const uint64_t l1_index = l1_index_of (w->geo, l->guest_cluster);
-  const uint64_t l2_index = l2_index_of (w->geo, l->guest_cluster);
+  const uint64_t l1_index = q2_l1_index_of_cluster (w->geo, l->guest_cluster);
+  const uint64_t l2_index = q2_l2_index_of_cluster (w->geo, l->guest_cluster);
   bool done = false;
   int r;
 

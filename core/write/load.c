@@ -16,25 +16,14 @@
 #include <inttypes.h>
 #include <string.h>
 
-static uint64_t
-l1_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
-{
-  return guest_cluster >> geo->l2_bits;
-}
-
-static uint64_t
-l2_index_of (const struct q2_geometry *geo, uint64_t guest_cluster)
-{
-  return guest_cluster & ((UINT64_C (1) << geo->l2_bits) - 1);
-}
-
 static int
 fail_entry (const struct q2_writer *w, uint64_t guest_cluster,
             const struct q2_entry *e, struct qcow2_error *err)
 {
   const uint64_t host_off =
-    q2_tables_l2_entry_off (w->tables, l1_index_of (w->geo, guest_cluster),
-                            l2_index_of (w->geo, guest_cluster));
+    q2_tables_l2_entry_off (w->tables,
+                            q2_l1_index_of_cluster (w->geo, guest_cluster),
+                            q2_l2_index_of_cluster (w->geo, guest_cluster));
 
   return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR, host_off,
                          "the L2 entry at offset 0x%" PRIx64 " is corrupt: "
@@ -47,8 +36,8 @@ q2_writer_load (struct q2_change *c, uint64_t guest_cluster, uint64_t max,
                 struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = c->w->geo;
-  const uint64_t l1_index = l1_index_of (geo, guest_cluster);
-  const uint64_t l2_index = l2_index_of (geo, guest_cluster);
+  const uint64_t l1_index = q2_l1_index_of_cluster (geo, guest_cluster);
+  const uint64_t l2_index = q2_l2_index_of_cluster (geo, guest_cluster);
   const uint64_t per_slice = q2_tables_slice_entries (c->w->tables);
   const uint64_t l1e = q2_tables_l1_entry (c->w->tables, l1_index);
   unsigned char raw[Q2_MAX_ENTRIES * 8];
