@@ -77,12 +77,9 @@ check_run (struct q2_space *s, uint64_t cluster, uint64_t nr, uint64_t value,
                            cluster << bits,
                            "the cluster at offset 0x%" PRIx64 " was in use, "
                            "but its refcount is 0", cluster << bits);
-  if (value > 1 ||
-      q2_overlap_check (s->overlap, cluster << bits, nr << bits,
-                        Q2_META_SHARED_L2, err) == 0)
-    return 0;
-  return q2_overlap_check (s->overlap, cluster << bits, nr << bits,
-                           Q2_META_NONE, err);
+  return value > 1 ? 0
+    : q2_overlap_check_any (s->overlap, cluster << bits, nr << bits,
+                            1u << Q2_META_SHARED_L2, Q2_META_NONE, err);
 }
 
 /* If they are as they were: until now a stream may have been added. */

@@ -276,8 +276,9 @@ q2_overlap_unshare (struct q2_overlap *o, uint64_t host_off, uint64_t len)
 }
 
 int
-q2_overlap_check (struct q2_overlap *o, uint64_t host_off, uint64_t len,
-                  enum q2_meta_class class, struct qcow2_error *err)
+q2_overlap_check_any (struct q2_overlap *o, uint64_t host_off, uint64_t len,
+                      unsigned classes, enum q2_meta_class wanted,
+                      struct qcow2_error *err)
 {
   int r = 0;
 
@@ -287,11 +288,18 @@ q2_overlap_check (struct q2_overlap *o, uint64_t host_off, uint64_t len,
     const enum q2_meta_class found =
       (enum q2_meta_class) (*find_locked (o, c) & CLASS_MASK);
 
-    if (found != Q2_META_NONE && found != class)
-      r = fail_overlap (o, c, class, found, err);
+    if (found != Q2_META_NONE && !(classes >> found & 1))
+      r = fail_overlap (o, c, wanted, found, err);
   }
   q2_rwlock_unlock (&o->lock);
   return r;
+}
+
+int
+q2_overlap_check (struct q2_overlap *o, uint64_t host_off, uint64_t len,
+                  enum q2_meta_class class, struct qcow2_error *err)
+{
+  return q2_overlap_check_any (o, host_off, len, 1u << class, class, err);
 }
 
 enum q2_meta_class

@@ -80,6 +80,16 @@ extern int q2_overlap_check (struct q2_overlap *overlap, uint64_t host_off,
                              struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The same if several classes will do, given as bits, 1 << class; 'wanted' is
+ * for the message.  While other threads turn classes this is not the same as
+ * to look twice.
+ */
+extern int q2_overlap_check_any (struct q2_overlap *overlap,
+                                 uint64_t host_off, uint64_t len,
+                                 unsigned classes, enum q2_meta_class wanted,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The class of one cluster. */
 extern enum q2_meta_class q2_overlap_class (struct q2_overlap *overlap,
                                             uint64_t host_off)

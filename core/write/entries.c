@@ -301,23 +301,23 @@ make_room_for_entry (struct q2_change *c, uint64_t l1_index,
 }
 
 /* A table that is not ours to change is a snapshot's, or was one's, or is
- * going to be one's, and has the class of the disk's own till then.
+ * going to be one's, and has the class of the disk's own till then.  Which of
+ * these it is may change in this moment, if a snapshot is deleted.
  */
 static int
 check_shared_table (const struct q2_change *c, uint64_t table,
                     struct qcow2_error *err)
 {
   struct q2_writer *const w = c->w;
-  enum q2_meta_class class;
+  const unsigned classes = 1u << Q2_META_L2 | 1u << Q2_META_INACTIVE_L2 |
+    1u << Q2_META_SHARED_L2;
 
   if (table == 0)
     return 0;
   if (q2_io_check_in_file (c->io, w->geo->cluster_size, table, 1, err) == -1)
     return -1;
-  class = q2_overlap_class (w->overlap, table);
-  return class == Q2_META_L2 || class == Q2_META_INACTIVE_L2 ? 0
-    : q2_overlap_check (w->overlap, table, w->geo->cluster_size,
-                        Q2_META_SHARED_L2, err);
+  return q2_overlap_check_any (w->overlap, table, w->geo->cluster_size,
+                               classes, Q2_META_SHARED_L2, err);
 }
 
 /* The caller holds the L1 entry, which is not ours to change. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* jitter.c - makes threads lose the processor at the worst moments.
  *
- * Owns      the wrappers of pthread_mutex_lock and pthread_mutex_unlock, which
- *           the linker puts before those of the C library.
+ * Owns      the wrappers of what locks and unlocks mutexes, and unlocks locks of
+ *           readers and writers, which the linker puts before those of the C
+ *           library.
  * Method    another thread can do harm between two critical sections, but
  *           these few instructions are seldom interrupted: so now and then a
  *           thread sleeps there.
@@ -21,11 +22,6 @@
 static atomic_uint one_in;
 static atomic_ulong counter;
 static _Thread_local struct rng rng;
-
-extern int __real_pthread_mutex_lock (pthread_mutex_t *);
-extern int __real_pthread_mutex_unlock (pthread_mutex_t *);
-extern int __wrap_pthread_mutex_lock (pthread_mutex_t *);
-extern int __wrap_pthread_mutex_unlock (pthread_mutex_t *);
 
 void
 jitter (unsigned often)
@@ -52,6 +48,13 @@ wait_a_little (void)
     usleep ((useconds_t) (r / n % 200));
 }
 
+extern int __real_pthread_mutex_lock (pthread_mutex_t *);
+extern int __real_pthread_mutex_unlock (pthread_mutex_t *);
+extern int __real_pthread_rwlock_unlock (pthread_rwlock_t *);
+extern int __wrap_pthread_mutex_lock (pthread_mutex_t *);
+extern int __wrap_pthread_mutex_unlock (pthread_mutex_t *);
+extern int __wrap_pthread_rwlock_unlock (pthread_rwlock_t *);
+
 int
 __wrap_pthread_mutex_lock (pthread_mutex_t *mutex)
 {
@@ -63,6 +66,15 @@ int
 __wrap_pthread_mutex_unlock (pthread_mutex_t *mutex)
 {
   const int r = __real_pthread_mutex_unlock (mutex);
+
+  wait_a_little ();
+  return r;
+}
+
+int
+__wrap_pthread_rwlock_unlock (pthread_rwlock_t *lock)
+{
+  const int r = __real_pthread_rwlock_unlock (lock);
 
   wait_a_little ();
   return r;

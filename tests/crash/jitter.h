@@ -6,7 +6,7 @@
 #ifndef CRASH_JITTER_H
 #define CRASH_JITTER_H
 
-/* Sleep at one in 'often' operations on mutexes (0: never). */
+/* Sleep at one in 'often' operations on locks (0: never). */
 extern void jitter (unsigned often);
 
 #endif /* CRASH_JITTER_H */

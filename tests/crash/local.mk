@@ -73,7 +73,8 @@ EXTRA_DIST += crash/local.mk
 LONG_TESTS += crash/test-crash-long.sh crash/test-model-long.sh
 
 JITTER_WRAP = \
-	-Wl,--wrap=pthread_mutex_lock,--wrap=pthread_mutex_unlock
+	-Wl,--wrap=pthread_mutex_lock,--wrap=pthread_mutex_unlock \
+	-Wl,--wrap=pthread_rwlock_unlock
 CRASH_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(srcdir)/crash
 
 # The host, the replayer, and those that judge; unit/ uses them too.
@@ -129,7 +130,7 @@ crash_libcrash_la_CFLAGS = $(UNIT_CFLAGS)
 crash_test_crash_LDFLAGS = $(JITTER_WRAP)
 crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 
-crash_test_check_LDFLAGS = $(JITTER_WRAP)
+crash_test_check_LDFLAGS = $(JITTER_WRAP) -Wl,--wrap=nanosleep
 crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
 crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
@@ -306,7 +307,7 @@ crash_test_check_planted_SOURCES = \
 	$(NULL)
 crash_test_check_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_check_planted_CFLAGS = $(UNIT_CFLAGS)
-crash_test_check_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_check_planted_LDFLAGS = $(JITTER_WRAP) -Wl,--wrap=nanosleep
 crash_test_check_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
