@@ -9,7 +9,9 @@ that are deleted, in lives of the server that end with SIGKILL or SIGTERM.
 Meanwhile its memory, its descriptors and its threads are sampled, each time
 between two checkpoints, and the last quarter of a life must be as the third
 one, or have grown by much less than that had: tables come into caches, and
-threads meet their largest request, until all have, but a leak goes on.
+threads meet their largest request, until all have, but a leak goes on.  Of
+memory the least in a quarter is looked at, since buffers of requests, of which
+some are as large as a cluster, come and go, and malloc keeps some of them.
 The server has one arena of malloc: with several, which is the default, what is
 free in them varies by more than a leak would add.
 """
@@ -45,14 +47,16 @@ def figures(pid):
 
 
 def flat(samples):
-    """The medians of the last two quarters."""
+    """What the last two quarters had."""
     size, result = len(samples) // 4, {}
     for name in samples[0]:
+        is_memory = name in ("pss", "rss")
+        of = min if is_memory else statistics.median
         before, middle, after = (
-            statistics.median(s[name] for s in samples[n * size:][:size])
+            of(s[name] for s in samples[n * size:][:size])
             for n in (1, 2, 3))
         slack = 4
-        if name in ("pss", "rss"):
+        if is_memory:
             slack = max(MEMORY_SLACK, MEMORY_RATE * middle)
         result[name] = (middle, after)
         if after - middle > max(slack, SLOWER * (middle - before)):

@@ -85,6 +85,7 @@ class Round(Backups):
     def give_up(self):
         print("\n".join(self.notes[-30:]), file=sys.stderr)
         if self.server:
+            print(f"the server: {self.server.log()[-4000:]}", file=sys.stderr)
             self.server.kill()
 
     # ---- A life of the server
