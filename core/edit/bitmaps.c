@@ -475,7 +475,7 @@ q2_bitmaps_drop_tracked (struct q2_edit *edit, const struct qcow2_part *part)
     const struct qcow2_bitmap_action *const a = &part->actions[i];
 
     q2_track_drop (track, a->name.bytes, a->name.len);
-    for (size_t s = 0; s < a->nr_sources; ++s)
+    for (size_t s = 0; a->verb == QCOW2_BITMAP_MERGE && s < a->nr_sources; ++s)
       q2_track_drop (track, a->sources[s].name.bytes, a->sources[s].name.len);
   }
 }

@@ -43,6 +43,7 @@ CRASH_TESTS = \
 	unit/edit/test-create \
 	unit/edit/test-snapshot-faults \
 	unit/edit/test-snapshots \
+	unit/edit/test-crowd \
 	unit/edit/test-snapshot-between \
 	unit/edit/test-snapshot-stalled \
 	unit/edit/test-keys \
@@ -210,6 +211,9 @@ unit_edit_test_live_between_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_crowd_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_crowd_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshot_between_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_snapshot_between_LDADD = crash/libcrash.la unit/libunit.la

@@ -8,8 +8,8 @@
  *           may fail because of that, its disk must read as it was written,
  *           and what was said of the snapshot must be what the file has.  Of
  *           several images, records that are written to one after the other
- *           must be in the snapshots so.  Then threads that write, take,
- *           delete, check and look, in no order at all.
+ *           must be in the snapshots so.  In no order at all, by threads:
+ *           test-crowd.c.
  */
 #include "config.h"
 
@@ -657,190 +657,6 @@ test_groups (void)
   run_group_threads (3, 1);
 }
 
-/* ---- Threads ------------------------------------------------------------ */
-
-#define WRITERS 3
-
-static struct crowd {
-  struct guest guest;
-  bool watched;                 /* somebody checks, and looks */
-  _Atomic bool stop;
-  _Atomic unsigned long taken, checked, compared;
-} crowd;
-
-#define FIRST 1000u
-#define KEPT 5
-
-static struct qcow2_name
-name_of (unsigned nr, char text[16])
-{
-  return (struct qcow2_name) { text, (size_t) snprintf (text, 16, "s%u", nr) };
-}
-
-static void
-take_one (unsigned nr)
-{
-  char text[16];
-  const struct qcow2_snapshot_options o = { .name = name_of (nr, text) };
-  struct qcow2_error err;
-
-  if (CHECK_EQ (qcow2_snapshot_create (crowd.guest.image, &crowd.guest.host.io,
-                                       &o, &err), 0))
-    atomic_fetch_add (&crowd.taken, 1);
-  else
-    printf ("%s\n", err.text);
-}
-
-static void
-delete_one (unsigned nr)
-{
-  char text[16];
-  const struct qcow2_name name = name_of (nr, text);
-  struct qcow2_error err;
-
-  while (qcow2_snapshot_delete (crowd.guest.image, &crowd.guest.host.io, &name,
-                                false, NULL, &err) == -1)
-    if (!CHECK_EQ (err.kind, QCOW2_ERR_BUSY)) {
-      printf ("%s\n", err.text);
-      return;
-    }
-}
-
-/* A few are kept, so tables are shared by the disk, by snapshots, or by some
- * of them.  A check begins again after each, and gives up after many.
- */
-static void
-taker (void)
-{
-  struct rng rng = { 1 };
-  unsigned kept[KEPT], nr_kept = 0;
-
-  for (unsigned nr = FIRST; !crowd.stop; ++nr) {
-    take_one (nr);
-    kept[nr_kept++] = nr;
-    while (nr_kept == KEPT || (nr_kept > 1 && rng_below (&rng, 2))) {
-      const unsigned i = (unsigned) rng_below (&rng, nr_kept);
-
-      delete_one (kept[i]);
-      kept[i] = kept[--nr_kept];
-    }
-    if (crowd.watched && nr % 8 == 0)
-      sleep_ms (60);
-  }
-}
-
-static void
-checker (void)
-{
-  for (unsigned i = 0; !crowd.stop; ++i)
-    crowd.checked += check_live (&crowd.guest, i % 2);
-}
-
-static int
-note_name (void *opaque, const struct qcow2_snapshot *snapshot)
-{
-  char *const name = opaque;
-
-  memcpy (name, snapshot->name.bytes, snapshot->name.len);
-  name[snapshot->name.len] = '\0';
-  return 0;
-}
-
-static void
-compare_twice (struct qcow2_image *view)
-{
-  static unsigned char first[MAX_DISK], again[MAX_DISK];
-  const uint32_t size = (uint32_t) crowd.guest.ledger.nr_sectors * SECTOR;
-  const struct qcow2_io *const io = &crowd.guest.host.io;
-  struct qcow2_error err;
-
-  CHECK_EQ (qcow2_pread (view, io, first, size, 0, &err), 0);
-  sleep_ms (3);
-  CHECK_EQ (qcow2_pread (view, io, again, size, 0, &err), 0);
-  CHECK_BYTES (first, again, size);
-  for (uint64_t i = 0; i < crowd.guest.ledger.nr_sectors; ++i)
-    if (!CHECK (tag_read (first + i * SECTOR, i) != TAG_FOREIGN))
-      return;
-  atomic_fetch_add (&crowd.compared, 1);
-}
-
-static void
-viewer (void)
-{
-  while (!crowd.stop) {
-    char name[32] = "";
-    struct qcow2_image *view;
-    struct qcow2_error err;
-
-    if (qcow2_list_snapshots (crowd.guest.image, &crowd.guest.host.io,
-                              note_name, name, &err) == -1) {
-      CHECK_EQ (err.kind, QCOW2_ERR_BUSY);
-      continue;
-    }
-    view = open_snapshot (crowd.guest.image, &crowd.guest.host, name);
-    if (view != NULL)
-      compare_twice (view);
-    qcow2_close (view);
-    sleep_ms (1);
-  }
-}
-
-static void
-member (void *arg, unsigned nr)
-{
-  struct rng rng = { nr };
-
-  unit_context ("%s", "threads");
-  if (nr >= WRITERS) {
-    (nr == WRITERS ? taker : nr == WRITERS + 1 ? checker : viewer) ();
-    return;
-  }
-  (void) arg;
-  while (!crowd.stop)
-    guest_request (&crowd.guest, &rng);
-}
-
-static void
-begin_crowd (const struct kind *kind)
-{
-  static const unsigned char zeros[MAX_DISK];
-  struct guest_files files = { .disk = zeros };
-  struct host h;
-
-  create (&h, kind);
-  files.image = h.bytes;
-  files.size = h.size;
-  guest_init (&crowd.guest, &kind->w, 1, &files);
-  host_free (&h);
-  guest_open (&crowd.guest);
-  crowd.stop = false;
-  crowd.taken = crowd.checked = crowd.compared = 0;
-}
-
-static void
-test_threads (const struct kind *kind, unsigned jitters, bool watched,
-              unsigned ms)
-{
-  struct threads threads;
-
-  unit_context ("threads, %s", kind->w.name);
-  begin_crowd (kind);
-  crowd.watched = watched;
-  jitter (jitters);
-  threads_start (&threads, WRITERS + (watched ? 3 : 1), member, NULL);
-  sleep_ms (ms);
-  crowd.stop = true;
-  threads_join (&threads);
-  jitter (0);
-  printf ("%lu taken, %lu checks, %lu compared\n", crowd.taken, crowd.checked,
-          crowd.compared);
-  CHECK (crowd.taken > 1 && (crowd.compared > 0 || !watched));
-  guest_read_all (&crowd.guest);
-  CHECK (guest_close (&crowd.guest, true));
-  check_clean (&crowd.guest.host, true);
-  guest_free (&crowd.guest);
-}
-
 int
 main (int argc, char **argv)
 {
@@ -853,10 +669,5 @@ main (int argc, char **argv)
     test_cancel ();
   if (*only == '\0' || *only == 'c')
     test_groups ();
-  if (*only == '\0' || *only == 'd') {
-    test_threads (&kinds[0], 40, true, 1500);
-    test_threads (&kinds[1], 0, true, 1500);
-    test_threads (&kinds[0], 300, false, 4000);
-  }
   return unit_finish ();
 }
