@@ -9,9 +9,9 @@ that are deleted, in lives of the server that end with SIGKILL or SIGTERM.
 Meanwhile its memory, its descriptors and its threads are sampled, each time
 between two checkpoints, and the last quarter of a life must be as the third
 one, or have grown by much less than that had: tables come into caches, and
-threads meet their largest request, until all have, but a leak goes on.  Of
-memory the least in a quarter is looked at, since buffers of requests, of which
-some are as large as a cluster, come and go, and malloc keeps some of them.
+threads meet their largest request, until all have, but a leak goes on.
+Buffers of requests, some as large as a cluster, come and go, and malloc keeps
+some of them: what is less than a few of them is no leak.
 The server has one arena of malloc: with several, which is the default, what is
 free in them varies by more than a leak would add.
 """
@@ -28,6 +28,7 @@ from drill_writers import Wrong
 MIB = 1 << 20
 # What malloc keeps back moves about by some MiB.
 MEMORY_SLACK = 4 * MIB
+BUFFERS = 2
 MEMORY_RATE = 0.05
 SLOWER = 0.5
 FEWEST = 60             # samples, to say anything
@@ -46,18 +47,16 @@ def figures(pid):
     return found
 
 
-def flat(samples):
-    """What the last two quarters had."""
+def flat(samples, buffer):
+    """The medians of the last two quarters; 'buffer': bytes of a large one."""
     size, result = len(samples) // 4, {}
     for name in samples[0]:
-        is_memory = name in ("pss", "rss")
-        of = min if is_memory else statistics.median
         before, middle, after = (
-            of(s[name] for s in samples[n * size:][:size])
+            statistics.median(s[name] for s in samples[n * size:][:size])
             for n in (1, 2, 3))
         slack = 4
-        if is_memory:
-            slack = max(MEMORY_SLACK, MEMORY_RATE * middle)
+        if name in ("pss", "rss"):
+            slack = max(MEMORY_SLACK + BUFFERS * buffer, MEMORY_RATE * middle)
         result[name] = (middle, after)
         if after - middle > max(slack, SLOWER * (middle - before)):
             raise Wrong(f"{name} grows: {before}, {middle}, {after}: "
@@ -89,7 +88,8 @@ class Soak(restore_drill.Round):
             self.forget()
         if len(samples) < FEWEST:
             return f"{len(samples)} samples, too few"
-        return f"{len(samples)} samples: {words(flat(samples))}"
+        largest = max(disk.cluster for disk in self.disks)
+        return f"{len(samples)} samples: {words(flat(samples, largest))}"
 
     def by_hand(self):
         """What an administrator does beside."""
