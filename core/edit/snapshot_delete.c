@@ -153,6 +153,18 @@ delete (struct delete *d, struct qcow2_error *err)
   return clean_up (d, err);
 }
 
+/* Else nothing is changed, and promises are not taken back either. */
+static int
+check_there (struct qcow2_image *image, const struct qcow2_io *host,
+             const struct qcow2_name *name, bool by_id,
+             struct qcow2_error *err)
+{
+  struct q2_found_snapshot found;
+
+  return q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ? -1
+    : check_pin (image, found.s.l1_offset, err);
+}
+
 int
 qcow2_snapshot_delete (struct qcow2_image *image, const struct qcow2_io *host,
                        const struct qcow2_name *name, bool by_id,
@@ -160,17 +172,17 @@ qcow2_snapshot_delete (struct qcow2_image *image, const struct qcow2_io *host,
                        struct qcow2_error *err)
 {
   struct delete d = { .name = name, .by_id = by_id };
-  struct q2_found_snapshot found;       /* else nothing is changed */
   int r;
 
   if (progress != NULL)
     d.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
-  if (q2_snapshots_check_possible (image, what, err) == -1 ||
-      q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
-      check_pin (image, found.s.l1_offset, err) == -1)
+  if (q2_snapshots_check_possible (image, what, err) == -1)
     return -1;
   q2_gate_claim_waiting (&image->gate);
-  r = q2_edit_begin_beside (&d.edit, image, host, what, err);
+  /* From here on nobody else replaces the table that names it. */
+  r = check_there (image, host, name, by_id, err);
+  if (r == 0)
+    r = q2_edit_begin_beside (&d.edit, image, host, what, err);
   if (r == 0)
     r = q2_edit_end (&d.edit, delete (&d, err), err);
   else

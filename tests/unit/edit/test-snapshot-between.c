@@ -422,6 +422,84 @@ test_cancel (void)
     }
 }
 
+/* ---- Two who change snapshots ------------------------------------------- */
+
+struct two {
+  struct guest guest;
+  unsigned nr;                  /* of the snapshot that the other one has */
+};
+
+static int
+take_named (struct two *t, const char *name)
+{
+  const struct qcow2_snapshot_options o = { .name = { name, strlen (name) } };
+  struct qcow2_error err;
+
+  return qcow2_snapshot_create (t->guest.image, &t->guest.host.io, &o, &err);
+}
+
+static int
+delete_named (struct two *t, const char *name, struct qcow2_error *err)
+{
+  const struct qcow2_name n = { name, strlen (name) };
+
+  return qcow2_snapshot_delete (t->guest.image, &t->guest.host.io, &n, false,
+                                NULL, err);
+}
+
+/* Another snapshot table, and guest data where the old one was. */
+static void
+replace_table (void *opaque, struct rng *rng)
+{
+  struct two *const t = opaque;
+  struct qcow2_error err;
+  char old[16], new[16];
+
+  snprintf (old, sizeof old, "t%u", t->nr);
+  snprintf (new, sizeof new, "t%u", ++t->nr);
+  CHECK_EQ (take_named (t, new), 0);
+  CHECK_EQ (delete_named (t, old, &err), 0);
+  for (unsigned i = 0; i < 20; ++i)
+    guest_request (&t->guest, rng);
+}
+
+/* The table that names it may be replaced while it is looked for. */
+static void
+test_two (void)
+{
+  static const unsigned char zeros[MAX_DISK];
+  static struct two t;
+  struct beside b = {
+    .step = replace_table, .opaque = &t, .percent = 100,
+  };
+  struct guest_files files = { .disk = zeros };
+  struct qcow2_error err = { .text = "" };
+  struct host h;
+
+  unit_context ("two change snapshots");
+  create (&h, &kinds[0]);
+  files.image = h.bytes;
+  files.size = h.size;
+  guest_init (&t.guest, &kinds[0].w, 1, &files);
+  host_free (&h);
+  beside_wrap (&t.guest.host);
+  guest_open (&t.guest);
+  CHECK_EQ (take_named (&t, "t0"), 0);
+  beside_init (&b, 1);
+  for (unsigned i = 0; i < 20; ++i) {
+    CHECK_EQ (take_named (&t, "s"), 0);
+    beside_begin (&b);
+    if (!CHECK_EQ (delete_named (&t, "s", &err), 0))
+      printf ("%s\n", err.text);
+    beside_end (&b);
+  }
+  beside_free (&b);
+  guest_read_all (&t.guest);
+  CHECK (guest_close (&t.guest, true));
+  check_clean (&t.guest.host, true);
+  guest_free (&t.guest);
+}
+
 /* ---- Several images ----------------------------------------------------- */
 
 #define MAX_IMAGES 4
@@ -669,5 +747,7 @@ main (int argc, char **argv)
     test_cancel ();
   if (*only == '\0' || *only == 'c')
     test_groups ();
+  if (*only == '\0' || *only == 'd')
+    test_two ();
   return unit_finish ();
 }
