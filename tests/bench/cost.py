@@ -5,8 +5,8 @@
     cost.py --filter FILE [--only REGEX] [--rounds N] [--workdir DIR] [--json]
 
 Each row is about one number: of images that are open in one server, of
-connections, of snapshots, of images in a chain, of bytes of the disk.  For
-each of its values: the memory of the server, the CPU time of a random read of
+connections, of snapshots, of images in a chain, of bytes of the disk, of pieces
+that it lies in.  For each of its values: the memory of the server, the CPU time of a random read of
 4 KiB, and the time from the start of the server to the first bytes.
 """
 
@@ -27,6 +27,7 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parent / "nbd")]
 
+import scatter                          # noqa: E402
 from live_servers import tool           # noqa: E402
 from live_tables import Tables          # noqa: E402
 
@@ -128,7 +129,8 @@ class Bench(Tables):
         handle.shutdown()
         return result
 
-    def rows_of(self, name, about, values, sample):
+    def rows_of(self, name, about, values, sample, most=1.5):
+        """'most': so many times the CPU of the first, and no more."""
         if not re.search(self.args.only, name):
             return
         found = {value: [] for value in values}
@@ -157,6 +159,11 @@ class Bench(Tables):
                   f"{here['open ms']:.1f} | "
                   f"{here['open ms'] / first[1]['open ms']:.2f} |",
                   flush=True)
+        self.row = name
+        worst = max(statistics.median(s["CPU us"] for s in samples)
+                    for samples in found.values()) / first[1]["CPU us"]
+        self.goal(f"a read takes at most {most} x the CPU of the first",
+                  worst <= most, f"{worst:.2f}")
 
     # ---- Rows
 
@@ -224,8 +231,9 @@ class Bench(Tables):
             with self.server(last, *params) as server:
                 return self.one(server)
 
+        # Less than linear.
         self.rows_of("chain", "images, all data in the lowest",
-                 [1, 8, 64], sample)
+                 [1, 8, 64], sample, most=8)
 
     def disk(self):
         values = [(0, "1 GiB", GIB, CLUSTER), (1, "1 TiB", TIB, CLUSTER),
@@ -242,7 +250,23 @@ class Bench(Tables):
         self.rows_of("disk", "its size", values, sample)
 
 
-ROWS = ("images", "connections", "snapshots", "chain", "disk")
+    def fragmentation(self):
+        raw, path = self.dir / "raw", self.dir / "scattered"
+        raw.write_bytes(os.urandom(MIB) * (USED // MIB))
+        scatter.write(path, raw, compress=False)
+        raw.unlink()
+        paths = {(0, "1"): self.image(USED),
+                 (1, f"{USED // CLUSTER}, in random order"): path}
+
+        def sample(value):
+            with self.server(paths[value]) as server:
+                return self.one(server)
+
+        self.rows_of("fragmentation", "pieces that its clusters lie in",
+                     list(paths), sample)
+
+
+ROWS = ("images", "connections", "snapshots", "chain", "disk", "fragmentation")
 
 
 def main() -> int:

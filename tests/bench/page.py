@@ -4,20 +4,23 @@
 
     page.py OUTPUT-FOLDER RESULTS.json...
 
-RESULTS are what bench, live.py and cost.py have written, in any number.  The
-folder gets index.md, and a plot in SVG for each row; what is there already is
+RESULTS are what bench, live.py and cost.py have written, in any number, such
+as of two releases side by side.  The folder gets index.md, and plots in SVG of
+each row, whose names begin with that of their file; what is there already is
 replaced.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from html import escape
 from pathlib import Path
 
 BAR, GAP, LEFT, WIDTH = 18, 6, 210, 720
+PLOTS = 3                       # of a row, at most
 COLORS = {"ours": "#2563a8", "raw": "#8a8a8a", "nofilter": "#b5b5b5"}
 OTHER = "#d08a3c"
 
@@ -106,7 +109,7 @@ def table(columns):
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-def page(folder, results):
+def page(folder, stem, results):
     info = {k: v for k, v in results.items()
             if isinstance(v, (str, int, float, list)) and k != "workloads"}
     yield "\n" + "; ".join(
@@ -114,12 +117,15 @@ def page(folder, results):
         for k, v in info.items()) + "\n"
     rows = of_bench(results) if "workloads" in results else of_rows(results)
     for name, about, columns, goals in rows:
-        file = name.replace(" ", "-") + ".svg"
         yield f"\n## {name}\n\n{about}\n"
         yield from table(columns)
-        if columns:
-            (folder / file).write_text(svg(name, columns[0]))
-            yield f"\n![{name}]({file})\n"
+        yield ""
+        for column in columns[:PLOTS]:
+            file = re.sub(r"[^\w.]+", "-",
+                          f"{stem}-{name}-{column.label}") + ".svg"
+            (folder / file).write_text(svg(name, column))
+            yield f"![{name}: {column.label}]({file})"
+        yield ""
         yield from (f"* {goal}" for goal in goals)
 
 
@@ -131,7 +137,8 @@ def main():
     lines = ["# Measured", "", "Medians, with the least and the most. "
              "tests/bench/README.md says what the rows are."]
     for path in sys.argv[2:]:
-        lines += page(folder, json.loads(Path(path).read_text()))
+        lines += page(folder, Path(path).stem,
+                      json.loads(Path(path).read_text()))
     (folder / "index.md").write_text("\n".join(lines) + "\n")
     print(f"{folder}/index.md")
 
