@@ -40,6 +40,7 @@ CRASH_TESTS = \
 	unit/check/test-fetch \
 	unit/edit/test-bitmaps \
 	unit/edit/test-bitmaps-broken \
+	unit/edit/test-bitmaps-many \
 	unit/edit/test-create \
 	unit/edit/test-snapshot-faults \
 	unit/edit/test-snapshots \
@@ -190,6 +191,9 @@ unit_edit_test_vm_state_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_bitmaps_broken_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_bitmaps_broken_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_edit_test_bitmaps_many_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_bitmaps_many_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_amend_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_amend_LDADD = crash/libcrash.la unit/libunit.la
