@@ -43,6 +43,9 @@ enum q2_plant {
   Q2_PLANT_BITMAPS_NO_FLUSH,    /* of them before the disk changes */
   Q2_PLANT_BITMAPS_EARLY_ENTRY, /* one that names bits that are not durable */
   Q2_PLANT_BITMAPS_RETIRE_ALL,  /* bits that are exact, too */
+  Q2_PLANT_BITMAPS_RETIRE_KEPT, /* bits that the file has no more still count
+                                   as durable */
+  Q2_PLANT_BITMAPS_SET_LATE,    /* when the disk has changed */
   Q2_PLANT_BITMAPS_NO_MARK,     /* on one whose bits could not be written */
   Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */
   Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */

@@ -13,6 +13,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <inttypes.h>
 
@@ -69,7 +70,8 @@ begin_change (struct q2_request *r, uint64_t count, uint64_t guest_off,
   /* What prepares the image is a change, too. */
   q2_gate_enter (&image->gate);
   if (q2_writer_begin (&image->writer, &r->io, Q2_FOR_DISK, err) == 0 &&
-      q2_writer_track (&image->writer, &r->io, count, guest_off, err) == 0)
+      (Q2_PLANTED (Q2_PLANT_BITMAPS_SET_LATE) ||
+       q2_writer_track (&image->writer, &r->io, count, guest_off, err) == 0))
     return 0;
   q2_gate_leave (&image->gate);
   return q2_request_end_reading (&r->io, -1, err);
@@ -83,6 +85,7 @@ q2_request_begin (struct q2_request *r, struct qcow2_image *image,
 {
   *r = (struct q2_request) {
     .image = image, .io = q2_image_io (image, host), .kind = kind,
+    .count = count, .guest_off = guest_off,
   };
   switch (kind) {
   case Q2_REQUEST_READ:
@@ -122,8 +125,11 @@ q2_request_end_change (struct q2_request *r, int result, bool fua,
   (void) q2_check (r->kind == Q2_REQUEST_FLUSH ||
                    (r->kind == Q2_REQUEST_CHANGE && r->image->view == NULL));
   result = take_bug (result, err);
-  if (r->kind == Q2_REQUEST_CHANGE)
+  if (r->kind == Q2_REQUEST_CHANGE) {
+    if (result == 0 && Q2_PLANTED (Q2_PLANT_BITMAPS_SET_LATE))
+      result = q2_writer_track (w, &r->io, r->count, r->guest_off, err);
     q2_gate_leave (&r->image->gate);
+  }
   if (result == 0 && fua)
     result = take_bug (q2_writer_commit (w, &r->io, err), err);
   if (result == -1)

@@ -28,6 +28,7 @@ struct q2_request {
   struct q2_io io;
   enum q2_request_kind kind;
   unsigned token;               /* READ: see q2_flight_enter */
+  uint64_t count, guest_off;    /* CHANGE */
 };
 
 /* Ranges are checked, for a change also whether the image can be changed.

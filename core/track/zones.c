@@ -334,13 +334,14 @@ retire_byte (struct q2_tracked *t, uint64_t byte, unsigned mask)
 {
   const unsigned old = t->durable[byte];
   const unsigned kept = old & ~mask & 0xff;
+  const bool keep = Q2_PLANTED (Q2_PLANT_BITMAPS_RETIRE_KEPT);
   unsigned bits;
 
-  t->durable[byte] = (unsigned char) kept;
+  t->durable[byte] = (unsigned char) (keep ? old : kept);
   bits = Q2_PLANTED (Q2_PLANT_BITMAPS_RETIRE_ALL) ? 0 : t->bits[byte];
   bits = kept | (old & mask & bits);
   q2_check ((bits & ~old) == 0);        /* the file does not have others */
-  t->durable[byte] = (unsigned char) bits;
+  t->durable[byte] = (unsigned char) (keep ? old : bits);
   return (unsigned char) bits;
 }
 

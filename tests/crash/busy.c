@@ -10,6 +10,7 @@
 #include "busy.h"
 #include "fsck.h"
 #include "qemu.h"
+#include "qemu_bits.h"
 #include "tag.h"
 
 #include "base/be.h"
@@ -20,6 +21,7 @@
 
 #define NR_SEEN (1u << 16)
 #define QEMU_EVERY 40
+#define BITS_EVERY (10 * QEMU_EVERY)
 
 void
 busy_failed (struct busy *b, const char *how, const char *problem)
@@ -319,12 +321,16 @@ ask_qemu (struct busy *b, const struct host *h, const unsigned char *disk)
   /* When QEMU has repaired an image that has the dirty bit, and bitmaps, it
    * stores those, and leaks clusters.
    */
-  const bool may_leak = b->w->bitmaps != QCOW2_BITMAPS_INVALIDATE &&
-    (h->bytes[79] & 1);
+  const bool kept_up = b->w->bitmaps != QCOW2_BITMAPS_INVALIDATE;
+  const bool may_leak = kept_up && (h->bytes[79] & 1);
 
-  if (!b->planted && !may_leak && b->states % QEMU_EVERY == 0)
+  if (b->planted)
+    return;
+  if (!may_leak && b->states % QEMU_EVERY == 0)
     qemu_submit (h->bytes, h->size, NULL, QEMU_REPAIRED, disk,
                  b->image.disk_size, b->what);
+  if (kept_up && b->states % BITS_EVERY == 0)
+    qemu_check_bits (h->bytes, h->size, b->states / BITS_EVERY, b->what);
 }
 
 static const char *
@@ -376,6 +382,8 @@ era (const struct busy *b, uint64_t tick)
     nr += (tick >= s->may_from) + (tick >= s->must_from) +
       (tick >= s->must_until) + (tick >= s->may_until);
   }
+  for (unsigned i = 0; i < b->nr_marks; ++i)
+    nr += tick >= b->marks[i];
   return nr;
 }
 
@@ -387,7 +395,7 @@ look (void *opaque, const struct state *state)
 
   ledger_cut_move (&b->cut, state->tick);
   if (!is_new (b, state->hash +
-               (b->cut.generation * 32 + era (b, state->tick)) *
+               (b->cut.generation * 64 + era (b, state->tick)) *
                UINT64_C (0x9e3779b97f4a7c15)))
     return true;
   b->states++;
@@ -521,7 +529,8 @@ busy_init (struct busy *b, bool planted)
 void
 busy_free (struct busy *b)
 {
-  printf ("%lu states\n", b->states);
+  printf ("%lu states, QEMU has read %lu bitmaps\n", b->states,
+          qemu_bits_checks ());
   free (b->seen);
 }
 

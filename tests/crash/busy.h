@@ -19,6 +19,7 @@
 
 #define BUSY_MAX_DISK (UINT64_C (768) << 10)
 #define BUSY_MAX_SNAPSHOTS 4
+#define BUSY_MAX_MARKS 16
 #define BUSY_MAX_FILE (UINT64_C (6) << 20)
 #define BUSY_MAX_CLUSTERS (BUSY_MAX_FILE / 512)
 
@@ -52,6 +53,8 @@ struct busy {
    */
   const char *(*judge) (struct busy *b, const struct state *state,
                         const unsigned char *disk, unsigned shown);
+  uint64_t marks[BUSY_MAX_MARKS];       /* ticks at which that changes */
+  unsigned nr_marks;
 
   struct ledger_cut cut;
   char what[120];

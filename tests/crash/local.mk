@@ -3,6 +3,8 @@
 
 SLOW_CRASH_TESTS = \
 	unit/check/test-unread \
+	crash/test-bitmaps-crowd \
+	crash/test-bitmaps-crowd-planted \
 	crash/test-bitmaps-kept \
 	crash/test-bitmaps-kept-planted \
 	crash/test-bitmaps-live \
@@ -92,6 +94,8 @@ crash_libcrash_la_SOURCES = \
 	crash/campaign.h \
 	crash/choice.c \
 	crash/choice.h \
+	crash/crowd.c \
+	crash/crowd.h \
 	crash/edit_cases.c \
 	crash/edits.c \
 	crash/edits.h \
@@ -111,6 +115,8 @@ crash_libcrash_la_SOURCES = \
 	crash/ledger.h \
 	crash/qemu.c \
 	crash/qemu.h \
+	crash/qemu_bits.c \
+	crash/qemu_bits.h \
 	crash/recipe.c \
 	crash/recipe.h \
 	crash/replay.c \
@@ -145,6 +151,8 @@ crash_test_undos_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_undos_busy_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_checkpoints_busy_LDFLAGS = $(JITTER_WRAP)
 crash_test_checkpoints_busy_LDADD = crash/libcrash.la unit/libunit.la
+crash_test_bitmaps_crowd_LDFLAGS = $(JITTER_WRAP)
+crash_test_bitmaps_crowd_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_kept_LDFLAGS = $(JITTER_WRAP)
 crash_test_bitmaps_kept_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_bitmaps_live_LDFLAGS = $(JITTER_WRAP)
@@ -317,6 +325,17 @@ crash_test_check_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_check_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_check_planted_LDFLAGS = $(JITTER_WRAP) -Wl,--wrap=nanosleep
 crash_test_check_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_bitmaps_crowd_planted_SOURCES = \
+	crash/test-bitmaps-crowd.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_bitmaps_crowd_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_bitmaps_crowd_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_bitmaps_crowd_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_bitmaps_crowd_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_bitmaps_kept_planted_SOURCES = \

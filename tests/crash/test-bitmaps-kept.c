@@ -18,6 +18,7 @@
 #include "fsck.h"
 #include "host.h"
 #include "qemu.h"
+#include "qemu_bits.h"
 #include "replay.h"
 #include "unit.h"
 
@@ -41,6 +42,9 @@ static const char *const kinds[] = {
   "cluster_size=512,refcount_bits=64", "cluster_size=4k,lazy_refcounts=on",
   "cluster_size=64k,extended_l2=on",
 };
+
+#define QEMU_EVERY 97
+#define BITS_EVERY (8 * QEMU_EVERY)
 
 static uint64_t
 least (uint64_t a, uint64_t b)
@@ -224,6 +228,17 @@ check_bitmaps (struct scene *s, const unsigned char *disk,
   return NULL;
 }
 
+static void
+ask_qemu (struct scene *s, const struct state *state)
+{
+  if (s->states % QEMU_EVERY == 0)
+    qemu_submit (state->bytes, state->size, NULL, QEMU_SOUND, NULL, 0,
+                 state->how);
+  if (s->states % BITS_EVERY == 0)
+    qemu_check_bits (state->bytes, state->size, s->states / BITS_EVERY,
+                     state->how);
+}
+
 static bool
 look (void *opaque, const struct state *state)
 {
@@ -239,9 +254,9 @@ look (void *opaque, const struct state *state)
     : !read_disk (state, disk) ? "the disk cannot be read"
     : check_bitmaps (s, disk, &seen);
   bitmap_set_free (&seen);
-  if (s->states++ % 97 == 0 && problem == NULL && !PLANTED)
-    qemu_submit (state->bytes, state->size, NULL, QEMU_SOUND, NULL, 0,
-                 state->how);
+  if (problem == NULL && !PLANTED)
+    ask_qemu (s, state);
+  s->states++;
   if (problem == NULL)
     return true;
   if (s->failures++ == 0)
@@ -359,7 +374,8 @@ play_all (enum qcow2_bitmaps mode, uint64_t seed)
     scene_free (&s);
   }
   qemu_wait ();
-  printf ("%lu states\n", states);
+  printf ("%lu states, QEMU has read %lu bitmaps\n", states,
+          qemu_bits_checks ());
   CHECK (states > 100 && unmarked > states);
   return failures;
 }
@@ -378,6 +394,8 @@ main (void)
     { Q2_PLANT_BITMAPS_NO_FLUSH, QCOW2_BITMAPS_DURABLE },
     { Q2_PLANT_BITMAPS_EARLY_ENTRY, QCOW2_BITMAPS_DURABLE },
     { Q2_PLANT_BITMAPS_RETIRE_ALL, QCOW2_BITMAPS_DURABLE },
+    { Q2_PLANT_BITMAPS_RETIRE_KEPT, QCOW2_BITMAPS_DURABLE },
+    { Q2_PLANT_BITMAPS_SET_LATE, QCOW2_BITMAPS_DURABLE },
     { Q2_PLANT_BITMAPS_NO_MARK, QCOW2_BITMAPS_DURABLE },
   };
 

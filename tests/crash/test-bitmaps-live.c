@@ -23,6 +23,7 @@
 #include "fsck.h"
 #include "host.h"
 #include "qemu.h"
+#include "qemu_bits.h"
 #include "replay.h"
 #include "unit.h"
 
@@ -38,6 +39,9 @@ int q2_planted;
 #define DISK (UINT64_C (257) * KiB)
 #define NR_EDITS 5
 #define REQUESTS 3              /* between two edits */
+
+#define QEMU_EVERY 197
+#define BITS_EVERY (4 * QEMU_EVERY)
 
 static const struct kind {
   const char *options;
@@ -353,6 +357,18 @@ find_problem (struct scene *s, const struct state *state,
   return check_bitmaps (s, &s->era[era], disk, seen);
 }
 
+static void
+ask_qemu (struct scene *s, const struct state *state)
+{
+  /* Unless it is to be repaired first: the dirty bit. */
+  if (s->states % QEMU_EVERY == 0 && !(state->bytes[79] & 1))
+    qemu_submit (state->bytes, state->size, NULL, QEMU_SOUND, NULL, 0,
+                 state->how);
+  if (s->states % BITS_EVERY == 0)
+    qemu_check_bits (state->bytes, state->size, s->states / BITS_EVERY,
+                     state->how);
+}
+
 static bool
 look (void *opaque, const struct state *state)
 {
@@ -363,11 +379,9 @@ look (void *opaque, const struct state *state)
   bitmap_set_load (&seen, state->bytes, state->size);
   problem = find_problem (s, state, &seen);
   bitmap_set_free (&seen);
-  /* Unless it is to be repaired first: the dirty bit. */
-  if (s->states++ % 197 == 0 && problem == NULL && !PLANTED &&
-      !(state->bytes[79] & 1))
-    qemu_submit (state->bytes, state->size, NULL, QEMU_SOUND, NULL, 0,
-                 state->how);
+  if (problem == NULL && !PLANTED)
+    ask_qemu (s, state);
+  s->states++;
   if (problem == NULL)
     return true;
   if (s->failures++ == 0)
@@ -430,7 +444,8 @@ play_all (enum qcow2_bitmaps mode, uint64_t seed)
     scene_free (&s);
   }
   qemu_wait ();
-  printf ("%lu states\n", states);
+  printf ("%lu states, QEMU has read %lu bitmaps\n", states,
+          qemu_bits_checks ());
   CHECK (states > 100 && unmarked > states);
   return failures;
 }
