@@ -21,7 +21,7 @@
 
 #define NR_SEEN (1u << 16)
 #define QEMU_EVERY 40
-#define BITS_EVERY (10 * QEMU_EVERY)
+#define BITS_EVERY (4 * QEMU_EVERY)
 
 void
 busy_failed (struct busy *b, const char *how, const char *problem)

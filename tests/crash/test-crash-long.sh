@@ -8,3 +8,4 @@ crash=$top_builddir/tests/crash/test-crash
 seed=${CRASH_SEED:-1000}
 "$crash" --long --seed "$seed" --runs "${CRASH_RUNS:-4}"
 "$crash" --seed "$seed" --random 0 --variant all
+"$top_builddir/tests/crash/test-bitmaps-crowd" "$seed" "${CRASH_CROWDS:-20}"
