@@ -6,7 +6,12 @@ In Markdown, a block of code is run if the line before it is
 
     <!-- run -->
 
-and in POD the indented paragraph after "=for run".  A line that starts with
+and in POD the indented paragraph after "=for run".  Blocks after
+
+    <!-- run NAME -->
+
+are run instead if --mark=NAME is given, by a test that has started what they
+need.  A line that starts with
 "$ " is a command (lines after it that end in a backslash, or follow one,
 belong to it), other lines are the output it must have, all of it: "..." on a
 line of its own stands for any lines, within a line for any text.  A block
@@ -23,7 +28,9 @@ All blocks of a document run in one shell, in an empty folder with
 "nbdkit --filter=qcow2" is the filter that was built, programs of tools/ are
 found, and what is written as https://example.com/ is that folder.
 
-usage: examples.py FILTER DOCUMENT...
+A server can have a file with its process id (-P), and can be killed.
+
+usage: examples.py [--mark=NAME] FILTER DOCUMENT...
 """
 
 import os
@@ -37,12 +44,19 @@ from typing import List, NamedTuple, Tuple
 
 WRAPPER = """#!/bin/bash
 # Stands in for nbdkit: see examples.py.
-args=(--pidfile "$EXAMPLES_PIDS/$$")
+args=()
+pidfile=
+previous=
 for arg; do
+    [ "$previous" != -P ] || pidfile=$arg
+    previous=$arg
     arg=${arg/#--filter=qcow2/--filter=$EXAMPLES_FILTER}
     arg=${arg/#https:\\/\\/example.com/file://$EXAMPLES_DIR}
     args+=("${arg/#url=https:\\/\\/example.com/url=file://$EXAMPLES_DIR}")
 done
+# If the document wants a file with the process id, that is looked at.
+[ -z "$pidfile" ] || ln -s "$EXAMPLES_DIR/$pidfile" "$EXAMPLES_PIDS/$$"
+[ -n "$pidfile" ] || args=(--pidfile "$EXAMPLES_PIDS/$$" "${args[@]}")
 exec "$EXAMPLES_NBDKIT" "${args[@]}"
 """
 
@@ -91,10 +105,11 @@ def parse(first: int, lines: List[str]) -> Block:
     return Block(first, steps, True)
 
 
-def markdown_blocks(lines: List[str]) -> List[Block]:
+def markdown_blocks(lines: List[str], mark: str) -> List[Block]:
+    wanted = f"<!-- run {mark} -->" if mark else "<!-- run -->"
     found = []
     for i, line in enumerate(lines):
-        if line.strip() == "<!-- run -->":
+        if line.strip() == wanted:
             if not lines[i + 1].startswith("```"):
                 raise SystemExit(f"line {i + 2}: no block of code")
             end = lines.index("```", i + 2)
@@ -142,6 +157,11 @@ class Shell:
         with open(wrapper, "w", encoding="utf-8") as out:
             out.write(WRAPPER)
         os.chmod(wrapper, 0o755)
+        # nbdsh takes the first Python of the path, which may have no libnbd.
+        nbdsh = os.path.join(tools, "nbdsh")
+        with open(nbdsh, "w", encoding="utf-8") as out:
+            out.write(f'#!/bin/sh\nexec {sys.executable} -m nbd "$@"\n')
+        os.chmod(nbdsh, 0o755)
         programs = os.path.join(os.path.dirname(__file__), "../../tools")
         # Beside the filter that was built.
         built = os.path.join(os.path.dirname(os.path.abspath(filter_path)),
@@ -184,11 +204,12 @@ class Shell:
         self.process.wait()
         self.process.stdout.close()
         for name in os.listdir(self.pids):
-            with open(os.path.join(self.pids, name), encoding="ascii") as f:
-                try:
+            try:
+                with open(os.path.join(self.pids, name),
+                          encoding="ascii") as f:
                     os.kill(int(f.read()), signal.SIGTERM)
-                except (ValueError, ProcessLookupError):
-                    pass
+            except (ValueError, FileNotFoundError, ProcessLookupError):
+                pass
 
 
 def run_block(shell: Shell, block: Block) -> bool:
@@ -205,12 +226,13 @@ def run_block(shell: Shell, block: Block) -> bool:
     return True
 
 
-def run_document(filter_path: str, document: str) -> Tuple[int, int]:
+def run_document(filter_path: str, document: str,
+                 mark: str) -> Tuple[int, int]:
     """Returns the number of blocks and of failures."""
     with open(document, encoding="utf-8") as text:
         lines = text.read().splitlines()
-    blocks = (pod_blocks if document.endswith(".pod")
-              else markdown_blocks)(lines)
+    blocks = (pod_blocks(lines) if document.endswith(".pod")
+              else markdown_blocks(lines, mark))
     failed = 0
     with tempfile.TemporaryDirectory() as directory:
         shell = Shell(filter_path, directory)
@@ -226,12 +248,16 @@ def run_document(filter_path: str, document: str) -> Tuple[int, int]:
 
 
 def main() -> int:
-    if len(sys.argv) < 3:
+    arguments = sys.argv[1:]
+    mark = ""
+    if arguments and arguments[0].startswith("--mark="):
+        mark = arguments.pop(0).split("=")[1]
+    if len(arguments) < 2:
         print(__doc__)
         return 2
     status = 0
-    for document in sys.argv[2:]:
-        blocks, failed = run_document(sys.argv[1], document)
+    for document in arguments[1:]:
+        blocks, failed = run_document(arguments[0], document, mark)
         print(f"{document}: {blocks} examples, {failed} failed")
         if blocks == 0 or failed:
             status = 1
