@@ -23,6 +23,8 @@ slow_nbd_tests = \
 	$(NULL)
 
 nbd_tests = \
+	nbd/test-backup-qemu.sh \
+	nbd/test-backup-s3.sh \
 	nbd/test-bitflip.sh \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
@@ -235,6 +237,7 @@ EXTRA_DIST += \
 	nbd/remote_images.py \
 	nbd/repair_check.py \
 	nbd/requests.sh \
+	nbd/s3.sh \
 	nbd/services.sh \
 	nbd/restore_drill.py \
 	nbd/set_names.py \
