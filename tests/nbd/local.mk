@@ -42,6 +42,7 @@ nbd_tests = \
 	nbd/test-control-kill.sh \
 	nbd/test-control-resize.sh \
 	nbd/test-control-snapshots.sh \
+	nbd/test-control-socat.sh \
 	nbd/test-control-socket.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
