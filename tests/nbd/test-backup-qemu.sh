@@ -108,16 +108,26 @@ finally:
 END
 }
 
-# here COMMAND...: in turn, this server has the image; the shell commands run
-# with $uri.
+# here FUNCTION: in turn, this server has the image.
 here ()
 {
     start_nbdkit --filter="$filter" file "$image" qcow2-control="$control"
-    uri=$uri bash -e -c "$1" || fail "$1"
+    "$1"
     stop_nbdkit
     qemu-img check -q "$image" || fail "qemu-img check: $?"
 }
-export ctl control
+
+# ctl COMMAND ARGUMENT...: a command of qcow2ctl, to the server.
+ctl ()
+{
+    "$ctl" -S "$control" "$@" || fail "qcow2ctl $*: $?"
+}
+
+# write_here MIB BYTE: 64 KiB.
+write_here ()
+{
+    qemu-io -f raw -c "write -q -P $2 $1M 64k" "$uri"
+}
 
 echo "checkpoint 1, as libvirt makes one"
 in_qemu "checkpoint 1" <<'END'
@@ -127,8 +137,12 @@ write(1024, 1)
 END
 
 echo "we write, and begin a bitmap of ours"
-here '"$ctl" -S "$control" bitmap add -g 64k "" ours
-      qemu-io -f raw -c "write -q -P 2 2M 64k" "$uri"'
+begin_ours ()
+{
+    ctl bitmap add -g 64k "" ours
+    write_here 2 2
+}
+here begin_ours
 
 echo "QEMU goes on: checkpoint 2 ends the first bitmap, and both count"
 in_qemu "checkpoint 2" <<'END'
@@ -143,10 +157,14 @@ write(4096, 4)
 END
 
 echo "a checkpoint of ours, from our bitmap, with what QEMU has written"
-here '"$ctl" -S "$control" checkpoint --snapshot s1 --disable ours --add ours2 ""
-      qemu-io -f raw -c "write -q -P 5 5M 64k" "$uri"
-      nbdinfo --map "${uri/'"'///?'"'/'"'///bitmap%2Fours@s1?'"'}" >'"$tmp"'/map
-      "$ctl" -S "$control" snapshot delete "" s1'
+checkpoint_of_ours ()
+{
+    ctl checkpoint --snapshot s1 --disable ours --add ours2 ""
+    write_here 5 5
+    nbdinfo --map "nbd+unix:///bitmap%2Fours@s1?socket=$sock" >"$tmp/map"
+    ctl snapshot delete "" s1
+}
+here checkpoint_of_ours
 awk '$3 == 0 { printf "%d+%d ", $1 / 1024, $2 / 1024 }' "$tmp/map" >"$tmp/said"
 [ "$(cat "$tmp/said")" = "2048+64 3072+64 4096+64 " ] ||
     fail "ours: $(cat "$tmp/map")"
@@ -165,7 +183,11 @@ act(("block-dirty-bitmap-merge", {"node": "disk", "target": "cp2",
 END
 
 echo "and we have what it has made of them"
-here '"$ctl" -S "$control" bitmap list "" >'"$tmp/list"
+list_bitmaps ()
+{
+    ctl bitmap list "" >"$tmp/list"
+}
+here list_bitmaps
 ! grep -q cp1 "$tmp/list" || fail "$(cat "$tmp/list")"
 grep -q 'cp2 .*enabled' "$tmp/list" || fail "$(cat "$tmp/list")"
 [ "$(grep -c '^ours' "$tmp/list")" -eq 2 ] || fail "$(cat "$tmp/list")"

@@ -100,6 +100,31 @@ planted 's/\[FILES\] //' '^-map --follow'
 planted 's/B<--quiet>/B<--silent>/' '^-info --quiet'
 planted 's/B<--force-share>/B<--unlocked>/' '^-info --force-share'
 
+# The list of commands that work with -S: a group may be meant by a word for all.
+served_by_program ()
+{
+    from_program "$ctl" | sed -n 's/ --socket$//p' | sed 's/^bitmap .*/bitmaps/'
+}
+served_by_man ()
+{
+    sed -n '/^The commands are /,/for servers/p' "$1" | tr '\n' ' ' |
+        sed 's/for servers.*//' | grep -oE 'C<[a-z ]+>|bitmaps' | sed 's/^C<//; s/>$//' | sort -u
+}
+check_served ()
+{
+    served_by_program | sort -u > "$tmp/program"
+    [ "$(wc -l < "$tmp/program")" -gt 8 ] || fail "no commands for servers"
+    served_by_man "$1" | diff --label program --label "man page" -u \
+        "$tmp/program" -
+}
+check_served "$pod" || fail "they differ in what works with -S"
+for name in 'C<check>, ' 'C<resize>, ' 'C<flush> and'; do
+    sed "/^The commands are /,/^C<stats>/s/$name//" "$pod" > "$tmp/bad.pod"
+    if check_served "$tmp/bad.pod" > "$tmp/diff"; then
+        fail "it did not notice that '$name' is missing with -S"
+    fi
+done
+
 # The keys of -o.
 keys_of_help ()
 {
