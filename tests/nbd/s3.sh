@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # s3.sh - an S3 server of the test's own; sourced.
 #
-# It is s3rver, which scripts/setup fetches (see scripts/get-s3rver), or moto's.
+# It is s3rver, which scripts/setup fetches (see scripts/get-s3rver), or that
+# of moto.
 # shellcheck shell=bash
 # shellcheck source=services.sh source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/services.sh"
@@ -50,7 +51,8 @@ start_s3 ()
 
     for try in 1 2 3 4 5; do
         port=$((20000 + (RANDOM + try) % 20000))
-        "${server[@]}" 127.0.0.1 -p "$port" </dev/null >"$tmp/server.log" 2>&1 &
+        "${server[@]}" 127.0.0.1 -p "$port" </dev/null \
+            >"$tmp/server.log" 2>&1 &
         server_of_s3=$!
         for ((i = 0; i < patience * 10; i++)); do
             kill -0 "$server_of_s3" 2>/dev/null || break

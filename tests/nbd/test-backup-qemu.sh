@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Images that QEMU and this server use in turns, with the bitmaps of both, as
 # libvirt has QEMU make and read them for its checkpoints and backups (and so
-# oVirt, and virtnbdbackup): QMP commands to qemu-storage-daemon.  No libvirt is
-# needed.  docs/BACKUP.md says what is tested here.
+# oVirt, and virtnbdbackup): QMP commands to qemu-storage-daemon.  No libvirt
+# is needed.  docs/BACKUP.md says what is tested here.
 # shellcheck source=control.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/control.sh"
 requires_program qemu-storage-daemon
@@ -215,7 +215,7 @@ except nbd.Error:
 END
 stop_nbdkit
 
-echo "QEMU is killed: all are lost, of whoever they were, disabled ones as well"
+echo "QEMU is killed: all are lost, whosever they were, disabled ones as well"
 in_qemu "kill" <<'END' 2>/dev/null || true
 write(6144, 6)
 daemon.kill()

@@ -191,7 +191,8 @@ negotiates ()
         socat -t "$patience" - "UNIX-CONNECT:$control" >"$tmp/said" ||
         fail "socat ended with status $?"
     jq -se 'map (select (.return)) | length == 2 and .[0].return == {} and
-        .[1].id == "then"' "$tmp/said" >/dev/null || fail "$1: $(cat "$tmp/said")"
+        .[1].id == "then"' "$tmp/said" >/dev/null ||
+        fail "$1: $(cat "$tmp/said")"
 }
 
 echo "negotiations, as QEMU's library and libvirt write them"
@@ -204,7 +205,8 @@ stop_nbdkit
 echo "and QEMU finds what was asked for"
 qemu-img check -q "$image" || fail "qemu-img check: $?"
 qemu-img info --output=json "$image" >"$tmp/info"
-jq -e '."virtual-size" == 134217728 and [.snapshots[].name] == ["snapshot0"] and
+jq -e '."virtual-size" == 134217728 and
+    [.snapshots[].name] == ["snapshot0"] and
     (."format-specific".data.bitmaps | sort_by (.name) |
      map ([.name, .granularity, .flags]) ==
      [["bitmap0", 131072, []], ["bitmap1", 65536, ["auto"]]])' "$tmp/info" \

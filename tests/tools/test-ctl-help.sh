@@ -100,15 +100,17 @@ planted 's/\[FILES\] //' '^-map --follow'
 planted 's/B<--quiet>/B<--silent>/' '^-info --quiet'
 planted 's/B<--force-share>/B<--unlocked>/' '^-info --force-share'
 
-# The list of commands that work with -S: a group may be meant by a word for all.
+# The list of commands that work with -S; "bitmaps" stands for all of those.
 served_by_program ()
 {
-    from_program "$ctl" | sed -n 's/ --socket$//p' | sed 's/^bitmap .*/bitmaps/'
+    from_program "$ctl" | sed -n 's/ --socket$//p' |
+        sed 's/^bitmap .*/bitmaps/'
 }
 served_by_man ()
 {
     sed -n '/^The commands are /,/for servers/p' "$1" | tr '\n' ' ' |
-        sed 's/for servers.*//' | grep -oE 'C<[a-z ]+>|bitmaps' | sed 's/^C<//; s/>$//' | sort -u
+        sed 's/for servers.*//' | grep -oE 'C<[a-z ]+>|bitmaps' |
+        sed 's/^C<//; s/>$//' | sort -u
 }
 check_served ()
 {
