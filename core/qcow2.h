@@ -346,6 +346,9 @@ enum qcow2_log_level { QCOW2_LOG_DEBUG, QCOW2_LOG_WARNING };
 typedef void (*qcow2_log_fn) (void *log_opaque, enum qcow2_log_level level,
                               const char *text, enum qcow2_advice advice);
 
+/* An image that is open for writing was found to be corrupt, as 'why' says. */
+typedef void (*qcow2_corrupt_fn) (void *opaque, const struct qcow2_error *why);
+
 /* The fate of clusters that a trim, or a zero request with
  * QCOW2_ZERO_MAY_TRIM, makes unnecessary; not of what snapshots had, see
  * keep_snapshot_space.
@@ -490,6 +493,13 @@ struct qcow2_options {
    */
   qcow2_log_fn log;
   void *log_opaque;
+
+  /* Optional (NULL): called once at most, after which nothing is written to
+   * the image any more; on any thread that is inside a call to the engine,
+   * which must not be called from there.
+   */
+  qcow2_corrupt_fn corrupt;
+  void *corrupt_opaque;
 };
 
 enum qcow2_compression { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD };

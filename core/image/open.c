@@ -199,6 +199,8 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->track.log_opaque = options->log_opaque;
   w->log = options->log;
   w->log_opaque = options->log_opaque;
+  w->corrupt = options->corrupt;
+  w->corrupt_opaque = options->corrupt_opaque;
   w->compress = options->compress;
   w->detect_zeroes = options->detect_zeroes;
   w->budget = &image->budget;

@@ -134,8 +134,10 @@ q2_writer_unmark_miscounted (struct q2_writer *w, const struct q2_io *io,
 
 /* ---- Errors --------------------------------------------------------- */
 
+/* Who is told finds the mark in the header, if there can be one. */
 static void
-mark_corrupt (struct q2_writer *w, const struct q2_io *io)
+mark_corrupt (struct q2_writer *w, const struct q2_io *io,
+              const struct qcow2_error *err)
 {
   const struct features f = { .set_incompatible = Q2_INCOMPAT_CORRUPT };
   struct qcow2_error why;
@@ -144,6 +146,8 @@ mark_corrupt (struct q2_writer *w, const struct q2_io *io)
                  "and not written to any more", QCOW2_ADVICE_REPAIR);
   if (q2_writer_header (w)->version >= 3 && change (w, io, &f, &why) == -1)
     q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
+  if (w->corrupt)
+    w->corrupt (w->corrupt_opaque, err);
 }
 
 void
@@ -155,5 +159,5 @@ q2_writer_note_error (struct q2_writer *w, const struct q2_io *io,
                    "nothing is written to the image any more",
                    QCOW2_ADVICE_REOPEN);
   if (err->kind == QCOW2_ERR_CORRUPT && q2_writer_become_corrupt (w))
-    mark_corrupt (w, io);
+    mark_corrupt (w, io, err);
 }

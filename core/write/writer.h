@@ -87,6 +87,8 @@ struct q2_writer {
   enum qcow2_setting lazy;      /* KEEP: as the header says */
   qcow2_log_fn log;
   void *log_opaque;
+  qcow2_corrupt_fn corrupt;     /* NULL: nobody wants to know */
+  void *corrupt_opaque;
   struct q2_track track;        /* see there; 'first' is no constant */
   struct q2_since *since;       /* what changes from a moment on; changed while
                                    the gate is closed; NULL: nobody asks */

@@ -17,6 +17,7 @@
 #include "logs.h"
 #include "settings.h"
 #include "control/target.h"
+#include "share/corrupt.h"
 #include "share/disk.h"
 #include "share/state.h"
 
@@ -203,10 +204,17 @@ image_json (const char *device, const char *name,
 static void
 add_serving (json_t *json, const struct disk *d, unsigned users)
 {
+  const char *const why = corrupt_why (d);
+
   json_object_set_new (json, "writable", json_boolean (d->writable));
   if (d->why_read_only)
     json_object_set_new (json, "why-read-only",
                          json_string (d->why_read_only));
+  /* Not every version has a mark for it. */
+  if (why) {
+    json_object_set_new (json, "corrupt", json_true ());
+    json_object_set_new (json, "why-corrupt", call_bytes (why, strlen (why)));
+  }
   json_object_set_new (json, "users", json_integer (users));
 }
 

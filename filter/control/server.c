@@ -2,7 +2,7 @@
 /* server.c - the threads behind the control socket.
  *
  * Owns      the listening socket, a thread that accepts, and one thread for
- *           each peer.
+ *           each peer; telling them of what no command has caused.
  * Method    only our user and root are let in.  If there is no place a peer
  *           that is idle has to make room (roster.c); if all are busy the new
  *           one is refused.
@@ -15,15 +15,20 @@
 #include "nbdkit_api.h"
 #include "lines.h"
 #include "report.h"
+#include "control/call.h"
 #include "control/frame.h"
 #include "control/peer.h"
 #include "control/roster.h"
+#include "share/corrupt.h"
+#include "share/disk.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -177,11 +182,27 @@ run_server (void *opaque)
   return NULL;
 }
 
+/* ---- What peers are told ----------------------------------------------- */
+
+static void
+tell_corrupt (const struct disk *d)
+{
+  const char *const why = corrupt_why (d);
+
+  call_event ("X_Q2_CORRUPT",
+              json_pack ("{s:o,s:o}", "device",
+                         call_bytes (d->exportname, strlen (d->exportname)),
+                         "reason", call_bytes (why, strlen (why))));
+}
+
+/* ---- The beginning and the end ----------------------------------------- */
+
 int
 server_start (int fd)
 {
   (void) holds (!server.started && fd != -1);
   roster_open ();
+  corrupt_watch (tell_corrupt);
   server.fd = fd;
   if (roster_pipe (server.wake) == 0) {
     if (pthread_create (&server.thread, NULL, run_server, NULL) == 0) {

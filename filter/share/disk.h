@@ -13,6 +13,7 @@
 #include "host/durable.h"
 #include "host/fileid.h"
 #include "below/members.h"
+#include "share/corrupt.h"
 #include "share/views.h"
 
 struct abilities;
@@ -41,6 +42,7 @@ struct disk {
   bool had_fd;                  /* and locked before */
   const char *why_read_only;    /* or NULL; constant once it is open */
   enum qcow2_advice read_only_advice;   /* what to do about that; constant */
+  struct corrupt corrupt;
   _Atomic bool said_read_only;
   _Atomic bool explained;       /* why there is no space */
 };

@@ -25,6 +25,7 @@
 #include "report.h"
 #include "settings.h"
 #include "below/exportid.h"
+#include "share/corrupt.h"
 #include "share/disk.h"
 #include "share/scans.h"
 
@@ -100,6 +101,8 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
     options.known_scan = &scan;
   options.open_file = open_if_there;
   options.open_file_opaque = &lenient;
+  options.corrupt = corrupt_note;
+  options.corrupt_opaque = d;
   options.passphrase = passphrase.bytes;
   options.passphrase_len = passphrase.len;
   d->image = qcow2_open (io, &options, err);

@@ -38,6 +38,7 @@ nbd_tests = \
 	nbd/test-compress.sh \
 	nbd/test-control-bitmaps.sh \
 	nbd/test-control-check.sh \
+	nbd/test-control-corrupt.sh \
 	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-kill.sh \
 	nbd/test-control-resize.sh \

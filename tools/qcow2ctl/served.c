@@ -106,6 +106,8 @@ print_info (struct talk *t)
     printf ("users: %" PRIu64 "\n", talk_number (v, "users"));
   if (talk_has (v, "why-read-only"))
     print_line ("read-only", v, "why-read-only");
+  if (talk_has (v, "why-corrupt"))
+    print_line ("corrupt", v, "why-corrupt");
 }
 
 int
