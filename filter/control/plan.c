@@ -6,8 +6,10 @@
  * Method    actions are collected by image, in their order (plan_actions.c);
  *           the engine does all of them at once (qcow2_transact).  An image is
  *           opened by the first action that names it, before any is carried
- *           out.  Two names may mean the same image.
- * Locks     none here; the engine holds back changes of the disks.
+ *           out.  Two names may mean the same image.  All snapshots of a plan
+ *           have one date, which tells which ones belong together.
+ * Locks     none here; the engine holds back changes of the disks.  The last
+ *           date is an atomic.
  */
 #include "config.h"
 
@@ -19,8 +21,29 @@
 #include "share/disk.h"
 #include "share/views.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+/* Nanoseconds since 1970, later than those of all plans before; also if the
+ * clock was set back.
+ */
+static uint64_t
+new_date (void)
+{
+  static _Atomic uint64_t last;
+  uint64_t before = atomic_load (&last), date;
+  struct timespec now;
+
+  clock_gettime (CLOCK_REALTIME, &now);
+  do {
+    date = (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
+    if (date <= before)
+      date = before + 1;
+  } while (!atomic_compare_exchange_weak (&last, &before, date));
+  return date;
+}
 
 struct plan *
 plan_begin (struct call *call)
@@ -29,8 +52,10 @@ plan_begin (struct call *call)
 
   if (plan == NULL)
     call_fail (call, "out of memory");
-  else
+  else {
     plan->call = call;
+    plan->date_ns = new_date ();
+  }
   return plan;
 }
 

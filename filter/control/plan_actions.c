@@ -16,7 +16,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#define NS UINT64_C (1000000000)
 
 static struct qcow2_name
 name_of (const json_t *data, const char *key)
@@ -145,8 +146,6 @@ static bool
 fill_snapshot (struct plan *plan, struct image *image,
                const struct type *type, const json_t *data)
 {
-  struct timespec now;
-
   (void) type;
   if (name_of (data, "name").len == 0) {
     call_fail (plan->call, "Name is empty");
@@ -157,12 +156,12 @@ fill_snapshot (struct plan *plan, struct image *image,
                "transaction", image->device);
     return false;
   }
-  clock_gettime (CLOCK_REALTIME, &now);
   image->has_snapshot = true;
   image->snapshot = (struct qcow2_snapshot_options) {
     .name = name_of (data, "name"), .unique_name = true,
     .icount = UINT64_MAX, .progress = plan_may_go_on,
-    .date_sec = (uint32_t) now.tv_sec, .date_nsec = (uint32_t) now.tv_nsec,
+    .date_sec = (uint32_t) (plan->date_ns / NS),
+    .date_nsec = (uint32_t) (plan->date_ns % NS),
   };
   return true;
 }

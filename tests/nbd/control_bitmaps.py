@@ -5,6 +5,7 @@
     control_bitmaps.py invalidate NBDSOCKET CONTROL
     control_bitmaps.py writers NBDSOCKET CONTROL COUNT KNOWN
     control_bitmaps.py pair NBDSOCKET CONTROL COUNT
+    control_bitmaps.py group NBDSOCKET CONTROL QCOW2CTL
     control_bitmaps.py kill NBDSOCKET CONTROL SEED PID KNOWN
     control_bitmaps.py check IMAGE KNOWN
     control_bitmaps.py killed KNOWN IMAGE...
@@ -472,6 +473,45 @@ def pair(sock, control, count):
           f"disk was ahead")
 
 
+def group(sock, control, ctl):
+    """Snapshots of one command have the same time, others have not."""
+    names = ("a", "b", "c")
+    disks = [connect(sock, name) for name in names]
+    for disk in disks:
+        disk.pwrite(b"g" * BLOCK, 0)
+    qmp = QMP(control)
+    for n in range(3):
+        qmp.ok("x-q2-checkpoint", nodes=names, snapshot=f"g{n}", add=f"h{n}")
+        qmp.ok("transaction", actions=[
+            {"type": TAKE, "data": {"device": name, "name": f"t{n}"}}
+            for name in names[:2]])
+    qmp.ok(TAKE, device="c", name="t2")
+    times = {}
+    for name in names:
+        for s in qmp.ok("x-q2-query-snapshots", device=name):
+            if s["name"][0] in "gt":
+                times.setdefault(s["name"], {})[name] = (s["date-sec"],
+                                                         s["date-nsec"])
+        said = subprocess.run(
+            [ctl, "-S", control, "snapshot", "list", "--output=json", name],
+            check=True, stdout=subprocess.PIPE).stdout
+        for s in json.loads(said):
+            if s["name"] in times:
+                expect("qcow2ctl tells the same",
+                       times[s["name"]][name] == (s["date-sec"],
+                                                  s["date-nsec"]))
+    for n in range(3):
+        expect(f"g{n}: {times}", len(times[f"g{n}"]) == 3 and
+               len(set(times[f"g{n}"].values())) == 1)
+        expect(f"t{n}: {times}", times[f"t{n}"]["a"] == times[f"t{n}"]["b"])
+    expect("not of that group", times["t2"]["c"] != times["t2"]["a"])
+    seen = [times[f"{kind}{n}"]["a"] for n in range(3) for kind in "gt"]
+    seen.append(times["t2"]["c"])
+    expect(f"later and later: {seen}", seen == sorted(set(seen)))
+    for disk in disks:
+        disk.shutdown()
+
+
 # ---- A server that is killed ------------------------------------------------
 
 def kill(sock, control, seed, pid, known_file):
@@ -567,5 +607,5 @@ def check(image, known_file):
 
 if __name__ == "__main__":
     {"verbs": verbs, "invalidate": invalidate, "writers": writers,
-     "pair": pair, "kill": kill, "killed": killed,
+     "pair": pair, "group": group, "kill": kill, "killed": killed,
      "check": check}[sys.argv[1]](*sys.argv[2:])

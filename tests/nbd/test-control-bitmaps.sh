@@ -6,6 +6,7 @@
 source "$(dirname "$0")/control.sh"
 
 client=$nbddir/control_bitmaps.py
+ctl=$top_builddir/tools/qcow2ctl/qcow2ctl
 
 # serve IMAGE [ARGUMENT...]
 serve ()
@@ -68,6 +69,12 @@ stop_nbdkit
 for name in a b; do
     qemu-img check -q "$tmp/dir/$name" || fail "$name: qemu-img check: $?"
 done
+
+echo "three images: the time of their snapshots is the id of the group"
+cp "$tmp/dir/b" "$tmp/dir/c"
+start_nbdkit --filter="$filter" file dir="$tmp/dir" qcow2-control="$control"
+"$PYTHON" "$client" group "$sock" "$control" "$ctl" || fail "groups"
+stop_nbdkit
 
 echo "images without bitmaps"
 qemu-img create -q -f qcow2 -o compat=0.10 "$tmp/disk" 1M
