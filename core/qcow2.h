@@ -81,6 +81,7 @@ enum qcow2_advice {
   QCOW2_ADVICE_OTHER_PASSPHRASE,
   QCOW2_ADVICE_KEY_SLOTS,       /* another one, or slots that cost less */
   QCOW2_ADVICE_NEW_BITMAP,      /* copy all, and add a new bitmap */
+  QCOW2_ADVICE_END_BITMAP,      /* disable it, while the image is open */
   QCOW2_ADVICE_REMOVE_BITMAP,   /* copy all, and remove the bitmap */
   QCOW2_ADVICE_REMOVE_BROKEN,   /* remove the bitmaps that are broken */
   QCOW2_ADVICE_BITMAP_READ_ONLY,        /* copy all, and open it for reading

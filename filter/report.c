@@ -79,6 +79,9 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
     "smaller iter-time",
   [QCOW2_ADVICE_NEW_BITMAP] = "make a full copy of the disk, and a new bitmap "
     "with 'qemu-img bitmap --add'",
+  [QCOW2_ADVICE_END_BITMAP] = "it can be read once a checkpoint ('qcow2ctl -S "
+    "SOCKET checkpoint --disable'), or 'qcow2ctl -S SOCKET bitmap disable', "
+    "has ended it (see qcow2-control)",
   [QCOW2_ADVICE_REMOVE_BITMAP] = "make a full copy of the disk and remove the "
     "bitmap with 'qemu-img bitmap --remove'",
   [QCOW2_ADVICE_REMOVE_BROKEN] = "'qcow2ctl bitmap remove --broken' removes "

@@ -8,7 +8,8 @@
  *           the message.  A disabled bitmap is a fixed set of bits, which
  *           writes do not make stale.
  * Locks     none: it reads only constant fields of the image, and whether the
- *           image has been written to, an atomic.
+ *           image has been written to, an atomic.  For the message of a
+ *           bitmap that is refused it goes through the gate.
  */
 #include "config.h"
 
@@ -65,24 +66,54 @@ struct search {
   struct q2_mask *mask;
 };
 
+/* It is true, but somewhere else than a view could read it, or not for long.
+ * As for a list of bitmaps: see qcow2_list_bitmaps_kept.
+ */
+static bool
+is_kept_up (struct qcow2_image *image, const struct q2_bitmap *b)
+{
+  bool kept;
+
+  if (!(b->flags & Q2_BITMAP_AUTO))
+    return false;
+  q2_gate_enter (&image->gate);
+  atomic_fetch_add (&image->idle.changes, 1);
+  kept = q2_writer_keeps_bitmap (&image->writer, b);
+  q2_gate_leave (&image->gate);
+  return kept;
+}
+
+static int
+refuse (const struct search *search, const struct q2_bitmap *b,
+        uint64_t host_off, const char *why, struct qcow2_error *err)
+{
+  char text[200];
+
+  q2_printable (text, sizeof text, b->name, b->name_len);
+  if (is_kept_up (search->image, b))
+    return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_END_BITMAP,
+                           host_off,
+                           "the bitmap '%s' is enabled, so each write to the "
+                           "disk changes it", text);
+  return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
+                         host_off,
+                         "the bitmap '%s' does not tell what has changed: %s",
+                         text, why);
+}
+
 static int
 open_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
           struct qcow2_error *err)
 {
   struct search *const search = opaque;
   const char *why;
-  char text[200];
 
   if (!q2_name_is (search->name, b->name, b->name_len))
     return 0;
   search->found = true;
   why = q2_bitmap_why_unusable (search->image, search->when.header, b);
   if (why != NULL)
-    return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
-                           host_off,
-                           "the bitmap '%s' does not tell what has changed: "
-                           "%s", q2_printable (text, sizeof text, b->name,
-                                               b->name_len), why);
+    return refuse (search, b, host_off, why, err);
   search->mask = q2_bits_new (search->image, search->io, b, &search->when,
                               err);
   return search->mask == NULL ? -1 : 1;

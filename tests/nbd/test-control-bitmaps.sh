@@ -70,6 +70,59 @@ for name in a b; do
     qemu-img check -q "$tmp/dir/$name" || fail "$name: qemu-img check: $?"
 done
 
+# Opening the export of an enabled bitmap after a write: what the log says.
+cat >"$tmp/refuse.py" <<'END'
+import subprocess
+import sys
+
+import nbd
+
+
+def can_open():
+    h = nbd.NBD()
+    h.set_export_name("bitmap/b")
+    try:
+        h.connect_unix(sys.argv[1])
+    except nbd.Error:
+        return False
+    h.shutdown()
+    return True
+
+
+disk = nbd.NBD()
+disk.connect_unix(sys.argv[1])
+assert can_open()
+disk.pwrite(bytes(4096), 0)
+assert not can_open()
+if len(sys.argv) > 2:
+    subprocess.run(sys.argv[2:], check=True)
+    assert can_open()
+END
+says ()
+{
+    grep -q -e "$1" "$log" || fail "$mode: not said: $1"
+}
+
+for mode in durable lazy invalidate; do
+    echo "the export of a bitmap that changes, $mode"
+    qemu-img create -q -f qcow2 "$tmp/disk" 8M
+    qemu-img bitmap --add "$tmp/disk" b
+    serve "$tmp/disk"
+    if [ $mode = invalidate ]; then
+        "$PYTHON" "$tmp/refuse.py" "$sock" || fail "$mode"
+    else
+        "$PYTHON" "$tmp/refuse.py" "$sock" \
+            "$ctl" -S "$control" bitmap disable "" b || fail "$mode"
+    fi
+    stop_nbdkit
+    if [ $mode = invalidate ]; then
+        says "'b' does not tell what has changed: .*make a full copy"
+    else
+        says "'b' is enabled, so each write .*bitmap disable"
+        grep 'full copy' "$log" && fail "$mode: the wrong advice"
+    fi
+done
+
 echo "three images: the time of their snapshots is the id of the group"
 cp "$tmp/dir/b" "$tmp/dir/c"
 start_nbdkit --filter="$filter" file dir="$tmp/dir" qcow2-control="$control"

@@ -44,6 +44,7 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_KEY_SLOTS] = "check --passphrase, or make slots with a "
     "smaller iter-time",
   [QCOW2_ADVICE_NEW_BITMAP] = "make a full copy of the disk, and a new bitmap",
+  [QCOW2_ADVICE_END_BITMAP] = "disable the bitmap first",
   [QCOW2_ADVICE_REMOVE_BITMAP] = "make a full copy of the disk and remove the "
     "bitmap",
   [QCOW2_ADVICE_REMOVE_BROKEN] = "'qcow2ctl bitmap remove --broken' removes "
