@@ -939,6 +939,7 @@ struct qcow2_stats {
   uint64_t holds;               /* how often changes of the disk were held back
                                    for one of the image */
   uint64_t held_us, longest_hold_us;    /* for how long: all, the longest */
+  uint64_t held_requests;       /* changes of the disk that had to wait then */
   uint64_t shared_by_writes;    /* L2 tables that a write had to share with a
                                    snapshot that was being taken */
 };

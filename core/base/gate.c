@@ -29,6 +29,7 @@ q2_gate_init (struct q2_gate *g)
   atomic_init (&g->holds, 0);
   atomic_init (&g->held_us, 0);
   atomic_init (&g->longest_us, 0);
+  atomic_init (&g->waited, 0);
   q2_mutex_init (&g->closer_lock, 0, "gate.closer_lock");
   q2_mutex_init (&g->lock, 3, "gate.lock");
   pthread_condattr_init (&attr);

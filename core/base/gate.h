@@ -25,6 +25,7 @@ struct q2_gate {
 
   _Atomic uint64_t holds, held_us, longest_us;  /* how often it was closed,
                                                    and for how long */
+  _Atomic uint64_t waited;              /* see q2_gate_enter_counted */
 
   struct q2_mutex closer_lock;          /* held from close to open; guards: */
   uint64_t closed_ns;                   /* when it was */
@@ -76,6 +77,17 @@ q2_gate_enter (struct q2_gate *gate)
 {
   while (!q2_gate_try_enter (gate))
     q2_gate_wait_open (gate);
+}
+
+/* The same, and if it has to wait that is counted, once. */
+static inline void
+q2_gate_enter_counted (struct q2_gate *gate)
+{
+  if (q2_gate_try_enter (gate))
+    return;
+  atomic_fetch_add_explicit (&gate->waited, 1, memory_order_relaxed);
+  q2_gate_wait_open (gate);
+  q2_gate_enter (gate);
 }
 
 /* Close the gate and wait until no change is inside.  Other threads that close

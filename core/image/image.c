@@ -189,6 +189,7 @@ qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
   ret->holds = atomic_load (&owner->gate.holds);
   ret->held_us = atomic_load (&owner->gate.held_us);
   ret->longest_hold_us = atomic_load (&owner->gate.longest_us);
+  ret->held_requests = atomic_load (&owner->gate.waited);
   ret->shared_by_writes = atomic_load (&owner->writer.sharing.met);
   ret->inflated_bytes = atomic_load (&r->inflated_bytes);
   q2_tables_get_stats (r->tables, &ret->table_hits, &ret->table_misses);

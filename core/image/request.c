@@ -68,7 +68,7 @@ begin_change (struct q2_request *r, uint64_t count, uint64_t guest_off,
   if (check_range (image, count, guest_off, err) == -1)
     return q2_request_end_reading (&r->io, -1, err);
   /* What prepares the image is a change, too. */
-  q2_gate_enter (&image->gate);
+  q2_gate_enter_counted (&image->gate);
   if (q2_writer_begin (&image->writer, &r->io, Q2_FOR_DISK, err) == 0 &&
       (Q2_PLANTED (Q2_PLANT_BITMAPS_SET_LATE) ||
        q2_writer_track (&image->writer, &r->io, count, guest_off, err) == 0))

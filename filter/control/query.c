@@ -316,11 +316,13 @@ stats_json (const struct disk *d, unsigned users)
   json_object_set_new (json, "users", json_integer (users));
   json_object_set_new (json, "io", io_json (&st));
   json_object_set_new (json, "held",
-                       json_pack ("{s:I,s:I,s:I,s:I}",
+                       json_pack ("{s:I,s:I,s:I,s:I,s:I}",
                                   "times", (json_int_t) st.holds,
                                   "us", (json_int_t) st.held_us,
                                   "longest-us",
                                   (json_int_t) st.longest_hold_us,
+                                  "requests-that-waited",
+                                  (json_int_t) st.held_requests,
                                   "tables-shared-by-writes",
                                   (json_int_t) st.shared_by_writes));
   return json;

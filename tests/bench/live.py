@@ -161,8 +161,9 @@ class Bench(Tables):
                             sample)
         self.table(f"snapshot {label}", "taken of a disk with as much mapped, "
                    "while a client writes 4 KiB at depth 16", found,
-                   ["idle ms", "verb ms", "requests", "held us", "tables met",
-                    "p99.9 without", "p99.9 with", "max us", "slow"])
+                   ["idle ms", "verb ms", "requests", "held us", "waited",
+                    "tables met", "p99.9 without", "p99.9 with", "max us",
+                    "slow"])
         ours = found["ours"]
         ratio = self.median(ours, "p99.9 with") / \
             self.median(ours, "p99.9 without")

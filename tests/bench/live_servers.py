@@ -107,8 +107,9 @@ class LiveServer:
         return None
 
     def held(self, before=None):
-        """How long writes were held back, and how many of them had to do some
-        of the work, since 'before'; nothing if that is not known."""
+        """How long writes were held back, how many had to wait, and how many
+        had to do some of the work, since 'before'; nothing if that is not
+        known."""
         return {}
 
     def host_requests(self):
@@ -148,6 +149,7 @@ class NbdkitServer(LiveServer):
     def held(self, before=None):
         said = self.stats()["held"]
         now = {"held us": said["us"],
+               "waited": said["requests-that-waited"],
                "tables met": said["tables-shared-by-writes"]}
         return now if before is None else {
             key: now[key] - before[key] for key in now}

@@ -57,6 +57,7 @@ grep -q 'two words' "$tmp/info" || fail "info has no snapshots"
 client "" "
 out = ctl('-S', '$control', 'stats').stdout
 assert 'table-misses' in out and 'writes' in out, out
+assert 'requests-that-waited' in out, out
 ctl('-S', '$control', 'flush', '')"
 
 echo "bitmaps and checkpoints"

@@ -194,7 +194,7 @@ const struct command cmd_flush = {
 static void
 print_number (const char *key, uint64_t number)
 {
-  printf ("  %-20s %" PRIu64 "\n", key, number);
+  printf ("  %-24s %" PRIu64 "\n", key, number);
 }
 
 static void
@@ -208,6 +208,8 @@ print_stats (struct talk *t)
   for (size_t i = 0; (v = talk_item (t, i)) != NULL; ++i) {
     print_line ("export", v, "device");
     talk_each (v, print_number);
+    printf ("  held:\n");
+    talk_each (talk_object (v, "held"), print_number);
     for (size_t c = 0; c < sizeof classes / sizeof classes[0]; ++c) {
       printf ("  %s:\n", classes[c]);
       talk_each (talk_object (talk_object (v, "io"), classes[c]),

@@ -107,6 +107,40 @@ closing_gives_up (void)
 }
 
 static void *
+enter_counted (void *opaque)
+{
+  struct q2_gate *const gate = opaque;
+
+  q2_gate_enter_counted (gate);
+  q2_gate_leave (gate);
+  return NULL;
+}
+
+/* Each change that finds it closed counts once, and no other one. */
+static void
+waits_are_counted (void)
+{
+  struct q2_gate gate;
+  pthread_t threads[NR_THREADS];
+
+  q2_gate_init (&gate);
+  enter_counted (&gate);
+  CHECK_EQ (atomic_load (&gate.waited), 0);
+  REQUIRE (q2_gate_close (&gate, 0) == 0);
+  for (size_t i = 0; i < NR_THREADS; ++i)
+    REQUIRE (pthread_create (&threads[i], NULL, enter_counted, &gate) == 0);
+  while (atomic_load (&gate.waited) < NR_THREADS)
+    sched_yield ();
+  q2_gate_open (&gate);
+  for (size_t i = 0; i < NR_THREADS; ++i)
+    pthread_join (threads[i], NULL);
+  enter_counted (&gate);
+  enter_and_leave (&gate);
+  CHECK_EQ (atomic_load (&gate.waited), NR_THREADS);
+  q2_gate_destroy (&gate);
+}
+
+static void *
 close_and_open (void *opaque)
 {
   struct fixture *const f = opaque;
@@ -139,6 +173,7 @@ main (void)
 {
   points_in_time ();
   closing_gives_up ();
+  waits_are_counted ();
   one_closes_at_a_time ();
   return unit_finish ();
 }
