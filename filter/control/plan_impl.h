@@ -19,7 +19,7 @@ struct image {
 
 struct plan {
   struct call *call;
-  uint64_t date_ns;             /* of all its snapshots; no other plan has it */
+  uint64_t date_ns;             /* of its snapshots; no other plan has it */
   struct image images[QCOW2_MAX_PARTS];
   size_t nr_images, nr_actions;
 };
