@@ -2,6 +2,7 @@
 """Checks of an image that is being served, while clients write.
 
     control_check.py raise IMAGE COUNT
+    control_check.py begin CONTROL JOB
     control_check.py sound|leaks|slow NBDSOCKET CONTROL [IMAGE COUNT]
 
 raise: makes the refcounts of COUNT clusters one too high, in the file.
@@ -194,7 +195,10 @@ def slow(_, control):
 
 
 def main():
-    if sys.argv[1] == "raise":
+    if sys.argv[1] == "begin":
+        QMP(sys.argv[2]).ok("x-q2-check", **{"node": "",
+                                             "job-id": sys.argv[3]})
+    elif sys.argv[1] == "raise":
         raise_some(sys.argv[2], int(sys.argv[3]))
     elif sys.argv[1] == "leaks":
         leaks(*sys.argv[2:5], int(sys.argv[5]))

@@ -83,6 +83,31 @@ has '"return": \[\]' "jobs are left"
 stop_nbdkit
 qemu-img check -q "$tmp/disk" || fail "qemu-img check: $?"
 
+echo "jobs of others, and cancelling them"
+make_image "$tmp/disk" cluster_size=512
+serve --filter="$filter" --filter=delay file "$tmp/disk" rdelay=20ms
+run 0 jobs
+[ ! -s "$tmp/said" ] || fail "there is no job: $(cat "$tmp/said")"
+"$PYTHON" "$client" begin "$control" mine
+run 0 jobs
+has '^mine  *x-q2-check  *[a-z]*  *[0-9]*%$' "a job that runs"
+run 0 jobs --output json
+jq -e '.[0] | .id == "mine" and ."total-progress" == 100' "$tmp/said" \
+    >/dev/null || fail "JSON: $(cat "$tmp/said")"
+run 5 cancel other
+has 'Job not found' "no such job"
+run 0 cancel mine
+[ ! -s "$tmp/said" ] || fail "cancel prints"
+for (( i = 0; i < 300; i++ )); do
+    run 0 jobs
+    ! grep -q concluded "$tmp/said" || break
+    sleep 0.1
+done
+has '^mine .* concluded  *[0-9]*% .*cancelled' "a job that was cancelled"
+run 1 cancel mine
+has 'cannot accept' "one that has concluded"
+stop_nbdkit
+
 echo "leaks only, and a read-only image"
 qemu-img create -q -f qcow2 "$tmp/disk" 16M
 truncate -s 2M "$tmp/disk"
