@@ -2,6 +2,7 @@
 # Packages, units of systemd, containers.
 
 packaging_tests = \
+	packaging/test-apparmor.sh \
 	packaging/test-package.sh \
 	packaging/test-packaging.sh \
 	packaging/test-units.sh \

@@ -3,7 +3,7 @@
 #
 # The units of systemd are valid and stay locked down; the command of the
 # service, with the settings of the example, serves an image on a socket that
-# systemd has opened; the profile of AppArmor compiles.
+# systemd has opened.
 #
 # tests/packaging/test-deb-long.sh runs the units under systemd itself.
 
@@ -142,21 +142,4 @@ if [ -f "$so" ] && [ -x "$ctl" ]; then
     echo "ok: the command of the service serves an image"
 else
     echo "not run: this build has no filter, or no qcow2ctl"
-fi
-
-# ---- AppArmor --------------------------------------------------------------
-
-check_apparmor ()
-{
-    apparmor_parser --skip-kernel-load --skip-cache --quiet "$1" 2>&1
-}
-
-profile=$top_srcdir/packaging/apparmor/nbdkit-qcow2
-if command -v apparmor_parser > /dev/null &&
-        [ -e /etc/apparmor.d/abstractions/base ]; then
-    clean check_apparmor "$profile"
-    sed 's|rwk,|rwq,|' "$profile" > "$tmp/nbdkit-qcow2"
-    planted "a wrong rule" "syntax error" check_apparmor "$tmp/nbdkit-qcow2"
-else
-    echo "not run: apparmor_parser is not installed"
 fi
