@@ -5,9 +5,10 @@
 usage: make-html.py SOURCES OUTPUT [VERSION]
 
 SOURCES is the top of the source tree.  Each man page and each Markdown file of
-docs/ and of the top becomes a page of the folder OUTPUT, which is made anew.
-README.md is index.html.  Links between them lead to the pages; those to other
-files of the sources become plain text.
+docs/, of packaging/ and its folders, and of the top becomes a page of the folder
+OUTPUT, which is made anew.  README.md is index.html, that of a folder has its
+name.  Links between them lead to the pages; those to other files of the sources
+become plain text.
 
 Needs cmark-gfm, which renders Markdown as GitHub does, and perl with its own
 module Pod::Simple::XHTML.
@@ -89,17 +90,25 @@ def run(*command: str) -> str:
 
 def find_sources(top: str) -> List[str]:
     found = [os.path.relpath(path, top)
-             for pattern in ("*.md", "docs/*.md", "docs/*.pod")
+             for pattern in ("*.md", "docs/*.md", "docs/*.pod",
+                             "packaging/*.md", "packaging/*/*.md")
              for path in glob.glob(os.path.join(top, pattern))]
     if not set(FIRST) <= set(found):
         fail(f"{top} is not the top of the sources")
     return FIRST + sorted(set(found) - set(FIRST))
 
 
+def title_of(source: str) -> str:
+    folder, name = os.path.split(source)
+    if folder and name == "README.md":
+        return os.path.basename(folder)
+    return os.path.splitext(name)[0]
+
+
 def page_name(source: str) -> str:
     if source == "README.md":
         return "index.html"
-    return os.path.splitext(os.path.basename(source))[0] + ".html"
+    return title_of(source) + ".html"
 
 
 def slug(text: str, taken: Set[str]) -> str:
@@ -163,8 +172,10 @@ def main() -> None:
     sources = find_sources(top)
     pages = {source: page_name(source) for source in sources}
     nav = " ".join(
-        f'<a href="{name}">{os.path.splitext(os.path.basename(source))[0]}</a>'
+        f'<a href="{name}">{title_of(source)}</a>'
         for source, name in pages.items())
+    if len(set(pages.values())) < len(pages):
+        fail("two pages of the same name")
     made = output + ".new"
     shutil.rmtree(made, ignore_errors=True)
     os.makedirs(made)
@@ -176,8 +187,8 @@ def main() -> None:
             "</table>", "</table></div>")
         with open(os.path.join(made, name), "w", encoding="utf-8") as out:
             out.write(PAGE.format(
-                title=os.path.splitext(os.path.basename(source))[0], nav=nav,
-                body=body, version=html.escape(version)))
+                title=title_of(source), nav=nav, body=body,
+                version=html.escape(version)))
     with open(os.path.join(made, "style.css"), "w", encoding="utf-8") as out:
         out.write(STYLE.lstrip())
     shutil.rmtree(output, ignore_errors=True)

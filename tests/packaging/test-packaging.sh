@@ -170,22 +170,49 @@ check_files ()
     return $bad
 }
 
-# Files of the source that packages take as documentation.
+# Files of the source that packages take as documentation; some are copied to
+# another name before.
+debian_documents ()
+{
+    cat "$1/packaging/debian/"*.{docs,examples}
+    sed -n 's/^\tcp -p \(.*\.md\) \\$/\1/p' "$1/packaging/debian/rules"
+}
+
+rpm_documents ()
+{
+    local f from
+
+    sed -n -e 's/^%doc //p' "$1/$spec" | tr ' ' '\n' |
+        while IFS= read -r f; do
+            from=$(sed -n "s|^cp -p \(.*\) $f\$|\1|p" "$1/$spec")
+            echo "${from:-$f}"
+        done
+}
+
 check_documents ()
 {
     local f bad=0
 
+    debian_documents "$1" | sort > "$tmp/in-deb"
+    rpm_documents "$1" | sort > "$tmp/in-rpm"
+    diff "$tmp/in-deb" "$tmp/in-rpm" ||
+        { echo "packages have other documents"; bad=1; }
     while IFS= read -r f; do
         [ -f "$1/$f" ] || { echo "there is no $f"; bad=1; }
-    done < <(cat "$1/packaging/debian/"*.{docs,examples}
-             sed -n -e 's/^%doc //p' -e 's/^%license //p' "$1/$spec" |
-                 tr ' ' '\n')
+    done < <(cat "$tmp/in-deb" "$tmp/in-rpm"
+             sed -n 's/^%license //p' "$1/$spec")
+    # What the unit refers to.
+    grep -qx packaging/README.md "$tmp/in-deb" ||
+        { echo "packages lack packaging/README.md"; bad=1; }
     return $bad
 }
 
 clean check_documents "$top_srcdir"
 copy_packaging
 planted "no documents" "there is no README.md" check_documents "$tmp/tree"
+sed -i 's|^cp -p packaging/README.md|cp -p packaging/READ.md|' "$tmp/tree/$spec"
+planted "another document" "packages have other documents" \
+    check_documents "$tmp/tree"
 
 requires_build
 if ! grep -q '^S\["HAVE_POD2MAN_TRUE"\]=""' "$top_builddir/config.status" ||

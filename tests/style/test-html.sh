@@ -14,14 +14,20 @@ check_tables ()
 {
     local found
 
-    found=$(cd "$1" && grep -nE '^\|' ./*.md docs/*.md | grep -vE '\|$' || :)
+    found=$(cd "$1" &&
+                grep -rnE --include='*.md' '^\|' ./*.md docs packaging |
+                grep -vE '\|$' || :)
     [ -z "$found" ] || { echo "$found"; return 1; }
 }
 
 clean check_tables "$top_srcdir"
-mkdir -p "$tmp/tree/docs"
-printf '|a|\n|-|\n| b,\nc |\n' | tee "$tmp/tree/docs/X.md" > "$tmp/tree/X.md"
-planted "a row of two lines" "X.md:3:| b," check_tables "$tmp/tree"
+for place in . docs packaging/container; do
+    rm -rf "$tmp/tree"
+    mkdir -p "$tmp/tree/docs" "$tmp/tree/packaging/container"
+    echo '|a|' | tee "$tmp/tree/docs/Y.md" > "$tmp/tree/Y.md"
+    printf '|a|\n|-|\n| b,\nc |\n' > "$tmp/tree/$place/X.md"
+    planted "a row of two lines" "$place/X.md:3:| b," check_tables "$tmp/tree"
+done
 
 requires cmark-gfm perl
 perl -MPod::Simple::XHTML -e 1 2> /dev/null || skip "needs Pod::Simple::XHTML"
@@ -42,11 +48,16 @@ grep -q '<a href="LAYERS.html">' "$tmp/html/REMOTE.html" ||
     fail "a link between two pages is lost"
 grep -q '<a href="nbdkit-qcow2-filter.html#OTHER-FILES">' \
      "$tmp/html/qcow2ctl.html" || fail "a link to a section is lost"
+grep -q '<a href="packaging.html">' "$tmp/html/index.html" ||
+    fail "a link to a folder's page is lost"
+grep -q '<a href="SECURITY.html">' "$tmp/html/container.html" ||
+    fail "a link from a folder's page is lost"
 
 mkdir "$tmp/copy"
-cp -R "$top_srcdir"/*.md "$top_srcdir/docs" "$tmp/copy/"
+cp -R "$top_srcdir"/*.md "$top_srcdir/docs" "$top_srcdir/packaging" "$tmp/copy/"
 chmod -R u+w "$tmp/copy"
 echo '[x](LAYERS.md#gone)' >> "$tmp/copy/docs/REMOTE.md"
+echo '[x](../README.md#gone)' >> "$tmp/copy/packaging/container/README.md"
 sed -i 's,L<nbdkit-qcow2-filter(1)/OTHER FILES>,L<nbdkit-qcow2-filter(1)/X>,' \
     "$tmp/copy/docs/qcow2ctl.pod"
 sed -i 's,L</EXPORTS>,L</IMPORTS>,' "$tmp/copy/docs/nbdkit-qcow2-filter.pod"
@@ -56,6 +67,8 @@ check_made ()
 {
     "$python" "$top_srcdir/tests/style/html_check.py" links "$tmp/html"
 }
+planted "a section of a folder's page" "no id for packaging.html#gone" \
+        check_made
 planted "a section of a man page" "no id for nbdkit-qcow2-filter.html#X" \
         check_made
 planted "a section of the same man page" "no id for #IMPORTS" check_made
