@@ -5,7 +5,8 @@
 # without surprises, and output that is shown only if something fails.
 #
 # The script sets 'me', its name in messages, 'packages', the list of what it
-# needs, and 'log', the file for the output of commands.
+# needs, and 'log', the file for the output of commands; and perhaps 'optional',
+# packages that this release may lack.
 #
 # shellcheck disable=SC2034,SC2154  # Variables of both.
 
@@ -33,13 +34,16 @@ missing ()
             }' || :
 }
 
-# Runs as root.  Keeps packages from starting services, and disables those that
+# Runs as root; its first argument are the packages that may be left out, in one
+# word, the others those that are wanted.  Keeps packages from starting services, and disables those that
 # they enable, with or without systemd.  Prints the packages and the progress;
 # the rest goes to stderr.
 # shellcheck disable=SC2016         # Expanded by the shell that runs it.
 readonly install_program='
     set -e
     me=$0
+    may_lack=" $1 "
+    shift
     say () { echo "$me: $*" >&3; }
     exec 3>&1 1>&2
     policy=/usr/sbin/policy-rc.d
@@ -59,6 +63,18 @@ readonly install_program='
     say "updating the lists of packages"
     apt-get update -q ||
         say "not all lists could be updated, going on"
+    for name; do
+        shift
+        case $may_lack in
+        *" $name "*)
+            apt-cache policy "$name" | grep -q "Candidate: [^(]" || {
+                say "this release has no $name"
+                continue
+            } ;;
+        esac
+        set -- "$@" "$name"
+    done
+    [ $# -gt 0 ] || exit 0
     # Prints what it would do, without doing it.
     { apt-get install --assume-no "${options[@]}" "$@" 2>&1 || :; } |
         while IFS= read -r line; do
@@ -106,10 +122,11 @@ install_missing ()
 
     if ! command -v dpkg-query >/dev/null ||
             ! command -v apt-get >/dev/null; then
-        say "this is not Debian: nothing is installed, needed are ${packages[*]}"
+        say "this is not Debian: nothing is installed, needed are" \
+            "${packages[*]}${optional:+ ${optional[*]}}"
         return
     fi
-    mapfile -t want < <(missing "${packages[@]}")
+    mapfile -t want < <(missing "${packages[@]}" ${optional:+"${optional[@]}"})
     [ ${#want[@]} -gt 0 ] || return 0
 
     if [ "$(id -u)" -ne 0 ]; then
@@ -121,7 +138,8 @@ install_missing ()
     say "installing ${want[*]}"
     # Its stdout is for the user.
     ${as_root[@]+"${as_root[@]}"} bash -c "$install_program" \
-        "$me" "${want[@]}" 2>> "$log" || failed "installing packages"
+        "$me" "${optional:+${optional[*]}}" "${want[@]}" 2>> "$log" ||
+        failed "installing packages"
     mapfile -t want < <(missing "${packages[@]}")
     [ ${#want[@]} -eq 0 ] || fail "still missing: ${want[*]}"
     installed=yes

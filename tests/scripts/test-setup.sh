@@ -48,6 +48,15 @@ case " \$* " in
     echo "Setting up things" ;;
 esac
 END
+    # It has no rpmlint.
+    cat > "$tmp/bin/apt-cache" <<'END'
+#!/bin/bash
+case $2 in
+rpmlint) echo "  Candidate: (none)" ;;
+virt-v2v) ;;
+*) echo "  Candidate: 1.2-3" ;;
+esac
+END
     for name in deb-systemd-helper update-rc.d; do
         printf '#!/bin/bash\necho "%s $*" >> %q\n' "$name" "$tmp/sys/calls" \
             > "$tmp/bin/$name"
@@ -97,7 +106,7 @@ END
 
 setup ()
 {
-    PATH=$tmp/bin:$PATH "$tree/scripts/setup" > "$tmp/said" 2>&1 || {
+    PATH=$tmp/bin:$PATH "$tree/scripts/setup" "$@" > "$tmp/said" 2>&1 || {
         cat "$tmp/said"
         return 1
     }
@@ -139,6 +148,28 @@ for awk in gawk mawk "busybox awk"; do
     [ ! -e "$tmp/sys/calls" ] || fail "it installs though nothing is missing"
     echo "ok: packages, where awk is $awk"
 done
+
+# ---- The long tests -------------------------------------------------------
+
+printf '#!/bin/sh\necho /s3rver\n' > "$tree/scripts/get-s3rver"
+chmod +x "$tree/scripts/get-s3rver"
+setup --long || fail "setup --long"
+said "installing python3 "
+said "this release has no rpmlint"
+said "this release has no virt-v2v"
+grep -E '^apt-get install -q' "$tmp/sys/calls" > "$tmp/calls"
+grep -q ' lvm2 ' "$tmp/calls" || fail "lvm2 is not installed"
+grep -q ' fio ' "$tmp/calls" || fail "it lacks what --tests installs"
+! grep -qE 'rpmlint|virt-v2v' "$tmp/calls" ||
+    fail "it asks for packages that there are not"
+rm "$tmp/sys/calls"
+setup --long || fail "setup --long again"
+! grep -q 'apt-get install -q' "$tmp/sys/calls" ||
+    fail "it installs though there is nothing more"
+setup --help || fail "setup --help"
+said "--long    also"
+! setup --short > "$tmp/output" || fail "it takes any option"
+echo "ok: packages of the long tests"
 
 # ---- Options of configure -------------------------------------------------
 
