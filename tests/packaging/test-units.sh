@@ -3,7 +3,7 @@
 #
 # The units of systemd are valid and stay locked down; the command of the
 # service, with the settings of the example, serves an image on a socket that
-# systemd has opened.
+# systemd has opened; and with those for TLS of packaging/README.md.
 #
 # tests/packaging/test-deb-long.sh runs the units under systemd itself.
 
@@ -97,15 +97,47 @@ fi
 
 so=$top_builddir/filter/.libs/nbdkit-qcow2-filter.so
 ctl=$top_builddir/tools/qcow2ctl/qcow2ctl
-if [ -f "$so" ] && [ -x "$ctl" ]; then
-    "$ctl" create "$tmp/my disk.qcow2" 7M
-    # What the example says, but for the image.
+if ! [ -f "$so" ] || ! [ -x "$ctl" ]; then
+    echo "not run: this build has no filter, or no qcow2ctl"
+    exit 0
+fi
+"$ctl" create "$tmp/my disk.qcow2" 7M
+
+# As root: another user, who can read what the group of the service can.
+as_user=()
+group=$(id -gn)
+if [ "$(id -u)" -eq 0 ]; then
+    group=65534
+    as_user=(setpriv "--reuid=$group" "--regid=$group" --clear-groups)
+    chmod 755 "$tmp"
+    cp "$so" "$tmp/"
+    so=$tmp/${so##*/}
+fi
+
+server=
+end_server ()
+{
+    [ -z "$server" ] || kill "$server" 2>/dev/null || :
+    wait
+    server=
+}
+trap 'end_server; rm -rf "$tmp"' EXIT
+
+# activate OPTIONS LISTEN...: the service with these options, on these sockets
+# of systemd; by default the options of the example.
+activate ()
+{
+    local options=$1 word listen
+
+    shift
+    rm -f "$tmp/disk.sock"
     (
         set -a
         # shellcheck source=/dev/null
         . "$units/example.conf"
         # shellcheck disable=SC2030
         IMAGE="$tmp/my disk.qcow2"
+        OPTIONS=${options:-$OPTIONS}
         command=$(sed -n 's/^ExecStart=//p' "$units/nbdkit-qcow2@.service")
         # The filter of this build, and systemd's way with words: ${IMAGE} is
         # one, $OPTIONS several.
@@ -121,25 +153,101 @@ if [ -f "$so" ] && [ -x "$ctl" ]; then
             *) words+=("$word") ;;
             esac
         done
-        exec systemd-socket-activate --listen="$tmp/disk.sock" "${words[@]}" \
-            > "$tmp/server" 2>&1
+        for listen; do sockets+=("--listen=$listen"); done
+        exec systemd-socket-activate "${sockets[@]}" "${as_user[@]}" \
+            "${words[@]}" > "$tmp/server" 2>&1
     ) &
     server=$!
-    trap 'kill "$server" 2>/dev/null || :; rm -rf "$tmp"' EXIT
     for _ in {1..1200}; do
         [ ! -S "$tmp/disk.sock" ] || break
+        kill -0 "$server" 2>/dev/null || break
         sleep 0.05
     done
-    nbdinfo --json "nbd+unix:///?socket=$tmp/disk.sock" > "$tmp/info" ||
-        { cat "$tmp/server"; fail "it does not serve"; }
+}
+
+# served URI: says what is there.
+served ()
+{
+    nbdinfo --json "$1" > "$tmp/info" ||
+        { cat "$tmp/server"; fail "it does not serve $1"; }
     [ ! -e "$tmp/bad" ] || fail "$(cat "$tmp/bad")"
     grep -q '"export-size": 7340032' "$tmp/info" ||
         { cat "$tmp/info"; fail "it serves another disk"; }
-    grep -q '"is_read_only": true' "$tmp/info" ||
-        { cat "$tmp/info"; fail "the example's options are not used"; }
-    kill "$server"
-    wait "$server" || :
-    echo "ok: the command of the service serves an image"
-else
-    echo "not run: this build has no filter, or no qcow2ctl"
+}
+
+refused ()
+{
+    ! nbdinfo --json "$1" > "$tmp/info" 2> "$tmp/said" ||
+        fail "$1 is served"
+}
+
+activate "" "$tmp/disk.sock"
+served "nbd+unix:///?socket=$tmp/disk.sock"
+grep -q '"is_read_only": true' "$tmp/info" ||
+    { cat "$tmp/info"; fail "the example's options are not used"; }
+end_server
+echo "ok: the command of the service serves an image"
+
+# ---- TLS -------------------------------------------------------------------
+
+# tls_lines KIND NUMBER: that block of the section in the README, "console" for
+# the lines that root types, "sh" for settings; for us, in our folders.
+tls_lines ()
+{
+    awk -v kind="$1" -v number="$2" '
+        /^## / { on = ($2 == "TLS") }
+        /^```$/ { take = 0 }
+        take { sub (/^# /, ""); print }
+        on && $0 == "```" kind && ++found == number { take = 1 }' \
+        "$top_srcdir/packaging/README.md" |
+        sed -e "s|/etc/pki/nbdkit|$tmp/pki|" -e "s|-g nbdkit-qcow2|-g $group|" \
+            -e "s|DNS:[$]who.example.com|DNS:localhost|"
+}
+
+# make_keys NUMBER: runs the commands of a block; sets 'options'.
+make_keys ()
+{
+    tls_lines console "$1" > "$tmp/commands"
+    [ -s "$tmp/commands" ] || fail "the README has no commands for TLS"
+    (cd "$tmp/client" && bash -e "$tmp/commands") > "$tmp/said" 2>&1 ||
+        { cat "$tmp/said"; fail "keys cannot be made"; }
+    options=$(tls_lines sh $((($1 + 1) / 2)) | sed -n 's/^OPTIONS="\(.*\)"/\1/p')
+    [ -n "$options" ] || fail "the README has no settings for TLS"
+    [ "$(stat -c %a "$tmp/pki" "$tmp/pki"/* | sort -u | paste -sd ' ')" \
+        = "640 750" ] || { ls -l "$tmp/pki"; fail "others can read the keys"; }
+}
+
+if ! nbdkit --dump-config | grep -qx 'tls=yes' ||
+        ! [ "$(openssl version 2>/dev/null | cut -c 1-9)" = "OpenSSL 3" ]; then
+    echo "not run: TLS, which needs OpenSSL 3, and nbdkit with GnuTLS"
+    exit 0
 fi
+mkdir "$tmp/client" "$tmp/stranger"
+make_keys 1
+[ ! -e "$tmp/pki/ca-key.pem" ] || fail "the server has the authority's key"
+# Another socket may have the port.
+for try in 1 2 3 4 5; do
+    port=$((20000 + (RANDOM + try) % 20000))
+    activate "$options" "127.0.0.1:$port" "$tmp/disk.sock"
+    [ ! -S "$tmp/disk.sock" ] || break
+    end_server
+done
+cp "$tmp/client/ca-cert.pem" "$tmp/stranger/"
+served "nbds://localhost:$port/?tls-certificates=$tmp/client"
+refused "nbds://localhost:$port/?tls-certificates=$tmp/stranger"
+refused "nbd://localhost:$port"
+refused "nbd+unix:///?socket=$tmp/disk.sock"
+served "nbds://localhost:$port/?tls-certificates=$tmp/client"
+end_server
+echo "ok: TLS with certificates"
+
+rm -r "$tmp/pki"
+make_keys 3
+activate "$options" "$tmp/disk.sock"
+echo "alice:$(openssl rand -hex 32)" > "$tmp/stranger/keys.psk"
+uri="nbds+unix://alice@/?socket=$tmp/disk.sock&tls-psk-file"
+served "$uri=$tmp/client/keys.psk"
+refused "$uri=$tmp/stranger/keys.psk"
+served "$uri=$tmp/client/keys.psk"
+end_server
+echo "ok: TLS with a secret"
