@@ -67,6 +67,7 @@ nbd_tests = \
 	nbd/test-filters-below.sh \
 	nbd/test-header-qemu.sh \
 	nbd/test-largest.sh \
+	nbd/test-kernel-client.sh \
 	nbd/test-layers-backing.sh \
 	nbd/test-layers-data-file.sh \
 	nbd/test-layers-deep.sh \
