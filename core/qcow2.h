@@ -1512,6 +1512,8 @@ extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
 
 /* Make the disk larger while other threads use it: they may call any function
  * that they could call otherwise.  Nothing is preallocated; else as above.
+ * The tables of a data file that must equal the disk are made before changes
+ * wait; 'progress' is told of that, and can cancel it.
  *
  * When it returns 0 the change is durable, qcow2_get_info has the new size,
  * and all of that can be read and written.  The image and its views stay open;
@@ -1521,11 +1523,14 @@ extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
  *
  * QCOW2_ERR_INVALID: it would become smaller.  QCOW2_ERR_BUSY: a bitmap of it
  * is open, or a request has not ended for too long.  QCOW2_ERR_UNSUPPORTED:
- * also if its data file must equal the disk.
+ * also if its data file must equal the disk, and there would be more than a
+ * GiB of new tables.
  */
 extern int qcow2_grow (struct qcow2_image *image, const struct qcow2_io *io,
-                       uint64_t new_size, struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+                       uint64_t new_size,
+                       const struct qcow2_progress *progress,
+                       struct qcow2_error *err)
+  __attribute__ ((__nonnull__ (1, 2, 5), __warn_unused_result__));
 
 /* Let the header name another backing image, 'file' with the format 'format',
  * or none (NULL or empty, both).  No byte of the disk is looked at: where the

@@ -75,6 +75,16 @@ static const enum q2_purpose purposes[] = {
   [Q2_EDIT_BITMAPS] = Q2_FOR_BITMAPS,
 };
 
+/* What others were about to do with the image as it was, they do anew. */
+static void
+note_closed (struct q2_edit *e)
+{
+  atomic_fetch_add (&e->image->edits, 1);
+  /* One that could not be ended: see transact_part.c. */
+  q2_since_free (e->w->since);
+  e->w->since = NULL;
+}
+
 int
 q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
                       const struct qcow2_io *host, enum q2_edit_kind kind,
@@ -87,10 +97,7 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   };
   if (!q2_assume (q2_gate_is_closed (&image->gate), err))
     return -1;
-  atomic_fetch_add (&image->edits, 1);
-  /* One that could not be ended: see transact_part.c. */
-  q2_since_free (w->since);
-  w->since = NULL;
+  note_closed (e);
   if (q2_edit_check (image, what, err) == -1)
     return -1;
   e->begun = true;
@@ -158,6 +165,18 @@ q2_edit_thaw (struct q2_edit *e)
 {
   e->beside = true;
   q2_gate_let_on (&e->image->gate);
+}
+
+int
+q2_edit_close (struct q2_edit *e, const char *what, struct qcow2_error *err)
+{
+  if (!q2_assume (e->beside, err) ||
+      q2_edit_commit_ahead (e->image, e->io.host, err) == -1 ||
+      q2_edit_freeze (e, what, e->w->patience_ms, err) == -1)
+    return -1;
+  note_closed (e);
+  atomic_store (&e->image->editing, false);
+  return 0;
 }
 
 /* Each round has less to write: what came while the one before was running.

@@ -106,6 +106,13 @@ extern int q2_edit_freeze (struct q2_edit *edit, const char *what, unsigned ms,
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern void q2_edit_thaw (struct q2_edit *edit) __attribute__ ((__nonnull__));
 
+/* Go on as one that was begun with the gate closed, and has made things: until
+ * the end changes are held back.  -1: it is beside as before.
+ */
+extern int q2_edit_close (struct q2_edit *edit, const char *what,
+                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* 'bytes' (not 0) in whole clusters that follow each other; what is in them
  * is undefined.  'class' as for q2_overlap_add; Q2_META_NONE: data.
  */

@@ -101,6 +101,7 @@ q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
   r->old_geo = image->geo;
   r->l1_off = h->l1_offset;
   r->l1_entries = h->l1_entries;
+  r->zeroed = params.virtual_size;
   if (q2_geometry_init (&r->new_geo, &params, err) == -1)
     return fail_size (err);
   if (check_direction (r, flags, err) == -1)

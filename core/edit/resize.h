@@ -10,6 +10,7 @@
  * resize_fill.c    preallocation
  * resize_bitmaps.c bitmaps get the new size together with the disk
  * resize_live.c    a disk that grows while it is used
+ * resize_ahead.c   what is done of that before changes of the disk wait
  */
 #ifndef QCOW2_EDIT_RESIZE_H
 #define QCOW2_EDIT_RESIZE_H
@@ -25,7 +26,13 @@ struct q2_resize {
   bool placed;                  /* the tables are those of the new size */
   uint64_t l1_off;              /* as the header is to have it */
   uint32_t l1_entries;
-  uint64_t old_data_end;        /* of the data file */
+  uint64_t old_data_end;        /* of the data file: it has zeros behind */
+
+  /* Of a raw data file that is used; else NULL, and nothing. */
+  uint64_t *ahead;              /* new L2 tables, of all L1 entries behind the
+                                   old ones; to be freed */
+  uint64_t zeroed;              /* from here on the data file has been zeroed;
+                                   the new size: nothing was */
 
   /* Bitmaps; nr_bitmaps 0: the directory stays what it is. */
   uint32_t nr_bitmaps;
@@ -65,11 +72,28 @@ extern int q2_resize_grow (struct q2_resize *r, struct qcow2_error *err)
 extern int q2_resize_shrink (struct q2_resize *r, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* Let the data file have the new size. */
+extern int q2_resize_grow_data (struct q2_resize *r, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Allocate, in the image's tables, clusters for [from, to), multiples of the
  * cluster size, that read as zeros.
  */
 extern int q2_resize_fill (struct q2_resize *r, uint64_t from, uint64_t to,
                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Of a disk with a raw data file, while it is used: fail if that is too much;
+ * make r->ahead, and zero most of what is behind the old end of the data file,
+ * with an edit that has begun beside changes; and let the image's L1 table,
+ * which has the new size, name those tables, with the gate closed.
+ */
+extern int q2_resize_check_ahead (const struct q2_resize *r,
+                                  struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_resize_ahead (struct q2_resize *r, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_resize_link_ahead (struct q2_resize *r, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Make a directory of bitmaps, with their tables and bits, for a disk of the

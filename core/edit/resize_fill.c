@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* resize_fill.c - allocates clusters that read as zeros.
  *
- * Owns      preallocation for a disk that grows.
+ * Owns      preallocation for a disk that grows, and the size of its data
+ *           file.
  * Method    a slice of a table at a time: clusters are handed out, made to
  *           read as zeros in the way that was asked for, and linked.  What is
  *           encrypted is written in any case, since zeros of the file decrypt
@@ -16,6 +17,15 @@
 
 /* Bytes of the disk at once, so that there is progress to tell. */
 #define STEP (UINT64_C (256) << 20)
+
+int
+q2_resize_grow_data (struct q2_resize *r, struct qcow2_error *err)
+{
+  const struct q2_io data = q2_store_io (r->edit.w->store, &r->edit.io);
+
+  r->old_data_end = q2_io_size (&data);
+  return q2_io_grow (&data, r->new_geo.virtual_size, err);
+}
 
 /* Clusters next to each other, in the file as well. */
 struct piece {

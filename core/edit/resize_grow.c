@@ -95,7 +95,7 @@ use_old_tables (struct q2_resize *r, struct qcow2_error *err)
 
   extend (r);
   if (zero (r, r->old_geo.virtual_size,
-            raw ? r->new_geo.virtual_size : geo->virtual_size, err) == -1 ||
+            raw ? r->zeroed : geo->virtual_size, err) == -1 ||
       fill (r, 0, old_reach (r), err) == -1)
     return -1;
   return q2_edit_commit (&r->edit, err);
@@ -237,15 +237,12 @@ go_back (struct q2_resize *r)
 
 /* ---- The operation ---------------------------------------------------- */
 
+/* Where the old L1 table has no tables. */
 static int
-grow_data_file (struct q2_resize *r, struct qcow2_error *err)
+fill_new_tables (struct q2_resize *r, struct qcow2_error *err)
 {
-  const struct q2_io data = q2_store_io (r->edit.w->store, &r->edit.io);
-
-  if (!r->old_geo.data_file)
-    return 0;
-  r->old_data_end = q2_io_size (&data);
-  return q2_io_grow (&data, r->new_geo.virtual_size, err);
+  return r->ahead != NULL ? q2_resize_link_ahead (r, err)
+    : fill (r, old_reach (r), UINT64_MAX, err);
 }
 
 static int
@@ -255,14 +252,14 @@ prepare (struct q2_resize *r, struct qcow2_error *err)
   const uint64_t size = r->new_geo.virtual_size;
 
   if (q2_trees_drop (&r->edit, r->old_geo.l1_needed, err) == -1 ||
-      grow_data_file (r, err) == -1 || use_old_tables (r, err) == -1 ||
+      (r->old_geo.data_file && r->ahead == NULL &&
+       q2_resize_grow_data (r, err) == -1) || use_old_tables (r, err) == -1 ||
       move_l1 (r, err) == -1 || use_new_table (r, err) == -1)
     return -1;
   if (!store->raw &&
       zero (r, old_reach (r), q2_min (size, store->below_size), err) == -1)
     return -1;
-  return fill (r, old_reach (r), UINT64_MAX, err) == -1 ? -1
-    : q2_resize_bitmaps (r, err);
+  return fill_new_tables (r, err) == -1 ? -1 : q2_resize_bitmaps (r, err);
 }
 
 int

@@ -16,6 +16,7 @@
 
 #include "qcow2.h"
 #include "control/again.h"
+#include "control/roster.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -27,17 +28,27 @@ tell (const char *device, uint64_t size)
                                          (json_int_t) size));
 }
 
+/* Until changes wait, and it is too late. */
+static bool
+go_on (void *opaque, unsigned percent)
+{
+  (void) opaque;
+  (void) percent;
+  return !roster_is_ending ();
+}
+
 static json_t *
 grow (struct call *call, const struct target *t, uint64_t size)
 {
   const uint64_t before = qcow2_get_info (t->image)->virtual_size;
+  const struct qcow2_progress progress = { .fn = go_on };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
   int r;
 
   do {
     views_close_idle (t->disk);
-    r = qcow2_grow (t->image, t->io, size, &err);
+    r = qcow2_grow (t->image, t->io, size, &progress, &err);
   } while (r == -1 && again_soon (&again, &err));
   /* Also if what comes after the change has failed. */
   size = qcow2_get_info (t->image)->virtual_size;

@@ -64,7 +64,7 @@ grow (struct qcow2_image *image, const struct qcow2_io *io,
   if (qcow2_pwrite (image, io, s->image.disk, sizeof first, 0, false, err)
       == -1)
     return -1;
-  r = qcow2_grow (image, io, s->c->size, err);
+  r = qcow2_grow (image, io, s->c->size, NULL, err);
   use (image, io, s, qcow2_get_info (image)->virtual_size == s->c->size);
   if (qcow2_end (image, io, r == 0 ? err : &why) == -1)
     r = -1;
@@ -353,6 +353,14 @@ const struct edit_case edit_cases[] = {
   { .name = "grow while open, a data file", .recipe = {
       SMALL, .disk_size = 131 * KiB, .fill_percent = 70, .data_file = true },
     .run = grow, .size = 2400 * KiB },
+  { .name = "grow while open, a raw data file", .recipe = {
+      TINY, .disk_size = 131 * KiB, .fill_percent = 70, .data_file = true,
+      .data_raw = true },
+    .run = grow, .size = 2400 * KiB },
+  { .name = "grow while open, a raw data file and lazy bitmaps", .recipe = {
+      SMALL, .disk_size = 131 * KiB, .fill_percent = 70, .bitmap = true,
+      .data_file = true, .data_raw = true },
+    .bitmaps = QCOW2_BITMAPS_LAZY, .run = grow, .size = 5000 * KiB },
   { .name = "grow while open, lazy bitmaps", .recipe = {
       TINY, .disk_size = 131 * KiB, .fill_percent = 70, .bitmap = true },
     .commands = BITMAPS_OF_TWO_KINDS, .bitmaps = QCOW2_BITMAPS_LAZY,

@@ -65,6 +65,25 @@ make -o data_file="$tmp/data" "$tmp/disk" 8M
 crowd 1 qcow2-follow="$tmp"
 same
 
+echo "a raw data file, which is larger and has garbage"
+qemu-img create -q -f qcow2 -o data_file="$tmp/data",data_file_raw=on \
+    "$tmp/disk" 1M
+make -o cluster_size=4k,data_file="$tmp/data",data_file_raw=on "$tmp/disk" 8M
+truncate -s 16M "$tmp/data"
+dd if=/dev/urandom of="$tmp/data" bs=1M seek=8 count=8 conv=notrunc 2>/dev/null
+crowd 1 qcow2-follow="$tmp"
+same
+cmp -n "$(stat -c %s "$tmp/expected")" "$tmp/data" "$tmp/expected" ||
+    fail "the data file is another disk"
+[ "$(qemu-img map --output json "$tmp/disk" | jq '[.[].present] | all')" \
+    = true ] || fail "a part of the disk has no table"
+start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-control="$control" \
+    qcow2-follow="$tmp"
+"$ctl" -S "$control" resize "" 8T >"$tmp/said" 2>&1 &&
+    fail "there are more tables than are made at once"
+has 'in steps of at most 549755813888 bytes' "too many tables"
+stop_nbdkit
+
 echo "qcow2ctl"
 make "$tmp/disk" 8M
 qemu-img bitmap --add "$tmp/disk" b

@@ -6,7 +6,8 @@
  *           somebody makes it larger again and again, and is the first client
  *           of what is added; others take and delete snapshots, look at those,
  *           or ask for extents.  At the end all of it is compared, and QEMU
- *           finds nothing wrong.  Then bitmaps, views, and what is refused.
+ *           finds nothing wrong.  Then bitmaps, views, raw data files, and what
+ *           is refused.
  */
 #include "config.h"
 
@@ -16,6 +17,8 @@
 #include "qemu.h"
 #include "recipe.h"
 #include "threads.h"
+
+#include "base/be.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -86,8 +89,8 @@ grow_all_the_time (struct crowd *c)
     const uint64_t from = size_of (c);
     struct qcow2_error err;
 
-    if (!did (qcow2_grow (c->g.image, &c->g.host.io, from + c->step, &err),
-              &err))
+    if (!did (qcow2_grow (c->g.image, &c->g.host.io, from + c->step, NULL,
+                          &err), &err))
       break;
     CHECK_EQ (size_of (c), from + c->step);
     use_new_part (c, from, buf);
@@ -211,6 +214,82 @@ read_new_parts (struct crowd *c)
   free (buf);
 }
 
+/* ---- A raw data file ---------------------------------------------------- */
+
+#define DEVICE (64 * MiB)
+
+/* It is a device: large enough from the beginning, with garbage behind the
+ * disk.
+ */
+static void
+enlarge_data (struct guest *g)
+{
+  const uint64_t size = g->w->recipe.disk_size;
+  const struct host_spec spec = { .capacity = DEVICE };
+  unsigned char *const bytes = malloc (DEVICE);
+
+  REQUIRE (bytes != NULL);
+  memset (bytes, 0xee, DEVICE);
+  memcpy (bytes, g->data.bytes, size);
+  host_free (&g->data);
+  host_init (&g->data, &spec, bytes, DEVICE);
+  host_join (&g->host, &g->data);
+  g->attach.data = &g->data.io;
+  free (bytes);
+}
+
+/* Each cluster has an entry, for itself, and what is behind the disk is as it
+ * was.
+ */
+static void
+check_raw (const struct guest *g, uint64_t disk_size, uint64_t cleared)
+{
+  const unsigned char *const bytes = g->host.bytes;
+  const unsigned bits = load_be32 (bytes + 20);
+  uint64_t bad = 0;
+
+  for (uint64_t i = 0; i << bits < disk_size; ++i) {
+    const uint64_t l2 = load_be64 (bytes + load_be64 (bytes + 40) +
+                                   8 * (i >> (bits - 3)));
+    const uint64_t at = (l2 & (UINT64_MAX >> 8) & ~UINT64_C (511)) +
+      8 * (i & ((UINT64_C (1) << (bits - 3)) - 1));
+
+    bad += l2 == 0 ||
+      load_be64 (bytes + at) != (i << bits | UINT64_C (1) << 63);
+  }
+  CHECK_EQ (bad, 0);
+  CHECK (is_full_of (g->data.bytes + cleared, DEVICE - cleared, 0xee));
+}
+
+/* Readers of the data file alone see the same disk. */
+static void
+compare_raw (struct crowd *c)
+{
+  const uint64_t size = size_of (c);
+  unsigned char *const buf = malloc (size);
+  struct qcow2_error err;
+
+  REQUIRE (buf != NULL);
+  if (did (qcow2_pread (c->g.image, &c->g.host.io, buf, (uint32_t) size, 0,
+                        &err), &err))
+    CHECK (memcmp (buf, c->g.data.bytes, size) == 0);
+  free (buf);
+}
+
+static void
+judge (struct crowd *c, const struct recipe_image *made, uint64_t size)
+{
+  const bool raw = c->g.w->recipe.data_raw;
+  const struct qemu_files files = {
+    .options = made->qemu_options, .data = c->g.data.bytes, .data_size = size,
+  };
+
+  fsck_check (c->g.host.bytes, c->g.host.size, false);
+  qemu_submit (c->g.host.bytes, c->g.host.size, raw ? &files : NULL,
+               QEMU_CLEAN, raw ? c->g.data.bytes : NULL, raw ? size : 0,
+               c->g.w->name);
+}
+
 static void
 grow_in_a_crowd (const struct workload *w, uint64_t step, bool snapshots)
 {
@@ -218,11 +297,14 @@ grow_in_a_crowd (const struct workload *w, uint64_t step, bool snapshots)
   struct recipe_image made;
   struct guest_files files;
   struct threads threads;
+  uint64_t size;
 
   unit_context ("%s", w->name);
   recipe_make (&made, &w->recipe, 1);
   files = guest_files_of (&made);
   guest_init (&c.g, w, 1, &files);
+  if (w->recipe.data_raw)
+    enlarge_data (&c.g);
   c.step = step;
   c.stop = false;
   c.grown = c.snapshots = c.maps = c.views = c.busy = 0;
@@ -238,10 +320,13 @@ grow_in_a_crowd (const struct workload *w, uint64_t step, bool snapshots)
           (unsigned long) c.busy);
   guest_read_all (&c.g);
   read_new_parts (&c);
+  size = size_of (&c);
+  if (w->recipe.data_raw)
+    compare_raw (&c);
   CHECK (guest_close (&c.g, true));
-  fsck_check (c.g.host.bytes, c.g.host.size, false);
-  qemu_submit (c.g.host.bytes, c.g.host.size, NULL, QEMU_CLEAN, NULL, 0,
-               w->name);
+  if (w->recipe.data_raw)
+    check_raw (&c.g, size, size);
+  judge (&c, &made, size);
   guest_open (&c.g);
   guest_read_all (&c.g);
   read_new_parts (&c);
@@ -285,9 +370,95 @@ test_crowds (void)
     .max_sectors = 16,
   };
 
+  const struct workload raw = {
+    .name = "a raw data file",
+    .recipe = { .options = "cluster_size=512", .cluster_bits = 9,
+                .disk_size = 501 * KiB, .fill_percent = 60, .data_file = true,
+                .data_raw = true },
+    .host = GROWS (0), .clients = 3, .requests = unit_scaled (800), STORM,
+    .max_sectors = 16,
+  };
+
   grow_in_a_crowd (&storm, 128 * KiB, false);
+  grow_in_a_crowd (&raw, 89 * KiB, false);
   grow_in_a_crowd (&tables, 24 * KiB, true);
   grow_in_a_crowd (&overlay, 24 * KiB, false);
+}
+
+/* ---- While tables are made ---------------------------------------------- */
+
+struct making {
+  struct guest g;
+  unsigned calls, last;
+};
+
+/* Nobody waits meanwhile: this thread neither. */
+static bool
+write_beside (void *opaque, unsigned percent)
+{
+  struct making *const m = opaque;
+  unsigned char buf[512];
+  struct qcow2_error err;
+
+  CHECK (percent >= m->last && percent <= 100);
+  CHECK_EQ (qcow2_get_info (m->g.image)->virtual_size, MiB);
+  memset (buf, (int) ++m->calls, sizeof buf);
+  did (qcow2_pwrite (m->g.image, &m->g.host.io, buf, sizeof buf, MiB - 512,
+                     false, &err), &err);
+  m->last = percent;
+  return m->calls < 2;
+}
+
+static void
+cancel_growing (struct making *m)
+{
+  const struct qcow2_progress progress = { write_beside, m };
+  struct qcow2_error err;
+  unsigned char buf[512];
+
+  CHECK_EQ (qcow2_grow (m->g.image, &m->g.host.io, 60 * MiB, &progress, &err),
+            -1);
+  CHECK_EQ (err.kind, QCOW2_ERR_CANCELLED);
+  CHECK_EQ (m->calls, 2);
+  CHECK_EQ (qcow2_get_info (m->g.image)->virtual_size, MiB);
+  did (qcow2_pread (m->g.image, &m->g.host.io, buf, sizeof buf, MiB - 512,
+                    &err), &err);
+  CHECK (is_full_of (buf, sizeof buf, 2));
+}
+
+static void
+test_raw (void)
+{
+  static struct making m;
+  const struct workload w = {
+    .name = "cancelled",
+    .recipe = { .options = "cluster_size=512", .cluster_bits = 9,
+                .disk_size = MiB, .data_file = true, .data_raw = true },
+    .host = GROWS (0),
+  };
+  struct recipe_image made;
+  struct guest_files files;
+  struct qcow2_error err;
+
+  unit_context ("%s", w.name);
+  recipe_make (&made, &w.recipe, 1);
+  files = guest_files_of (&made);
+  guest_init (&m.g, &w, 1, &files);
+  enlarge_data (&m.g);
+  guest_open (&m.g);
+  CHECK_EQ (qcow2_grow (m.g.image, &m.g.host.io, UINT64_C (1) << 37, NULL,
+                        &err), -1);
+  CHECK_EQ (err.kind, QCOW2_ERR_UNSUPPORTED);
+  CHECK (strstr (err.text, "in steps of at most 68719476736 bytes") != NULL);
+  CHECK_EQ (m.g.data.size, DEVICE);
+  cancel_growing (&m);
+  did (qcow2_grow (m.g.image, &m.g.host.io, 2 * MiB, NULL, &err), &err);
+  CHECK (guest_close (&m.g, false));
+  fsck_check (m.g.host.bytes, m.g.host.size, false);
+  CHECK (is_full_of (m.g.data.bytes + MiB, MiB, 0));
+  check_raw (&m.g, 2 * MiB, 60 * MiB);
+  guest_free (&m.g);
+  recipe_free (&made);
 }
 
 /* ---- One client --------------------------------------------------------- */
@@ -374,11 +545,11 @@ keep_bitmaps (enum qcow2_bitmaps mode)
         "qemu-img bitmap --add -g 4k i b");
   image = open_image (&d, mode);
   put (image, &d, 100 * KiB, 1);
-  did (qcow2_grow (image, &d.host, 700 * MiB, &err), &err);
+  did (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), &err);
   put (image, &d, 200 * KiB, 2);
   put (image, &d, 600 * MiB, 3);
-  did (qcow2_grow (image, &d.host, 701 * MiB, &err), &err);
-  did (qcow2_grow (image, &d.host, 702 * MiB, &err), &err);
+  did (qcow2_grow (image, &d.host, 701 * MiB, NULL, &err), &err);
+  did (qcow2_grow (image, &d.host, 702 * MiB, NULL, &err), &err);
   put (image, &d, 702 * MiB - 512, 4);
   end (image, &d);
   compare_bits (&d, "100+4\n200+4\n614400+4\n718844+4\n");
@@ -419,11 +590,11 @@ keep_views (void)
   bitmap = qcow2_open_view (image, &d.host, QCOW2_VIEW_BITMAP, &b, &err);
   REQUIRE (snapshot != NULL && diff != NULL && bitmap != NULL);
   /* Its table is replaced. */
-  CHECK_EQ (qcow2_grow (image, &d.host, 700 * MiB, &err), -1);
+  CHECK_EQ (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), -1);
   CHECK_EQ (err.kind, QCOW2_ERR_BUSY);
   CHECK_EQ (qcow2_get_info (image)->virtual_size, MiB);
   qcow2_close (bitmap);
-  did (qcow2_grow (image, &d.host, 700 * MiB, &err), &err);
+  did (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), &err);
   put (image, &d, 600 * MiB, 7);
   check_view (snapshot, &d, 5);
   check_view (diff, &d, 6);
@@ -447,7 +618,7 @@ refuse (struct qcow2_image *image, struct memory_disk *d, uint64_t size,
   const unsigned long writes = d->writes;
   struct qcow2_error err;
 
-  CHECK_EQ (qcow2_grow (image, &d->host, size, &err), -1);
+  CHECK_EQ (qcow2_grow (image, &d->host, size, NULL, &err), -1);
   CHECK_EQ (err.kind, kind);
   CHECK_EQ (qcow2_get_info (image)->virtual_size, before);
   CHECK_EQ (d->writes, writes);
@@ -467,8 +638,8 @@ test_refusals (void)
   refuse (image, &d, 0, QCOW2_ERR_INVALID);
   refuse (image, &d, UINT64_MAX, QCOW2_ERR_INVALID);
   refuse (image, &d, UINT64_C (1) << 62, QCOW2_ERR_UNSUPPORTED);
-  did (qcow2_grow (image, &d.host, MiB, &err), &err);
-  did (qcow2_grow (image, &d.host, MiB + 1, &err), &err);
+  did (qcow2_grow (image, &d.host, MiB, NULL, &err), &err);
+  did (qcow2_grow (image, &d.host, MiB + 1, NULL, &err), &err);
   CHECK_EQ (qcow2_get_info (image)->virtual_size, MiB + 512);
   put (image, &d, MiB, 1);
   CHECK_EQ (qcow2_pread (image, &d.host, &(char) { 0 }, 1, MiB + 512, &err),
@@ -503,7 +674,7 @@ test_short_snapshot (void)
   image = open_image (&d, QCOW2_BITMAPS_DURABLE);
   refuse (image, &d, 2 * MiB, QCOW2_ERR_UNSUPPORTED);
   did (qcow2_snapshots_complete (image, &d.host, &err), &err);
-  did (qcow2_grow (image, &d.host, 2 * MiB, &err), &err);
+  did (qcow2_grow (image, &d.host, 2 * MiB, NULL, &err), &err);
   view = qcow2_open_view (image, &d.host, QCOW2_VIEW_SNAPSHOT, &name, &err);
   did (view == NULL ? -1 : 0, &err);
   CHECK_EQ (qcow2_get_info (view)->virtual_size, MiB);
@@ -588,7 +759,7 @@ list_while_it_is_edited (void)
   l.nr = 0;
   threads_start (&threads, 1, list_all, &l);
   for (uint64_t i = 2; i <= LIST_STEPS; ++i) {
-    did (qcow2_grow (l.image, &l.h.io, i * LIST_STEP, &err), &err);
+    did (qcow2_grow (l.image, &l.h.io, i * LIST_STEP, NULL, &err), &err);
     did (qcow2_snapshot_create (l.image, &l.h.io, &snapshot, &err), &err);
     did (qcow2_snapshot_delete (l.image, &l.h.io, &snapshot.name, false, NULL,
                                 &err), &err);
@@ -640,7 +811,7 @@ enlarge_cache (void)
   unit_context ("cache");
   load (&d, "qemu-img create -q -f qcow2 -o cluster_size=4k i 1M");
   image = open_image (&d, QCOW2_BITMAPS_DURABLE);
-  did (qcow2_grow (image, &d.host, TABLES * 2 * MiB, &err), &err);
+  did (qcow2_grow (image, &d.host, TABLES * 2 * MiB, NULL, &err), &err);
   for (uint64_t i = 0; i < TABLES; ++i)
     put (image, &d, i * 2 * MiB, (unsigned char) (1 + i % 255));
   read_tables (image, &d);
@@ -657,6 +828,7 @@ main (void)
   threads_watchdog ();
   qemu_init ();
   test_crowds ();
+  test_raw ();
   keep_bitmaps (QCOW2_BITMAPS_LAZY);
   keep_bitmaps (QCOW2_BITMAPS_DURABLE);
   keep_views ();
