@@ -1522,9 +1522,10 @@ extern int qcow2_resize (struct qcow2_image *image, const struct qcow2_io *io,
  * leaves what a crash could leave.
  *
  * QCOW2_ERR_INVALID: it would become smaller.  QCOW2_ERR_BUSY: a bitmap of it
- * is open, or a request has not ended for too long.  QCOW2_ERR_UNSUPPORTED:
- * also if its data file must equal the disk, and there would be more than a
- * GiB of new tables.
+ * is open, or being merged into that of another image, and needs another table
+ * then; or a request has not ended for too long.  QCOW2_ERR_UNSUPPORTED: also
+ * if its data file must equal the disk, and there would be more than a GiB of
+ * new tables.
  */
 extern int qcow2_grow (struct qcow2_image *image, const struct qcow2_io *io,
                        uint64_t new_size,

@@ -252,7 +252,7 @@ take_source (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     return 0;
   if (check_usable (b, q2_bitmap_why_unusable (image, l->header, b), err)
       == -1 ||
-      q2_pin (image, &pin->pin, Q2_PINNED_BITMAP, b->table_offset, l->header,
+      q2_pin (image, &pin->pin, Q2_PINNED_SOURCE, b->table_offset, l->header,
               err) == -1)
     return -1;
   pin->image = image;

@@ -59,10 +59,6 @@ extern int q2_resize_note_old (struct q2_resize *r, uint64_t host_off,
                                uint64_t bytes, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
-/* A view of a bitmap is open. */
-extern int q2_resize_fail_pinned (struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __cold__));
-
 /* Commit, and give the image its new header; then let go of r->old. */
 extern int q2_resize_switch (struct q2_resize *r, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
@@ -94,6 +90,13 @@ extern int q2_resize_check_ahead (const struct q2_resize *r,
 extern int q2_resize_ahead (struct q2_resize *r, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 extern int q2_resize_link_ahead (struct q2_resize *r, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Fail if somebody has a bitmap open that would get another table. */
+extern int q2_resize_check_pins (struct q2_resize *r,
+                                 struct qcow2_image *image,
+                                 const struct qcow2_io *host,
+                                 struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* Make a directory of bitmaps, with their tables and bits, for a disk of the

@@ -182,6 +182,50 @@ load_table (const struct q2_resize *r, const struct q2_bitmap *b,
                      QCOW2_IO_HEADER, err);
 }
 
+/* ---- Pins ------------------------------------------------------------- */
+
+struct pinned {
+  const struct q2_resize *r;
+  struct qcow2_image *image;
+};
+
+static int
+check_pin (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
+           struct qcow2_error *err)
+{
+  const struct pinned *const p = opaque;
+  struct q2_pins *const pins = &p->image->pins;
+  char name[80];
+  bool pinned;
+
+  if (b->table_entries == entries_for (&p->r->new_geo, b))
+    return 0;
+  q2_mutex_lock (&pins->lock);
+  pinned = q2_is_pinned_locked (p->image, b->table_offset);
+  q2_mutex_unlock (&pins->lock);
+  return pinned ?
+    q2_fail_advise (err, QCOW2_ERR_BUSY, QCOW2_ADVICE_CLOSE_VIEWS, host_off,
+                    "the disk cannot change its size while a bitmap of it is "
+                    "open that needs another table then: \"%s\"",
+                    q2_printable (name, sizeof name, b->name, b->name_len))
+    : 0;
+}
+
+int
+q2_resize_check_pins (struct q2_resize *r, struct qcow2_image *image,
+                      const struct qcow2_io *host, struct qcow2_error *err)
+{
+  const struct q2_header *const h = q2_image_header (image);
+  const struct q2_io io = q2_image_io (image, host);
+  struct pinned p = { r, image };
+  bool any;
+
+  q2_mutex_lock (&image->pins.lock);
+  any = q2_is_any_pinned_locked (image, Q2_PINNED_BITMAP);
+  q2_mutex_unlock (&image->pins.lock);
+  return any ? q2_bitmaps_walk (&io, h, &r->old_geo, check_pin, &p, err) : 0;
+}
+
 /* ---- The directory ---------------------------------------------------- */
 
 static int

@@ -26,17 +26,6 @@
 
 static const char what[] = "the disk cannot become larger while it is used";
 
-static bool
-is_pinned (struct qcow2_image *image)
-{
-  bool pinned;
-
-  q2_mutex_lock (&image->pins.lock);
-  pinned = q2_is_any_pinned_locked (image, Q2_PINNED_BITMAP);
-  q2_mutex_unlock (&image->pins.lock);
-  return pinned;
-}
-
 /* Nothing has been written. */
 static int
 check (struct q2_resize *r, struct qcow2_image *image,
@@ -51,7 +40,7 @@ check (struct q2_resize *r, struct qcow2_image *image,
                     "a disk that is used can only become larger");
   if (image->store.raw && q2_resize_check_ahead (r, err) == -1)
     return -1;
-  return is_pinned (image) ? q2_resize_fail_pinned (err) : 0;
+  return q2_resize_check_pins (r, image, host, err);
 }
 
 /* The gate is claimed.  -1: it is open, and nothing has changed. */

@@ -50,7 +50,35 @@ let_go_old (struct q2_resize *r)
     q2_edit_let_go (&r->edit, r->old.runs[i].cluster, r->old.runs[i].nr);
 }
 
-/* Who has a bitmap open reads the old one. */
+/* Who has a bitmap open reads its table, where it is; bits are only let go
+ * together with that.  Who merges it counts on the size of the disk.
+ */
+static bool
+is_old_pinned_locked (const struct q2_resize *r)
+{
+  const struct qcow2_image *const image = r->edit.image;
+  const unsigned bits = r->old_geo.cluster_bits;
+
+  if (q2_is_any_pinned_locked (image, Q2_PINNED_SOURCE))
+    return true;
+  if (!q2_is_any_pinned_locked (image, Q2_PINNED_BITMAP))
+    return false;
+  for (size_t i = 0; i < r->old.nr; ++i)
+    for (uint64_t j = 0; j < r->old.runs[i].nr; ++j)
+      if (q2_is_pinned_locked (image, (r->old.runs[i].cluster + j) << bits))
+        return true;
+  return false;
+}
+
+static int
+fail_pinned (struct qcow2_error *err)
+{
+  return q2_fail_advise (err, QCOW2_ERR_BUSY, QCOW2_ADVICE_CLOSE_VIEWS,
+                         QCOW2_NO_OFFSET, "the disk cannot change its size "
+                         "while a bitmap of it is open that would change, "
+                         "too");
+}
+
 static int
 switch_unless_pinned (struct q2_resize *r, struct qcow2_error *err)
 {
@@ -58,19 +86,10 @@ switch_unless_pinned (struct q2_resize *r, struct qcow2_error *err)
   int result;
 
   q2_mutex_lock (&pins->lock);
-  result = q2_is_any_pinned_locked (r->edit.image, Q2_PINNED_BITMAP)
-    ? q2_resize_fail_pinned (err)
+  result = is_old_pinned_locked (r) ? fail_pinned (err)
     : q2_edit_switch (&r->edit, edit_header, r, 0, err);
   q2_mutex_unlock (&pins->lock);
   return result;
-}
-
-int
-q2_resize_fail_pinned (struct qcow2_error *err)
-{
-  return q2_fail_advise (err, QCOW2_ERR_BUSY, QCOW2_ADVICE_CLOSE_VIEWS,
-                         QCOW2_NO_OFFSET, "the disk cannot change its size "
-                         "while a bitmap of it is open");
 }
 
 int

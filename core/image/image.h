@@ -29,7 +29,9 @@ struct q2_view_ops {
 
 /* Somebody reads a structure of the file, which must stay what it is. */
 enum q2_pinned {
-  Q2_PINNED_BITMAP,             /* the table of a bitmap */
+  Q2_PINNED_BITMAP,             /* the table of a bitmap, by a view */
+  Q2_PINNED_SOURCE,             /* the same, while it is merged elsewhere: with
+                                   the size that the disk has */
   Q2_PINNED_SNAPSHOT,           /* the L1 table of a snapshot */
 };
 struct q2_pin {

@@ -41,6 +41,7 @@ struct bits_mask {
   struct q2_mask mask;          /* first */
   struct qcow2_image *image;
   struct q2_bitmap bitmap;      /* its name and extra data are not valid */
+  uint64_t disk_size;           /* which it is for; the disk may grow */
   uint64_t epoch;               /* of the writer, in which it is true */
   struct q2_pin pin;            /* of its table */
   struct q2_cache *cache;
@@ -115,8 +116,8 @@ is_in_file (const struct bits_mask *m, const struct q2_io *io,
 {
   const struct q2_geometry *const geo = &m->image->geo;
   const uint64_t bytes =
-    q2_ceil_shift (q2_ceil_shift (q2_image_info (m->image)->virtual_size,
-                                  m->bitmap.granularity_bits), 3);
+    q2_ceil_shift (q2_ceil_shift (m->disk_size, m->bitmap.granularity_bits),
+                   3);
   const uint64_t before = index << geo->cluster_bits;
   const uint64_t size = q2_io_size (io);
 
@@ -328,6 +329,7 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
   m->image = image;
   m->bitmap = *b;
   m->bitmap.name = NULL;
+  m->disk_size = when->header->virtual_size;
   m->epoch = when->epoch;
   m->bitmap.extra = NULL;
   q2_printable (m->name, sizeof m->name, b->name, b->name_len);

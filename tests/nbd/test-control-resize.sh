@@ -115,9 +115,9 @@ qmp block_resize,device= && has "'size' is missing" "no size"
 h = nbd.NBD()
 h.set_export_name('bitmap/b')
 h.connect_unix('$sock')
-r = subprocess.run(['$ctl', '-S', '$control', 'resize', '', '20M'],
+r = subprocess.run(['$ctl', '-S', '$control', 'resize', '', '40G'],
                    capture_output=True, text=True)
-assert r.returncode == 4 and 'a bitmap of it is open' in r.stderr, r
+assert r.returncode == 4 and 'another table then: \\\"b\\\"' in r.stderr, r
 assert h.get_size() == 11 << 20
 h.shutdown()" || fail "a bitmap that is open"
 stop_nbdkit

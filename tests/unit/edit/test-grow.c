@@ -592,6 +592,7 @@ keep_views (void)
   /* Its table is replaced. */
   CHECK_EQ (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), -1);
   CHECK_EQ (err.kind, QCOW2_ERR_BUSY);
+  CHECK (strstr (err.text, "needs another table then: \"b\"") != NULL);
   CHECK_EQ (qcow2_get_info (image)->virtual_size, MiB);
   qcow2_close (bitmap);
   did (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), &err);
@@ -605,6 +606,53 @@ keep_views (void)
   CHECK_EQ (qcow2_get_info (bitmap)->virtual_size, 700 * MiB);
   qcow2_close (bitmap);
   end (image, &d);
+  memory_disk_free (&d);
+}
+
+/* One that keeps its table goes on to tell the same; one that has bits behind
+ * the end of the disk, which would be cleared, does not keep it.
+ */
+static void
+keep_bitmap_view (bool stray)
+{
+  const struct qcow2_name b = { "b", 1 };
+  struct memory_disk d;
+  struct qcow2_image *image, *view;
+  struct qcow2_error err;
+  uint64_t sum = 0;
+  char byte;
+
+  unit_context ("a bitmap that keeps its table%s", stray ? ", nearly" : "");
+  load (&d, stray
+        ? "qemu-img create -q -f qcow2 -o cluster_size=4k i 8M;"
+        "qemu-img bitmap --add -g 4k i b; qemu-io -c 'write 7M 1M' i;"
+        "qemu-img bitmap --disable i b;"
+        "printf '\\0\\0\\0\\0\\0\\060\\0\\0' | "
+        "dd of=i bs=1 seek=24 conv=notrunc 2>/dev/null"
+        : "qemu-img create -q -f qcow2 -o cluster_size=4k i 3M;"
+        "qemu-img bitmap --add -g 4k i b; qemu-io -c 'write 2M 1M' i;"
+        "qemu-img bitmap --disable i b");
+  image = open_image (&d, QCOW2_BITMAPS_DURABLE);
+  view = qcow2_open_view (image, &d.host, QCOW2_VIEW_BITMAP, &b, &err);
+  REQUIRE (view != NULL);
+  CHECK_EQ (qcow2_grow (image, &d.host, 100 * MiB, NULL, &err),
+            stray ? -1 : 0);
+  if (stray)
+    CHECK_EQ (err.kind, QCOW2_ERR_BUSY);
+  else
+    put (image, &d, 99 * MiB, 1);
+  CHECK_EQ (qcow2_get_info (view)->virtual_size, 3 * MiB);
+  did (qcow2_extents (view, &d.host, 3 * MiB, 0, add_up, &sum, &err), &err);
+  CHECK_EQ (sum, 3 * MiB);
+  CHECK_EQ (qcow2_pread (view, &d.host, &byte, 1, 3 * MiB, &err), -1);
+  /* It holds on to what it reads. */
+  if (!stray)
+    CHECK_EQ (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), -1);
+  qcow2_close (view);
+  did (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), &err);
+  end (image, &d);
+  if (!stray)
+    compare_bits (&d, "2048+1024\n");
   memory_disk_free (&d);
 }
 
@@ -832,6 +880,8 @@ main (void)
   keep_bitmaps (QCOW2_BITMAPS_LAZY);
   keep_bitmaps (QCOW2_BITMAPS_DURABLE);
   keep_views ();
+  keep_bitmap_view (false);
+  keep_bitmap_view (true);
   test_refusals ();
   test_short_snapshot ();
   list_while_it_is_edited ();
