@@ -46,14 +46,22 @@ members_destroy (struct members *m)
   pthread_mutex_destroy (&m->flush_lock);
 }
 
+/* At the end: the one that has been there for longest is lent first.  A
+ * command that waits for a reader to leave should not have borrowed that
+ * one's way.
+ */
 void
 members_add (struct members *m, struct below *below)
 {
+  struct below **link;
+
   (void) holds (!members_has (m, below));
   (void) holds (below->durable != NULL);        /* a member by now */
   pthread_mutex_lock (&m->lock);
-  below->next_member = m->first;
-  m->first = below;
+  for (link = &m->first; *link; link = &(*link)->next_member)
+    ;
+  below->next_member = NULL;
+  *link = below;
   pthread_mutex_unlock (&m->lock);
 }
 

@@ -52,8 +52,11 @@ below_pread (void *opaque, void *buf, uint32_t count, uint64_t host_off,
 {
   struct below *const below = opaque;
 
-  /* Only background work is left then, for which the client has no use. */
-  if (below->closing)
+  /* Only background work is left then, for which the client has no use.  The
+   * way of a member may be lent to a command of the control socket, too, which
+   * has to end: the member waits for it.
+   */
+  if (below->closing && below->durable == NULL)
     return ESHUTDOWN;
   enter (below);
   return leave (below, next_pread (below->next, buf, count, host_off, class));
