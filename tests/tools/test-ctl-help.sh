@@ -120,7 +120,7 @@ check_served ()
         "$tmp/program" -
 }
 check_served "$pod" || fail "they differ in what works with -S"
-for name in 'C<check>, ' 'C<resize>, ' 'C<flush> and'; do
+for name in 'C<check>, ' 'C<resize>, ' 'C<jobs> and'; do
     sed "/^The commands are /,/^C<stats>/s/$name//" "$pod" > "$tmp/bad.pod"
     if check_served "$tmp/bad.pod" > "$tmp/diff"; then
         fail "it did not notice that '$name' is missing with -S"
