@@ -436,6 +436,9 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
 {
   const unsigned bits = e->w->geo->cluster_bits;
 
+  /* A request may have found it corrupt while it was edited beside. */
+  if (q2_writer_check_usable (e->w, err) == -1)
+    return -1;
   if ((!Q2_PLANTED (Q2_PLANT_EARLY_SWITCH) && q2_edit_commit (e, err) == -1) ||
       q2_overlap_check (e->w->overlap, 0, UINT64_C (1) << bits,
                         Q2_META_HEADER, err) == -1)

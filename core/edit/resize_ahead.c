@@ -214,7 +214,8 @@ link_table (struct q2_resize *r, uint64_t l1_index, uint64_t table,
 int
 q2_resize_link_ahead (struct q2_resize *r, struct qcow2_error *err)
 {
-  for (uint64_t i = 0; i < nr_new_tables (r); ++i)
+  /* From the last one on: that is where clusters are taken off a list. */
+  for (uint64_t i = nr_new_tables (r); i-- > 0;)
     if (link_table (r, r->old_geo.l1_needed + i, r->ahead[i], err) == -1)
       return -1;
   return 0;

@@ -218,11 +218,16 @@ q2_resize_check_pins (struct q2_resize *r, struct qcow2_image *image,
   const struct q2_header *const h = q2_image_header (image);
   const struct q2_io io = q2_image_io (image, host);
   struct pinned p = { r, image };
-  bool any;
+  bool any, merged;
 
   q2_mutex_lock (&image->pins.lock);
   any = q2_is_any_pinned_locked (image, Q2_PINNED_BITMAP);
+  merged = q2_is_any_pinned_locked (image, Q2_PINNED_SOURCE);
   q2_mutex_unlock (&image->pins.lock);
+  if (merged)
+    return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
+                    "the disk cannot change its size while a bitmap of it is "
+                    "merged into one of another image");
   return any ? q2_bitmaps_walk (&io, h, &r->old_geo, check_pin, &p, err) : 0;
 }
 
