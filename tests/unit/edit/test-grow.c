@@ -19,6 +19,9 @@
 #include "threads.h"
 
 #include "base/be.h"
+#include "base/error.h"
+#include "image/image.h"
+#include "image/request.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -426,6 +429,37 @@ cancel_growing (struct making *m)
   CHECK (is_full_of (buf, sizeof buf, 2));
 }
 
+/* As a request that meets damage does. */
+static bool
+find_damage (void *opaque, unsigned percent)
+{
+  struct making *const m = opaque;
+  const struct q2_io io = q2_image_io (m->g.image, &m->g.host.io);
+  struct qcow2_error err;
+
+  (void) percent;
+  q2_fail (&err, QCOW2_ERR_CORRUPT, QCOW2_NO_OFFSET, "damage");
+  q2_writer_note_error (&m->g.image->writer, &io, &err);
+  return true;
+}
+
+/* The disk stays as it is, in the file as well. */
+static void
+grow_what_is_corrupt (struct making *m)
+{
+  const struct qcow2_progress progress = { find_damage, m };
+  struct qcow2_error err;
+
+  guest_open (&m->g);
+  CHECK_EQ (qcow2_grow (m->g.image, &m->g.host.io, 3 * MiB, &progress, &err),
+            -1);
+  CHECK_EQ (err.kind, QCOW2_ERR_CORRUPT);
+  CHECK_EQ (qcow2_get_info (m->g.image)->virtual_size, 2 * MiB);
+  qcow2_close (m->g.image);
+  m->g.image = NULL;
+  CHECK_EQ (load_be64 (m->g.host.bytes + 24), 2 * MiB);
+}
+
 static void
 test_raw (void)
 {
@@ -457,6 +491,7 @@ test_raw (void)
   fsck_check (m.g.host.bytes, m.g.host.size, false);
   CHECK (is_full_of (m.g.data.bytes + MiB, MiB, 0));
   check_raw (&m.g, 2 * MiB, 60 * MiB);
+  grow_what_is_corrupt (&m);
   guest_free (&m.g);
   recipe_free (&made);
 }
