@@ -534,8 +534,8 @@ busy_free (struct busy *b)
   free (b->seen);
 }
 
-bool
-busy_is_found (unsigned long (*play) (void))
+static bool
+is_found (unsigned long (*play) (void))
 {
   int status = 0;
   pid_t pid;
@@ -552,4 +552,16 @@ busy_is_found (unsigned long (*play) (void))
   REQUIRE (waitpid (pid, &status, 0) == pid);
   return WIFSIGNALED (status) ? WTERMSIG (status) == SIGABRT
     : WEXITSTATUS (status) == 1;
+}
+
+void
+busy_find (int *planted, const struct busy_plant *plants, size_t nr,
+           unsigned long (*play) (void))
+{
+  for (size_t i = 0; i < nr; ++i) {
+    printf ("%s:\n", plants[i].name);
+    unit_context ("%s", plants[i].name);
+    *planted = plants[i].nr;
+    CHECK (is_found (play));
+  }
 }

@@ -104,9 +104,14 @@ extern bool busy_has_leaks (struct busy *b, const struct host *h,
 /* Look at states that a crash could leave. */
 extern void busy_replay (struct busy *b, uint64_t seed);
 
-/* Whether it returns more than 0; in a process of its own, since an engine
- * that has a bug may notice first, and abort.
+/* Bugs of base/plant.h, with their names. */
+struct busy_plant { int nr; const char *name; };
+
+/* Plant each of them in *planted: 'play' must return more than 0 then.  It runs
+ * in a process of its own, since an engine that has a bug may notice first, and
+ * abort.
  */
-extern bool busy_is_found (unsigned long (*play) (void));
+extern void busy_find (int *planted, const struct busy_plant *plants,
+                       size_t nr, unsigned long (*play) (void));
 
 #endif /* CRASH_BUSY_H */

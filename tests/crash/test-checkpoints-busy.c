@@ -509,7 +509,7 @@ play_planted (void)
 static void
 find_planted (void)
 {
-  static const struct { int nr; const char *name; } plants[] = {
+  static const struct busy_plant plants[] = {
     { Q2_PLANT_FORGET_SINCE, "what changes meanwhile is forgotten" },
     { Q2_PLANT_EARLY_SWITCH, "published before it is durable" },
     { Q2_PLANT_BITMAPS_STORE_NOTHING, "no bits are stored" },
@@ -517,12 +517,8 @@ find_planted (void)
   };
 
   CHECK_EQ (play_all (1, 1, false), 0);
-  for (size_t i = 0; i < sizeof plants / sizeof plants[0]; ++i) {
-    printf ("%s:\n", plants[i].name);
-    unit_context ("%s", plants[i].name);
-    q2_planted = plants[i].nr;
-    CHECK (busy_is_found (play_planted));
-  }
+  busy_find (&q2_planted, plants, sizeof plants / sizeof plants[0],
+             play_planted);
 }
 #endif
 
