@@ -28,7 +28,8 @@ extern "C" {
 /* ---- Errors ---------------------------------------------------------- */
 
 enum qcow2_error_kind {
-  QCOW2_ERR_IO,          /* the host I/O failed; errnum is its errno */
+  QCOW2_ERR_IO,          /* the host I/O failed; errnum is its errno; or a
+                            cluster cannot be decompressed (EIO) */
   QCOW2_ERR_NOMEM,       /* out of memory */
   QCOW2_ERR_FORMAT,      /* these bytes are not a qcow2 or qcow image */
   QCOW2_ERR_UNSUPPORTED, /* the image is valid, but needs a feature that is

@@ -12,6 +12,8 @@
 
 #include "codec/deflate.h"
 
+#include "codec/fault.h"
+
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -80,7 +82,7 @@ inflate_zlib (struct q2_inflater *inflater, const void *in, size_t in_len,
   /* The largest window: writers other than QEMU use it. */
   if (!inflater->zs_ready) {
     if (inflateInit2 (zs, -15) != Z_OK)
-      return "out of memory for zlib";
+      return q2_codec_no_memory;
     inflater->zs_ready = true;
   }
   else
@@ -92,7 +94,7 @@ inflate_zlib (struct q2_inflater *inflater, const void *in, size_t in_len,
   zs->avail_out = (uInt) out_len;
   r = inflate (zs, Z_FINISH);
   if (r == Z_MEM_ERROR)
-    return "out of memory for zlib";
+    return q2_codec_no_memory;
   if (zs->avail_out == 0 && (r == Z_STREAM_END || r == Z_BUF_ERROR))
     return NULL;
   if (r == Z_STREAM_END || r == Z_BUF_ERROR)
@@ -117,6 +119,6 @@ q2_inflate (struct q2_inflater *inflater, const void *in, size_t in_len,
   return inflate_zlib (inflater, in, in_len, out, out_len);
 #else
   (void) inflater; (void) in; (void) in_len; (void) out; (void) out_len;
-  return "this program was built without zlib";
+  return q2_codec_no_library;
 #endif
 }

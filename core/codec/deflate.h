@@ -18,7 +18,7 @@ extern void q2_inflater_free (struct q2_inflater *inflater);
 
 /* Fill exactly 'out_len' bytes from the stream at the start of 'in'.  The
  * stream may be followed by other bytes, or go on; it must not end early.
- * Returns NULL, or the fault as a constant string.
+ * Returns NULL, or a fault (codec/fault.h).
  */
 extern const char *q2_inflate (struct q2_inflater *inflater, const void *in,
                                size_t in_len, void *out, size_t out_len)

@@ -32,7 +32,7 @@ extern void *q2_codec_in (struct q2_codec *codec)
   __attribute__ ((__nonnull__));
 
 /* Decompress 'in_len' bytes at 'in' to exactly 'out_len' bytes at 'out'.
- * Returns NULL, or the fault as a constant string.
+ * Returns NULL, or a fault (codec/fault.h).
  */
 extern const char *q2_codec_decompress (struct q2_codec *codec,
                                         const void *in, size_t in_len,

@@ -14,6 +14,8 @@
 
 #include "codec/zstd.h"
 
+#include "codec/fault.h"
+
 #include <stdlib.h>
 
 #ifdef HAVE_ZSTD
@@ -48,6 +50,19 @@ q2_unzstd_free (struct q2_unzstd *unzstd)
   free (unzstd);
 }
 
+static const char *
+fault_of (ZSTD_ErrorCode code)
+{
+  switch (code) {
+  case ZSTD_error_memory_allocation:
+    return q2_codec_no_memory;
+  case ZSTD_error_dstSize_tooSmall:
+    return "the zstd frame does not end with the cluster";
+  default:
+    return "invalid zstd frame";
+  }
+}
+
 const char *
 q2_unzstd (struct q2_unzstd *unzstd, const void *in, size_t in_len,
            void *out, size_t out_len)
@@ -65,9 +80,7 @@ q2_unzstd (struct q2_unzstd *unzstd, const void *in, size_t in_len,
         : "invalid zstd frame";
     made = ZSTD_decompressDCtx (unzstd->ctx, dst, out_len, src, frame);
     if (ZSTD_isError (made))
-      return ZSTD_getErrorCode (made) == ZSTD_error_dstSize_tooSmall
-        ? "the zstd frame does not end with the cluster"
-        : "invalid zstd frame";
+      return fault_of (ZSTD_getErrorCode (made));
     src += frame;
     in_len -= frame;
     dst += made;
@@ -99,7 +112,7 @@ q2_unzstd (struct q2_unzstd *unzstd, const void *in, size_t in_len,
            void *out, size_t out_len)
 {
   (void) unzstd; (void) in; (void) in_len; (void) out; (void) out_len;
-  return "this program was built without zstd";
+  return q2_codec_no_library;
 }
 
 #endif

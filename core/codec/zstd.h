@@ -17,7 +17,7 @@ extern void q2_unzstd_free (struct q2_unzstd *unzstd);
 
 /* Fill exactly 'out_len' bytes from the frames at the start of 'in'; there may
  * be several, and the last one must end where the output does.  Other bytes
- * may follow.  Returns NULL, or the fault as a constant string.
+ * may follow.  Returns NULL, or a fault (codec/fault.h).
  */
 extern const char *q2_unzstd (struct q2_unzstd *unzstd, const void *in,
                               size_t in_len, void *out, size_t out_len)

@@ -16,7 +16,9 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "codec/fault.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 struct cluster {
@@ -25,29 +27,51 @@ struct cluster {
   const struct q2_run *run;
 };
 
+/* A stream that makes no sense is no fault of the image's structures: these
+ * bytes of the disk are lost, as behind a bad sector.  So it is no reason to
+ * mark the image as corrupt when a client writes to a part of such a cluster.
+ */
+static int
+fail_decompress (const struct cluster *c, const char *fault,
+                 struct qcow2_error *err)
+{
+  const struct q2_run *const run = c->run;
+  const uint64_t cluster_size =
+    q2_tables_geometry (c->reader->tables)->cluster_size;
+  const uint64_t size = q2_io_size (c->io);
+
+  if (fault == q2_codec_no_memory)
+    return q2_fail_nomem (err, "decompression");
+  if (fault == q2_codec_no_library)
+    return q2_fail (err, QCOW2_ERR_UNSUPPORTED, run->host_off,
+                    "the cluster at disk offset 0x%" PRIx64 " is compressed, "
+                    "and this program was built without the library that "
+                    "decompresses it (zlib)",
+                    q2_align_down (run->guest_off, cluster_size));
+  return q2_fail_io (err, EIO, run->host_off,
+                     "the compressed cluster of at most %" PRIu64 " bytes at "
+                     "offset 0x%" PRIx64 " (disk offset 0x%" PRIx64 ") cannot "
+                     "be decompressed: %s%s", run->csize, run->host_off,
+                     q2_align_down (run->guest_off, cluster_size),
+                     run->host_off + run->csize <= size ? ""
+                     : run->host_off < size
+                     ? "the file ends in it, so it may be cut off: "
+                     : "it lies past the end of the file, which is cut off: ",
+                     fault);
+}
+
 static int
 decompress (const struct cluster *c, struct q2_codec *codec,
             const void *stream, void *out, struct qcow2_error *err)
 {
   const uint64_t cluster_size =
     q2_tables_geometry (c->reader->tables)->cluster_size;
-  const struct q2_run *const run = c->run;
-  const char *const problem =
-    q2_codec_decompress (codec, stream, run->csize, out, cluster_size);
-  const uint64_t size = q2_io_size (c->io);
+  const char *const fault =
+    q2_codec_decompress (codec, stream, c->run->csize, out, cluster_size);
 
   /* csize is an upper bound, so the last stream may be shorter. */
-  if (problem)
-    return q2_fail (err, QCOW2_ERR_CORRUPT, run->host_off,
-                    "the compressed cluster of at most %" PRIu64 " bytes at "
-                    "offset 0x%" PRIx64 " (disk offset 0x%" PRIx64 ") cannot "
-                    "be decompressed: %s%s", run->csize, run->host_off,
-                    q2_align_down (run->guest_off, cluster_size),
-                    run->host_off + run->csize <= size ? ""
-                    : run->host_off < size
-                    ? "the file ends in it, so it may be cut off: "
-                    : "it lies past the end of the file, which is cut off: ",
-                    problem);
+  if (fault)
+    return fail_decompress (c, fault, err);
   atomic_fetch_add_explicit (&c->reader->inflated_bytes, cluster_size,
                              memory_order_relaxed);
   return 0;

@@ -14,6 +14,7 @@
 
 #include "base/be.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #define MiB (UINT64_C (1) << 20)
@@ -419,6 +420,47 @@ shared_cluster_is_found_at_the_end (void)
   finish (&d, true);
 }
 
+/* ---- Bytes of the disk that are lost --------------------------------- */
+
+/* A stream that makes no sense, or a build without the library for it: a
+ * request fails that needs the bytes.  The image is sound, so it is not marked
+ * as corrupt, other requests go on, and to write the whole cluster helps.
+ */
+static void
+stream_that_cannot_be_decompressed (void)
+{
+  struct hooked_disk d;
+  uint64_t entry;
+  char byte = 'x';
+
+  unit_context ("%s", __func__);
+  build (&d);
+  entry = l2_table (&d) + 6 * 8;
+  /* One sector, of bytes that no deflate stream begins with. */
+  hooked_disk_put (&d, entry, UINT64_C (1) << 62 |
+                   (hooked_disk_get (&d, entry) & HOOKED_OFFSET));
+  serve (&d);
+  CHECK (hooked_disk_write (&d, 9, 'y'));
+  for (unsigned i = 0; i < 2; ++i) {
+    CHECK_EQ (qcow2_pwrite (d.image, &d.host.io, &byte, 1, 6 * CLUSTER + 5,
+                            false, &d.err), -1);
+    CHECK_EQ (d.err.kind, qcow2_has_zlib () ? QCOW2_ERR_IO
+              : QCOW2_ERR_UNSUPPORTED);
+    CHECK_EQ (d.err.errnum, qcow2_has_zlib () ? EIO : ENOTSUP);
+  }
+  CHECK (hooked_disk_write (&d, 7, 'z'));
+  CHECK (hooked_disk_write (&d, 6, 'w'));
+  CHECK (hooked_disk_flush (&d));
+  CHECK_EQ (hooked_disk_get (&d, 72) & CORRUPT_BIT, 0);
+  CHECK_EQ (qcow2_pwrite (d.image, &d.host.io, &byte, 1, 6 * CLUSTER + 5,
+                          false, &d.err), 0);
+  hooked_disk_check (&d, 7, 'z');
+  hooked_disk_check (&d, 9, 'y');
+  CHECK_EQ (qcow2_end (d.image, &d.host.io, &d.err), 0);
+  CHECK_EQ (hooked_disk_get (&d, 72) & CORRUPT_BIT, 0);
+  hooked_disk_free (&d);
+}
+
 int
 main (void)
 {
@@ -434,6 +476,7 @@ main (void)
     shared_cluster_is_let_go_twice,
     shared_cluster_has_become_a_table,
     shared_cluster_is_found_at_the_end,
+    stream_that_cannot_be_decompressed,
   };
 
   alarm (WATCHDOG_SECONDS);
