@@ -589,11 +589,10 @@ extern void qcow2_idle (struct qcow2_image *image)
  */
 extern void qcow2_forget_unused_tables (void);
 
-/* What is known of the image now.  The struct belongs to the image, never
- * changes, and is valid until qcow2_close; when the header changes, later
- * calls return another one.
+/* What is known of the image now; one call gives fields that belong together.
+ * Strings are constant.
  */
-extern const struct qcow2_info *
+extern struct qcow2_info
 qcow2_get_info (const struct qcow2_image *image) __attribute__ ((__nonnull__));
 
 /* Any bytes, not terminated. */

@@ -28,7 +28,7 @@ answer_get_size (nbdkit_next *next, void *handle)
 
   (void) holds (h->raw == (h->image == NULL));  /* after .prepare */
   return h->raw ? next->get_size (next)
-    : (int64_t) qcow2_get_info (h->image)->virtual_size;
+    : (int64_t) qcow2_get_info (h->image).virtual_size;
 }
 
 static bool
@@ -61,7 +61,7 @@ answer_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
 
   if (h->raw)
     return next->block_size (next, minimum, preferred, maximum);
-  cluster_size = qcow2_get_info (h->image)->cluster_size;
+  cluster_size = qcow2_get_info (h->image).cluster_size;
   (void) holds ((cluster_size & (cluster_size - 1)) == 0);
   *minimum = 1;
   *preferred = cluster_size < 4096 ? 4096 : cluster_size;

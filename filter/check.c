@@ -50,10 +50,10 @@
 
 /* The header in the file itself has nothing that needs the second look. */
 static bool
-stands_alone (const struct qcow2_info *info)
+stands_alone (struct qcow2_info info)
 {
-  return !info->has_backing_file && !info->has_data_file &&
-    info->encryption == QCOW2_ENCRYPTION_NONE;
+  return !info.has_backing_file && !info.has_data_file &&
+    info.encryption == QCOW2_ENCRYPTION_NONE;
 }
 
 /* The user that has found all well with an image that stands alone. */

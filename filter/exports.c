@@ -185,14 +185,14 @@ export_escape (char *ret, size_t size, const char *bytes, size_t len)
 
 void
 export_describe_disk (char ret[EXPORT_DESCRIPTION_SIZE],
-                      const struct qcow2_info *info)
+                      struct qcow2_info info)
 {
-  const bool zstd = info->compression == QCOW2_COMPRESSION_ZSTD;
+  const bool zstd = info.compression == QCOW2_COMPRESSION_ZSTD;
 
   snprintf (ret, EXPORT_DESCRIPTION_SIZE,
             "%s version %u, cluster size %" PRIu64 "%s%s",
-            info->version == 1 ? "qcow" : "qcow2", info->version,
-            info->cluster_size, info->extended_l2 ? ", extended L2" : "",
+            info.version == 1 ? "qcow" : "qcow2", info.version,
+            info.cluster_size, info.extended_l2 ? ", extended L2" : "",
             zstd ? ", zstd" : "");
 }
 

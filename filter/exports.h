@@ -48,7 +48,7 @@ extern bool export_name_format (char ret[EXPORT_NAME_MAX + 1],
 /* For people, one line each; what does not fit is cut off. */
 #define EXPORT_DESCRIPTION_SIZE 256
 extern void export_describe_disk (char ret[EXPORT_DESCRIPTION_SIZE],
-                                  const struct qcow2_info *info);
+                                  struct qcow2_info info);
 /* with_name: the export is not named by it. */
 extern void export_describe_snapshot (char ret[EXPORT_DESCRIPTION_SIZE],
                                       const struct qcow2_snapshot *snapshot,

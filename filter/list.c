@@ -221,7 +221,7 @@ add_layers (struct inside *in, const struct peek *peek)
   char description[EXPORT_DESCRIPTION_SIZE];
   char export[EXPORT_NAME_MAX + 1];
 
-  if (!qcow2_get_info (peek->image)->has_backing_file)
+  if (!qcow2_get_info (peek->image).has_backing_file)
     return;
   for (unsigned i = 0; i < nr && in->list->room > 0; ++i) {
     char number[16];
@@ -245,7 +245,7 @@ add_inside (struct list *list, const struct peek *peek, const char *base)
 
   (void) holds (!peek->no_image);
   add_layers (&in, peek);
-  if (qcow2_get_info (peek->image)->backing_missing)
+  if (qcow2_get_info (peek->image).backing_missing)
     return;
   if (list->room > 0 &&
       qcow2_list_snapshots (peek->image, peek->io, add_snapshot, &in, &error)
@@ -288,7 +288,7 @@ add_image (struct list *list, const struct nbdkit_export *own, bool readonly)
   if (peek_open_alone (&peek, own->name, readonly) == -1)
     return peek.no_image ? 0 : add_plain (list, own);
   export_describe_disk (description, qcow2_get_info (peek.image));
-  r = own->description || qcow2_get_info (peek.image)->backing_missing
+  r = own->description || qcow2_get_info (peek.image).backing_missing
     ? add_plain (list, own)
     : nbdkit_add_export (list->exports, own->name, description);
   add_inside (list, &peek, base);

@@ -171,10 +171,10 @@ is_encrypted (const struct gate *gate, const struct qcow2_image *image)
 {
   const struct layer *l = gate->layers.backing;
 
-  if (qcow2_get_info (image)->encryption != QCOW2_ENCRYPTION_NONE)
+  if (qcow2_get_info (image).encryption != QCOW2_ENCRYPTION_NONE)
     return true;
   for (; l && host_holds (l->env, l->image != NULL); l = l->layers.backing)
-    if (qcow2_get_info (l->image)->encryption != QCOW2_ENCRYPTION_NONE)
+    if (qcow2_get_info (l->image).encryption != QCOW2_ENCRYPTION_NONE)
       return true;
   return false;
 }

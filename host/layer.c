@@ -203,8 +203,8 @@ open_image (struct layer *l, const struct gate *gate, size_t nr_encrypted,
   }
   host_log (l->env, HOST_LOG_DEBUG, l->name, "opened: version %u, disk of "
             "%llu bytes, as a backing file",
-            qcow2_get_info (l->image)->version,
-            (unsigned long long) qcow2_get_info (l->image)->virtual_size);
+            qcow2_get_info (l->image).version,
+            (unsigned long long) qcow2_get_info (l->image).virtual_size);
   return 0;
 }
 

@@ -127,8 +127,8 @@ q2_refcounts_write_links (const struct q2_refcounts_dirty *d,
     return 0;
   if (!q2_assume (d->table_host_off != 0 && d->table_clusters > 0, err))
     return -1;
-  edit->header->refcount_table_offset = d->table_host_off;
-  edit->header->refcount_table_clusters = d->table_clusters;
+  edit->header.refcount_table_offset = d->table_host_off;
+  edit->header.refcount_table_clusters = d->table_clusters;
   return q2_superblock_write (edit, io, Q2_SPAN_REFCOUNT_TABLE, err);
 }
 

@@ -139,10 +139,10 @@ make_plan (struct q2_check *c, bool rebuilt)
 static int
 check_header (const struct q2_check *c, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_superblock_header (c->sb);
+  const struct q2_header h = q2_superblock_header (c->sb);
 
-  if (h->refcount_table_offset == c->h.refcount_table_offset &&
-      h->refcount_table_clusters == c->h.refcount_table_clusters)
+  if (h.refcount_table_offset == c->h.refcount_table_offset &&
+      h.refcount_table_clusters == c->h.refcount_table_clusters)
     return 0;
   return q2_fail_advise (err, QCOW2_ERR_IO, QCOW2_ADVICE_REOPEN, 48,
                          "the header is not what it was when the image was "
@@ -230,9 +230,8 @@ clear_marks (struct q2_check *c, struct qcow2_error *err)
       c->findings.nr_kind[QCOW2_FINDING_SHORT_SNAPSHOT] ||
       c->findings.nr[QCOW2_FINDING_ERROR] > 0)
     return 0;
-  if (q2_superblock_begin (c->sb, &edit, err) == -1)
-    return -1;
-  edit.header->incompatible &= ~marks;
+  q2_superblock_begin (c->sb, &edit);
+  edit.header.incompatible &= ~marks;
   durable = q2_superblock_write (&edit, c->io, Q2_SPAN_FEATURES, err) == 0 &&
     q2_io_flush (c->io, err) == 0;
   q2_superblock_end (&edit, durable);

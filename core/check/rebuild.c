@@ -309,11 +309,11 @@ q2_rebuild_switch (struct q2_rebuild *rb, struct q2_repair_job *j,
 
   if (write_table (rb, j, err) == -1 ||
       (!Q2_PLANTED (Q2_PLANT_EARLY_SWITCH) &&
-       q2_io_flush (j->io, err) == -1) ||
-      q2_superblock_begin (sb, &edit, err) == -1)
+       q2_io_flush (j->io, err) == -1))
     return -1;
-  edit.header->refcount_table_offset = rb->first << j->geo->cluster_bits;
-  edit.header->refcount_table_clusters = (uint32_t) rb->table_clusters;
+  q2_superblock_begin (sb, &edit);
+  edit.header.refcount_table_offset = rb->first << j->geo->cluster_bits;
+  edit.header.refcount_table_clusters = (uint32_t) rb->table_clusters;
   durable =
     q2_superblock_write (&edit, j->io, Q2_SPAN_REFCOUNT_TABLE, err) == 0 &&
     q2_io_flush (j->io, err) == 0;

@@ -287,10 +287,9 @@ link_new_table (struct q2_repair_job *j, const struct plan *plan,
 {
   struct q2_superblock_edit edit;
 
-  if (q2_superblock_begin (sb, &edit, err) == -1)
-    return -1;
-  edit.header->refcount_table_offset = plan->table_off;
-  edit.header->refcount_table_clusters = (uint32_t) plan->table_clusters;
+  q2_superblock_begin (sb, &edit);
+  edit.header.refcount_table_offset = plan->table_off;
+  edit.header.refcount_table_clusters = (uint32_t) plan->table_clusters;
   return write_header (j, &edit, Q2_SPAN_REFCOUNT_TABLE, err);
 }
 
@@ -334,7 +333,7 @@ static int
 write_refcounts (struct q2_repair_job *j, struct plan *plan,
                  struct q2_superblock *sb, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_superblock_header (sb);
+  const struct q2_header h = q2_superblock_header (sb);
 
   if (j->r->never_raise) {      /* nothing new */
     plan->is_new = calloc (q2_max (j->r->nr_blocks, 1), sizeof *plan->is_new);
@@ -345,12 +344,12 @@ write_refcounts (struct q2_repair_job *j, struct plan *plan,
            place_blocks (j, plan, err) == -1 || make_room (j, err) == -1)
     return -1;
   if (plan->table_off)
-    free_old_table (j, h);
+    free_old_table (j, &h);
   if (write_blocks (j, plan, err) == -1 ||
       write_new_table (j, plan, err) == -1 || flush (j, err) == -1)
     return -1;
   return plan->table_off ? link_new_table (j, plan, sb, err)
-    : link_new_blocks (j, plan, h, err);
+    : link_new_blocks (j, plan, &h, err);
 }
 
 /* ---- COPIED flags ------------------------------------------------------ */
@@ -395,9 +394,10 @@ correct_flag (void *opaque, uint64_t host_off, uint64_t word,
 }
 
 static int
-write_flags (struct q2_repair_job *j, const struct q2_header *h,
+write_flags (struct q2_repair_job *j, struct q2_superblock *sb,
              struct qcow2_error *err)
 {
+  const struct q2_header h = q2_superblock_header (sb);
   struct entries e = { .j = j };
 
   if (j->r->keep_flags)
@@ -405,7 +405,7 @@ write_flags (struct q2_repair_job *j, const struct q2_header *h,
   /* Step 3: refcounts come first. */
   if (!q2_assume (!j->unflushed, err))
     return -1;
-  if (q2_recount_flags (&j->r->recount, j->io, h, j->geo, false, correct_flag,
+  if (q2_recount_flags (&j->r->recount, j->io, &h, j->geo, false, correct_flag,
                         &e, err) == -1 ||
       write_entries (&e, err) == -1)
     return -1;
@@ -420,9 +420,8 @@ clear_dirty_bit (struct q2_repair_job *j, struct q2_superblock *sb,
 {
   struct q2_superblock_edit edit;
 
-  if (q2_superblock_begin (sb, &edit, err) == -1)
-    return -1;
-  edit.header->incompatible &= ~Q2_INCOMPAT_DIRTY;
+  q2_superblock_begin (sb, &edit);
+  edit.header.incompatible &= ~Q2_INCOMPAT_DIRTY;
   return write_header (j, &edit, Q2_SPAN_FEATURES, err);
 }
 
@@ -441,10 +440,10 @@ q2_repair_write (struct q2_repair *r, const struct q2_io *io,
 
   if (j.buf == NULL)
     return q2_fail_nomem (err, "repairing the image");
-  if (q2_assume (r->checked || (q2_superblock_header (sb)->incompatible &
+  if (q2_assume (r->checked || (q2_superblock_header (sb).incompatible &
                                 Q2_INCOMPAT_DIRTY), err) &&
       write_refcounts (&j, &plan, sb, err) == 0 &&
-      write_flags (&j, q2_superblock_header (sb), err) == 0 &&
+      write_flags (&j, sb, err) == 0 &&
       (r->checked || clear_dirty_bit (&j, sb, err) == 0))
     result = 0;
   q2_work_end (&r->recount.work);

@@ -8,7 +8,6 @@
 #include "config.h"
 
 #include "codec/deflate.h"
-#include "codec/fault.h"
 #include "codec/pool.h"
 #include "codec/zstd.h"
 
@@ -25,9 +24,6 @@
  */
 #define MAX_BYTES (UINT64_C (16) << 20)
 #define MAX_CODECS 64
-
-const char q2_codec_no_memory[] = "out of memory";
-const char q2_codec_no_library[] = "this program was built without the library";
 
 struct q2_codec {
   struct q2_lent lent;          /* first */

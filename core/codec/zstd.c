@@ -53,14 +53,10 @@ q2_unzstd_free (struct q2_unzstd *unzstd)
 static const char *
 fault_of (ZSTD_ErrorCode code)
 {
-  switch (code) {
-  case ZSTD_error_memory_allocation:
-    return q2_codec_no_memory;
-  case ZSTD_error_dstSize_tooSmall:
-    return "the zstd frame does not end with the cluster";
-  default:
-    return "invalid zstd frame";
-  }
+  return code == ZSTD_error_memory_allocation ? q2_codec_no_memory
+    : code == ZSTD_error_dstSize_tooSmall
+    ? "the zstd frame does not end with the cluster"
+    : "invalid zstd frame";
 }
 
 const char *

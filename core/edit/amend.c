@@ -72,7 +72,7 @@ edit_header (void *opaque, struct q2_header_parts *parts,
 static int
 run (struct q2_amend *a, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (a->edit.w);
+  const struct q2_header h = q2_writer_header (a->edit.w);
   const unsigned force = a->options->force ? Q2_SUPERBLOCK_FORCE : 0;
 
   a->refcounts = (struct q2_new_refcounts) {
@@ -82,16 +82,16 @@ run (struct q2_amend *a, struct qcow2_error *err)
   if (q2_amend_check_snapshots (a, err) == -1 ||
       q2_edit_try (&a->edit, edit_header, a, force, err) == -1)
     return -1;
-  if (a->version < h->version && q2_amend_expand_zeros (a, err) == -1)
+  if (a->version < h.version && q2_amend_expand_zeros (a, err) == -1)
     return -1;
-  if (a->refcount_order != h->refcount_order &&
+  if (a->refcount_order != h.refcount_order &&
       q2_new_refcounts_make (&a->refcounts, err) == -1)
     return -1;
   if (q2_progress_add (&a->progress, 0, Q2_AMEND_CANCELLED, err) == -1)
     return -1;
   /* Refcounts of the width that the header is going to have. */
   if (!q2_assume ((a->refcounts.table_off != 0) ==
-                  (a->refcount_order != h->refcount_order), err) ||
+                  (a->refcount_order != h.refcount_order), err) ||
       !q2_assume (a->version >= 3 || (a->refcount_order == 4 && !a->lazy),
                   err))
     return -1;

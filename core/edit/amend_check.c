@@ -100,18 +100,18 @@ q2_amend_check (struct q2_amend *a, struct qcow2_image *image,
                 struct qcow2_error *err)
 {
   const struct qcow2_amend_options *const o = a->options;
-  const struct q2_header *const h = q2_image_header (image);
+  const struct q2_header h = q2_image_header (image);
 
   if (o->version != 0 && o->version != 2 && o->version != 3)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "the image cannot become one of version %u, only of 2 or "
                     "3", o->version);
-  a->version = o->version ? o->version : h->version;
+  a->version = o->version ? o->version : h.version;
   a->lazy = a->version >= 3 && (o->lazy_refcounts == QCOW2_SETTING_KEEP
-                                ? h->compatible & Q2_COMPAT_LAZY_REFCOUNTS
+                                ? h.compatible & Q2_COMPAT_LAZY_REFCOUNTS
                                 : o->lazy_refcounts == QCOW2_SETTING_ON);
-  if (check_width (a, h, err) == -1 || check_v2 (a, h, err) == -1 ||
-      check_data_file (o, h, err) == -1)
+  if (check_width (a, &h, err) == -1 || check_v2 (a, &h, err) == -1 ||
+      check_data_file (o, &h, err) == -1)
     return -1;
   if (o->backing_file == NULL && o->backing_format != NULL)
     return contradicts (err, "a backing format needs a backing file");
@@ -129,22 +129,22 @@ check_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
                 struct qcow2_error *err)
 {
   const struct q2_amend *const a = opaque;
-  const struct q2_header *const h = q2_writer_header (a->edit.w);
+  const struct q2_header h = q2_writer_header (a->edit.w);
   char name[80];
 
   q2_printable (name, sizeof name, s->name, s->name_len);
-  if (a->version > h->version && s->extra_len < V3_EXTRA)
+  if (a->version > h.version && s->extra_len < V3_EXTRA)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, host_off,
                     "the image cannot become one of version 3: the snapshot "
                     "\"%s\" does not say how large its disk is; delete it "
                     "first", name);
-  if (a->version >= h->version)
+  if (a->version >= h.version)
     return 0;
-  if (s->disk_size != h->virtual_size)
+  if (s->disk_size != h.virtual_size)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, host_off,
                     "the image cannot become one of version 2: the snapshot "
                     "\"%s\" has a disk of %" PRIu64 " bytes, and the disk has "
-                    "%" PRIu64, name, s->disk_size, h->virtual_size);
+                    "%" PRIu64, name, s->disk_size, h.virtual_size);
   if (s->vm_state_size > UINT32_MAX)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, host_off,
                     "the image cannot become one of version 2: the VM state "
@@ -156,9 +156,9 @@ check_snapshot (void *opaque, const struct q2_snapshot *s, uint64_t host_off,
 int
 q2_amend_check_snapshots (struct q2_amend *a, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (a->edit.w);
+  const struct q2_header h = q2_writer_header (a->edit.w);
   uint64_t ignored;
 
-  return q2_snapshots_walk (&a->edit.io, h, a->edit.w->geo, check_snapshot, a,
+  return q2_snapshots_walk (&a->edit.io, &h, a->edit.w->geo, check_snapshot, a,
                             &ignored, err);
 }

@@ -316,13 +316,13 @@ int
 q2_amend_expand_zeros (struct q2_amend *a, struct qcow2_error *err)
 {
   struct q2_edit *const e = &a->edit;
-  const struct q2_header *const h = q2_writer_header (e->w);
+  const struct q2_header h = q2_writer_header (e->w);
   uint64_t ignored;
 
-  a->progress.total = ((uint64_t) h->nr_snapshots + 1) * e->w->geo->l1_needed;
+  a->progress.total = ((uint64_t) h.nr_snapshots + 1) * e->w->geo->l1_needed;
   if (q2_trees_drop (e, e->w->geo->l1_needed, err) == -1 ||
       expand_disk (a, err) == -1 || q2_edit_commit (e, err) == -1)
     return -1;
-  return q2_snapshots_walk (&e->io, h, e->w->geo, expand_snapshot, a,
+  return q2_snapshots_walk (&e->io, &h, e->w->geo, expand_snapshot, a,
                             &ignored, err);
 }

@@ -41,7 +41,7 @@ q2_backing_check (const struct qcow2_image *image,
                   const struct qcow2_name *file,
                   const struct qcow2_name *format, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (image);
+  const struct q2_header h = q2_image_header (image);
 
   if (is_none (file))
     return is_none (format) ? 0
@@ -59,7 +59,7 @@ q2_backing_check (const struct qcow2_image *image,
   if (has_nul (file) || has_nul (format))
     return refuse (err, "the name of a backing file, and of its format, "
                    "cannot have a byte 0");
-  if (h->autoclear & Q2_AUTOCLEAR_DATA_RAW)
+  if (h.autoclear & Q2_AUTOCLEAR_DATA_RAW)
     return refuse (err, "a raw data file and a backing file cannot be used "
                    "together: the data file has to equal the disk");
   return 0;

@@ -176,15 +176,15 @@ static int
 check_directory (struct cleaning *c, struct qcow2_error *err)
 {
   struct q2_edit *const e = c->set->edit;
-  const struct q2_header *const h = q2_image_header (e->image);
+  const struct q2_header h = q2_image_header (e->image);
 
-  if (q2_bitmaps_read (&e->io, h, &c->set->old, err) == -1) {
+  if (q2_bitmaps_read (&e->io, &h, &c->set->old, err) == -1) {
     if (err->kind != QCOW2_ERR_CORRUPT)
       return -1;
-    report (c, NULL, h->bitmap_dir_offset, err->text);
+    report (c, NULL, h.bitmap_dir_offset, err->text);
     return 0;
   }
-  return h->nr_bitmaps == 0 ? 0 : check_entries (c, h, err);
+  return h.nr_bitmaps == 0 ? 0 : check_entries (c, &h, err);
 }
 
 static int

@@ -190,15 +190,15 @@ int
 q2_bitmap_set_init (struct q2_bitmap_set *set, struct q2_edit *edit,
                     struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (edit->image);
+  const struct q2_header h = q2_image_header (edit->image);
 
   *set = (struct q2_bitmap_set) { .edit = edit, .geo = edit->w->geo };
   edit->aside = true;
   /* Those that are kept up have more bits than are exact, till then. */
   if ((edit->beside ||
        q2_writer_settle_bitmaps (edit->w, &edit->io, err) == 0) &&
-      q2_bitmaps_read (&edit->io, h, &set->old, err) == 0 &&
-      load_entries (set, h, err) == 0 && check_names (set, h, err) == 0)
+      q2_bitmaps_read (&edit->io, &h, &set->old, err) == 0 &&
+      load_entries (set, &h, err) == 0 && check_names (set, &h, err) == 0)
     return 0;
   q2_bitmap_set_destroy (set);
   return -1;
@@ -262,7 +262,7 @@ allocate_directory (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
   if (Q2_PLANTED (Q2_PLANT_BITMAPS_IN_PLACE) &&
       set->dir_bytes <= q2_align_up (set->old.len, set->geo->cluster_size)) {
-    set->dir_offset = q2_image_header (set->edit->image)->bitmap_dir_offset;
+    set->dir_offset = q2_image_header (set->edit->image).bitmap_dir_offset;
     return 0;
   }
   return q2_edit_alloc (set->edit, set->dir_bytes, Q2_META_BITMAP_DIRECTORY,
@@ -371,14 +371,14 @@ check_pins (struct q2_bitmap_set *set, struct qcow2_error *err)
 int
 q2_bitmap_set_prepare (struct q2_bitmap_set *set, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (set->edit->image);
+  const struct q2_header h = q2_image_header (set->edit->image);
 
   set->edit->aside = false;
   if (!set->changed)
     return 0;
   if (check_pins (set, err) == -1)
     return -1;
-  set->old_dir_offset = h->nr_bitmaps > 0 ? h->bitmap_dir_offset : 0;
+  set->old_dir_offset = h.nr_bitmaps > 0 ? h.bitmap_dir_offset : 0;
   return make_missing_tables (set, err) == -1 ? -1
     : write_directory (set, err);
 }

@@ -90,7 +90,7 @@ find (const struct q2_bitmap_set *set, const struct qcow2_name *name,
 
   if (slot != NULL)
     return slot;
-  if (q2_image_header (set->edit->image)->stale_bitmaps)
+  if (q2_image_header (set->edit->image).stale_bitmaps)
     q2_fail (err, QCOW2_ERR_NOT_FOUND, QCOW2_NO_OFFSET,
              "the bitmaps of the image, '%s' or not, mean nothing any more: a "
              "program that does not know bitmaps has written to it",
@@ -127,12 +127,13 @@ find_usable (struct q2_bitmap_set *set, const struct qcow2_name *name,
 {
   const struct qcow2_image *const image = set->edit->image;
   struct q2_bitmap_slot *const slot = find (set, name, err);
+  struct q2_header h;
 
-  return slot != NULL && q2_bitmap_store_tracked (set, slot, err) == 0 &&
-    check_usable (&slot->b, q2_bitmap_why_untrue (image,
-                                                  q2_image_header (image),
-                                                  &slot->b), err) == 0
-    ? slot : NULL;
+  if (slot == NULL || q2_bitmap_store_tracked (set, slot, err) == -1)
+    return NULL;
+  h = q2_image_header (image);
+  return check_usable (&slot->b, q2_bitmap_why_untrue (image, &h, &slot->b),
+                       err) == 0 ? slot : NULL;
 }
 
 /* ---- Actions ------------------------------------------------------------ */
@@ -252,8 +253,8 @@ take_source (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     return 0;
   if (check_usable (b, q2_bitmap_why_unusable (image, l->header, b), err)
       == -1 ||
-      q2_pin (image, &pin->pin, Q2_PINNED_SOURCE, b->table_offset, l->header,
-              err) == -1)
+      q2_pin (image, &pin->pin, Q2_PINNED_SOURCE, b->table_offset,
+              l->header->number, err) == -1)
     return -1;
   pin->image = image;
   if (add_reader (l->sources, &image->geo, l->io, b, err) == -1) {
@@ -269,18 +270,18 @@ add_foreign (struct q2_bitmap_set *set,
              struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (source->image, source->io);
-  const struct q2_header *const h = q2_image_header (source->image);
+  const struct q2_header h = q2_image_header (source->image);
   const size_t before = s->nr;
   struct looking l = {
-    .source = source, .io = &io, .sources = s, .header = h,
+    .source = source, .io = &io, .sources = s, .header = &h,
   };
   char text[80];
 
-  if (h->virtual_size != set->geo->virtual_size)
+  if (h.virtual_size != set->geo->virtual_size)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "the bitmap '%s' is of a disk of another size",
                     name_of (&source->name, text));
-  if (q2_bitmaps_walk (&io, h, &source->image->geo, take_source, &l, err)
+  if (q2_bitmaps_walk (&io, &h, &source->image->geo, take_source, &l, err)
       == -1)
     return -1;
   return s->nr > before ? 0
@@ -484,7 +485,7 @@ int
 q2_bitmaps_check_possible (const struct qcow2_image *image,
                            struct qcow2_error *err)
 {
-  if (q2_image_info (image)->version >= 3)
+  if (q2_image_info (image).version >= 3)
     return 0;
   return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                   "bitmaps cannot be changed: an image of version 2 has none, "

@@ -23,7 +23,7 @@ q2_chain_top (struct qcow2_image *image, const struct qcow2_io *host)
 {
   return (struct q2_link_down) {
     &image->reader, q2_image_io (image, host),
-    q2_image_info (image)->virtual_size,
+    q2_image_info (image).virtual_size,
   };
 }
 

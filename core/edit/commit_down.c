@@ -185,7 +185,7 @@ copy_all (struct commit *c, struct qcow2_error *err)
 static int
 check_size (const struct commit *c, struct qcow2_error *err)
 {
-  const uint64_t size = q2_image_info (c->base)->virtual_size;
+  const uint64_t size = q2_image_info (c->base).virtual_size;
 
   return c->raw || size >= c->top.size ? 0
     : q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
@@ -217,7 +217,7 @@ check (const struct commit *c, const struct qcow2_image *image,
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "an image can be emptied only if all of it goes into the "
                     "image right below it");
-  if (q2_image_header (image)->nr_snapshots > 0)
+  if (q2_image_header (image).nr_snapshots > 0)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "the image has snapshots, which read what they do not "
                     "have themselves from the backing file: they would "
@@ -235,7 +235,7 @@ prepare (struct commit *c, struct qcow2_image *image,
 
   *c = (struct commit) {
     .base = base->image, .base_io = q2_image_io (base->image, base->io),
-    .raw = q2_image_info (base->image)->version == 0,
+    .raw = q2_image_info (base->image).version == 0,
   };
   if (q2_edit_check (image, what, err) == -1 ||
       (!(flags & QCOW2_COMMIT_KEEP) && q2_empty_check (image, err) == -1))

@@ -49,17 +49,17 @@ int
 q2_edit_check (const struct qcow2_image *image, const char *what,
                struct qcow2_error *err)
 {
-  const struct qcow2_info *const info = q2_image_info (image);
+  const struct qcow2_info info = q2_image_info (image);
 
-  if (image->view != NULL || info->version < 2)
+  if (image->view != NULL || info.version < 2)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "%s: it is no image of version 2 or 3, but %s", what,
                     image->view != NULL ? "a part of one"
-                    : info->version == 1 ? "of version 1" : "a raw file");
-  if (!info->writable)
-    return q2_fail_advise (err, QCOW2_ERR_READ_ONLY, info->read_only_advice,
+                    : info.version == 1 ? "of version 1" : "a raw file");
+  if (!info.writable)
+    return q2_fail_advise (err, QCOW2_ERR_READ_ONLY, info.read_only_advice,
                            QCOW2_NO_OFFSET, "%s: the image is read-only: %s",
-                           what, info->why_read_only);
+                           what, info.why_read_only);
   return q2_assume (!image->inspect, err) ? 0 : -1;
 }
 

@@ -78,13 +78,13 @@ static int
 run (struct emptying *m, struct q2_progress *progress,
      struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (m->edit.w);
+  const struct q2_header h = q2_writer_header (m->edit.w);
   const bool early = Q2_PLANTED (Q2_PLANT_LET_GO_EARLY);
 
-  if (h->l1_entries == 0)
+  if (h.l1_entries == 0)
     return 0;
-  m->old_off = h->l1_offset;
-  if (q2_trees_read (&m->edit, 0, h->l1_entries, &m->old, err) == -1 ||
+  m->old_off = h.l1_offset;
+  if (q2_trees_read (&m->edit, 0, h.l1_entries, &m->old, err) == -1 ||
       write_l1 (m, err) == -1 ||
       q2_progress_add (progress, 0, CANCELLED, err) == -1 ||
       (early && let_go (m, err) == -1) ||
@@ -98,7 +98,7 @@ q2_empty_check (const struct qcow2_image *image, struct qcow2_error *err)
 {
   if (q2_edit_check (image, what, err) == -1)
     return -1;
-  if (!(q2_image_header (image)->autoclear & Q2_AUTOCLEAR_DATA_RAW))
+  if (!(q2_image_header (image).autoclear & Q2_AUTOCLEAR_DATA_RAW))
     return 0;
   return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                   "the image cannot be emptied: its data file is raw, so what "

@@ -44,14 +44,14 @@ static int
 load (struct keys *k, struct qcow2_image *image, const struct qcow2_io *host,
       struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (image);
+  const struct q2_header h = q2_image_header (image);
 
-  if (image->view != NULL || h->crypt != Q2_CRYPT_LUKS)
+  if (image->view != NULL || h.crypt != Q2_CRYPT_LUKS)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "the image is not encrypted with LUKS, so it has no keys");
   k->io = q2_image_io (image, host);
-  k->host_off = h->luks_offset;
-  k->bytes = h->luks_bytes;
+  k->host_off = h.luks_offset;
+  k->bytes = h.luks_bytes;
   if (q2_io_read (&k->io, k->header, sizeof k->header, k->host_off,
                   QCOW2_IO_HEADER, err) == -1)
     return -1;

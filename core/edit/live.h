@@ -28,7 +28,8 @@ struct q2_live_job {
 
   struct q2_live live;
   struct q2_live_check check;
-  struct q2_geometry geo;       /* as they are when a round begins */
+  struct q2_header header;      /* as these are when a round begins */
+  struct q2_geometry geo;
   uint64_t edits;
   bool edited;                  /* there was one since */
 

@@ -363,8 +363,8 @@ qcow2_check_live (struct qcow2_image *image, const struct qcow2_io *host,
 {
   int r;
 
-  if (image->view != NULL || image->inspect || !q2_image_info (image)->writable
-      || q2_image_info (image)->version < 2)
+  if (image->view != NULL || image->inspect || !q2_image_info (image).writable
+      || q2_image_info (image).version < 2)
     return qcow2_check (image, host, options, ret, err);
   if (options->repair > QCOW2_REPAIR_LEAKS)
     return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET, "only leaks can "

@@ -78,7 +78,8 @@ q2_live_look (struct q2_live_job *j)
   j->edits = atomic_load (&j->image->edits);
   j->edited = false;
   j->geo = q2_geometry_copy (&j->image->geo);
-  j->check.header = q2_image_header (j->image);
+  j->header = q2_image_header (j->image);
+  j->check.header = &j->header;
   j->live.l1_entries = j->geo.l1_needed;
 }
 

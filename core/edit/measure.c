@@ -45,7 +45,7 @@ static int
 count_data (struct qcow2_image *image, const struct qcow2_io *io,
             struct tally *t, struct qcow2_error *err)
 {
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
 
   while (t->done < size)
     if (qcow2_extents (image, io, size - t->done, t->done, add_extent, t, err)
@@ -89,7 +89,7 @@ measure_source (struct qcow2_image *image, const struct qcow2_io *io,
 
   if (count_data (image, io, &t, err) == -1)
     return -1;
-  if (qcow2_get_info (image)->nr_bitmaps > 0 &&
+  if (qcow2_get_info (image).nr_bitmaps > 0 &&
       qcow2_list_bitmaps (image, io, add_bitmap, &b, err) == -1)
     return -1;
   *ret_clusters = t.clusters;

@@ -47,16 +47,16 @@ static int
 load_table (struct widths *s, struct qcow2_error *err)
 {
   struct q2_edit *const e = s->n->edit;
-  const struct q2_header *const h = q2_writer_header (e->w);
+  const struct q2_header h = q2_writer_header (e->w);
   const uint64_t bytes =
-    (uint64_t) h->refcount_table_clusters << s->cluster_bits;
+    (uint64_t) h.refcount_table_clusters << s->cluster_bits;
 
   free (s->old);
   s->nr_old = bytes / 8;
   s->old = malloc (bytes + 1);
   if (s->old == NULL)
     return q2_fail_nomem (err, "the refcount table");
-  if (q2_io_read (&e->io, s->old, bytes, h->refcount_table_offset,
+  if (q2_io_read (&e->io, s->old, bytes, h.refcount_table_offset,
                   QCOW2_IO_REFCOUNT, err) == -1)
     return -1;
   for (uint64_t i = 0; i < s->nr_old; ++i)
@@ -96,21 +96,21 @@ compare (const void *a, const void *b)
 static int
 list_leaving (struct widths *s, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (s->n->edit->w);
-  const uint64_t table = h->refcount_table_offset >> s->cluster_bits;
+  const struct q2_header h = q2_writer_header (s->n->edit->w);
+  const uint64_t table = h.refcount_table_offset >> s->cluster_bits;
 
   free (s->leaving);
   s->nr_leaving = s->next_leaving = 0;
-  s->leaving = malloc ((s->nr_old + h->refcount_table_clusters) * 8 + 1);
+  s->leaving = malloc ((s->nr_old + h.refcount_table_clusters) * 8 + 1);
   if (s->leaving == NULL)
     return q2_fail_nomem (err, "the refcount table");
-  for (uint64_t i = 0; i < h->refcount_table_clusters; ++i)
+  for (uint64_t i = 0; i < h.refcount_table_clusters; ++i)
     s->leaving[s->nr_leaving++] = table + i;
   for (uint64_t i = 0; i < s->nr_old; ++i)
     if (s->old[i] != 0)
       s->leaving[s->nr_leaving++] = s->old[i] >> s->cluster_bits;
   qsort (s->leaving, s->nr_leaving, 8, compare);
-  return q2_assume (s->nr_leaving <= s->nr_old + h->refcount_table_clusters,
+  return q2_assume (s->nr_leaving <= s->nr_old + h.refcount_table_clusters,
                     err) ? 0 : -1;
 }
 
@@ -317,8 +317,8 @@ write_table (struct widths *s, struct qcow2_error *err)
 static bool
 are_fewer (const struct widths *s)
 {
-  const struct q2_header *const h = q2_writer_header (s->n->edit->w);
-  uint64_t old = h->refcount_table_clusters;
+  const struct q2_header h = q2_writer_header (s->n->edit->w);
+  uint64_t old = h.refcount_table_clusters;
   uint64_t new = q2_ceil_shift (s->nr * 8, s->cluster_bits);
 
   for (uint64_t i = 0; i < s->nr_old; ++i)

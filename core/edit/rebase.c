@@ -276,7 +276,7 @@ check (const struct rebase *r, const struct qcow2_image *image,
   if (r->has_new && r->below->image->view != NULL)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "a part of an image cannot be a backing image");
-  if (q2_image_header (image)->nr_snapshots > 0)
+  if (q2_image_header (image).nr_snapshots > 0)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "the image has snapshots, which read what they do not "
                     "have themselves from the backing file: with another one "
@@ -314,7 +314,7 @@ qcow2_rebase (struct qcow2_image *image, const struct qcow2_io *host,
     r.progress = (struct q2_progress) {
       .fn = progress->fn, .opaque = progress->opaque,
     };
-  r.progress.total = q2_image_info (image)->virtual_size;
+  r.progress.total = q2_image_info (image).virtual_size;
   look_below (&r, image, host);
   if (check (&r, image, err) == -1 ||
       q2_edit_begin (&r.edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)

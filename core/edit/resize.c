@@ -58,16 +58,16 @@ static int
 check_image (struct qcow2_image *image, const struct qcow2_io *host,
              struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (image);
+  const struct q2_header h = q2_image_header (image);
   const struct q2_io io = q2_image_io (image, host);
   uint64_t bytes;
 
-  if (h->version < 3 && h->nr_snapshots > 0)
+  if (h.version < 3 && h.nr_snapshots > 0)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "the disk cannot change its size: an image of version 2 "
                     "cannot tell the sizes of its %u snapshots; delete them, "
-                    "or change the image to version 3", h->nr_snapshots);
-  return q2_snapshots_walk (&io, h, &image->geo, check_snapshot, NULL, &bytes,
+                    "or change the image to version 3", h.nr_snapshots);
+  return q2_snapshots_walk (&io, &h, &image->geo, check_snapshot, NULL, &bytes,
                             err);
 }
 
@@ -88,19 +88,19 @@ q2_resize_plan (struct q2_resize *r, struct qcow2_image *image,
                 const struct qcow2_io *host, uint64_t new_size,
                 unsigned flags, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (image);
+  const struct q2_header h = q2_image_header (image);
   const struct q2_geometry_params params = {
-    .version = h->version, .cluster_bits = h->cluster_bits,
-    .extended_l2 = h->incompatible & Q2_INCOMPAT_EXTENDED_L2,
-    .data_file = h->incompatible & Q2_INCOMPAT_DATA_FILE,
-    .refcount_order = h->refcount_order,
+    .version = h.version, .cluster_bits = h.cluster_bits,
+    .extended_l2 = h.incompatible & Q2_INCOMPAT_EXTENDED_L2,
+    .data_file = h.incompatible & Q2_INCOMPAT_DATA_FILE,
+    .refcount_order = h.refcount_order,
     .virtual_size = new_size > UINT64_MAX - SECTOR ? new_size
       : q2_align_up (new_size, SECTOR),
   };
 
   r->old_geo = image->geo;
-  r->l1_off = h->l1_offset;
-  r->l1_entries = h->l1_entries;
+  r->l1_off = h.l1_offset;
+  r->l1_entries = h.l1_entries;
   r->zeroed = params.virtual_size;
   if (q2_geometry_init (&r->new_geo, &params, err) == -1)
     return fail_size (err);

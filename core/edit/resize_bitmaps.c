@@ -215,7 +215,7 @@ int
 q2_resize_check_pins (struct q2_resize *r, struct qcow2_image *image,
                       const struct qcow2_io *host, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (image);
+  const struct q2_header h = q2_image_header (image);
   const struct q2_io io = q2_image_io (image, host);
   struct pinned p = { r, image };
   bool any, merged;
@@ -228,7 +228,7 @@ q2_resize_check_pins (struct q2_resize *r, struct qcow2_image *image,
     return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET,
                     "the disk cannot change its size while a bitmap of it is "
                     "merged into one of another image");
-  return any ? q2_bitmaps_walk (&io, h, &r->old_geo, check_pin, &p, err) : 0;
+  return any ? q2_bitmaps_walk (&io, &h, &r->old_geo, check_pin, &p, err) : 0;
 }
 
 /* ---- The directory ---------------------------------------------------- */
@@ -285,7 +285,7 @@ change_bitmap (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   struct job *const job = opaque;
   struct q2_resize *const r = job->r;
   const uint64_t in_dir =
-    host_off - q2_writer_header (r->edit.w)->bitmap_dir_offset;
+    host_off - q2_writer_header (r->edit.w).bitmap_dir_offset;
   struct table t;
   int result;
 
@@ -328,16 +328,16 @@ change_directory (struct job *job, const struct q2_header *h,
 int
 q2_resize_bitmaps (struct q2_resize *r, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (r->edit.w);
+  const struct q2_header h = q2_writer_header (r->edit.w);
   struct job job = { .r = r };
   int result;
 
-  if (h->nr_bitmaps == 0)
+  if (h.nr_bitmaps == 0)
     return 0;
-  job.dir = malloc (h->bitmap_dir_bytes + 1);
+  job.dir = malloc (h.bitmap_dir_bytes + 1);
   if (job.dir == NULL)
     return q2_fail_nomem (err, "the bitmap directory");
-  result = change_directory (&job, h, err);
+  result = change_directory (&job, &h, err);
   free (job.dir);
   return result;
 }

@@ -126,11 +126,11 @@ write_l1 (struct q2_resize *r, struct qcow2_error *err)
 static int
 move_l1 (struct q2_resize *r, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (r->edit.w);
+  const struct q2_header h = q2_writer_header (r->edit.w);
 
-  if (r->new_geo.l1_needed <= h->l1_entries)
+  if (r->new_geo.l1_needed <= h.l1_entries)
     return 0;
-  return q2_resize_note_old (r, h->l1_offset, (uint64_t) h->l1_entries * 8,
+  return q2_resize_note_old (r, h.l1_offset, (uint64_t) h.l1_entries * 8,
                              err) == -1 ? -1 : write_l1 (r, err);
 }
 
@@ -209,10 +209,10 @@ zero_again (struct q2_resize *r, struct qcow2_error *err)
 static int
 use_old_table (struct q2_resize *r, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (r->edit.w);
+  const struct q2_header h = q2_writer_header (r->edit.w);
 
   return empty_new_part (r, err) == -1 ? -1
-    : use_table (&r->edit, &r->old_geo, h->l1_offset, err);
+    : use_table (&r->edit, &r->old_geo, h.l1_offset, err);
 }
 
 /* Give the image its old table again; what was allocated for the new one is

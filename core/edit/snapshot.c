@@ -18,7 +18,7 @@ int
 q2_snapshots_check_possible (const struct qcow2_image *image, const char *what,
                              struct qcow2_error *err)
 {
-  if (!q2_image_info (image)->has_data_file)
+  if (!q2_image_info (image).has_data_file)
     return 0;
   return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                   "%s: the data of the image is in another file, whose "

@@ -39,9 +39,9 @@ static int
 check_size (const struct qcow2_image *image, const struct q2_snapshot *s,
             struct qcow2_error *err)
 {
-  const struct qcow2_info *const info = q2_image_info (image);
+  const struct qcow2_info info = q2_image_info (image);
 
-  if (info->nr_bitmaps == 0 || info->virtual_size == s->disk_size)
+  if (info.nr_bitmaps == 0 || info.virtual_size == s->disk_size)
     return 0;
   return q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED,
                          QCOW2_ADVICE_REMOVE_BITMAP, QCOW2_NO_OFFSET,
@@ -73,7 +73,7 @@ static int
 load (struct apply *a, struct qcow2_error *err)
 {
   struct q2_edit *const e = &a->edit;
-  const struct q2_header *const h = q2_image_header (e->image);
+  const struct q2_header h = q2_image_header (e->image);
   struct q2_snapshot s;
   uint64_t nr;
   size_t pos;
@@ -84,7 +84,7 @@ load (struct apply *a, struct qcow2_error *err)
       || check_size (e->image, &s, err) == -1 ||
       count_entries (e->image, &s, &nr, err) == -1 ||
       q2_tree_load (&a->target, e, s.l1_offset, s.l1_entries, nr, err) == -1
-      || q2_tree_load (&a->old, e, h->l1_offset, h->l1_entries, 0, err) == -1)
+      || q2_tree_load (&a->old, e, h.l1_offset, h.l1_entries, 0, err) == -1)
     return -1;
   a->disk_size = s.disk_size;
   a->progress.total = q2_tree_tables (&a->target) + q2_tree_tables (&a->old);

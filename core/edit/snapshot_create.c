@@ -84,10 +84,10 @@ choose_id (struct q2_taking *c, struct qcow2_error *err)
 static int
 load (struct q2_taking *c, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (c->edit->image);
+  const struct q2_header h = q2_image_header (c->edit->image);
   const struct qcow2_snapshot_options *const o = c->options;
   const uint64_t needed = c->edit->w->geo->l1_needed;
-  const uint64_t nr = q2_min (h->l1_entries, needed);
+  const uint64_t nr = q2_min (h.l1_entries, needed);
   const uint64_t more = q2_taking_state_tables (c);
   /* QEMU has an L1 table of one entry even for an empty disk. */
   const uint64_t all = more > 0 ? needed + more : q2_max (nr, 1);
@@ -95,7 +95,7 @@ load (struct q2_taking *c, struct qcow2_error *err)
   c->s = (struct q2_snapshot) {
     .date_sec = o->date_sec, .date_nsec = o->date_nsec,
     .vm_clock_ns = o->vm_clock_ns, .icount = o->icount,
-    .disk_size = h->virtual_size, .name = o->name.bytes,
+    .disk_size = h.virtual_size, .name = o->name.bytes,
     .name_len = (uint16_t) o->name.len,
   };
   if (q2_snaptable_load (&c->table, c->edit, err) == -1 ||

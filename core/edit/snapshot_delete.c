@@ -149,7 +149,7 @@ delete (struct delete *d, struct qcow2_error *err)
     return -1;
   if (switch_unless_pinned (d, err) == -1)
     return -1;
-  w->miscounted |= q2_image_info (d->edit.image)->version >= 3;
+  w->miscounted |= q2_image_info (d->edit.image).version >= 3;
   return clean_up (d, err);
 }
 

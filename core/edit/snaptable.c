@@ -36,13 +36,13 @@ int
 q2_snaptable_load (struct q2_snaptable *t, struct q2_edit *e,
                    struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (e->image);
+  const struct q2_header h = q2_image_header (e->image);
   uint64_t len;
 
   *t = (struct q2_snaptable) {
-    .nr = h->nr_snapshots, .disk_size = h->virtual_size,
+    .nr = h.nr_snapshots, .disk_size = h.virtual_size,
   };
-  if (q2_snapshots_walk (&e->io, h, e->w->geo, accept_entry, t, &len, err)
+  if (q2_snapshots_walk (&e->io, &h, e->w->geo, accept_entry, t, &len, err)
       == -1)
     return -1;
   t->len = len;
@@ -51,7 +51,7 @@ q2_snaptable_load (struct q2_snaptable *t, struct q2_edit *e,
     return q2_fail_nomem (err, "the snapshot table");
   if (len == 0)
     return 0;
-  t->host_off = h->snapshots_offset;
+  t->host_off = h.snapshots_offset;
   t->host_len = len;
   if (q2_io_read (&e->io, t->bytes, len, t->host_off, QCOW2_IO_HEADER, err)
       == 0)

@@ -204,15 +204,15 @@ get_entry (struct q2_tree *t, uint64_t i, uint64_t *ret,
            struct qcow2_error *err)
 {
   struct q2_writer *const w = t->edit->w;
-  const struct q2_header *const h = q2_writer_header (w);
+  const struct q2_header h = q2_writer_header (w);
   unsigned char raw[8] = { 0 };
 
   if (i < w->geo->l1_needed) {
     *ret = q2_tables_l1_entry (w->tables, i);
     return 0;
   }
-  if (i < h->l1_entries &&
-      q2_io_read (&t->edit->io, raw, 8, h->l1_offset + 8 * i, QCOW2_IO_L1,
+  if (i < h.l1_entries &&
+      q2_io_read (&t->edit->io, raw, 8, h.l1_offset + 8 * i, QCOW2_IO_L1,
                   err) == -1)
     return -1;
   *ret = load_be64 (raw);
@@ -228,7 +228,7 @@ set_entry (struct q2_tree *t, uint64_t i, uint64_t entry,
 
   if (i >= w->geo->l1_needed) {
     store_be64 (raw, entry);
-    return q2_edit_write (t->edit, raw, 8, q2_writer_header (w)->l1_offset +
+    return q2_edit_write (t->edit, raw, 8, q2_writer_header (w).l1_offset +
                           8 * i, Q2_META_L1, err);
   }
   q2_mutex_lock (&w->link_lock);

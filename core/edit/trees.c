@@ -30,9 +30,9 @@ int
 q2_trees_read (const struct q2_edit *e, uint64_t first, uint64_t end,
                struct q2_trees *ret, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (e->w);
+  const struct q2_header h = q2_writer_header (e->w);
 
-  if (!q2_assume (end <= h->l1_entries, err))
+  if (!q2_assume (end <= h.l1_entries, err))
     return -1;
   *ret = (struct q2_trees) { .nr = end > first ? end - first : 0 };
   if (ret->nr == 0)
@@ -40,7 +40,7 @@ q2_trees_read (const struct q2_edit *e, uint64_t first, uint64_t end,
   ret->l1 = malloc (ret->nr * 8);
   if (ret->l1 == NULL)
     return q2_fail_nomem (err, "the L1 table");
-  if (q2_io_read (&e->io, ret->l1, ret->nr * 8, h->l1_offset + first * 8,
+  if (q2_io_read (&e->io, ret->l1, ret->nr * 8, h.l1_offset + first * 8,
                   QCOW2_IO_L1, err) == -1) {
     q2_trees_free (ret);
     return -1;
@@ -170,7 +170,7 @@ empty_behind (struct q2_edit *e, uint64_t first, const struct q2_trees *t,
   unsigned char *zeros;
   int r;
 
-  if (!q2_assume (from + nr <= q2_max (from, q2_writer_header (e->w)->
+  if (!q2_assume (from + nr <= q2_max (from, q2_writer_header (e->w).
                                        l1_entries), err))
     return -1;
   if (nr == 0)
@@ -178,7 +178,7 @@ empty_behind (struct q2_edit *e, uint64_t first, const struct q2_trees *t,
   zeros = calloc (nr, 8);
   if (zeros == NULL)
     return q2_fail_nomem (err, "the L1 table");
-  r = q2_edit_write (e, zeros, nr * 8, q2_writer_header (e->w)->l1_offset +
+  r = q2_edit_write (e, zeros, nr * 8, q2_writer_header (e->w).l1_offset +
                      from * 8, Q2_META_L1, err);
   free (zeros);
   return r;
@@ -203,7 +203,7 @@ q2_trees_drop (struct q2_edit *e, uint64_t first, struct qcow2_error *err)
   int r = 0;
 
   if (q2_edit_commit (e, err) == -1 ||
-      q2_trees_read (e, first, q2_writer_header (e->w)->l1_entries, &t, err)
+      q2_trees_read (e, first, q2_writer_header (e->w).l1_entries, &t, err)
       == -1)
     return -1;
   if (q2_trees_are_any (e, &t)) {

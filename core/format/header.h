@@ -61,6 +61,8 @@ struct q2_header {
   uint64_t luks_offset, luks_bytes; /* 0: no encryption header */
   bool lost_snapshots, lost_bitmaps;    /* q2_header_decode_faulty: there are,
                                            but nobody knows where */
+  uint64_t number;                  /* of those that the open image has had:
+                                       meta/superblock.h; 0 elsewhere */
 };
 
 /* Whether a file that begins with these 4 bytes claims to be an image. */

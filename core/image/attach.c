@@ -143,7 +143,7 @@ attach_backing (struct q2_store *s, const struct q2_io *io,
   s->below_host = file.io;
   s->below_shared = &file.image->shared;
   s->below_file_size = file.image->file_size;
-  s->below_size = q2_image_info (file.image)->virtual_size;
+  s->below_size = q2_image_info (file.image).virtual_size;
   s->below_reach = s->below_size;
   return 0;
 }

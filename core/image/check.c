@@ -20,22 +20,22 @@ static int
 check_allowed (const struct qcow2_image *image, enum qcow2_repair repair,
                struct qcow2_error *err)
 {
-  if (image->view != NULL || q2_image_info (image)->version == 0)
+  if (image->view != NULL || q2_image_info (image).version == 0)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "only images can be checked, not parts of one, and no "
                     "raw files");
-  if (q2_image_info (image)->version == 1)
+  if (q2_image_info (image).version == 1)
     return q2_fail (err, QCOW2_ERR_UNSUPPORTED, QCOW2_NO_OFFSET,
                     "images of version 1 have no refcounts that could be "
                     "checked");
-  if (!image->check && q2_image_info (image)->writable)
+  if (!image->check && q2_image_info (image).writable)
     return q2_fail (err, QCOW2_ERR_REFUSED, QCOW2_NO_OFFSET,
                     "the image is open for writing, so its refcounts may "
                     "change while they are checked");
-  if (repair != QCOW2_REPAIR_NONE && !q2_image_info (image)->writable)
+  if (repair != QCOW2_REPAIR_NONE && !q2_image_info (image).writable)
     return q2_fail (err, QCOW2_ERR_READ_ONLY, QCOW2_NO_OFFSET,
                     "the image cannot be repaired: %s",
-                    q2_image_info (image)->why_read_only);
+                    q2_image_info (image).why_read_only);
   return 0;
 }
 

@@ -100,11 +100,11 @@ qcow2_get_details (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
-  const struct q2_header none = { .version = 0 };
   const bool has_header =
-    image->view == NULL && q2_image_info (image)->version > 0;
-  struct details *const d =
-    get_details (&io, has_header ? q2_image_header (image) : &none, err);
+    image->view == NULL && q2_image_info (image).version > 0;
+  const struct q2_header h =
+    has_header ? q2_image_header (image) : (struct q2_header) { .version = 0 };
+  struct details *const d = get_details (&io, &h, err);
 
   if (q2_check_end (err) == -1) {
     free (d);

@@ -148,7 +148,7 @@ qcow2_is_short_of_memory (const struct qcow2_image *image)
   return false;
 }
 
-const struct qcow2_info *
+struct qcow2_info
 qcow2_get_info (const struct qcow2_image *image)
 {
   return q2_image_info (image);

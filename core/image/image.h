@@ -87,13 +87,13 @@ struct qcow2_image {
   struct q2_pin pin;            /* of the snapshot that it shows */
 };
 
-static inline const struct qcow2_info *
+static inline struct qcow2_info
 q2_image_info (const struct qcow2_image *image)
 {
   return q2_superblock_info (&image->superblock);
 }
 
-static inline const struct q2_header *
+static inline struct q2_header
 q2_image_header (const struct qcow2_image *image)
 {
   return q2_superblock_header (&image->superblock);
@@ -116,7 +116,7 @@ q2_image_io (struct qcow2_image *image, const struct qcow2_io *host)
  */
 extern int q2_pin (struct qcow2_image *image, struct q2_pin *pin,
                    enum q2_pinned kind, uint64_t host_off,
-                   const struct q2_header *header, struct qcow2_error *err)
+                   uint64_t header_number, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 /* Does nothing if it is not pinned. */
 extern void q2_unpin (struct qcow2_image *image, struct q2_pin *pin)

@@ -151,10 +151,10 @@ why_read_only (const struct qcow2_image *image, const struct qcow2_io *host,
   return why_data_read_only (image, h);
 }
 
-static int
+static void
 make_superblock (struct qcow2_image *image, const struct qcow2_io *host,
                  const struct q2_header *h,
-                 const struct qcow2_options *options, struct qcow2_error *err)
+                 const struct qcow2_options *options)
 {
   enum qcow2_advice advice;
   const char *const why = why_read_only (image, host, h, options, &advice);
@@ -163,7 +163,7 @@ make_superblock (struct qcow2_image *image, const struct qcow2_io *host,
     .backing_missing = image->store.below_missing,
   };
 
-  return q2_superblock_init (&image->superblock, h, &info, err);
+  q2_superblock_init (&image->superblock, h, &info);
 }
 
 static int
@@ -204,7 +204,7 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->compress = options->compress;
   w->detect_zeroes = options->detect_zeroes;
   w->budget = &image->budget;
-  if (q2_image_info (image)->writable) {
+  if (q2_image_info (image).writable) {
     const struct q2_io io = q2_image_io (image, host);
 
     if (check_lazy (w, err) == -1 ||
@@ -248,12 +248,12 @@ log_oddities (const struct qcow2_image *image, const struct q2_header *h,
   if (options->log == NULL)
     return;
   log_cut_off (image, h, options);
-  if (q2_image_info (image)->corrupt)
+  if (q2_image_info (image).corrupt)
     options->log (options->log_opaque, QCOW2_LOG_WARNING,
                   "the image is marked corrupt; it is only read, and what "
                   "cannot be read is an error for that request",
                   QCOW2_ADVICE_REPAIR);
-  if (q2_image_info (image)->dirty)
+  if (q2_image_info (image).dirty)
     options->log (options->log_opaque, QCOW2_LOG_DEBUG,
                   "the image was not closed cleanly; its refcounts are not "
                   "used for reading", QCOW2_ADVICE_NONE);
@@ -327,7 +327,8 @@ init_raw (struct qcow2_image *image, const struct q2_io *io,
   info.cluster_size = image->geo.cluster_size;
   if (make_reader (image, io, &none, options, err) == -1)
     return -1;
-  return q2_superblock_init (&image->superblock, &none, &info, err);
+  q2_superblock_init (&image->superblock, &none, &info);
+  return 0;
 }
 
 /* Those who check an image hear of its faults from the check. */
@@ -364,12 +365,15 @@ q2_image_init (struct qcow2_image *image, const struct qcow2_io *host,
       decode_header (image, area, area_len, &h, err) == -1 ||
       (head > 0 && keep_second_window (image, host, &h, err) == -1))
     return -1;
-  if (image->inspect)
-    return make_superblock (image, host, &h, options, err);
+  if (image->inspect) {
+    make_superblock (image, host, &h, options);
+    return 0;
+  }
   if (q2_attach (&image->store, &io, &h, options, err) == -1 ||
-      make_reader (image, &io, &h, options, err) == -1 ||
-      make_superblock (image, host, &h, options, err) == -1 ||
-      make_writer (image, host, &h, options, err) == -1)
+      make_reader (image, &io, &h, options, err) == -1)
+    return -1;
+  make_superblock (image, host, &h, options);
+  if (make_writer (image, host, &h, options, err) == -1)
     return -1;
   log_oddities (image, &h, options);
   return 0;

@@ -17,13 +17,13 @@
 
 int
 q2_pin (struct qcow2_image *image, struct q2_pin *pin, enum q2_pinned kind,
-        uint64_t host_off, const struct q2_header *header,
+        uint64_t host_off, uint64_t header_number,
         struct qcow2_error *err)
 {
   int r = 0;
 
   q2_mutex_lock (&image->pins.lock);
-  if (q2_image_header (image) == header)
+  if (q2_image_header (image).number == header_number)
     *pin = (struct q2_pin) { kind, host_off, image->pins.first };
   else
     r = q2_fail (err, QCOW2_ERR_BUSY, host_off, "the image was changed while "

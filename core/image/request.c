@@ -21,7 +21,7 @@ static int
 check_range (const struct qcow2_image *image, uint64_t count,
              uint64_t guest_off, struct qcow2_error *err)
 {
-  const uint64_t size = q2_image_info (image)->virtual_size;
+  const uint64_t size = q2_image_info (image).virtual_size;
 
   if (!q2_assume (!image->inspect, err))
     return -1;
@@ -57,14 +57,14 @@ begin_change (struct q2_request *r, uint64_t count, uint64_t guest_off,
               struct qcow2_error *err)
 {
   struct qcow2_image *const image = r->image;
-  const struct qcow2_info *const info = q2_image_info (image);
+  const struct qcow2_info info = q2_image_info (image);
 
-  if (!q2_assume (!info->writable || image->view == NULL, err))
+  if (!q2_assume (!info.writable || image->view == NULL, err))
     return -1;
-  if (!info->writable)
+  if (!info.writable)
     return q2_fail_advise (err, QCOW2_ERR_READ_ONLY,
-                           info->read_only_advice, QCOW2_NO_OFFSET,
-                           "the image is read-only: %s", info->why_read_only);
+                           info.read_only_advice, QCOW2_NO_OFFSET,
+                           "the image is read-only: %s", info.why_read_only);
   if (check_range (image, count, guest_off, err) == -1)
     return q2_request_end_reading (&r->io, -1, err);
   /* What prepares the image is a change, too. */

@@ -6,13 +6,9 @@
  *           write a span of it, publish the copy.  In parts: read what is in
  *           the file, let the caller edit that, plan, carry the plan out with
  *           a flush after each write, decode what is there now, and publish
- *           it.  Headers that were current are kept until the end, since
- *           readers hold no lock and no reference; one that comes back, as
- *           when a bit is set, cleared and set again, is published again
- *           instead of a copy, so there are as many as there were different
- *           ones: some 300 bytes for each change in parts, until the image is
- *           closed.
- * Locks     sb->lock over all of a change.
+ *           it.
+ * Locks     sb->lock over all of a change, current_lock while the header is
+ *           copied.
  */
 #include "config.h"
 
@@ -46,110 +42,84 @@ q2_superblock_describe (const struct q2_header *h, struct qcow2_info *info)
   info->has_data_file = h->incompatible & Q2_INCOMPAT_DATA_FILE;
 }
 
-/* ---- Versions --------------------------------------------------------- */
+/* ---- The current header ----------------------------------------------- */
 
-static struct q2_superblock_version *
-new_version (const struct q2_header *header, const struct qcow2_info *info,
-             struct qcow2_error *err)
-{
-  struct q2_superblock_version *const v = calloc (1, sizeof *v);
-
-  if (v == NULL) {
-    q2_fail_nomem (err, "the image header");
-    return NULL;
-  }
-  v->header = *header;
-  v->info = *info;
-  return v;
-}
-
-int
+void
 q2_superblock_init (struct q2_superblock *sb, const struct q2_header *header,
-                    const struct qcow2_info *info, struct qcow2_error *err)
+                    const struct qcow2_info *info)
 {
-  struct q2_superblock_version *first;
-
   memset (sb, 0, sizeof *sb);
-  first = new_version (header, info, err);
-  if (first == NULL)
-    return -1;
-  if (header->version > 0)
-    q2_superblock_describe (header, &first->info);
   q2_mutex_init (&sb->lock, 3, "superblock.lock");
-  sb->all = first;
-  atomic_init (&sb->current, first);
-  return 0;
+  q2_mutex_init (&sb->current_lock, 10, "superblock.current_lock");
+  sb->current = *header;
+  sb->current.number = 1;
+  sb->info = *info;
+  if (header->version > 0)
+    q2_superblock_describe (header, &sb->info);
 }
 
 void
 q2_superblock_destroy (struct q2_superblock *sb)
 {
-  if (atomic_load (&sb->current) == NULL)
+  if (sb->current.number == 0)
     return;
-  while (sb->all) {
-    struct q2_superblock_version *const v = sb->all;
-
-    sb->all = v->made_before;
-    free (v);
-  }
+  q2_mutex_destroy (&sb->current_lock);
   q2_mutex_destroy (&sb->lock);
-  atomic_store (&sb->current, NULL);
+  sb->current.number = 0;
 }
 
-/* They differ in what can be changed in place, at most. */
-static bool
-is_same (const struct q2_superblock_version *a,
-         const struct q2_superblock_version *b)
+/* Reading changes nothing but the lock. */
+static struct q2_mutex *
+lock_of (const struct q2_superblock *sb)
 {
-  const struct q2_header *const x = &a->header, *const y = &b->header;
-
-  return a->generation == b->generation &&
-    x->refcount_table_offset == y->refcount_table_offset &&
-    x->refcount_table_clusters == y->refcount_table_clusters &&
-    x->incompatible == y->incompatible && x->compatible == y->compatible &&
-    x->autoclear == y->autoclear;
+  return &((struct q2_superblock *) sb)->current_lock;
 }
 
-/* Takes 'next'. */
+struct q2_header
+q2_superblock_header (const struct q2_superblock *sb)
+{
+  struct q2_header header;
+
+  q2_mutex_lock (lock_of (sb));
+  header = sb->current;
+  q2_mutex_unlock (lock_of (sb));
+  return header;
+}
+
+struct qcow2_info
+q2_superblock_info (const struct q2_superblock *sb)
+{
+  struct qcow2_info info;
+
+  q2_mutex_lock (lock_of (sb));
+  info = sb->info;
+  q2_mutex_unlock (lock_of (sb));
+  return info;
+}
+
 static void
-publish_locked (struct q2_superblock *sb, struct q2_superblock_version *next)
+publish_locked (struct q2_superblock *sb, const struct q2_header *header)
 {
-  struct q2_superblock_version *v = sb->all;
+  uint64_t number;
 
   q2_mutex_check_held (&sb->lock);
-  /* Those of one generation lie together, the newest in front. */
-  while (v != NULL && v->generation == next->generation && !is_same (v, next))
-    v = v->made_before;
-  if (v != NULL && is_same (v, next))
-    free (next);
-  else {
-    v = next;
-    q2_superblock_describe (&v->header, &v->info);
-    v->made_before = sb->all;
-    sb->all = v;
-  }
-  atomic_store_explicit (&sb->current, v, memory_order_release);
+  number = sb->current.number + 1;
+  q2_mutex_lock (&sb->current_lock);
+  sb->current = *header;
+  sb->current.number = number;
+  q2_superblock_describe (header, &sb->info);
+  q2_mutex_unlock (&sb->current_lock);
 }
 
 /* ---- In place --------------------------------------------------------- */
 
-int
+void
 q2_superblock_begin (struct q2_superblock *sb,
-                     struct q2_superblock_edit *edit, struct qcow2_error *err)
+                     struct q2_superblock_edit *edit)
 {
-  const struct q2_superblock_version *now;
-
   q2_mutex_lock (&sb->lock);
-  now = atomic_load_explicit (&sb->current, memory_order_relaxed);
   edit->sb = sb;
-  edit->next = new_version (&now->header, &now->info, err);
-  if (edit->next == NULL) {
-    q2_mutex_unlock (&sb->lock);
-    return -1;
-  }
-  edit->next->generation = now->generation;
-  edit->header = &edit->next->header;
-  return 0;
+  edit->header = sb->current;
 }
 
 int
@@ -158,7 +128,7 @@ q2_superblock_write (struct q2_superblock_edit *edit, const struct q2_io *io,
 {
   struct q2_header_bytes b;
 
-  q2_header_encode_span (edit->header, span, &b);
+  q2_header_encode_span (&edit->header, span, &b);
   return q2_io_write (io, b.bytes, b.len, b.off, QCOW2_IO_HEADER, err);
 }
 
@@ -166,11 +136,7 @@ void
 q2_superblock_end (struct q2_superblock_edit *edit, bool durable)
 {
   if (durable)
-    publish_locked (edit->sb, edit->next);
-  else
-    free (edit->next);
-  edit->next = NULL;
-  edit->header = NULL;
+    publish_locked (edit->sb, &edit->header);
   q2_mutex_unlock (&edit->sb->lock);
 }
 
@@ -182,13 +148,12 @@ q2_superblock_reload (struct q2_superblock *sb, const struct q2_io *io,
   unsigned char bytes[Q2_SPANS_END];
   int r;
 
-  if (q2_superblock_begin (sb, &edit, err) == -1)
-    return -1;
+  q2_superblock_begin (sb, &edit);
   r = q2_io_read (io, bytes, sizeof bytes, 0, QCOW2_IO_HEADER, err);
   if (r == 0)
-    q2_header_decode_span (bytes, Q2_SPAN_REFCOUNT_TABLE, edit.header);
-  if (r == 0 && edit.header->version >= 3)
-    q2_header_decode_span (bytes, Q2_SPAN_FEATURES, edit.header);
+    q2_header_decode_span (bytes, Q2_SPAN_REFCOUNT_TABLE, &edit.header);
+  if (r == 0 && edit.header.version >= 3)
+    q2_header_decode_span (bytes, Q2_SPAN_FEATURES, &edit.header);
   q2_superblock_end (&edit, r == 0);
   return r;
 }
@@ -214,7 +179,7 @@ static int
 read_area (const struct q2_superblock *sb, const struct q2_io *io,
            struct q2_bytes *area, struct qcow2_error *err)
 {
-  area->len = (size_t) 1 << q2_superblock_header (sb)->cluster_bits;
+  area->len = (size_t) 1 << sb->current.cluster_bits;
   area->data = malloc (area->len);
   if (area->data == NULL)
     return q2_fail_nomem (err, "the image header");
@@ -245,21 +210,15 @@ write_and_publish (struct q2_superblock *sb, const struct q2_io *io,
                    const struct q2_header_plan *plan, struct qcow2_error *err)
 {
   struct q2_header header;
-  struct q2_superblock_version *next;
   struct q2_geometry geo;
 
   if (q2_header_decode (plan->after, plan->len, &header, &geo, err) == -1)
     return -1;
-  next = new_version (&header, q2_superblock_info (sb), err);
-  if (next == NULL)
-    return -1;
   if (carry_out (io, plan, err) == -1) {
     sb->in_doubt = true;
-    free (next);
     return -1;
   }
-  next->generation = ++sb->generation;
-  publish_locked (sb, next);
+  publish_locked (sb, &header);
   return 0;
 }
 

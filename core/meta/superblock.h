@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* superblock.h - the header of an open image, and the only way to change it.
  *
- * Readers get the current header, and what qcow2_get_info tells of it, as
- * immutable structs behind one atomic pointer; they stay valid until the
- * superblock is destroyed.  There are two ways to change it:
+ * Readers get copies of the current header, and of what qcow2_get_info tells
+ * of it.  There are two ways to change it:
  *
  * - numbers that lie next to each other in the first sector are changed in
  *   place: q2_superblock_begin, q2_superblock_write, a flush by the caller,
@@ -21,24 +20,15 @@
 #include "format/header_span.h"
 #include "io/io.h"
 
-#include <stdatomic.h>
-
-/* One header that was current once, or is. */
-struct q2_superblock_version {
-  struct q2_header header;
-  struct qcow2_info info;
-  unsigned generation;          /* of the superblock: the same for headers that
-                                   differ only in the numbers of spans */
-  struct q2_superblock_version *made_before;
-};
-
 struct q2_superblock {
-  _Atomic (struct q2_superblock_version *) current;
+  /* A leaf, held only to copy: */
+  struct q2_mutex current_lock;
+  struct q2_header current;     /* with its number */
+  struct qcow2_info info;       /* what it says */
 
-  struct q2_mutex lock;         /* one change at a time; held over I/O;
-                                   guards: */
-  struct q2_superblock_version *all;
-  unsigned generation;          /* how often it was changed in parts */
+  struct q2_mutex lock;         /* one change at a time; held over I/O.  Who
+                                   has it may look at 'current' without the
+                                   other one; guards: */
   bool in_doubt;                /* the last change in parts has failed when
                                    some of it may have been written */
 };
@@ -46,11 +36,10 @@ struct q2_superblock {
 /* Of 'info' only what does not follow from the header is looked at; all of it
  * if there is none, since header->version is 0.
  */
-extern int q2_superblock_init (struct q2_superblock *sb,
-                               const struct q2_header *header,
-                               const struct qcow2_info *info,
-                               struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_superblock_init (struct q2_superblock *sb,
+                                const struct q2_header *header,
+                                const struct qcow2_info *info)
+  __attribute__ ((__nonnull__));
 
 /* All zero is allowed. */
 extern void q2_superblock_destroy (struct q2_superblock *sb)
@@ -61,33 +50,26 @@ extern void q2_superblock_describe (const struct q2_header *header,
                                     struct qcow2_info *info)
   __attribute__ ((__nonnull__));
 
-/* The current header.  One call gives fields that belong together. */
-static inline const struct q2_header *
-q2_superblock_header (const struct q2_superblock *sb)
-{
-  return &atomic_load_explicit (&sb->current, memory_order_acquire)->header;
-}
-
-static inline const struct qcow2_info *
-q2_superblock_info (const struct q2_superblock *sb)
-{
-  return &atomic_load_explicit (&sb->current, memory_order_acquire)->info;
-}
+/* The current header.  One call gives fields that belong together.  Each that
+ * is published has another number.
+ */
+extern struct q2_header q2_superblock_header (const struct q2_superblock *sb)
+  __attribute__ ((__nonnull__));
+extern struct qcow2_info q2_superblock_info (const struct q2_superblock *sb)
+  __attribute__ ((__nonnull__));
 
 /* ---- In place --------------------------------------------------------- */
 
 struct q2_superblock_edit {
   struct q2_superblock *sb;
-  struct q2_superblock_version *next;
-  struct q2_header *header;     /* what it is to be, for the caller to change:
+  struct q2_header header;      /* what it is to be, for the caller to change:
                                    only the numbers of spans */
 };
 
 /* Holds the superblock's lock until q2_superblock_end. */
-extern int q2_superblock_begin (struct q2_superblock *sb,
-                                struct q2_superblock_edit *edit,
-                                struct qcow2_error *err)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_superblock_begin (struct q2_superblock *sb,
+                                 struct q2_superblock_edit *edit)
+  __attribute__ ((__nonnull__));
 
 /* Write one span of edit->header; the caller flushes. */
 extern int q2_superblock_write (struct q2_superblock_edit *edit,

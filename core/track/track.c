@@ -282,17 +282,17 @@ void
 q2_track_load (struct q2_track *track, const struct q2_io *io,
                struct q2_overlap *overlap)
 {
-  const struct q2_header *const h = q2_superblock_header (track->superblock);
+  const struct q2_header h = q2_superblock_header (track->superblock);
   struct loading l = { track, io };
   struct qcow2_error why;
 
   if (track->mode == QCOW2_BITMAPS_INVALIDATE ||
-      !(h->autoclear & Q2_AUTOCLEAR_BITMAPS))
+      !(h.autoclear & Q2_AUTOCLEAR_BITMAPS))
     return;
   track->overlap = overlap;
   track->budget = q2_io_budget (io);
   /* Who marks them fails if the directory is broken. */
-  if (q2_bitmaps_walk (io, h, track->geo, load_one, &l, &why) == -1)
+  if (q2_bitmaps_walk (io, &h, track->geo, load_one, &l, &why) == -1)
     q2_track_forget (track);
 }
 

@@ -85,13 +85,13 @@ int
 q2_track_give_up_locked (struct q2_track *track, const struct q2_io *io,
                          const char *why, struct qcow2_error *err)
 {
+  const struct q2_header h = q2_superblock_header (track->superblock);
   char text[400], name[80];
 
   q2_mutex_check_held (&track->lock);
   if ((!Q2_PLANTED (Q2_PLANT_BITMAPS_NO_MARK) &&
-       q2_bitmaps_mark_in_use (io, q2_superblock_header (track->superblock),
-                               track->geo, track->overlap, q2_track_keeps,
-                               track, err) == -1) ||
+       q2_bitmaps_mark_in_use (io, &h, track->geo, track->overlap,
+                               q2_track_keeps, track, err) == -1) ||
       q2_io_flush (io, err) == -1)
     return -1;
   for (struct q2_tracked *t = track->first; t != NULL; t = t->next)

@@ -112,7 +112,7 @@ q2_bitmap_at_find (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
-  const struct q2_header *const header = q2_image_header (image);
+  const struct q2_header header = q2_image_header (image);
   struct search search = { .text = name->bytes, .len = name->len };
   int r;
 
@@ -123,13 +123,12 @@ q2_bitmap_at_find (struct qcow2_image *image, const struct qcow2_io *host,
   search.at = calloc (search.len, sizeof *search.at);
   if (search.at == NULL)
     return q2_fail_nomem (err, "the names of a bitmap and a snapshot");
-  r = q2_bitmaps_walk (&io, q2_image_header (image), &image->geo, look_left,
-                       &search, err);
+  r = q2_bitmaps_walk (&io, &header, &image->geo, look_left, &search, err);
   if (r == 0)
     r = q2_image_walk_snapshots (image, host, look_right, &search, err);
   if (r == 0)
     r = choose (&search, ret, err);
-  ret->snapshot.header = header;
+  ret->snapshot.header_number = header.number;
   free (search.at);
   return r;
 }

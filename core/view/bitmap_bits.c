@@ -329,7 +329,7 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
   m->image = image;
   m->bitmap = *b;
   m->bitmap.name = NULL;
-  m->disk_size = when->header->virtual_size;
+  m->disk_size = when->header.virtual_size;
   m->epoch = when->epoch;
   m->bitmap.extra = NULL;
   q2_printable (m->name, sizeof m->name, b->name, b->name_len);
@@ -340,7 +340,7 @@ q2_bits_new (struct qcow2_image *image, const struct q2_io *io,
        q2_cache_new (m->charge, q2_min (image->geo.cluster_size,
                                           SLICE_SIZE), err)) == NULL ||
       q2_pin (image, &m->pin, Q2_PINNED_BITMAP, b->table_offset,
-              when->header, err) == -1) {
+              when->header.number, err) == -1) {
     bits_free (&m->mask);
     return NULL;
   }

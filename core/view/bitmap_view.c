@@ -111,7 +111,7 @@ open_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   if (!q2_name_is (search->name, b->name, b->name_len))
     return 0;
   search->found = true;
-  why = q2_bitmap_why_unusable (search->image, search->when.header, b);
+  why = q2_bitmap_why_unusable (search->image, &search->when.header, b);
   if (why != NULL)
     return refuse (search, b, host_off, why, err);
   search->mask = q2_bits_new (search->image, search->io, b, &search->when,
@@ -125,7 +125,7 @@ fail_not_found (const struct search *search, struct qcow2_error *err)
   char text[200];
 
   q2_printable (text, sizeof text, search->name->bytes, search->name->len);
-  if (q2_image_header (search->image)->stale_bitmaps)
+  if (q2_image_header (search->image).stale_bitmaps)
     return q2_fail_advise (err, QCOW2_ERR_REFUSED, QCOW2_ADVICE_NEW_BITMAP,
                            QCOW2_NO_OFFSET,
                            "the bitmaps of the image, '%s' or not, mean "
@@ -145,7 +145,7 @@ open_mask (struct qcow2_image *image, const struct q2_io *io,
     .when = { q2_image_header (image),
               q2_writer_disk_epoch (&image->writer) },
   };
-  int r = q2_bitmaps_walk (io, search.when.header, &image->geo, open_one,
+  int r = q2_bitmaps_walk (io, &search.when.header, &image->geo, open_one,
                            &search, err);
 
   if (r == 0 && !search.found)
@@ -158,7 +158,7 @@ static struct qcow2_image *
 open_snapshot (struct qcow2_image *image, const struct qcow2_io *host,
                const struct q2_found_snapshot *found, struct qcow2_error *err)
 {
-  const uint64_t size = q2_image_info (image)->virtual_size;
+  const uint64_t size = q2_image_info (image).virtual_size;
 
   if (found->s.disk_size == size)
     return q2_snapshot_open (image, host, found, err);

@@ -56,8 +56,8 @@ q2_bitmap_why_untrue (const struct qcow2_image *image,
 
 /* The moment before a bitmap was looked up. */
 struct q2_bitmap_moment {
-  const struct q2_header *header;       /* the current one */
-  uint64_t epoch;                       /* q2_writer_disk_epoch */
+  struct q2_header header;      /* the current one */
+  uint64_t epoch;               /* q2_writer_disk_epoch */
 };
 
 /* The mask of a usable bitmap; does not keep its name and extra data.  Fails

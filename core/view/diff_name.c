@@ -179,7 +179,7 @@ q2_diff_find_pair (struct qcow2_image *image, const struct qcow2_io *host,
                    const struct qcow2_name *name, struct q2_diff_pair *ret,
                    struct qcow2_error *err)
 {
-  const struct q2_header *const header = q2_image_header (image);
+  const uint64_t number = q2_image_header (image).number;
   struct search search = { .text = name->bytes, .len = name->len };
   int r = 0;
 
@@ -192,7 +192,7 @@ q2_diff_find_pair (struct qcow2_image *image, const struct qcow2_io *host,
     r = q2_image_walk_snapshots (image, host, look_at, &search, err);
   if (r == 0)
     r = choose (&search, name, ret, err);
-  ret->a.header = ret->b.header = header;
+  ret->a.header_number = ret->b.header_number = number;
   free (search.at);
   return r;
 }

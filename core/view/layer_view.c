@@ -221,10 +221,7 @@ q2_layer_open (struct qcow2_image *image, const struct qcow2_name *name,
   v->image.view = &layer_ops;
   v->image.parent = v->image.base = image;
   make_reader (&v->image.reader, of);
-  if (q2_view_describe (&v->image, q2_tables_geometry (of->tables)
-                        ->virtual_size, "it is one layer of a chain, which "
-                        "is only looked at", err) == 0)
-    return (struct qcow2_image *) v;    /* its first member */
-  qcow2_close (&v->image);
-  return NULL;
+  q2_view_describe (&v->image, q2_tables_geometry (of->tables)->virtual_size,
+                    "it is one layer of a chain, which is only looked at");
+  return (struct qcow2_image *) v;      /* its first member */
 }

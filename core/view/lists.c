@@ -27,7 +27,7 @@
 struct listing {
   struct qcow2_image *image;
   const struct q2_io *io;
-  const struct q2_header *header;       /* that has led there */
+  struct q2_header header;              /* that has led there */
   uint64_t edits;                       /* image->edits before that */
   bool passed_on;                       /* an entry was */
   bool bitmaps;                         /* else snapshots */
@@ -40,16 +40,16 @@ struct listing {
 static int
 check_current (const struct listing *l, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_image_header (l->image);
-  const struct q2_header *const was = l->header;
+  const struct q2_header h = q2_image_header (l->image);
+  const struct q2_header *const was = &l->header;
 
   /* Bits of features change in place, without an edit. */
-  if (h == was || (atomic_load (&l->image->edits) == l->edits &&
-                   h->snapshots_offset == was->snapshots_offset &&
-                   h->nr_snapshots == was->nr_snapshots &&
-                   h->bitmap_dir_offset == was->bitmap_dir_offset &&
-                   h->nr_bitmaps == was->nr_bitmaps &&
-                   h->virtual_size == was->virtual_size))
+  if (h.number == was->number || (atomic_load (&l->image->edits) == l->edits &&
+                   h.snapshots_offset == was->snapshots_offset &&
+                   h.nr_snapshots == was->nr_snapshots &&
+                   h.bitmap_dir_offset == was->bitmap_dir_offset &&
+                   h.nr_bitmaps == was->nr_bitmaps &&
+                   h.virtual_size == was->virtual_size))
     return 0;
   return q2_fail (err, QCOW2_ERR_BUSY, QCOW2_NO_OFFSET, "the %s of the image "
                   "were changed while they were listed",
@@ -96,7 +96,7 @@ list_bitmap (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
     .enabled = b->flags & Q2_BITMAP_AUTO,
     .in_use = b->flags & Q2_BITMAP_IN_USE,
     .kept_up = is_kept_up (l, b),
-    .why_unusable = q2_bitmap_why_unusable (l->image, l->header, b),
+    .why_unusable = q2_bitmap_why_unusable (l->image, &l->header, b),
   };
 
   (void) host_off;
@@ -112,8 +112,8 @@ walk (struct listing *l, struct qcow2_error *err)
   uint64_t ignored;
 
   return l->bitmaps
-    ? q2_bitmaps_walk (l->io, l->header, &l->image->geo, list_bitmap, l, err)
-    : q2_snapshots_walk (l->io, l->header, &l->image->geo, list_snapshot, l,
+    ? q2_bitmaps_walk (l->io, &l->header, &l->image->geo, list_bitmap, l, err)
+    : q2_snapshots_walk (l->io, &l->header, &l->image->geo, list_snapshot, l,
                          &ignored, err);
 }
 

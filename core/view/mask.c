@@ -305,9 +305,7 @@ q2_mask_open (struct qcow2_image *parent, struct qcow2_image *base,
   v->image.view = &mask_ops;
   v->image.parent = parent;
   v->image.base = base;
-  if (q2_view_describe (&v->image, q2_image_info (base)->virtual_size,
-                        why_read_only, err) == 0)
-    return (struct qcow2_image *) v;    /* its first member */
-  qcow2_close (&v->image);
-  return NULL;
+  q2_view_describe (&v->image, q2_image_info (base).virtual_size,
+                    why_read_only);
+  return (struct qcow2_image *) v;      /* its first member */
 }

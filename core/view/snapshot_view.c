@@ -34,17 +34,17 @@ q2_image_walk_snapshots (struct qcow2_image *image,
                          void *opaque, struct qcow2_error *err)
 {
   const struct q2_io io = q2_image_io (image, host);
+  const struct q2_header h = q2_image_header (image);
   uint64_t ignored;
 
-  return q2_snapshots_walk (&io, q2_image_header (image), &image->geo, fn,
-                            opaque, &ignored, err);
+  return q2_snapshots_walk (&io, &h, &image->geo, fn, opaque, &ignored, err);
 }
 
 void
 q2_snapshot_keep (const struct q2_snapshot *s, uint64_t host_off,
                   struct q2_found_snapshot *ret)
 {
-  *ret = (struct q2_found_snapshot) { *s, host_off, NULL };
+  *ret = (struct q2_found_snapshot) { *s, host_off, 0 };
   ret->s.id = ret->s.name = NULL;
 }
 
@@ -74,7 +74,7 @@ q2_snapshot_find (struct qcow2_image *image, const struct qcow2_io *host,
                   const struct qcow2_name *name, bool by_id,
                   struct q2_found_snapshot *ret, struct qcow2_error *err)
 {
-  const struct q2_header *const header = q2_image_header (image);
+  const uint64_t number = q2_image_header (image).number;
   struct search search = { .name = name, .by_id = by_id, .ret = ret };
   char text[200];
 
@@ -87,7 +87,7 @@ q2_snapshot_find (struct qcow2_image *image, const struct qcow2_io *host,
                            by_id ? "id" : "name",
                            q2_printable (text, sizeof text, name->bytes,
                                          name->len));
-  ret->header = header;
+  ret->header_number = number;
   return 0;
 }
 
@@ -125,7 +125,7 @@ q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
   struct q2_tables *tables;
 
   /* Clusters of a data file have no refcounts. */
-  if (q2_image_info (image)->has_data_file) {
+  if (q2_image_info (image).has_data_file) {
     q2_fail (err, QCOW2_ERR_CORRUPT, f->host_off,
              "the image has a snapshot although its data is in another "
              "file, where snapshots do not protect it");
@@ -133,8 +133,8 @@ q2_snapshot_tables (struct qcow2_image *image, const struct qcow2_io *host,
   }
   if (q2_snapshot_check_l1 (&image->geo, &f->s, f->host_off, err) == -1 ||
       make_geometry (image, f, ret_geo, err) == -1 ||
-      q2_pin (image, ret_pin, Q2_PINNED_SNAPSHOT, f->s.l1_offset, f->header,
-              err) == -1)
+      q2_pin (image, ret_pin, Q2_PINNED_SNAPSHOT, f->s.l1_offset,
+              f->header_number, err) == -1)
     return NULL;
   tables = q2_tables_new (ret_geo, &io, f->s.l1_offset, f->s.l1_entries,
                           image->cache_size, err);
@@ -227,10 +227,11 @@ q2_snapshot_open (struct qcow2_image *image, const struct qcow2_io *host,
   }
   view->view = &snapshot_ops;
   view->parent = image;
-  if (make_reader (view, host, f, err) == 0 &&
-      q2_view_describe (view, view->geo.virtual_size,
-                        "it is a snapshot, which never changes", err) == 0)
+  if (make_reader (view, host, f, err) == 0) {
+    q2_view_describe (view, view->geo.virtual_size,
+                      "it is a snapshot, which never changes");
     return view;
+  }
   qcow2_close (view);
   return NULL;
 }

@@ -19,7 +19,7 @@
 struct q2_found_snapshot {
   struct q2_snapshot s;
   uint64_t host_off;            /* of its entry */
-  const struct q2_header *header;       /* of the image, that led there */
+  uint64_t header_number;       /* of the one that led there */
 };
 
 /* Walk the snapshot table of an image. */
@@ -29,7 +29,7 @@ extern int q2_image_walk_snapshots (struct qcow2_image *image,
                                     struct qcow2_error *err)
   __attribute__ ((__nonnull__ (1, 2, 3, 5), __warn_unused_result__));
 
-/* All but 'header', which is for who has begun to look. */
+/* All but 'header_number', which is for who has begun to look. */
 extern void q2_snapshot_keep (const struct q2_snapshot *snapshot,
                               uint64_t host_off,
                               struct q2_found_snapshot *ret_found)

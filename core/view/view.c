@@ -79,13 +79,13 @@ try_to_open (struct qcow2_image *image, const struct qcow2_io *host,
              const struct what *what, const struct qcow2_name *name,
              struct qcow2_error *err)
 {
-  const struct q2_header *header;
+  uint64_t number;
   struct qcow2_image *view = NULL;
 
   for (unsigned i = 0; i < MAX_TRIES && view == NULL; ++i) {
-    header = q2_image_header (image);
+    number = q2_image_header (image).number;
     view = open_once (image, host, what, name, err);
-    if (q2_image_header (image) == header)
+    if (q2_image_header (image).number == number)
       break;
   }
   return view;

@@ -138,10 +138,10 @@ open_state (struct qcow2_image *image, const struct qcow2_io *host,
   v->image.base = q2_snapshot_open (image, host, &whole, err);
   if (v->image.base != NULL) {
     v->image.base->reader.alone = true;
-    if (q2_view_describe (&v->image, f->s.vm_state_size,
-                          "it is the state of a virtual machine, which never "
-                          "changes", err) == 0)
-      return (struct qcow2_image *) v;  /* its first member */
+    q2_view_describe (&v->image, f->s.vm_state_size,
+                      "it is the state of a virtual machine, which never "
+                      "changes");
+    return (struct qcow2_image *) v;  /* its first member */
   }
   qcow2_close (&v->image);
   return NULL;

@@ -94,7 +94,7 @@ check_header_is_counted (struct q2_writer *w, struct qcow2_error *err)
   if (!q2_space_is_uncovered (w->space, 0))
     return 0;
   return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
-                         q2_writer_header (w)->refcount_table_offset,
+                         q2_writer_header (w).refcount_table_offset,
                          "the image has no refcounts for its header");
 }
 
@@ -105,17 +105,17 @@ static int
 make_room_for_l1 (struct q2_writer *w, const struct q2_io *io,
                   struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (w);
-  const uint64_t bytes = (uint64_t) h->l1_entries * 8;
+  const struct q2_header h = q2_writer_header (w);
+  const uint64_t bytes = (uint64_t) h.l1_entries * 8;
 
   if (bytes == 0)
     return 0;
-  if (h->l1_offset > q2_io_size (io))
+  if (h.l1_offset > q2_io_size (io))
     return q2_fail_advise (err, QCOW2_ERR_CORRUPT, QCOW2_ADVICE_REPAIR,
-                           h->l1_offset,
+                           h.l1_offset,
                            "the L1 table at offset 0x%" PRIx64 " is not in "
-                           "the file", h->l1_offset);
-  return q2_io_grow (io, h->l1_offset + bytes, err);
+                           "the file", h.l1_offset);
+  return q2_io_grow (io, h.l1_offset + bytes, err);
 }
 
 /* Without memory for it, zeros are written once more (entries.c). */
@@ -143,6 +143,16 @@ take_back_promises (struct q2_writer *w, const struct q2_io *io,
 }
 
 static int
+make_space (struct q2_writer *w, const struct q2_io *io,
+            struct qcow2_error *err)
+{
+  const struct q2_header h = q2_writer_header (w);
+
+  w->space = q2_space_new (w->geo, &h, w->overlap, &w->flight, io, err);
+  return w->space ? 0 : -1;
+}
+
+static int
 activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
           struct qcow2_error *err)
 {
@@ -158,8 +168,7 @@ activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
   if ((w->overlap = q2_overlap_new (w->geo->cluster_bits,
                                      q2_io_budget (io), err)) == NULL ||
       q2_writer_add_metadata (w, io, err) == -1 ||
-      (w->space = q2_space_new (w->geo, q2_writer_header (w), w->overlap,
-                                &w->flight, io, err)) == NULL ||
+      make_space (w, io, err) == -1 ||
       check_header_is_counted (w, err) == -1 ||
       make_room_for_l1 (w, io, err) == -1 ||
       q2_writer_protect (w, io, purpose, err) == -1 ||

@@ -164,9 +164,8 @@ step_2b (struct q2_writer *w, const struct q2_io *io, const struct commit *c,
 
   if (!q2_refcounts_dirty_links (&c->refcounts))
     return 0;
-  if (c->refcounts.header &&
-      q2_superblock_begin (w->superblock, &edit, err) == -1)
-    return -1;
+  if (c->refcounts.header)
+    q2_superblock_begin (w->superblock, &edit);
   r = write_links (w, io, c, &edit, err);
   if (c->refcounts.header)
     q2_superblock_end (&edit, r == 0);

@@ -44,11 +44,10 @@ change (struct q2_writer *w, const struct q2_io *io,
   struct q2_superblock_edit edit;
   int r;
 
-  if (q2_superblock_begin (w->superblock, &edit, err) == -1)
-    return -1;
-  edit.header->incompatible &= ~f->clear_incompatible;
-  edit.header->incompatible |= f->set_incompatible;
-  edit.header->autoclear &= ~f->clear_autoclear;
+  q2_superblock_begin (w->superblock, &edit);
+  edit.header.incompatible &= ~f->clear_incompatible;
+  edit.header.incompatible |= f->set_incompatible;
+  edit.header.autoclear &= ~f->clear_autoclear;
   r = write_edited (w, &edit, io, err);
   q2_superblock_end (&edit, r == 0);
   return r;
@@ -68,21 +67,21 @@ q2_writer_take_back_promises (struct q2_writer *w, const struct q2_io *io,
 {
   const bool for_disk = purpose == Q2_FOR_DISK;
   const uint64_t known = Q2_AUTOCLEAR_BITMAPS | Q2_AUTOCLEAR_DATA_RAW;
-  const struct q2_header *const h = q2_writer_header (w);
+  const struct q2_header h = q2_writer_header (w);
   const struct features f = {
     .clear_autoclear = ~known,
     .set_incompatible = q2_writer_is_lazy (w) ? Q2_INCOMPAT_DIRTY : 0,
   };
 
-  if (h->version < 3 ||
-      ((h->autoclear & f.clear_autoclear) == 0 &&
-       (~h->incompatible & f.set_incompatible) == 0 &&
-       (h->nr_bitmaps == 0 || !for_disk)))
+  if (h.version < 3 ||
+      ((h.autoclear & f.clear_autoclear) == 0 &&
+       (~h.incompatible & f.set_incompatible) == 0 &&
+       (h.nr_bitmaps == 0 || !for_disk)))
     return 0;
   if (for_disk)
     q2_track_load (&w->track, io, w->overlap);
   if (for_disk &&
-      q2_bitmaps_mark_in_use (io, h, w->geo, w->overlap, q2_track_keeps,
+      q2_bitmaps_mark_in_use (io, &h, w->geo, w->overlap, q2_track_keeps,
                               &w->track, err) == -1)
     return -1;
   return change (w, io, &f, err);
@@ -104,12 +103,12 @@ q2_writer_mark_miscounted (struct q2_writer *w, const struct q2_io *io,
 {
   const struct features f = { .set_incompatible = Q2_INCOMPAT_DIRTY };
 
-  if (q2_writer_header (w)->version < 3)
+  if (q2_writer_header (w).version < 3)
     return 0;
-  if (!(q2_writer_header (w)->incompatible & Q2_INCOMPAT_DIRTY) &&
+  if (!(q2_writer_header (w).incompatible & Q2_INCOMPAT_DIRTY) &&
       change (w, io, &f, err) == -1)
     return -1;
-  if (!q2_assume (q2_writer_header (w)->incompatible & Q2_INCOMPAT_DIRTY,
+  if (!q2_assume (q2_writer_header (w).incompatible & Q2_INCOMPAT_DIRTY,
                   err))
     return -1;
   w->miscounted = true;
@@ -124,7 +123,7 @@ q2_writer_unmark_miscounted (struct q2_writer *w, const struct q2_io *io,
 
   if (!w->miscounted)
     return 0;
-  if (!q2_assume (q2_writer_header (w)->version >= 3, err))
+  if (!q2_assume (q2_writer_header (w).version >= 3, err))
     return -1;
   if (!q2_writer_is_lazy (w) && change (w, io, &f, err) == -1)
     return -1;
@@ -144,7 +143,7 @@ mark_corrupt (struct q2_writer *w, const struct q2_io *io,
 
   q2_writer_log (w, QCOW2_LOG_WARNING, "the image is corrupt: it is marked so "
                  "and not written to any more", QCOW2_ADVICE_REPAIR);
-  if (q2_writer_header (w)->version >= 3 && change (w, io, &f, &why) == -1)
+  if (q2_writer_header (w).version >= 3 && change (w, io, &f, &why) == -1)
     q2_writer_log (w, QCOW2_LOG_WARNING, why.text, why.advice);
   if (w->corrupt)
     w->corrupt (w->corrupt_opaque, err);

@@ -124,15 +124,15 @@ static int
 add_snapshots (struct q2_writer *w, const struct q2_io *io,
                struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (w);
+  const struct q2_header h = q2_writer_header (w);
   struct adding a = { w, 0 };
   uint64_t bytes;
 
-  if (h->nr_snapshots == 0)
+  if (h.nr_snapshots == 0)
     return 0;
-  if (q2_snapshots_walk (io, h, w->geo, add_snapshot, &a, &bytes, err) == -1)
+  if (q2_snapshots_walk (io, &h, w->geo, add_snapshot, &a, &bytes, err) == -1)
     return -1;
-  return q2_overlap_add (w->overlap, h->snapshots_offset, bytes,
+  return q2_overlap_add (w->overlap, h.snapshots_offset, bytes,
                          Q2_META_SNAPSHOT_TABLE, err);
 }
 
@@ -140,17 +140,17 @@ int
 q2_writer_add_metadata (struct q2_writer *w, const struct q2_io *io,
                         struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (w);
+  const struct q2_header h = q2_writer_header (w);
   struct q2_overlap *const o = w->overlap;
 
   if (q2_overlap_add (o, 0, w->geo->cluster_size, Q2_META_HEADER, err) == -1
-      || q2_overlap_add (o, h->l1_offset, (uint64_t) h->l1_entries * 8,
+      || q2_overlap_add (o, h.l1_offset, (uint64_t) h.l1_entries * 8,
                          Q2_META_L1, err) == -1 ||
-      q2_overlap_add (o, h->refcount_table_offset,
-                      (uint64_t) h->refcount_table_clusters <<
+      q2_overlap_add (o, h.refcount_table_offset,
+                      (uint64_t) h.refcount_table_clusters <<
                       w->geo->cluster_bits, Q2_META_REFCOUNT_TABLE, err)
       == -1 ||
-      q2_overlap_add (o, h->luks_offset, h->luks_bytes,
+      q2_overlap_add (o, h.luks_offset, h.luks_bytes,
                       Q2_META_ENCRYPTION_HEADER, err) == -1 ||
       add_l2_tables (w, io, err) == -1)
     return -1;

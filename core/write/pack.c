@@ -27,7 +27,7 @@ q2_writer_can_compress (const struct q2_writer *w, struct qcow2_error *err)
   const char *const why =
     w->store->cipher != NULL ? "it is encrypted"
     : w->geo->data_file ? "its data is in a data file"
-    : !q2_can_compress (q2_writer_header (w)->compression)
+    : !q2_can_compress (q2_writer_header (w).compression)
     ? "this program was built without the library for that" : NULL;
 
   if (why == NULL)

@@ -166,8 +166,8 @@ forgive (const struct protecting *p, int r, const struct qcow2_error *err)
 static int
 look_for_bitmaps (struct protecting *p, struct qcow2_error *err)
 {
-  const int r = q2_bitmaps_walk (p->io, q2_writer_header (p->w), p->w->geo,
-                                 add_bitmap, p, err);
+  const struct q2_header h = q2_writer_header (p->w);
+  const int r = q2_bitmaps_walk (p->io, &h, p->w->geo, add_bitmap, p, err);
 
   return forgive (p, r, err);
 }
@@ -175,10 +175,10 @@ look_for_bitmaps (struct protecting *p, struct qcow2_error *err)
 static int
 look_for_all (struct protecting *p, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (p->w);
+  const struct q2_header h = q2_writer_header (p->w);
   uint64_t ignored;
 
-  if (q2_snapshots_walk (p->io, h, p->w->geo, add_snapshot, p, &ignored, err)
+  if (q2_snapshots_walk (p->io, &h, p->w->geo, add_snapshot, p, &ignored, err)
       == -1)
     return -1;
   return p->full ? 0 : look_for_bitmaps (p, err);
@@ -187,17 +187,17 @@ look_for_all (struct protecting *p, struct qcow2_error *err)
 static int
 add_directory (const struct protecting *p, struct qcow2_error *err)
 {
-  const struct q2_header *const h = q2_writer_header (p->w);
+  const struct q2_header h = q2_writer_header (p->w);
   const uint64_t size = q2_align_up (q2_io_size (p->io), 8);
   int r = 0;
 
   if (p->purpose == Q2_FOR_BITMAPS &&
-      (h->bitmap_dir_offset > size ||
-       h->bitmap_dir_bytes > size - h->bitmap_dir_offset))
+      (h.bitmap_dir_offset > size ||
+       h.bitmap_dir_bytes > size - h.bitmap_dir_offset))
     return 0;
-  if (h->nr_bitmaps > 0)
-    r = q2_overlap_add (p->w->overlap, h->bitmap_dir_offset,
-                        h->bitmap_dir_bytes, Q2_META_BITMAP_DIRECTORY, err);
+  if (h.nr_bitmaps > 0)
+    r = q2_overlap_add (p->w->overlap, h.bitmap_dir_offset,
+                        h.bitmap_dir_bytes, Q2_META_BITMAP_DIRECTORY, err);
   return forgive (p, r, err);
 }
 

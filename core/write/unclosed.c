@@ -18,20 +18,20 @@
 #include "base/bits.h"
 
 static bool
-is_unclosed (const struct q2_writer *w)
+is_unclosed (const struct q2_header *h)
 {
-  const struct q2_header *const h = q2_writer_header (w);
-
   return h->version >= 3 && (h->incompatible & Q2_INCOMPAT_DIRTY);
 }
 
 static void
 scan (struct q2_writer *w, const struct q2_io *io)
 {
-  if (!is_unclosed (w))
+  const struct q2_header h = q2_writer_header (w);
+
+  if (!is_unclosed (&h))
     return;
-  w->repair = q2_repair_scan (io, q2_writer_header (w), w->geo, w->log,
-                              w->log_opaque, &w->repair_error);
+  w->repair = q2_repair_scan (io, &h, w->geo, w->log, w->log_opaque,
+                              &w->repair_error);
   w->unclosed =
     w->repair ? Q2_UNCLOSED_REPAIR_DUE : Q2_UNCLOSED_UNREPAIRABLE;
   if (w->unclosed == Q2_UNCLOSED_UNREPAIRABLE)
@@ -61,8 +61,9 @@ q2_writer_first_scan (struct q2_writer *w, const struct q2_io *io,
                       const struct qcow2_scan *known)
 {
   const uint64_t start = q2_meter_now ();
+  const struct q2_header h = q2_writer_header (w);
 
-  if (!is_unclosed (w))
+  if (!is_unclosed (&h))
     return;
   if (known != NULL) {
     take_known (w, known);

@@ -159,7 +159,7 @@ struct q2_writer {
   _Atomic unsigned packing;     /* requests that are compressing */
 };
 
-static inline const struct q2_header *
+static inline struct q2_header
 q2_writer_header (const struct q2_writer *w)
 {
   return q2_superblock_header (w->superblock);
@@ -170,7 +170,7 @@ static inline bool
 q2_writer_is_lazy (const struct q2_writer *w)
 {
   return w->lazy == QCOW2_SETTING_KEEP
-    ? q2_writer_header (w)->compatible & Q2_COMPAT_LAZY_REFCOUNTS
+    ? q2_writer_header (w).compatible & Q2_COMPAT_LAZY_REFCOUNTS
     : w->lazy == QCOW2_SETTING_ON;
 }
 

@@ -178,7 +178,7 @@ parse (struct call *call, struct check *c)
 static bool
 check_way (struct call *call, struct check *c)
 {
-  if (qcow2_get_info (c->target.image)->version < 2) {
+  if (qcow2_get_info (c->target.image).version < 2) {
     call->kind = "unchecked";
     call_fail (call, "images of version 1, and raw ones, have no refcounts "
                "that could be checked");

@@ -185,19 +185,19 @@ static json_t *
 image_json (const char *device, const char *name,
             const struct qcow2_image *image)
 {
-  const struct qcow2_info *const info = qcow2_get_info (image);
+  const struct qcow2_info info = qcow2_get_info (image);
 
   return json_pack ("{s:o,s:o,s:s,s:I,s:I,s:b,s:b,s:i,s:i,s:i}",
                     "device", call_bytes (device, strlen (device)),
                     "filename", call_bytes (name, strlen (name)),
-                    "format", info->version == 1 ? "qcow" : "qcow2",
-                    "virtual-size", (json_int_t) info->virtual_size,
-                    "cluster-size", (json_int_t) info->cluster_size,
-                    "dirty-flag", info->dirty,
-                    "corrupt", info->corrupt,
-                    "version", (int) info->version,
-                    "snapshots", (int) info->nr_snapshots,
-                    "bitmaps", (int) info->nr_bitmaps);
+                    "format", info.version == 1 ? "qcow" : "qcow2",
+                    "virtual-size", (json_int_t) info.virtual_size,
+                    "cluster-size", (json_int_t) info.cluster_size,
+                    "dirty-flag", info.dirty,
+                    "corrupt", info.corrupt,
+                    "version", (int) info.version,
+                    "snapshots", (int) info.nr_snapshots,
+                    "bitmaps", (int) info.nr_bitmaps);
 }
 
 /* How it is served. */

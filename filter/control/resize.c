@@ -40,7 +40,7 @@ go_on (void *opaque, unsigned percent)
 static json_t *
 grow (struct call *call, const struct target *t, uint64_t size)
 {
-  const uint64_t before = qcow2_get_info (t->image)->virtual_size;
+  const uint64_t before = qcow2_get_info (t->image).virtual_size;
   const struct qcow2_progress progress = { .fn = go_on };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
@@ -51,7 +51,7 @@ grow (struct call *call, const struct target *t, uint64_t size)
     r = qcow2_grow (t->image, t->io, size, &progress, &err);
   } while (r == -1 && again_soon (&again, &err));
   /* Also if what comes after the change has failed. */
-  size = qcow2_get_info (t->image)->virtual_size;
+  size = qcow2_get_info (t->image).virtual_size;
   if (size != before)
     tell (call_text (call, "device"), size);
   return r == -1 ? call_fail_engine (call, t->name, &err) : json_object ();

@@ -44,10 +44,10 @@ diskimage_close (struct disk *d)
 static void
 note_read_only (struct disk *d)
 {
-  const struct qcow2_info *const info = qcow2_get_info (d->image);
+  const struct qcow2_info info = qcow2_get_info (d->image);
 
-  d->why_read_only = info->why_read_only;
-  d->read_only_advice = info->read_only_advice;
+  d->why_read_only = info.why_read_only;
+  d->read_only_advice = info.read_only_advice;
 }
 
 /* Where the image will do without its backing file. */
@@ -113,12 +113,12 @@ open_with_layers (struct disk *d, const struct qcow2_io *io, bool writing,
     scans_note (d->exportname, &d->id, &scan);
   /* Then nobody else needs to be kept from the data file. */
   if (writing && d->layers.data_file &&
-      !qcow2_get_info (d->image)->writable) {
+      !qcow2_get_info (d->image).writable) {
     note_read_only (d);
     diskimage_close (d);
     return open_with_layers (d, io, false, err);
   }
-  return qcow2_get_info (d->image)->backing_missing ? 0
+  return qcow2_get_info (d->image).backing_missing ? 0
     : gate_check_unused (gate, d->image, err);
 }
 
@@ -126,7 +126,7 @@ int
 diskimage_open (struct disk *d, const struct qcow2_io *io, bool writing)
 {
   struct qcow2_error error;
-  const struct qcow2_info *info;
+  struct qcow2_info info;
 
   d->size = io->size;
   if (open_with_layers (d, io, writing, &error) == -1) {
@@ -135,15 +135,15 @@ diskimage_open (struct disk *d, const struct qcow2_io *io, bool writing)
   }
   /* They could change while nobody looks. */
   info = qcow2_get_info (d->image);
-  if (d->layers.backing || d->layers.data_file || info->backing_missing)
+  if (d->layers.backing || d->layers.data_file || info.backing_missing)
     d->id.perishable = true;
-  d->writable = writing && info->writable;
+  d->writable = writing && info.writable;
   nbdkit_debug ("qcow2: %s: opened: version %u, disk of %llu bytes, clusters "
-                "of %llu bytes%s", d->name, info->version,
-                (unsigned long long) info->virtual_size,
-                (unsigned long long) info->cluster_size,
+                "of %llu bytes%s", d->name, info.version,
+                (unsigned long long) info.virtual_size,
+                (unsigned long long) info.cluster_size,
                 d->writable ? ", for writing" : "");
-  if (writing && !info->writable && d->why_read_only == NULL)
+  if (writing && !info.writable && d->why_read_only == NULL)
     note_read_only (d);
   return 0;
 }

@@ -81,7 +81,7 @@ same_content (const struct state *s, const struct wanted *want)
 static bool
 is_complete (const struct state *s)
 {
-  return s->disk == NULL || !qcow2_get_info (s->disk->image)->backing_missing;
+  return s->disk == NULL || !qcow2_get_info (s->disk->image).backing_missing;
 }
 
 struct state *

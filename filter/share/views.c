@@ -212,7 +212,7 @@ open_locked (struct disk *d, const struct qcow2_io *io, struct view *view)
     return NULL;
   }
   nbdkit_debug ("qcow2: %s: opened: disk of %" PRIu64 " bytes", view->label,
-                qcow2_get_info (image)->virtual_size);
+                qcow2_get_info (image).virtual_size);
   view->image = image;
   view->ready = true;
   return view;

@@ -75,7 +75,7 @@ read_all (struct host *h, struct qcow2_image *image, unsigned char *buf,
 {
   struct qcow2_error err;
 
-  return qcow2_get_info (image)->virtual_size == size &&
+  return qcow2_get_info (image).virtual_size == size &&
     qcow2_pread (image, &h->io, buf, (uint32_t) size, 0, &err) == 0;
 }
 

@@ -34,7 +34,7 @@ static void
 use (struct qcow2_image *image, const struct qcow2_io *io,
      const struct edit_scene *s, bool grown)
 {
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
   const unsigned char *const disk = grown ? s->after : s->image.disk;
   unsigned char *const buf = malloc (size);
   struct qcow2_error err;
@@ -65,7 +65,7 @@ grow (struct qcow2_image *image, const struct qcow2_io *io,
       == -1)
     return -1;
   r = qcow2_grow (image, io, s->c->size, NULL, err);
-  use (image, io, s, qcow2_get_info (image)->virtual_size == s->c->size);
+  use (image, io, s, qcow2_get_info (image).virtual_size == s->c->size);
   if (qcow2_end (image, io, r == 0 ? err : &why) == -1)
     r = -1;
   return r;

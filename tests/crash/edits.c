@@ -37,7 +37,7 @@ read_below (struct edit_scene *s, unsigned char *disk, uint64_t size)
   attach_options (&attach, &options);
   below = qcow2_open (&top->m.io, &options, &err);
   REQUIRE (below != NULL);
-  n = qcow2_get_info (below)->virtual_size;
+  n = qcow2_get_info (below).virtual_size;
   if (n > size)
     n = size;
   REQUIRE (n == 0 || qcow2_pread (below, &top->m.io, disk, (uint32_t) n, 0,
@@ -167,7 +167,7 @@ judge_snapshot (struct qcow2_image *image, const struct qcow2_io *io,
   view = qcow2_open_view (image, io, QCOW2_VIEW_SNAPSHOT, &name, &err);
   if (view == NULL)
     return "a snapshot cannot be opened";
-  same = qcow2_get_info (view)->virtual_size == size &&
+  same = qcow2_get_info (view).virtual_size == size &&
     qcow2_pread (view, io, buf, (uint32_t) size, 0, &err) == 0 &&
     memcmp (buf, disk, size) == 0;
   qcow2_close (view);
@@ -198,7 +198,7 @@ judge_disk (struct edit_scene *s, struct qcow2_image *image,
             unsigned char *buf, bool *ret_new)
 {
   const uint64_t old = s->c->recipe.disk_size;
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
   struct qcow2_error err;
 
   *ret_new = size == s->c->size && size != old;

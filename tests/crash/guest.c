@@ -443,7 +443,7 @@ stuck_until (const struct guest *g)
   const struct recipe *const below = g->w->recipe.below;
   const uint64_t cluster = UINT64_C (1) << g->w->recipe.cluster_bits;
 
-  if (below == NULL || qcow2_get_info (g->image)->version > 2)
+  if (below == NULL || qcow2_get_info (g->image).version > 2)
     return 0;
   return (below->disk_size + cluster - 1) / cluster * cluster / SECTOR;
 }
@@ -469,9 +469,9 @@ guest_open (struct guest *g)
   if (!unit_check (g->image != NULL, __FILE__, __LINE__, "%s: %s",
                    g->w->name, g->image ? "" : err.text))
     exit (unit_finish ());
-  if (!unit_check (qcow2_get_info (g->image)->writable, __FILE__, __LINE__,
+  if (!unit_check (qcow2_get_info (g->image).writable, __FILE__, __LINE__,
                    "%s: read-only: %s", g->w->name,
-                   qcow2_get_info (g->image)->why_read_only))
+                   qcow2_get_info (g->image).why_read_only))
     exit (unit_finish ());
   g->stuck = stuck_until (g);
 }

@@ -259,7 +259,7 @@ read_disk (const struct state *state, unsigned char *disk,
   const bool ok = image != NULL &&
     qcow2_pread (image, &h.io, disk, (uint32_t) DISK, 0, &err) == 0;
 
-  *ret_snapshots = ok ? qcow2_get_info (image)->nr_snapshots : 0;
+  *ret_snapshots = ok ? qcow2_get_info (image).nr_snapshots : 0;
   qcow2_close (image);
   host_free (&h);
   return ok;

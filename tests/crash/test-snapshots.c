@@ -178,7 +178,7 @@ reads_as (struct host *h, struct qcow2_image *image,
   static unsigned char buf[MAX_DISK];
   struct qcow2_error err;
 
-  return qcow2_get_info (image)->virtual_size == size &&
+  return qcow2_get_info (image).virtual_size == size &&
     qcow2_pread (image, &h->io, buf, (uint32_t) size, 0, &err) == 0 &&
     memcmp (buf, expected, size) == 0;
 }

@@ -157,7 +157,7 @@ read_disk (struct verifier *v, const struct state *state)
   image = qcow2_open (&m.io, &options, &err);
   if (image == NULL)
     return failed (v, state, "cannot be opened: %s", err.text);
-  ok = qcow2_get_info (image)->virtual_size == len;
+  ok = qcow2_get_info (image).virtual_size == len;
   if (!ok)
     failed (v, state, "%s", "the disk has another size");
   else {

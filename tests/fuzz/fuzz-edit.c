@@ -115,7 +115,7 @@ look_at (struct memory_disk *d, const struct look *before, struct look *ret)
   *ret = (struct look) { .opened = image != NULL, .sound = is_sound (d) };
   if (image == NULL)
     return;
-  ret->disk_size = qcow2_get_info (image)->virtual_size;
+  ret->disk_size = qcow2_get_info (image).virtual_size;
   read_pieces (d, image, before ? before->disk_size : ret->disk_size, ret);
   qcow2_close (image);
 }
@@ -135,7 +135,7 @@ static int
 grow (struct qcow2_image *image, const struct qcow2_io *io,
       struct qcow2_error *err)
 {
-  return qcow2_resize (image, io, qcow2_get_info (image)->virtual_size +
+  return qcow2_resize (image, io, qcow2_get_info (image).virtual_size +
                        3 * MiB + 512, 0, QCOW2_PREALLOCATE_OFF, NULL, err);
 }
 
@@ -143,7 +143,7 @@ static int
 grow_filled (struct qcow2_image *image, const struct qcow2_io *io,
              struct qcow2_error *err)
 {
-  return qcow2_resize (image, io, qcow2_get_info (image)->virtual_size + MiB,
+  return qcow2_resize (image, io, qcow2_get_info (image).virtual_size + MiB,
                        0, QCOW2_PREALLOCATE_METADATA, NULL, err);
 }
 
@@ -151,7 +151,7 @@ static int
 shrink (struct qcow2_image *image, const struct qcow2_io *io,
         struct qcow2_error *err)
 {
-  return qcow2_resize (image, io, qcow2_get_info (image)->virtual_size / 2,
+  return qcow2_resize (image, io, qcow2_get_info (image).virtual_size / 2,
                        QCOW2_RESIZE_SHRINK, QCOW2_PREALLOCATE_OFF, NULL, err);
 }
 
@@ -306,7 +306,7 @@ write_some (struct qcow2_image *image, const struct qcow2_io *io,
             struct qcow2_error *err)
 {
   unsigned char buf[PIECE];
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
 
   memset (buf, 0x5a, sizeof buf);
   if (size < 2 * PIECE)

@@ -67,7 +67,7 @@ static void
 read_at (struct qcow2_image *image, struct memory_io *m, uint64_t guest_off)
 {
   static unsigned char buf[MAX_READ];
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
   struct qcow2_error err;
   uint64_t count = MAX_READ;
 
@@ -93,7 +93,7 @@ static void
 extents_at (struct qcow2_image *image, struct memory_io *m,
             uint64_t guest_off)
 {
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
   struct qcow2_error err;
   struct seen seen = { .next = guest_off, .end = guest_off + UINT32_MAX,
                        .last_type = -1 };
@@ -116,7 +116,7 @@ static void
 read_in_order (struct qcow2_image *image, struct memory_io *m)
 {
   static unsigned char buf[16 << 10];
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
   struct qcow2_error err;
 
   for (uint64_t at = 0; at < size && at < 8 * sizeof buf; at += sizeof buf) {
@@ -130,7 +130,7 @@ read_in_order (struct qcow2_image *image, struct memory_io *m)
 static void
 use_disk (struct qcow2_image *image, struct memory_io *m, bool in_order)
 {
-  const uint64_t disk = qcow2_get_info (image)->virtual_size;
+  const uint64_t disk = qcow2_get_info (image).virtual_size;
   struct qcow2_error err;
 
   if (in_order)
@@ -218,7 +218,7 @@ use_snapshots (struct qcow2_image *image, struct memory_io *m, bool in_order)
   if (qcow2_list_snapshots (image, &m->io, see_snapshot, &all, &err) == -1)
     check_error (&err);
   else
-    CHECK_EQ (names->seen, qcow2_get_info (image)->nr_snapshots);
+    CHECK_EQ (names->seen, qcow2_get_info (image).nr_snapshots);
   for (unsigned i = 0; i < all.ids.nr; ++i)
     use_view (image, m, in_order, QCOW2_VIEW_SNAPSHOT_ID, all.ids.text[i],
               all.ids.len[i]);
@@ -247,7 +247,7 @@ use_bitmaps (struct qcow2_image *image, struct memory_io *m, bool in_order)
   if (qcow2_list_bitmaps (image, &m->io, see_bitmap, &names, &err) == -1)
     check_error (&err);
   else
-    CHECK_EQ (names.seen, qcow2_get_info (image)->nr_bitmaps);
+    CHECK_EQ (names.seen, qcow2_get_info (image).nr_bitmaps);
   for (unsigned i = 0; i < names.nr; ++i)
     use_view (image, m, in_order, QCOW2_VIEW_BITMAP, names.text[i],
               names.len[i]);

@@ -139,7 +139,7 @@ hooked_disk_open (struct hooked_disk *d)
   host_reopen (&d->host);
   d->image = qcow2_open (&d->host.io, &options, &d->err);
   REQUIRE (d->image != NULL);
-  REQUIRE (qcow2_get_info (d->image)->writable);
+  REQUIRE (qcow2_get_info (d->image).writable);
 }
 
 void

@@ -66,9 +66,8 @@ handle (const char *name, const struct q2_io *io, bool only_scan)
     fprintf (stderr, "%s: the dirty bit is not set\n", name);
     exit (2);
   }
-  if (!only_scan)
-    r = q2_superblock_init (&sb, &h, &none, &err);
-  if (!only_scan && r == 0) {
+  if (!only_scan) {
+    q2_superblock_init (&sb, &h, &none);
     r = q2_repair_write (repair, io, &sb, &geo, &err);
     q2_superblock_destroy (&sb);
   }

@@ -188,7 +188,7 @@ view_compare (struct qcow2_image *view, const struct qcow2_io *io,
 {
   struct seen s = { .view = view, .io = io, .base = base, .bytes = bytes };
 
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, base + len);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, base + len);
   compare_bytes (view, io, rng, bytes, base, len);
   see_extents (&s, rng, len, rng_below (rng, 2));
 }
@@ -200,7 +200,7 @@ view_apply (struct qcow2_image *view, const struct qcow2_io *io,
 {
   struct seen s = { .view = view, .io = io, .base = base, .target = bytes };
 
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, base + len);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, base + len);
   see_extents (&s, rng, len, rng_below (rng, 2));
 }
 

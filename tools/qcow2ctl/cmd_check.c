@@ -349,7 +349,7 @@ run (struct ctl *ctl, const struct args *args)
     return CODE_UNCHECKED;
   if (code != CODE_OK)
     return code;
-  if (qcow2_get_info (i.image)->version == 1)
+  if (qcow2_get_info (i.image).version == 1)
     return image_close (&i, fail_code (CODE_UNCHECKED, "%s: images of version "
                                        "1 have no refcounts that could be "
                                        "checked", i.name));

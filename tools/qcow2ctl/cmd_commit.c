@@ -68,10 +68,10 @@ find_base (const struct image *i, const char *base)
 static bool
 is_too_small (const struct image *i, const struct layer *l)
 {
-  const struct qcow2_info *const info = qcow2_get_info (l->image);
+  const struct qcow2_info info = qcow2_get_info (l->image);
 
-  return info->version >= 2 &&
-    info->virtual_size < qcow2_get_info (i->image)->virtual_size;
+  return info.version >= 2 &&
+    info.virtual_size < qcow2_get_info (i->image).virtual_size;
 }
 
 /* If nothing speaks against committing to it. */
@@ -86,7 +86,7 @@ grow (const struct image *i, const struct layer *l, bool keep)
                           keep ? QCOW2_COMMIT_KEEP : 0, &err) == -1)
     return fail_error (i->name, &err);
   if (qcow2_resize (l->image, &l->other->io,
-                    qcow2_get_info (i->image)->virtual_size, 0,
+                    qcow2_get_info (i->image).virtual_size, 0,
                     QCOW2_PREALLOCATE_OFF, NULL, &err) == -1)
     return fail_error (l->name, &err);
   return CODE_OK;

@@ -23,7 +23,7 @@ static bool
 has_bitmaps (const struct request *n, const struct image *i)
 {
   return n->image.options.version != 2 && i->image != NULL &&
-    qcow2_get_info (i->image)->version == 3;
+    qcow2_get_info (i->image).version == 3;
 }
 
 static void
@@ -55,7 +55,7 @@ measure (const struct ctl *ctl, struct request *n, const struct image *i)
   struct qcow2_error err;
 
   if (i->image)
-    n->image.options.virtual_size = qcow2_get_info (i->image)->virtual_size;
+    n->image.options.virtual_size = qcow2_get_info (i->image).virtual_size;
   if (qcow2_measure (&n->image.options, i->image, i->io, &m, &err) == -1)
     return fail_error (i->name, &err);
   print (ctl, &m, has_bitmaps (n, i));

@@ -141,12 +141,12 @@ run (struct ctl *ctl, const struct args *args)
     code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE);
   if (code != CODE_OK)
     return code;
-  code = add_to (&job, i.name, qcow2_get_info (i.image)->virtual_size,
+  code = add_to (&job, i.name, qcow2_get_info (i.image).virtual_size,
                  "give --shrink if that is wanted");
   if (code == CODE_OK)
     code = resize (ctl, &job, &i);
   if (code == CODE_OK && ctl->json)
-    print_json (i.name, qcow2_get_info (i.image)->virtual_size);
+    print_json (i.name, qcow2_get_info (i.image).virtual_size);
   return image_close (&i, code);
 }
 

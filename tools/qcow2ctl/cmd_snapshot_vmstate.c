@@ -82,7 +82,7 @@ static int
 copy (const struct image *i, struct qcow2_image *state,
       const struct target *t)
 {
-  const uint64_t size = qcow2_get_info (state)->virtual_size;
+  const uint64_t size = qcow2_get_info (state).virtual_size;
   unsigned char *const buf = malloc (PIECE);
   int code = CODE_OK;
 

@@ -290,12 +290,12 @@ image_open_inside (struct image *i, enum opening opening)
     i->failed = err.kind;
     return fail_error (i->name, &err);
   }
-  if (options.writable && !qcow2_get_info (i->image)->writable) {
-    const struct qcow2_info *const info = qcow2_get_info (i->image);
-    const char *const words = advice_words (info->read_only_advice);
+  if (options.writable && !qcow2_get_info (i->image).writable) {
+    const struct qcow2_info info = qcow2_get_info (i->image);
+    const char *const words = advice_words (info.read_only_advice);
 
     return fail_code (CODE_FAILED, "%s cannot be changed: %s%s%s", i->name,
-                      info->why_read_only, words[0] ? "; " : "", words);
+                      info.why_read_only, words[0] ? "; " : "", words);
   }
   return CODE_OK;
 }

@@ -147,30 +147,30 @@ static int
 specific_json (const struct subject *s, const struct qcow2_details *d,
                struct value **ret, struct qcow2_error *err)
 {
-  const struct qcow2_info *const info = qcow2_get_info (s->image);
+  const struct qcow2_info info = qcow2_get_info (s->image);
   struct value *const v = value_object (), *const data = value_object ();
   struct value *bitmaps;
 
   *ret = v;
   value_set (v, "type", value_text ("qcow2"));
   value_set (v, "data", data);
-  value_set (data, "compat", value_text (info->version == 2 ? "0.10" : "1.1"));
-  value_set (data, "compression-type", value_text (compression_name (info)));
-  value_set (data, "refcount-bits", value_number (info->refcount_bits));
-  if (info->version > 2) {
-    value_set (data, "lazy-refcounts", value_bool (info->lazy_refcounts));
-    value_set (data, "corrupt", value_bool (info->corrupt));
-    value_set (data, "extended-l2", value_bool (info->extended_l2));
+  value_set (data, "compat", value_text (info.version == 2 ? "0.10" : "1.1"));
+  value_set (data, "compression-type", value_text (compression_name (&info)));
+  value_set (data, "refcount-bits", value_number (info.refcount_bits));
+  if (info.version > 2) {
+    value_set (data, "lazy-refcounts", value_bool (info.lazy_refcounts));
+    value_set (data, "corrupt", value_bool (info.corrupt));
+    value_set (data, "extended-l2", value_bool (info.extended_l2));
   }
-  if (info->has_data_file) {
+  if (info.has_data_file) {
     if (d->data_file.len > 0)
       value_set (data, "data-file",
                  value_bytes (d->data_file.bytes, d->data_file.len));
     value_set (data, "data-file-raw", value_bool (d->data_file_raw));
   }
-  if (info->encryption != QCOW2_ENCRYPTION_NONE)
-    value_set (data, "encrypt", encrypt_json (info, d->luks));
-  if (info->nr_bitmaps == 0)
+  if (info.encryption != QCOW2_ENCRYPTION_NONE)
+    value_set (data, "encrypt", encrypt_json (&info, d->luks));
+  if (info.nr_bitmaps == 0)
     return 0;
   if (bitmaps_json (s->image, s->io, &bitmaps, err) == -1) {
     value_free (v);
@@ -197,10 +197,10 @@ static int
 qcow2_json (const struct subject *s, struct value *v,
             const struct qcow2_details *d, struct qcow2_error *err)
 {
-  const struct qcow2_info *const info = qcow2_get_info (s->image);
+  const struct qcow2_info info = qcow2_get_info (s->image);
   struct value *list;
 
-  if (info->encryption != QCOW2_ENCRYPTION_NONE)
+  if (info.encryption != QCOW2_ENCRYPTION_NONE)
     value_set (v, "encrypted", value_bool (true));
   if (d->backing_file.len > 0) {
     char *const full = full_name (s, &d->backing_file);
@@ -214,12 +214,12 @@ qcow2_json (const struct subject *s, struct value *v,
   if (d->backing_format.len > 0)
     value_set (v, "backing-filename-format",
                value_bytes (d->backing_format.bytes, d->backing_format.len));
-  if (info->nr_snapshots > 0) {
+  if (info.nr_snapshots > 0) {
     if (snapshots_json (s->image, s->io, &list, err) == -1)
       return -1;
     value_set (v, "snapshots", list);
   }
-  if (info->version == 1)
+  if (info.version == 1)
     return 0;
   if (specific_json (s, d, &list, err) == -1)
     return -1;
@@ -228,12 +228,22 @@ qcow2_json (const struct subject *s, struct value *v,
   return 0;
 }
 
+/* NULL if it is no image. */
+static const struct qcow2_info *
+get_info (const struct subject *s, struct qcow2_info *ret)
+{
+  if (s->image == NULL)
+    return NULL;
+  *ret = qcow2_get_info (s->image);
+  return ret;
+}
+
 int
 info_json (const struct subject *s, struct value **ret,
            struct qcow2_error *err)
 {
-  const struct qcow2_info *const info =
-    s->image ? qcow2_get_info (s->image) : NULL;
+  struct qcow2_info of_image;
+  const struct qcow2_info *const info = get_info (s, &of_image);
   struct value *const v = *ret = value_object ();
   struct qcow2_details *d;
   uint64_t space;
@@ -330,12 +340,12 @@ static int
 print_qcow2 (const struct subject *s, const struct qcow2_details *d,
              struct qcow2_error *err)
 {
-  const struct qcow2_info *const info = qcow2_get_info (s->image);
+  const struct qcow2_info info = qcow2_get_info (s->image);
 
-  if (info->encryption != QCOW2_ENCRYPTION_NONE)
+  if (info.encryption != QCOW2_ENCRYPTION_NONE)
     printf ("encrypted: yes\n");
-  printf ("cluster_size: %" PRIu64 "\n", info->cluster_size);
-  if (info->dirty)
+  printf ("cluster_size: %" PRIu64 "\n", info.cluster_size);
+  if (info.dirty)
     printf ("cleanly shut down: no\n");
   if (d->backing_file.len > 0) {
     char *const full = full_name (s, &d->backing_file);
@@ -357,16 +367,16 @@ print_qcow2 (const struct subject *s, const struct qcow2_details *d,
   if (snapshots_print (s->image, s->io, err) == -1 ||
       bitmaps_print (s->image, s->io, err) == -1)
     return -1;
-  if (info->version > 1)
-    print_specific (info, d);
+  if (info.version > 1)
+    print_specific (&info, d);
   return 0;
 }
 
 int
 info_print (const struct subject *s, struct qcow2_error *err)
 {
-  const struct qcow2_info *const info =
-    s->image ? qcow2_get_info (s->image) : NULL;
+  struct qcow2_info of_image;
+  const struct qcow2_info *const info = get_info (s, &of_image);
   const uint64_t size = info ? info->virtual_size : s->io->size;
   char text[SIZE_TEXT];
   struct qcow2_details *d;

@@ -136,7 +136,7 @@ int
 snapshots_print (struct qcow2_image *image, const struct qcow2_io *io,
                  struct qcow2_error *err)
 {
-  if (qcow2_get_info (image)->nr_snapshots == 0)
+  if (qcow2_get_info (image).nr_snapshots == 0)
     return 0;
   snapshots_print_heading ();
   return qcow2_list_snapshots (image, io, print_snapshot, NULL, err);
@@ -173,7 +173,7 @@ int
 bitmaps_print (struct qcow2_image *image, const struct qcow2_io *io,
                struct qcow2_error *err)
 {
-  if (qcow2_get_info (image)->nr_bitmaps == 0)
+  if (qcow2_get_info (image).nr_bitmaps == 0)
     return 0;
   bitmaps_print_heading ();
   return qcow2_list_bitmaps (image, io, print_bitmap, NULL, err);

@@ -136,7 +136,7 @@ map_below (struct walk *w, const struct level *level, uint64_t start,
     .image = l->image, .io = &l->other->io, .below = l->layers.backing,
     .depth = level->depth + 1,
   };
-  size = qcow2_get_info (l->image)->virtual_size;
+  size = qcow2_get_info (l->image).virtual_size;
   inside = start >= size ? 0 : size - start < length ? size - start : length;
   if (inside > 0 && map_range (w, &next, start, inside) != 0)
     return w->result;
@@ -153,7 +153,7 @@ on_piece (void *opaque, const struct qcow2_piece *p)
   const struct at *const at = opaque;
   const bool data = p->kind != QCOW2_PIECE_ZERO;
   const bool offset = p->kind == QCOW2_PIECE_DATA &&
-    qcow2_get_info (at->level.image)->encryption == QCOW2_ENCRYPTION_NONE;
+    qcow2_get_info (at->level.image).encryption == QCOW2_ENCRYPTION_NONE;
 
   if (p->kind == QCOW2_PIECE_UNALLOCATED)
     return map_below (at->walk, &at->level, p->guest_off, p->len) != 0;
@@ -171,7 +171,7 @@ map_range (struct walk *w, const struct level *level, uint64_t start,
   struct at at = { w, *level };
   int r;
 
-  if (qcow2_get_info (level->image)->version == 0)
+  if (qcow2_get_info (level->image).version == 0)
     return map_raw (&at, start, length);
   r = qcow2_map (level->image, level->io, length, start, on_piece, &at,
                  w->err);
@@ -200,7 +200,7 @@ map_walk (const struct map *map, struct qcow2_error *err)
     .image = l ? l->image : map->image, .io = l ? &l->other->io : map->io,
     .below = map->layers->backing, .depth = map->depth,
   };
-  const uint64_t size = qcow2_get_info (top.image)->virtual_size;
+  const uint64_t size = qcow2_get_info (top.image).virtual_size;
 
   if (size == 0 || map_range (&w, &top, 0, size) == 0)
     return finish (&w);
@@ -234,7 +234,7 @@ int
 map_walk_marks (const struct map *map, struct qcow2_error *err)
 {
   struct marks m = { .walk = { .map = map, .err = err } };
-  const uint64_t size = qcow2_get_info (map->image)->virtual_size;
+  const uint64_t size = qcow2_get_info (map->image).virtual_size;
 
   while (m.done < size && m.walk.result == 0)
     if (qcow2_extents (map->image, map->io, size - m.done, m.done, on_mark,

@@ -118,7 +118,7 @@ open_by_rules (struct new_backing *b, const struct image *i,
   const struct qcow2_reference reference = {
     .kind = QCOW2_BACKING_FILE, .name = file, .name_len = strlen (file),
     .format = format, .format_len = strlen (format),
-    .encrypted = qcow2_get_info (i->image)->encryption !=
+    .encrypted = qcow2_get_info (i->image).encryption !=
       QCOW2_ENCRYPTION_NONE,
   };
   struct qcow2_error err;

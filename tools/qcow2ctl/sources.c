@@ -175,7 +175,7 @@ source_size (struct ctl *ctl, const char *image, const char *name,
     if (code == CODE_OK && !raw)
       code = image_open_inside (&i, OPEN_TO_INSPECT);
     if (code == CODE_OK)
-      *ret_size = raw ? i.io->size : qcow2_get_info (i.image)->virtual_size;
+      *ret_size = raw ? i.io->size : qcow2_get_info (i.image).virtual_size;
     if (i.io)
       code = image_close (&i, code);
   }

@@ -44,7 +44,7 @@ fixture_init (struct fixture *f, unsigned cluster_bits, unsigned order)
   memory_disk_init (&f->disk, f->builder.bytes, f->builder.size);
   REQUIRE (q2_header_decode (f->disk.bytes, f->disk.size, &h, &f->geo, &err)
            == 0);
-  REQUIRE (q2_superblock_init (&f->superblock, &h, &none, &err) == 0);
+  q2_superblock_init (&f->superblock, &h, &none);
   f->overlap = q2_overlap_new (cluster_bits, NULL, &err);
   REQUIRE (f->overlap);
   f->space = q2_space_new (&f->geo, &h, f->overlap, &f->flight, &f->disk.io,
@@ -76,7 +76,7 @@ commit (struct fixture *f)
 
   REQUIRE (q2_space_gather (f->space, &dirty, &err) == 0);
   REQUIRE (q2_space_write (f->space, &dirty, &f->disk.io, &err) == 0);
-  REQUIRE (q2_superblock_begin (&f->superblock, &edit, &err) == 0);
+  q2_superblock_begin (&f->superblock, &edit);
   REQUIRE (q2_refcounts_write_links (&dirty, &edit, &f->disk.io, &err) == 0);
   q2_superblock_end (&edit, true);
   q2_space_end_gather (f->space, &dirty, true, &frees);

@@ -253,14 +253,11 @@ repair (struct memory_disk *d, struct q2_repair_info *ret_info,
     return -1;
   *ret_info = *q2_repair_get_info (r);
   was_dirty = h.incompatible & Q2_INCOMPAT_DIRTY;
-  if (q2_superblock_init (&sb, &h, &none, err) == -1) {
-    q2_repair_free (r);
-    return -1;
-  }
+  q2_superblock_init (&sb, &h, &none);
   result = was_dirty
     ? q2_repair_write (r, &d->io, &sb, &geo, err) : 0;
   q2_repair_free (r);
-  h = *q2_superblock_header (&sb);
+  h = q2_superblock_header (&sb);
   q2_superblock_destroy (&sb);
   if (result == 0) {
     decode (d, &after, &geo);   /* the struct says what the disk says */

@@ -52,7 +52,7 @@ check_reads_as_zeros (const struct memory_disk *d,
 {
   static unsigned char buf[8 * MiB], zeros[8 * MiB];
   const uint64_t size = (o->virtual_size + 511) / 512 * 512;
-  const struct qcow2_info *info;
+  struct qcow2_info info;
   struct qcow2_image *image;
   struct qcow2_io io = d->host;
   struct qcow2_error err;
@@ -65,13 +65,13 @@ check_reads_as_zeros (const struct memory_disk *d,
     return;
   }
   info = qcow2_get_info (image);
-  CHECK_EQ (info->virtual_size, size);
-  CHECK_EQ (info->version, o->version ? o->version : 3);
-  CHECK_EQ (info->cluster_size, o->cluster_size ? o->cluster_size : 65536);
-  CHECK_EQ (info->refcount_bits, o->refcount_bits ? o->refcount_bits : 16);
-  CHECK_EQ (info->extended_l2, o->extended_l2);
-  CHECK_EQ (info->lazy_refcounts, o->lazy_refcounts);
-  CHECK_EQ (info->compression, o->compression);
+  CHECK_EQ (info.virtual_size, size);
+  CHECK_EQ (info.version, o->version ? o->version : 3);
+  CHECK_EQ (info.cluster_size, o->cluster_size ? o->cluster_size : 65536);
+  CHECK_EQ (info.refcount_bits, o->refcount_bits ? o->refcount_bits : 16);
+  CHECK_EQ (info.extended_l2, o->extended_l2);
+  CHECK_EQ (info.lazy_refcounts, o->lazy_refcounts);
+  CHECK_EQ (info.compression, o->compression);
   REQUIRE (size <= sizeof buf);
   if (size > 0 &&
       CHECK (qcow2_pread (image, &io, buf, (uint32_t) size, 0, &err)

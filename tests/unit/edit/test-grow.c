@@ -42,7 +42,7 @@ struct crowd {
 static uint64_t
 size_of (const struct crowd *c)
 {
-  return qcow2_get_info (c->g.image)->virtual_size;
+  return qcow2_get_info (c->g.image).virtual_size;
 }
 
 static bool
@@ -404,7 +404,7 @@ write_beside (void *opaque, unsigned percent)
   struct qcow2_error err;
 
   CHECK (percent >= m->last && percent <= 100);
-  CHECK_EQ (qcow2_get_info (m->g.image)->virtual_size, MiB);
+  CHECK_EQ (qcow2_get_info (m->g.image).virtual_size, MiB);
   memset (buf, (int) ++m->calls, sizeof buf);
   did (qcow2_pwrite (m->g.image, &m->g.host.io, buf, sizeof buf, MiB - 512,
                      false, &err), &err);
@@ -423,7 +423,7 @@ cancel_growing (struct making *m)
             -1);
   CHECK_EQ (err.kind, QCOW2_ERR_CANCELLED);
   CHECK_EQ (m->calls, 2);
-  CHECK_EQ (qcow2_get_info (m->g.image)->virtual_size, MiB);
+  CHECK_EQ (qcow2_get_info (m->g.image).virtual_size, MiB);
   did (qcow2_pread (m->g.image, &m->g.host.io, buf, sizeof buf, MiB - 512,
                     &err), &err);
   CHECK (is_full_of (buf, sizeof buf, 2));
@@ -454,7 +454,7 @@ grow_what_is_corrupt (struct making *m)
   CHECK_EQ (qcow2_grow (m->g.image, &m->g.host.io, 3 * MiB, &progress, &err),
             -1);
   CHECK_EQ (err.kind, QCOW2_ERR_CORRUPT);
-  CHECK_EQ (qcow2_get_info (m->g.image)->virtual_size, 2 * MiB);
+  CHECK_EQ (qcow2_get_info (m->g.image).virtual_size, 2 * MiB);
   qcow2_close (m->g.image);
   m->g.image = NULL;
   CHECK_EQ (load_be64 (m->g.host.bytes + 24), 2 * MiB);
@@ -599,7 +599,7 @@ check_view (struct qcow2_image *view, struct memory_disk *d, unsigned char c)
   unsigned char buf[512];
   struct qcow2_error err;
 
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, MiB);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, MiB);
   if (did (qcow2_pread (view, &d->host, buf, sizeof buf, MiB - 512, &err),
            &err))
     CHECK (is_full_of (buf, sizeof buf, c));
@@ -628,7 +628,7 @@ keep_views (void)
   CHECK_EQ (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), -1);
   CHECK_EQ (err.kind, QCOW2_ERR_BUSY);
   CHECK (strstr (err.text, "needs another table then: \"b\"") != NULL);
-  CHECK_EQ (qcow2_get_info (image)->virtual_size, MiB);
+  CHECK_EQ (qcow2_get_info (image).virtual_size, MiB);
   qcow2_close (bitmap);
   did (qcow2_grow (image, &d.host, 700 * MiB, NULL, &err), &err);
   put (image, &d, 600 * MiB, 7);
@@ -638,7 +638,7 @@ keep_views (void)
   qcow2_close (diff);
   bitmap = qcow2_open_view (image, &d.host, QCOW2_VIEW_BITMAP, &b, &err);
   REQUIRE (bitmap != NULL);
-  CHECK_EQ (qcow2_get_info (bitmap)->virtual_size, 700 * MiB);
+  CHECK_EQ (qcow2_get_info (bitmap).virtual_size, 700 * MiB);
   qcow2_close (bitmap);
   end (image, &d);
   memory_disk_free (&d);
@@ -676,7 +676,7 @@ keep_bitmap_view (bool stray)
     CHECK_EQ (err.kind, QCOW2_ERR_BUSY);
   else
     put (image, &d, 99 * MiB, 1);
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, 3 * MiB);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, 3 * MiB);
   did (qcow2_extents (view, &d.host, 3 * MiB, 0, add_up, &sum, &err), &err);
   CHECK_EQ (sum, 3 * MiB);
   CHECK_EQ (qcow2_pread (view, &d.host, &byte, 1, 3 * MiB, &err), -1);
@@ -697,13 +697,13 @@ static void
 refuse (struct qcow2_image *image, struct memory_disk *d, uint64_t size,
         enum qcow2_error_kind kind)
 {
-  const uint64_t before = qcow2_get_info (image)->virtual_size;
+  const uint64_t before = qcow2_get_info (image).virtual_size;
   const unsigned long writes = d->writes;
   struct qcow2_error err;
 
   CHECK_EQ (qcow2_grow (image, &d->host, size, NULL, &err), -1);
   CHECK_EQ (err.kind, kind);
-  CHECK_EQ (qcow2_get_info (image)->virtual_size, before);
+  CHECK_EQ (qcow2_get_info (image).virtual_size, before);
   CHECK_EQ (d->writes, writes);
 }
 
@@ -723,7 +723,7 @@ test_refusals (void)
   refuse (image, &d, UINT64_C (1) << 62, QCOW2_ERR_UNSUPPORTED);
   did (qcow2_grow (image, &d.host, MiB, NULL, &err), &err);
   did (qcow2_grow (image, &d.host, MiB + 1, NULL, &err), &err);
-  CHECK_EQ (qcow2_get_info (image)->virtual_size, MiB + 512);
+  CHECK_EQ (qcow2_get_info (image).virtual_size, MiB + 512);
   put (image, &d, MiB, 1);
   CHECK_EQ (qcow2_pread (image, &d.host, &(char) { 0 }, 1, MiB + 512, &err),
             -1);
@@ -760,7 +760,7 @@ test_short_snapshot (void)
   did (qcow2_grow (image, &d.host, 2 * MiB, NULL, &err), &err);
   view = qcow2_open_view (image, &d.host, QCOW2_VIEW_SNAPSHOT, &name, &err);
   did (view == NULL ? -1 : 0, &err);
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, MiB);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, MiB);
   qcow2_close (view);
   end (image, &d);
   memory_disk_free (&d);

@@ -57,7 +57,7 @@ static uint64_t
 size_of (struct memory_disk *d)
 {
   struct qcow2_image *const image = open_image (d, false);
-  const uint64_t size = qcow2_get_info (image)->virtual_size;
+  const uint64_t size = qcow2_get_info (image).virtual_size;
 
   qcow2_close (image);
   return size;
@@ -298,7 +298,7 @@ read_bits (struct memory_disk *d, struct bits *b)
   memset (b, 2, sizeof *b);
   view = qcow2_open_view (image, &d->host, QCOW2_VIEW_BITMAP, &name, &err);
   if (CHECK (view != NULL))
-    CHECK (qcow2_extents (view, &d->host, qcow2_get_info (view)->virtual_size,
+    CHECK (qcow2_extents (view, &d->host, qcow2_get_info (view).virtual_size,
                           0, note_extent, b, &err) == 0);
   qcow2_close (view);
   qcow2_close (image);

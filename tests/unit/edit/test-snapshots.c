@@ -136,7 +136,7 @@ count (struct scene *s)
   unsigned n = 0;
 
   done (s, qcow2_list_snapshots (s->image, &s->h.io, count_one, &n, &s->err));
-  CHECK_EQ (n, qcow2_get_info (s->image)->nr_snapshots);
+  CHECK_EQ (n, qcow2_get_info (s->image).nr_snapshots);
   return n;
 }
 
@@ -309,7 +309,7 @@ static void
 is_unchanged (struct scene *s, unsigned nr)
 {
   CHECK_EQ (count (s), nr);
-  CHECK (!qcow2_get_info (s->image)->dirty);
+  CHECK (!qcow2_get_info (s->image).dirty);
   end (s);
   qemu_has (s);
   qemu_finds (s, NULL, s->disk);
@@ -388,7 +388,7 @@ open_view (struct scene *s, enum qcow2_view_kind kind, const char *name)
 static unsigned char *
 read_view (struct scene *s, struct qcow2_image *view)
 {
-  const uint64_t size = qcow2_get_info (view)->virtual_size;
+  const uint64_t size = qcow2_get_info (view).virtual_size;
   unsigned char *const buf = malloc (size);
 
   REQUIRE (buf != NULL);
@@ -403,7 +403,7 @@ is_as_before (struct scene *s, struct qcow2_image *view,
 {
   unsigned char *const now = read_view (s, view);
 
-  CHECK (memcmp (now, before, qcow2_get_info (view)->virtual_size) == 0);
+  CHECK (memcmp (now, before, qcow2_get_info (view).virtual_size) == 0);
   free (now);
 }
 

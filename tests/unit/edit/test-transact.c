@@ -380,7 +380,7 @@ test_busy (void)
   CHECK_EQ (qcow2_transact (parts, NR, &failed, &err), -1);
   CHECK (err.kind == QCOW2_ERR_BUSY && failed == 1);
   CHECK_EQ (parts[0].outcome, QCOW2_PART_NOT_DONE);
-  CHECK_EQ (qcow2_get_info (parts[0].image)->nr_snapshots, 0);
+  CHECK_EQ (qcow2_get_info (parts[0].image).nr_snapshots, 0);
   qcow2_close (view);
   CHECK_EQ (qcow2_transact (parts, NR, &failed, &err), 0);
   for (unsigned i = 0; i < NR; ++i) {

@@ -57,7 +57,7 @@ end (struct scene *s, unsigned nr)
   struct fsck f;
 
   REQUIRE (buf != NULL);
-  CHECK_EQ (qcow2_get_info (s->image)->nr_snapshots, nr);
+  CHECK_EQ (qcow2_get_info (s->image).nr_snapshots, nr);
   if (CHECK (qcow2_pread (s->image, &s->h.io, buf, (uint32_t) size, 0, &s->err)
              == 0))
     CHECK_BYTES (buf, s->made.disk, size);
@@ -165,7 +165,7 @@ reads_back (struct scene *s, uint64_t size, const char *name)
     printf ("%s\n", s->err.text);
     return;
   }
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, size);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, size);
   CHECK (qcow2_pread (view, &s->h.io, buf, (uint32_t) size, 0, &s->err) == 0);
   for (uint64_t i = 0; i < size; ++i)
     wrong += buf[i] != byte_at (i);
@@ -319,7 +319,7 @@ stop (void)
   for (uint64_t at = 0; at < 9 * MiB; at += 700 * KiB)
     is_refused (&s, (struct source) { 9 * MiB, 0, at }, QCOW2_ERR_IO,
                 "source");
-  CHECK (!qcow2_get_info (s.image)->corrupt);
+  CHECK (!qcow2_get_info (s.image).corrupt);
   for (unsigned n = 1; n < 12; n += 3) {
     struct source source = { 9 * MiB, 0, UINT64_MAX };
     unsigned left = n;

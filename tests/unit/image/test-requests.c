@@ -277,25 +277,25 @@ nothing_changes_while_it_is_closed (void)
 
 /* ---- What is known of the image ----------------------------------------- */
 
-/* Facts about the header are those of now, and old ones stay valid. */
+/* Facts about the header are those of now. */
 static void
 info_follows_the_header (void)
 {
-  const struct qcow2_info *before;
+  struct qcow2_info before;
 
   unit_context ("%s", __func__);
   build ();
   hooked_disk_put (&t.d, 80, 1);        /* lazy refcounts */
   hooked_disk_open (&t.d);
   before = qcow2_get_info (t.d.image);
-  CHECK (before->lazy_refcounts && !before->dirty);
+  CHECK (before.lazy_refcounts && !before.dirty);
   CHECK (hooked_disk_write (&t.d, 16, 'w'));
-  CHECK (qcow2_get_info (t.d.image)->dirty && !before->dirty);
+  CHECK (qcow2_get_info (t.d.image).dirty);
   CHECK_EQ (hooked_disk_get (&t.d, 72), 1);
-  CHECK_EQ (qcow2_get_info (t.d.image)->virtual_size, before->virtual_size);
-  CHECK (qcow2_get_info (t.d.image)->writable);
+  CHECK_EQ (qcow2_get_info (t.d.image).virtual_size, before.virtual_size);
+  CHECK (qcow2_get_info (t.d.image).writable);
   CHECK_EQ (qcow2_end (t.d.image, &t.d.host.io, &t.d.err), 0);
-  CHECK (!qcow2_get_info (t.d.image)->dirty);
+  CHECK (!qcow2_get_info (t.d.image).dirty);
   CHECK_EQ (hooked_disk_get (&t.d, 72), 0);
   hooked_disk_free (&t.d);
 }

@@ -265,17 +265,17 @@ static void
 check_info (const struct fixture *f)
 {
   const struct image_spec *const s = &f->r.b.spec;
-  const struct qcow2_info *const info = qcow2_get_info (f->image);
+  const struct qcow2_info info = qcow2_get_info (f->image);
 
-  CHECK_EQ (info->version, s->version);
-  CHECK_EQ (info->virtual_size, s->virtual_size);
-  CHECK_EQ (info->cluster_size, f->r.b.cluster_size);
-  CHECK_EQ (info->extended_l2, s->extended_l2);
-  CHECK_EQ (info->refcount_bits, s->version == 1 ? 0
+  CHECK_EQ (info.version, s->version);
+  CHECK_EQ (info.virtual_size, s->virtual_size);
+  CHECK_EQ (info.cluster_size, f->r.b.cluster_size);
+  CHECK_EQ (info.extended_l2, s->extended_l2);
+  CHECK_EQ (info.refcount_bits, s->version == 1 ? 0
             : 1u << s->refcount_order);
-  CHECK_EQ (info->compression, s->zstd ? QCOW2_COMPRESSION_ZSTD
+  CHECK_EQ (info.compression, s->zstd ? QCOW2_COMPRESSION_ZSTD
             : QCOW2_COMPRESSION_ZLIB);
-  CHECK (!info->dirty && !info->corrupt && !info->lazy_refcounts);
+  CHECK (!info.dirty && !info.corrupt && !info.lazy_refcounts);
 }
 
 static void

@@ -101,7 +101,7 @@ test_random (uint64_t seed)
   image = qcow2_open (&m.io, &options, &err);
   REQUIRE (image != NULL);
   view = view_open (image, &m.io, QCOW2_VIEW_BITMAP, "b");
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, size);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, size);
   view_check_mask (view, &m.io, &rng, is_set, &bits, r.disk, r.base, r.len);
   qcow2_close (view);
   qcow2_close (image);
@@ -237,7 +237,7 @@ test_list (void)
   for (unsigned i = 0; i < NR_LISTED; ++i)
     add (&o, listed[i].bitmap);
   finish (&o);
-  CHECK_EQ (qcow2_get_info (o.image)->nr_bitmaps, NR_LISTED);
+  CHECK_EQ (qcow2_get_info (o.image).nr_bitmaps, NR_LISTED);
   for (unsigned stop = 0; stop <= NR_LISTED; ++stop) {
     struct listing l = { 0, stop, NULL };
 
@@ -276,7 +276,7 @@ test_stale (void)
   builder_finish (&o.b);
   builder_put (&o.b, 88, 8, 0);
   open_one (&o);
-  CHECK_EQ (qcow2_get_info (o.image)->nr_bitmaps, 0);
+  CHECK_EQ (qcow2_get_info (o.image).nr_bitmaps, 0);
   CHECK (qcow2_list_bitmaps (o.image, &o.m.io, see_bitmap, &l, &err) == 0);
   CHECK_EQ (l.n, 0);
   view_refuse (o.image, &o.m.io, QCOW2_VIEW_BITMAP, "good",
@@ -563,9 +563,9 @@ test_written (void)
   finish (&o);
   memory_disk_init (&d, o.b.bytes, o.b.size);
   image = qcow2_open (&d.host, &options, &err);
-  REQUIRE (image != NULL && qcow2_get_info (image)->writable);
+  REQUIRE (image != NULL && qcow2_get_info (image).writable);
   view = view_open (image, &d.host, QCOW2_VIEW_BITMAP, "good");
-  CHECK (!qcow2_get_info (view)->writable);
+  CHECK (!qcow2_get_info (view).writable);
   CHECK (qcow2_pwrite (view, &d.host, "x", 1, 0, false, &err) == -1);
   CHECK_EQ (err.kind, QCOW2_ERR_READ_ONLY);
   CHECK (qcow2_pread (view, &d.host, &c, 1, 3 * CLUSTER + 512 * 7, &err)

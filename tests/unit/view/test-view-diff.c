@@ -443,7 +443,7 @@ check_pair (struct history *h, struct qcow2_image *image,
   REQUIRE (copy != NULL);
   snprintf (name, sizeof name, "%s..%s", a->name, b->name);
   view = view_open (image, &m->io, QCOW2_VIEW_DIFF, name);
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, b->size);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, b->size);
   view_check_mask (view, &m->io, &h->rng, has_changed, &pair, b->disk,
                    h->base, len);
   memcpy (copy, a->disk, common);
@@ -588,7 +588,7 @@ test_names (void)
     struct qcow2_image *const view =
       view_open (image, &m.io, QCOW2_VIEW_DIFF, "a..dup");
 
-    CHECK_EQ (qcow2_get_info (view)->virtual_size, 10 << 12);
+    CHECK_EQ (qcow2_get_info (view).virtual_size, 10 << 12);
     qcow2_close (view);
   }
   qcow2_close (qcow2_open_view (image, &m.io, QCOW2_VIEW_DIFF, &with_zero,

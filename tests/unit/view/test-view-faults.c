@@ -186,7 +186,7 @@ see_extent (void *opaque, uint64_t guest_off, uint64_t len,
 static uint64_t
 sum_extents (struct workload *w, struct qcow2_image *view)
 {
-  const uint64_t size = qcow2_get_info (view)->virtual_size;
+  const uint64_t size = qcow2_get_info (view).virtual_size;
   struct sum s = { 0, 0, -1 };
 
   while (s.next < size) {
@@ -211,7 +211,7 @@ sum_extents (struct workload *w, struct qcow2_image *view)
 static uint64_t
 sum_bytes (struct workload *w, struct qcow2_image *view)
 {
-  const uint64_t size = qcow2_get_info (view)->virtual_size;
+  const uint64_t size = qcow2_get_info (view).virtual_size;
   struct qcow2_error err;
   uint64_t sum = 0;
 

@@ -175,7 +175,7 @@ write_by_engine (struct history *h)
   free (bytes);
   host_reopen (&host);
   image = qcow2_open (&host.io, &options, &err);
-  REQUIRE (image != NULL && qcow2_get_info (image)->writable);
+  REQUIRE (image != NULL && qcow2_get_info (image).writable);
   for (unsigned i = 0; i < h->nr; ++i) {
     char name[16];
 
@@ -460,7 +460,7 @@ check_history (struct history *h)
   memory_io_init (&m, bytes, size);
   image = qcow2_open (&m.io, &options, &err);
   REQUIRE (image != NULL);
-  CHECK_EQ (qcow2_get_info (image)->nr_snapshots, h->nr - 1);
+  CHECK_EQ (qcow2_get_info (image).nr_snapshots, h->nr - 1);
   for (unsigned i = 0; i + 1 < h->nr; ++i) {
     struct qcow2_image *view;
     char name[16];

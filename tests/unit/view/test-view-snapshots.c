@@ -122,7 +122,7 @@ test_list (void)
   inside_finish (&in, &b);
   builder_finish (&b);
   image = open_image (&m, &b, 0);
-  CHECK_EQ (qcow2_get_info (image)->nr_snapshots, NR_LISTED);
+  CHECK_EQ (qcow2_get_info (image).nr_snapshots, NR_LISTED);
   for (unsigned stop = 0; stop <= NR_LISTED; ++stop) {
     struct listing l = { 0, stop };
 
@@ -178,7 +178,7 @@ build_two (struct image_builder *b, struct inside *in)
 static void
 check_outside (struct qcow2_image *view, const struct qcow2_io *io)
 {
-  const uint64_t size = qcow2_get_info (view)->virtual_size;
+  const uint64_t size = qcow2_get_info (view).virtual_size;
   struct qcow2_error err;
   char c = 0x11;
 
@@ -192,14 +192,14 @@ check_outside (struct qcow2_image *view, const struct qcow2_io *io)
 static void
 check_read_only (struct qcow2_image *view, const struct qcow2_io *io)
 {
-  const struct qcow2_info *const info = qcow2_get_info (view);
+  const struct qcow2_info info = qcow2_get_info (view);
   struct qcow2_error err;
 
-  CHECK (!info->writable && info->why_read_only != NULL);
-  CHECK_EQ (info->nr_snapshots, 0);
-  CHECK_EQ (info->nr_bitmaps, 0);
-  CHECK_EQ (info->cluster_size, CLUSTER);
-  CHECK_EQ (info->version, 3);
+  CHECK (!info.writable && info.why_read_only != NULL);
+  CHECK_EQ (info.nr_snapshots, 0);
+  CHECK_EQ (info.nr_bitmaps, 0);
+  CHECK_EQ (info.cluster_size, CLUSTER);
+  CHECK_EQ (info.version, 3);
   CHECK (qcow2_pwrite (view, io, "x", 1, 0, false, &err) == -1);
   CHECK_EQ (err.kind, QCOW2_ERR_READ_ONLY);
   CHECK (qcow2_zero (view, io, 1, 0, 0, &err) == -1);
@@ -230,8 +230,8 @@ test_open (void)
   image = open_image (&m, &b, 0);
   one = view_open (image, &m.io, QCOW2_VIEW_SNAPSHOT, "same");
   two = view_open (image, &m.io, QCOW2_VIEW_SNAPSHOT_ID, "8");
-  CHECK_EQ (qcow2_get_info (one)->virtual_size, 10 * CLUSTER - 1000);
-  CHECK_EQ (qcow2_get_info (two)->virtual_size, 20 * CLUSTER + 77);
+  CHECK_EQ (qcow2_get_info (one).virtual_size, 10 * CLUSTER - 1000);
+  CHECK_EQ (qcow2_get_info (two).virtual_size, 20 * CLUSTER + 77);
   for (unsigned i = 0; i < 9; ++i)
     check_cluster (one, &m.io, i, '0' + (int) i);
   for (unsigned i = 0; i < 20; ++i) {
@@ -247,7 +247,7 @@ test_open (void)
   one = view_open (image, &m.io, QCOW2_VIEW_DIFF, "same..");
   check_read_only (one, &m.io);
   check_outside (one, &m.io);
-  CHECK_EQ (qcow2_get_info (one)->virtual_size, 100 * CLUSTER);
+  CHECK_EQ (qcow2_get_info (one).virtual_size, 100 * CLUSTER);
   qcow2_idle (one);
   qcow2_close (one);
   view_refuse (image, &m.io, QCOW2_VIEW_SNAPSHOT, "8", QCOW2_ERR_NOT_FOUND,
@@ -332,7 +332,7 @@ test_short_l1 (void)
   builder_put (&b, table + 40 + 8, 8, 2000 * CLUSTER);
   image = open_image (&m, &b, 0);
   view = view_open (image, &m.io, QCOW2_VIEW_SNAPSHOT, "same");
-  CHECK_EQ (qcow2_get_info (view)->virtual_size, 2000 * CLUSTER);
+  CHECK_EQ (qcow2_get_info (view).virtual_size, 2000 * CLUSTER);
   check_cluster (view, &m.io, 49, '0' + 49);
   check_cluster (view, &m.io, 512, 0);
   check_cluster (view, &m.io, 1999, 0);
@@ -410,7 +410,7 @@ test_lies (void)
       continue;
     }
     view = view_open (image, &m.io, QCOW2_VIEW_SNAPSHOT, "same");
-    CHECK_EQ (qcow2_get_info (view)->virtual_size, cases[i].size);
+    CHECK_EQ (qcow2_get_info (view).virtual_size, cases[i].size);
     read_here_and_there (view, &m.io, cases[i].size);
     qcow2_close (view);
   }

@@ -442,7 +442,7 @@ trim (struct run *r, uint64_t off, uint64_t len)
   if (to < c->disk_size)
     to -= to % r->cluster;
   /* An entry of version 2 cannot say that it is not what is below. */
-  while (qcow2_get_info (r->image)->version == 2 && c->layers.nr > 0 &&
+  while (qcow2_get_info (r->image).version == 2 && c->layers.nr > 0 &&
          from < c->below_size)
     from += r->cluster;
   CHECK_EQ (qcow2_trim (r->image, &r->host.io, len, off, false, &err), 0);
@@ -499,9 +499,9 @@ open_run (struct run *r, bool writable)
   if (!unit_check (r->image != NULL, __FILE__, __LINE__, "open: %s",
                    r->image ? "" : err.text))
     exit (unit_finish ());
-  r->cluster = qcow2_get_info (r->image)->cluster_size;
-  CHECK_EQ (qcow2_get_info (r->image)->virtual_size, r->c->disk_size);
-  CHECK_EQ (qcow2_get_info (r->image)->has_backing_file, r->c->nr > 1);
+  r->cluster = qcow2_get_info (r->image).cluster_size;
+  CHECK_EQ (qcow2_get_info (r->image).virtual_size, r->c->disk_size);
+  CHECK_EQ (qcow2_get_info (r->image).has_backing_file, r->c->nr > 1);
 }
 
 static void

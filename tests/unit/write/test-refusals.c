@@ -325,7 +325,7 @@ test_fast (void)
 {
   struct hooked_disk d;
   struct q2_io_shared shared = { .file = NULL };
-  struct q2_io io = { &d.host.io, 0, &shared };
+  struct q2_io io = { .host = &d.host.io, .shared = &shared };
 
   q2_io_shared_init (&shared);
   hooked_disk_build (&d, CLUSTER_BITS, 4, DISK, 2);

@@ -57,7 +57,7 @@ open_disk (struct disk *d)
 
   host_reopen (&d->host);
   d->image = qcow2_open (&d->host.io, &options, &d->err);
-  return d->image != NULL && qcow2_get_info (d->image)->writable;
+  return d->image != NULL && qcow2_get_info (d->image).writable;
 }
 
 /* Sectors; what is written is kept in made.disk if it succeeded. */

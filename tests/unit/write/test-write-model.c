@@ -71,9 +71,9 @@ open_model (struct model *m)
   if (!unit_check (m->image != NULL, __FILE__, __LINE__, "open: %s",
                    m->image ? "" : err.text))
     exit (unit_finish ());
-  if (!unit_check (qcow2_get_info (m->image)->writable, __FILE__, __LINE__,
+  if (!unit_check (qcow2_get_info (m->image).writable, __FILE__, __LINE__,
                    "read-only: %s",
-                   qcow2_get_info (m->image)->why_read_only))
+                   qcow2_get_info (m->image).why_read_only))
     exit (unit_finish ());
 }
 
@@ -175,7 +175,7 @@ stuck_until (const struct model *m)
   const struct recipe *const below = m->w->recipe.below;
   const uint64_t cluster = UINT64_C (1) << m->w->recipe.cluster_bits;
 
-  return below && qcow2_get_info (m->image)->version == 2 ?
+  return below && qcow2_get_info (m->image).version == 2 ?
     (below->disk_size + cluster - 1) / cluster * cluster : 0;
 }
 
