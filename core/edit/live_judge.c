@@ -143,10 +143,33 @@ q2_live_may_own (const struct q2_live_job *j)
   return false;
 }
 
+/* What was decompressed of streams in clusters that a repair frees: views and
+ * clients have read them before they were leaked, and others may get their
+ * place.  Nobody reads them any more, since nothing refers to them.
+ */
+static int
+forget_decompressed (const struct q2_live_job *j, struct qcow2_error *err)
+{
+  struct q2_clusters *const cache = j->w->reader->clusters;
+  struct q2_frees clusters = { .nr = 0 };
+
+  if (!j->repair || q2_clusters_is_empty (cache))
+    return 0;
+  if (!q2_frees_reserve (&clusters, j->suspects.nr))
+    return q2_fail_nomem (err, "a list of clusters");
+  for (size_t i = 0; i < j->suspects.nr; ++i)   /* each once, in order */
+    q2_frees_add (&clusters, j->suspects.clusters[i], 1);
+  q2_clusters_drop (cache, &clusters, j->geo.cluster_bits);
+  q2_frees_destroy (&clusters);
+  return 0;
+}
+
 int
 q2_live_judge (struct q2_live_job *j, struct qcow2_error *err)
 {
   j->unread_slice = 0;
+  if (forget_decompressed (j, err) == -1)
+    return -1;
   for (size_t i = 0; i < j->suspects.nr; ++i)
     if (judge (j, i, err) == -1)
       return -1;

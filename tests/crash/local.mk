@@ -53,6 +53,7 @@ CRASH_TESTS = \
 	unit/edit/test-grow \
 	unit/edit/test-live \
 	unit/edit/test-live-between \
+	unit/edit/test-live-decompressed \
 	unit/edit/test-live-unread \
 	unit/edit/test-amend \
 	unit/edit/test-backing \
@@ -220,6 +221,8 @@ unit_edit_test_live_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_live_LDADD = crash/libcrash.la unit/libunit.la
 unit_edit_test_live_between_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_live_between_LDADD = crash/libcrash.la unit/libunit.la
+unit_edit_test_live_decompressed_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_live_decompressed_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
