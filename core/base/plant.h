@@ -69,6 +69,8 @@ enum q2_plant {
   Q2_PLANT_COUNT_ONCE,          /* streams of a cluster count as one */
   Q2_PLANT_FORGET_DECOMPRESSED, /* to drop what was made of streams that are
                                    no more */
+  Q2_PLANT_KEEP_DECOMPRESSED,   /* what was made of streams that only a
+                                   snapshot had which is deleted */
   Q2_PLANT_FORGET_TOUCH,        /* nobody tells a check what he changes */
   Q2_PLANT_FORGET_PENDING,      /* a check does not wait for what is let go,
                                    and not free yet */

@@ -21,6 +21,7 @@
 #include "base/assume.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 /* ---- Fewer ------------------------------------------------------------- */
 
@@ -36,7 +37,8 @@ forget_decompressed (struct q2_tree *t, struct qcow2_error *err)
   struct q2_writer *const w = t->edit->w;
   struct q2_frees clusters;
 
-  if (q2_clusters_is_empty (w->reader->clusters))
+  if (q2_clusters_is_empty (w->reader->clusters) ||
+      Q2_PLANTED (Q2_PLANT_KEEP_DECOMPRESSED))
     return 0;
   if (!q2_frees_union (&t->pending, &clusters))
     return q2_fail_nomem (err, "a list of clusters");

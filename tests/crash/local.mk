@@ -33,6 +33,7 @@ SLOW_CRASH_TESTS = \
 	crash/test-fsck \
 	unit/write/test-refusals \
 	unit/write/test-chain \
+	unit/view/test-view-decompressed-planted \
 	unit/view/test-view-history \
 	$(NULL)
 
@@ -61,6 +62,7 @@ CRASH_TESTS = \
 	unit/edit/test-transact \
 	unit/edit/test-vm-state \
 	unit/image/test-requests \
+	unit/view/test-view-decompressed \
 	unit/view/test-view-writes \
 	unit/write/test-write-disasters \
 	unit/write/test-write-hostile \
@@ -183,6 +185,9 @@ unit_view_test_view_history_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_view_test_view_writes_LDFLAGS = $(JITTER_WRAP)
 unit_view_test_view_writes_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_view_test_view_decompressed_LDFLAGS = $(JITTER_WRAP)
+unit_view_test_view_decompressed_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_chain_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_chain_LDADD = crash/libcrash.la unit/libunit.la
@@ -416,6 +421,19 @@ crash_test_checkpoints_busy_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_checkpoints_busy_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_checkpoints_busy_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_checkpoints_busy_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+unit_view_test_view_decompressed_planted_SOURCES = \
+	unit/view/test-view-decompressed.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	unit/stops.c \
+	unit/views.c \
+	$(NULL)
+unit_view_test_view_decompressed_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+unit_view_test_view_decompressed_planted_CFLAGS = $(UNIT_CFLAGS)
+unit_view_test_view_decompressed_planted_LDFLAGS = $(JITTER_WRAP)
+unit_view_test_view_decompressed_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_commit_planted_SOURCES = \

@@ -68,6 +68,17 @@ static const struct workload workloads[] = {
                 .disk_size = 512 * KiB, .fill_percent = 50, .snapshots = 1,
                 .bitmap = true, .encryption = QCOW2_ENCRYPTION_LUKS },
     .host = GROWS, REQUESTS },
+  { .name = "written compressed",
+    .recipe = { .options = "cluster_size=16k", .cluster_bits = 14,
+                .disk_size = 512 * KiB, .fill_percent = 90,
+                .compressed = true, .snapshots = 1, .bitmap = true },
+    .host = GROWS, REQUESTS, .max_sectors = 120, .compress = true },
+  { .name = "written compressed, in few places",
+    .recipe = { .options = "cluster_size=4k,refcount_bits=8",
+                .cluster_bits = 12, .disk_size = 256 * KiB,
+                .fill_percent = 60, .snapshots = 1 },
+    .host = GROWS, REQUESTS, .max_sectors = 40, .pattern = PATTERN_HOT,
+    .compress = true },
 };
 #define NR_WORKLOADS (sizeof workloads / sizeof workloads[0])
 
@@ -276,7 +287,7 @@ run (const struct workload *w, uint64_t seed)
   struct rng rng = { seed };
 
   if ((w->recipe.encryption != QCOW2_ENCRYPTION_NONE && !qcow2_has_nettle ())
-      || (w->recipe.compressed && !qcow2_has_zlib ()))
+      || ((w->recipe.compressed || w->compress) && !qcow2_has_zlib ()))
     return;
   unit_context ("%s, seed %" PRIu64, w->name, seed);
   recipe_make (&made, &w->recipe, seed);
@@ -316,7 +327,8 @@ main (int argc, char *argv[])
 {
   const uint64_t first = argc > 1 ? strtoull (argv[1], NULL, 0) : 1;
   const unsigned runs =
-    argc > 2 ? (unsigned) strtoul (argv[2], NULL, 0) : unit_scaled (12);
+    argc > 2 ? (unsigned) strtoul (argv[2], NULL, 0)
+    : unit_scaled (2 * NR_WORKLOADS);
 
   threads_watchdog ();
   qemu_init ();
