@@ -112,21 +112,39 @@ begin (struct guest *g, uint32_t id, struct range range, bool fua)
   return ledger_begin (&g->ledger, &op);
 }
 
+/* The whole clusters that the range is in. */
+static struct range
+around (const struct guest *g, struct range range)
+{
+  const uint64_t cluster = SECTORS_PER_CLUSTER (g);
+  const uint64_t first = range.sector - range.sector % cluster;
+  uint64_t end = range.sector + range.count;
+
+  end = (end + cluster - 1) / cluster * cluster;
+  if (end > g->ledger.nr_sectors)
+    end = g->ledger.nr_sectors;
+  return (struct range) { first, end - first };
+}
+
 static void
-do_write (struct guest *g, struct range range, bool fua, bool zeros)
+do_write (struct guest *g, struct range range, bool fua, bool zeros,
+          bool pack)
 {
   const uint32_t id = zeros ? TAG_ZERO : ledger_new_id (&g->ledger);
-  unsigned char *const buf = malloc (range.count * SECTOR);
+  unsigned char *buf;
   struct qcow2_error err;
   size_t index;
   int r;
 
+  if (pack)
+    range = around (g, range);
+  buf = malloc (range.count * SECTOR);
   REQUIRE (buf != NULL);
   tag_fill (buf, range.sector, range.count, id);
   index = begin (g, id, range, fua);
-  r = qcow2_pwrite (g->image, &g->host.io, buf,
-                    (uint32_t) (range.count * SECTOR),
-                    range.sector * SECTOR, fua, &err);
+  r = (pack ? qcow2_pwrite_compressed : qcow2_pwrite)
+    (g->image, &g->host.io, buf, (uint32_t) (range.count * SECTOR),
+     range.sector * SECTOR, fua, &err);
   ledger_end (&g->ledger, index, host_tick (&g->host),
               succeeded (g, r, &err));
   free (buf);
@@ -270,8 +288,10 @@ guest_request (struct guest *g, struct rng *rng)
   if (kind < w->write) {
     const bool zeros =
       w->zeros_percent > 0 && rng_below (rng, 100) < w->zeros_percent;
+    const bool pack =
+      w->pack_percent > 0 && rng_below (rng, 100) < w->pack_percent;
 
-    do_write (g, choose_range (g, rng), fua, zeros);
+    do_write (g, choose_range (g, rng), fua, zeros, pack);
     return;
   }
   kind -= w->write;
@@ -454,7 +474,8 @@ guest_open (struct guest *g)
   struct qcow2_options options = {
     .writable = true, .discard = g->w->discard,
     .cache_size = g->w->cache_size, .compress = g->w->compress,
-    .cluster_cache_size = g->w->compress ? UINT64_C (1) << 20 : 0,
+    .cluster_cache_size =
+      g->w->compress || g->w->pack_percent > 0 ? UINT64_C (1) << 20 : 0,
     .detect_zeroes = g->w->detect_zeroes,
     /* Durable bitmaps are not checked against the file as well. */
     .overlap_check = g->w->bitmaps == QCOW2_BITMAPS_DURABLE

@@ -29,6 +29,7 @@ struct workload {
   enum qcow2_detect_zeroes detect_zeroes;
   enum qcow2_bitmaps bitmaps;
   unsigned zeros_percent;       /* of writes */
+  unsigned pack_percent;        /* of writes: qcow2_pwrite_compressed */
   enum pattern pattern;
   unsigned clients;             /* threads */
   unsigned requests;            /* of each */

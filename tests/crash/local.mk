@@ -64,6 +64,7 @@ CRASH_TESTS = \
 	unit/image/test-requests \
 	unit/view/test-view-decompressed \
 	unit/view/test-view-writes \
+	unit/write/test-write-compressed \
 	unit/write/test-write-disasters \
 	unit/write/test-write-hostile \
 	unit/write/test-write-races \
@@ -272,6 +273,9 @@ unit_edit_test_resize_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_disasters_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_disasters_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_write_test_write_compressed_LDFLAGS = $(JITTER_WRAP)
+unit_write_test_write_compressed_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_faults_LDADD = crash/libcrash.la unit/libunit.la
 

@@ -187,7 +187,7 @@ variant_make (struct variant *v, const struct workload *w, size_t which)
   snprintf (v->name, sizeof v->name, "%s+%s", w->name, variant_names[which]);
   v->w.name = v->name;
   return recipe_is_possible (&v->w.recipe) &&
-    (!v->w.compress ||
+    ((!v->w.compress && v->w.pack_percent == 0) ||
      (v->w.recipe.encryption == QCOW2_ENCRYPTION_NONE &&
       !v->w.recipe.data_file));
 }
