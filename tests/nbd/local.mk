@@ -25,6 +25,7 @@ slow_nbd_tests = \
 nbd_tests = \
 	nbd/test-backup-qemu.sh \
 	nbd/test-backup-s3.sh \
+	nbd/test-compress-s3.sh \
 	nbd/test-bitflip.sh \
 	nbd/test-block-minimum.sh \
 	nbd/test-block-size.sh \
@@ -36,6 +37,7 @@ nbd_tests = \
 	nbd/test-check-flips.sh \
 	nbd/test-check-qemu.sh \
 	nbd/test-compress.sh \
+	nbd/test-compress-plugins.sh \
 	nbd/test-control-bitmaps.sh \
 	nbd/test-control-check.sh \
 	nbd/test-control-corrupt.sh \
@@ -239,6 +241,7 @@ EXTRA_DIST += \
 	nbd/remote_client.py \
 	nbd/remote_images.py \
 	nbd/repair_check.py \
+	nbd/compressing.sh \
 	nbd/requests.sh \
 	nbd/s3.sh \
 	nbd/services.sh \

@@ -33,9 +33,10 @@ def seven_zip(made: qgen.Generated, path: str) -> Optional[bytes]:
         head.size > 0 and not head.extended and \
         not head.incompatible and head.compression == qfmt.ZLIB
     # It takes no image that ends early, and has its own ideas of headers.
-    if not known or not shutil.which("7z"):
+    program = shutil.which("7z") or shutil.which("7zz")
+    if not known or not program:
         return None
-    done = subprocess.run(["7z", "x", "-so", "-tqcow", path], check=False,
+    done = subprocess.run([program, "x", "-so", "-tqcow", path], check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return done.stdout if done.returncode == 0 else None
 
