@@ -4,6 +4,7 @@
 TESTS += models/test-models.sh
 
 EXTRA_DIST += \
+	models/ahead.py \
 	models/bitmaps.py \
 	models/check.py \
 	models/gate.py \
