@@ -256,6 +256,12 @@ struct qcow2_io {
 
   /* The ops may be called with this 'opaque' by several threads at once. */
   bool concurrent;
+
+  /* What is written through any handle of the file is read through all of them
+   * as soon as the write has ended.  Otherwise nothing is read ahead of an
+   * image any more once it has been written to.
+   */
+  bool coherent;
 };
 
 /* ---- Images ---------------------------------------------------------- */

@@ -72,6 +72,9 @@ enum q2_plant {
   Q2_PLANT_KEEP_DECOMPRESSED,   /* what was made of streams that only a
                                    snapshot had which is deleted */
   Q2_PLANT_FORGET_TOUCH,        /* nobody tells a check what he changes */
+  Q2_PLANT_KEEP_AHEAD,          /* what was read ahead of what is written */
+  Q2_PLANT_KEEP_LOADING,        /* ... of what is read ahead just then */
+  Q2_PLANT_READ_CHANGING,       /* read ahead what is being written */
   Q2_PLANT_FORGET_PENDING,      /* a check does not wait for what is let go,
                                    and not free yet */
 };

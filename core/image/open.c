@@ -306,6 +306,7 @@ make_reader (struct qcow2_image *image, const struct q2_io *io,
       == NULL ||
       (r->workers = q2_workers_new (MAX_WORKERS, err)) == NULL)
     return -1;
+  image->shared.ahead = r->ahead;
   return 0;
 }
 

@@ -6,7 +6,8 @@
  * Method    like reading (io.c).  If the host has a minimum block, a write
  *           that ends inside a block reads the rest of it first.  Every write,
  *           aligned or not, locks its blocks meanwhile; else writing back the
- *           rest could undo another write.
+ *           rest could undo another write.  What was read ahead of a range
+ *           that is written is dropped (ahead_changes.c).
  * Locks     shared->blocks, a range lock, is held over I/O, which is its
  *           purpose; it is used only with minimum blocks.  shared->grow_lock
  *           is held while the host grows the file: threads that wait for it
@@ -121,9 +122,9 @@ fail_write (const char *what, int r, uint64_t count, uint64_t host_off,
 }
 
 static int
-write_aligned (const struct q2_io *io, const unsigned char *buf,
-               uint64_t count, uint64_t host_off, enum qcow2_io_class class,
-               struct qcow2_error *err)
+write_pieces (const struct q2_io *io, const unsigned char *buf,
+              uint64_t count, uint64_t host_off, enum qcow2_io_class class,
+              struct qcow2_error *err)
 {
   while (count > 0) {
     const uint32_t n = (uint32_t) q2_min (count, q2_io_max_request (io));
@@ -139,6 +140,20 @@ write_aligned (const struct q2_io *io, const unsigned char *buf,
     count -= n;
   }
   return 0;
+}
+
+static int
+write_aligned (const struct q2_io *io, const unsigned char *buf,
+               uint64_t count, uint64_t host_off, enum qcow2_io_class class,
+               struct qcow2_error *err)
+{
+  struct q2_ahead_change change;
+  int r;
+
+  q2_io_begin_change (io, host_off, host_off + count, &change);
+  r = write_pieces (io, buf, count, host_off, class, err);
+  q2_io_end_change (io, &change);
+  return r;
 }
 
 /* Write part of one block and keep the rest of it. */

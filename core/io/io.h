@@ -15,6 +15,7 @@
 #include "base/budget.h"
 #include "base/lock.h"
 #include "base/ranges.h"
+#include "io/ahead.h"
 #include "io/meter.h"
 
 #include "qcow2.h"
@@ -50,6 +51,8 @@ struct q2_io_shared {
   const char *file;             /* name of the file in messages, NULL: the
                                    image file; constant */
   struct qcow2_budget *budget;  /* the image's; NULL: no bound; constant */
+  struct q2_ahead *ahead;       /* what was read ahead of the file, or NULL;
+                                   constant */
   struct q2_window windows[Q2_IO_WINDOWS];
   struct q2_meter meter;
   _Atomic unsigned retries;     /* of this check, so far */
@@ -200,6 +203,24 @@ extern int q2_io_extents (const struct q2_io *io, uint64_t count,
 extern void q2_io_next_data (const struct q2_io *io, uint64_t host_off,
                              uint64_t end, uint64_t *ret_start,
                              uint64_t *ret_end) __attribute__ ((__nonnull__));
+
+/* Around each request that changes [start, end) of the file, or may change it
+ * although it fails.
+ */
+static inline void
+q2_io_begin_change (const struct q2_io *io, uint64_t start, uint64_t end,
+                    struct q2_ahead_change *change)
+{
+  if (io->shared && io->shared->ahead)
+    q2_ahead_begin_change (io->shared->ahead, start, end, change);
+}
+
+static inline void
+q2_io_end_change (const struct q2_io *io, struct q2_ahead_change *change)
+{
+  if (io->shared && io->shared->ahead)
+    q2_ahead_end_change (io->shared->ahead, change);
+}
 
 /* ---- host_write.c --------------------------------------------------- */
 

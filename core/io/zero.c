@@ -140,6 +140,20 @@ ask_pieces (const struct q2_io *io, enum q2_io_speedup what, uint64_t start,
   return 0;
 }
 
+/* What is trimmed reads as anything, so it is changed, too. */
+static int
+ask_and_tell (const struct q2_io *io, enum q2_io_speedup what, uint64_t start,
+              uint64_t end, enum qcow2_io_class class)
+{
+  struct q2_ahead_change change;
+  int r;
+
+  q2_io_begin_change (io, start, end, &change);
+  r = ask_pieces (io, what, start, end, class);
+  q2_io_end_change (io, &change);
+  return r;
+}
+
 /* The same, with its minimum blocks locked. */
 static int
 ask_blocks (const struct q2_io *io, enum q2_io_speedup what, uint64_t start,
@@ -149,9 +163,9 @@ ask_blocks (const struct q2_io *io, enum q2_io_speedup what, uint64_t start,
   int r;
 
   if (io->host->min_block == 1 || what == Q2_IO_TRIM)
-    return ask_pieces (io, what, start, end, class);
+    return ask_and_tell (io, what, start, end, class);
   q2_ranges_lock (&io->shared->blocks, &range, start, end);
-  r = ask_pieces (io, what, start, end, class);
+  r = ask_and_tell (io, what, start, end, class);
   q2_ranges_unlock (&io->shared->blocks, &range);
   return r;
 }

@@ -17,6 +17,7 @@
 #include "read/reader.h"
 
 #include "base/assume.h"
+#include "base/bits.h"
 #include "base/lock.h"
 
 #include <string.h>
@@ -42,7 +43,9 @@ q2_reader_share (struct q2_reader *r, const struct q2_reader *of)
 
 /* ---- One run -------------------------------------------------------- */
 
-/* Ahead buffers have raw bytes of the image file. */
+/* Ahead buffers have raw bytes of the image file, never of a sector that is
+ * being changed; what they do not have is read with care for such ones.
+ */
 static int
 read_data (const struct q2_reader *r, const struct q2_io *io,
            const struct q2_run *run, void *buf, struct qcow2_error *err)
@@ -54,12 +57,15 @@ read_data (const struct q2_reader *r, const struct q2_io *io,
       q2_store_is_unaligned (r->store, run->len, place))
     return q2_store_read (r->store, io, buf, run->len, place, err);
   done = q2_ahead_copy (r->ahead, buf, run->len, run->host_off);
-  if (done < run->len &&
-      q2_io_read (io, (unsigned char *) buf + done, run->len - done,
-                  run->host_off + done, QCOW2_IO_DATA, err) == -1)
-    return -1;
-  q2_store_decrypt (r->store, buf, run->len, place);
-  return 0;
+  if (r->store->cipher)
+    done = q2_align_down (done, Q2_CRYPT_SECTOR);
+  q2_store_decrypt (r->store, buf, done, place);
+  if (done == run->len)
+    return 0;
+  return q2_store_read (r->store, io, (unsigned char *) buf + done,
+                        run->len - done,
+                        (struct q2_place) { run->host_off + done,
+                                            run->guest_off + done }, err);
 }
 
 static int

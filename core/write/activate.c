@@ -5,7 +5,7 @@
  *           while the image is written to.
  * Method    opening an image for writing and writing nothing must leave it as
  *           it was, so everything that prepares it is done by the first
- *           request that changes something: what was read ahead is dropped,
+ *           request that changes something: what opening has read is dropped,
  *           refcounts and the places of metadata are read, and feature bits
  *           that promise what a writer might break are changed and flushed
  *           (ORDER-7, ORDER-8), all before the request goes on.  What is done
@@ -158,8 +158,9 @@ activate (struct q2_writer *w, const struct q2_io *io, enum q2_purpose purpose,
 {
   if (!q2_assume (w->overlap == NULL && w->space == NULL, err))
     return -1;
-  /* What was read before may be out of date from now on. */
-  q2_ahead_disable (w->reader->ahead);
+  /* What other handles read may be out of date from now on. */
+  if (!io->host->coherent)
+    q2_ahead_disable (w->reader->ahead);
   atomic_store (&io->shared->written, true);
   if (q2_writer_repair (w, io, err) == -1)
     return -1;
@@ -302,6 +303,7 @@ static int
 cut_file (struct q2_writer *w, const struct q2_io *io,
           struct qcow2_error *err)
 {
+  struct q2_ahead_change change;
   uint64_t end;
   int r;
 
@@ -312,7 +314,9 @@ cut_file (struct q2_writer *w, const struct q2_io *io,
     return r == -1 ? -1 : 0;
   if (end >= q2_io_size (io))
     return 0;                   /* what is in use goes on behind it */
+  q2_io_begin_change (io, end, UINT64_MAX, &change);
   r = io->host->ops->cut (io->host->opaque, end);
+  q2_io_end_change (io, &change);
   if (r != 0)
     return q2_fail_io (err, r, end, "giving back space at the end of the "
                        "image file failed: %s", strerror (r));

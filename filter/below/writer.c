@@ -271,7 +271,7 @@ set_ops (struct writer *w)
   w->io = (struct qcow2_io) {
     .ops = &w->ops, .opaque = w, .size = can->size,
     .min_block = can->min_block, .max_block = can->max_block,
-    .concurrent = !w->ways.one_at_a_time,
+    .concurrent = !w->ways.one_at_a_time, .coherent = true,
   };
 }
 

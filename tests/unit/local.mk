@@ -3,6 +3,7 @@
 
 UNIT_TESTS = \
 	unit/io/test-ahead \
+	unit/io/test-ahead-changes \
 	unit/base/test-base \
 	unit/image/test-below-faults \
 	unit/meta/test-bitmap-dir \
