@@ -568,7 +568,7 @@ host_init (struct host *h, const struct host_spec *spec, const void *image,
     .size = size,
     .min_block = spec->min_block ? spec->min_block : 1,
     .max_block = spec->max_block,
-    .concurrent = !spec->in_turn,
+    .concurrent = !spec->in_turn, .coherent = true,
   };
 }
 

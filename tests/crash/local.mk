@@ -62,6 +62,9 @@ CRASH_TESTS = \
 	unit/edit/test-transact \
 	unit/edit/test-vm-state \
 	unit/image/test-requests \
+	unit/read/test-ahead-after \
+	unit/read/test-ahead-writes \
+	unit/read/test-ahead-writes-planted \
 	unit/view/test-view-decompressed \
 	unit/view/test-view-writes \
 	unit/write/test-write-compressed \
@@ -134,6 +137,8 @@ crash_libcrash_la_SOURCES = \
 	crash/workloads.c \
 	unit/hooked_disk.c \
 	unit/hooked_disk.h \
+	unit/slow_disk.c \
+	unit/slow_disk.h \
 	$(NULL)
 crash_libcrash_la_CPPFLAGS = $(CRASH_CPPFLAGS)
 crash_libcrash_la_CFLAGS = $(UNIT_CFLAGS)
@@ -294,6 +299,28 @@ unit_image_test_requests_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_hostile_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_hostile_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_read_test_ahead_after_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_read_test_ahead_after_CFLAGS = $(UNIT_CFLAGS)
+unit_read_test_ahead_after_LDFLAGS = $(JITTER_WRAP)
+unit_read_test_ahead_after_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_read_test_ahead_writes_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_read_test_ahead_writes_CFLAGS = $(UNIT_CFLAGS)
+unit_read_test_ahead_writes_LDFLAGS = $(JITTER_WRAP)
+unit_read_test_ahead_writes_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_read_test_ahead_writes_planted_SOURCES = \
+	unit/read/test-ahead-writes.c \
+	unit/image_builder.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+unit_read_test_ahead_writes_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+unit_read_test_ahead_writes_planted_CFLAGS = $(UNIT_CFLAGS)
+unit_read_test_ahead_writes_planted_LDFLAGS = $(JITTER_WRAP)
+unit_read_test_ahead_writes_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
 
 unit_write_test_write_trust_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_trust_LDADD = crash/libcrash.la unit/libunit.la
