@@ -124,6 +124,8 @@ nbd_tests = \
 	nbd/test-remote-serial.sh \
 	nbd/test-remote-stats.sh \
 	nbd/test-remote-web-server.sh \
+	nbd/test-remote-writing.sh \
+	nbd/test-remote-writing-luks.sh \
 	nbd/test-repair-hostile.sh \
 	nbd/test-requests.sh \
 	nbd/test-restore-drill.sh \
@@ -240,6 +242,7 @@ EXTRA_DIST += \
 	nbd/remote.sh \
 	nbd/remote_client.py \
 	nbd/remote_images.py \
+	nbd/remote_writing.py \
 	nbd/repair_check.py \
 	nbd/compressing.sh \
 	nbd/requests.sh \

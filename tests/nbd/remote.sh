@@ -31,6 +31,30 @@ start_remote ()
         qcow2-check-at-start=off
 }
 
+# start_writable DELAY PLUGIN ARGUMENT...: like start_remote, for writing.
+start_writable ()
+{
+    local delay=$1
+
+    shift
+    seen=0
+    rm -f "$tmp/requests"
+    start_nbdkit -D qcow2.stats=1 -v -D nbdkit.backend.datapath=0 \
+        --filter="$filter" "${between[@]}" --filter=log --filter=delay \
+        "$@" delay-read="$delay" logfile="$tmp/requests"
+}
+
+# writing_client COMMAND...: see remote_writing.py; sets the array 'reads'.
+writing_client ()
+{
+    local counts
+
+    counts=$("$PYTHON" "$nbddir/remote_writing.py" "$uri" "$tmp/disk.raw" \
+                 "$tmp/requests" "$@") || fail "$*"
+    # shellcheck disable=SC2034         # For the tests.
+    mapfile -t reads <<<"$counts"
+}
+
 # The sum of the bytes of these requests; log lines have them in hex.
 requested_bytes ()
 {
