@@ -78,7 +78,7 @@ slow_disk_open (struct hooked_disk *d, struct qcow2_budget *budget,
   host_reopen (&d->host);
   d->host.io.coherent = coherent;
   d->image = qcow2_open (&d->host.io, &options, &d->err);
-  REQUIRE (d->image != NULL && qcow2_get_info (d->image)->writable);
+  REQUIRE (d->image != NULL && qcow2_get_info (d->image).writable);
 }
 
 void
