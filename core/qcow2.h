@@ -1031,11 +1031,11 @@ extern int qcow2_snapshot_delete (struct qcow2_image *image,
   __attribute__ ((__nonnull__ (1, 2, 3, 6), __warn_unused_result__));
 
 /* The disk becomes what it was when that snapshot was taken, with the size it
- * had then; what was written since is lost.  Enabled bitmaps are marked as in
- * use: they do not record what has changed.  QCOW2_ERR_UNSUPPORTED if there
- * are bitmaps and the size changes, QCOW2_ERR_BUSY while any view of the image
- * is open; else as qcow2_snapshot_delete, but it can be cancelled until the
- * disk has changed.
+ * had then; what was written since is lost.  Bitmaps that are enabled, and
+ * true, record all that differs (SNAP-9); if the size changes all of them get
+ * it.  QCOW2_ERR_UNSUPPORTED if the size changes and one is in use, or cannot
+ * be of that size; QCOW2_ERR_BUSY while any view of the image is open; else as
+ * qcow2_snapshot_delete, but it can be cancelled until the disk has changed.
  *
  * The image is ended, as by qcow2_end, if it succeeds.  Nobody else may use it
  * during the call, and after it, unless that failed with the disk as before,

@@ -56,6 +56,9 @@ enum q2_plant {
                                    in memory is there */
   Q2_PLANT_FORGET_SINCE,        /* what changes between the moment of a
                                    checkpoint and its bitmaps */
+  Q2_PLANT_APPLY_FORGET,        /* what differs from the snapshot that is
+                                   applied is in no bitmap */
+  Q2_PLANT_APPLY_LATE,          /* or only when the disk is that already */
   Q2_PLANT_LOWER_EARLY,         /* refcounts, before a snapshot is gone */
   Q2_PLANT_OWN_UNMARKED,        /* entries, without the dirty bit meanwhile */
   Q2_PLANT_OWN_EARLY,           /* entries, before their refcount is durable */

@@ -7,12 +7,15 @@
  *           change in the header, in one sector (SNAP-6).  From there on the
  *           disk is the snapshot's, and what the old table refers to loses a
  *           reference.  The dirty bit stands meanwhile.
+ *           Bitmaps change in the same step (apply_bitmaps.h), so they are
+ *           true of the old disk and of the new one.
  *           Everything is shared with the snapshot afterwards, so no entry is
  *           COPIED.
  * Locks     the gate is closed (edit.h), and no view is open.
  */
 #include "config.h"
 
+#include "edit/apply_bitmaps.h"
 #include "edit/snapshot.h"
 
 #include "base/assume.h"
@@ -28,32 +31,26 @@ struct apply {
   struct q2_progress progress;
   const struct qcow2_name *name;
   bool by_id;
-  uint64_t disk_size, l1_off;   /* what the header is to say */
+  struct q2_geometry geo;       /* of the disk, then */
+  struct q2_apply_bitmaps bitmaps;
+  uint64_t l1_off;              /* what the header is to say */
   bool was_miscounted;          /* by somebody else, earlier */
 };
 
 /* ---- Before ------------------------------------------------------------ */
 
-/* What the entries of bitmaps mean depends on the size of the disk. */
 static int
-check_size (const struct qcow2_image *image, const struct q2_snapshot *s,
-            struct qcow2_error *err)
+find (const struct apply *a, struct q2_found_snapshot *ret,
+      struct qcow2_error *err)
 {
-  const struct qcow2_info info = q2_image_info (image);
-
-  if (info.nr_bitmaps == 0 || info.virtual_size == s->disk_size)
-    return 0;
-  return q2_fail_advise (err, QCOW2_ERR_UNSUPPORTED,
-                         QCOW2_ADVICE_REMOVE_BITMAP, QCOW2_NO_OFFSET,
-                         "%s: it is of a disk of another size, and the image "
-                         "has bitmaps", what);
+  return q2_snapshot_find (a->edit.image, a->edit.io.host, a->name, a->by_id,
+                           ret, err);
 }
 
-/* L1 entries that a disk of that size needs. */
+/* What that of a disk of its size would be. */
 static int
-count_entries (const struct qcow2_image *image,
-               const struct q2_snapshot *s, uint64_t *ret,
-               struct qcow2_error *err)
+find_geometry (const struct qcow2_image *image, const struct q2_snapshot *s,
+               struct q2_geometry *ret, struct qcow2_error *err)
 {
   const struct q2_geometry *const geo = &image->geo;
   const struct q2_geometry_params params = {
@@ -61,12 +58,8 @@ count_entries (const struct qcow2_image *image,
     .cluster_bits = geo->cluster_bits, .extended_l2 = geo->extended_l2,
     .refcount_order = geo->refcount_order,
   };
-  struct q2_geometry new;
 
-  if (q2_geometry_init (&new, &params, err) == -1)
-    return -1;
-  *ret = q2_max (new.l1_needed, 1);
-  return 0;
+  return q2_geometry_init (ret, &params, err);
 }
 
 static int
@@ -75,18 +68,16 @@ load (struct apply *a, struct qcow2_error *err)
   struct q2_edit *const e = &a->edit;
   const struct q2_header h = q2_image_header (e->image);
   struct q2_snapshot s;
-  uint64_t nr;
   size_t pos;
 
   if (q2_edit_settle (e, what, err) == -1 ||
       q2_snaptable_load (&a->table, e, err) == -1 ||
       q2_snaptable_get (&a->table, e, a->name, a->by_id, &s, &pos, err) == -1
-      || check_size (e->image, &s, err) == -1 ||
-      count_entries (e->image, &s, &nr, err) == -1 ||
-      q2_tree_load (&a->target, e, s.l1_offset, s.l1_entries, nr, err) == -1
-      || q2_tree_load (&a->old, e, h.l1_offset, h.l1_entries, 0, err) == -1)
+      || find_geometry (e->image, &s, &a->geo, err) == -1 ||
+      q2_tree_load (&a->target, e, s.l1_offset, s.l1_entries,
+                    q2_max (a->geo.l1_needed, 1), err) == -1 ||
+      q2_tree_load (&a->old, e, h.l1_offset, h.l1_entries, 0, err) == -1)
     return -1;
-  a->disk_size = s.disk_size;
   a->progress.total = q2_tree_tables (&a->target) + q2_tree_tables (&a->old);
   a->target.progress = a->old.progress = &a->progress;
   a->target.state = "the disk is as before: applying the snapshot was "
@@ -136,17 +127,40 @@ take_back (struct apply *a)
 static int
 name_l1 (void *opaque, struct q2_header_parts *parts, struct qcow2_error *err)
 {
-  const struct apply *const a = opaque;
+  struct apply *const a = opaque;
 
   /* SNAP-6: the references of the new tree are all there. */
   if (!q2_assume (a->l1_off != 0 && a->l1_off != parts->fields.l1_offset,
                   err) ||
       !q2_assume (a->target.nr_shared == q2_tree_tables (&a->target), err))
     return -1;
-  parts->fields.virtual_size = a->disk_size;
+  parts->fields.virtual_size = a->geo.virtual_size;
   parts->fields.l1_entries = (uint32_t) a->target.nr;
   parts->fields.l1_offset = a->l1_off;
-  return 0;
+  return a->bitmaps.any
+    ? q2_bitmap_set_edit_header (&a->bitmaps.set, parts, err) : 0;
+}
+
+/* The disk, and the bitmaps with it. */
+static int
+switch_header (struct apply *a, struct qcow2_error *err)
+{
+  struct q2_bitmap_set *const set = &a->bitmaps.set;
+  int r;
+
+  if (Q2_PLANTED (Q2_PLANT_APPLY_LATE) && a->bitmaps.any) {
+    a->bitmaps.any = false;
+    r = q2_edit_switch (&a->edit, name_l1, a, 0, err);
+    a->bitmaps.any = true;
+    a->edit.switched = false;
+    if (r == 0 && set->changed)
+      r = q2_bitmap_set_switch (set, q2_bitmap_set_edit_header, set, err);
+    a->edit.switched = true;
+    return r;
+  }
+  return a->bitmaps.any && set->changed
+    ? q2_bitmap_set_switch (set, name_l1, a, err)
+    : q2_edit_switch (&a->edit, name_l1, a, 0, err);
 }
 
 static int
@@ -163,19 +177,24 @@ static int
 apply (struct apply *a, struct qcow2_error *err)
 {
   struct q2_edit *const e = &a->edit;
+  struct q2_found_snapshot found;
   int r;
 
-  if (load (a, err) == -1)
+  if (load (a, err) == -1 || find (a, &found, err) == -1 ||
+      q2_apply_bitmaps_prepare (&a->bitmaps, e, &found, &a->geo, what, err)
+      == -1)
     return -1;
   r = share (a, err);
   if (r == 0 && Q2_PLANTED (Q2_PLANT_LOWER_EARLY))
     r = release_old (a, err);
   if (r == 0)
-    r = q2_edit_switch (e, name_l1, a, 0, err);
+    r = switch_header (a, err);
   if (r == -1 && !e->switched) {
     take_back (a);
     return -1;
   }
+  if (r == 0)
+    q2_apply_bitmaps_finish (&a->bitmaps);
   if (r == 0 && !Q2_PLANTED (Q2_PLANT_LOWER_EARLY))
     r = release_old (a, err);
   return r;
@@ -191,21 +210,20 @@ qcow2_snapshot_apply (struct qcow2_image *image, const struct qcow2_io *host,
 {
   struct apply a = { .name = name, .by_id = by_id };
   struct q2_found_snapshot found;
-  uint64_t nr;
   int r;
 
   if (progress != NULL)
     a.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
   if (q2_snapshots_check_possible (image, what, err) == -1 ||
-      /* What is refused leaves the image alone, its bitmaps above all. */
+      /* What is refused leaves the image alone. */
       q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||
-      check_size (image, &found.s, err) == -1 ||
-      count_entries (image, &found.s, &nr, err) == -1 ||
+      find_geometry (image, &found.s, &a.geo, err) == -1 ||
       q2_views_forbid (image, what, err) == -1)
     return -1;
-  r = q2_edit_begin (&a.edit, image, host, Q2_EDIT_DISK, what, err);
+  r = q2_edit_begin (&a.edit, image, host, Q2_EDIT_IMAGE, what, err);
   if (r == 0)
     r = q2_edit_end_last (&a.edit, apply (&a, err), err);
+  q2_apply_bitmaps_free (&a.bitmaps);
   q2_tree_free (&a.target);
   q2_tree_free (&a.old);
   q2_snaptable_free (&a.table);

@@ -345,19 +345,56 @@ static const struct q2_mask_ops diff_ops = {
   .free = diff_free,
 };
 
-static struct qcow2_image *
-open_pair (struct qcow2_image *image, const struct qcow2_io *host,
-           const struct q2_diff_pair *pair, struct diff_mask *d,
-           struct qcow2_error *err)
+/* Compare that snapshot with the active disk; whoever has another disk in mind
+ * sets b.
+ */
+static struct diff_mask *
+compare_with_active (struct qcow2_image *image, const struct qcow2_io *host,
+                     const struct q2_found_snapshot *a,
+                     struct qcow2_error *err)
+{
+  struct diff_mask *const d = calloc (1, sizeof *d);
+
+  if (d == NULL) {
+    q2_fail_nomem (err, "a view of what has changed");
+    return NULL;
+  }
+  d->mask.ops = &diff_ops;
+  d->image = image;
+  d->a = q2_snapshot_tables (image, host, a, &d->a_geo, &d->a_pin, err);
+  if (d->a == NULL) {
+    free (d);
+    return NULL;
+  }
+  d->b = image->reader.tables;
+  d->b_is_active = true;
+  return d;
+}
+
+struct q2_mask *
+q2_diff_since (struct qcow2_image *image, const struct qcow2_io *host,
+               const struct q2_found_snapshot *a, struct qcow2_error *err)
+{
+  struct diff_mask *const d = compare_with_active (image, host, a, err);
+
+  return d == NULL ? NULL : &d->mask;
+}
+
+struct qcow2_image *
+q2_diff_open (struct qcow2_image *image, const struct qcow2_io *host,
+              const struct qcow2_name *name, struct qcow2_error *err)
 {
   struct qcow2_image *base = image;
+  struct q2_diff_pair pair;
+  struct diff_mask *d;
 
-  d->a = q2_snapshot_tables (image, host, &pair->a, &d->a_geo, &d->a_pin,
-                             err);
-  if (d->a != NULL && !pair->b_is_active)
-    base = q2_snapshot_open (image, host, &pair->b, err);
+  if (q2_diff_find_pair (image, host, name, &pair, err) == -1)
+    return NULL;
+  d = compare_with_active (image, host, &pair.a, err);
+  if (d != NULL && !pair.b_is_active)
+    base = q2_snapshot_open (image, host, &pair.b, err);
   /* Entries of one index are of the same bytes. */
-  if (d->a != NULL && base != NULL &&
+  if (d != NULL && base != NULL &&
       !q2_assume (d->a_geo.cluster_bits == base->geo.cluster_bits &&
                   d->a_geo.l2_bits == base->geo.l2_bits &&
                   d->a_geo.extended_l2 == base->geo.extended_l2, err)) {
@@ -365,31 +402,13 @@ open_pair (struct qcow2_image *image, const struct qcow2_io *host,
       qcow2_close (base);
     base = NULL;
   }
-  if (d->a == NULL || base == NULL) {
-    diff_free (&d->mask);
+  if (d == NULL || base == NULL) {
+    if (d != NULL)
+      diff_free (&d->mask);
     return NULL;
   }
   d->b = base->reader.tables;
+  d->b_is_active = pair.b_is_active;
   return q2_mask_open (image, base, &d->mask,
                        "it is the difference of two disks", err);
-}
-
-struct qcow2_image *
-q2_diff_open (struct qcow2_image *image, const struct qcow2_io *host,
-              const struct qcow2_name *name, struct qcow2_error *err)
-{
-  struct q2_diff_pair pair;
-  struct diff_mask *d;
-
-  if (q2_diff_find_pair (image, host, name, &pair, err) == -1)
-    return NULL;
-  d = calloc (1, sizeof *d);
-  if (d == NULL) {
-    q2_fail_nomem (err, "a view of what has changed");
-    return NULL;
-  }
-  d->mask.ops = &diff_ops;
-  d->image = image;
-  d->b_is_active = pair.b_is_active;
-  return open_pair (image, host, &pair, d, err);
 }

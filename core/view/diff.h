@@ -3,6 +3,7 @@
 #ifndef QCOW2_VIEW_DIFF_H
 #define QCOW2_VIEW_DIFF_H
 
+#include "view/mask.h"
 #include "view/snapshot_view.h"
 
 /* ---- diff.c --------------------------------------------------------- */
@@ -11,6 +12,15 @@
 extern struct qcow2_image *
 q2_diff_open (struct qcow2_image *image, const struct qcow2_io *host,
               const struct qcow2_name *name, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The mask of what differs between that snapshot and the active disk, for
+ * bytes that the active disk has; whoever uses it frees it with its ops.
+ * NULL: *err is set.
+ */
+extern struct q2_mask *
+q2_diff_since (struct qcow2_image *image, const struct qcow2_io *host,
+               const struct q2_found_snapshot *a, struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* ---- diff_name.c ---------------------------------------------------- */

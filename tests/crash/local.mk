@@ -12,6 +12,8 @@ SLOW_CRASH_TESTS = \
 	crash/test-check \
 	crash/test-check-planted \
 	crash/test-crash \
+	crash/test-apply-bitmaps \
+	crash/test-apply-bitmaps-planted \
 	crash/test-snapshots \
 	crash/test-snapshots-planted \
 	crash/test-snapshots-busy \
@@ -150,6 +152,8 @@ crash_test_crash_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_check_LDFLAGS = $(JITTER_WRAP) -Wl,--wrap=nanosleep
 crash_test_check_LDADD = crash/libcrash.la unit/libunit.la
 
+crash_test_apply_bitmaps_LDFLAGS = $(JITTER_WRAP)
+crash_test_apply_bitmaps_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_snapshots_LDFLAGS = $(JITTER_WRAP)
 crash_test_snapshots_LDADD = crash/libcrash.la unit/libunit.la
 crash_test_snapshots_busy_LDFLAGS = $(JITTER_WRAP)
@@ -408,6 +412,17 @@ crash_test_edit_bitmaps_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
 crash_test_edit_bitmaps_planted_CFLAGS = $(UNIT_CFLAGS)
 crash_test_edit_bitmaps_planted_LDFLAGS = $(JITTER_WRAP)
 crash_test_edit_bitmaps_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
+
+crash_test_apply_bitmaps_planted_SOURCES = \
+	crash/test-apply-bitmaps.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+crash_test_apply_bitmaps_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+crash_test_apply_bitmaps_planted_CFLAGS = $(UNIT_CFLAGS)
+crash_test_apply_bitmaps_planted_LDFLAGS = $(JITTER_WRAP)
+crash_test_apply_bitmaps_planted_LDADD = crash/libcrash.la \
 	$(top_builddir)/core/libqcow2planted.la
 
 crash_test_snapshots_planted_SOURCES = \

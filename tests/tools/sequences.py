@@ -55,6 +55,18 @@ class Bitmap:
         self.dirty = set()      # granules that must be set
 
 
+    def become(self, old, new):
+        """The disk that was old is new."""
+        size = len(new)
+        self.dirty = {g for g in self.dirty if g * GRANULARITY < size}
+        if self.enabled:
+            for g in range(-(-size // GRANULARITY)):
+                at = g * GRANULARITY
+                if old[at:min(at + GRANULARITY, size)] != \
+                        new[at:at + GRANULARITY]:
+                    self.dirty.add(g)
+
+
 class Model:
     def __init__(self, size):
         self.disk = bytearray(size)
@@ -204,11 +216,13 @@ class Sequence:
         if ident is None:
             return
         disk = self.model.snapshots[ident][1]
-        # Neither of the two applies one of another size with bitmaps.
+        old = bytes(self.model.disk)
+        # QEMU keeps no bitmap true then.
         if self.model.bitmaps or self.random.random() < 0.5:
             code, _ = self.note(self.o.ctl, "snapshot", "apply", "--by-id",
                                 self.image, ident, ok=None)
-            if code != 0 and not self.model.bitmaps:
+            in_use = any(not b.known for b in self.model.bitmaps.values())
+            if code != 0 and not (in_use and len(old) != len(disk)):
                 raise Wrong("a snapshot cannot be applied: code %d" % code)
         else:
             code, _ = self.note("qemu-img", "snapshot", "-a", ident,
@@ -216,8 +230,7 @@ class Sequence:
         if code == 0:
             self.model.disk = bytearray(disk)
             for b in self.model.bitmaps.values():
-                if b.enabled:
-                    b.known = False
+                b.become(old, disk)
 
     # ---- Other changes ----------------------------------------------------
 

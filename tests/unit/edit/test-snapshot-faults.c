@@ -13,6 +13,7 @@
 #include "config.h"
 
 #include "alloc_faults.h"
+#include "bitmap_set.h"
 #include "fsck.h"
 #include "host.h"
 #include "unit.h"
@@ -34,6 +35,7 @@ static const char *const change_names[] = {
 
 static struct host start;               /* the image before the change */
 static unsigned char disk[DISK], s0[DISK];
+static unsigned char first[DISK];       /* when the bitmaps began */
 static unsigned version;
 /* How much of a failed write is done. */
 static uint64_t seed;
@@ -110,6 +112,12 @@ do_change (struct host *h, struct qcow2_image *image, enum change change,
   return -1;
 }
 
+#define ADD(s, g)                                                             \
+  { .verb = QCOW2_BITMAP_ADD, .name = { s, sizeof (s) - 1 }, .granularity = g }
+static const struct qcow2_bitmap_action bitmaps[2] = {
+  ADD ("fine", 512), ADD ("coarse", 4096),
+};
+
 /* A disk that shares some with its snapshot, which has some of its own. */
 static void
 make_start (unsigned of_version)
@@ -136,6 +144,10 @@ make_start (unsigned of_version)
   REQUIRE (qcow2_snapshot_create (image, &start.io, &options, &err) == 0);
   for (uint64_t at = 0; at < DISK / 2; at += 5 * 1024)
     REQUIRE (write_cluster (&start, image, at, 0xee) == 0);
+  memcpy (first, disk, sizeof disk);
+  if (of_version >= 3)
+    REQUIRE (qcow2_edit_bitmaps (image, &start.io, bitmaps, 2, NULL, NULL,
+                                 &err) == 0);
   REQUIRE (qcow2_end (image, &start.io, &err) == 0);
   qcow2_close (image);
 }
@@ -211,6 +223,31 @@ check_file (struct host *h, struct fsck *f)
   for (size_t i = 0; i < sizeof risks; ++i)
     if (!CHECK_EQ (risks[i] & (FSCK_TOO_LOW | FSCK_SHARED), 0))
       return;
+}
+
+/* Those that are not in use say what has changed since they began. */
+static void
+check_bitmaps (struct host *h, const unsigned char *now, enum change change)
+{
+  struct bitmap_set set;
+
+  bitmap_set_load (&set, h->bytes, h->size);
+  CHECK_EQ (set.problem[0], '\0');
+  CHECK_EQ (set.nr, version >= 3 ? 2 : 0);
+  for (size_t i = 0; i < set.nr; ++i) {
+    const struct bitmap_seen *const b = &set.bitmap[i];
+    unsigned long lost = 0, extra = 0;
+
+    CHECK_EQ (b->flags, BITMAP_AUTO);
+    for (uint64_t k = 0; k < b->nr_bits; ++k) {
+      const bool differs = bitmap_part_differs (b, k, now, first, DISK);
+
+      lost += differs && !bitmap_has (b, k);
+      extra += !differs && bitmap_has (b, k) && change != APPLY;
+    }
+    CHECK_EQ (lost + extra, 0);
+  }
+  bitmap_set_free (&set);
 }
 
 /* After a new opening and some writing. */
@@ -308,6 +345,7 @@ run (enum change change, unsigned kinds, int errnum, unsigned long at,
   alloc_fail_at = 0;
   host_fail (&h, 0, 0, 0, 0);
   check_file (&h, &f);
+  check_bitmaps (&h, change == APPLY && is_s0 (&h) ? s0 : disk, change);
   if (change != APPLY) {
     check_contents (&h, image, change, taken);
     go_on_writing (&h, image, change, taken);

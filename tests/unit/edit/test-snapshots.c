@@ -10,9 +10,11 @@
  */
 #include "config.h"
 
+#include "bitmap_set.h"
 #include "fsck.h"
 #include "host.h"
 #include "qemu.h"
+#include "qemu_bits.h"
 #include "recipe.h"
 #include "unit.h"
 
@@ -575,18 +577,43 @@ vm_states_stay (struct scene *s)
   qemu_finds (s, NULL, s->made.snapshot);
 }
 
+/* The only bitmap of the file, of at most 64 bits. */
 static void
-bitmaps (struct scene *s)
+has_bits (const struct scene *s, unsigned granularity, uint64_t bits)
 {
-  unsigned char *bytes;
-  uint64_t size;
+  struct bitmap_set set;
+  uint64_t found = 0;
 
-  qemu_has (s);
-  qemu_run (0, "qemu-img bitmap --add %s b", FILE_NAME);
-  bytes = qemu_load (FILE_NAME, &size);
+  bitmap_set_load (&set, s->h.bytes, s->h.size);
+  CHECK_EQ (set.problem[0], '\0');
+  REQUIRE (set.nr == 1 && set.bitmap[0].nr_bits <= 64);
+  CHECK_EQ (UINT64_C (1) << set.bitmap[0].granularity_bits, granularity);
+  CHECK_EQ (set.bitmap[0].flags, BITMAP_AUTO);
+  for (unsigned i = 0; i < set.bitmap[0].nr_bits; ++i)
+    found |= (uint64_t) bitmap_has (&set.bitmap[0], i) << i;
+  CHECK_EQ (found, bits);
+  bitmap_set_free (&set);
+}
+
+static void
+load_file (struct scene *s)
+{
+  uint64_t size;
+  unsigned char *const bytes = qemu_load (FILE_NAME, &size);
+
+  REQUIRE (size <= CAPACITY);
   memcpy (s->h.bytes, bytes, size);
   s->h.size = size;
   free (bytes);
+}
+
+/* In QEMU's eyes the bitmap has just what is not as it was when it began. */
+static void
+bitmaps (struct scene *s)
+{
+  qemu_has (s);
+  qemu_run (0, "qemu-img bitmap --add %s b", FILE_NAME);
+  load_file (s);
   begin (s);
   done (s, take (s, "s1"));
   done (s, delete (s, "s1"));
@@ -594,33 +621,65 @@ bitmaps (struct scene *s)
   qemu_has (s);
   qemu_run (0, "qemu-img info %s | grep -q auto", FILE_NAME);
   qemu_run (1, "qemu-img info %s | grep -q in-use", FILE_NAME);
+  qemu_run (0, "qemu-io -c 'write -q 128k 64k' -c 'write -q 640k 128k' %s",
+            FILE_NAME);
+  qemu_run (0, "qemu-img bitmap --clear %s b", FILE_NAME);
+  load_file (s);
   begin (s);
   done (s, apply (s, "s0"));
   end (s);
   qemu_has (s);
-  qemu_run (0, "qemu-img info %s | grep -q in-use", FILE_NAME);
+  qemu_run (0, "qemu-img info %s | grep -q auto", FILE_NAME);
+  qemu_run (1, "qemu-img info %s | grep -q in-use", FILE_NAME);
+  qemu_check_bits (s->h.bytes, s->h.size, 0, "applied");
+  has_bits (s, 65536, UINT64_C (1) << 2 | UINT64_C (3) << 10);
+}
+
+/* The disk and its bitmaps get the size of the snapshot, one way and back. */
+static void
+bitmaps_of_other_sizes (struct scene *s)
+{
+  qemu_has (s);
+  qemu_run (0, "qemu-img resize -q %s 2M", FILE_NAME);
+  qemu_run (0, "qemu-img bitmap --add -g 64k %s b", FILE_NAME);
+  load_file (s);
+  begin (s);
+  done (s, take (s, "large"));
+  done (s, apply (s, "s0"));
+  end (s);
+  qemu_has (s);
+  qemu_check_bits (s->h.bytes, s->h.size, 0, "shrunk");
+  has_bits (s, 65536, 0);
+  begin (s);
+  done (s, apply (s, "large"));
+  end (s);
+  qemu_has (s);
+  qemu_check_bits (s->h.bytes, s->h.size, 0, "grown");
+  has_bits (s, 65536, ~UINT64_C (0) << (s->size >> 16) & 0xffffffff);
 }
 
 /* What is refused leaves the bitmaps alone. */
 static void
 refused_with_bitmaps (struct scene *s)
 {
-  unsigned char *bytes;
-  uint64_t size;
+  const unsigned char *p;
 
   qemu_has (s);
   qemu_run (0, "qemu-img resize -q %s 2M", FILE_NAME);
-  qemu_run (0, "qemu-img bitmap --add %s b", FILE_NAME);
-  bytes = qemu_load (FILE_NAME, &size);
-  memcpy (s->h.bytes, bytes, size);
-  s->h.size = size;
-  free (bytes);
+  qemu_run (0, "qemu-img bitmap --add %s good", FILE_NAME);
+  qemu_run (0, "qemu-img bitmap --add %s broken", FILE_NAME);
+  load_file (s);
+  p = memmem (s->h.bytes, s->h.size, "broken", 6);
+  REQUIRE (p != NULL);
+  s->h.bytes[p - s->h.bytes - 24 + 15] |= 1;
   begin (s);
   CHECK (apply (s, "s0") == -1);
   CHECK_EQ (s->err.kind, QCOW2_ERR_UNSUPPORTED);
+  CHECK_EQ (s->err.advice, QCOW2_ADVICE_REMOVE_BITMAP);
+  CHECK (strstr (s->err.text, "'broken'") != NULL);
   end (s);
   qemu_has (s);
-  qemu_run (1, "qemu-img info %s | grep -q in-use", FILE_NAME);
+  qemu_run (0, "qemu-img info %s | grep -c in-use | grep -qx 1", FILE_NAME);
 }
 
 int
@@ -639,6 +698,9 @@ main (void)
     { { .options = "cluster_size=4k", .cluster_bits = 12, .disk_size = MiB,
         .fill_percent = 60, .snapshots = 1 }, other_sizes },
     { plain, refused_with_bitmaps },
+    { { .options = "cluster_size=4k", .cluster_bits = 12,
+        .disk_size = 512 * KiB, .fill_percent = 60, .snapshots = 1 },
+      bitmaps_of_other_sizes },
     { plain, unknown_extra_data_is_kept },
     { plain, there_may_be_65536 },
     { { .options = "cluster_size=4k", .cluster_bits = 12,
