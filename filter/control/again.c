@@ -25,13 +25,12 @@
 #define LONGEST_NAP_MS 400
 
 bool
-again_soon (struct again *again, const struct qcow2_error *err)
+again_in_a_moment (struct again *again)
 {
   const uint64_t now = roster_clock ();
 
-  if (err->advice != QCOW2_ADVICE_CLOSE_VIEWS || roster_is_ending ())
+  if (roster_is_ending ())
     return false;
-  (void) holds (err->kind == QCOW2_ERR_BUSY);
   if (again->nap == 0)
     *again = (struct again) { .since = now, .nap = FIRST_NAP_MS };
   else if (now - again->since >= PATIENCE_MS ||
@@ -43,4 +42,13 @@ again_soon (struct again *again, const struct qcow2_error *err)
   nanosleep (&(struct timespec) { .tv_nsec = again->nap * 1000000l }, NULL);
   again->last = roster_clock ();
   return true;
+}
+
+bool
+again_soon (struct again *again, const struct qcow2_error *err)
+{
+  if (err->advice != QCOW2_ADVICE_CLOSE_VIEWS)
+    return false;
+  (void) holds (err->kind == QCOW2_ERR_BUSY);
+  return again_in_a_moment (again);
 }

@@ -23,4 +23,7 @@ struct again {
  */
 extern bool again_soon (struct again *again, const struct qcow2_error *err);
 
+/* Whether to look once more if somebody is still in the way; the same. */
+extern bool again_in_a_moment (struct again *again);
+
 #endif /* CONTROL_AGAIN_H */

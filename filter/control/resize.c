@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* resize.c - making disks larger that are being served.
+/* resize.c - other sizes of disks that are being served.
  *
- * Owns      the command that does.
+ * Owns      the command that makes them larger, and, if it is told so,
+ *           smaller.
  * Method    the engine holds back changes of the disk until it is done; reads
  *           go on.  Clients that are connected keep the size that they were
  *           told; whoever connects afterwards has the new one.  Views that are
  *           only kept for the next client are closed first, since a bitmap
  *           that is open is in the way; a client that has just left is waited
- *           for.
+ *           for.  A disk becomes smaller only while nobody uses it (alone.c).
  * Locks     none here; changes of one image wait for each other in the engine.
  */
 #include "config.h"
@@ -16,7 +17,7 @@
 
 #include "qcow2.h"
 #include "control/again.h"
-#include "control/roster.h"
+#include "control/alone.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -28,20 +29,11 @@ tell (const char *device, uint64_t size)
                                          (json_int_t) size));
 }
 
-/* Until changes wait, and it is too late. */
-static bool
-go_on (void *opaque, unsigned percent)
-{
-  (void) opaque;
-  (void) percent;
-  return !roster_is_ending ();
-}
-
 static json_t *
 grow (struct call *call, const struct target *t, uint64_t size)
 {
   const uint64_t before = qcow2_get_info (t->image).virtual_size;
-  const struct qcow2_progress progress = { .fn = go_on };
+  const struct qcow2_progress progress = { .fn = alone_go_on };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
   int r;
@@ -57,6 +49,35 @@ grow (struct call *call, const struct target *t, uint64_t size)
   return r == -1 ? call_fail_engine (call, t->name, &err) : json_object ();
 }
 
+/* What is behind the new end is lost.  The engine rounds up to sectors. */
+static json_t *
+shrink (struct call *call, struct target *t, uint64_t size)
+{
+  const struct qcow2_progress progress = { .fn = alone_go_on };
+  struct qcow2_error err;
+
+  if (!alone_begin (t, call))
+    return NULL;
+  if (qcow2_resize (t->image, t->io, size, QCOW2_RESIZE_SHRINK,
+                    QCOW2_PREALLOCATE_OFF, &progress, &err) == -1)
+    return call_fail_engine (call, t->name, &err);
+  alone_set_ended (t);
+  tell (call_text (call, "device"), (size + 511) / 512 * 512);
+  return json_object ();
+}
+
+static json_t *
+resize (struct call *call, struct target *t, uint64_t size)
+{
+  if (size >= qcow2_get_info (t->image).virtual_size)
+    return grow (call, t, size);
+  if (json_is_true (json_object_get (call->arguments, "x-q2-shrink")))
+    return shrink (call, t, size);
+  return call_fail (call, "%s%sthe disk would lose what is behind that size; "
+                    "\"x-q2-shrink\": true says that it may", t->name,
+                    t->name[0] ? ": " : "");
+}
+
 json_t *
 verb_resize (struct call *call)
 {
@@ -69,7 +90,7 @@ verb_resize (struct call *call)
     return call_fail (call, "Parameter 'size' must not be negative");
   if (!target_open (&t, call, call_text (call, "device"), true))
     return NULL;
-  result = grow (call, &t, (uint64_t) size);
+  result = resize (call, &t, (uint64_t) size);
   target_close (&t);
   return result;
 }

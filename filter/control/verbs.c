@@ -23,7 +23,7 @@ static const struct argument device[] = {
 
 static const struct argument device_size[] = {
   { "device", JSON_STRING, false }, { "size", JSON_INTEGER, false },
-  { NULL, JSON_NULL, false }
+  { "x-q2-shrink", JSON_TRUE, true }, { NULL, JSON_NULL, false }
 };
 
 static const struct argument any_device[] = {
@@ -77,12 +77,14 @@ static const struct verb verbs[] = {
   { "transaction", transaction, false, verb_transaction },
   { "x-q2-check", check, false, verb_check },
   { "x-q2-checkpoint", checkpoint, false, verb_checkpoint },
+  { "x-q2-empty", device, false, verb_empty },
   { "x-q2-flush", device, false, verb_flush },
   { "x-q2-query-bitmaps", device, false, verb_query_bitmaps },
   { "x-q2-query-check", id, false, verb_query_check },
   { "x-q2-query-images", any_device, false, verb_query_images },
   { "x-q2-query-snapshots", device, false, verb_query_snapshots },
   { "x-q2-query-stats", any_device, false, verb_query_stats },
+  { "x-q2-snapshot-apply", device_name_or_id, false, verb_snapshot_apply },
 };
 #define NR_VERBS (sizeof verbs / sizeof verbs[0])
 

@@ -40,6 +40,8 @@ extern json_t *verb_action (struct call *call);
 extern json_t *verb_transaction (struct call *call);
 extern json_t *verb_checkpoint (struct call *call);
 extern json_t *verb_snapshot_delete (struct call *call);
+extern json_t *verb_snapshot_apply (struct call *call);
+extern json_t *verb_empty (struct call *call);
 extern json_t *verb_resize (struct call *call);
 extern json_t *verb_check (struct call *call);
 extern json_t *verb_query_check (struct call *call);

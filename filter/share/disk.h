@@ -37,6 +37,7 @@ struct disk {
   _Atomic uint64_t last_tick_ms; /* ticker.c; 0: never */
   struct views views;
   bool writable;
+  bool ended;                   /* the image, by who had it for himself */
   bool alone;                   /* as asked for */
   bool unlocked;                /* asleep: nothing is claimed */
   bool had_fd;                  /* and locked before */

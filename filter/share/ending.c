@@ -120,16 +120,22 @@ run (void *opaque)
 }
 
 void
+disk_hush (struct disk *d)
+{
+  ticker_stop (d->ticker);
+  d->ticker = NULL;
+  views_close (&d->views);
+}
+
+void
 disk_end (struct disk *d, const struct qcow2_io *own)
 {
   struct ending e = {
     .disk = d, .io = d->writer ? writer_io (d->writer) : own, .last = true,
   };
 
-  ticker_stop (d->ticker);
-  d->ticker = NULL;
-  views_close (&d->views);
-  if (!d->writable)
+  disk_hush (d);
+  if (!d->writable || d->ended)
     return;
   if (e.io != NULL)
     run_apart (run, &e);

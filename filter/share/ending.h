@@ -15,6 +15,8 @@ struct disk;
  * be NULL if the connection's way is gone.
  */
 extern void disk_end (struct disk *d, const struct qcow2_io *own);
+/* Nobody uses it now but the caller: stop what happens on its own. */
+extern void disk_hush (struct disk *d);
 /* A connection goes that disk_join was told of.  'io' is NULL if nothing can
  * be written through its context any more.
  */

@@ -24,7 +24,8 @@
  *           short, and none whose file
  *           could change meanwhile without our noticing, such as a device.
  *           What was written to is ended by the last connection; who comes
- *           meanwhile waits, and opens it anew.
+ *           meanwhile waits, and opens it anew.  So does who comes while its
+ *           only user has claimed it, to change it as nobody may meanwhile.
  * Locks     states.lock guards the list and the fields marked (L); it is
  *           never held over I/O.  Who makes a state not ready has it for
  *           himself until it is ready again.
@@ -252,7 +253,7 @@ end_and_unlock (struct state *s, const struct qcow2_io *own)
 {
   struct disk *const disk = s->disk;
 
-  (void) holds (s->ready && s->users == 1);
+  (void) holds (s->ready != s->claimed && s->users == 1);
   s->ready = false;
   s->disk = NULL;
   pthread_mutex_unlock (&states.lock);
@@ -279,6 +280,22 @@ unlock_file_locked (struct state *s)
   (void) holds (!s->ready && s->users == 1);
   s->ready = true;
   pthread_cond_broadcast (&states.changed);
+}
+
+/* As while it is being opened: nobody else can get at it any more. */
+bool
+state_claim (struct state *s)
+{
+  pthread_mutex_lock (&states.lock);
+  (void) holds (s->ready && s->users > 0 && !s->claimed);
+  if (s->users == 1 && s->disk->writable) {
+    s->claimed = true;
+    s->ready = false;
+  }
+  pthread_mutex_unlock (&states.lock);
+  if (s->claimed)
+    disk_hush (s->disk);
+  return s->claimed;
 }
 
 static bool

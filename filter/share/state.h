@@ -28,6 +28,11 @@ extern struct state *state_acquire (const char *exportname,
 /* Whether a state that was acquired without 'own' is what 'own' reaches. */
 extern bool state_fits (const struct state *state, const struct file_id *id,
                         const struct below *own);
+/* From here on only the caller, who has acquired it, uses it: who comes
+ * meanwhile waits until he has released it, and then opens it anew.  False:
+ * others use it, or it is not written to.
+ */
+extern bool state_claim (struct state *state);
 /* 'own' as above, or NULL if it cannot be used any more. */
 extern void state_release (struct state *state, const struct qcow2_io *own);
 extern struct disk *state_disk (struct state *state);

@@ -15,7 +15,8 @@ struct disk;
 struct state {
   struct state *next;           /* (L) */
   unsigned users;               /* (L) connections, and who opens it */
-  bool ready;                   /* (L) false: being opened or closed */
+  bool ready;                   /* (L) false: being opened or closed, or */
+  bool claimed;                 /* (L) by its only user, for good */
   bool stale;                   /* (L) no new users: the file has changed,
                                    or it is not sure which one this is */
   bool readonly;                /* opened for who only reads; constant */

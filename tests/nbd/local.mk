@@ -43,6 +43,8 @@ nbd_tests = \
 	nbd/test-control-corrupt.sh \
 	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-kill.sh \
+	nbd/test-control-kill-alone.sh \
+	nbd/test-control-alone.sh \
 	nbd/test-control-resize.sh \
 	nbd/test-control-snapshots.sh \
 	nbd/test-control-socat.sh \
@@ -164,6 +166,7 @@ LONG_TESTS += \
 	nbd/test-check-qemu-long.sh \
 	nbd/test-control-kill-bitmaps-long.sh \
 	nbd/test-control-kill-long.sh \
+	nbd/test-control-kill-alone-long.sh \
 	nbd/test-filters-long.sh \
 	nbd/test-guestfs-long.sh \
 	nbd/test-luks-cost-long.sh \
@@ -201,7 +204,10 @@ EXTRA_DIST += \
 	nbd/control_hostile.py \
 	nbd/control_kill.sh \
 	nbd/control_kill_bitmaps.sh \
+	nbd/control_kill_alone.sh \
+	nbd/control_alone_kill.py \
 	nbd/control_verbs.py \
+	nbd/control_alone.py \
 	nbd/control_resize.py \
 	nbd/control_writers.py \
 	nbd/costly_images.py \

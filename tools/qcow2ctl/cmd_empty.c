@@ -11,6 +11,7 @@
 #include "ctl.h"
 #include "image.h"
 #include "progress.h"
+#include "served.h"
 
 static int
 run (struct ctl *ctl, const struct args *args)
@@ -21,6 +22,8 @@ run (struct ctl *ctl, const struct args *args)
   struct image i;
   int code, r;
 
+  if (ctl->socket)
+    return served_empty (ctl, args);
   code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE);
   if (code != CODE_OK)
     return code;
@@ -34,6 +37,6 @@ run (struct ctl *ctl, const struct args *args)
 
 const struct command cmd_empty = {
   .name = "empty", .operands = "IMAGE", .min_operands = 1, .max_operands = 1,
-  .takes = TAKES_LAYERS | TAKES_NO_LOCK,
+  .takes = TAKES_LAYERS | TAKES_NO_LOCK | TAKES_SOCKET,
   .summary = "Give back all that the image has of its disk", .run = run,
 };

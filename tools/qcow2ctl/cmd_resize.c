@@ -104,7 +104,8 @@ print_json (const char *name, uint64_t size)
   value_print (v);
 }
 
-/* The server does not make disks smaller, and allocates nothing. */
+/* The server allocates nothing, and makes a disk smaller while nobody has it.
+ */
 static int
 run_served (const struct ctl *ctl, struct job *job, const struct args *args)
 {
@@ -112,15 +113,13 @@ run_served (const struct ctl *ctl, struct job *job, const struct args *args)
   uint64_t now;
   int code;
 
-  if (job->shrink || job->preallocation > 0)
-    return fail_usage (args->command, "a disk that is being served can only "
-                       "become larger, and nothing is preallocated");
+  if (job->preallocation > 0)
+    return fail_usage (args->command, "the server preallocates nothing");
   code = served_size (ctl, name, &now);
   if (code == CODE_OK)
-    code = add_to (job, name, now, "the disk of an image that is being served "
-                   "can only become larger");
+    code = add_to (job, name, now, "give --shrink if that is wanted");
   if (code == CODE_OK)
-    code = served_resize (ctl, name, job->size, &now);
+    code = served_resize (ctl, name, job->size, job->shrink, &now);
   if (code == CODE_OK && ctl->json)
     print_json (name, now);
   else if (code == CODE_OK)

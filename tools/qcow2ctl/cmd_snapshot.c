@@ -128,13 +128,15 @@ apply (struct image *i, const struct args *args, struct progress *p,
 static int
 run_apply (struct ctl *ctl, const struct args *args)
 {
-  return run (ctl, args, apply);
+  return ctl->socket ? served_snapshot_apply (ctl, args)
+    : run (ctl, args, apply);
 }
 
 const struct command cmd_snapshot_apply = {
   .name = "snapshot apply", .operands = "IMAGE NAME",
   .min_operands = 2, .max_operands = 2,
-  .takes = TAKES_LAYERS | TAKES_NO_LOCK, .options = by_id_options,
+  .takes = TAKES_LAYERS | TAKES_NO_LOCK | TAKES_SOCKET,
+  .options = by_id_options,
   .summary = "Make the disk what it was in a snapshot", .run = run_apply,
 };
 

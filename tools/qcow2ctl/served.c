@@ -33,8 +33,9 @@ served_snapshot_create (const struct ctl *ctl, const struct args *args)
   return talk_once (ctl, "blockdev-snapshot-internal-sync", arguments, NULL);
 }
 
-int
-served_snapshot_delete (const struct ctl *ctl, const struct args *args)
+static int
+do_with_snapshot (const struct ctl *ctl, const struct args *args,
+                  const char *command)
 {
   const bool by_id = args_value (args, "by-id") != NULL;
   const struct talk_argument arguments[] = {
@@ -43,8 +44,20 @@ served_snapshot_delete (const struct ctl *ctl, const struct args *args)
     { .name = NULL }
   };
 
-  return talk_once (ctl, "blockdev-snapshot-delete-internal-sync", arguments,
-                    NULL);
+  return talk_once (ctl, command, arguments, NULL);
+}
+
+int
+served_snapshot_delete (const struct ctl *ctl, const struct args *args)
+{
+  return do_with_snapshot (ctl, args,
+                           "blockdev-snapshot-delete-internal-sync");
+}
+
+int
+served_snapshot_apply (const struct ctl *ctl, const struct args *args)
+{
+  return do_with_snapshot (ctl, args, "x-q2-snapshot-apply");
 }
 
 static void
@@ -154,11 +167,13 @@ served_size (const struct ctl *ctl, const char *name, uint64_t *ret_size)
 
 int
 served_resize (const struct ctl *ctl, const char *name, uint64_t size,
-               uint64_t *ret_size)
+               bool shrink, uint64_t *ret_size)
 {
   const struct talk_argument arguments[] = {
     { .name = "device", .text = name },
-    { .name = "size", .type = TALK_NUMBER, .number = size }, { .name = NULL }
+    { .name = "size", .type = TALK_NUMBER, .number = size },
+    { .name = "x-q2-shrink", .type = TALK_TRUE, .is_true = shrink },
+    { .name = NULL }
   };
   int code;
   struct talk *const t = talk_open (ctl, &code);
@@ -170,6 +185,18 @@ served_resize (const struct ctl *ctl, const char *name, uint64_t size,
     code = ask_size (t, name, ret_size);
   talk_close (t);
   return code;
+}
+
+/* ---- What it has -------------------------------------------------------- */
+
+int
+served_empty (const struct ctl *ctl, const struct args *args)
+{
+  const struct talk_argument arguments[] = {
+    { .name = "device", .text = args->operands[0] }, { .name = NULL }
+  };
+
+  return talk_once (ctl, "x-q2-empty", arguments, NULL);
 }
 
 /* ---- Only of servers ---------------------------------------------------- */

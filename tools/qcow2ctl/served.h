@@ -10,6 +10,8 @@
 
 extern int served_snapshot_create (const struct ctl *ctl,
                                    const struct args *args);
+extern int served_snapshot_apply (const struct ctl *ctl,
+                                  const struct args *args);
 extern int served_snapshot_delete (const struct ctl *ctl,
                                    const struct args *args);
 extern int served_snapshot_list (const struct ctl *ctl,
@@ -29,9 +31,12 @@ extern int served_check (struct check_job *job, const struct args *args);
 /* The size of the disk, in bytes. */
 extern int served_size (const struct ctl *ctl, const char *name,
                         uint64_t *ret_size);
-/* Make it that large, or the next size that is possible, *ret_size. */
+/* Make it that large, or the next size that is possible, *ret_size; smaller
+ * only with 'shrink'.
+ */
 extern int served_resize (const struct ctl *ctl, const char *name,
-                          uint64_t size, uint64_t *ret_size);
+                          uint64_t size, bool shrink, uint64_t *ret_size);
+extern int served_empty (const struct ctl *ctl, const struct args *args);
 extern int served_info (const struct ctl *ctl, const struct args *args);
 
 #endif /* SERVED_H */
