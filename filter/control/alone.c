@@ -19,7 +19,7 @@
 #include "qcow2.h"
 #include "report.h"
 #include "control/again.h"
-#include "control/roster.h"
+#include "control/jobs.h"
 #include "control/verbs.h"
 #include "share/disk.h"
 #include "share/state.h"
@@ -48,16 +48,6 @@ alone_set_ended (struct target *t)
   (void) holds (!t->is_lent && !t->disk->ended);
   t->disk->ended = true;
 }
-
-bool
-alone_go_on (void *opaque, unsigned percent)
-{
-  (void) opaque;
-  (void) percent;
-  return !roster_is_ending ();
-}
-
-static const struct qcow2_progress until_the_end = { .fn = alone_go_on };
 
 /* ---- Applying a snapshot ------------------------------------------------ */
 
@@ -110,13 +100,14 @@ look_up (struct call *call, const struct target *t, struct search *search)
 static bool
 apply (struct call *call, struct target *t, struct search *search)
 {
+  const struct qcow2_progress progress = { job_go_on, call };
   struct qcow2_error err;
 
   if (!look_up (call, t, search) || !alone_begin (t, call) ||
       !look_up (call, t, search))
     return false;
   if (qcow2_snapshot_apply (t->image, t->io, &search->name, search->by_id,
-                            &until_the_end, &err) == -1) {
+                            &progress, &err) == -1) {
     call_fail_engine (call, t->name, &err);
     return false;
   }
@@ -158,6 +149,7 @@ json_t *
 verb_empty (struct call *call)
 {
   const char *const device = call_text (call, "device");
+  const struct qcow2_progress progress = { job_go_on, call };
   struct qcow2_error err;
   struct target t;
   bool ok;
@@ -165,7 +157,7 @@ verb_empty (struct call *call)
   if (!target_open (&t, call, device, true))
     return NULL;
   ok = alone_begin (&t, call);
-  if (ok && qcow2_make_empty (t.image, t.io, &until_the_end, &err) == -1) {
+  if (ok && qcow2_make_empty (t.image, t.io, &progress, &err) == -1) {
     call_fail_engine (call, t.name, &err);
     ok = false;
   }

@@ -17,7 +17,4 @@ extern bool alone_begin (struct target *t, struct call *call);
 /* Its image is ended already, as by qcow2_end. */
 extern void alone_set_ended (struct target *t);
 
-/* For struct qcow2_progress: until it is too late. */
-extern bool alone_go_on (void *opaque, unsigned percent);
-
 #endif /* CONTROL_ALONE_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* call.h - a command that runs: what it was given, and what it says.
  *
- * The thread of a peer owns its call.
+ * The thread of a peer, or of a job, owns its call.
  */
 #ifndef CONTROL_CALL_H
 #define CONTROL_CALL_H
@@ -11,9 +11,12 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+struct job;
+
 struct call {
   const char *name;             /* of the command */
   json_t *arguments;            /* an object; borrowed */
+  struct job *job;              /* whose thread this is; NULL: a peer's */
   const char *class;            /* of the error, QMP's; or NULL */
   const char *kind;             /* of it, for programs: "busy", "name" (there
                                    is no such thing, or one already),

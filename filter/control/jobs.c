@@ -41,6 +41,7 @@ struct job {
   struct job_work work;
   pthread_t thread;
   bool cancel;
+  bool final;                   /* it cannot be cancelled */
   unsigned percent;
   uint64_t order;               /* in which jobs have concluded */
   json_t *result;               /* once it has concluded, or NULL: */
@@ -154,7 +155,7 @@ job_progress (struct job *job, unsigned percent)
   pthread_mutex_lock (&table.lock);
   (void) holds (is_under_way (job) && percent <= 100);
   job->percent = percent;
-  cancel = job->cancel || ending;
+  cancel = (job->cancel || ending) && !job->final;
   aborting = cancel && job->status == JOB_RUNNING;
   if (aborting)
     job->status = JOB_ABORTING;
@@ -162,6 +163,31 @@ job_progress (struct job *job, unsigned percent)
   if (aborting)
     tell (job->id, JOB_ABORTING);
   return !cancel;
+}
+
+bool
+job_go_on (void *opaque, unsigned percent)
+{
+  const struct call *const call = opaque;
+
+  return call->job ? job_progress (call->job, percent)
+    : !roster_is_ending ();
+}
+
+/* Who cancels it is told, in either order. */
+bool
+job_set_final (struct job *job, bool final)
+{
+  bool go_on;
+
+  if (job == NULL)
+    return true;
+  go_on = job_progress (job, 0);
+  pthread_mutex_lock (&table.lock);
+  go_on &= !job->cancel;
+  job->final = final && go_on;
+  pthread_mutex_unlock (&table.lock);
+  return go_on;
 }
 
 static void
@@ -204,7 +230,7 @@ static void *
 run_job (void *opaque)
 {
   struct job *const job = opaque;
-  struct call call = { .name = job->work.type };
+  struct call call = { .name = job->work.type, .job = job };
   json_t *result;
 
   tell (job->id, JOB_CREATED);
@@ -213,6 +239,7 @@ run_job (void *opaque)
   result = job->work.run (job, job->work.opaque, &call);
   job->work.free (job->work.opaque);
   conclude (job, result, &call);
+  json_decref (call.outcomes);  /* the text names them */
   return NULL;
 }
 
@@ -352,17 +379,21 @@ verb_job_cancel (struct call *call)
 {
   const char *const id = call_text (call, "id");
   struct job *job;
-  bool concluded = false;
+  bool concluded = false, final = false;
 
   pthread_mutex_lock (&table.lock);
   job = find_locked (id);
   if (job != NULL) {
     concluded = job->status == JOB_CONCLUDED;
-    job->cancel = true;
+    final = job->final;
+    job->cancel |= !final;
   }
   pthread_mutex_unlock (&table.lock);
   if (job == NULL)
     return fail_no_job (call);
+  if (final && !concluded)
+    return call_fail (call, "Job '%s' cannot be cancelled any more: what it "
+                      "does cannot be undone", id);
   return concluded
     ? call_fail (call, "Job '%s' in state 'concluded' cannot accept command "
                  "verb 'cancel'", id)

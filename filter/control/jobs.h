@@ -40,6 +40,16 @@ extern json_t *jobs_start (struct call *call, const char *id,
 /* For its own thread: so much is done, of 100; false: end soon. */
 extern bool job_progress (struct job *job, unsigned percent);
 
+/* For struct qcow2_progress, of a command that may be a job; 'call' is its
+ * struct call.  False also if the server ends.
+ */
+extern bool job_go_on (void *call, unsigned percent);
+
+/* For its own thread: from now on it cannot be cancelled, or it can again, as
+ * before.  False: it is to end.  NULL is allowed.
+ */
+extern bool job_set_final (struct job *job, bool final);
+
 /* The main thread, when nobody can start jobs any more: end all. */
 extern void jobs_stop (void);
 

@@ -17,7 +17,7 @@
 
 #include "report.h"
 #include "control/again.h"
-#include "control/roster.h"
+#include "control/jobs.h"
 #include "share/disk.h"
 #include "share/views.h"
 
@@ -123,15 +123,6 @@ plan_get_image (struct plan *plan, const char *device)
     ? settle (plan, fresh) : NULL;
 }
 
-/* When the server ends all is given up. */
-bool
-plan_may_go_on (void *opaque, unsigned percent)
-{
-  (void) opaque;
-  (void) percent;
-  return !roster_is_ending ();
-}
-
 /* ---- The whole ---------------------------------------------------------- */
 
 static void
@@ -184,7 +175,7 @@ make_parts (struct plan *plan, struct qcow2_part *parts)
       .image = image->target.image, .io = image->target.io,
       .actions = image->actions, .nr_actions = image->nr_actions,
       .snapshot = image->has_snapshot ? &image->snapshot : NULL,
-      .progress = plan_may_go_on,
+      .progress = job_go_on, .progress_opaque = plan->call,
     };
   }
 }

@@ -13,6 +13,7 @@
 
 #include "report.h"
 #include "control/arguments.h"
+#include "control/jobs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -159,7 +160,8 @@ fill_snapshot (struct plan *plan, struct image *image,
   image->has_snapshot = true;
   image->snapshot = (struct qcow2_snapshot_options) {
     .name = name_of (data, "name"), .unique_name = true,
-    .icount = UINT64_MAX, .progress = plan_may_go_on,
+    .icount = UINT64_MAX, .progress = job_go_on,
+    .progress_opaque = plan->call,
     .date_sec = (uint32_t) (plan->date_ns / NS),
     .date_nsec = (uint32_t) (plan->date_ns % NS),
   };

@@ -29,7 +29,4 @@ struct plan {
  */
 extern struct image *plan_get_image (struct plan *plan, const char *device);
 
-/* A progress function: when the server ends all is given up. */
-extern bool plan_may_go_on (void *opaque, unsigned percent);
-
 #endif /* CONTROL_PLAN_IMPL_H */

@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "control/as_job.h"
 #include "control/qmp.h"
 
 #include "report.h"
@@ -75,6 +76,8 @@ run_command (struct call *call, const char *name, bool *negotiated)
                                 name);
   (void) holds (verb->run != NULL && call->class == NULL);
   call->name = verb->name;
+  if (verb->may_be_job && json_object_get (call->arguments, "job-id") != NULL)
+    return as_job (call, verb);
   return (verb->checks || arguments_check (verb->arguments, call->arguments,
                                            call))
     ? verb->run (call) : NULL;

@@ -18,6 +18,7 @@
 #include "qcow2.h"
 #include "control/again.h"
 #include "control/alone.h"
+#include "control/jobs.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -33,7 +34,7 @@ static json_t *
 grow (struct call *call, const struct target *t, uint64_t size)
 {
   const uint64_t before = qcow2_get_info (t->image).virtual_size;
-  const struct qcow2_progress progress = { .fn = alone_go_on };
+  const struct qcow2_progress progress = { job_go_on, call };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
   int r;
@@ -53,7 +54,7 @@ grow (struct call *call, const struct target *t, uint64_t size)
 static json_t *
 shrink (struct call *call, struct target *t, uint64_t size)
 {
-  const struct qcow2_progress progress = { .fn = alone_go_on };
+  const struct qcow2_progress progress = { job_go_on, call };
   struct qcow2_error err;
 
   if (!alone_begin (t, call))

@@ -15,6 +15,7 @@
 
 #include "qcow2.h"
 #include "control/again.h"
+#include "control/jobs.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
@@ -107,7 +108,7 @@ static json_t *
 delete (struct call *call, struct target *t, struct search *search)
 {
   const bool by_id = search->id.len > 0;
-  const struct qcow2_progress progress = { .fn = NULL };
+  const struct qcow2_progress progress = { job_go_on, call };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
 
@@ -115,10 +116,15 @@ delete (struct call *call, struct target *t, struct search *search)
     if (!look_up (call, t, search))
       return NULL;
     views_close_idle (t->disk);
+    /* The engine begins with what cannot be undone. */
+    if (!job_set_final (call->job, true))
+      return call_fail (call, "%s: cancelled; the snapshot is still there",
+                        t->name);
     if (qcow2_snapshot_delete (t->image, t->io,
                                by_id ? &search->id : &search->name, by_id,
                                &progress, &err) == 0)
       return json_incref (search->found);
+    (void) job_set_final (call->job, false);
   } while (again_soon (&again, &err));
   return call_fail_engine (call, t->name, &err);
 }

@@ -171,6 +171,12 @@ target_open (struct target *t, struct call *call, const char *device,
   if (writer_possible () ? !open_shared (t, call, device)
       : !open_of_many (t, call, device, change))
     return false;
+  if (call->job != NULL && t->is_lent) {
+    call_fail (call, "with several images, and this version of nbdkit, no job "
+               "can use an image: a client could not leave meanwhile");
+    target_close (t);
+    return false;
+  }
   return !change || check_change (t, call);
 }
 

@@ -19,6 +19,7 @@ struct verb {
   const char *name;
   const struct argument *arguments;     /* or NULL: none */
   bool checks;                  /* them itself */
+  bool may_be_job;              /* if it is given a "job-id" */
   /* Returns what the command returns, which the caller frees, or NULL having
    * called call_fail or call_fail_engine.
    */

@@ -27,9 +27,9 @@ kill_round ()
     "$ctl" --output json map --bitmap b "$tmp/disk" >"$bits" 2>"$tmp/said" ||
         bits=none
     # Emptying leaves it in use, and says so.
-    [ $verb = empty ] || [ $bits != none ] ||
+    [ "$verb" = empty ] || [ "$bits" != none ] ||
         fail "seed $seed, $verb: the bitmap is lost: $(cat "$tmp/said")"
-    [ $verb != empty ] || bits=none
+    [ "$verb" != empty ] || bits=none
     "$ctl" bitmap add "$tmp/disk" next || fail "seed $seed, $verb: a change"
     qemu-img check "$tmp/disk" >"$tmp/checked" 2>&1 || status=$?
     [ $status -eq 137 ] || [ $status -eq 3 ] ||

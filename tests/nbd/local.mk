@@ -42,6 +42,7 @@ nbd_tests = \
 	nbd/test-control-check.sh \
 	nbd/test-control-corrupt.sh \
 	nbd/test-control-kill-bitmaps.sh \
+	nbd/test-control-jobs.sh \
 	nbd/test-control-kill.sh \
 	nbd/test-control-kill-alone.sh \
 	nbd/test-control-alone.sh \
@@ -202,6 +203,7 @@ EXTRA_DIST += \
 	nbd/control_bitmaps.py \
 	nbd/control_check.py \
 	nbd/control_hostile.py \
+	nbd/control_jobs.py \
 	nbd/control_kill.sh \
 	nbd/control_kill_bitmaps.sh \
 	nbd/control_kill_alone.sh \

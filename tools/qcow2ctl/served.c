@@ -30,7 +30,8 @@ served_snapshot_create (const struct ctl *ctl, const struct args *args)
 
   if (args_value (args, "id") != NULL)
     return fail_usage (args->command, "the server chooses the id");
-  return talk_once (ctl, "blockdev-snapshot-internal-sync", arguments, NULL);
+  return served_with_progress (ctl, "blockdev-snapshot-internal-sync",
+                               arguments);
 }
 
 static int
@@ -44,7 +45,7 @@ do_with_snapshot (const struct ctl *ctl, const struct args *args,
     { .name = NULL }
   };
 
-  return talk_once (ctl, command, arguments, NULL);
+  return served_with_progress (ctl, command, arguments);
 }
 
 int

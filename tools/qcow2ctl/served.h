@@ -25,6 +25,20 @@ extern int served_bitmap_merge (const struct ctl *ctl,
                                 const struct args *args);
 extern int served_bitmap_list (const struct ctl *ctl,
                                const struct args *args);
+struct talk;
+struct talk_argument;
+struct progress;
+/* With -p as a job, whose progress is shown, and which ^C cancels; else as
+ * talk_once, for what returns nothing.
+ */
+extern int served_with_progress (const struct ctl *ctl, const char *command,
+                                 const struct talk_argument *arguments);
+/* Until it has concluded. */
+extern int served_wait_for_job (struct talk *t, const char *id,
+                                struct progress *progress);
+/* A command about a job. */
+extern int served_send_id (struct talk *t, const char *command,
+                           const char *id);
 struct check_job;
 /* Fills in job->r, and prints it. */
 extern int served_check (struct check_job *job, const struct args *args);

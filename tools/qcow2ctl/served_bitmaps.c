@@ -135,7 +135,7 @@ run_checkpoint (struct ctl *ctl, const struct args *args)
     if (code != CODE_OK)
       return code;
   }
-  return talk_once (ctl, "x-q2-checkpoint", arguments, NULL);
+  return served_with_progress (ctl, "x-q2-checkpoint", arguments);
 }
 
 const struct command cmd_checkpoint = {

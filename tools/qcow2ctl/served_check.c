@@ -2,8 +2,7 @@
 /* served_check.c - checking an image that a server has open (-S).
  *
  * Owns      a job of the server, from its start until it is dismissed.
- * Method    asks every now and then how far it is.  The first ^C cancels it,
- *           and is waited for.
+ * Method    see served_job.c.
  * Locks     none.
  */
 #include "config.h"
@@ -17,68 +16,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-#define PAUSE_MS 100
-
-static void
-nap (void)
-{
-  const struct timespec ts = { 0, PAUSE_MS * 1000000L };
-
-  nanosleep (&ts, NULL);
-}
-
-static bool
-is (const struct value *v, const char *key, const char *text)
-{
-  const struct qcow2_name name = talk_text (v, key);
-
-  return name.len == strlen (text) && memcmp (name.bytes, text, name.len) == 0;
-}
-
-static int
-send_id (struct talk *t, const char *command, const char *id)
-{
-  const struct talk_argument arguments[] = {
-    { .name = "id", .text = id }, { .name = NULL }
-  };
-
-  return talk_send (t, command, arguments);
-}
-
-/* Until it has concluded. */
-static int
-wait_for_job (struct talk *t, const char *id, struct progress *progress)
-{
-  const struct talk_argument none[] = { { .name = NULL } };
-  bool cancelled = false;
-
-  for (;;) {
-    int code = talk_send (t, "query-jobs", none);
-    const struct value *v = NULL;
-
-    if (code != CODE_OK)
-      return code;
-    for (size_t i = 0; (v = talk_item (t, i)) != NULL; ++i)
-      if (is (v, "id", id))
-        break;
-    if (v == NULL)
-      return fail_code (CODE_FAILED, "the job '%s' is gone", id);
-    if (is (v, "status", "concluded"))
-      return CODE_OK;
-    if (!progress_report (progress,
-                          (unsigned) talk_number (v, "current-progress")) &&
-        !cancelled) {
-      cancelled = true;
-      code = send_id (t, "job-cancel", id);
-      /* It may have concluded just now. */
-      if (code != CODE_OK)
-        return code;
-    }
-    nap ();
-  }
-}
 
 /* ---- The result --------------------------------------------------------- */
 
@@ -177,14 +114,14 @@ served_check (struct check_job *job, const struct args *args)
   code = start (t, job, args->operands[0], id, sizeof id);
   if (code == CODE_OK) {
     progress_begin (&job->progress, job->ctl);
-    code = wait_for_job (t, id, &job->progress);
+    code = served_wait_for_job (t, id, &job->progress);
     progress_end (&job->progress);
     if (code == CODE_OK)
-      code = send_id (t, "x-q2-query-check", id);
+      code = served_send_id (t, "x-q2-query-check", id);
     if (code == CODE_OK)
       code = print_result (t, job);
     /* What came of it is known. */
-    (void) send_id (t, "job-dismiss", id);
+    (void) served_send_id (t, "job-dismiss", id);
   }
   talk_close (t);
   return code;
