@@ -5,6 +5,8 @@ TESTS += models/test-models.sh
 
 EXTRA_DIST += \
 	models/ahead.py \
+	models/bitmap_clusters.py \
+	models/bitmap_sets.py \
 	models/bitmaps.py \
 	models/check.py \
 	models/gate.py \
