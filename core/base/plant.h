@@ -47,6 +47,9 @@ enum q2_plant {
                                    as durable */
   Q2_PLANT_BITMAPS_SET_LATE,    /* when the disk has changed */
   Q2_PLANT_BITMAPS_NO_MARK,     /* on one whose bits could not be written */
+  Q2_PLANT_BITMAPS_NO_CATCH_UP, /* bits of the next set are in memory only */
+  Q2_PLANT_BITMAPS_NEXT_UNMARKED,       /* the next directory, while others
+                                           write */
   Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */
   Q2_PLANT_KEEP_COPIED_L1,      /* the entry of that table */
   Q2_PLANT_FORGET_SHARING,      /* a write copies a table that has to be shared

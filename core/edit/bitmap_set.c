@@ -5,7 +5,7 @@
  * Method    slots are in the order of the directory.  A changed set gets a
  *           directory in new clusters; the header names it in the step that
  *           makes the set the image's (SET-2).
- * Locks     none of its own: the gate is closed.
+ * Locks     none of its own: the gate is closed, or the set is live.
  */
 #include "config.h"
 
@@ -15,6 +15,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/plant.h"
+#include "track/tracked.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -186,6 +187,32 @@ check_names (const struct q2_bitmap_set *set, const struct q2_header *h,
                                     twice->b.name_len));
 }
 
+/* Requests may have given bitmaps up after the directory was read. */
+static void
+note_lost (struct q2_bitmap_set *set)
+{
+  const struct q2_track *const track = &set->edit->w->track;
+
+  for (size_t i = 0; i < set->nr; ++i) {
+    struct q2_bitmap *const b = &set->slots[i].b;
+
+    if ((b->flags & Q2_BITMAP_AUTO) && !q2_track_has (track, b))
+      b->flags |= Q2_BITMAP_IN_USE;
+  }
+}
+
+int
+q2_bitmap_set_init_live (struct q2_bitmap_set *set, struct q2_edit *edit,
+                         struct qcow2_error *err)
+{
+  if (!q2_assume (edit->beside && q2_writer_is_for_disk (edit->w), err) ||
+      q2_bitmap_set_init (set, edit, err) == -1)
+    return -1;
+  set->live = true;
+  note_lost (set);
+  return 0;
+}
+
 int
 q2_bitmap_set_init (struct q2_bitmap_set *set, struct q2_edit *edit,
                     struct qcow2_error *err)
@@ -208,6 +235,12 @@ void
 q2_bitmap_set_destroy (struct q2_bitmap_set *set)
 {
   q2_budget_give (q2_io_budget (&set->edit->io), slots_bytes (set->max));
+  while (set->next != NULL) {
+    struct q2_tracked *const t = set->next;
+
+    set->next = t->next;
+    q2_tracked_free (&set->edit->w->track, t);
+  }
   free (set->slots);
   free (set->dropped);
   q2_bitmaps_free (&set->edit->io, &set->old);
@@ -413,7 +446,7 @@ q2_bitmap_set_switch (struct q2_bitmap_set *set, q2_superblock_edit_fn fn,
   /* Those that are enabled are true until the next change of the disk; perhaps
    * so even after a failure.
    */
-  if ((r == 0 || set->edit->switched) &&
+  if (!set->live && (r == 0 || set->edit->switched) &&
       !Q2_PLANTED (Q2_PLANT_BITMAPS_KEEP_PROMISE))
     q2_writer_renew_promises (set->edit->w);
   return r;

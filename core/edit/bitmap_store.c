@@ -30,6 +30,8 @@ q2_bitmap_store_tracked (struct q2_bitmap_set *set,
   uint64_t len;
   bool changed;
 
+  if (set->live)
+    return q2_bitmap_store_live (set, slot, err);
   if (!q2_track_find (track, &slot->b, &bits, &len, &changed))
     return 0;
   /* All bits of the disk, and one that is enabled. */

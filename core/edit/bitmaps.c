@@ -8,7 +8,7 @@
  *           (SET-2).  No bitmap is marked as in use by this, at no moment.
  *           One that is kept up in memory is stored into the set when an
  *           action needs its bits; the others stay marked, and are kept up on.
- * Locks     none of its own: the gate is closed.
+ * Locks     none of its own: the gate is closed, or the set is live.
  */
 #include "config.h"
 
@@ -118,17 +118,26 @@ check_usable (const struct q2_bitmap *b, const char *why,
                                        b->name_len), why);
 }
 
-/* No change of the disk is running.  So one that was kept up in memory can be
- * stored, and one that is not marked as in use is true.
+/* The set is live, and the bitmap is kept up: it is true, marked or not. */
+static bool
+is_followed (const struct q2_bitmap_set *set, const struct q2_bitmap *b)
+{
+  return set->live && q2_track_has (&set->edit->w->track, b);
+}
+
+/* No change of the disk is running, or the set is live.  So one that was kept
+ * up in memory can be stored, and one that is not marked as in use is true.
  */
 static struct q2_bitmap_slot *
 find_usable (struct q2_bitmap_set *set, const struct qcow2_name *name,
-             struct qcow2_error *err)
+             bool wants_bits, struct qcow2_error *err)
 {
   const struct qcow2_image *const image = set->edit->image;
   struct q2_bitmap_slot *const slot = find (set, name, err);
   struct q2_header h;
 
+  if (slot != NULL && !wants_bits && is_followed (set, &slot->b))
+    return slot;
   if (slot == NULL || q2_bitmap_store_tracked (set, slot, err) == -1)
     return NULL;
   h = q2_image_header (image);
@@ -179,10 +188,11 @@ static int
 clear (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
        struct qcow2_error *err)
 {
-  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, err);
+  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, false, err);
 
   if (slot == NULL || q2_bitmap_table_drop (set, slot, err) == -1)
     return -1;
+  slot->b.flags &= ~Q2_BITMAP_IN_USE;   /* that was because it is kept up */
   set->changed = true;
   return 0;
 }
@@ -191,9 +201,10 @@ static int
 enable (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
         struct qcow2_error *err)
 {
-  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, err);
   const uint32_t flag =
     a->verb == QCOW2_BITMAP_ENABLE ? Q2_BITMAP_AUTO : 0;
+  struct q2_bitmap_slot *const slot =
+    find_usable (set, &a->name, flag == 0, err);
 
   if (slot == NULL)
     return -1;
@@ -214,6 +225,7 @@ struct sources {
     struct qcow2_image *image;  /* NULL: none */
     struct q2_pin pin;
   } *pins;                      /* as many */
+  struct q2_bitmap_copy *copies;        /* as many */
   size_t nr, max;
 };
 
@@ -290,6 +302,22 @@ add_foreign (struct q2_bitmap_set *set,
                name_of (&source->name, text));
 }
 
+/* It is left as it is, and kept up on. */
+static int
+add_followed (struct q2_bitmap_set *set, const struct q2_bitmap *b,
+              struct sources *s, struct qcow2_error *err)
+{
+  struct q2_bitmap_copy *const copy = &s->copies[s->nr];
+
+  if (!q2_assume (s->nr < s->max, err) ||
+      q2_bitmap_copy_make (set, b, copy, err) == -1 ||
+      !q2_assume (copy->bits != NULL, err))
+    return -1;
+  q2_bitmap_reader_init_memory (&s->readers[s->nr++], set->geo,
+                                &set->edit->io, b, copy->bits, copy->len);
+  return 0;
+}
+
 /* One that has no table yet has no bits, either. */
 static int
 add_source (struct q2_bitmap_set *set, const struct q2_bitmap_slot *target,
@@ -300,9 +328,11 @@ add_source (struct q2_bitmap_set *set, const struct q2_bitmap_slot *target,
 
   if (source->image != NULL && source->image != set->edit->image)
     return add_foreign (set, source, s, err);
-  slot = find_usable (set, &source->name, err);
+  slot = find_usable (set, &source->name, !set->live, err);
   if (slot == NULL)
     return -1;
+  if (slot != target && is_followed (set, &slot->b))
+    return add_followed (set, &slot->b, s, err);
   return slot == target || slot->b.table_offset == 0 ? 0
     : add_reader (s, set->geo, &set->edit->io, &slot->b, err);
 }
@@ -321,13 +351,16 @@ add_sources (struct q2_bitmap_set *set, const struct q2_bitmap_slot *target,
 }
 
 static void
-free_sources (struct sources *s)
+free_sources (const struct q2_bitmap_set *set, struct sources *s)
 {
   for (size_t i = 0; i < s->nr; ++i) {
     if (s->pins[i].image != NULL)
       q2_unpin (s->pins[i].image, &s->pins[i].pin);
     q2_bitmap_reader_destroy (&s->readers[i]);
   }
+  for (size_t i = 0; s->copies != NULL && i < s->max; ++i)
+    q2_bitmap_copy_free (set, &s->copies[i]);
+  free (s->copies);
   free (s->readers);
   free (s->pins);
 }
@@ -336,7 +369,7 @@ static int
 merge (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
        struct qcow2_error *err)
 {
-  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, err);
+  struct q2_bitmap_slot *const slot = find_usable (set, &a->name, true, err);
   struct sources s = { .nr = 0 };
   int r;
 
@@ -345,14 +378,15 @@ merge (struct q2_bitmap_set *set, const struct qcow2_bitmap_action *a,
   s.max = a->nr_sources + 1;
   s.readers = calloc (s.max, sizeof *s.readers);
   s.pins = calloc (s.max, sizeof *s.pins);
-  r = s.readers == NULL || s.pins == NULL
+  s.copies = calloc (s.max, sizeof *s.copies);
+  r = s.readers == NULL || s.pins == NULL || s.copies == NULL
     ? q2_fail_nomem (err, "merging bitmaps")
     : add_sources (set, slot, a, &s, err);
   if (r == 0 && s.nr > 0) {
     set->changed = true;
     r = q2_bitmap_merge (set, slot, s.readers, s.nr, SHARE - 1, err);
   }
-  free_sources (&s);
+  free_sources (set, &s);
   return r;
 }
 
@@ -411,10 +445,14 @@ q2_bitmaps_rehearse (struct q2_bitmap_set *set, const struct qcow2_part *part,
       continue;
     }
     slot = find (set, &a->name, err);
-    if (slot == NULL ||
-        (a->verb != QCOW2_BITMAP_DISABLE && slot->b.table_offset != 0 &&
-         q2_bitmap_set_check_pin (set, slot->b.table_offset, err) == -1))
+    if (slot == NULL)
       return -1;
+    if (slot->b.table_offset != 0 &&
+        q2_bitmap_set_check_pin (set, slot->b.table_offset, err) == -1) {
+      if (a->verb != QCOW2_BITMAP_DISABLE)
+        return -1;
+      set->has_pinned = true;
+    }
     if (a->verb == QCOW2_BITMAP_REMOVE) {
       slot->b.table_offset = 0;
       q2_bitmap_set_remove (set, slot);

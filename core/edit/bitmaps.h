@@ -7,6 +7,7 @@
  * bitmap_merge.c    a bitmap from several
  * bitmap_broken.c   a directory without the entries that make it unusable
  * bitmap_store.c    bitmaps that were kept up in memory (track/track.h)
+ * bitmap_follow.c   a set that is made while the disk changes
  *
  * Nothing that the file has is changed until the header is: tables, bits and
  * the directory are always made anew.
@@ -47,6 +48,11 @@ struct q2_bitmap_set {
   size_t nr_dropped, max_dropped;
   bool changed;                 /* it differs from what the file has */
   bool alone;                   /* no two bitmaps share a cluster */
+  bool live;                    /* the disk changes meanwhile, and what is kept
+                                   up stays so (bitmap_follow.c) */
+  bool has_pinned;              /* a view reads one that is to be disabled:
+                                   q2_bitmaps_rehearse */
+  struct q2_tracked *next;      /* to be kept up once this is the image's */
   struct q2_progress progress;
 
   /* The new directory, and the old one: */
@@ -100,10 +106,15 @@ extern void q2_bitmaps_drop_tracked (struct q2_edit *edit,
 
 /* Load the set of the file.  Fails with QCOW2_ERR_CORRUPT if the directory has
  * an entry that breaks a rule, or two of one name.  On success the caller
- * destroys it.  Beside changes of the disk the set is for names only.
+ * destroys it.  Beside changes of the disk the set is for names only, unless
+ * it is live: then what is not kept up any more is in use in it.
  */
 extern int q2_bitmap_set_init (struct q2_bitmap_set *set,
                                struct q2_edit *edit, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern int q2_bitmap_set_init_live (struct q2_bitmap_set *set,
+                                    struct q2_edit *edit,
+                                    struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
 /* All zero is allowed, but for 'edit'. */
@@ -239,5 +250,54 @@ extern int q2_bitmaps_write_back (struct qcow2_image *image,
                                   const struct qcow2_io *host,
                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ---- bitmap_follow.c -------------------------------------------------- */
+
+/* The exact bits of a bitmap that is kept up, while changes run. */
+struct q2_bitmap_copy {
+  unsigned char *bits;          /* NULL: it is not kept up */
+  uint64_t len;
+};
+extern int q2_bitmap_copy_make (const struct q2_bitmap_set *set,
+                                const struct q2_bitmap *bitmap,
+                                struct q2_bitmap_copy *ret,
+                                struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_bitmap_copy_free (const struct q2_bitmap_set *set,
+                                 struct q2_bitmap_copy *copy)
+  __attribute__ ((__nonnull__));
+
+/* The set is live: as q2_bitmap_store_tracked, with bits of at least all
+ * changes that have begun.  It is kept up on until the set is published.
+ */
+extern int q2_bitmap_store_live (struct q2_bitmap_set *set,
+                                 struct q2_bitmap_slot *slot,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Those that are enabled, and not kept up, are going to be: they get what that
+ * needs in the file.  Before q2_bitmap_set_prepare.
+ */
+extern int q2_bitmap_set_make_next (struct q2_bitmap_set *set,
+                                    struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The set is live and prepared, and the gate is closed: the tracker follows
+ * it.  Nothing is read or written.
+ */
+extern void q2_bitmap_set_follow (struct q2_bitmap_set *set,
+                                  const struct q2_since *since)
+  __attribute__ ((__nonnull__ (1)));
+
+/* The gate is open again: the set becomes as true in the file as that of the
+ * header.  If this fails, or the switch, q2_bitmap_set_unfollow lets go of it,
+ * before anything that was made is given back; or else of the old one, before
+ * q2_bitmap_set_finish.
+ */
+extern int q2_bitmap_set_catch_up (struct q2_bitmap_set *set,
+                                   struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+extern void q2_bitmap_set_unfollow (struct q2_bitmap_set *set, bool switched)
+  __attribute__ ((__nonnull__));
 
 #endif /* QCOW2_EDIT_BITMAPS_H */

@@ -16,6 +16,7 @@
 #include "edit/edit.h"
 
 #include "image/request.h"
+#include "track/following.h"
 
 #include "base/assume.h"
 #include "base/error.h"
@@ -83,6 +84,7 @@ note_closed (struct q2_edit *e)
   /* One that could not be ended: see transact_part.c. */
   q2_since_free (e->w->since);
   e->w->since = NULL;
+  q2_track_purge (&e->w->track);
 }
 
 int

@@ -234,7 +234,8 @@ tidy (struct q2_member *m)
   /* Else nothing was stored, and those that are kept up still have to be. */
   if (m->has_set && m->set.changed) {
     q2_bitmap_set_finish (&m->set);
-    q2_bitmaps_drop_tracked (&m->edit, m->part);
+    if (!m->is_live)
+      q2_bitmaps_drop_tracked (&m->edit, m->part);
   }
   if (m->has_taking)
     q2_taking_finish (&m->taking);
@@ -245,6 +246,7 @@ static int
 end_edit (struct q2_member *m, int r, struct qcow2_error *err)
 {
   q2_check (m->stage == BEGUN || m->stage == SWITCHED);
+  q2_transact_end_live (m);     /* before anything of it is released */
   if (m->stage == SWITCHED)
     tidy (m);
   else if (m->has_taking && !m->edit.switched)
@@ -351,13 +353,14 @@ qcow2_transact (struct qcow2_part *parts, size_t nr, size_t *ret_failed,
   int r;
 
   *ret_failed = 0;
-  for (size_t i = 0; i < nr; ++i) {
+  for (size_t i = 0; i < nr; ++i)
     parts[i].outcome = QCOW2_PART_NOT_DONE;
-    g.beside |= parts[i].snapshot != NULL;
-  }
   if (nr > QCOW2_MAX_PARTS)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "a transaction can have %d images", QCOW2_MAX_PARTS);
+  for (size_t i = 0; i < nr; ++i)
+    g.beside |= parts[i].snapshot != NULL ||
+      q2_writer_is_for_disk (&parts[i].image->writer);
   g.members = calloc (nr + 1, sizeof *g.members);
   g.order = calloc (nr + 1, sizeof (struct q2_member *));
   if (g.members == NULL || g.order == NULL)

@@ -42,6 +42,7 @@ rehearse (struct q2_member *m, struct qcow2_error *err)
   if (q2_bitmaps_rehearse (&set, m->part, err) == 0)
     m->since = q2_since_new (m->edit.w->geo, finest_granularity (&set),
                              q2_io_budget (&m->edit.io), err);
+  m->has_pinned = set.has_pinned;
   q2_bitmap_set_destroy (&set);
   if (m->since == NULL)
     return -1;
@@ -68,7 +69,14 @@ begin_all_beside (struct q2_group *g, struct qcow2_error *err)
   return 0;
 }
 
-/* Those with bitmaps, or all. */
+/* It has bitmaps, and they are made with the gate closed. */
+static bool
+is_held (const struct q2_member *m)
+{
+  return m->part->nr_actions > 0 && !m->is_live;
+}
+
+/* Those that are held, or all. */
 static int
 freeze (struct q2_group *g, bool all, struct qcow2_error *err)
 {
@@ -77,7 +85,7 @@ freeze (struct q2_group *g, bool all, struct qcow2_error *err)
   for (size_t i = 0; i < g->nr; ++i) {
     struct q2_member *const m = g->order[i];
 
-    if (!all && m->part->nr_actions == 0)
+    if (!all && !is_held (m))
       continue;
     g->failed = (size_t) (m - g->members);
     if (q2_edit_freeze (&m->edit, m->what, q2_ms_left (deadline), err) == -1)
@@ -111,6 +119,7 @@ capture_all (struct q2_group *g, struct qcow2_error *err)
       /* If changes could not be held back when it was to end. */
       q2_since_free (m->since);
       m->since = NULL;
+      q2_transact_choose_live (m);
     }
   }
   for (size_t i = 0; i < g->nr; ++i)
@@ -128,7 +137,7 @@ prepare_sets (struct q2_group *g, struct qcow2_error *err)
     struct q2_member *const m = &g->members[i];
 
     g->failed = i;
-    if (m->part->nr_actions == 0)
+    if (!is_held (m))
       continue;
     q2_transact_swap_since (m);
     if (q2_edit_commit (&m->edit, err) == -1 ||
@@ -146,7 +155,7 @@ commit_ahead_of_sets (struct q2_group *g, struct qcow2_error *err)
     const struct qcow2_part *const p = g->members[i].part;
 
     g->failed = i;
-    if (p->nr_actions > 0 &&
+    if (is_held (&g->members[i]) &&
         q2_edit_commit_ahead (p->image, p->io, err) == -1)
       return -1;
   }
@@ -165,6 +174,8 @@ q2_transact_prepare_beside (struct q2_group *g, struct qcow2_error *err)
     if (m->part->snapshot != NULL && q2_taking_prepare (&m->taking, err) == -1)
       return -1;
     m->is_ready = m->part->nr_actions == 0;
+    if (m->is_live && q2_transact_prepare_live (m, err) == -1)
+      return -1;
   }
   return commit_ahead_of_sets (g, err) == -1 ? -1 : prepare_sets (g, err);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* transact_impl.h - what the files of a transaction share: transact.c has its
  * steps, transact_beside.c those that are done while the disks change,
- * transact_part.c what is done to one image.  Nobody
- * else includes this.
+ * transact_part.c what is done to one image, transact_live.c the same while
+ * its disk changes.  Nobody else includes this.
  */
 #ifndef QCOW2_EDIT_TRANSACT_IMPL_H
 #define QCOW2_EDIT_TRANSACT_IMPL_H
@@ -23,6 +23,9 @@ struct q2_member {
   bool has_set, has_taking;     /* those were begun, ... */
   bool is_ready;                /* ... and are complete */
   bool is_frozen;               /* beside: the gate is closed */
+  bool is_live;                 /* it stays open while bitmaps are made */
+  bool has_pinned;              /* a view reads one that is to be disabled */
+  bool is_followed;             /* two sets are kept up */
 };
 
 struct q2_group {
@@ -61,6 +64,21 @@ extern void q2_transact_swap_since (struct q2_member *member)
 
 /* What changes is not recorded any more. */
 extern void q2_transact_end_since (struct q2_member *member)
+  __attribute__ ((__nonnull__));
+
+/* ---- transact_live.c ---------------------------------------------------- */
+
+/* Whether it is to be done so; the gate is closed. */
+extern void q2_transact_choose_live (struct q2_member *member)
+  __attribute__ ((__nonnull__));
+
+/* Its bitmaps: all is ready to be switched. */
+extern int q2_transact_prepare_live (struct q2_member *member,
+                                     struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* It was switched, or will not be: one set is kept up again. */
+extern void q2_transact_end_live (struct q2_member *member)
   __attribute__ ((__nonnull__));
 
 /* ---- transact_beside.c -------------------------------------------------- */

@@ -10,6 +10,7 @@
 #include "edit/transact_impl.h"
 
 #include "base/assume.h"
+#include "track/following.h"
 
 /* A request that hangs has been waited for already. */
 #define SHORT_MS 1000u
@@ -53,8 +54,8 @@ q2_transact_swap_since (struct q2_member *m)
   m->since = since;
 }
 
-/* If changes cannot be held back the writer keeps it, until the image is
- * closed or changed again.
+/* Nor is what was let go of bitmaps kept in memory.  If changes cannot be held
+ * back the writer keeps both, until the image is closed or changed again.
  */
 void
 q2_transact_end_since (struct q2_member *m)
@@ -62,12 +63,14 @@ q2_transact_end_since (struct q2_member *m)
   const bool beside = m->edit.beside;
   struct qcow2_error why;
 
-  if (m->part->nr_actions > 0 && m->edit.w->since != NULL) {
+  if (m->part->nr_actions > 0 &&
+      (m->edit.w->since != NULL || q2_track_has_gone (&m->edit.w->track))) {
     q2_since_free (m->since);
     m->since = NULL;
     if (!beside ||
         q2_edit_freeze (&m->edit, m->what, SHORT_MS, &why) == 0) {
       q2_transact_swap_since (m);
+      q2_track_purge (&m->edit.w->track);
       if (beside)
         q2_edit_thaw (&m->edit);
     }

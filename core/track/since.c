@@ -29,15 +29,17 @@ q2_since_new (const struct q2_geometry *geo, unsigned granularity_bits,
     s.like.granularity_bits++;
   s.like.table_entries = (uint32_t) q2_bitmap_nr_entries (geo, &s.like);
   s.len = q2_align_up (q2_ceil_shift (s.nr_bits, 3), 8);
-  s.charge = sizeof s + s.len;
+  s.charge = sizeof s + s.len + s.len / Q2_SINCE_BLOCK + 1;
   if (q2_budget_take (budget, s.charge, "what changes meanwhile", err) == -1)
     return NULL;
   s.budget = budget;
   since = malloc (sizeof s);
   s.bits = calloc (s.len + 1, 1);
-  if (since == NULL || s.bits == NULL) {
+  s.blocks = calloc (s.len / Q2_SINCE_BLOCK + 1, 1);
+  if (since == NULL || s.bits == NULL || s.blocks == NULL) {
     q2_budget_give (budget, s.charge);
     free ((void *) s.bits);
+    free ((void *) s.blocks);
     free (since);
     q2_fail_nomem (err, "what changes meanwhile");
     return NULL;
@@ -53,6 +55,7 @@ q2_since_free (struct q2_since *s)
     return;
   q2_budget_give (s->budget, s->charge);
   free ((void *) s->bits);
+  free ((void *) s->blocks);
   free (s);
 }
 
@@ -71,8 +74,10 @@ q2_since_note (struct q2_since *s, uint64_t count, uint64_t guest_off)
   for (uint64_t byte = first / 8; byte <= (end - 1) / 8; ++byte) {
     const unsigned mask = q2_bits_in_byte (byte, first, end);
 
-    if ((s->bits[byte] & mask) != mask)
+    if ((s->bits[byte] & mask) != mask) {
       atomic_fetch_or (&s->bits[byte], (unsigned char) mask);
+      s->blocks[byte / Q2_SINCE_BLOCK] = 1;
+    }
   }
   atomic_store_explicit (&s->any, true, memory_order_relaxed);
 }

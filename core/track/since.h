@@ -15,11 +15,17 @@
 
 #include <stdatomic.h>
 
+/* Bytes of bits that are looked at only if one of them is set: who does has
+ * closed the gate.
+ */
+#define Q2_SINCE_BLOCK 512
+
 struct q2_since {
   struct q2_bitmap like;        /* one of its size, without a name */
   uint64_t nr_bits, len;        /* bytes of them */
   _Atomic bool any;             /* of them is set */
   _Atomic unsigned char *bits;
+  _Atomic unsigned char *blocks;        /* of the bits: not 0 if one is set */
   struct qcow2_budget *budget;
   uint64_t charge;
 };

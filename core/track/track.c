@@ -36,9 +36,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Each costs every request a little. */
-#define MAX_TRACKED 64
-
 /* Of the disk, and log2. */
 #define ZONE_BITS 22
 
@@ -57,8 +54,8 @@ q2_track_destroy (struct q2_track *track)
   q2_mutex_destroy (&track->lock);
 }
 
-static void
-free_tracked (struct q2_track *track, struct q2_tracked *t)
+void
+q2_tracked_free (struct q2_track *track, struct q2_tracked *t)
 {
   if (t == NULL)
     return;
@@ -77,7 +74,7 @@ q2_track_forget (struct q2_track *track)
     struct q2_tracked *const t = track->first;
 
     track->first = t->next;
-    free_tracked (track, t);
+    q2_tracked_free (track, t);
   }
 }
 
@@ -123,11 +120,10 @@ alloc_arrays (const struct q2_track *track, struct q2_tracked *t)
   return t->durable != NULL && t->fresh != NULL && t->clusters != NULL;
 }
 
-static struct q2_tracked *
-new_tracked (const struct loading *l, const struct q2_bitmap *b,
-             struct qcow2_error *err)
+struct q2_tracked *
+q2_tracked_new (struct q2_track *track, const struct q2_bitmap *b,
+                struct qcow2_error *err)
 {
-  struct q2_track *const track = l->track;
   struct q2_tracked *const t = calloc (1, sizeof *t + b->name_len);
 
   if (t == NULL) {
@@ -154,7 +150,7 @@ new_tracked (const struct loading *l, const struct q2_bitmap *b,
     return t;
   else
     q2_fail_nomem (err, "a bitmap");
-  free_tracked (track, t);
+  q2_tracked_free (track, t);
   return NULL;
 }
 
@@ -174,16 +170,17 @@ copy_piece (struct q2_tracked *t, uint64_t byte,
   }
 }
 
-static int
-load_bits (const struct loading *l, const struct q2_bitmap *b,
-           struct q2_tracked *t, struct qcow2_error *err)
+int
+q2_tracked_load (const struct q2_track *track, const struct q2_io *io,
+                 const struct q2_bitmap *b, struct q2_tracked *t,
+                 struct qcow2_error *err)
 {
   const uint64_t end = q2_ceil_shift (t->nr_bits, 3);
   struct q2_bitmap_reader reader;
   uint64_t byte = 0;
   int r = 0;
 
-  if (q2_bitmap_reader_init (&reader, l->track->geo, l->io, b, err) == -1)
+  if (q2_bitmap_reader_init (&reader, track->geo, io, b, err) == -1)
     return -1;
   while (r == 0 && byte < end) {
     struct q2_bitmap_piece p;
@@ -202,18 +199,19 @@ load_bits (const struct loading *l, const struct q2_bitmap *b,
   return r;
 }
 
-static void
-warn (const struct loading *l, const struct q2_bitmap *b, const char *why)
+void
+q2_track_warn (const struct q2_track *track, const struct q2_bitmap *b,
+               const char *why)
 {
   char text[400], name[80];
 
-  if (l->track->log == NULL)
+  if (track->log == NULL)
     return;
   snprintf (text, sizeof text, "the bitmap '%s' is not kept up while the disk "
             "changes, and stays marked as in use: %s",
             q2_printable (name, sizeof name, b->name, b->name_len), why);
-  l->track->log (l->track->log_opaque, QCOW2_LOG_WARNING, text,
-                 QCOW2_ADVICE_NEW_BITMAP);
+  track->log (track->log_opaque, QCOW2_LOG_WARNING, text,
+              QCOW2_ADVICE_NEW_BITMAP);
 }
 
 /* Forget the one of that name.  Returns how many there are then. */
@@ -228,7 +226,7 @@ drop_namesake (struct q2_track *track, const struct q2_bitmap *b)
 
     if (is_named (t, b)) {
       *p = t->next;
-      free_tracked (track, t);
+      q2_tracked_free (track, t);
     }
     else {
       p = &t->next;
@@ -260,16 +258,16 @@ load_one (void *opaque, const struct q2_bitmap *b, uint64_t host_off,
   (void) err;
   if (!(b->flags & Q2_BITMAP_AUTO) || (b->flags & Q2_BITMAP_IN_USE))
     return 0;
-  if (drop_namesake (l->track, b) >= MAX_TRACKED)
-    warn (l, b, "there are too many");
+  if (drop_namesake (l->track, b) >= Q2_MAX_TRACKED)
+    q2_track_warn (l->track, b, "there are too many");
   else if (b->extra_len > 0 || b->table_entries == 0 ||
            b->table_entries != q2_bitmap_nr_entries (l->track->geo, b))
-    warn (l, b, "it cannot be used");
-  else if ((t = new_tracked (l, b, &why)) == NULL)
-    warn (l, b, why.text);
-  else if (load_bits (l, b, t, &why) == -1) {
-    free_tracked (l->track, t);
-    warn (l, b, why.text);
+    q2_track_warn (l->track, b, "it cannot be used");
+  else if ((t = q2_tracked_new (l->track, b, &why)) == NULL)
+    q2_track_warn (l->track, b, why.text);
+  else if (q2_tracked_load (l->track, l->io, b, t, &why) == -1) {
+    q2_tracked_free (l->track, t);
+    q2_track_warn (l->track, b, why.text);
   }
   else {
     t->next = l->track->first;
@@ -322,8 +320,8 @@ set_in_byte (struct q2_tracked *t, uint64_t byte, unsigned mask)
   return t->durable == NULL || (t->durable[byte] & mask) == mask;
 }
 
-static bool
-set_bits (struct q2_tracked *t, uint64_t first, uint64_t last)
+bool
+q2_tracked_set (struct q2_tracked *t, uint64_t first, uint64_t last)
 {
   bool kept = true;
 
@@ -346,19 +344,19 @@ q2_track_set (struct q2_track *track, uint64_t count, uint64_t guest_off)
     const uint64_t last = (guest_off + count - 1) >> t->granularity_bits;
 
     if (first < t->nr_bits && !t->lost)
-      kept &= set_bits (t, first, q2_min (last, t->nr_bits - 1));
+      kept &= q2_tracked_set (t, first, q2_min (last, t->nr_bits - 1));
   }
   return kept;
 }
 
 /* ---- Storing ---------------------------------------------------------- */
 
-/* No other one of the same name. */
-static bool
-is_it (const struct q2_track *track, const struct q2_tracked *t,
-       const struct q2_bitmap *b)
+/* While a set is made there may be two of a name, with different tables. */
+bool
+q2_tracked_is (const struct q2_track *track, const struct q2_tracked *t,
+               const struct q2_bitmap *b)
 {
-  return b->table_offset == t->table_offset &&
+  return is_named (t, b) && b->table_offset == t->table_offset &&
     b->granularity_bits == t->granularity_bits &&
     q2_bitmap_nr_bits (track->geo, b) == t->nr_bits;
 }
@@ -371,13 +369,13 @@ q2_track_find (const struct q2_track *track, const struct q2_bitmap *b,
   const uint32_t flags = Q2_BITMAP_AUTO | Q2_BITMAP_IN_USE;
 
   for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
-    if (t->durable == NULL && is_named (t, b)) {
+    /* Else it is another one, made meanwhile. */
+    if (t->durable == NULL && !t->lost && q2_tracked_is (track, t, b)) {
       q2_check (t->fresh == NULL && t->clusters == NULL);
       *ret_bits = (const unsigned char *) t->bits;
       *ret_len = t->len;
       *ret_changed = t->changed;
-      /* Else it is another one, made meanwhile. */
-      return (b->flags & flags) == flags && is_it (track, t, b);
+      return (b->flags & flags) == flags;
     }
   return false;
 }
@@ -386,8 +384,8 @@ bool
 q2_track_has (const struct q2_track *track, const struct q2_bitmap *b)
 {
   for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
-    if (is_named (t, b))
-      return !t->lost && is_it (track, t, b);
+    if (!t->lost && q2_tracked_is (track, t, b))
+      return true;
   return false;
 }
 
@@ -397,7 +395,7 @@ q2_track_keeps (const void *opaque, const struct q2_bitmap *b)
   const struct q2_track *const track = opaque;
 
   for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
-    if (is_named (t, b))
-      return q2_tracked_is_kept (t) && is_it (track, t, b);
+    if (q2_tracked_is_kept (t) && q2_tracked_is (track, t, b))
+      return true;
   return false;
 }

@@ -13,8 +13,9 @@
  * A bitmap that cannot be kept up is marked, with a warning, and no request
  * fails because of it.
  *
- * track.c   loading, setting bits
- * zones.c   what of a durable bitmap is written, and when
+ * track.c       loading, setting bits
+ * zones.c       what of a durable bitmap is written, and when
+ * following.c   the next set of bitmaps, until the header names it
  */
 #ifndef QCOW2_TRACK_TRACK_H
 #define QCOW2_TRACK_TRACK_H
@@ -31,6 +32,9 @@ struct q2_tracked;
  * them.
  */
 #define Q2_TRACK_WANTS 32
+
+/* So many are kept up at most: each costs every request a little. */
+#define Q2_MAX_TRACKED 64
 
 struct q2_track {
   /* Constant once the image is open: */
@@ -49,7 +53,13 @@ struct q2_track {
   struct qcow2_budget *budget;  /* that they are counted in */
 
   struct q2_mutex lock;         /* held over I/O: one thread at a time writes
-                                   bits */
+                                   bits; guards: */
+  struct {
+    bool is_there;
+    uint32_t nr;                /* bitmaps */
+    uint64_t offset, bytes;
+  } next_dir;                   /* a directory that the header is going to
+                                   name */
   struct q2_mutex wants_lock;   /* guards: */
   struct { uint64_t count, guest_off; } wants[Q2_TRACK_WANTS];
   unsigned nr_wants;

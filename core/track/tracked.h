@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tracked.h - one bitmap that is kept up.  For track/ and write/bitmaps.c,
- * which gives it clusters.
+/* tracked.h - one bitmap that is kept up.  For track/, and for who gives it
+ * clusters: write/bitmaps.c and edit/bitmap_follow.c.
  *
  * Bits are numbered from the lowest of the first byte on, as in the file.  A
  * zone is so many bits that stand for 4 MiB of the disk, or one bit.
@@ -25,6 +25,12 @@ struct q2_tracked {
   uint64_t charge;              /* of the budget */
   unsigned granularity_bits;
   _Atomic bool changed;
+  _Atomic bool lost;            /* not kept up any more: it is in use in the
+                                   file, durably, or gone */
+  bool is_next;                 /* of a set that the header does not name yet;
+                                   for who makes that */
+  bool gone;                    /* of no set any more, and lost: freed as soon
+                                   as no change runs */
   _Atomic unsigned char *bits;
 
   /* Of a bitmap that is true in the file at any moment; else NULL and 0: */
@@ -34,8 +40,6 @@ struct q2_tracked {
   uint64_t *clusters;           /* where its bits are, by table entry */
   uint64_t nr_zones;
   unsigned zone_bits;           /* log2 */
-  _Atomic bool lost;            /* it is in use in the file, durably, and not
-                                   kept up any more */
 
   /* track.lock guards: */
   bool failing;                 /* lost, or to be marked before 'durable' gets
@@ -60,6 +64,63 @@ q2_bits_in_byte (uint64_t byte, uint64_t first, uint64_t end)
     mask &= 0xffu >> (byte * 8 + 8 - end);
   return mask;
 }
+
+/* ---- track.c ---------------------------------------------------------- */
+
+/* For that bitmap, whose table may not be there yet; all bits are clear.
+ * NULL: *err is set.
+ */
+extern struct q2_tracked *q2_tracked_new (struct q2_track *track,
+                                          const struct q2_bitmap *bitmap,
+                                          struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The bits that the file has; of one that is durable, they are. */
+extern int q2_tracked_load (const struct q2_track *track,
+                            const struct q2_io *io,
+                            const struct q2_bitmap *bitmap,
+                            struct q2_tracked *tracked,
+                            struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* Set bits first to last, inclusive.  True: nobody has to be waited for. */
+extern bool q2_tracked_set (struct q2_tracked *tracked, uint64_t first,
+                            uint64_t last) __attribute__ ((__nonnull__));
+
+/* NULL is allowed. */
+extern void q2_tracked_free (struct q2_track *track,
+                             struct q2_tracked *tracked)
+  __attribute__ ((__nonnull__ (1)));
+
+/* It is this bitmap, and no other one of the same name. */
+extern bool q2_tracked_is (const struct q2_track *track,
+                           const struct q2_tracked *tracked,
+                           const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* The bitmap is not kept up, with a line in the log that says why. */
+extern void q2_track_warn (const struct q2_track *track,
+                           const struct q2_bitmap *bitmap, const char *why)
+  __attribute__ ((__nonnull__));
+
+/* ---- zones.c ---------------------------------------------------------- */
+
+/* Write bytes [first, first + len) of its bits, with track.lock. */
+extern int q2_tracked_write (struct q2_track *track, const struct q2_io *io,
+                             const struct q2_tracked *tracked,
+                             const unsigned char *buf, uint64_t first,
+                             uint64_t len, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* As q2_bitmaps_mark_in_use, in the next directory, if there is one.  With
+ * track.lock.
+ */
+extern int q2_track_mark_next_locked (struct q2_track *track,
+                                      const struct q2_io *io,
+                                      struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* ----------------------------------------------------------------------- */
 
 /* It is kept true in the file. */
 static inline bool

@@ -52,10 +52,10 @@
 /* ---- Writing ---------------------------------------------------------- */
 
 /* Bytes [first, first + len) of the bits, some of a cluster. */
-static int
-write_bits (struct q2_track *track, const struct q2_io *io,
-            const struct q2_tracked *t, const unsigned char *buf,
-            uint64_t first, uint64_t len, struct qcow2_error *err)
+int
+q2_tracked_write (struct q2_track *track, const struct q2_io *io,
+                  const struct q2_tracked *t, const unsigned char *buf,
+                  uint64_t first, uint64_t len, struct qcow2_error *err)
 {
   const uint64_t size = track->geo->cluster_size;
 
@@ -82,6 +82,24 @@ write_bits (struct q2_track *track, const struct q2_io *io,
 }
 
 int
+q2_track_mark_next_locked (struct q2_track *track, const struct q2_io *io,
+                           struct qcow2_error *err)
+{
+  struct q2_header h = *q2_superblock_header (track->superblock);
+
+  q2_mutex_check_held (&track->lock);
+  if (!track->next_dir.is_there ||
+      Q2_PLANTED (Q2_PLANT_BITMAPS_NEXT_UNMARKED))
+    return 0;
+  h.autoclear |= Q2_AUTOCLEAR_BITMAPS;
+  h.nr_bitmaps = track->next_dir.nr;
+  h.bitmap_dir_offset = track->next_dir.offset;
+  h.bitmap_dir_bytes = track->next_dir.bytes;
+  return q2_bitmaps_mark_in_use (io, &h, track->geo, track->overlap,
+                                 q2_track_keeps, track, err);
+}
+
+int
 q2_track_give_up_locked (struct q2_track *track, const struct q2_io *io,
                          const char *why, struct qcow2_error *err)
 {
@@ -90,8 +108,9 @@ q2_track_give_up_locked (struct q2_track *track, const struct q2_io *io,
 
   q2_mutex_check_held (&track->lock);
   if ((!Q2_PLANTED (Q2_PLANT_BITMAPS_NO_MARK) &&
-       q2_bitmaps_mark_in_use (io, &h, track->geo, track->overlap,
-                               q2_track_keeps, track, err) == -1) ||
+       (q2_bitmaps_mark_in_use (io, &h, track->geo, track->overlap,
+                                q2_track_keeps, track, err) == -1 ||
+        q2_track_mark_next_locked (track, io, err) == -1)) ||
       q2_io_flush (io, err) == -1)
     return -1;
   for (struct q2_tracked *t = track->first; t != NULL; t = t->next)
@@ -182,7 +201,7 @@ write_zones (struct q2_track *track, const struct q2_io *io,
 
     for (uint64_t i = 0; i < n; ++i)
       buf[i] = active_byte (t, at + i, nr);
-    if (write_bits (track, io, t, buf, at, n, err) == -1)
+    if (q2_tracked_write (track, io, t, buf, at, n, err) == -1)
       return -1;
     at += n;
   }
@@ -372,8 +391,8 @@ retire_piece (struct q2_track *track, const struct q2_io *io,
   }
   if (first >= end)
     return 0;
-  return write_bits (track, io, t, buf + first, at + first, end - first, err)
-    == -1 ? -1 : 1;
+  return q2_tracked_write (track, io, t, buf + first, at + first, end - first,
+                           err) == -1 ? -1 : 1;
 }
 
 static void

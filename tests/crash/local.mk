@@ -62,6 +62,7 @@ CRASH_TESTS = \
 	unit/edit/test-backing \
 	unit/edit/test-resize \
 	unit/edit/test-transact \
+	unit/edit/test-transact-holds \
 	unit/edit/test-vm-state \
 	unit/image/test-requests \
 	unit/read/test-ahead-after \
@@ -264,6 +265,12 @@ unit_edit_test_transact_CPPFLAGS = $(CRASH_CPPFLAGS)
 unit_edit_test_transact_CFLAGS = $(UNIT_CFLAGS)
 unit_edit_test_transact_LDFLAGS = $(JITTER_WRAP) $(ALLOC_WRAP)
 unit_edit_test_transact_LDADD = crash/libcrash.la unit/libunit.la
+unit_edit_test_transact_holds_SOURCES = \
+	unit/edit/test-transact-holds.c
+unit_edit_test_transact_holds_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_edit_test_transact_holds_CFLAGS = $(UNIT_CFLAGS)
+unit_edit_test_transact_holds_LDFLAGS = $(JITTER_WRAP)
+unit_edit_test_transact_holds_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_edit_test_live_unread_LDFLAGS = $(JITTER_WRAP)
 unit_edit_test_live_unread_LDADD = crash/libcrash.la unit/libunit.la

@@ -471,7 +471,7 @@ main (void)
   static const int plants[] = {
     Q2_PLANT_EARLY_SWITCH, Q2_PLANT_LAZY_SWITCH,
     Q2_PLANT_BITMAPS_EARLY_RELEASE, Q2_PLANT_BITMAPS_STORE_NOTHING,
-    Q2_PLANT_BITMAPS_KEEP_PROMISE, Q2_PLANT_KEEP_COPIED,
+    Q2_PLANT_BITMAPS_NEXT_UNMARKED, Q2_PLANT_KEEP_COPIED,
   };
 
   for (size_t i = 0; i < sizeof plants / sizeof plants[0]; ++i) {

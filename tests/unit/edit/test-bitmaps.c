@@ -598,7 +598,8 @@ test_fail_kept (const struct qcow2_bitmap_action *action)
   base_make (&b, "cluster_size=64k", 65536, 1 * MiB, 9);
   while (fail_kept (&b, action, n))
     ++n;
-  CHECK (n > 3);
+  /* Enabling one that is enabled is no change. */
+  CHECK (n > 3 || action->verb == QCOW2_BITMAP_ENABLE);
   free (b.bytes);
 }
 
