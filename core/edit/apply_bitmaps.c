@@ -187,11 +187,13 @@ carry (struct q2_apply_bitmaps *a, struct q2_bitmap_slot *slot,
 {
   const struct qcow2_image *const image = a->set.edit->image;
   const char *untrue;
+  struct q2_header h;
 
   /* Those that were kept up end with this disk. */
   if (q2_bitmap_store_tracked (&a->set, slot, err) == -1)
     return -1;
-  untrue = q2_bitmap_why_untrue (image, q2_image_header (image), &slot->b);
+  h = q2_image_header (image);
+  untrue = q2_bitmap_why_untrue (image, &h, &slot->b);
   if (is_resized (a) && check_resize (a, &slot->b, untrue, what, err) == -1)
     return -1;
   if (untrue == NULL)

@@ -85,7 +85,7 @@ int
 q2_track_mark_next_locked (struct q2_track *track, const struct q2_io *io,
                            struct qcow2_error *err)
 {
-  struct q2_header h = *q2_superblock_header (track->superblock);
+  struct q2_header h = q2_superblock_header (track->superblock);
 
   q2_mutex_check_held (&track->lock);
   if (!track->next_dir.is_there ||
