@@ -936,6 +936,7 @@ struct qcow2_stats {
     uint64_t writes, written;   /* writes and zeroings, and their bytes */
   } io[QCOW2_IO_NR_CLASSES];
   uint64_t host_flushes, commits;
+  uint64_t short_commits;       /* of these: changed tables with one flush */
   uint64_t table_hits, table_misses;      /* L2 slices */
   uint64_t cluster_hits, cluster_misses;  /* decompressed clusters */
   uint64_t ahead_requests, ahead_bytes;   /* of the reads: before needed */

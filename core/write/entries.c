@@ -51,6 +51,15 @@ touch_locked (struct q2_writer *w, const struct q2_link *l)
   }
 }
 
+/* What the next commit has to know. */
+static void
+note_need_locked (struct q2_writer *w, bool fresh, bool hopeful)
+{
+  q2_mutex_check_held (&w->link_lock);
+  w->data_first |= !fresh;
+  w->hopeful |= hopeful;
+}
+
 /* Under link_lock: change the entries and note what they let go. */
 static bool
 try_link_locked (struct q2_writer *w, const struct q2_link *l)
@@ -65,6 +74,7 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
     return false;
   if (w->suspects != NULL)
     touch_locked (w, l);
+  note_need_locked (w, l->fresh, l->hopeful);
   for (uint64_t i = 0; i < l->nr; ++i) {
     uint64_t first, nr;
 
@@ -329,7 +339,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   const uint64_t old =
     q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, l1_index));
   struct q2_space_run run;
-  bool room;
+  bool room, fresh, hopeful;
 
   if (check_shared_table (c, old, err) == -1 ||
       q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
@@ -346,9 +356,12 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
    * before, by whoever is late with it, is not kept.
    */
   q2_tables_forget (w->tables, run.cluster << bits);
+  /* Without what was written it maps nothing, as no table does. */
+  fresh = old == 0 && q2_writer_is_unused (c, &run, &hopeful);
   q2_mutex_lock (&w->link_lock);
   room = q2_frees_reserve (&w->unlinked, 1);
   if (room) {
+    note_need_locked (w, fresh, false);
     q2_tables_set_l1 (w->tables, l1_index,
                       run.cluster << bits | Q2_ENTRY_COPIED);
     q2_touch (w->suspects, old >> bits, 1);
