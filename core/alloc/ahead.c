@@ -88,7 +88,8 @@ cover (const struct q2_refcounts *rc, const struct q2_cover *c,
     unsigned char *const bytes = d->bytes + i * slice_size;
 
     for (uint64_t n = 0; d->host_off[i] == slice && n < c->nr; ++n)
-      if (q2_cover_has (c, c->first + n) && q2_refcount_get (bytes, order, n) == 0)
+      if (q2_cover_has (c, c->first + n) &&
+          q2_refcount_get (bytes, order, n) == 0)
         q2_refcount_set (bytes, order, n, 1);
   }
 }
