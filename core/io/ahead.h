@@ -103,7 +103,7 @@ struct q2_ahead_change {
 /* Before the host is asked to change [start, end), and when it has answered,
  * whatever it says.  Buffers lose those bytes.  Bytes that were found before
  * stay what they are until they are unpinned.  Costs two atomic operations if
- * nothing has been read ahead lately.
+ * nothing was read ahead since the set was made or emptied.
  */
 extern void q2_ahead_begin_change (struct q2_ahead *ahead, uint64_t start,
                                    uint64_t end,

@@ -69,7 +69,6 @@ cut_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf, uint64_t start,
   const uint64_t cut = q2_ahead_size_of (buf) - (end - start);
 
   q2_mutex_check_held (&ahead->lock);
-  ahead->dropped_bytes += cut;
   buf->start = start;
   buf->end = end;
   buf->consumed = q2_min (buf->consumed - q2_min (buf->consumed, cut),
@@ -85,10 +84,8 @@ drop_range_locked (struct q2_ahead *ahead, struct q2_ahead_buf *buf,
   const uint64_t after = buf->end - q2_min (buf->end, end);
 
   q2_mutex_check_held (&ahead->lock);
-  if (q2_max (before, after) < MIN_REST) {
-    ahead->dropped_bytes += q2_ahead_size_of (buf);
+  if (q2_max (before, after) < MIN_REST)
     return true;
-  }
   if (before > after)
     cut_locked (ahead, buf, buf->start, start);
   else

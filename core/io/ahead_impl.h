@@ -33,7 +33,6 @@ struct q2_ahead {
   struct q2_ahead_change *changes;
 
   uint64_t requests, read_bytes, used_bytes;    /* ever, without failures */
-  uint64_t dropped_bytes;       /* ever, because the file has changed there */
   uint64_t gone_bytes, gone_used;       /* evicted lately; used ones of
                                            those */
   atomic_bool useless;          /* written under the lock */

@@ -122,12 +122,16 @@ q2_fetch_piece (struct q2_reader *r, const struct q2_io *io,
                 const struct q2_piece *piece, enum qcow2_io_class class)
 {
   struct q2_ahead_buf *buf;
+  uint64_t from = piece->start;
 
-  while ((buf = q2_ahead_claim (r->ahead, piece->start, piece->end))) {
+  /* Each byte once: what a write has spoiled meanwhile is left to requests. */
+  while ((buf = q2_ahead_claim (r->ahead, from, piece->end))) {
     struct qcow2_error ignored;
-    const int ret = q2_io_read (io, buf->bytes, buf->end - buf->start,
-                                buf->start, class, &ignored);
+    int ret;
 
+    from = buf->end;
+    ret = q2_io_read (io, buf->bytes, buf->end - buf->start, buf->start,
+                      class, &ignored);
     q2_ahead_commit (r->ahead, buf, ret == 0);
     if (ret == -1) {
       q2_io_note_bug (io, &ignored);

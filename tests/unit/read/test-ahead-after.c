@@ -12,6 +12,9 @@
 #include "threads.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
 
 #define MiB (UINT64_C (1) << 20)
 #define CLUSTER SLOW_DISK_CLUSTER
@@ -108,6 +111,58 @@ after_growth (void)
   reads = read_all (&d, false);
   printf ("%u reads after growth: %lu requests\n", CLUSTERS, reads);
   CHECK (reads <= CLUSTERS / 3);
+  slow_disk_end (&d);
+}
+
+/* ---- Writers that are in the way ------------------------------------------ */
+
+#define MANY 2000
+#define SLOW_US 300             /* more than Q2_SLOW_US */
+
+static uint64_t first_data;     /* host offset of cluster 0 */
+static atomic_uint spoilt;
+
+/* Somebody writes, as it is, a cluster of what is being read ahead. */
+static void
+write_what_is_read (struct hooked_disk *d, uint32_t count, uint64_t host_off,
+                    enum qcow2_io_class io_class)
+{
+  const uint64_t i = (host_off + count / 2 - first_data) / CLUSTER;
+  static _Thread_local unsigned char buf[CLUSTER];
+  struct qcow2_error err;
+
+  (void) io_class;
+  usleep (SLOW_US);
+  if (count < 2 * CLUSTER || i >= CLUSTERS || host_off < first_data ||
+      spoilt >= MANY)
+    return;
+  spoilt++;
+  memset (buf, (int) ('a' + i), CLUSTER);
+  CHECK_EQ (qcow2_pwrite (d->image, &d->host.io, buf, CLUSTER, i * CLUSTER,
+                          false, &err), 0);
+}
+
+/* What was read in vain is not read ahead again and again: the client's own
+ * requests, which no write spoils, read it.
+ */
+static void
+reads_end_although_each_meets_a_write (void)
+{
+  struct hooked_disk d;
+  unsigned long reads;
+
+  unit_context ("%s", __func__);
+  slow_disk_serve (&d, CLUSTERS);
+  slow_disk_open (&d, NULL, true);
+  REQUIRE (hooked_disk_write (&d, 3, 'a' + 3));
+  first_data = hooked_disk_get (&d, hooked_disk_get (&d, d.b.l1_off) &
+                                HOOKED_OFFSET) & HOOKED_OFFSET;
+  d.after_read = write_what_is_read;
+  reads = read_all (&d, false);
+  printf ("%u reads, %u of them beside a write: %lu requests\n", CLUSTERS,
+          spoilt, reads);
+  CHECK (spoilt > 0 && spoilt < MANY);
+  CHECK (reads <= 2 * CLUSTERS);
   slow_disk_end (&d);
 }
 
@@ -239,6 +294,7 @@ main (void)
   threads_watchdog ();
   as_few_requests_after_a_write ();
   after_growth ();
+  reads_end_although_each_meets_a_write ();
   after_a_failed_write ();
   reads_that_fail ();
   memory_is_bounded ();
