@@ -126,7 +126,7 @@ refcounts (unsigned char *bytes, uint64_t size, struct rng *rng)
   if (off == 0)
     return false;
   at = (get (bytes, off, 8) & OFFSET_MASK) +
-    rng_below (rng, nr * bits / 8 < CLUSTER ? nr * bits / 8 : CLUSTER);
+    rng_below (rng, nr * bits / 8 < CLUSTER ? (nr * bits + 7) / 8 : CLUSTER);
   if (bits == 64)
     at |= 7;
   if (at >= size)
