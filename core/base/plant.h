@@ -47,7 +47,6 @@ enum q2_plant {
                                    as durable */
   Q2_PLANT_BITMAPS_SET_LATE,    /* when the disk has changed */
   Q2_PLANT_BITMAPS_NO_MARK,     /* on one whose bits could not be written */
-  Q2_PLANT_BITMAPS_NO_CATCH_UP, /* bits of the next set are in memory only */
   Q2_PLANT_BITMAPS_NEXT_UNMARKED,       /* the next directory, while others
                                            write */
   Q2_PLANT_KEEP_COPIED,         /* entries of a table that is shared now */

@@ -64,7 +64,8 @@ q2_transact_end_since (struct q2_member *m)
   struct qcow2_error why;
 
   if (m->part->nr_actions > 0 &&
-      (m->edit.w->since != NULL || q2_track_has_gone (&m->edit.w->track))) {
+      (m->edit.w->since != NULL ||
+       (m->is_live && q2_track_has_gone (&m->edit.w->track)))) {
     q2_since_free (m->since);
     m->since = NULL;
     if (!beside ||

@@ -167,12 +167,13 @@ catch_up (struct q2_track *track, const struct q2_io *io,
 {
   int r = 0;
 
-  if (Q2_PLANTED (Q2_PLANT_BITMAPS_NO_CATCH_UP))
-    return 0;
   for (uint64_t at = 0; r == 0 && at < t->len; at += PIECE) {
     q2_mutex_lock (&track->lock);
     if (q2_tracked_is_kept (t))
       r = write_piece (track, io, t, at, q2_min (t->len - at, PIECE), err);
+    else if (!t->lost)          /* nobody could mark it since it failed */
+      r = q2_track_give_up_locked (track, io, "its bits cannot be written",
+                                   err);
     q2_mutex_unlock (&track->lock);
   }
   return r;

@@ -513,7 +513,6 @@ find_planted (void)
     { Q2_PLANT_FORGET_SINCE, "what changes meanwhile is forgotten" },
     { Q2_PLANT_EARLY_SWITCH, "published before it is durable" },
     { Q2_PLANT_BITMAPS_STORE_NOTHING, "no bits are stored" },
-    { Q2_PLANT_BITMAPS_NO_CATCH_UP, "what has changed is in memory only" },
     { Q2_PLANT_BITMAPS_NEXT_UNMARKED, "no marks in the next directory" },
   };
 

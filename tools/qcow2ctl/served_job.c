@@ -106,7 +106,7 @@ served_with_progress (const struct ctl *ctl, const char *command,
 
   if (!ctl->progress)
     return talk_once (ctl, command, arguments, NULL);
-  while (arguments[nr].name != NULL && nr < MAX_ARGUMENTS - 1) {
+  while (nr < MAX_ARGUMENTS - 1 && arguments[nr].name != NULL) {
     all[nr] = arguments[nr];
     nr++;
   }

@@ -376,6 +376,62 @@ test_switch (void)
   hooked_disk_free (&t.d);
 }
 
+/* ---- Between the capture and the second hold ----------------------------- */
+
+static struct {
+  bool done;
+  bool had;                     /* the bit of 'granule', before the switch */
+} between;
+
+/* While the snapshot is being taken somebody changes a granule: its bit of the
+ * bitmap that begins with the snapshot is in the file before the header names
+ * that, though nobody writes any more.
+ */
+static void
+write_meanwhile (struct hooked_disk *d, uint32_t n, uint64_t off,
+                 enum qcow2_io_class io_class)
+{
+  unsigned granule = 9;
+  pthread_t writer;
+
+  (void) n;
+  if (off == 0 && io_class == QCOW2_IO_HEADER)
+    between.had = file_has ("n0", granule);
+  if (between.done || d->image->writer.since == NULL ||
+      q2_gate_is_closed (&d->image->gate))
+    return;
+  between.done = true;
+  REQUIRE (pthread_create (&writer, NULL, write_granule, &granule) == 0);
+  pthread_join (writer, NULL);
+}
+
+static void
+test_catch_up (void)
+{
+  const struct qcow2_snapshot_options snapshot = { .name = NAME ("s") };
+  const struct qcow2_bitmap_action add = {
+    .verb = QCOW2_BITMAP_ADD, .name = NAME ("n0"), .granularity = GRANULE,
+  };
+  struct qcow2_part part = {
+    .io = &t.d.host.io, .actions = &add, .nr_actions = 1,
+    .snapshot = &snapshot,
+  };
+  unsigned granule = 3;
+  size_t ignored;
+
+  unit_context ("%s", __func__);
+  open_disk (QCOW2_BITMAPS_DURABLE, LARGE);
+  part.image = t.d.image;
+  write_granule (&granule);
+  t.d.before_write = write_meanwhile;
+  CHECK_EQ (qcow2_transact (&part, 1, &ignored, &t.d.err), 0);
+  t.d.before_write = NULL;
+  CHECK (between.done && between.had);
+  CHECK_EQ (qcow2_end (t.d.image, &t.d.host.io, &t.d.err), 0);
+  fsck_check (t.d.host.bytes, t.d.host.size, false);
+  hooked_disk_free (&t.d);
+}
+
 /* ---- Faults ------------------------------------------------------------- */
 
 /* All bits, or a mark: of a bitmap that is enabled in the file. */
@@ -451,6 +507,7 @@ main (void)
   static const unsigned enabled[] = { 0, 1, MAX_ENABLED };
 
   test_switch ();
+  test_catch_up ();
   for (size_t m = 0; m < 2; ++m) {
     for (size_t i = 0; i < 3; ++i) {
       test_hold (SNAPSHOT, modes[m], enabled[i], false);
