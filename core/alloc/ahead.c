@@ -131,6 +131,7 @@ q2_ahead_end_locked (struct q2_refcounts *rc,
 {
   struct q2_ahead *const a = &rc->ahead;
 
+  a->failing = !durable;
   if (durable || Q2_PLANTED (Q2_PLANT_COVER_EARLY))
     a->covered = a->next;
   if (!durable && !Q2_PLANTED (Q2_PLANT_FORGET_FLAGS))

@@ -128,7 +128,7 @@ q2_space_gather (struct q2_space *s, const struct q2_io *io,
   int r;
 
   q2_mutex_lock (&s->lock);
-  if (way == Q2_AHEAD_KEEP)
+  if (way == Q2_AHEAD_KEEP || (way == Q2_AHEAD_MORE && s->rc.ahead.failing))
     next = s->rc.ahead.covered;
   else if (way == Q2_AHEAD_MORE)
     choose_locked (s, io, &next);

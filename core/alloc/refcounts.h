@@ -44,6 +44,9 @@ struct q2_ahead {
   bool urgent;                  /* one that is not covered was raised since
                                    the last commit began */
   bool later;                   /* the same, if that fails */
+  bool failing;                 /* the last commit has failed: no others are
+                                   covered, since the file may have any of what
+                                   such commits have written */
 };
 
 struct q2_refcounts {

@@ -342,7 +342,7 @@ add_fresh_locked (struct q2_space *s, const struct search *f)
   q2_mutex_check_held (&s->lock);
   if (w != NULL)
     q2_space_drop_window_locked (s, w);
-  add_window_locked (s, f, true);
+  add_window_locked (s, f, f->first >= s->never_used);
 }
 
 int

@@ -380,6 +380,19 @@ retire_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
 }
 
 int
+qcow2_settle (struct qcow2_image *image, const struct qcow2_io *host,
+              struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+  int r;
+
+  q2_writer_hold_refcounts (w);
+  r = qcow2_flush (image, host, err);
+  q2_writer_release_refcounts (w);
+  return r;
+}
+
+int
 qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
@@ -387,7 +400,6 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
   const uint64_t changes = q2_gate_begun (&image->gate);
   const bool idle =
     atomic_exchange (&image->idle.changes, changes) == changes;
-  int r;
 
   if (retire_bitmaps (image, host, err) == -1)
     return -1;
@@ -398,8 +410,5 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
   if (!idle)
     return is_overdue (image) ? qcow2_flush (image, host, err) : 0;
   /* Nobody is going to need what was raised ahead. */
-  q2_writer_hold_refcounts (w);
-  r = qcow2_flush (image, host, err);
-  q2_writer_release_refcounts (w);
-  return r;
+  return qcow2_settle (image, host, err);
 }

@@ -38,7 +38,7 @@ struct fill {
   uint64_t start, end;          /* what is written of the disk: the request */
   uint64_t from, to;            /*   and what comes with it */
   const struct q2_entry *first, *last;
-  const struct q2_space_run *run;       /* new space in the image; or NULL */
+  struct q2_space_run run;      /* new space in the image; nr == 0: none */
 };
 
 /* All of the cluster that the byte at guest_off is in. */
@@ -210,10 +210,10 @@ is_fresh (const struct q2_change *c, const struct fill *f, bool *ret_hopeful)
   bool fresh;
 
   *ret_hopeful = false;
-  if (f->run == NULL || (w->store->cipher != NULL &&
+  if (f->run.nr == 0 || (w->store->cipher != NULL &&
                          !Q2_PLANTED (Q2_PLANT_FRESH_NOISE)))
     return false;
-  fresh = q2_writer_is_unused (c, f->run, ret_hopeful);
+  fresh = q2_writer_is_unused (c, &f->run, ret_hopeful);
   for (uint64_t i = 0; *ret_hopeful && i < f->nr; ++i)
     *ret_hopeful = Q2_PLANTED (Q2_PLANT_FRESH_OLD) ||
       reads_as_zeros (w, &f->first[i],
@@ -289,7 +289,7 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
     return -1;
   if (!q2_assume (run.nr > 0 && run.nr <= f->nr && run.cluster > 0, err))
     return -1;
-  f->run = &run;
+  f->run = run;
   f->nr = run.nr;
   f->last = f->first + run.nr - 1;
   f->end = q2_min (f->end, (f->guest_cluster + run.nr) << bits);

@@ -339,7 +339,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   const uint64_t old =
     q2_l1e_table (w->geo, q2_tables_l1_entry (w->tables, l1_index));
   struct q2_space_run run;
-  bool room, fresh, hopeful;
+  bool room;
 
   if (check_shared_table (c, old, err) == -1 ||
       q2_writer_alloc (c, Q2_SPACE_NO_STREAM, 1, &run, err) == -1)
@@ -356,12 +356,13 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
    * before, by whoever is late with it, is not kept.
    */
   q2_tables_forget (w->tables, run.cluster << bits);
-  /* Without what was written it maps nothing, as no table does. */
-  fresh = old == 0 && q2_writer_is_unused (c, &run, &hopeful);
   q2_mutex_lock (&w->link_lock);
   room = q2_frees_reserve (&w->unlinked, 1);
   if (room) {
-    note_need_locked (w, fresh, false);
+    /* Not even zeros in space that was never used are left to the host: what
+     * it shows there after a crash would be entries.
+     */
+    note_need_locked (w, false, false);
     q2_tables_set_l1 (w->tables, l1_index,
                       run.cluster << bits | Q2_ENTRY_COPIED);
     q2_touch (w->suspects, old >> bits, 1);
