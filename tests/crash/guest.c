@@ -501,7 +501,6 @@ bool
 guest_close (struct guest *g, bool end)
 {
   const struct guest_op op = { .flush = true, .start = host_tick (&g->host) };
-  struct qcow2_stats stats;
   struct qcow2_error err;
   bool ok = true;
 
@@ -511,8 +510,6 @@ guest_close (struct guest *g, bool end)
     ok = succeeded (g, qcow2_end (g->image, &g->host.io, &err), &err);
     ledger_end (&g->ledger, index, host_tick (&g->host), ok);
   }
-  qcow2_get_stats (g->image, &stats);
-  g->shorts = stats.short_commits;
   qcow2_close (g->image);
   g->image = NULL;
   return ok;

@@ -61,7 +61,6 @@ struct guest {
   struct ledger ledger;
   struct qcow2_image *image;
   /* Errors of these kinds (1 << kind) are no failures of the test. */
-  uint64_t shorts;              /* at the end: see struct qcow2_stats */
   unsigned tolerated;
   atomic_ulong errors;          /* tolerated ones */
   bool commits_lack_space;      /* the host causes this */

@@ -72,7 +72,6 @@ CRASH_TESTS = \
 	unit/view/test-view-writes \
 	unit/write/test-write-compressed \
 	unit/write/test-write-disasters \
-	unit/write/test-write-flushes \
 	unit/write/test-write-hostile \
 	unit/write/test-write-races \
 	unit/write/test-write-crowd \
@@ -345,9 +344,6 @@ unit_write_test_write_room_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_crowd_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_crowd_LDADD = crash/libcrash.la unit/libunit.la
-
-unit_write_test_write_flushes_LDFLAGS = $(JITTER_WRAP)
-unit_write_test_write_flushes_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_small_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_small_LDADD = crash/libcrash.la unit/libunit.la

@@ -183,7 +183,6 @@ test_widths (void)
     image = qcow2_open (&d.host, &writable, &err);
     REQUIRE (image != NULL);
     CHECK (qcow2_pwrite (image, &d.host, buf, MiB, MiB, true, &err) == 0);
-    CHECK (qcow2_end (image, &d.host, &err) == 0);
     qcow2_close (image);
     for (unsigned to = 0; to < 8; ++to) {
       const struct qcow2_amend_options width = {
@@ -246,7 +245,6 @@ make_filled (struct memory_disk *d, uint64_t bytes)
   image = qcow2_open (&d->host, &writable, &err);
   REQUIRE (image != NULL);
   REQUIRE (qcow2_pwrite (image, &d->host, buf, bytes, 0, true, &err) == 0);
-  REQUIRE (qcow2_end (image, &d->host, &err) == 0);
   qcow2_close (image);
 }
 
