@@ -20,9 +20,11 @@ has '([1-9][0-9]*/100%)' "snapshot create -p"
 status=0
 "$ctl" -p -S "$control" snapshot create "" one 2>"$tmp/said" || status=$?
 [ $status -eq 5 ] || fail "a second one of that name: status $status"
+# Not what the last one said: this one has to run when ^C comes.
+rm "$tmp/said"
 "$ctl" -p -S "$control" snapshot create "" two 2>"$tmp/said" &
 client=$!
-while ! grep -q '%' "$tmp/said"; do sleep 0.01; done
+while ! grep -qs '%' "$tmp/said"; do sleep 0.01; done
 kill -INT $client
 status=0
 wait $client || status=$?
