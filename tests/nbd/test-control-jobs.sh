@@ -20,7 +20,12 @@ has '([1-9][0-9]*/100%)' "snapshot create -p"
 status=0
 "$ctl" -p -S "$control" snapshot create "" one 2>"$tmp/said" || status=$?
 [ $status -eq 5 ] || fail "a second one of that name: status $status"
-# Not what the last one said: this one has to run when ^C comes.
+stop_nbdkit
+
+# It takes four seconds, and must not be over when ^C comes.  What the last one
+# said is not what this one says.
+start_nbdkit --filter="$filter" --filter=delay file "$tmp/disk" \
+    delay-write=20ms qcow2-control="$control"
 rm "$tmp/said"
 "$ctl" -p -S "$control" snapshot create "" two 2>"$tmp/said" &
 client=$!
@@ -33,6 +38,10 @@ has 'cancelled' "^C"
 "$ctl" -S "$control" snapshot list "" >"$tmp/said"
 has one "the list"
 ! grep -q two "$tmp/said" || fail "a snapshot is there that was cancelled"
+stop_nbdkit
+
+start_nbdkit --filter="$filter" --filter=delay file "$tmp/disk" \
+    delay-write=1ms qcow2-control="$control"
 "$ctl" -p -S "$control" snapshot delete "" one 2>"$tmp/said" ||
     fail "snapshot delete -p: $(cat "$tmp/said")"
 has '([1-9][0-9]*/100%)' "snapshot delete -p"
