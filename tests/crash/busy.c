@@ -11,6 +11,7 @@
 #include "fsck.h"
 #include "qemu.h"
 #include "qemu_bits.h"
+#include "seen.h"
 #include "tag.h"
 
 #include "base/be.h"
@@ -19,7 +20,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NR_SEEN (1u << 16)
 #define QEMU_EVERY 40
 #define BITS_EVERY (4 * QEMU_EVERY)
 
@@ -261,23 +261,6 @@ go_on (struct host *h, struct busy *b, unsigned char *disk, uint64_t tick,
 
 /* ---- States ------------------------------------------------------------- */
 
-static bool
-is_new (struct busy *b, uint64_t hash)
-{
-  const size_t first = hash % NR_SEEN;
-
-  hash |= 1;
-  for (size_t i = first; i < first + 64; ++i) {
-    if (b->seen[i % NR_SEEN] == hash)
-      return false;
-    if (b->seen[i % NR_SEEN] == 0) {
-      b->seen[i % NR_SEEN] = hash;
-      return true;
-    }
-  }
-  return true;
-}
-
 static const char *
 find_risk (struct busy *b, const unsigned char *bytes, uint64_t size)
 {
@@ -394,7 +377,7 @@ look (void *opaque, const struct state *state)
   const char *problem;
 
   ledger_cut_move (&b->cut, state->tick);
-  if (!is_new (b, state->hash +
+  if (!seen_is_new (b->seen, state->hash +
                (b->cut.generation * 64 + era (b, state->tick)) *
                UINT64_C (0x9e3779b97f4a7c15)))
     return true;

@@ -100,6 +100,8 @@ crash_libcrash_la_SOURCES = \
 	crash/bitmap_set.h \
 	crash/busy.c \
 	crash/busy.h \
+	crash/seen.c \
+	crash/seen.h \
 	crash/campaign.c \
 	crash/campaign.h \
 	crash/choice.c \

@@ -23,6 +23,7 @@
 #include "qemu.h"
 #include "qemu_bits.h"
 #include "replay.h"
+#include "seen.h"
 #include "unit.h"
 
 #include "base/be.h"
@@ -36,7 +37,6 @@ int q2_planted;
 
 #define KiB (UINT64_C (1) << 10)
 #define CAPACITY (8 << 20)
-#define NR_SEEN (1u << 16)
 #define MAX_DISK (1024 * KiB)
 #define WRITE_AT (40 * KiB)     /* before the snapshot is applied */
 #define WRITE (9 * KiB)
@@ -209,23 +209,6 @@ run (struct host *h, struct scene *s)
 }
 
 /* ---- States ------------------------------------------------------------ */
-
-static bool
-is_new_state (struct scene *s, uint64_t hash)
-{
-  const size_t first = hash % NR_SEEN;
-
-  hash |= 1;
-  for (size_t i = first; i < first + 64; ++i) {
-    if (s->seen[i % NR_SEEN] == hash)
-      return false;
-    if (s->seen[i % NR_SEEN] == 0) {
-      s->seen[i % NR_SEEN] = hash;
-      return true;
-    }
-  }
-  return true;
-}
 
 enum disk { WRONG, OLD, NEW };
 
@@ -411,7 +394,7 @@ look (void *opaque, const struct state *state)
   struct scene *const s = opaque;
   const char *problem;
 
-  if (!is_new_state (s, state->hash + (state->tick > s->returned)))
+  if (!seen_is_new (s->seen, state->hash + (state->tick > s->returned)))
     return true;
   problem = find_problem (s, state);
   if (s->states++ % 97 == 0 && problem == NULL && !PLANTED)

@@ -19,6 +19,7 @@
 #include "qemu.h"
 #include "recipe.h"
 #include "replay.h"
+#include "seen.h"
 #include "unit.h"
 
 #include "base/be.h"
@@ -51,7 +52,6 @@ __wrap_nanosleep (const struct timespec *pause, struct timespec *left)
 #define KiB (UINT64_C (1) << 10)
 #define CAPACITY (6144 * KiB)
 #define MAX_CLUSTERS (CAPACITY / 512)
-#define NR_SEEN (1u << 16)
 
 struct scene {
   const char *name;
@@ -287,23 +287,6 @@ reads_as_before (struct host *h, const struct scene *s)
 /* ---- States ------------------------------------------------------------ */
 
 static bool
-is_new (struct scene *s, uint64_t hash)
-{
-  const size_t first = hash % NR_SEEN;
-
-  hash |= 1;
-  for (size_t i = first; i < first + 64; ++i) {
-    if (s->seen[i % NR_SEEN] == hash)
-      return false;
-    if (s->seen[i % NR_SEEN] == 0) {
-      s->seen[i % NR_SEEN] = hash;
-      return true;
-    }
-  }
-  return true;
-}
-
-static bool
 is_riskier (struct scene *s, const struct state *state)
 {
   struct fsck ignored;
@@ -360,7 +343,7 @@ look (void *opaque, const struct state *state)
   struct scene *const s = opaque;
   const char *problem;
 
-  if (!is_new (s, state->hash))
+  if (!seen_is_new (s->seen, state->hash))
     return true;
   s->states++;
   problem = find_problem (s, state);

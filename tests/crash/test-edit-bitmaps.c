@@ -19,6 +19,7 @@
 #include "host.h"
 #include "qemu.h"
 #include "replay.h"
+#include "seen.h"
 #include "unit.h"
 
 #ifdef Q2_PLANTS
@@ -30,7 +31,6 @@ int q2_planted;
 
 #define KiB (UINT64_C (1) << 10)
 #define CAPACITY (8 << 20)
-#define NR_SEEN (1u << 16)
 #define DISK (512 * KiB)
 #define BEFORE_AT (3 * KiB)     /* where is written before, and after */
 #define AFTER_AT (200 * KiB)
@@ -203,23 +203,6 @@ run (struct host *h, struct scene *s)
 
 /* ---- States ------------------------------------------------------------ */
 
-static bool
-is_new (struct scene *s, uint64_t hash)
-{
-  const size_t first = hash % NR_SEEN;
-
-  hash |= 1;
-  for (size_t i = first; i < first + 64; ++i) {
-    if (s->seen[i % NR_SEEN] == hash)
-      return false;
-    if (s->seen[i % NR_SEEN] == 0) {
-      s->seen[i % NR_SEEN] = hash;
-      return true;
-    }
-  }
-  return true;
-}
-
 /* Marks of writes are not the call's; returns whether all that are enabled
  * have one.
  */
@@ -345,7 +328,7 @@ look (void *opaque, const struct state *state)
   struct scene *const s = opaque;
   const char *problem;
 
-  if (!is_new (s, state->hash + (state->tick > s->began) +
+  if (!seen_is_new (s->seen, state->hash + (state->tick > s->began) +
                (state->tick > s->returned)))
     return true;
   problem = find_problem (s, state);

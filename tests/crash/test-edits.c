@@ -21,6 +21,7 @@
 #include "fsck.h"
 #include "qemu.h"
 #include "replay.h"
+#include "seen.h"
 #include "unit.h"
 
 #include "base/be.h"
@@ -31,7 +32,6 @@
 int q2_planted;
 #endif
 
-#define NR_SEEN (1u << 16)
 
 /* How often QEMU is asked. */
 #ifdef Q2_PLANTS
@@ -50,23 +50,6 @@ struct play {
 };
 
 /* ---- States ------------------------------------------------------------ */
-
-static bool
-is_new (struct play *p, uint64_t hash)
-{
-  const size_t first = hash % NR_SEEN;
-
-  hash |= 1;
-  for (size_t i = first; i < first + 64; ++i) {
-    if (p->seen[i % NR_SEEN] == hash)
-      return false;
-    if (p->seen[i % NR_SEEN] == 0) {
-      p->seen[i % NR_SEEN] = hash;
-      return true;
-    }
-  }
-  return true;
-}
 
 static void
 ask_qemu (struct play *p, const struct state *state, bool new, bool dirty,
@@ -113,7 +96,7 @@ look (void *opaque, const struct state *state)
   struct play *const p = opaque;
   const char *problem;
 
-  if (!is_new (p, state->hash))
+  if (!seen_is_new (p->seen, state->hash))
     return true;
   p->states++;
   problem = find_problem (p, state, false);

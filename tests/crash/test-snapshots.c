@@ -21,6 +21,7 @@
 #include "qemu.h"
 #include "recipe.h"
 #include "replay.h"
+#include "seen.h"
 #include "unit.h"
 
 #include "base/be.h"
@@ -36,7 +37,6 @@ int q2_planted;
 #define CAPACITY (6144 * KiB)
 #define MAX_CLUSTERS (CAPACITY / 512)
 #define MAX_DISK (512 * KiB)
-#define NR_SEEN (1u << 16)
 #define QEMU_EVERY 20
 #define MAX_LEAKS 4
 
@@ -371,23 +371,6 @@ has_early_flag (const struct scene *s, const struct state *state)
 }
 
 static bool
-is_new (struct scene *s, uint64_t hash)
-{
-  const size_t first = hash % NR_SEEN;
-
-  hash |= 1;
-  for (size_t i = first; i < first + 64; ++i) {
-    if (s->seen[i % NR_SEEN] == hash)
-      return false;
-    if (s->seen[i % NR_SEEN] == 0) {
-      s->seen[i % NR_SEEN] = hash;
-      return true;
-    }
-  }
-  return true;
-}
-
-static bool
 has_risk (struct scene *s, const struct state *state)
 {
   struct fsck ignored;
@@ -463,7 +446,7 @@ look (void *opaque, const struct state *state)
   struct scene *const s = opaque;
   const char *problem;
 
-  if (!is_new (s, state->hash))
+  if (!seen_is_new (s->seen, state->hash))
     return true;
   s->states++;
   problem = find_problem (s, state);
