@@ -29,20 +29,10 @@
 
 /* ---- What is there ---------------------------------------------------- */
 
-static const struct q2_tracked *
-find (const struct q2_track *track, const struct q2_bitmap *b)
-{
-  const struct q2_tracked *t = track->first;
-
-  while (t != NULL && (t->lost || !q2_tracked_is (track, t, b)))
-    t = t->next;
-  return t;
-}
-
 uint64_t
 q2_track_bytes (const struct q2_track *track, const struct q2_bitmap *b)
 {
-  const struct q2_tracked *const t = find (track, b);
+  const struct q2_tracked *const t = q2_tracked_find (track, b);
 
   return t == NULL ? 0 : t->len;
 }
@@ -59,16 +49,6 @@ q2_track_copy (const struct q2_track *track, const struct q2_bitmap *b,
   if (q2_check (t != NULL))
     for (uint64_t i = 0; i < t->len; ++i)
       ret_bits[i] = t->bits[i];
-}
-
-size_t
-q2_track_count (const struct q2_track *track)
-{
-  size_t nr = 0;
-
-  for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
-    nr += !t->lost;
-  return nr;
 }
 
 /* ---- Following -------------------------------------------------------- */

@@ -31,10 +31,6 @@ extern void q2_track_copy (const struct q2_track *track,
                            unsigned char *ret_bits)
   __attribute__ ((__nonnull__));
 
-/* How many are kept up. */
-extern size_t q2_track_count (const struct q2_track *track)
-  __attribute__ ((__nonnull__, __warn_unused_result__));
-
 /* What a list of bitmaps needs that is to be followed; the gate is closed. */
 extern void q2_track_prepare (struct q2_track *track, const struct q2_io *io,
                               struct q2_overlap *overlap)

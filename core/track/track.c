@@ -380,13 +380,20 @@ q2_track_find (const struct q2_track *track, const struct q2_bitmap *b,
   return false;
 }
 
+const struct q2_tracked *
+q2_tracked_find (const struct q2_track *track, const struct q2_bitmap *b)
+{
+  const struct q2_tracked *t = track->first;
+
+  while (t != NULL && (t->lost || !q2_tracked_is (track, t, b)))
+    t = t->next;
+  return t;
+}
+
 bool
 q2_track_has (const struct q2_track *track, const struct q2_bitmap *b)
 {
-  for (const struct q2_tracked *t = track->first; t != NULL; t = t->next)
-    if (!t->lost && q2_tracked_is (track, t, b))
-      return true;
-  return false;
+  return q2_tracked_find (track, b) != NULL;
 }
 
 bool

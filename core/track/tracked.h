@@ -98,6 +98,11 @@ extern bool q2_tracked_is (const struct q2_track *track,
                            const struct q2_bitmap *bitmap)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* That bitmap, if it is kept up; NULL: it is not. */
+extern const struct q2_tracked *
+q2_tracked_find (const struct q2_track *track, const struct q2_bitmap *bitmap)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The bitmap is not kept up, with a line in the log that says why. */
 extern void q2_track_warn (const struct q2_track *track,
                            const struct q2_bitmap *bitmap, const char *why)

@@ -252,6 +252,17 @@ keep_writing (void *opaque)
   return NULL;
 }
 
+static size_t
+count_tracked (void)
+{
+  size_t nr = 0;
+
+  for (const struct q2_tracked *b = t.d.image->writer.track.first; b != NULL;
+       b = b->next)
+    nr += !b->lost;
+  return nr;
+}
+
 /* Threads, for the thread sanitizer; and each set is followed by another. */
 static void
 test_crowd (enum qcow2_bitmaps mode)
@@ -286,7 +297,7 @@ test_crowd (enum qcow2_bitmaps mode)
   for (unsigned i = 0; i < 2; ++i)
     pthread_join (writers[i], NULL);
   CHECK (!q2_track_has_gone (&t.d.image->writer.track));
-  CHECK_EQ (q2_track_count (&t.d.image->writer.track), MAX_ENABLED);
+  CHECK_EQ (count_tracked (), MAX_ENABLED);
   CHECK_EQ (qcow2_end (t.d.image, &t.d.host.io, &t.d.err), 0);
   fsck_check (t.d.host.bytes, t.d.host.size, false);
   hooked_disk_free (&t.d);
@@ -432,6 +443,66 @@ test_catch_up (void)
   hooked_disk_free (&t.d);
 }
 
+/* Bits of a bitmap of the next set could not be written, and then neither could
+ * its mark: while another one catches up it is as if that had just happened.
+ */
+static bool other_fails;
+
+static void
+let_other_fail (struct hooked_disk *d, uint32_t n, uint64_t off,
+                enum qcow2_io_class io_class)
+{
+  struct q2_tracked *b = d->image->writer.track.first;
+
+  write_meanwhile (d, n, off, io_class);
+  while (b != NULL && (!b->is_next || off < b->clusters[0] ||
+                       off >= b->clusters[0] + CLUSTER))
+    b = b->next;
+  /* Of this thread is the lock that guards it. */
+  if (!d->image->writer.track.next_dir.is_there || b == NULL || other_fails)
+    return;
+  other_fails = true;
+  b = b->next;
+  if (CHECK (b != NULL && b->is_next))
+    b->failing = true;
+}
+
+static void
+test_catch_up_of_failing (void)
+{
+  const struct qcow2_snapshot_options snapshot = { .name = NAME ("s") };
+  const struct qcow2_bitmap_action add[] = {
+    { .verb = QCOW2_BITMAP_ADD, .name = NAME ("n0"), .granularity = GRANULE },
+    { .verb = QCOW2_BITMAP_ADD, .name = NAME ("n1"), .granularity = GRANULE },
+  };
+  struct qcow2_part part = {
+    .io = &t.d.host.io, .actions = add, .nr_actions = 2,
+    .snapshot = &snapshot,
+  };
+  unsigned granule = 3, marked = 0;
+  struct bitmap_set set;
+  size_t ignored;
+
+  unit_context ("%s", __func__);
+  between.done = false;
+  open_disk (QCOW2_BITMAPS_DURABLE, LARGE);
+  part.image = t.d.image;
+  write_granule (&granule);
+  t.d.before_write = let_other_fail;
+  CHECK_EQ (qcow2_transact (&part, 1, &ignored, &t.d.err), 0);
+  t.d.before_write = NULL;
+  CHECK (between.done && other_fails);
+  bitmap_set_load (&set, t.d.host.bytes, t.d.host.size);
+  CHECK_EQ (set.nr, 2);
+  for (size_t i = 0; i < set.nr; ++i)
+    marked += (set.bitmap[i].flags & BITMAP_IN_USE) != 0;
+  CHECK_EQ (marked, 1);
+  bitmap_set_free (&set);
+  CHECK_EQ (qcow2_end (t.d.image, &t.d.host.io, &t.d.err), 0);
+  fsck_check (t.d.host.bytes, t.d.host.size, false);
+  hooked_disk_free (&t.d);
+}
+
 /* ---- Faults ------------------------------------------------------------- */
 
 /* All bits, or a mark: of a bitmap that is enabled in the file. */
@@ -508,6 +579,7 @@ main (void)
 
   test_switch ();
   test_catch_up ();
+  test_catch_up_of_failing ();
   for (size_t m = 0; m < 2; ++m) {
     for (size_t i = 0; i < 3; ++i) {
       test_hold (SNAPSHOT, modes[m], enabled[i], false);
