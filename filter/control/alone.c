@@ -20,11 +20,10 @@
 #include "report.h"
 #include "control/again.h"
 #include "control/jobs.h"
+#include "control/lookup.h"
 #include "control/verbs.h"
 #include "share/disk.h"
 #include "share/state.h"
-
-#include <string.h>
 
 bool
 alone_begin (struct target *t, struct call *call)
@@ -51,62 +50,34 @@ alone_set_ended (struct target *t)
 
 /* ---- Applying a snapshot ------------------------------------------------ */
 
-static struct qcow2_name
-name_of (const char *text)
-{
-  return (struct qcow2_name) { text, text ? strlen (text) : 0 };
-}
-
-struct search {
-  struct qcow2_name name;
-  bool by_id;
-  json_t *found;                /* as verb_query_snapshots has it */
-};
-
-static int
-look_at (void *opaque, const struct qcow2_snapshot *s)
-{
-  struct search *const search = opaque;
-  const struct qcow2_name *const name = search->by_id ? &s->id : &s->name;
-
-  if (name->len != search->name.len ||
-      memcmp (name->bytes, search->name.bytes, name->len) != 0)
-    return 0;
-  search->found = verb_snapshot_json (s);
-  return 1;
-}
-
 static bool
-look_up (struct call *call, const struct target *t, struct search *search)
+look_up (struct call *call, const struct target *t, struct lookup *lookup)
 {
-  struct qcow2_error err;
+  const int r = lookup_snapshot (lookup, call, t);
+  const bool by_id = lookup->id.bytes != NULL;
 
-  json_decref (search->found);
-  search->found = NULL;
-  if (qcow2_list_snapshots (t->image, t->io, look_at, search, &err) == -1) {
-    call_fail_engine (call, t->name, &err);
-    return false;
+  if (r == 0) {
+    call->kind = "name";
+    call_fail (call, "%s%sthere is no snapshot with the %s '%.200s'", t->name,
+               t->name[0] ? ": " : "", by_id ? "id" : "name",
+               by_id ? lookup->id.bytes : lookup->name.bytes);
   }
-  if (search->found != NULL)
-    return true;
-  call->kind = "name";
-  call_fail (call, "%s%sthere is no snapshot with the %s '%.200s'", t->name,
-             t->name[0] ? ": " : "", search->by_id ? "id" : "name",
-             search->name.bytes);
-  return false;
+  return r == 1;
 }
 
 /* Once more when nobody else can delete it. */
 static bool
-apply (struct call *call, struct target *t, struct search *search)
+apply (struct call *call, struct target *t, struct lookup *lookup)
 {
+  const bool by_id = lookup->id.bytes != NULL;
   const struct qcow2_progress progress = { job_go_on, call };
   struct qcow2_error err;
 
-  if (!look_up (call, t, search) || !alone_begin (t, call) ||
-      !look_up (call, t, search))
+  if (!look_up (call, t, lookup) || !alone_begin (t, call) ||
+      !look_up (call, t, lookup))
     return false;
-  if (qcow2_snapshot_apply (t->image, t->io, &search->name, search->by_id,
+  if (qcow2_snapshot_apply (t->image, t->io,
+                            by_id ? &lookup->id : &lookup->name, by_id,
                             &progress, &err) == -1) {
     call_fail_engine (call, t->name, &err);
     return false;
@@ -121,7 +92,7 @@ verb_snapshot_apply (struct call *call)
   const char *const id = call_text (call, "id");
   const char *const name = call_text (call, "name");
   const char *const device = call_text (call, "device");
-  struct search search = { .name = name_of (id ? id : name), .by_id = id };
+  struct lookup lookup = { lookup_name (id), lookup_name (name), NULL, false };
   struct target t;
   bool ok;
 
@@ -130,16 +101,16 @@ verb_snapshot_apply (struct call *call)
                       "them");
   if (!target_open (&t, call, device, true))
     return NULL;
-  ok = apply (call, &t, &search);
+  ok = apply (call, &t, &lookup);
   target_close (&t);
   if (ok)
     call_event ("X_Q2_SNAPSHOT_APPLIED",
                 json_pack ("{s:s,s:O,s:O}", "device", device,
-                           "name", json_object_get (search.found, "name"),
-                           "id", json_object_get (search.found, "id")));
+                           "name", json_object_get (lookup.found, "name"),
+                           "id", json_object_get (lookup.found, "id")));
   if (ok)
-    return search.found;
-  json_decref (search.found);
+    return lookup.found;
+  json_decref (lookup.found);
   return NULL;
 }
 

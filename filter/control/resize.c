@@ -50,7 +50,7 @@ grow (struct call *call, const struct target *t, uint64_t size)
   return r == -1 ? call_fail_engine (call, t->name, &err) : json_object ();
 }
 
-/* What is behind the new end is lost.  The engine rounds up to sectors. */
+/* What is behind the new end is lost. */
 static json_t *
 shrink (struct call *call, struct target *t, uint64_t size)
 {
@@ -63,7 +63,7 @@ shrink (struct call *call, struct target *t, uint64_t size)
                     QCOW2_PREALLOCATE_OFF, &progress, &err) == -1)
     return call_fail_engine (call, t->name, &err);
   alone_set_ended (t);
-  tell (call_text (call, "device"), (size + 511) / 512 * 512);
+  tell (call_text (call, "device"), qcow2_get_info (t->image).virtual_size);
   return json_object ();
 }
 

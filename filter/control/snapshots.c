@@ -16,17 +16,10 @@
 #include "qcow2.h"
 #include "control/again.h"
 #include "control/jobs.h"
+#include "control/lookup.h"
 #include "control/target.h"
 #include "share/disk.h"
 #include "share/views.h"
-
-#include <string.h>
-
-static struct qcow2_name
-name_of (const char *text)
-{
-  return (struct qcow2_name) { text, text ? strlen (text) : 0 };
-}
 
 static void
 tell (const char *event, const char *device, const char *name, const char *id)
@@ -41,79 +34,35 @@ tell (const char *event, const char *device, const char *name, const char *id)
 
 /* ---- Deleting one ------------------------------------------------------ */
 
-/* The first one that is meant. */
-struct search {
-  struct qcow2_name id, name;   /* empty: any */
-  json_t *found;                /* as verb_query_snapshots has it */
-  bool id_is_taken;             /* by another one before it */
-};
-
 static bool
-same (const struct qcow2_name *a, const struct qcow2_name *b)
+look_up (struct call *call, const struct target *t, struct lookup *lookup)
 {
-  return a->len == b->len && memcmp (a->bytes, b->bytes, a->len) == 0;
-}
+  const int r = lookup_snapshot (lookup, call, t);
 
-static int
-look_at (void *opaque, const struct qcow2_snapshot *s)
-{
-  struct search *const search = opaque;
-
-  if (search->id.len > 0 && !same (&s->id, &search->id))
-    return 0;
-  if (search->name.len > 0 && !same (&s->name, &search->name)) {
-    search->id_is_taken = search->id.len > 0;
-    return 0;
-  }
-  search->found = verb_snapshot_json (s);
-  return 1;
-}
-
-/* Somebody else may have deleted it since the last time, and made another one
- * of the same name: not that one.
- */
-static bool
-look_up (struct call *call, const struct target *t, struct search *search)
-{
-  json_t *const before = search->found;
-  struct qcow2_error err;
-  bool found;
-
-  search->found = NULL;
-  search->id_is_taken = false;
-  if (qcow2_list_snapshots (t->image, t->io, look_at, search, &err) == -1) {
-    json_decref (before);
-    call_fail_engine (call, t->name, &err);
-    return false;
-  }
-  found = search->found != NULL &&
-    (before == NULL || json_equal (before, search->found));
-  json_decref (before);
-  if (!found) {
+  if (r == 0) {
     call->kind = "name";
     call_fail (call, "%s: there is no snapshot with the id '%.200s' and the "
                "name '%.200s'", t->name,
-               search->id.len > 0 ? search->id.bytes : "",
-               search->name.len > 0 ? search->name.bytes : "");
-    return false;
+               lookup->id.bytes ? lookup->id.bytes : "",
+               lookup->name.bytes ? lookup->name.bytes : "");
   }
-  if (search->id_is_taken)
+  else if (r == 1 && lookup->id_is_taken)
     call_fail (call, "%s: another snapshot has the same id; give only its "
                "name", t->name);
-  return !search->id_is_taken;
+  return r == 1 && !lookup->id_is_taken;
 }
 
 /* With both, the engine is told the id, which is the first such one. */
 static json_t *
-delete (struct call *call, struct target *t, struct search *search)
+delete (struct call *call, struct target *t, struct lookup *lookup)
 {
-  const bool by_id = search->id.len > 0;
+  const bool by_id = lookup->id.len > 0;
   const struct qcow2_progress progress = { job_go_on, call };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
 
   do {
-    if (!look_up (call, t, search))
+    if (!look_up (call, t, lookup))
       return NULL;
     views_close_idle (t->disk);
     /* The engine begins with what cannot be undone. */
@@ -121,31 +70,40 @@ delete (struct call *call, struct target *t, struct search *search)
       return call_fail (call, "%s: cancelled; the snapshot is still there",
                         t->name);
     if (qcow2_snapshot_delete (t->image, t->io,
-                               by_id ? &search->id : &search->name, by_id,
+                               by_id ? &lookup->id : &lookup->name, by_id,
                                &progress, &err) == 0)
-      return json_incref (search->found);
+      return json_incref (lookup->found);
     (void) job_set_final (call->job, false);
   } while (again_soon (&again, &err));
   return call_fail_engine (call, t->name, &err);
 }
 
+/* As in QEMU an empty one says nothing. */
+static struct qcow2_name
+given (struct call *call, const char *key)
+{
+  const char *const text = call_text (call, key);
+
+  return lookup_name (text && text[0] ? text : NULL);
+}
+
 json_t *
 verb_snapshot_delete (struct call *call)
 {
-  struct search search = {
-    .id = name_of (call_text (call, "id")),
-    .name = name_of (call_text (call, "name")),
+  struct lookup lookup = {
+    .id = given (call, "id"),
+    .name = given (call, "name"),
   };
   struct target t;
   json_t *result;
 
-  if (search.id.len == 0 && search.name.len == 0)
+  if (lookup.id.len == 0 && lookup.name.len == 0)
     return call_fail (call, "Name or id must be provided");
   if (!target_open (&t, call, call_text (call, "device"), true))
     return NULL;
-  result = delete (call, &t, &search);
+  result = delete (call, &t, &lookup);
   target_close (&t);
-  json_decref (search.found);
+  json_decref (lookup.found);
   if (result != NULL)
     tell ("X_Q2_SNAPSHOT_DELETED", call_text (call, "device"),
           json_string_value (json_object_get (result, "name")),

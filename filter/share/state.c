@@ -286,16 +286,19 @@ unlock_file_locked (struct state *s)
 bool
 state_claim (struct state *s)
 {
+  bool claimed;
+
   pthread_mutex_lock (&states.lock);
   (void) holds (s->ready && s->users > 0 && !s->claimed);
-  if (s->users == 1 && s->disk->writable) {
+  claimed = s->users == 1 && s->disk->writable;
+  if (claimed) {
     s->claimed = true;
     s->ready = false;
   }
   pthread_mutex_unlock (&states.lock);
-  if (s->claimed)
+  if (claimed)
     disk_hush (s->disk);
-  return s->claimed;
+  return claimed;
 }
 
 static bool

@@ -126,6 +126,10 @@ def main():
     with open(OLD, "rb") as f:
         old = f.read()
     assert "the name or the id" in qmp.fails("x-q2-snapshot-apply", device="")
+    # An empty one is the name of no snapshot here, not of any.
+    for which in ("name", "id"):
+        assert "there is no snapshot" in qmp.fails(
+            "x-q2-snapshot-apply", device="", **{which: ""})
     assert "the name or the id" in qmp.fails("x-q2-snapshot-apply", device="",
                                              id="1", name="s0")
     if "quick" not in sys.argv:
