@@ -75,15 +75,21 @@ note_all (const struct q2_apply_bitmaps *a, struct q2_mask *mask,
   return 0;
 }
 
-static unsigned
-finest_granularity (const struct q2_bitmap_set *set)
+static bool
+is_resized (const struct q2_apply_bitmaps *a)
 {
-  unsigned bits = Q2_BITMAP_MAX_GRANULARITY_BITS;
+  return a->old_geo->virtual_size != a->new_geo->virtual_size;
+}
 
-  for (size_t i = 0; i < set->nr; ++i)
-    bits = set->slots[i].b.granularity_bits < bits
-      ? set->slots[i].b.granularity_bits : bits;
-  return bits;
+/* Whether somebody asks what differs. */
+static bool
+is_difference_needed (const struct q2_apply_bitmaps *a)
+{
+  bool needed = is_resized (a);
+
+  for (size_t i = 0; i < a->set.nr; ++i)
+    needed |= (a->set.slots[i].b.flags & Q2_BITMAP_AUTO) != 0;
+  return needed;
 }
 
 static int
@@ -97,7 +103,7 @@ find_difference (struct q2_apply_bitmaps *a,
   struct q2_mask *mask;
   int r;
 
-  a->diff = q2_since_new (a->new_geo, finest_granularity (&a->set),
+  a->diff = q2_since_new (a->new_geo, q2_bitmap_set_finest (&a->set),
                           q2_io_budget (&e->io), err);
   if (a->diff == NULL)
     return -1;
@@ -114,12 +120,6 @@ find_difference (struct q2_apply_bitmaps *a,
 }
 
 /* ---- One bitmap --------------------------------------------------------- */
-
-static bool
-is_resized (const struct q2_apply_bitmaps *a)
-{
-  return a->old_geo->virtual_size != a->new_geo->virtual_size;
-}
 
 static int
 fail_resize (const struct q2_bitmap *b, const char *what, const char *why,
@@ -235,7 +235,7 @@ q2_apply_bitmaps_prepare (struct q2_apply_bitmaps *a, struct q2_edit *e,
   if (q2_bitmap_set_init (&a->set, e, err) == -1)
     return -1;
   e->aside = false;             /* what is read next is the disk's */
-  if (find_difference (a, found, err) == -1)
+  if (is_difference_needed (a) && find_difference (a, found, err) == -1)
     return -1;
   e->aside = true;
   return carry_all (a, what, err);

@@ -15,7 +15,8 @@
 struct q2_apply_bitmaps {
   struct q2_bitmap_set set;     /* set.changed: it has to be switched to */
   const struct q2_geometry *old_geo, *new_geo;
-  struct q2_since *diff;        /* of the new disk: what is not as before */
+  struct q2_since *diff;        /* of the new disk: what is not as before; NULL
+                                   if all are disabled and keep their size */
   bool any;                     /* the image has bitmaps */
 };
 

@@ -55,6 +55,16 @@ q2_bitmap_set_find (const struct q2_bitmap_set *set,
   return NULL;
 }
 
+unsigned
+q2_bitmap_set_finest (const struct q2_bitmap_set *set)
+{
+  unsigned bits = Q2_BITMAP_MAX_GRANULARITY_BITS;
+
+  for (size_t i = 0; i < set->nr; ++i)
+    bits = (unsigned) q2_min (bits, set->slots[i].b.granularity_bits);
+  return bits;
+}
+
 static uint64_t
 slots_bytes (size_t nr)
 {

@@ -121,6 +121,10 @@ extern int q2_bitmap_set_init_live (struct q2_bitmap_set *set,
 extern void q2_bitmap_set_destroy (struct q2_bitmap_set *set)
   __attribute__ ((__nonnull__));
 
+/* log2 of the smallest granularity, of the largest possible if it is empty. */
+extern unsigned q2_bitmap_set_finest (const struct q2_bitmap_set *set)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The bitmap of that name; NULL: there is none. */
 extern struct q2_bitmap_slot *
 q2_bitmap_set_find (const struct q2_bitmap_set *set,

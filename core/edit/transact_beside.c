@@ -20,17 +20,6 @@
 #include "base/assume.h"
 #include "base/error.h"
 
-static unsigned
-finest_granularity (const struct q2_bitmap_set *set)
-{
-  unsigned bits = Q2_BITMAP_MAX_GRANULARITY_BITS;
-
-  for (size_t i = 0; i < set->nr; ++i)
-    bits = set->slots[i].b.granularity_bits < bits
-      ? set->slots[i].b.granularity_bits : bits;
-  return bits;
-}
-
 /* What is wrong with names of bitmaps is found before a snapshot is taken. */
 static int
 rehearse (struct q2_member *m, struct qcow2_error *err)
@@ -40,7 +29,7 @@ rehearse (struct q2_member *m, struct qcow2_error *err)
   if (q2_bitmap_set_init (&set, &m->edit, err) == -1)
     return -1;
   if (q2_bitmaps_rehearse (&set, m->part, err) == 0)
-    m->since = q2_since_new (m->edit.w->geo, finest_granularity (&set),
+    m->since = q2_since_new (m->edit.w->geo, q2_bitmap_set_finest (&set),
                              q2_io_budget (&m->edit.io), err);
   m->has_pinned = set.has_pinned;
   q2_bitmap_set_destroy (&set);

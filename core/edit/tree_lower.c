@@ -35,16 +35,10 @@ static int
 forget_decompressed (struct q2_tree *t, struct qcow2_error *err)
 {
   struct q2_writer *const w = t->edit->w;
-  struct q2_frees clusters;
 
-  if (q2_clusters_is_empty (w->reader->clusters) ||
-      Q2_PLANTED (Q2_PLANT_KEEP_DECOMPRESSED))
-    return 0;
-  if (!q2_frees_union (&t->pending, &clusters))
-    return q2_fail_nomem (err, "a list of clusters");
-  q2_clusters_drop (w->reader->clusters, &clusters, w->geo->cluster_bits);
-  q2_frees_destroy (&clusters);
-  return 0;
+  return Q2_PLANTED (Q2_PLANT_KEEP_DECOMPRESSED) ? 0
+    : q2_clusters_forget (w->reader->clusters, &t->pending,
+                          w->geo->cluster_bits, err);
 }
 
 static int

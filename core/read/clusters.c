@@ -438,6 +438,21 @@ q2_clusters_drop (struct q2_clusters *c, const struct q2_frees *runs,
   q2_mutex_unlock (&c->lock);
 }
 
+int
+q2_clusters_forget (struct q2_clusters *c, const struct q2_frees *sorted,
+                    unsigned cluster_bits, struct qcow2_error *err)
+{
+  struct q2_frees runs;
+
+  if (q2_clusters_is_empty (c))
+    return 0;
+  if (!q2_frees_union (sorted, &runs))
+    return q2_fail_nomem (err, "a list of clusters");
+  q2_clusters_drop (c, &runs, cluster_bits);
+  q2_frees_destroy (&runs);
+  return 0;
+}
+
 void
 q2_clusters_get_stats (struct q2_clusters *c, uint64_t *ret_hits,
                        uint64_t *ret_misses)

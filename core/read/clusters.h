@@ -53,6 +53,12 @@ extern void q2_clusters_drop (struct q2_clusters *clusters,
                               unsigned cluster_bits)
   __attribute__ ((__nonnull__));
 
+/* The same for a sorted list, which may have a cluster more than once. */
+extern int q2_clusters_forget (struct q2_clusters *clusters,
+                               const struct q2_frees *sorted,
+                               unsigned cluster_bits, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Whether there is anything to drop; cheap. */
 extern bool q2_clusters_is_empty (struct q2_clusters *clusters)
   __attribute__ ((__nonnull__));

@@ -175,18 +175,13 @@ static int
 forget_decompressed (struct q2_writer *w, struct q2_batch *b,
                      struct qcow2_error *err)
 {
-  struct q2_frees clusters;
-
   if (q2_clusters_is_empty (w->reader->clusters) ||
       Q2_PLANTED (Q2_PLANT_FORGET_DECOMPRESSED))
     return 0;
   q2_frees_sort (&b->frees);
   b->sorted = b->frees.nr;
-  if (!q2_frees_union (&b->frees, &clusters))
-    return q2_fail_nomem (err, "a list of clusters");
-  q2_clusters_drop (w->reader->clusters, &clusters, w->geo->cluster_bits);
-  q2_frees_destroy (&clusters);
-  return 0;
+  return q2_clusters_forget (w->reader->clusters, &b->frees,
+                             w->geo->cluster_bits, err);
 }
 
 /* The thread that has it may hang, while it gives space back to the host. */

@@ -598,8 +598,13 @@ test_fail_kept (const struct qcow2_bitmap_action *action)
   base_make (&b, "cluster_size=64k", 65536, 1 * MiB, 9);
   while (fail_kept (&b, action, n))
     ++n;
-  /* Enabling one that is enabled is no change. */
-  CHECK (n > 3 || action->verb == QCOW2_BITMAP_ENABLE);
+  /* Enabling one that is enabled is no change: only what the write before it
+   * has left, a refcount and an entry, is written.
+   */
+  if (action->verb == QCOW2_BITMAP_ENABLE)
+    CHECK_EQ (n, 3);
+  else
+    CHECK (n > 3);
   free (b.bytes);
 }
 
