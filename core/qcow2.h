@@ -111,6 +111,14 @@ enum qcow2_advice {
 };
 #define QCOW2_NR_ADVICES (QCOW2_ADVICE_LUKS + 1)
 
+/* What is known of a change of an image, or of its part in qcow2_transact. */
+enum qcow2_outcome {
+  QCOW2_OUTCOME_NOT_DONE,          /* it is as it was */
+  QCOW2_OUTCOME_DONE,              /* it has all of it, durably */
+  QCOW2_OUTCOME_UNKNOWN,           /* writing its header has failed: one or the
+                                   other, and nothing is written any more */
+};
+
 /* A function that fails fills it in, one that succeeds leaves it alone.
  * 'errnum' is never 0.  'offset' is the host offset the failure is about, or
  * QCOW2_NO_OFFSET.  'text' is one line without newline; control characters
@@ -122,6 +130,8 @@ struct qcow2_error {
   int errnum;
   uint64_t offset;
   enum qcow2_advice advice;     /* what the text does not say */
+  enum qcow2_outcome outcome;   /* of a function that changes an image: DONE:
+                                   what failed only frees what nobody needs */
   char text[512];
 };
 
@@ -974,6 +984,10 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 struct qcow2_progress {
   bool (*fn) (void *opaque, unsigned percent);
   void *opaque;
+  /* Called once, right before the step after which there is no way back.  The
+   * same if it returns false.  NULL: not wanted.
+   */
+  bool (*last) (void *opaque);
 };
 
 /* What a virtual machine has in memory, to be saved with a snapshot. */
@@ -1417,14 +1431,6 @@ extern int qcow2_edit_bitmaps (struct qcow2_image *image,
 
 /* ---- Several changes at one point in time ------------------------------ */
 
-/* What is known of an image after qcow2_transact. */
-enum qcow2_outcome {
-  QCOW2_PART_NOT_DONE,          /* it is as it was */
-  QCOW2_PART_DONE,              /* it has all of it, durably */
-  QCOW2_PART_UNKNOWN,           /* writing its header has failed: one or the
-                                   other, and nothing is written any more */
-};
-
 /* What is done to one image. */
 struct qcow2_part {
   struct qcow2_image *image;
@@ -1447,11 +1453,11 @@ struct qcow2_part {
  * Everything is made ready for all images before the first of them changes; a
  * failure until then leaves all as they were.  Then they change one after
  * another, durably; if that fails, or after a crash, some may have changed:
- * 'outcome' says which.  -1 although all are QCOW2_PART_DONE: something that
- * is not needed any more was not released.  *ret_failed: to which of them *err
- * belongs.  Errors are those of qcow2_edit_bitmaps and qcow2_snapshot_create,
- * and QCOW2_ERR_INVALID for bitmaps of other images as sources where there are
- * several images.
+ * 'outcome' says which.  -1 although all are QCOW2_OUTCOME_DONE: something
+ * that is not needed any more was not released.  *ret_failed: to which of them
+ * *err belongs.  Errors are those of qcow2_edit_bitmaps and
+ * qcow2_snapshot_create, and QCOW2_ERR_INVALID for bitmaps of other images as
+ * sources where there are several images.
  */
 extern int qcow2_transact (struct qcow2_part *parts, size_t nr,
                            size_t *ret_failed, struct qcow2_error *err)

@@ -50,6 +50,7 @@ fill (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
   err->errnum = errnum > 0 ? errnum : EIO;
   err->offset = host_off;
   err->advice = QCOW2_ADVICE_NONE;
+  err->outcome = QCOW2_OUTCOME_NOT_DONE;
   vsnprintf (err->text, sizeof err->text, fmt, args);
 }
 

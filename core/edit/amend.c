@@ -87,7 +87,7 @@ run (struct q2_amend *a, struct qcow2_error *err)
   if (a->refcount_order != h.refcount_order &&
       q2_new_refcounts_make (&a->refcounts, err) == -1)
     return -1;
-  if (q2_progress_add (&a->progress, 0, Q2_AMEND_CANCELLED, err) == -1)
+  if (q2_progress_last (&a->progress, Q2_AMEND_CANCELLED, err) == -1)
     return -1;
   /* Refcounts of the width that the header is going to have. */
   if (!q2_assume ((a->refcounts.table_off != 0) ==
@@ -107,10 +107,7 @@ qcow2_amend (struct qcow2_image *image, const struct qcow2_io *host,
   struct q2_amend a = { .options = options };
   int r;
 
-  if (progress != NULL) {
-    a.progress.fn = progress->fn;
-    a.progress.opaque = progress->opaque;
-  }
+  q2_progress_init (&a.progress, progress);
   if (q2_edit_check (image, what, err) == -1 ||
       q2_amend_check (&a, image, err) == -1 ||
       q2_edit_begin (&a.edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)

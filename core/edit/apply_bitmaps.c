@@ -66,6 +66,8 @@ note_all (const struct q2_apply_bitmaps *a, struct q2_mask *mask,
   while (off < end) {
     const uint64_t next = end - off > span ? off + span : end;
 
+    if (q2_progress_add (a->progress, 0, a->cancelled, err) == -1)
+      return -1;
     if (q2_io_is_slow (io) && mask->ops->preload != NULL)
       mask->ops->preload (mask, io, off, next - off);
     while (off < next)
@@ -226,10 +228,9 @@ q2_apply_bitmaps_prepare (struct q2_apply_bitmaps *a, struct q2_edit *e,
                           const struct q2_geometry *new_geo, const char *what,
                           struct qcow2_error *err)
 {
-  *a = (struct q2_apply_bitmaps) {
-    .old_geo = e->w->geo, .new_geo = new_geo,
-    .any = q2_image_header (e->image).nr_bitmaps > 0,
-  };
+  a->old_geo = e->w->geo;
+  a->new_geo = new_geo;
+  a->any = q2_image_header (e->image).nr_bitmaps > 0;
   if (!a->any)
     return 0;
   if (q2_bitmap_set_init (&a->set, e, err) == -1)

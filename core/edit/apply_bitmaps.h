@@ -17,14 +17,17 @@ struct q2_apply_bitmaps {
   const struct q2_geometry *old_geo, *new_geo;
   struct q2_since *diff;        /* of the new disk: what is not as before; NULL
                                    if all are disabled and keep their size */
+  struct q2_progress *progress; /* asked now and then */
+  const char *cancelled;        /* see q2_progress_add */
   bool any;                     /* the image has bitmaps */
 };
 
 /* Everything that the new header is to name, written and not yet durable.
- * 'found' is what is applied, 'new_geo' that of the disk then, which must
- * outlive it.  Fails if one of them cannot be made true for the new disk; then
- * nothing has changed but for what the edit takes back.  'what' as for
- * q2_edit_begin.  Free it also on failure.
+ * 'progress' and 'cancelled' are set by the caller.  'found' is what is
+ * applied, 'new_geo' that of the disk then, which must outlive it.  Fails if
+ * one of them cannot be made true for the new disk; then nothing has changed
+ * but for what the edit takes back.  'what' as for q2_edit_begin.  Free it
+ * also on failure.
  */
 extern int q2_apply_bitmaps_prepare (struct q2_apply_bitmaps *bitmaps,
                                      struct q2_edit *edit,

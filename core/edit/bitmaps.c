@@ -418,7 +418,8 @@ q2_bitmaps_act (struct q2_bitmap_set *set, const struct qcow2_part *part,
                 struct qcow2_error *err)
 {
   set->progress = (struct q2_progress) {
-    part->progress, part->progress_opaque, 0, part->nr_actions * SHARE,
+    .fn = part->progress, .opaque = part->progress_opaque,
+    .total = part->nr_actions * SHARE,
   };
   if (!q2_assume (!set->edit->switched, err))
     return -1;

@@ -265,10 +265,7 @@ qcow2_commit (struct qcow2_image *image, const struct qcow2_io *host,
   if (prepare (&c, image, host, base, flags, err) == -1 ||
       check_size (&c, err) == -1)
     return -1;
-  if (progress != NULL) {
-    c.progress.fn = progress->fn;
-    c.progress.opaque = progress->opaque;
-  }
+  q2_progress_init (&c.progress, progress);
   if (copy_all (&c, err) == -1)
     return -1;
   if (!(flags & QCOW2_COMMIT_KEEP) &&

@@ -238,7 +238,8 @@ qcow2_create (const struct qcow2_io *host,
   struct q2_io_shared data_shared = { .file = "the data file" };
   struct q2_create c = {
     .options = options, .old_size = host->size,
-    .progress = { options->progress, options->progress_opaque, 0, 0 },
+    .progress = { .fn = options->progress,
+                  .opaque = options->progress_opaque },
     .io = { .host = host, .file_size = host->size, .shared = &shared },
   };
   unsigned char *header = NULL;

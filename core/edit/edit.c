@@ -23,6 +23,8 @@
 #include "base/plant.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 /* Releasing changes refcounts, which makes another commit necessary. */
 #define MAX_COMMITS 16
@@ -510,6 +512,25 @@ q2_edit_take_back (struct q2_edit *e)
     q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
 }
 
+/* For what is to be said, and done, after a failure. */
+static enum qcow2_outcome
+outcome (const struct q2_edit *e)
+{
+  return !e->switched ? QCOW2_OUTCOME_NOT_DONE
+    : e->w->superblock->in_doubt ? QCOW2_OUTCOME_UNKNOWN : QCOW2_OUTCOME_DONE;
+}
+
+int
+q2_edit_fail_after (const char *done, struct qcow2_error *err)
+{
+  char text[sizeof err->text];
+
+  memcpy (text, err->text, sizeof text);
+  snprintf (err->text, sizeof err->text, "%s: %.*s", done,
+            (int) (sizeof text - 1 - strlen (done) - 2), text);
+  return -1;
+}
+
 int
 q2_edit_end_closed (struct q2_edit *e, int result, struct qcow2_error *err)
 {
@@ -532,6 +553,8 @@ int
 q2_edit_end (struct q2_edit *e, int result, struct qcow2_error *err)
 {
   result = q2_edit_end_closed (e, result, err);
+  if (result == -1)
+    err->outcome = outcome (e);
   atomic_store (&e->image->editing, false);
   q2_gate_open (&e->image->gate);
   return result;
@@ -544,8 +567,11 @@ q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
   if (result == 0)
     result = q2_request_end_reading (&e->io,
                                      q2_writer_end (e->w, &e->io, err), err);
-  if (result == -1 && e->switched)
-    q2_writer_become_failed (e->w);
+  if (result == -1) {
+    err->outcome = outcome (e);
+    if (e->switched)
+      q2_writer_become_failed (e->w);
+  }
   q2_gate_open (&e->image->gate);
   return result;
 }

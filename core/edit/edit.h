@@ -193,9 +193,15 @@ extern void q2_edit_let_go (struct q2_edit *edit, uint64_t cluster,
 extern void q2_edit_let_go_bytes (struct q2_edit *edit, uint64_t host_off,
                                   uint64_t len) __attribute__ ((__nonnull__));
 
+/* The change is made, and 'err' says what has failed after it: put 'done', a
+ * sentence that says so, before it.  Returns -1.
+ */
+extern int q2_edit_fail_after (const char *done, struct qcow2_error *err)
+  __attribute__ ((__nonnull__));
+
 /* End it, and let changes go on.  'result' is what came of it.  If that is -1
  * and the header was not switched what was made is given back; else all is
- * committed.  Returns what the caller is to return.
+ * committed.  Returns what the caller is to return; with err->outcome.
  */
 extern int q2_edit_end (struct q2_edit *edit, int result,
                         struct qcow2_error *err)

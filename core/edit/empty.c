@@ -86,11 +86,13 @@ run (struct emptying *m, struct q2_progress *progress,
   m->old_off = h.l1_offset;
   if (q2_trees_read (&m->edit, 0, h.l1_entries, &m->old, err) == -1 ||
       write_l1 (m, err) == -1 ||
-      q2_progress_add (progress, 0, CANCELLED, err) == -1 ||
+      q2_progress_last (progress, CANCELLED, err) == -1 ||
       (early && let_go (m, err) == -1) ||
       q2_edit_switch (&m->edit, edit_header, m, 0, err) == -1)
     return -1;
-  return early ? 0 : let_go (m, err);
+  return early || let_go (m, err) == 0 ? 0
+    : q2_edit_fail_after ("the image is empty, but what it used could not be "
+                          "freed", err);
 }
 
 int
@@ -114,10 +116,7 @@ q2_empty (struct qcow2_image *image, const struct qcow2_io *host,
   struct q2_progress p = { .total = 1 };
   int r;
 
-  if (progress != NULL) {
-    p.fn = progress->fn;
-    p.opaque = progress->opaque;
-  }
+  q2_progress_init (&p, progress);
   if (q2_empty_check (image, err) == -1 ||
       q2_edit_begin (&m.edit, image, host, kind, what, err) == -1)
     return -1;

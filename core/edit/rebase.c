@@ -257,7 +257,8 @@ run (struct rebase *r, unsigned flags, struct qcow2_error *err)
   if (r->old_bytes == NULL || r->new_bytes == NULL)
     q2_fail_nomem (err, "comparing backing images");
   else if (copy (r, err) == 0 &&
-           q2_assume (r->progress.done == r->progress.total, err))
+           q2_assume (r->progress.done == r->progress.total, err) &&
+           q2_progress_last (&r->progress, CANCELLED, err) == 0)
     result = q2_edit_switch (&r->edit, edit_header, r, force, err);
   q2_buffer_free (r->old_bytes, PIECE);
   q2_buffer_free (r->new_bytes, PIECE);
@@ -310,10 +311,7 @@ qcow2_rebase (struct qcow2_image *image, const struct qcow2_io *host,
 
   if (q2_edit_check (image, what, err) == -1)
     return -1;
-  if (progress != NULL)
-    r.progress = (struct q2_progress) {
-      .fn = progress->fn, .opaque = progress->opaque,
-    };
+  q2_progress_init (&r.progress, progress);
   r.progress.total = q2_image_info (image).virtual_size;
   look_below (&r, image, host);
   if (check (&r, image, err) == -1 ||

@@ -132,10 +132,7 @@ qcow2_resize (struct qcow2_image *image, const struct qcow2_io *host,
   struct q2_resize r = { .preallocation = preallocation };
   int result;
 
-  if (progress != NULL) {
-    r.progress.fn = progress->fn;
-    r.progress.opaque = progress->opaque;
-  }
+  q2_progress_init (&r.progress, progress);
   if (q2_edit_check (image, what, err) == -1 ||
       q2_resize_plan (&r, image, host, new_size, flags, err) == -1 ||
       q2_edit_begin (&r.edit, image, host, Q2_EDIT_IMAGE, what, err) == -1)

@@ -113,10 +113,7 @@ qcow2_grow (struct qcow2_image *image, const struct qcow2_io *host,
   struct q2_resize r = { .preallocation = QCOW2_PREALLOCATE_OFF };
   int result;
 
-  if (progress != NULL) {
-    r.progress.fn = progress->fn;
-    r.progress.opaque = progress->opaque;
-  }
+  q2_progress_init (&r.progress, progress);
   if (q2_edit_check (image, what, err) == -1 ||
       q2_edit_commit_ahead (image, host, err) == -1)
     return -1;

@@ -19,8 +19,6 @@
 #include "base/error.h"
 #include "base/plant.h"
 
-#include <stdio.h>
-#include <string.h>
 
 /* Empty the entries of the clusters, all in one slice of a table. */
 static int
@@ -176,18 +174,12 @@ let_go (struct q2_resize *r, struct qcow2_error *err)
 int
 q2_resize_shrink (struct q2_resize *r, struct qcow2_error *err)
 {
-  char text[sizeof err->text];
-
   if (q2_resize_bitmaps (r, err) == -1 ||
       (Q2_PLANTED (Q2_PLANT_CUT_EARLY) && let_go (r, err) == -1) ||
-      q2_progress_add (&r->progress, 0, Q2_RESIZE_CANCELLED, err) == -1 ||
+      q2_progress_last (&r->progress, Q2_RESIZE_CANCELLED, err) == -1 ||
       q2_resize_switch (r, err) == -1)
     return -1;
-  if (let_go (r, err) == 0)
-    return 0;
-  memcpy (text, err->text, sizeof text);
-  snprintf (err->text, sizeof err->text, "the disk has its new size, but what "
-            "was behind its end could not be freed: %.*s",
-            (int) sizeof text - 100, text);
-  return -1;
+  return let_go (r, err) == 0 ? 0
+    : q2_edit_fail_after ("the disk has its new size, but what was behind its "
+                          "end could not be freed", err);
 }

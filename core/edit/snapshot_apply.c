@@ -22,6 +22,8 @@
 #include "base/error.h"
 #include "base/plant.h"
 
+#define CANCELLED "the disk is as before: applying the snapshot was cancelled"
+
 static const char what[] = "the snapshot cannot be applied";
 
 struct apply {
@@ -80,8 +82,7 @@ load (struct apply *a, struct qcow2_error *err)
     return -1;
   a->progress.total = q2_tree_tables (&a->target) + q2_tree_tables (&a->old);
   a->target.progress = a->old.progress = &a->progress;
-  a->target.state = "the disk is as before: applying the snapshot was "
-    "cancelled";
+  a->target.state = CANCELLED;
   return 0;
 }
 
@@ -188,6 +189,8 @@ apply (struct apply *a, struct qcow2_error *err)
   if (r == 0 && Q2_PLANTED (Q2_PLANT_LOWER_EARLY))
     r = release_old (a, err);
   if (r == 0)
+    r = q2_progress_last (&a->progress, CANCELLED, err);
+  if (r == 0)
     r = switch_header (a, err);
   if (r == -1 && !e->switched) {
     take_back (a);
@@ -195,8 +198,10 @@ apply (struct apply *a, struct qcow2_error *err)
   }
   if (r == 0)
     q2_apply_bitmaps_finish (&a->bitmaps);
-  if (r == 0 && !Q2_PLANTED (Q2_PLANT_LOWER_EARLY))
-    r = release_old (a, err);
+  if (r == 0 && !Q2_PLANTED (Q2_PLANT_LOWER_EARLY) &&
+      release_old (a, err) == -1)
+    r = q2_edit_fail_after ("the snapshot is applied, but what only the disk "
+                            "of before used could not be freed", err);
   return r;
 }
 
@@ -208,12 +213,14 @@ qcow2_snapshot_apply (struct qcow2_image *image, const struct qcow2_io *host,
                       const struct qcow2_progress *progress,
                       struct qcow2_error *err)
 {
-  struct apply a = { .name = name, .by_id = by_id };
+  struct apply a = {
+    .name = name, .by_id = by_id,
+    .bitmaps = { .progress = &a.progress, .cancelled = CANCELLED },
+  };
   struct q2_found_snapshot found;
   int r;
 
-  if (progress != NULL)
-    a.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
+  q2_progress_init (&a.progress, progress);
   if (q2_snapshots_check_possible (image, what, err) == -1 ||
       /* What is refused leaves the image alone. */
       q2_snapshot_find (image, host, name, by_id, &found, err) == -1 ||

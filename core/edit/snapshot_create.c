@@ -131,7 +131,8 @@ q2_taking_begin (struct q2_taking *c, struct q2_edit *edit,
 {
   *c = (struct q2_taking) {
     .edit = edit, .options = options,
-    .progress = { options->progress, options->progress_opaque, 0, 0 },
+    .progress = { .fn = options->progress,
+                  .opaque = options->progress_opaque },
   };
   if (load (c, err) == -1 || make_table (c, err) == -1)
     return -1;

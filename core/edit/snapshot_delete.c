@@ -150,7 +150,9 @@ delete (struct delete *d, struct qcow2_error *err)
   if (switch_unless_pinned (d, err) == -1)
     return -1;
   w->miscounted |= q2_image_info (d->edit.image).version >= 3;
-  return clean_up (d, err);
+  return clean_up (d, err) == 0 ? 0
+    : q2_edit_fail_after ("the snapshot is deleted, but what only it used "
+                          "could not be freed", err);
 }
 
 /* Else nothing is changed, and promises are not taken back either. */
@@ -174,8 +176,7 @@ qcow2_snapshot_delete (struct qcow2_image *image, const struct qcow2_io *host,
   struct delete d = { .name = name, .by_id = by_id };
   int r;
 
-  if (progress != NULL)
-    d.progress = (struct q2_progress) { progress->fn, progress->opaque, 0, 0 };
+  q2_progress_init (&d.progress, progress);
   if (q2_snapshots_check_possible (image, what, err) == -1)
     return -1;
   q2_gate_claim_waiting (&image->gate);

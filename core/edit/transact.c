@@ -208,8 +208,8 @@ switch_header (struct q2_member *m, struct qcow2_error *err)
     r = q2_edit_switch (&m->edit, edit_header, m, 0, err);
   if (r == 0)
     m->stage = SWITCHED;
-  m->part->outcome = r == 0 ? QCOW2_PART_DONE
-    : m->edit.switched ? QCOW2_PART_UNKNOWN : QCOW2_PART_NOT_DONE;
+  m->part->outcome = r == 0 ? QCOW2_OUTCOME_DONE
+    : m->edit.switched ? QCOW2_OUTCOME_UNKNOWN : QCOW2_OUTCOME_NOT_DONE;
   return r;
 }
 
@@ -354,7 +354,7 @@ qcow2_transact (struct qcow2_part *parts, size_t nr, size_t *ret_failed,
 
   *ret_failed = 0;
   for (size_t i = 0; i < nr; ++i)
-    parts[i].outcome = QCOW2_PART_NOT_DONE;
+    parts[i].outcome = QCOW2_OUTCOME_NOT_DONE;
   if (nr > QCOW2_MAX_PARTS)
     return q2_fail (err, QCOW2_ERR_INVALID, QCOW2_NO_OFFSET,
                     "a transaction can have %d images", QCOW2_MAX_PARTS);
@@ -380,19 +380,29 @@ qcow2_transact (struct qcow2_part *parts, size_t nr, size_t *ret_failed,
   return r;
 }
 
+static int
+transact_one (struct qcow2_part part, struct qcow2_error *err)
+{
+  size_t ignored;
+
+  if (qcow2_transact (&part, 1, &ignored, err) == 0)
+    return 0;
+  err->outcome = part.outcome;
+  return -1;
+}
+
 int
 qcow2_edit_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
                     const struct qcow2_bitmap_action *actions, size_t nr,
                     qcow2_progress_fn progress, void *progress_opaque,
                     struct qcow2_error *err)
 {
-  struct qcow2_part part = {
+  const struct qcow2_part part = {
     .image = image, .io = host, .actions = actions, .nr_actions = nr,
     .progress = progress, .progress_opaque = progress_opaque,
   };
-  size_t ignored;
 
-  return qcow2_transact (&part, 1, &ignored, err);
+  return transact_one (part, err);
 }
 
 int
@@ -400,10 +410,9 @@ qcow2_snapshot_create (struct qcow2_image *image, const struct qcow2_io *host,
                        const struct qcow2_snapshot_options *options,
                        struct qcow2_error *err)
 {
-  struct qcow2_part part = {
+  const struct qcow2_part part = {
     .image = image, .io = host, .snapshot = options,
   };
-  size_t ignored;
 
-  return qcow2_transact (&part, 1, &ignored, err);
+  return transact_one (part, err);
 }

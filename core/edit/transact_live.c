@@ -57,7 +57,7 @@ make (struct q2_member *m, struct qcow2_error *err)
     return -1;
   m->has_set = true;
   return q2_bitmaps_act (&m->set, m->part, err) == -1 ||
-    q2_bitmap_set_make_next (&m->set, err) == -1 ||
+    (m->set.changed && q2_bitmap_set_make_next (&m->set, err) == -1) ||
     q2_bitmap_set_prepare (&m->set, err) == -1 ? -1 : 0;
 }
 

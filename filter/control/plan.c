@@ -142,8 +142,9 @@ static void
 report_outcomes (struct plan *plan, const struct qcow2_part *parts)
 {
   static const char *const keys[] = {
-    [QCOW2_PART_NOT_DONE] = "x-q2-not-done", [QCOW2_PART_DONE] = "x-q2-done",
-    [QCOW2_PART_UNKNOWN] = "x-q2-unknown",
+    [QCOW2_OUTCOME_NOT_DONE] = "x-q2-not-done",
+    [QCOW2_OUTCOME_DONE] = "x-q2-done",
+    [QCOW2_OUTCOME_UNKNOWN] = "x-q2-unknown",
   };
   json_t *const lists = json_object ();
   bool some = false;
@@ -151,7 +152,7 @@ report_outcomes (struct plan *plan, const struct qcow2_part *parts)
   for (size_t i = 0; i < plan->nr_images; ++i) {
     const char *const key = keys[parts[i].outcome];
 
-    some |= parts[i].outcome != QCOW2_PART_NOT_DONE;
+    some |= parts[i].outcome != QCOW2_OUTCOME_NOT_DONE;
     if (json_object_get (lists, key) == NULL)
       json_object_set_new (lists, key, json_array ());
     json_array_append_new (json_object_get (lists, key),
@@ -193,7 +194,7 @@ static bool
 nothing_done (const struct plan *plan, const struct qcow2_part *parts)
 {
   for (size_t i = 0; i < plan->nr_images; ++i)
-    if (parts[i].outcome != QCOW2_PART_NOT_DONE)
+    if (parts[i].outcome != QCOW2_OUTCOME_NOT_DONE)
       return false;
   return true;
 }
@@ -222,7 +223,7 @@ plan_run (struct plan *plan)
       report_outcomes (plan, parts);
   }
   for (size_t i = 0; i < plan->nr_images; ++i)
-    if (parts[i].outcome == QCOW2_PART_DONE)
+    if (parts[i].outcome == QCOW2_OUTCOME_DONE)
       tell (&plan->images[i]);
   free (parts);
   return r == -1 ? NULL : json_object ();

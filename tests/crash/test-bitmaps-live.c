@@ -201,7 +201,7 @@ edit (struct qcow2_image *image, struct host *h, struct scene *s,
                       UINT64_C (1) << s->bytes[23], NULL);
   begin_era (s, host_tick (h));
   r = qcow2_transact (&part, 1, &ignored, err);
-  CHECK (r == -1 || part.outcome == QCOW2_PART_DONE);
+  CHECK (r == -1 || part.outcome == QCOW2_OUTCOME_DONE);
   s->era[s->nr].returned = host_tick (h);
   return r;
 }

@@ -190,7 +190,7 @@ count_down (void *opaque, unsigned percent)
 static int
 commit (struct play *p, struct qcow2_error *err)
 {
-  const struct qcow2_progress progress = { count_down, &p->calls_left };
+  const struct qcow2_progress progress = { .fn = count_down, .opaque = &p->calls_left };
   struct pair pair;
   int r;
 

@@ -128,7 +128,7 @@ take (void)
   beside_begin (&s.b.beside);
   r = qcow2_transact (&part, 1, &ignored, &err);
   beside_end (&s.b.beside);
-  s.in_vain = part.outcome == QCOW2_PART_NOT_DONE;
+  s.in_vain = part.outcome == QCOW2_OUTCOME_NOT_DONE;
   s.undone += s.in_vain;
   if (s.in_vain)
     new->may_from = TICK_NEVER;

@@ -279,8 +279,8 @@ open_file (void *opaque, const struct qcow2_reference *reference,
   CHECK (!reference->writing);
   if (files->nr == MAX_FILES) {
     *err = (struct qcow2_error) {
-      QCOW2_ERR_REFUSED, EPERM, QCOW2_NO_OFFSET, QCOW2_ADVICE_NONE,
-      "too many files"
+      .kind = QCOW2_ERR_REFUSED, .errnum = EPERM, .offset = QCOW2_NO_OFFSET,
+      .text = "too many files",
     };
     return -1;
   }

@@ -96,7 +96,9 @@ static int
 commit (const struct image *i, const struct layer *l, bool keep)
 {
   struct progress p;
-  const struct qcow2_progress progress = { progress_report, &p };
+  const struct qcow2_progress progress = {
+    .fn = progress_report, .opaque = &p,
+  };
   struct qcow2_file base;
   struct qcow2_error err;
   int r;

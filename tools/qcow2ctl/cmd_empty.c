@@ -17,7 +17,9 @@ static int
 run (struct ctl *ctl, const struct args *args)
 {
   struct progress p;
-  const struct qcow2_progress progress = { progress_report, &p };
+  const struct qcow2_progress progress = {
+    .fn = progress_report, .opaque = &p,
+  };
   struct qcow2_error err;
   struct image i;
   int code, r;

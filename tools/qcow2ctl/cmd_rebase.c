@@ -21,7 +21,9 @@ rebase (const struct args *args, const struct image *i,
 {
   const struct backing_header h = new_backing_header (args, file);
   struct progress p;
-  const struct qcow2_progress progress = { progress_report, &p };
+  const struct qcow2_progress progress = {
+    .fn = progress_report, .opaque = &p,
+  };
   struct qcow2_error err;
   int r;
 

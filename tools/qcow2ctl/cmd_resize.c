@@ -78,7 +78,9 @@ static int
 resize (struct ctl *ctl, struct job *job, struct image *i)
 {
   struct progress p;
-  const struct qcow2_progress progress = { progress_report, &p };
+  const struct qcow2_progress progress = {
+    .fn = progress_report, .opaque = &p,
+  };
   struct qcow2_error err;
   int r;
 

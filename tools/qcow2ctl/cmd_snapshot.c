@@ -118,7 +118,9 @@ apply (struct image *i, const struct args *args, struct progress *p,
        struct qcow2_error *err)
 {
   const struct qcow2_name name = name_of (args->operands[1]);
-  const struct qcow2_progress progress = { progress_report, p };
+  const struct qcow2_progress progress = {
+    .fn = progress_report, .opaque = p,
+  };
 
   return qcow2_snapshot_apply (i->image, i->io, &name,
                                args_value (args, "by-id") != NULL, &progress,
@@ -145,7 +147,9 @@ delete (struct image *i, const struct args *args, struct progress *p,
         struct qcow2_error *err)
 {
   const struct qcow2_name name = name_of (args->operands[1]);
-  const struct qcow2_progress progress = { progress_report, p };
+  const struct qcow2_progress progress = {
+    .fn = progress_report, .opaque = p,
+  };
 
   return qcow2_snapshot_delete (i->image, i->io, &name,
                                 args_value (args, "by-id") != NULL, &progress,

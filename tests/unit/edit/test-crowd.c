@@ -171,7 +171,7 @@ checkpoint (struct editor *e, bool with_snapshot)
   if (with_snapshot)
     o.name = name_of (make_name (e, &e->snapshots, 's'));
   done = is_done (qcow2_transact (&part, 1, &ignored, &err), &err);
-  CHECK_EQ (part.outcome, done ? QCOW2_PART_DONE : QCOW2_PART_NOT_DONE);
+  CHECK_EQ (part.outcome, done ? QCOW2_OUTCOME_DONE : QCOW2_OUTCOME_NOT_DONE);
   if (!done) {
     drop_name (&e->bitmaps, before);
     if (with_snapshot)

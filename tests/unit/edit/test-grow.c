@@ -415,7 +415,7 @@ write_beside (void *opaque, unsigned percent)
 static void
 cancel_growing (struct making *m)
 {
-  const struct qcow2_progress progress = { write_beside, m };
+  const struct qcow2_progress progress = { .fn = write_beside, .opaque = m };
   struct qcow2_error err;
   unsigned char buf[512];
 
@@ -447,7 +447,7 @@ find_damage (void *opaque, unsigned percent)
 static void
 grow_what_is_corrupt (struct making *m)
 {
-  const struct qcow2_progress progress = { find_damage, m };
+  const struct qcow2_progress progress = { .fn = find_damage, .opaque = m };
   struct qcow2_error err;
 
   guest_open (&m->g);

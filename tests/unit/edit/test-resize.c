@@ -182,7 +182,7 @@ test_cancelled (void)
   struct memory_disk d;
 
   for (unsigned percent = 0; percent <= 100; percent += 25) {
-    const struct qcow2_progress progress = { cancel_at, &percent };
+    const struct qcow2_progress progress = { .fn = cancel_at, .opaque = &percent };
     struct qcow2_image *image;
 
     unit_context ("%s at %u", __func__, percent);

@@ -272,8 +272,8 @@ check_file (struct scene *s)
   if (!CHECK (image != NULL))
     return;
   view = open_snapshot (image, h, "s");
-  CHECK (view == NULL || s->outcome != QCOW2_PART_NOT_DONE);
-  CHECK (view != NULL || s->outcome != QCOW2_PART_DONE);
+  CHECK (view == NULL || s->outcome != QCOW2_OUTCOME_NOT_DONE);
+  CHECK (view != NULL || s->outcome != QCOW2_OUTCOME_DONE);
   if (view != NULL)
     check_snapshot (s, h, view);
   qcow2_close (view);
@@ -347,7 +347,7 @@ run_fault (const struct kind *kind, const struct fault *f, uint64_t seed,
   hit = f->at > 0 && s.nr >= f->at;
   if (!CHECK (r == 0 || hit))
     printf ("%s\n", err.text);
-  CHECK (r == -1 || s.outcome == QCOW2_PART_DONE);
+  CHECK (r == -1 || s.outcome == QCOW2_OUTCOME_DONE);
   counts[s.outcome]++;
   finish (&s, !hit);
   return hit;
@@ -372,7 +372,7 @@ test_faults_of (const struct kind *kind, unsigned host_kinds, int errnum,
              ++f.at < 1000);
     CHECK (f.at > 2);
   }
-  CHECK (counts[QCOW2_PART_NOT_DONE] > 0 && counts[QCOW2_PART_DONE] > 0);
+  CHECK (counts[QCOW2_OUTCOME_NOT_DONE] > 0 && counts[QCOW2_OUTCOME_DONE] > 0);
 }
 
 static void
@@ -415,7 +415,7 @@ test_cancel (void)
           printf ("%s\n", err.text);
         if (hit)
           CHECK_EQ (err.kind, QCOW2_ERR_CANCELLED);
-        CHECK (hit == (s.outcome == QCOW2_PART_NOT_DONE));
+        CHECK (hit == (s.outcome == QCOW2_OUTCOME_NOT_DONE));
         finish (&s, true);
       } while (hit && f.cancel_at < 100);
       CHECK (f.cancel_at > 2);

@@ -250,10 +250,13 @@ check_bitmaps (struct host *h, const unsigned char *now, enum change change)
   bitmap_set_free (&set);
 }
 
+/* How often each was seen. */
+static unsigned outcomes[APPLY + 1][QCOW2_OUTCOME_UNKNOWN + 1];
+
 /* After a new opening and some writing. */
 static void
 check_later (struct host *h, enum change change, const unsigned char *taken,
-             bool done)
+             enum qcow2_outcome outcome)
 {
   struct qcow2_image *const image = open_image (h);
   struct qcow2_error err;
@@ -263,8 +266,9 @@ check_later (struct host *h, enum change change, const unsigned char *taken,
   if (!CHECK (image != NULL))
     return;
   new = check_contents (h, image, change, taken);
-  if (done)
-    CHECK (new);
+  if (outcome != QCOW2_OUTCOME_UNKNOWN)
+    CHECK_EQ (new, outcome == QCOW2_OUTCOME_DONE);
+  outcomes[change][outcome]++;
   for (uint64_t at = 0; at < DISK; at += 7 * 1024)
     CHECK (write_cluster (h, image, at, 0x77) == 0);
   check_contents (h, image, change, taken);
@@ -355,7 +359,7 @@ run (enum change change, unsigned kinds, int errnum, unsigned long at,
   qcow2_close (image);
   if (change == APPLY && is_s0 (&h))
     memcpy (disk, s0, DISK);
-  check_later (&h, change, taken, r == 0);
+  check_later (&h, change, taken, r == 0 ? QCOW2_OUTCOME_DONE : err.outcome);
   host_free (&h);
   memcpy (disk, before, sizeof disk);
   if (!failed)
@@ -396,5 +400,8 @@ main (void)
     }
     host_free (&start);
   }
+  for (unsigned c = TAKE; c <= APPLY; ++c)
+    for (unsigned o = 0; o <= QCOW2_OUTCOME_UNKNOWN; ++o)
+      CHECK (outcomes[c][o] > 0);
   return unit_finish ();
 }

@@ -459,14 +459,73 @@ cancel_at (void *opaque, unsigned percent)
   return percent < *(const unsigned *) opaque;
 }
 
+/* What was seen in between, and that the last question came. */
+#define LAST 1000000
+
+static bool
+count_before (void *opaque, unsigned percent)
+{
+  unsigned *const nr = opaque;
+
+  (void) percent;
+  CHECK (*nr < LAST);
+  ++*nr;
+  return true;
+}
+
+static bool
+cancel_last (void *opaque)
+{
+  unsigned *const nr = opaque;
+
+  CHECK (*nr > 0 && *nr < LAST);
+  *nr = LAST;
+  return false;
+}
+
+static bool
+count_all (void *opaque, unsigned percent)
+{
+  (void) percent;
+  ++*(unsigned *) opaque;
+  return true;
+}
+
+/* What differs is looked for in pieces of 64 tables. */
+static void
+asked_while_comparing (struct scene *s)
+{
+  const struct qcow2_bitmap_action add = {
+    .verb = QCOW2_BITMAP_ADD, .name = name_of ("b"), .granularity = 65536,
+  };
+  const struct qcow2_name n = name_of ("s0");
+  unsigned asked[2] = { 0, 0 };
+
+  for (size_t i = 0; i < 2; ++i) {
+    const struct qcow2_progress p = { .fn = count_all, .opaque = &asked[i] };
+
+    begin (s);
+    if (i == 1)
+      done (s, qcow2_edit_bitmaps (s->image, &s->h.io, &add, 1, NULL, NULL,
+                                   &s->err));
+    done (s, qcow2_snapshot_apply (s->image, &s->h.io, &n, false, &p,
+                                   &s->err));
+    end (s);
+  }
+  CHECK_EQ (asked[1], asked[0] + s->size / (64 * 64 * 512));
+}
+
 static void
 cancelling_changes_nothing (struct scene *s)
 {
-  unsigned at = 60;
+  unsigned at = 60, asked;
   struct qcow2_snapshot_options o = {
     .name = name_of ("new"), .progress = cancel_at, .progress_opaque = &at,
   };
-  const struct qcow2_progress p = { cancel_at, &at };
+  const struct qcow2_progress p = { .fn = cancel_at, .opaque = &at };
+  const struct qcow2_progress late = {
+    .fn = count_before, .last = cancel_last, .opaque = &asked,
+  };
   const struct qcow2_name n = name_of ("s0");
 
   begin (s);
@@ -477,6 +536,13 @@ cancelling_changes_nothing (struct scene *s)
   CHECK (qcow2_snapshot_apply (s->image, &s->h.io, &n, false, &p, &s->err)
          == -1);
   CHECK_EQ (s->err.kind, QCOW2_ERR_CANCELLED);
+  is_unchanged (s, 1);
+  CHECK_EQ (s->err.outcome, QCOW2_OUTCOME_NOT_DONE);
+  asked = 0;
+  CHECK (qcow2_snapshot_apply (s->image, &s->h.io, &n, false, &late, &s->err)
+         == -1);
+  CHECK_EQ (s->err.kind, QCOW2_ERR_CANCELLED);
+  CHECK_EQ (asked, LAST);
   is_unchanged (s, 1);
   /* It is gone when there is something to be cancelled. */
   done (s, qcow2_snapshot_delete (s->image, &s->h.io, &n, false, &p,
@@ -695,6 +761,8 @@ main (void)
     { { .options = "cluster_size=512", .cluster_bits = 9,
         .disk_size = 512 * KiB, .fill_percent = 60, .snapshots = 1 },
       cancelling_changes_nothing },
+    { { .options = "cluster_size=512", .cluster_bits = 9, .disk_size = 4 * MiB,
+        .fill_percent = 60, .snapshots = 1 }, asked_while_comparing },
     { { .options = "cluster_size=4k", .cluster_bits = 12, .disk_size = MiB,
         .fill_percent = 60, .snapshots = 1 }, other_sizes },
     { plain, refused_with_bitmaps },

@@ -168,8 +168,8 @@ end_image (struct host *h, struct qcow2_image *image,
     qcow2_end (image, &h->io, &err) == 0;
 
   qcow2_close (image);
-  if (ok && CHECK (outcome != QCOW2_PART_UNKNOWN))
-    check_file (h, outcome == QCOW2_PART_DONE);
+  if (ok && CHECK (outcome != QCOW2_OUTCOME_UNKNOWN))
+    check_file (h, outcome == QCOW2_OUTCOME_DONE);
   else
     check_marked (h);
 }
@@ -205,11 +205,11 @@ run (const struct fault *fault, unsigned *counts)
   alloc_fail_at = 0;
   host_fail (&h[fault->host], 0, 0, 0, 0);
   if (r == 0)
-    CHECK (parts[0].outcome == QCOW2_PART_DONE &&
-           parts[1].outcome == QCOW2_PART_DONE);
+    CHECK (parts[0].outcome == QCOW2_OUTCOME_DONE &&
+           parts[1].outcome == QCOW2_OUTCOME_DONE);
   else if (CHECK (failed < NR && hit))
-    CHECK (parts[0].outcome == QCOW2_PART_DONE ||
-           parts[1].outcome == QCOW2_PART_NOT_DONE);
+    CHECK (parts[0].outcome == QCOW2_OUTCOME_DONE ||
+           parts[1].outcome == QCOW2_OUTCOME_NOT_DONE);
   counts[parts[0].outcome * 3 + parts[1].outcome]++;
   for (unsigned i = 0; i < NR; ++i) {
     end_image (&h[i], parts[i].image, parts[i].outcome);
@@ -255,16 +255,16 @@ test_faults (void)
   const struct fault none = { .at = 0 };
 
   run (&none, counts);
-  CHECK_EQ (counts[QCOW2_PART_DONE * 3 + QCOW2_PART_DONE], 1);
+  CHECK_EQ (counts[QCOW2_OUTCOME_DONE * 3 + QCOW2_OUTCOME_DONE], 1);
   fail_operations (1 << HOST_READ, EIO, counts);
   fail_operations (1 << HOST_WRITE, EIO, counts);
   fail_operations (1 << HOST_FLUSH, EIO, counts);
   fail_allocations (counts);
   /* Each that can be. */
-  CHECK (counts[QCOW2_PART_NOT_DONE * 3 + QCOW2_PART_NOT_DONE] > 10);
-  CHECK (counts[QCOW2_PART_DONE * 3 + QCOW2_PART_NOT_DONE] > 0);
-  CHECK (counts[QCOW2_PART_DONE * 3 + QCOW2_PART_UNKNOWN] > 0);
-  CHECK (counts[QCOW2_PART_UNKNOWN * 3 + QCOW2_PART_NOT_DONE] > 0);
+  CHECK (counts[QCOW2_OUTCOME_NOT_DONE * 3 + QCOW2_OUTCOME_NOT_DONE] > 10);
+  CHECK (counts[QCOW2_OUTCOME_DONE * 3 + QCOW2_OUTCOME_NOT_DONE] > 0);
+  CHECK (counts[QCOW2_OUTCOME_DONE * 3 + QCOW2_OUTCOME_UNKNOWN] > 0);
+  CHECK (counts[QCOW2_OUTCOME_UNKNOWN * 3 + QCOW2_OUTCOME_NOT_DONE] > 0);
 }
 
 /* ---- Many --------------------------------------------------------------- */
@@ -379,7 +379,7 @@ test_busy (void)
   REQUIRE (view != NULL);
   CHECK_EQ (qcow2_transact (parts, NR, &failed, &err), -1);
   CHECK (err.kind == QCOW2_ERR_BUSY && failed == 1);
-  CHECK_EQ (parts[0].outcome, QCOW2_PART_NOT_DONE);
+  CHECK_EQ (parts[0].outcome, QCOW2_OUTCOME_NOT_DONE);
   CHECK_EQ (qcow2_get_info (parts[0].image).nr_snapshots, 0);
   qcow2_close (view);
   CHECK_EQ (qcow2_transact (parts, NR, &failed, &err), 0);
