@@ -29,6 +29,7 @@ bool
 alone_begin (struct target *t, struct call *call)
 {
   struct again again = { .nap = 0 };
+  struct qcow2_error err;
 
   while (t->is_lent || !state_claim (t->peek.access.state))
     if (t->is_lent || !again_in_a_moment (&again)) {
@@ -38,14 +39,26 @@ alone_begin (struct target *t, struct call *call)
                  t->name, t->name[0] ? ": " : "");
       return false;
     }
+  /* Whatever fails from here on, clients lose nothing. */
+  if (qcow2_flush (t->image, t->io, &err) == -1) {
+    call_fail_engine (call, t->name, &err);
+    return false;
+  }
+  t->disk->kept = true;
   return true;
 }
 
-void
-alone_set_ended (struct target *t)
+/* What has failed after the change has ended the image, too. */
+bool
+alone_is_done (struct target *t, struct call *call, int r,
+               const struct qcow2_error *err)
 {
   (void) holds (!t->is_lent && !t->disk->ended);
-  t->disk->ended = true;
+  t->disk->ended = r == 0 || err->outcome != QCOW2_OUTCOME_NOT_DONE;
+  if (r == 0)
+    return true;
+  call_fail_engine (call, t->name, err);
+  return err->outcome == QCOW2_OUTCOME_DONE;
 }
 
 /* ---- Applying a snapshot ------------------------------------------------ */
@@ -70,20 +83,19 @@ static bool
 apply (struct call *call, struct target *t, struct lookup *lookup)
 {
   const bool by_id = lookup->id.bytes != NULL;
-  const struct qcow2_progress progress = { job_go_on, call };
+  const struct qcow2_progress progress = {
+    .fn = job_go_on, .opaque = call, .last = job_go_last,
+  };
   struct qcow2_error err;
+  int r;
 
   if (!look_up (call, t, lookup) || !alone_begin (t, call) ||
       !look_up (call, t, lookup))
     return false;
-  if (qcow2_snapshot_apply (t->image, t->io,
+  r = qcow2_snapshot_apply (t->image, t->io,
                             by_id ? &lookup->id : &lookup->name, by_id,
-                            &progress, &err) == -1) {
-    call_fail_engine (call, t->name, &err);
-    return false;
-  }
-  alone_set_ended (t);
-  return true;
+                            &progress, &err);
+  return alone_is_done (t, call, r, &err);
 }
 
 json_t *
@@ -108,7 +120,7 @@ verb_snapshot_apply (struct call *call)
                 json_pack ("{s:s,s:O,s:O}", "device", device,
                            "name", json_object_get (lookup.found, "name"),
                            "id", json_object_get (lookup.found, "id")));
-  if (ok)
+  if (ok && call->class == NULL)
     return lookup.found;
   json_decref (lookup.found);
   return NULL;
@@ -120,22 +132,23 @@ json_t *
 verb_empty (struct call *call)
 {
   const char *const device = call_text (call, "device");
-  const struct qcow2_progress progress = { job_go_on, call };
+  const struct qcow2_progress progress = {
+    .fn = job_go_on, .opaque = call, .last = job_go_last,
+  };
   struct qcow2_error err;
   struct target t;
   bool ok;
+  int r;
 
   if (!target_open (&t, call, device, true))
     return NULL;
   ok = alone_begin (&t, call);
-  if (ok && qcow2_make_empty (t.image, t.io, &progress, &err) == -1) {
-    call_fail_engine (call, t.name, &err);
-    ok = false;
+  if (ok) {
+    r = qcow2_make_empty (t.image, t.io, &progress, &err);
+    ok = alone_is_done (&t, call, r, &err);
   }
-  else if (ok)
-    alone_set_ended (&t);
   target_close (&t);
   if (ok)
     call_event ("X_Q2_EMPTIED", json_pack ("{s:s}", "device", device));
-  return ok ? json_object () : NULL;
+  return ok && call->class == NULL ? json_object () : NULL;
 }

@@ -146,15 +146,17 @@ forget (struct job *old)
 
 /* ---- A job's thread ----------------------------------------------------- */
 
-bool
-job_progress (struct job *job, unsigned percent)
+/* 'percent' NULL: as before. */
+static bool
+ask (struct job *job, const unsigned *percent)
 {
   const bool ending = roster_is_ending ();
   bool aborting, cancel;
 
   pthread_mutex_lock (&table.lock);
-  (void) holds (is_under_way (job) && percent <= 100);
-  job->percent = percent;
+  (void) holds (is_under_way (job));
+  if (percent != NULL && holds (*percent <= 100))
+    job->percent = *percent;
   cancel = (job->cancel || ending) && !job->final;
   aborting = cancel && job->status == JOB_RUNNING;
   if (aborting)
@@ -163,6 +165,12 @@ job_progress (struct job *job, unsigned percent)
   if (aborting)
     tell (job->id, JOB_ABORTING);
   return !cancel;
+}
+
+bool
+job_progress (struct job *job, unsigned percent)
+{
+  return ask (job, &percent);
 }
 
 bool
@@ -182,12 +190,20 @@ job_set_final (struct job *job, bool final)
 
   if (job == NULL)
     return true;
-  go_on = job_progress (job, 0);
+  go_on = ask (job, NULL);
   pthread_mutex_lock (&table.lock);
   go_on &= !job->cancel;
   job->final = final && go_on;
   pthread_mutex_unlock (&table.lock);
   return go_on;
+}
+
+bool
+job_go_last (void *opaque)
+{
+  const struct call *const call = opaque;
+
+  return job_set_final (call->job, true);
 }
 
 static void

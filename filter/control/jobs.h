@@ -45,6 +45,11 @@ extern bool job_progress (struct job *job, unsigned percent);
  */
 extern bool job_go_on (void *call, unsigned percent);
 
+/* The same: there is no way back after what comes next, so from now on it
+ * cannot be cancelled.
+ */
+extern bool job_go_last (void *call);
+
 /* For its own thread: from now on it cannot be cancelled, or it can again, as
  * before.  False: it is to end.  NULL is allowed.
  */

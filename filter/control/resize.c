@@ -34,7 +34,9 @@ static json_t *
 grow (struct call *call, const struct target *t, uint64_t size)
 {
   const uint64_t before = qcow2_get_info (t->image).virtual_size;
-  const struct qcow2_progress progress = { job_go_on, call };
+  const struct qcow2_progress progress = {
+    .fn = job_go_on, .opaque = call, .last = job_go_last,
+  };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
   int r;
@@ -54,17 +56,20 @@ grow (struct call *call, const struct target *t, uint64_t size)
 static json_t *
 shrink (struct call *call, struct target *t, uint64_t size)
 {
-  const struct qcow2_progress progress = { job_go_on, call };
+  const struct qcow2_progress progress = {
+    .fn = job_go_on, .opaque = call, .last = job_go_last,
+  };
   struct qcow2_error err;
+  int r;
 
   if (!alone_begin (t, call))
     return NULL;
-  if (qcow2_resize (t->image, t->io, size, QCOW2_RESIZE_SHRINK,
-                    QCOW2_PREALLOCATE_OFF, &progress, &err) == -1)
-    return call_fail_engine (call, t->name, &err);
-  alone_set_ended (t);
+  r = qcow2_resize (t->image, t->io, size, QCOW2_RESIZE_SHRINK,
+                    QCOW2_PREALLOCATE_OFF, &progress, &err);
+  if (!alone_is_done (t, call, r, &err))
+    return NULL;
   tell (call_text (call, "device"), qcow2_get_info (t->image).virtual_size);
-  return json_object ();
+  return r == 0 ? json_object () : NULL;
 }
 
 static json_t *

@@ -278,5 +278,8 @@ roster_is_ending (void)
   pthread_mutex_lock (&roster.lock);
   ending = roster.ending;
   pthread_mutex_unlock (&roster.lock);
-  return ending;
+  /* nbdkit tells filters only when all clients have gone, and some may wait
+   * for what asks this.
+   */
+  return ending || nobody_waits (NULL);
 }

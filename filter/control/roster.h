@@ -75,7 +75,7 @@ extern size_t roster_take_events (struct peer *p, char *buf);
 
 /* ---- For all ----------------------------------------------------------- */
 
-/* Long work is to be cancelled. */
+/* Long work is to be cancelled: the server ends, or was told to. */
 extern bool roster_is_ending (void);
 /* All peers that have negotiated get this line, when they are next idle. */
 extern void roster_tell_all (const char *text);

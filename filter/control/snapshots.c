@@ -52,12 +52,14 @@ look_up (struct call *call, const struct target *t, struct lookup *lookup)
   return r == 1 && !lookup->id_is_taken;
 }
 
-/* With both, the engine is told the id, which is the first such one. */
+/* With both, the engine is told the id, which is the first such one.  Returns
+ * what is deleted, which call_fail may have been called after.
+ */
 static json_t *
 delete (struct call *call, struct target *t, struct lookup *lookup)
 {
   const bool by_id = lookup->id.len > 0;
-  const struct qcow2_progress progress = { job_go_on, call };
+  const struct qcow2_progress progress = { .fn = job_go_on, .opaque = call };
   struct again again = { .nap = 0 };
   struct qcow2_error err;
 
@@ -75,7 +77,9 @@ delete (struct call *call, struct target *t, struct lookup *lookup)
       return json_incref (lookup->found);
     (void) job_set_final (call->job, false);
   } while (again_soon (&again, &err));
-  return call_fail_engine (call, t->name, &err);
+  call_fail_engine (call, t->name, &err);
+  return err.outcome == QCOW2_OUTCOME_DONE ? json_incref (lookup->found)
+    : NULL;
 }
 
 /* As in QEMU an empty one says nothing. */
@@ -108,5 +112,8 @@ verb_snapshot_delete (struct call *call)
     tell ("X_Q2_SNAPSHOT_DELETED", call_text (call, "device"),
           json_string_value (json_object_get (result, "name")),
           json_string_value (json_object_get (result, "id")));
-  return result;
+  if (call->class == NULL)
+    return result;
+  json_decref (result);
+  return NULL;
 }

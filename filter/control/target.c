@@ -61,6 +61,13 @@ fail_open (struct call *call, const char *device)
 {
   const int errnum = errno;
 
+  if (errnum == EALREADY) {
+    call->kind = "busy";
+    call_fail (call, "the image of the export '%.200s' is being changed by a "
+               "command that needs it for itself; try again when that has "
+               "ended", device);
+    return false;
+  }
   call_fail (call, "the image of the export '%.200s' cannot be opened%s%s; "
              "the log of the server says why", device,
              errnum > 0 ? ": " : "", errnum > 0 ? strerror (errnum) : "");

@@ -61,6 +61,13 @@ access_destroy (struct access *a)
   free (a->exportname);
 }
 
+static unsigned
+state_flags (const struct access *a)
+{
+  return (a->readonly ? STATE_READONLY : 0) | (a->alone ? STATE_ALONE : 0) |
+    (a->impatient ? STATE_IMPATIENT : 0);
+}
+
 enum access_needs
 access_open (struct access *a)
 {
@@ -72,7 +79,7 @@ access_open (struct access *a)
   (void) holds (a->state == NULL);
   export_id_get (&a->id, a->exportname);
   if (shared) {
-    a->state = state_acquire (a->exportname, &a->id, NULL, false, a->alone);
+    a->state = state_acquire (a->exportname, &a->id, NULL, state_flags (a));
     if (a->state == NULL)
       return ACCESS_FAILED;
     if (state_disk (a->state)->writable)
@@ -107,8 +114,8 @@ prepare_own (struct access *a, nbdkit_next *next)
     a->state = NULL;
   }
   if (a->state == NULL)
-    a->state = state_acquire (a->exportname, &a->id, &a->below, a->readonly,
-                              a->alone);
+    a->state = state_acquire (a->exportname, &a->id, &a->below,
+                              state_flags (a));
   return a->state ? 0 : -1;
 }
 

@@ -23,6 +23,9 @@ struct access {
   bool alone;                   /* the image will do without its backing file,
                                    if that is not to be had; before
                                    access_open */
+  bool impatient;               /* the same: it does not wait for who has
+                                   claimed the image, but fails with errno
+                                   EALREADY, which is not logged */
   struct state *state;          /* NULL before access_prepare, which see, and
                                    after access_end */
   struct disk *disk;            /* the state's */

@@ -38,6 +38,8 @@ struct disk {
   struct views views;
   bool writable;
   bool ended;                   /* the image, by who had it for himself */
+  bool kept;                    /* the same has made durable, before anything
+                                   else, what clients have written */
   bool alone;                   /* as asked for */
   bool unlocked;                /* asleep: nothing is claimed */
   bool had_fd;                  /* and locked before */

@@ -88,7 +88,7 @@ report_end (const struct ending *e)
 {
   struct qcow2_error error;
 
-  if (qcow2_flush (e->disk->image, e->io, &error) == 0)
+  if (e->disk->kept || qcow2_flush (e->disk->image, e->io, &error) == 0)
     warning (e->disk->name, "was not closed cleanly, but nothing that was "
              "written is lost");
   else

@@ -195,6 +195,10 @@ acquire_locked (struct wanted *want)
     int r = 0;
 
     if (in_the_way != NULL && !in_the_way->ready) {
+      if (want->impatient && in_the_way->claimed) {
+        errno = EALREADY;
+        return NULL;
+      }
       pthread_cond_wait (&states.changed, &states.lock);
       continue;
     }
@@ -220,16 +224,17 @@ acquire_locked (struct wanted *want)
 
 struct state *
 state_acquire (const char *exportname, const struct file_id *id,
-               const struct below *own, bool readonly, bool alone)
+               const struct below *own, unsigned flags)
 {
   struct wanted want = {
     .key = config.names == NAMES_IGNORED ? "" : exportname, .id = *id,
-    .own = own, .readonly = readonly, .alone = alone,
+    .own = own, .readonly = flags & STATE_READONLY,
+    .alone = flags & STATE_ALONE, .impatient = flags & STATE_IMPATIENT,
   };
   struct state *s;
   int saved_errno;
 
-  if (id->replaced && !readonly) {
+  if (id->replaced && !want.readonly) {
     nbdkit_error ("qcow2: the image was replaced by another file while it "
                   "was being opened");
     errno = EBUSY;
