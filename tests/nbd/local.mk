@@ -44,8 +44,10 @@ nbd_tests = \
 	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-jobs.sh \
 	nbd/test-control-kill.sh \
+	nbd/test-control-fuzz.sh \
 	nbd/test-control-kill-alone.sh \
 	nbd/test-control-alone.sh \
+	nbd/test-control-apart.sh \
 	nbd/test-control-resize.sh \
 	nbd/test-control-snapshots.sh \
 	nbd/test-control-socat.sh \
@@ -167,6 +169,7 @@ LONG_TESTS += \
 	nbd/test-check-qemu-long.sh \
 	nbd/test-control-kill-bitmaps-long.sh \
 	nbd/test-control-kill-long.sh \
+	nbd/test-control-fuzz-long.sh \
 	nbd/test-control-kill-alone-long.sh \
 	nbd/test-filters-long.sh \
 	nbd/test-guestfs-long.sh \
@@ -210,6 +213,9 @@ EXTRA_DIST += \
 	nbd/control_alone_kill.py \
 	nbd/control_verbs.py \
 	nbd/control_alone.py \
+	nbd/control_apart.py \
+	nbd/control_fuzz.py \
+	nbd/control_fuzz.sh \
 	nbd/control_resize.py \
 	nbd/control_writers.py \
 	nbd/costly_images.py \
