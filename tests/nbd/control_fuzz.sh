@@ -14,7 +14,7 @@ for ((seed = ${SEED:-1}; seed < ${SEED:-1} + ${runs:?}; seed++)); do
     esac
     echo "seed $seed: $options, $mode"
     qemu-img create -q -f qcow2 -o "$options" "$tmp/disk" 1M
-    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-bitmaps=$mode \
+    start_nbdkit --filter="$filter" file "$tmp/disk" qcow2-bitmaps="$mode" \
         qcow2-control="$control"
     "$PYTHON" "$nbddir/control_fuzz.py" "$sock" "$control" "$seed" \
         "${count:?}" || fail "seed $seed: $(tail -n 3 "$log")"

@@ -91,7 +91,6 @@ ctl_fails 1 'is for --add' -S "$control" checkpoint --snapshot x -g 64k ""
 ctl_fails 1 'one snapshot of an image' -S "$control" checkpoint --snapshot x \
     "" "also"
 ctl_fails 5 'no bitmap' -S "$control" checkpoint --snapshot x --disable none ""
-ctl_fails 1 'give its control socket' checkpoint --snapshot x ""
 ctl_fails 1 'is no UTF-8' -S "$control" bitmap add "" $'\xff'
 ctl_fails 5 'already' -S "$control" snapshot create "" one
 ctl_fails 5 'no snapshot' -S "$control" snapshot delete "" three

@@ -25,6 +25,8 @@ extern int served_bitmap_merge (const struct ctl *ctl,
                                 const struct args *args);
 extern int served_bitmap_list (const struct ctl *ctl,
                                const struct args *args);
+extern int served_checkpoint (const struct ctl *ctl, const struct args *args,
+                              uint64_t granularity);
 struct talk;
 struct talk_argument;
 struct progress;

@@ -101,47 +101,19 @@ served_bitmap_list (const struct ctl *ctl, const struct args *args)
 
 /* ---- Checkpoints -------------------------------------------------------- */
 
-static const struct option_spec checkpoint_options[] = {
-  { "snapshot", 0, "NAME", "the snapshot that is taken of each" },
-  { "add", 0, "BITMAP", "a new bitmap, kept up from now on" },
-  { "granularity", 'g', "SIZE", "its bytes of the disk per bit, 512 to 2G\n"
-    "(default: the cluster size, 4k to 64k)" },
-  { "disable", 0, "BITMAP", "one that is left as it is from now on" },
-  { NULL, 0, NULL, NULL }
-};
-
-static int
-run_checkpoint (struct ctl *ctl, const struct args *args)
+int
+served_checkpoint (const struct ctl *ctl, const struct args *args,
+                   uint64_t granularity)
 {
-  struct talk_argument arguments[] = {
+  const struct talk_argument arguments[] = {
     { .name = "nodes", .type = TALK_TEXTS, .texts = args->operands,
       .nr_texts = args->nr_operands },
     { .name = "snapshot", .text = args_value (args, "snapshot") },
     { .name = "add", .text = args_value (args, "add") },
     { .name = "disable", .text = args_value (args, "disable") },
-    { .name = "granularity", .type = TALK_NUMBER },
+    { .name = "granularity", .type = TALK_NUMBER, .number = granularity },
     { .name = NULL }
   };
-  int code;
 
-  if (args_value (args, "snapshot") == NULL)
-    return fail_usage (args->command, "give the snapshot a name: --snapshot "
-                       "NAME");
-  if (args_value (args, "granularity") != NULL) {
-    if (args_value (args, "add") == NULL)
-      return fail_usage (args->command, "--granularity is for --add");
-    code = value_granularity (args->command, args_value (args, "granularity"),
-                              &arguments[4].number);
-    if (code != CODE_OK)
-      return code;
-  }
   return served_with_progress (ctl, "x-q2-checkpoint", arguments);
 }
-
-const struct command cmd_checkpoint = {
-  .name = "checkpoint", .operands = "EXPORT...",
-  .min_operands = 1, .max_operands = 64,
-  .takes = TAKES_SOCKET | NEEDS_SOCKET, .options = checkpoint_options,
-  .summary = "Begin bitmaps and take snapshots, all at once",
-  .run = run_checkpoint,
-};
