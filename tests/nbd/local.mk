@@ -73,6 +73,7 @@ nbd_tests = \
 	nbd/test-filters-above.sh \
 	nbd/test-filters-below.sh \
 	nbd/test-header-qemu.sh \
+	nbd/test-import-faults.sh \
 	nbd/test-largest.sh \
 	nbd/test-kernel-client.sh \
 	nbd/test-layers-backing.sh \
@@ -232,6 +233,7 @@ EXTRA_DIST += \
 	nbd/full.py \
 	nbd/full_check.py \
 	nbd/functions.sh \
+	nbd/guest.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
 	nbd/luks.sh \

@@ -9,80 +9,19 @@
 # localhost and a port.
 # shellcheck source=writing.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/writing.sh"
+# shellcheck source=guest.sh source-path=SCRIPTDIR
+source "$(dirname "$0")/guest.sh"
 
 skip_if_instrumented "once is enough"
 requires_plugin file
-requires_program virt-v2v virt-v2v-in-place sfdisk mke2fs debugfs e2fsck
+requires_program virt-v2v virt-v2v-in-place debugfs e2fsck
+requires_guest
 compgen -G '/boot/vmlinuz-*' >/dev/null ||
     skip "needs a Linux for libguestfs, such as the package linux-image-amd64"
-[ "$(id -u)" -eq 0 ] || skip "needs root, to make a Debian"
 
 export LIBGUESTFS_BACKEND=direct TMPDIR=$tmp LIBGUESTFS_CACHEDIR=$tmp
 # Without KVM, on a busy machine, its Linux takes long.
 export LIBGUESTFS_BACKEND_SETTINGS=force_tcg LIBGUESTFS_MEMSIZE=1280
-guest=$tmp/guest
-start=$((1024 * 1024))
-size=$((1024 * 1024 * 1024))
-
-# In a root that chroot entered nothing can be made private, nor is shared.
-propagation=private
-unshare --mount true 2>/dev/null || propagation=unchanged
-
-# in_guest PROGRAM ARGUMENT...
-in_guest ()
-{
-    # shellcheck disable=SC2016     # The inner shell expands these.
-    unshare --mount --propagation "$propagation" --pid --fork --kill-child \
-        -- bash -e -c '
-        guest=$1; shift
-        mount -t proc proc "$guest/proc"
-        mount --rbind /dev "$guest/dev"
-        status=0
-        chroot "$guest" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-            LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@" || status=$?
-        exit "$status"
-    ' bash "$guest" "$@" </dev/null >"$tmp/said" 2>&1 || {
-        tail -n 40 "$tmp/said"
-        fail "in the guest: $*"
-    }
-}
-
-# The folder, and $tmp/disk.raw with one partition of it.
-make_guest ()
-{
-    local version status=0
-
-    "$top_srcdir/scripts/make-root" --minimal bookworm "$guest" || status=$?
-    [ "$status" -ne 3 ] || skip "its packages cannot be fetched"
-    [ "$status" -eq 0 ] || fail "no root for the guest"
-    rm -f "$guest/etc/resolv.conf"
-    cp /etc/resolv.conf /etc/hosts "$guest/etc/"
-    in_guest apt-get update -q
-    in_guest apt-get install -q -y --no-install-recommends initramfs-tools
-    # virt-v2v makes the initrd again.
-    echo COMPRESSLEVEL=1 >"$guest/etc/initramfs-tools/conf.d/fast"
-    in_guest apt-get install -q -y --no-install-recommends \
-        linux-image-cloud-amd64 grub-pc
-    in_guest apt-get clean
-    version=$(cd "$guest/boot" && echo vmlinuz-*)
-    version=${version#vmlinuz-}
-    mkdir -p "$guest/boot/grub"
-    cat >"$guest/boot/grub/grub.cfg" <<END
-menuentry 'Debian' {
-  set root=(hd0,msdos1)
-  linux /boot/vmlinuz-$version root=/dev/sda1 ro
-  initrd /boot/initrd.img-$version
-}
-END
-    echo '/dev/sda1 / ext4 defaults 0 1' >"$guest/etc/fstab"
-    rm -r "$guest/var/lib/apt/lists"
-    truncate -s "$size" "$tmp/disk.raw"
-    echo "start=$((start / 512)), type=83, bootable" |
-        sfdisk -q "$tmp/disk.raw"
-    mke2fs -q -t ext4 -E "offset=$start" -d "$guest" "$tmp/disk.raw" \
-        $(((size - start) / 1024))k
-}
-
 # serve_port ARGUMENT...: sets 'port'.
 serve_port ()
 {

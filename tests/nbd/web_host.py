@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Web servers that nginx cannot play: one of S3 that checks signed addresses,
-one that hangs now and then, one that hangs up in the middle of an answer.
+one that hangs now and then, one that hangs up in the middle of an answer, one
+with every fault.
 
   web_host.py serve FOLDER LOG [--stall SECONDS] [--every N] [--address IP]
       prints its port; LOG gets "METHOD STATUS BYTES PATH" of each answer
         /signed/NAME   only with a signature (AWS version 4, in the address)
         /stalls/NAME   each Nth GET waits before it is answered
         /drops/NAME    each Nth GET ends in the middle
+        /faults/NAME   each Nth GET meets one of FAULTS, and the log has the
+                       line "FAULT WHICH 0 PATH"
   web_host.py sign URL [--seconds N]
       prints the address signed for GET, as boto3 does it
 
@@ -29,6 +32,9 @@ KEY = "EXAMPLEKEY"
 SECRET = "example/secret"
 REGION = "us-east-1"
 STAMP = "%Y%m%dT%H%M%SZ"
+# In turn: says that it is overloaded, hangs up in the middle of what it sends,
+# hangs up without an answer.
+FAULTS = ("503", "middle", "silence")
 
 
 def signature(method, path, query, host):
@@ -104,10 +110,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
                           self.headers["Host"])
             if why:
                 return self.refuse(403, why)
+        if kind == "faults":
+            return self.answer_or_fail(path)
         drop = self.command == "GET" and self.server.is_turn() and kind
         if drop == "stalls":
             time.sleep(self.server.stall)
         return self.send_file(path, drop == "drops")
+
+    def answer_or_fail(self, path):
+        number = self.command == "GET" and self.server.is_turn()
+        if not number:
+            return self.send_file(path, False)
+        fault = FAULTS[number % len(FAULTS)]
+        self.server.log.write(f"FAULT {fault} 0 {self.path}\n")
+        if fault == "503":
+            return self.refuse(503, "SlowDown")
+        if fault == "middle":
+            return self.send_file(path, True)
+        self.close_connection = True
+        return None
 
     def send_file(self, path, drop):
         size = os.path.getsize(path)
@@ -153,9 +174,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def is_turn(self):
+        """0, or for each Nth call its number among those."""
         with self.lock:
             self.count += 1
-            return self.count % self.every == 0
+            return 0 if self.count % self.every else self.count // self.every
 
     def handle_error(self, request, client_address):
         """Clients, and proxies, leave when they have waited long enough."""
