@@ -45,10 +45,13 @@ pre { overflow-x: auto; padding: .6rem; background: #8882;
       overflow-wrap: normal; font-size: .875rem; line-height: 1.35; }
 code { background: #8882; font-size: .9em; }
 pre code { background: none; font-size: inherit; }
+code.word { white-space: nowrap; }
 div.table { overflow-x: auto; }
 table { border-collapse: collapse; overflow-wrap: normal; }
 th, td { border: 1px solid #8886; padding: .25rem .5rem; text-align: left;
          vertical-align: top; min-width: 6rem; }
+th[align=right], td[align=right] { text-align: right; min-width: 3rem; }
+summary { margin-top: 1rem; }
 h1, h2, h3 { line-height: 1.25; margin-top: 2rem; }
 dt { margin-top: .8rem; }
 dd { margin-left: 1.5rem; }
@@ -156,8 +159,24 @@ def from_pod(path: str, pages: Dict[str, str]) -> str:
         anchor = "#" + section[1].replace(" ", "-") if section else ""
         return f'<a href="{pages[source]}{anchor}">{text}</a>'
 
+    # The table of contents is folded: it fills a screen.
+    body = re.sub(r"<ul id=\"index\">.*?\n</ul>",
+                  lambda m: "<details><summary>Contents</summary>\n"
+                            f"{m[0]}\n</details>", body, flags=re.DOTALL)
     return re.sub(r'<a href="man:\d/([^"#]*)[^"]*">(.*?)</a>', link, body,
                   flags=re.DOTALL)
+
+
+# No line ends within an option, such as after its first dash.
+SHORT = 24
+
+
+def finish(body: str) -> str:
+    """What is the same for both kinds of sources."""
+    body = body.replace("<table>", '<div class="table"><table>').replace(
+        "</table>", "</table></div>")
+    return re.sub(r"(?<!<pre>)<code>([^<\n]{1,%d})</code>" % SHORT,
+                  r'<code class="word">\1</code>', body)
 
 
 def main() -> None:
@@ -183,8 +202,7 @@ def main() -> None:
         path = os.path.join(top, source)
         body = (from_pod(path, pages) if source.endswith(".pod")
                 else from_markdown(path, source, pages))
-        body = body.replace("<table>", '<div class="table"><table>').replace(
-            "</table>", "</table></div>")
+        body = finish(body)
         with open(os.path.join(made, name), "w", encoding="utf-8") as out:
             out.write(PAGE.format(
                 title=title_of(source), nav=nav, body=body,

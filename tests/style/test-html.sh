@@ -52,6 +52,10 @@ grep -q '<a href="packaging.html">' "$tmp/html/index.html" ||
     fail "a link to a folder's page is lost"
 grep -q '<a href="SECURITY.html">' "$tmp/html/container.html" ||
     fail "a link from a folder's page is lost"
+grep -q '<details><summary>Contents' "$tmp/html/qcow2ctl.html" ||
+    fail "a table of contents fills the first screen"
+grep -q '<code class="word">--destination-is-zero' "$tmp/html/PIPELINES.html" ||
+    fail "lines may end within an option"
 
 mkdir "$tmp/copy"
 cp -R "$top_srcdir"/*.md "$top_srcdir/docs" "$top_srcdir/packaging" "$tmp/copy/"
