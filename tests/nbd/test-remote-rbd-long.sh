@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # qcow2 images in RBD images of a Ceph cluster, which qemu-nbd serves and
-# nbdkit's nbd plugin reads: the right data, and few requests.
+# nbdkit's nbd plugin reads: the right data, and few requests.  And disks that
+# are imported into RBD images: docs/PIPELINES.md has these commands.
 #
 # The cluster is one monitor and one OSD with its data in memory, in $tmp and
 # on ports of 127.0.0.1, with cephx as in a real one.  All of it is killed
@@ -12,6 +13,7 @@ source "$(dirname "$0")/remote.sh"
 skip_if_instrumented "once is enough"
 requires_plugin nbd
 packages="ceph-mon ceph-osd ceph-common qemu-block-extra"
+requires_program jq
 for program in ceph ceph-authtool ceph-mon ceph-osd monmaptool rbd; do
     [ -n "$(type -P "$program")" ] ||
         skip "$program is not installed: it needs the packages $packages"
@@ -142,7 +144,31 @@ start_osd ()
     wait_for_daemon osd_is_up || broken "the OSD does not start"
 }
 
-make_real "$tmp/disk.raw" $((64 * M))
+# start_rbd NAME OPTION...: qemu-nbd on $tmp/NAME.sock for the image of that name.
+start_rbd ()
+{
+    local name=$1
+
+    shift
+    rbd="rbd:rbd/$name:conf=$conf"
+    rm -f "$tmp/$name.sock"
+    start_daemon qemu-nbd "$@" -f raw -k "$tmp/$name.sock" "$rbd"
+    wait_for_daemon test -S "$tmp/$name.sock" ||
+        broken "qemu-nbd does not serve $rbd"
+}
+
+# check_volume NAME: what Ceph's own program reads.
+check_volume ()
+{
+    timeout 60 rbd export --no-progress "rbd/$1" "$tmp/volume"
+    cmp "$tmp/volume" "$tmp/disk.raw" || fail "$1: wrong data"
+    rm "$tmp/volume"
+}
+
+# A disk with holes, as in a file system.
+make_real "$tmp/data" $((48 * M))
+qemu-img create -q -f raw "$tmp/disk.raw" 64M
+dd if="$tmp/data" of="$tmp/disk.raw" bs=1M seek=3 conv=notrunc,sparse status=none
 make_image "$tmp/plain.qcow2" "$tmp/disk.raw" -S 0
 make_image "$tmp/packed.qcow2" "$tmp/disk.raw" -c
 
@@ -156,10 +182,7 @@ echo "ceph runs after $SECONDS s"
 
 for name in plain packed; do
     timeout 60 rbd import --no-progress "$tmp/$name.qcow2" "rbd/$name"
-    rbd="rbd:rbd/$name:conf=$conf"
-    start_daemon qemu-nbd -r -t -e 8 -f raw -k "$tmp/$name.sock" "$rbd"
-    wait_for_daemon test -S "$tmp/$name.sock" ||
-        broken "qemu-nbd does not serve $rbd"
+    start_rbd "$name" -r -t -e 8
     size=$(stat -c %s "$tmp/$name.qcow2")
     mib=$(((size + M - 1) / M))
 
@@ -179,3 +202,33 @@ for name in plain packed; do
     timeout 60 qemu-img convert -f qcow2 -O raw "$rbd" "$tmp/copy"
     cmp "$tmp/copy" "$tmp/disk.raw" || fail "$name: QEMU reads other data"
 done
+
+echo "into a new RBD image, through qemu-nbd"
+size=$(stat -c %s "$tmp/disk.raw")
+timeout 60 rbd create --size "${size}B" rbd/volume
+start_rbd volume --discard=unmap
+start_nbdkit -r --filter="$filter" file "$tmp/packed.qcow2"
+timeout 60 nbdcopy --destination-is-zero "$uri" \
+    "nbd+unix:///?socket=$tmp/volume.sock"
+check_volume volume
+# Holes are not written: at least the 12 MiB without data.
+used=$(timeout 60 rbd du --format json rbd/volume | jq '.images[0].used_size')
+echo "$used bytes of the volume's $size are in use"
+[ "$used" -le $((size - 8 * M)) ] || fail "holes were written"
+
+echo "by QEMU's client, and through a pipe"
+timeout 60 rbd create --size "${size}B" rbd/converted
+qemu-img convert -n -f raw -O raw "$uri" "rbd:rbd/converted:conf=$conf"
+check_volume converted
+timeout 60 nbdcopy "$uri" - |
+    timeout 60 rbd import --no-progress --image-format 2 - rbd/piped
+check_volume piped
+
+echo "over what another disk has left"
+timeout 60 rbd create --size "${size}B" rbd/used
+timeout 60 rbd bench --io-type write --io-size 4M --io-total "${size}B" \
+    rbd/used >/dev/null
+start_rbd used --discard=unmap
+timeout 60 nbdcopy "$uri" "nbd+unix:///?socket=$tmp/used.sock"
+check_volume used
+stop_nbdkit
