@@ -16,3 +16,19 @@ every_filter ()
     "$PYTHON" "$nbddir/filters_matrix.py" "$1" "$filter" "$tmp" \
         "${EVERY:-6}" "${nbdkit_command[@]}"
 }
+
+# filters_table COMMAND...: see filters_table.py.
+filters_table ()
+{
+    "$PYTHON" "$nbddir/filters_table.py" "$@"
+}
+
+# what_fails: it does, as docs/FILTERS.md says.
+what_fails ()
+{
+    local -a nbdkit_command
+
+    check_filter
+    set_nbdkit_command
+    filters_table traps "$filter" "$tmp" "${nbdkit_command[@]}"
+}

@@ -230,6 +230,7 @@ EXTRA_DIST += \
 	nbd/exports_client.py \
 	nbd/filters.sh \
 	nbd/filters_matrix.py \
+	nbd/filters_table.py \
 	nbd/full.py \
 	nbd/full_check.py \
 	nbd/functions.sh \

@@ -65,3 +65,10 @@ wait "$client"
 
 echo "every filter, or some of them"
 every_filter below
+
+if [ -z "$instrumented" ]; then
+    echo "what does not work"
+    requires_filter tar
+    requires_filter log
+    what_fails
+fi

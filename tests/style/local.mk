@@ -17,6 +17,7 @@ style_tests = \
 	style/test-columns.sh \
 	style/test-docs.sh \
 	style/test-examples.sh \
+	style/test-filters.sh \
 	style/test-headers.sh \
 	style/test-help-vs-man.sh \
 	style/test-html.sh \
