@@ -44,6 +44,11 @@ bench bench-cost bench-edit bench-live bench-remote:
 	@false
 endif
 
+# Imports of an image that is far away; PIPELINES=IMAGE for one of your own.
+bench-pipelines:
+	top_srcdir=$(abs_top_srcdir) top_builddir=$(abs_top_builddir) \
+	    PYTHON=$(PYTHON) $(srcdir)/bench/pipelines $(PIPELINES)
+
 # Ciphers alone, in one thread.
 EXTRA_PROGRAMS += bench/cipherbench
 bench_cipherbench_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -53,21 +58,25 @@ bench_cipherbench_LDADD = $(UNIT_LIBS)
 bench-ciphers: bench/cipherbench
 	$(builddir)/bench/cipherbench
 
-.PHONY: bench bench-ciphers bench-cost bench-edit bench-live bench-remote
+.PHONY: bench bench-ciphers bench-cost bench-edit bench-live bench-pipelines \
+	bench-remote
 
 EXTRA_DIST += \
 	bench/README.md \
 	bench/bench \
+	bench/boot_reads.py \
 	bench/build-in-root \
 	bench/clients.py \
 	bench/cost.py \
 	bench/edit.py \
 	bench/images.py \
+	bench/lag.py \
 	bench/live.py \
 	bench/live_servers.py \
 	bench/live_tables.py \
 	bench/nbdload.c \
 	bench/page.py \
+	bench/pipelines \
 	bench/remote.py \
 	bench/report.py \
 	bench/root.py \
