@@ -984,8 +984,10 @@ extern void qcow2_get_stats (const struct qcow2_image *image,
 struct qcow2_progress {
   bool (*fn) (void *opaque, unsigned percent);
   void *opaque;
-  /* Called once, right before the step after which there is no way back.  The
-   * same if it returns false.  NULL: not wanted.
+  /* Called once, right before the step after which there is no way back, by
+   * functions that have one; not by qcow2_snapshot_delete, which cannot be
+   * cancelled, and qcow2_commit.  The same if it returns false.  NULL: not
+   * wanted.
    */
   bool (*last) (void *opaque);
 };

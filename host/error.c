@@ -25,6 +25,7 @@ fail_with (struct qcow2_error *err, enum qcow2_error_kind kind, int errnum,
   err->errnum = errnum > 0 ? errnum : EIO;
   err->offset = QCOW2_NO_OFFSET;
   err->advice = QCOW2_ADVICE_NONE;
+  err->outcome = QCOW2_OUTCOME_NOT_DONE;
   va_start (args, fmt);
   vsnprintf (err->text, sizeof err->text, fmt, args);
   va_end (args);

@@ -450,6 +450,7 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
   if (q2_superblock_change (e->w->superblock, &e->io, fn, opaque, flags, err)
       == 0) {
     e->switched = true;
+    e->outcome = QCOW2_OUTCOME_DONE;
     return 0;
   }
   /* It is not known which image the file is, so nothing may be written to
@@ -457,6 +458,8 @@ q2_edit_switch (struct q2_edit *e, q2_superblock_edit_fn fn, void *opaque,
    */
   if (e->w->superblock->in_doubt) {
     e->switched = true;
+    if (e->outcome == QCOW2_OUTCOME_NOT_DONE)   /* it is the first */
+      e->outcome = QCOW2_OUTCOME_UNKNOWN;
     q2_writer_become_failed (e->w);
   }
   return -1;
@@ -512,22 +515,32 @@ q2_edit_take_back (struct q2_edit *e)
     q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
 }
 
-/* For what is to be said, and done, after a failure. */
-static enum qcow2_outcome
-outcome (const struct q2_edit *e)
+/* What has failed comes after 'text'. */
+static void
+put_before (const char *text, struct qcow2_error *err)
 {
-  return !e->switched ? QCOW2_OUTCOME_NOT_DONE
-    : e->w->superblock->in_doubt ? QCOW2_OUTCOME_UNKNOWN : QCOW2_OUTCOME_DONE;
+  char why[sizeof err->text];
+
+  memcpy (why, err->text, sizeof why);
+  snprintf (err->text, sizeof err->text, "%s: %.*s", text,
+            (int) (sizeof why - 1 - strlen (text) - 2), why);
 }
 
-int
-q2_edit_fail_after (const char *done, struct qcow2_error *err)
+/* Who asked for the change is to know what came of it. */
+static int
+fail_end (const struct q2_edit *e, struct qcow2_error *err)
 {
-  char text[sizeof err->text];
+  char text[160];
 
-  memcpy (text, err->text, sizeof text);
-  snprintf (err->text, sizeof err->text, "%s: %.*s", done,
-            (int) (sizeof text - 1 - strlen (done) - 2), text);
+  err->outcome = e->outcome;
+  if (e->done == NULL || e->outcome == QCOW2_OUTCOME_NOT_DONE)
+    return -1;
+  if (e->outcome == QCOW2_OUTCOME_DONE)
+    snprintf (text, sizeof text, "%s, but what follows has failed", e->done);
+  else
+    snprintf (text, sizeof text, "it is not known whether %s, since that "
+              "could not be written", e->done);
+  put_before (text, err);
   return -1;
 }
 
@@ -546,15 +559,13 @@ q2_edit_end_closed (struct q2_edit *e, int result, struct qcow2_error *err)
     result = -1;
   if (result == -1 && !(e->aside && err->kind == QCOW2_ERR_CORRUPT))
     q2_writer_note_error (e->w, &e->io, err);
-  return result;
+  return result == 0 ? 0 : fail_end (e, err);
 }
 
 int
 q2_edit_end (struct q2_edit *e, int result, struct qcow2_error *err)
 {
   result = q2_edit_end_closed (e, result, err);
-  if (result == -1)
-    err->outcome = outcome (e);
   atomic_store (&e->image->editing, false);
   q2_gate_open (&e->image->gate);
   return result;
@@ -564,14 +575,12 @@ int
 q2_edit_end_last (struct q2_edit *e, int result, struct qcow2_error *err)
 {
   result = q2_edit_end_closed (e, result, err);
-  if (result == 0)
-    result = q2_request_end_reading (&e->io,
-                                     q2_writer_end (e->w, &e->io, err), err);
-  if (result == -1) {
-    err->outcome = outcome (e);
-    if (e->switched)
-      q2_writer_become_failed (e->w);
-  }
+  if (result == 0 &&
+      q2_request_end_reading (&e->io, q2_writer_end (e->w, &e->io, err), err)
+      == -1)
+    result = fail_end (e, err);
+  if (result == -1 && e->switched)
+    q2_writer_become_failed (e->w);
   q2_gate_open (&e->image->gate);
   return result;
 }

@@ -36,6 +36,9 @@ struct q2_edit {
   bool begun;                   /* and not ended */
   bool beside;                  /* now, changes of the disk go on */
   bool switched;                /* the header may name what was made */
+  enum qcow2_outcome outcome;   /* does it? */
+  const char *done;             /* what is made then, a sentence for errors of
+                                   what follows; or NULL */
   bool aside;                   /* QCOW2_ERR_CORRUPT, now, is about something
                                    that the disk does not need: the image is
                                    not marked as corrupt */
@@ -192,12 +195,6 @@ extern void q2_edit_let_go (struct q2_edit *edit, uint64_t cluster,
 /* The same for a table of 'len' bytes, perhaps none. */
 extern void q2_edit_let_go_bytes (struct q2_edit *edit, uint64_t host_off,
                                   uint64_t len) __attribute__ ((__nonnull__));
-
-/* The change is made, and 'err' says what has failed after it: put 'done', a
- * sentence that says so, before it.  Returns -1.
- */
-extern int q2_edit_fail_after (const char *done, struct qcow2_error *err)
-  __attribute__ ((__nonnull__));
 
 /* End it, and let changes go on.  'result' is what came of it.  If that is -1
  * and the header was not switched what was made is given back; else all is

@@ -83,6 +83,7 @@ run (struct emptying *m, struct q2_progress *progress,
 
   if (h.l1_entries == 0)
     return 0;
+  m->edit.done = "the image is empty";
   m->old_off = h.l1_offset;
   if (q2_trees_read (&m->edit, 0, h.l1_entries, &m->old, err) == -1 ||
       write_l1 (m, err) == -1 ||
@@ -90,9 +91,7 @@ run (struct emptying *m, struct q2_progress *progress,
       (early && let_go (m, err) == -1) ||
       q2_edit_switch (&m->edit, edit_header, m, 0, err) == -1)
     return -1;
-  return early || let_go (m, err) == 0 ? 0
-    : q2_edit_fail_after ("the image is empty, but what it used could not be "
-                          "freed", err);
+  return early ? 0 : let_go (m, err);
 }
 
 int

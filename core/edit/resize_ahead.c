@@ -176,11 +176,10 @@ q2_resize_ahead (struct q2_resize *r, struct qcow2_error *err)
   if (r->ahead == NULL)
     return q2_fail_nomem (err, "a list of tables");
   if (q2_resize_grow_data (r, err) == -1 || zero_data (r, err) == -1 ||
-      make_tables (r, err) == -1 || q2_edit_commit (&r->edit, err) == -1 ||
-      q2_progress_last (&r->progress, Q2_RESIZE_CANCELLED, err) == -1)
+      make_tables (r, err) == -1 || q2_edit_commit (&r->edit, err) == -1)
     return -1;
   /* From here on it takes no time to speak of. */
-  r->progress = (struct q2_progress) { .fn = NULL };
+  r->progress.fn = NULL;
   return 0;
 }
 

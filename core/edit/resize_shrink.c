@@ -176,10 +176,7 @@ q2_resize_shrink (struct q2_resize *r, struct qcow2_error *err)
 {
   if (q2_resize_bitmaps (r, err) == -1 ||
       (Q2_PLANTED (Q2_PLANT_CUT_EARLY) && let_go (r, err) == -1) ||
-      q2_progress_last (&r->progress, Q2_RESIZE_CANCELLED, err) == -1 ||
       q2_resize_switch (r, err) == -1)
     return -1;
-  return let_go (r, err) == 0 ? 0
-    : q2_edit_fail_after ("the disk has its new size, but what was behind its "
-                          "end could not be freed", err);
+  return let_go (r, err);
 }

@@ -97,6 +97,9 @@ q2_resize_switch (struct q2_resize *r, struct qcow2_error *err)
 {
   const bool early = Q2_PLANTED (Q2_PLANT_LET_GO_EARLY);
 
+  r->edit.done = "the disk has its new size";
+  if (q2_progress_last (&r->progress, Q2_RESIZE_CANCELLED, err) == -1)
+    return -1;
   if (early)
     let_go_old (r);
   if (switch_unless_pinned (r, err) == -1)

@@ -181,6 +181,7 @@ apply (struct apply *a, struct qcow2_error *err)
   struct q2_found_snapshot found;
   int r;
 
+  e->done = "the snapshot is applied";
   if (load (a, err) == -1 || find (a, &found, err) == -1 ||
       q2_apply_bitmaps_prepare (&a->bitmaps, e, &found, &a->geo, what, err)
       == -1)
@@ -198,10 +199,8 @@ apply (struct apply *a, struct qcow2_error *err)
   }
   if (r == 0)
     q2_apply_bitmaps_finish (&a->bitmaps);
-  if (r == 0 && !Q2_PLANTED (Q2_PLANT_LOWER_EARLY) &&
-      release_old (a, err) == -1)
-    r = q2_edit_fail_after ("the snapshot is applied, but what only the disk "
-                            "of before used could not be freed", err);
+  if (r == 0 && !Q2_PLANTED (Q2_PLANT_LOWER_EARLY))
+    r = release_old (a, err);
   return r;
 }
 

@@ -142,6 +142,7 @@ delete (struct delete *d, struct qcow2_error *err)
 {
   struct q2_writer *const w = d->edit.w;
 
+  d->edit.done = "the snapshot is deleted";
   if (prepare (d, err) == -1)
     return -1;
   d->was_miscounted = w->miscounted;
@@ -150,9 +151,7 @@ delete (struct delete *d, struct qcow2_error *err)
   if (switch_unless_pinned (d, err) == -1)
     return -1;
   w->miscounted |= q2_image_info (d->edit.image).version >= 3;
-  return clean_up (d, err) == 0 ? 0
-    : q2_edit_fail_after ("the snapshot is deleted, but what only it used "
-                          "could not be freed", err);
+  return clean_up (d, err);
 }
 
 /* Else nothing is changed, and promises are not taken back either. */

@@ -57,6 +57,9 @@ alone_is_done (struct target *t, struct call *call, int r,
   t->disk->ended = r == 0 || err->outcome != QCOW2_OUTCOME_NOT_DONE;
   if (r == 0)
     return true;
+  /* Nobody may read what a job has said. */
+  if (t->disk->ended)
+    report (t->name, err);
   call_fail_engine (call, t->name, err);
   return err->outcome == QCOW2_OUTCOME_DONE;
 }

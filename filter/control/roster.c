@@ -271,15 +271,26 @@ roster_tell_all (const char *text)
 }
 
 bool
-roster_is_ending (void)
+roster_is_dismissed (void)
 {
   bool ending;
 
   pthread_mutex_lock (&roster.lock);
   ending = roster.ending;
   pthread_mutex_unlock (&roster.lock);
-  /* nbdkit tells filters only when all clients have gone, and some may wait
-   * for what asks this.
-   */
-  return ending || nobody_waits (NULL);
+  return ending;
+}
+
+/* nbdkit tells filters only when all clients have gone, and some may wait for
+ * what asks this.  It logs a line when it says so, which is why it is asked no
+ * more then.
+ */
+bool
+roster_is_ending (void)
+{
+  static _Atomic bool was_told;
+
+  if (!was_told && (roster_is_dismissed () || nobody_waits (NULL)))
+    was_told = true;
+  return was_told;
 }

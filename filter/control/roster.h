@@ -75,6 +75,8 @@ extern size_t roster_take_events (struct peer *p, char *buf);
 
 /* ---- For all ----------------------------------------------------------- */
 
+/* After roster_dismiss. */
+extern bool roster_is_dismissed (void);
 /* Long work is to be cancelled: the server ends, or was told to. */
 extern bool roster_is_ending (void);
 /* All peers that have negotiated get this line, when they are next idle. */

@@ -161,7 +161,7 @@ static void *
 run_server (void *opaque)
 {
   (void) opaque;
-  while (!roster_is_ending ()) {
+  while (!roster_is_dismissed ()) {
     struct pollfd fds[2] = {
       { .fd = server.fd, .events = POLLIN },
       { .fd = server.wake[0], .events = POLLIN },

@@ -61,16 +61,19 @@ fail_open (struct call *call, const char *device)
 {
   const int errnum = errno;
 
-  if (errnum == EALREADY) {
-    call->kind = "busy";
-    call_fail (call, "the image of the export '%.200s' is being changed by a "
-               "command that needs it for itself; try again when that has "
-               "ended", device);
-    return false;
-  }
   call_fail (call, "the image of the export '%.200s' cannot be opened%s%s; "
              "the log of the server says why", device,
              errnum > 0 ? ": " : "", errnum > 0 ? strerror (errnum) : "");
+  return false;
+}
+
+static bool
+fail_claimed (struct call *call, const char *device)
+{
+  call->kind = "busy";
+  call_fail (call, "the image of the export '%.200s' is being changed by a "
+             "command that needs it for itself; try again when that has "
+             "ended", device);
   return false;
 }
 
@@ -126,7 +129,8 @@ open_shared (struct target *t, struct call *call, const char *device)
 {
   if (peek_open_as_client (&t->peek, device, target_server_is_read_only ())
       == -1)
-    return fail_open (call, device);
+    return t->peek.access.claimed ? fail_claimed (call, device)
+      : fail_open (call, device);
   return use_peek (t);
 }
 

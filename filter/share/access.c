@@ -61,11 +61,14 @@ access_destroy (struct access *a)
   free (a->exportname);
 }
 
-static unsigned
-state_flags (const struct access *a)
+static struct state *
+acquire (struct access *a, const struct below *own)
 {
-  return (a->readonly ? STATE_READONLY : 0) | (a->alone ? STATE_ALONE : 0) |
-    (a->impatient ? STATE_IMPATIENT : 0);
+  const unsigned flags =
+    (a->readonly ? STATE_READONLY : 0) | (a->alone ? STATE_ALONE : 0);
+
+  return state_acquire (a->exportname, &a->id, own, flags,
+                        a->impatient ? &a->claimed : NULL);
 }
 
 enum access_needs
@@ -79,7 +82,7 @@ access_open (struct access *a)
   (void) holds (a->state == NULL);
   export_id_get (&a->id, a->exportname);
   if (shared) {
-    a->state = state_acquire (a->exportname, &a->id, NULL, state_flags (a));
+    a->state = acquire (a, NULL);
     if (a->state == NULL)
       return ACCESS_FAILED;
     if (state_disk (a->state)->writable)
@@ -114,8 +117,7 @@ prepare_own (struct access *a, nbdkit_next *next)
     a->state = NULL;
   }
   if (a->state == NULL)
-    a->state = state_acquire (a->exportname, &a->id, &a->below,
-                              state_flags (a));
+    a->state = acquire (a, &a->below);
   return a->state ? 0 : -1;
 }
 

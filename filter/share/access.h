@@ -24,8 +24,9 @@ struct access {
                                    if that is not to be had; before
                                    access_open */
   bool impatient;               /* the same: it does not wait for who has
-                                   claimed the image, but fails with errno
-                                   EALREADY, which is not logged */
+                                   claimed the image */
+  bool claimed;                 /* for that reason it failed, which is not
+                                   logged */
   struct state *state;          /* NULL before access_prepare, which see, and
                                    after access_end */
   struct disk *disk;            /* the state's */

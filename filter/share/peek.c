@@ -182,8 +182,6 @@ peek_open_alone (struct peek *p, const char *exportname, bool readonly)
 int
 peek_open_as_client (struct peek *p, const char *exportname, bool readonly)
 {
-  int saved_errno;
-
   *p = (struct peek) { .image = NULL };
   if (access_init (&p->access, exportname, strlen (exportname), readonly)
       == -1)
@@ -191,9 +189,7 @@ peek_open_as_client (struct peek *p, const char *exportname, bool readonly)
   p->access.impatient = true;
   if (open_access (p) == 0)
     return 0;
-  saved_errno = errno;
   peek_close (p);
-  errno = saved_errno;
   return -1;
 }
 

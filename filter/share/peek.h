@@ -35,7 +35,7 @@ extern int peek_open_alone (struct peek *p, const char *exportname,
 extern int peek_header (struct peek *p, const char *exportname);
 /* As a client would open it, even where there are many: only if
  * writer_possible (below/writer.h), or 'readonly' and names are ignored.  But
- * who has claimed the image is not waited for: errno EALREADY.
+ * who has claimed the image is not waited for: p->access.claimed.
  */
 extern int peek_open_as_client (struct peek *p, const char *exportname,
                                 bool readonly);

@@ -195,8 +195,9 @@ acquire_locked (struct wanted *want)
     int r = 0;
 
     if (in_the_way != NULL && !in_the_way->ready) {
-      if (want->impatient && in_the_way->claimed) {
-        errno = EALREADY;
+      if (want->ret_claimed != NULL && in_the_way->claimed) {
+        *want->ret_claimed = true;
+        errno = EBUSY;
         return NULL;
       }
       pthread_cond_wait (&states.changed, &states.lock);
@@ -224,12 +225,12 @@ acquire_locked (struct wanted *want)
 
 struct state *
 state_acquire (const char *exportname, const struct file_id *id,
-               const struct below *own, unsigned flags)
+               const struct below *own, unsigned flags, bool *ret_claimed)
 {
   struct wanted want = {
     .key = config.names == NAMES_IGNORED ? "" : exportname, .id = *id,
     .own = own, .readonly = flags & STATE_READONLY,
-    .alone = flags & STATE_ALONE, .impatient = flags & STATE_IMPATIENT,
+    .alone = flags & STATE_ALONE, .ret_claimed = ret_claimed,
   };
   struct state *s;
   int saved_errno;

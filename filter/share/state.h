@@ -17,17 +17,19 @@ struct state;
 
 /* The image behind an export, opening it if nobody has it open.  'id' is
  * the file the connection is known to have opened, and 'own' its way to it;
- * or it has none yet: see disk_open.  Returns NULL and logs on error, but for
- * EALREADY.  Every state acquired must be released.
+ * or it has none yet: see disk_open.  If 'ret_claimed' is not NULL who has
+ * claimed the image is not waited for: *ret_claimed is true then, and nothing
+ * is logged.  Else returns NULL and logs on error.  Every state acquired must
+ * be released.
  */
 enum {
   STATE_READONLY = 1,           /* whatever the image allows */
   STATE_ALONE = 2,              /* it may lack its backing file */
-  STATE_IMPATIENT = 4,          /* errno EALREADY if somebody has claimed it */
 };
 extern struct state *state_acquire (const char *exportname,
                                     const struct file_id *id,
-                                    const struct below *own, unsigned flags);
+                                    const struct below *own, unsigned flags,
+                                    bool *ret_claimed);
 /* Whether a state that was acquired without 'own' is what 'own' reaches. */
 extern bool state_fits (const struct state *state, const struct file_id *id,
                         const struct below *own);

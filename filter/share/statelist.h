@@ -32,7 +32,7 @@ struct wanted {
   const struct below *own;      /* or NULL */
   bool readonly;
   bool alone;                   /* it may lack its backing file */
-  bool impatient;               /* it does not wait for who has claimed it */
+  bool *ret_claimed;            /* or NULL: it waits for who has claimed it */
 };
 
 extern void states_unlink_locked (struct state **first, struct state *state);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""control_apart.py WHAT SOCKET CONTROL TRIGGER|PID: a snapshot, s0, that is
+"""control_apart.py WHAT SOCKET CONTROL TRIGGER|PID [PERCENT]: a snapshot, s0, that is
 applied slowly, and what happens meanwhile.  The first half of its progress is
 before the switch, the rest after it."""
 
@@ -13,7 +13,7 @@ import nbd
 
 from qmp_client import QMP
 
-WHAT, SOCK, CONTROL, ARGUMENT = sys.argv[1:5]
+WHAT, SOCK, CONTROL, ARGUMENT, *PERCENT = sys.argv[1:]
 APPLY = "x-q2-snapshot-apply"
 JOB = {"job-id": "j"}
 
@@ -100,6 +100,7 @@ def fails(qmp, listener):
     job = wait(qmp)
     assert "the snapshot is applied, but" in job["error"], job
     assert applied(listener)
+    # Also in the log, where it is read if nobody looks at the job.
     os.unlink(ARGUMENT)
     h = nbd.NBD()
     h.connect_unix(SOCK)
@@ -109,18 +110,21 @@ def fails(qmp, listener):
 
 def stop(qmp, _):
     """A client waits for the image, and nbdkit waits for the client."""
-    def connect():
-        h = nbd.NBD()
+    def choose():
         try:
-            h.connect_unix(SOCK)
+            h.opt_go()
             h.shutdown()
         except nbd.Error:
             pass                # the server may end first
 
-    begin(qmp, 0)
-    client = threading.Thread(target=connect)
+    begin(qmp, int(PERCENT[0]))
+    h = nbd.NBD()
+    h.set_opt_mode(True)
+    h.connect_unix(SOCK)        # from here on nbdkit waits for it
+    client = threading.Thread(target=choose)
     client.start()
-    time.sleep(0.5)             # nothing tells when it waits
+    time.sleep(0.5)             # nothing tells when it waits for the image
+    assert client.is_alive()
     os.kill(int(ARGUMENT), signal.SIGTERM)
     client.join()
 

@@ -35,6 +35,8 @@ for what in others cancel late fails; do
         "$tmp/trigger" || fail "$what: $(tail -n 3 "$log")"
     stop_nbdkit
     ! grep 'LAST COMMIT' "$log" || fail "$what: nothing that clients wrote"
+    [ "$what" != fails ] || grep -q 'the snapshot is applied, but' "$log" ||
+        fail "$what: the log says nothing of it"
     case $what in
     others | cancel) holds 6 "$what" ;;
     late) holds 5 "$what" ;;
@@ -49,19 +51,30 @@ done
 
 echo "SIGTERM while a client waits"
 truncate -s 16M "$tmp/disk"
-# The plugin's programs are not ours, so no sanitizer looks at them; and nbdkit
-# does not wake up those that sleep.
-SANITIZER=no start_nbdkit -P below eval \
-    get_size="stat -c %s '$tmp/disk'" can_write='exit 0' can_flush='exit 0' \
-    pread="sleep 0.1
-           dd if='$tmp/disk' skip=\$4 count=\$3 iflag=count_bytes,skip_bytes" \
-    pwrite="dd of='$tmp/disk' conv=notrunc seek=\$4 oflag=seek_bytes" \
-    flush='exit 0'
-start_nbdkit --filter="$filter" nbd socket="$tmp/below.sock" \
-    qcow2-control="$control"
-"$PYTHON" "$nbddir/control_apart.py" stop "$sock" "$control" "$pid" ||
-    fail "SIGTERM: $(tail -n 3 "$log")"
-stop_nbdkit
-stop_nbdkit below
-! grep 'LAST COMMIT' "$tmp/nbdkit.log" || fail "SIGTERM: what clients wrote"
-holds 6 "SIGTERM"
+cp "$tmp/disk" "$tmp/before"
+# Before the switch, and after it: then it is too late, and what is left of the
+# work is done.
+for case in "0 6" "60 5"; do
+    # The plugin's programs are not ours, so no sanitizer looks at them; and
+    # nbdkit does not wake up those that sleep.
+    SANITIZER=no start_nbdkit -P below eval \
+        get_size="stat -c %s '$tmp/disk'" can_write='exit 0' \
+        can_flush='exit 0' \
+        pread="sleep 0.1
+               dd if='$tmp/disk' skip=\$4 count=\$3 \
+                   iflag=count_bytes,skip_bytes" \
+        pwrite="dd of='$tmp/disk' conv=notrunc seek=\$4 oflag=seek_bytes" \
+        flush='exit 0'
+    start_nbdkit --filter="$filter" nbd socket="$tmp/below.sock" \
+        qcow2-control="$control"
+    "$PYTHON" "$nbddir/control_apart.py" stop "$sock" "$control" "$pid" \
+        "${case% *}" || fail "SIGTERM, $case: $(tail -n 3 "$log")"
+    stop_nbdkit
+    stop_nbdkit below
+    ! grep 'LAST COMMIT' "$tmp/nbdkit.log" || fail "SIGTERM: lost writes"
+    # nbdkit says it each time that it is asked.
+    [ "$(grep -c 'aborting sleep' "$tmp/nbdkit.log")" -le 2 ] ||
+        fail "SIGTERM, $case: $(cat "$tmp/nbdkit.log")"
+    holds "${case#* }" "SIGTERM, $case"
+    cp "$tmp/before" "$tmp/disk"
+done
