@@ -51,8 +51,8 @@ may_pass (int errnum)
 }
 
 static int
-call_once (const struct q2_io *io, void *buf, uint32_t count,
-           uint64_t host_off, enum qcow2_io_class class)
+call_host_once (const struct q2_io *io, void *buf, uint32_t count,
+                uint64_t host_off, enum qcow2_io_class class)
 {
   struct q2_meter *const meter = io->shared ? &io->shared->meter : NULL;
   const uint64_t start =
@@ -82,12 +82,12 @@ call_host (const struct q2_io *io, void *buf, uint32_t count,
            uint64_t host_off, enum qcow2_io_class class)
 {
   const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
-  const int r = call_once (io, buf, count, host_off, class);
+  const int r = call_host_once (io, buf, count, host_off, class);
 
   if (!io->patient || !may_pass (r) || !take_retry (io))
     return r;
   nanosleep (&pause, NULL);
-  return call_once (io, buf, count, host_off, class);
+  return call_host_once (io, buf, count, host_off, class);
 }
 
 /* A range inside the file and aligned to the minimum block. */
