@@ -16,3 +16,16 @@ debian_version ()
 {
     sed -n '1s/.*(\(.*\)-[^-]*).*/\1/p' "$1/packaging/debian/changelog"
 }
+
+# readme_block SECTION KIND NUMBER: that block of a section of
+# packaging/README.md, "console" for lines that people type, of which the
+# prompts are left out, "sh" and "ini" for files.
+readme_block ()
+{
+    awk -v section="## $1" -v kind="$2" -v number="$3" '
+        /^## / { on = ($0 == section) }
+        /^```$/ { take = 0 }
+        take { sub (/^[#$] /, ""); print }
+        on && $0 == "```" kind && ++found == number { take = 1 }' \
+        "$top_srcdir/packaging/README.md"
+}

@@ -24,6 +24,7 @@ LONG_TESTS += $(packaging_long_tests)
 EXTRA_DIST += \
 	$(packaging_tests) \
 	packaging/containers.sh \
+	packaging/debs.sh \
 	packaging/lib.sh \
 	packaging/local.mk \
 	packaging/roots.sh \

@@ -54,8 +54,11 @@ new_root ()
     clean_root "$2"
     mkdir "$root" "$root.upper" "$root.work"
     mount -t overlay overlay -o "lowerdir=$(realpath "$from"),upperdir=$root.upper,workdir=$root.work" \
-          "$root" 2>/dev/null ||
+          "$root" 2>/dev/null || {
         cp -a --reflink=auto "$(realpath "$from")/." "$root/"
+        # Programs such as rpm want / to be a mount.
+        mount --bind "$root" "$root"
+    }
     rm -f "$root/etc/resolv.conf"
     cp /etc/resolv.conf /etc/hosts "$root/etc/"
     # This machine's settings for fetching, as make-root used them.

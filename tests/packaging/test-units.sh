@@ -194,12 +194,7 @@ echo "ok: the command of the service serves an image"
 # the lines that root types, "sh" for settings; for us, in our folders.
 tls_lines ()
 {
-    awk -v kind="$1" -v number="$2" '
-        /^## / { on = ($2 == "TLS") }
-        /^```$/ { take = 0 }
-        take { sub (/^# /, ""); print }
-        on && $0 == "```" kind && ++found == number { take = 1 }' \
-        "$top_srcdir/packaging/README.md" |
+    readme_block TLS "$1" "$2" |
         sed -e "s|/etc/pki/nbdkit|$tmp/pki|" -e "s|-g nbdkit-qcow2|-g $group|" \
             -e "s|DNS:[$]who.example.com|DNS:localhost|"
 }
