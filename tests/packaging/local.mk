@@ -13,6 +13,7 @@ packaging_long_tests = \
 	packaging/test-deb-long.sh \
 	packaging/test-distcheck-long.sh \
 	packaging/test-first-long.sh \
+	packaging/test-machine-long.sh \
 	packaging/test-reproducible-long.sh \
 	packaging/test-rpm-long.sh \
 	packaging/test-selinux-long.sh \
@@ -27,5 +28,6 @@ EXTRA_DIST += \
 	packaging/debs.sh \
 	packaging/lib.sh \
 	packaging/local.mk \
+	packaging/machine.sh \
 	packaging/roots.sh \
 	$(NULL)
