@@ -12,8 +12,8 @@ packaging_long_tests = \
 	packaging/test-container-long.sh \
 	packaging/test-deb-long.sh \
 	packaging/test-distcheck-long.sh \
-	packaging/test-first-long.sh \
 	packaging/test-machine-long.sh \
+	packaging/test-readme-long.sh \
 	packaging/test-reproducible-long.sh \
 	packaging/test-rpm-long.sh \
 	packaging/test-selinux-long.sh \
