@@ -19,7 +19,6 @@
 #include "base/error.h"
 #include "base/plant.h"
 
-
 /* Empty the entries of the clusters, all in one slice of a table. */
 static int
 empty_entries (struct q2_change *c, uint64_t cluster, uint64_t max,

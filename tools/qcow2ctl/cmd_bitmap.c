@@ -3,8 +3,7 @@
  * "merge".
  *
  * Owns      nothing.
- * Method    one call of the engine each.  If that fails the image may have
- *           been prepared for changes, so it is ended in any case.
+ * Method    one call of the engine each.
  * Locks     none of its own.
  */
 #include "config.h"
@@ -22,12 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct qcow2_name
-name_of (const char *s)
-{
-  return (struct qcow2_name) { s, strlen (s) };
-}
-
 /* ---- What all of them do ------------------------------------------------ */
 
 /* The image is open for changes. */
@@ -39,7 +32,7 @@ static int
 change_image (struct ctl *ctl, const struct args *args, change_fn fn,
               void *opaque)
 {
-  struct qcow2_error err, ignored;
+  struct qcow2_error err;
   struct progress p;
   struct image i;
   int code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE_HEADER);
@@ -50,11 +43,8 @@ change_image (struct ctl *ctl, const struct args *args, change_fn fn,
   progress_begin (&p, ctl);
   r = fn (&i, opaque, &p, &err);
   progress_end (&p);
-  if (r == -1) {
+  if (r == -1)
     code = fail_error (i.name, &err);
-    r = qcow2_end (i.image, i.io, &ignored);
-    (void) r;                   /* one error is enough */
-  }
   return image_close (&i, code);
 }
 
@@ -71,7 +61,7 @@ run_verb (struct ctl *ctl, const struct args *args,
           enum qcow2_bitmap_verb verb)
 {
   struct qcow2_bitmap_action a = {
-    .verb = verb, .name = name_of (args->operands[1]),
+    .verb = verb, .name = value_name (args->operands[1]),
   };
 
   if (ctl->socket)              /* the second word */
@@ -96,7 +86,7 @@ run_add (struct ctl *ctl, const struct args *args)
 {
   const char *const granularity = args_value (args, "granularity");
   struct qcow2_bitmap_action a = {
-    .verb = QCOW2_BITMAP_ADD, .name = name_of (args->operands[1]),
+    .verb = QCOW2_BITMAP_ADD, .name = value_name (args->operands[1]),
     .disabled = args_value (args, "disabled") != NULL,
   };
   int code;
@@ -170,7 +160,7 @@ merge (struct ctl *ctl, const struct args *args, const struct image *other)
   const size_t nr = args->nr_operands - 2;
   struct qcow2_bitmap_source *const sources = calloc (nr, sizeof *sources);
   struct qcow2_bitmap_action a = {
-    .verb = QCOW2_BITMAP_MERGE, .name = name_of (args->operands[1]),
+    .verb = QCOW2_BITMAP_MERGE, .name = value_name (args->operands[1]),
     .sources = sources, .nr_sources = nr,
   };
   int code;
@@ -178,7 +168,7 @@ merge (struct ctl *ctl, const struct args *args, const struct image *other)
   if (sources == NULL)
     return fail_code (CODE_FAILED, "out of memory");
   for (size_t i = 0; i < nr; ++i) {
-    sources[i].name = name_of (args->operands[2 + i]);
+    sources[i].name = value_name (args->operands[2 + i]);
     if (other != NULL) {
       sources[i].image = other->image;
       sources[i].io = other->io;

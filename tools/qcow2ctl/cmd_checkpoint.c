@@ -4,8 +4,7 @@
  *
  * Owns      the images, all open until the last has changed.
  * Method    one transaction of the engine.  If that fails some images may have
- *           been changed, or prepared for changes: it is said which, and each
- *           is ended.
+ *           been changed, and it is said which.
  * Locks     none of its own.
  */
 #include "config.h"
@@ -20,7 +19,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define MAX_IMAGES QCOW2_MAX_PARTS
@@ -43,19 +41,13 @@ static const struct option_spec options[] = {
   { NULL, 0, NULL, NULL }
 };
 
-static struct qcow2_name
-name_of (const char *s)
-{
-  return (struct qcow2_name) { s, strlen (s) };
-}
-
 static void
 add_action (struct checkpoint *c, enum qcow2_bitmap_verb verb,
             const char *name, uint64_t granularity)
 {
   if (name != NULL)
     c->actions[c->nr_actions++] = (struct qcow2_bitmap_action) {
-      .verb = verb, .name = name_of (name), .granularity = granularity,
+      .verb = verb, .name = value_name (name), .granularity = granularity,
     };
 }
 
@@ -68,7 +60,7 @@ prepare (struct checkpoint *c, const struct args *args, uint64_t granularity,
 
   clock_gettime (CLOCK_REALTIME, &now);
   c->snapshot = (struct qcow2_snapshot_options) {
-    .name = name_of (args_value (args, "snapshot")), .unique_name = true,
+    .name = value_name (args_value (args, "snapshot")), .unique_name = true,
     .date_sec = (uint32_t) now.tv_sec, .date_nsec = (uint32_t) now.tv_nsec,
     .icount = UINT64_MAX,       /* not known */
     .progress = progress_report, .progress_opaque = progress,
@@ -115,18 +107,14 @@ say_outcomes (const struct checkpoint *c)
 static int
 change_all (struct checkpoint *c)
 {
-  struct qcow2_error err, ignored;
+  struct qcow2_error err;
   size_t failed;
-  int code, r;
+  int code;
 
   if (qcow2_transact (c->parts, c->nr, &failed, &err) == 0)
     return CODE_OK;
   code = fail_error (c->images[failed].name, &err);
   say_outcomes (c);
-  for (size_t i = 0; i < c->nr; ++i) {
-    r = qcow2_end (c->images[i].image, c->images[i].io, &ignored);
-    (void) r;                   /* one error is enough */
-  }
   return code;
 }
 

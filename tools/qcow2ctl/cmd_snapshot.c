@@ -2,8 +2,7 @@
 /* cmd_snapshot.c - "snapshot create", "snapshot apply", "snapshot delete".
  *
  * Owns      nothing.
- * Method    one call of the engine each.  If that fails the image may have
- *           been prepared for changes, so it is ended in any case.
+ * Method    one call of the engine each.
  * Locks     none of its own.
  */
 #include "config.h"
@@ -15,15 +14,9 @@
 #include "progress.h"
 #include "served.h"
 #include "state.h"
+#include "values.h"
 
-#include <string.h>
 #include <time.h>
-
-static struct qcow2_name
-name_of (const char *s)
-{
-  return (struct qcow2_name) { s, s ? strlen (s) : 0 };
-}
 
 typedef int (*change_fn) (struct image *i, const struct args *args,
                           struct progress *p, struct qcow2_error *err);
@@ -31,7 +24,7 @@ typedef int (*change_fn) (struct image *i, const struct args *args,
 static int
 run (struct ctl *ctl, const struct args *args, change_fn change)
 {
-  struct qcow2_error err, ignored;
+  struct qcow2_error err;
   struct progress p;
   struct image i;
   int code = image_open (ctl, &i, args->operands[0], OPEN_TO_CHANGE_HEADER);
@@ -42,11 +35,8 @@ run (struct ctl *ctl, const struct args *args, change_fn change)
   progress_begin (&p, ctl);
   r = change (&i, args, &p, &err);
   progress_end (&p);
-  if (r == -1) {
+  if (r == -1)
     code = fail_error (i.name, &err);
-    r = qcow2_end (i.image, i.io, &ignored);
-    (void) r;                   /* one error is enough */
-  }
   return image_close (&i, code);
 }
 
@@ -64,8 +54,8 @@ create (struct image *i, const struct args *args, struct progress *p,
         struct qcow2_error *err)
 {
   struct qcow2_snapshot_options o = {
-    .name = name_of (args->operands[1]),
-    .id = name_of (args_value (args, "id")),
+    .name = value_name (args->operands[1]),
+    .id = value_name (args_value (args, "id")),
     .unique_name = args_value (args, "unique") != NULL,
     .icount = UINT64_MAX,       /* not known */
     .progress = progress_report, .progress_opaque = p,
@@ -117,7 +107,7 @@ static int
 apply (struct image *i, const struct args *args, struct progress *p,
        struct qcow2_error *err)
 {
-  const struct qcow2_name name = name_of (args->operands[1]);
+  const struct qcow2_name name = value_name (args->operands[1]);
   const struct qcow2_progress progress = {
     .fn = progress_report, .opaque = p,
   };
@@ -146,7 +136,7 @@ static int
 delete (struct image *i, const struct args *args, struct progress *p,
         struct qcow2_error *err)
 {
-  const struct qcow2_name name = name_of (args->operands[1]);
+  const struct qcow2_name name = value_name (args->operands[1]);
   const struct qcow2_progress progress = {
     .fn = progress_report, .opaque = p,
   };

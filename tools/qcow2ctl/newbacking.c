@@ -20,6 +20,7 @@
 #include "host/layer.h"
 #include "host/layers.h"
 #include "sources.h"
+#include "values.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,18 +50,12 @@ new_backing_check (const struct args *args, const char *file)
   return CODE_OK;
 }
 
-static struct qcow2_name
-name_of (const char *text)
-{
-  return (struct qcow2_name) { text, text ? strlen (text) : 0 };
-}
-
 struct backing_header
 new_backing_header (const struct args *args, const char *file)
 {
   return (struct backing_header) {
-    .file = name_of (file),
-    .format = name_of (args_value (args, "backing-fmt")),
+    .file = value_name (file),
+    .format = value_name (args_value (args, "backing-fmt")),
     .flags = args_value (args, "force") ? QCOW2_SET_BACKING_FORCE : 0,
   };
 }

@@ -14,6 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct qcow2_name
+value_name (const char *text)
+{
+  return (struct qcow2_name) { text, text ? strlen (text) : 0 };
+}
+
 /* A whole number of digits, and maybe a part behind a dot, which needs a
  * unit.
  */

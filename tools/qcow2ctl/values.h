@@ -9,6 +9,11 @@
 
 #include "ctl.h"
 
+#include "qcow2.h"
+
+/* For the engine; NULL: an empty one.  It lasts as long as the text. */
+extern struct qcow2_name value_name (const char *text);
+
 /* Bytes, with qemu-img's suffixes: k, M, G, T, P, E, of 1024, in either case;
  * "1.5G" is one, too.  At most INT64_MAX.
  */
