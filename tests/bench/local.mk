@@ -75,6 +75,7 @@ EXTRA_DIST += \
 	bench/live_servers.py \
 	bench/live_tables.py \
 	bench/nbdload.c \
+	bench/overview.py \
 	bench/page.py \
 	bench/pipelines \
 	bench/remote.py \

@@ -5,9 +5,9 @@
     page.py OUTPUT-FOLDER RESULTS.json...
 
 RESULTS are what bench, live.py and cost.py have written, in any number, such
-as of two releases side by side.  The folder gets index.md, and plots in SVG of
-each row, whose names begin with that of their file; what is there already is
-replaced.
+as of two releases side by side.  The folder gets index.md, overview.svg, and
+plots in SVG of each row, whose names begin with that of their file; what is
+there already is replaced.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import statistics
 import sys
 from html import escape
 from pathlib import Path
+
+from overview import overview
 
 BAR, GAP, LEFT, WIDTH = 18, 6, 210, 720
 PLOTS = 3                       # of a row, at most
@@ -136,9 +138,14 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["# Measured", "", "Medians, with the least and the most. "
              "tests/bench/README.md says what the rows are."]
-    for path in sys.argv[2:]:
-        lines += page(folder, Path(path).stem,
-                      json.loads(Path(path).read_text()))
+    files = {Path(path).stem: json.loads(Path(path).read_text())
+             for path in sys.argv[2:]}
+    plot = overview(list(files.values()))
+    if plot:
+        (folder / "overview.svg").write_text(plot)
+        lines += ["", "![Ours against QEMU's servers](overview.svg)"]
+    for stem, results in files.items():
+        lines += page(folder, stem, results)
     (folder / "index.md").write_text("\n".join(lines) + "\n")
     print(f"{folder}/index.md")
 

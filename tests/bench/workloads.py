@@ -312,7 +312,9 @@ def _sequential(connections: int) -> Workload:
         about="nbdcopy of 2 GiB, all allocated, "
               f"--connections={connections}",
         targets=(Target("mib_s", ">=", 0.95, base="nofilter"),
-                 Target("cpu_gib", "<=", 1.1)))
+                 Target("mib_s", ">=", 1.6), Target("cpu_gib", "<=", 0.7),
+                 *(_rival("mib_s", ">=", 1, rival)
+                   for rival in ("qemu", "qemu-uring"))))
 
 
 def _sparse_reads(connections: int) -> Workload:

@@ -473,7 +473,7 @@ def _flushing(depth: int, place: str) -> Workload:
     return Writes(
         name=f"flush8-qd{depth}-{place}", size=16 * GIB, depth=depth,
         place=place, ops=16384 if place == "tmpfs" else 4096, flush_every=8,
-        about="the same with a flush after every 8 writes, depth "
+        about="random 4 KiB writes with a flush after every 8, depth "
               f"{depth}, on {place}",
         targets=(Target("iops", ">=", 1.5, base="qemu"),))
 
