@@ -10,6 +10,10 @@
  *           anything else is fast, whatever its alignment.  So only reads with
  *           such places use a buffer, and begin half a page away there.
  *
+ *           The buffers of requests would have such a place nearly always, as
+ *           glibc returns large blocks.  It is made to return most of them
+ *           elsewhere, so that few reads need a buffer.
+ *
  *           Which processors and kernels are slow cannot be listed for long,
  *           so one file in memory is read in both ways, once in a process.
  *           Each way counts by its quickest time: others running at the same
@@ -52,6 +56,11 @@
 /* Destinations less than this after the source, within a page, are slow. */
 #define SLOW_DISTANCE 32
 
+/* libnbd's tools ask for 256 KiB.  What malloc keeps of freed memory in each
+ * heap may be twice as large.
+ */
+#define SPREAD_BYTES ((size_t) 1 << 20)
+
 /* What is measured: reads of this size.  Where it pays, this is done in half a
  * millisecond.
  */
@@ -72,6 +81,21 @@ static struct {
   unsigned nr_idle, nr_all;
 } bounce = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+/* malloc maps large blocks, each of which then begins 16 bytes past a page.
+ * Those below a threshold come from its heaps, at any multiple of 16, so that
+ * one of 256 has the slow place.  Freeing a mapped block makes its size the
+ * threshold, see mallopt(3): what clients mostly ask for is below that.
+ * mallopt would do the same, but would overrule the user's environment.
+ */
+static void
+spread_blocks (void)
+{
+  /* The compiler must not leave it out. */
+  void *volatile block = malloc (SPREAD_BYTES);
+
+  free (block);
+}
+
 void
 bounce_setup (enum bounce_mode mode, const struct host_env *env,
               struct qcow2_budget *budget, uint64_t max_bytes)
@@ -82,6 +106,8 @@ bounce_setup (enum bounce_mode mode, const struct host_env *env,
   setup.env = env;
   setup.budget = budget;
   setup.max_buffers = max < MAX_BUFFERS ? (unsigned) max : MAX_BUFFERS;
+  if (mode == BOUNCE_AUTO)
+    spread_blocks ();
 }
 
 /* ---- Measuring --------------------------------------------------------- */

@@ -34,7 +34,9 @@ enum bounce_mode {
 /* The program may call it once, before there are other threads: the result of
  * the measurement is logged to 'env', and buffers are counted in 'budget', of
  * which they take 'max_bytes' at most.  Both may be NULL.  By default the mode
- * is BOUNCE_AUTO, and only their number limits the buffers, to 32 MiB.
+ * is BOUNCE_AUTO, and only their number limits the buffers, to 32 MiB.  If it
+ * is given here, malloc is also made to return blocks of up to 1 MiB at places
+ * that seldom need a buffer.
  */
 extern void bounce_setup (enum bounce_mode mode, const struct host_env *env,
                           struct qcow2_budget *budget, uint64_t max_bytes);
