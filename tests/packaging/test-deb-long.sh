@@ -110,6 +110,31 @@ systemctl restart nbdkit-qcow2@else.socket
 nbdcopy -- /debs/boot "$(uri else)"
 systemctl stop nbdkit-qcow2@else.socket nbdkit-qcow2@else.service
 
+echo "--- a server that fails, slowly, each time"
+mkdir -p /etc/systemd/system/nbdkit-qcow2@disk.service.d
+cat > /etc/systemd/system/nbdkit-qcow2@disk.service.d/override.conf <<'END2'
+[Unit]
+StartLimitBurst=5
+[Service]
+ExecStart=
+ExecStart=sh -c 'sleep 3; exit 1'
+END2
+systemctl daemon-reload
+systemctl reset-failed 'nbdkit-qcow2@disk.*'
+systemctl start nbdkit-qcow2@disk.socket
+fails timeout 90 nbdinfo "$(uri disk)"
+systemctl show -P Result nbdkit-qcow2@disk.service | grep -x start-limit-hit
+systemctl show -P Result nbdkit-qcow2@disk.socket |
+    grep -x service-start-limit-hit
+rm /etc/systemd/system/nbdkit-qcow2@disk.service.d/override.conf
+systemctl daemon-reload
+# It stays so, also for a client.
+fails nbdinfo "$(uri disk)"
+# What README says.
+bash -e /debs/again
+nbdinfo --size "$(uri disk)" | grep -x 104857600
+systemctl stop nbdkit-qcow2@disk.socket nbdkit-qcow2@disk.service
+
 echo "--- no settings"
 fails systemctl start nbdkit-qcow2@typo.socket
 
@@ -118,6 +143,9 @@ systemctl disable nbdkit-qcow2@disk.socket
 echo "all well"
 END
     chmod +x "$root/debs/boot"
+    readme_block "The units of systemd" console 2 > "$root/debs/again"
+    grep -q reset-failed "$root/debs/again" ||
+        fail "the README does not say how a failed service is started again"
     cat > "$root/etc/systemd/system/boot-test.service" <<'END'
 [Unit]
 After=basic.target

@@ -63,6 +63,48 @@ check_names ()
     return $bad
 }
 
+# setting SECTION NAME FILE: the last one that is there; times in microseconds.
+setting ()
+{
+    local value
+
+    value=$(awk -F = -v section="[$1]" -v name="$2" '
+        /^\[/ { on = ($0 == section) }
+        on && $1 == name { value = $2 } END { print value }' "$3")
+    case $2 in
+    *Sec) systemd-analyze timespan -- "$value" 2>/dev/null |
+              sed -n 's/^ *[^ ]*s: *//p' ;;
+    *) echo "$value" ;;
+    esac
+}
+
+# It is not started for ever, even if each start and each end take as long as
+# they may.  All numbers are the unit's own: those of the system may differ.
+check_limit ()
+{
+    local name value file=$1/nbdkit-qcow2@.service
+    local -A is=()
+
+    for name in StartLimitBurst StartLimitIntervalSec; do
+        is[$name]=$(setting Unit $name "$file")
+    done
+    for name in RestartSec TimeoutStartSec TimeoutStopSec; do
+        is[$name]=$(setting Service $name "$file")
+    done
+    for name in "${!is[@]}"; do
+        value=${is[$name]}
+        [[ $value =~ ^[1-9][0-9]{0,14}$ ]] ||
+            { echo "$name is not a bound: '$value'"; return 1; }
+    done
+    value=$((is[StartLimitBurst] * (is[RestartSec] + is[TimeoutStartSec] +
+                                    is[TimeoutStopSec])))
+    [ "${is[StartLimitIntervalSec]}" -gt "$value" ] || {
+        echo "${is[StartLimitBurst]} starts can take $((value / 1000000)) s:" \
+             "it may be started for ever"
+        return 1
+    }
+}
+
 copy_units ()
 {
     rm -rf "$tmp/copy"
@@ -81,6 +123,25 @@ copy_units
 sed -i 's/^ProtectSystem=.*/ProtectSystem=full and more/' \
     "$tmp/copy/nbdkit-qcow2@.service"
 planted "a wrong value" "full and more" check_units "$tmp/copy"
+
+clean check_limit "$units"
+copy_units
+sed -i '/^StartLimitIntervalSec=/d' "$tmp/copy/nbdkit-qcow2@.service"
+planted "no interval" "StartLimitIntervalSec is not a bound" \
+    check_limit "$tmp/copy"
+copy_units
+sed -i 's/^StartLimitIntervalSec=.*/StartLimitIntervalSec=0/' \
+    "$tmp/copy/nbdkit-qcow2@.service"
+planted "no limit" "StartLimitIntervalSec is not a bound" \
+    check_limit "$tmp/copy"
+copy_units
+sed -i 's/^RestartSec=.*/RestartSec=5min/' "$tmp/copy/nbdkit-qcow2@.service"
+planted "long pauses" "started for ever" check_limit "$tmp/copy"
+copy_units
+sed -i 's/^TimeoutStartSec=.*/TimeoutStartSec=infinity/' \
+    "$tmp/copy/nbdkit-qcow2@.service"
+planted "endless starts" "TimeoutStartSec is not a bound" \
+    check_limit "$tmp/copy"
 
 if systemd-analyze --help | grep -q -- --offline; then
     clean check_exposure "$units"
