@@ -61,6 +61,35 @@ for i in 1 2 64; do
     cmp "$tmp/copy" "$tmp/contenttwo" || fail "$i connections"
 done
 
+echo "many small extents, by a system that writes a part of what it is given"
+cat >"$tmp/parts.py" <<'END'
+import os
+import runpy
+import sys
+write = os.pwrite
+os.pwrite = lambda fd, data, at: write(fd, memoryview(data)[:9999], at)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+END
+qemu-img create -q -f qcow2 "$tmp/small.qcow2" 20M
+qemu-img snapshot -c before "$tmp/small.qcow2"
+for ((i = 0; i < 150; i++)); do
+    echo "write -q -P $((i + 1)) $((i * 128 + i % 2 * 64))k 64k"
+done | qemu-io -f qcow2 "$tmp/small.qcow2"
+history_content "$tmp/small.qcow2" "" "$tmp/now.raw"
+start_nbdkit -P small -r --filter="$filter" file "$tmp/small.qcow2"
+for i in 1 4; do
+    rm -f "$tmp/copy"
+    truncate -s 20M "$tmp/copy"
+    "$PYTHON" "$tmp/parts.py" "$top_srcdir/tools/nbd-apply-extents" \
+        --connections $i "$(export_uri diff/before.. small)" "$tmp/copy" \
+        >"$tmp/said"
+    cmp "$tmp/copy" "$tmp/now.raw" || fail "small extents, $i connections"
+    grep -q "^$((150 * 65536)) bytes in " "$tmp/said" ||
+        fail "it said: $(cat "$tmp/said")"
+done
+stop_nbdkit small
+
 echo "to exports"
 cp "$tmp/contentone" "$tmp/copy"
 start_nbdkit -P target file "$tmp/copy"
