@@ -254,6 +254,7 @@ end_edit (struct q2_member *m, int r, struct qcow2_error *err)
   if (m->has_set)
     q2_bitmap_set_destroy (&m->set);
   q2_transact_end_since (m);
+  m->edit.done = "the image is changed";
   r = q2_edit_end (&m->edit, r, err);
   if (m->has_taking)
     q2_taking_free (&m->taking);

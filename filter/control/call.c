@@ -43,6 +43,7 @@ call_fail_engine (struct call *call, const char *name,
     call->kind = "busy";
   else if (err->kind == QCOW2_ERR_NOT_FOUND || err->kind == QCOW2_ERR_EXISTS)
     call->kind = "name";
+  call->outcome = err->outcome;
   return call_fail (call, "%s%s%s%s%s", name, name[0] ? ": " : "", err->text,
                     words[0] ? "; " : "", words);
 }

@@ -22,7 +22,8 @@ struct call {
                                    is no such thing, or one already),
                                    "unchecked" (no check is possible), or NULL
                                    */
-  json_t *outcomes;             /* members of the error, or NULL */
+  enum qcow2_outcome outcome;   /* of a change of one image that has failed */
+  json_t *outcomes;             /* of several: members of the error, or NULL */
   char desc[1200];              /* of the error, UTF-8 or not */
 };
 

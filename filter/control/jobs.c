@@ -47,6 +47,8 @@ struct job {
   json_t *result;               /* once it has concluded, or NULL: */
   char *error;                  /* why there is none */
   const char *kind;             /* of that; see call.h */
+  enum qcow2_outcome outcome;
+  json_t *outcomes;
 };
 
 static struct {
@@ -141,6 +143,7 @@ forget (struct job *old)
   pthread_join (old->thread, NULL);
   json_decref (old->result);
   free (old->error);
+  json_decref (old->outcomes);
   tell (old->id, JOB_NONE);
 }
 
@@ -235,6 +238,8 @@ conclude (struct job *job, json_t *result, const struct call *call)
   job->result = result;
   job->error = result ? NULL : strdup (call->desc);
   job->kind = call->kind;
+  job->outcome = call->outcome;
+  job->outcomes = json_incref (call->outcomes);
   job->percent = result ? 100 : job->percent;
   job->order = table.concluded++;
   job->status = JOB_CONCLUDED;
@@ -255,7 +260,7 @@ run_job (void *opaque)
   result = job->work.run (job, job->work.opaque, &call);
   job->work.free (job->work.opaque);
   conclude (job, result, &call);
-  json_decref (call.outcomes);  /* the text names them */
+  json_decref (call.outcomes);
   return NULL;
 }
 
@@ -350,6 +355,7 @@ jobs_stop (void)
     (void) holds (job->status == JOB_CONCLUDED);
     json_decref (job->result);
     free (job->error);
+    json_decref (job->outcomes);
     *job = (struct job) { .status = JOB_NONE };
   }
 }
@@ -451,6 +457,8 @@ verb_query_check (struct call *call)
     result = json_deep_copy (job->result);
   else if (job != NULL && job->status == JOB_CONCLUDED) {
     call->kind = job->kind;
+    call->outcome = job->outcome;
+    call->outcomes = json_deep_copy (job->outcomes);
     call_fail (call, "%s", job->error ? job->error : "out of memory");
   }
   else if (job != NULL)

@@ -219,6 +219,8 @@ plan_run (struct plan *plan)
     call_fail_engine (plan->call, plan->nr_images > 0 &&
                       holds (failed < plan->nr_images)
                       ? plan->images[failed].target.name : "", &err);
+    plan->call->outcome = plan->nr_images == 1 ? parts[0].outcome
+      : QCOW2_OUTCOME_NOT_DONE;
     if (plan->nr_images > 1)
       report_outcomes (plan, parts);
   }

@@ -29,6 +29,7 @@ qmp_greeting (void)
                              verb_query_version (&call), "capabilities"));
 }
 
+/* QMP lets servers add members. */
 static json_t *
 error_object (const char *class, const char *desc)
 {
@@ -83,6 +84,22 @@ run_command (struct call *call, const char *name, bool *negotiated)
     ? verb->run (call) : NULL;
 }
 
+/* For programs, which cannot read the text. */
+static void
+add_what_is_known (const struct call *call, json_t *error)
+{
+  (void) holds (call->outcomes == NULL ||
+                call->outcome == QCOW2_OUTCOME_NOT_DONE);
+  if (call->kind != NULL)
+    json_object_set_new (error, "x-q2-kind", json_string (call->kind));
+  if (call->outcome != QCOW2_OUTCOME_NOT_DONE)
+    json_object_set_new (error, "x-q2-outcome",
+                         json_string (call->outcome == QCOW2_OUTCOME_DONE
+                                      ? "done" : "unknown"));
+  if (call->outcomes != NULL)
+    json_object_update (error, call->outcomes);
+}
+
 /* Which command it is; NULL having said why it is none. */
 static const char *
 look_at (const json_t *message, struct call *call)
@@ -127,11 +144,8 @@ qmp_run (const char *text, size_t len, bool *negotiated)
   reply = result ? json_pack ("{s:o}", "return", result)
     : error_object (call.class ? call.class : "GenericError",
                     call.desc[0] ? call.desc : "out of memory");
-  if (result == NULL && call.kind != NULL)
-    json_object_set_new (json_object_get (reply, "error"), "x-q2-kind",
-                         json_string (call.kind));
-  if (result == NULL && call.outcomes != NULL)
-    json_object_update (json_object_get (reply, "error"), call.outcomes);
+  if (result == NULL)
+    add_what_is_known (&call, json_object_get (reply, "error"));
   json_decref (call.outcomes);
   id = json_object_get (message, "id");
   if (reply != NULL && id != NULL)

@@ -43,6 +43,7 @@ nbd_tests = \
 	nbd/test-control-corrupt.sh \
 	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-jobs.sh \
+	nbd/test-control-outcomes.sh \
 	nbd/test-control-kill.sh \
 	nbd/test-control-fuzz.sh \
 	nbd/test-control-kill-alone.sh \
@@ -235,6 +236,8 @@ EXTRA_DIST += \
 	nbd/full_check.py \
 	nbd/functions.sh \
 	nbd/guest.sh \
+	nbd/header_faults.c \
+	nbd/header_faults.sh \
 	nbd/hostile_check.py \
 	nbd/layers.sh \
 	nbd/luks.sh \

@@ -87,7 +87,8 @@ open_all (struct checkpoint *c, struct ctl *ctl, const struct args *args)
   return code;
 }
 
-static void
+/* False: all are as they were. */
+static bool
 say_outcomes (const struct checkpoint *c)
 {
   static const char *const words[] = {
@@ -102,6 +103,7 @@ say_outcomes (const struct checkpoint *c)
   for (size_t i = 0; some && i < c->nr; ++i)
     fprintf (stderr, "qcow2ctl: %s: %s\n", c->images[i].name,
              words[c->parts[i].outcome]);
+  return some;
 }
 
 static int
@@ -114,8 +116,7 @@ change_all (struct checkpoint *c)
   if (qcow2_transact (c->parts, c->nr, &failed, &err) == 0)
     return CODE_OK;
   code = fail_error (c->images[failed].name, &err);
-  say_outcomes (c);
-  return code;
+  return say_outcomes (c) ? CODE_CHANGED : code;
 }
 
 static int

@@ -26,6 +26,8 @@ enum exit_code {
   CODE_BUSY = 4,                /* somebody else has it, or a lock on it */
   CODE_NAME = 5,                /* there is no such thing, or there is one
                                    already */
+  CODE_CHANGED = 6,             /* it has failed, but an image is changed, or
+                                   may be */
   CODE_UNCHECKED = 63,          /* check: not for this kind of image */
 };
 

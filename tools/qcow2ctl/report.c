@@ -135,6 +135,8 @@ fail_usage (const struct command *command, const char *format, ...)
 static int
 code_of (const struct qcow2_error *err)
 {
+  if (err->outcome != QCOW2_OUTCOME_NOT_DONE)
+    return CODE_CHANGED;
   if (err->errnum == EBUSY)
     return CODE_BUSY;
   if (err->kind == QCOW2_ERR_NOT_FOUND || err->errnum == ENOENT ||

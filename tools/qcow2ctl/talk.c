@@ -5,7 +5,8 @@
  *           one.
  * Method    QMP: the server greets, we negotiate, and each command has one
  *           reply; events are passed over.  What an error is about the server
- *           says in a member of its own, "x-q2-kind".
+ *           says in members of its own: "x-q2-kind", and what came of a
+ *           change that has failed.
  * Locks     none: only the main thread talks.
  */
 #include "config.h"
@@ -128,11 +129,37 @@ code_of (const json_t *error)
   const char *const kind =
     json_string_value (json_object_get (error, "x-q2-kind"));
 
+  if (json_object_get (error, "x-q2-outcome") != NULL ||
+      json_object_get (error, "x-q2-done") != NULL ||
+      json_object_get (error, "x-q2-unknown") != NULL)
+    return CODE_CHANGED;
   if (kind == NULL)
     return CODE_FAILED;
   return strcmp (kind, "busy") == 0 ? CODE_BUSY
     : strcmp (kind, "unchecked") == 0 ? CODE_UNCHECKED
     : strcmp (kind, "name") == 0 ? CODE_NAME : CODE_FAILED;
+}
+
+/* Of several images, if some have changed; as "checkpoint" of files does. */
+static void
+say_outcomes (const json_t *error)
+{
+  static const struct { const char *key, *words; } lists[] = {
+    { "x-q2-done", "has been changed" },
+    { "x-q2-unknown", "may have been changed" },
+    { "x-q2-not-done", "has not been changed" },
+  };
+
+  for (size_t l = 0; l < sizeof lists / sizeof lists[0]; ++l) {
+    const json_t *const list = json_object_get (error, lists[l].key);
+
+    for (size_t i = 0; i < json_array_size (list); ++i) {
+      const char *const name = json_string_value (json_array_get (list, i));
+
+      (void) fail_code (CODE_CHANGED, "%s: %s", name ? name : "?",
+                        lists[l].words);
+    }
+  }
 }
 
 /* Takes the message. */
@@ -157,7 +184,9 @@ converse (struct talk *t, json_t *message)
   if (error == NULL)
     return CODE_OK;
   desc = json_string_value (json_object_get (error, "desc"));
-  return fail_code (code_of (error), "%s", desc ? desc : "an error");
+  code = fail_code (code_of (error), "%s", desc ? desc : "an error");
+  say_outcomes (error);
+  return code;
 }
 
 static int
