@@ -365,7 +365,6 @@ jobs_stop (void)
 static json_t *
 fail_no_job (struct call *call)
 {
-  call->class = "DeviceNotActive";
   call->kind = "name";
   return call_fail (call, "Job not found");
 }

@@ -45,18 +45,20 @@ qmp_error (const char *desc)
 
 /* ---- Commands ---------------------------------------------------------- */
 
+static const struct argument enable[] = {
+  { "enable", JSON_ARRAY, true }, { NULL, JSON_NULL, false }
+};
+
 static json_t *
 negotiate (struct call *call, bool *negotiated)
 {
-  const char *name;
-  json_t *value;
-
   if (*negotiated)
     return call_fail_not_found (call, "Capabilities negotiation is already "
                                 "complete, command ignored");
-  json_object_foreach (call->arguments, name, value)
-    if (strcmp (name, "enable") != 0 || json_array_size (value) > 0)
-      return call_fail (call, "there are no capabilities to enable");
+  if (!arguments_check (enable, call->arguments, call))
+    return NULL;
+  if (json_array_size (json_object_get (call->arguments, "enable")) > 0)
+    return call_fail (call, "there are no capabilities to enable");
   *negotiated = true;
   return json_object ();
 }

@@ -23,10 +23,20 @@
 #include "share/disk.h"
 #include "share/views.h"
 
-static void
-tell (const char *device, uint64_t size)
+/* QEMU takes either, and so do its clients; NULL: neither was given. */
+static const char *
+device_of (const struct call *call)
 {
-  call_event ("X_Q2_RESIZED", json_pack ("{s:s,s:I}", "device", device, "size",
+  const char *const device = call_text (call, "device");
+
+  return device ? device : call_text (call, "node-name");
+}
+
+static void
+tell (const struct call *call, uint64_t size)
+{
+  call_event ("X_Q2_RESIZED", json_pack ("{s:s,s:I}", "device",
+                                         device_of (call), "size",
                                          (json_int_t) size));
 }
 
@@ -48,7 +58,7 @@ grow (struct call *call, const struct target *t, uint64_t size)
   /* Also if what comes after the change has failed. */
   size = qcow2_get_info (t->image).virtual_size;
   if (size != before)
-    tell (call_text (call, "device"), size);
+    tell (call, size);
   return r == -1 ? call_fail_engine (call, t->name, &err) : json_object ();
 }
 
@@ -68,7 +78,7 @@ shrink (struct call *call, struct target *t, uint64_t size)
                     QCOW2_PREALLOCATE_OFF, &progress, &err);
   if (!alone_is_done (t, call, r, &err))
     return NULL;
-  tell (call_text (call, "device"), qcow2_get_info (t->image).virtual_size);
+  tell (call, qcow2_get_info (t->image).virtual_size);
   return r == 0 ? json_object () : NULL;
 }
 
@@ -94,7 +104,9 @@ verb_resize (struct call *call)
 
   if (size < 0)
     return call_fail (call, "Parameter 'size' must not be negative");
-  if (!target_open (&t, call, call_text (call, "device"), true))
+  if (device_of (call) == NULL)
+    return call_fail (call, "Parameter 'device' is missing");
+  if (!target_open (&t, call, device_of (call), true))
     return NULL;
   result = resize (call, &t, (uint64_t) size);
   target_close (&t);

@@ -22,8 +22,9 @@ static const struct argument device[] = {
 };
 
 static const struct argument device_size[] = {
-  { "device", JSON_STRING, false }, { "size", JSON_INTEGER, false },
-  { "x-q2-shrink", JSON_TRUE, true }, { NULL, JSON_NULL, false }
+  { "device", JSON_STRING, true }, { "node-name", JSON_STRING, true },
+  { "size", JSON_INTEGER, false }, { "x-q2-shrink", JSON_TRUE, true },
+  { NULL, JSON_NULL, false }
 };
 
 static const struct argument any_device[] = {

@@ -44,6 +44,7 @@ nbd_tests = \
 	nbd/test-control-kill-bitmaps.sh \
 	nbd/test-control-jobs.sh \
 	nbd/test-control-outcomes.sh \
+	nbd/test-control-qemu.sh \
 	nbd/test-control-kill.sh \
 	nbd/test-control-fuzz.sh \
 	nbd/test-control-kill-alone.sh \
@@ -205,6 +206,7 @@ EXTRA_DIST += \
 	nbd/check_compare.py \
 	nbd/check_flips.py \
 	nbd/control.sh \
+	nbd/control_beside_qemu.py \
 	nbd/control_bitmaps.py \
 	nbd/control_check.py \
 	nbd/control_hostile.py \
