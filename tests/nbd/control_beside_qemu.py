@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""control_beside_qemu.py OURS THEIRS: the same commands to two control sockets,
-ours and that of qemu-storage-daemon, which serve copies of one image, a disk
-of 8 MiB with a bitmap b.
+"""control_beside_qemu.py OURS THEIRS: the same commands to two control
+sockets, ours and that of qemu-storage-daemon, which serve copies of one image,
+a disk of 8 MiB with a bitmap b.
 
 Compared is the shape of what comes back: for errors the class, for anything
 else which members of which types there are, and ids.  Where the two are meant
@@ -159,8 +159,8 @@ def messages(both):
                                [1, [2]], {"a": {"b": 3}}, "\u00e4\n")):
         both.message(f"id {n}", {"execute": "query-jobs", "id": value})
         both.message(f"id {n}, error", {"execute": "nonsense", "id": value})
-    for text in ('{"execute": }', '[]', '"text"', '5', 'null', '{}', '{"id":1}',
-                 '{"execute": 5}', '{"execute": null}', '{"execute": ""}',
+    for text in ('{"execute": }', '[]', '"text"', '5', 'null', '{}',
+                 '{"id":1}', '{"execute": 5}', '{"execute": null}', '{"execute": ""}',
                  '{"execute": "query-jobs", "arguments": []}',
                  '{"execute": "query-jobs", "arguments": null}',
                  '{"execute": "query-jobs", "other": 1}',

@@ -67,7 +67,7 @@ end_process ()
 ended ()
 {
     faults
-    [ -z "${holder:-}" ] || { end_process $holder; wait $holder || :; }
+    [ -z "${holder:-}" ] || { end_process "$holder"; wait "$holder" || :; }
     holder=
     stop_nbdkit
     for name in a b; do
