@@ -85,7 +85,7 @@ static const struct plant {
   { 0, "no bug, and a refcount table that moves on a host that fails",
     { "flaky-refcount-table" }, NULL, 0 },
   { Q2_PLANT_REWRITE_LIVE_TABLE, "a live refcount table is written at once",
-    { "flaky-refcount-table" }, NULL, 115 },
+    { "flaky-refcount-table" }, NULL, 170 },
   { Q2_PLANT_REWRITE_DOUBTFUL_TABLE, "so is one that may be live",
     { "flaky-refcount-table" }, NULL, 113 },
   { Q2_PLANT_FORGET_TABLE, "a refcount table that is not written is forgotten",
