@@ -126,14 +126,13 @@ place_table (struct q2_repair_job *j, struct plan *plan,
                            QCOW2_NO_OFFSET,
                            "the image uses offsets for which there would "
                            "have to be a refcount table larger than 8 MiB");
-  if (place (j, clusters, &cluster, err) == -1)
+  if (place (j, clusters, &cluster, err) == -1 ||
+      !q2_assume (bytes >= r->nr_blocks * 8, err))
     return -1;
   blocks = realloc (r->blocks, bytes);
   if (blocks == NULL)
     return q2_fail_nomem (err, "a larger refcount table");
   r->blocks = blocks;
-  if (!q2_assume (bytes >= r->nr_blocks * 8, err))
-    return -1;
   memset (blocks + r->nr_blocks, 0, bytes - r->nr_blocks * 8);
   r->nr_blocks = bytes / 8;
   plan->table_off = cluster << j->geo->cluster_bits;

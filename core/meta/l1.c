@@ -111,6 +111,7 @@ q2_l1_new (const struct q2_io *io, uint64_t host_off, uint32_t entries,
            uint32_t stored, struct qcow2_error *err)
 {
   struct q2_l1 *l1;
+  uint64_t *table;
 
   if (!q2_assume (stored <= entries, err))
     return NULL;
@@ -128,10 +129,10 @@ q2_l1_new (const struct q2_io *io, uint64_t host_off, uint32_t entries,
   /* calloc, and only reading what the file has, keeps a table that a
    * hostile header declares from taking memory.
    */
-  l1->entries = calloc ((size_t) entries + 1, 8);
-  if (l1->dirty == NULL || l1->solid == NULL || l1->entries == NULL)
+  l1->entries = table = calloc ((size_t) entries + 1, 8);
+  if (l1->dirty == NULL || l1->solid == NULL || table == NULL)
     q2_fail_nomem (err, "the L1 table");
-  else if (read_table (l1, io, l1->entries, err) == 0)
+  else if (read_table (l1, io, table, err) == 0)
     return l1;
   q2_l1_free (l1);
   return NULL;

@@ -141,7 +141,7 @@ for_each_file ()
 }
 
 # Makes 'tree' a copy in which analysers see that functions of another file
-# that report errors always return -1; otherwise they follow impossible paths.
+# that report errors always fail; otherwise they follow impossible paths.
 copy_for_analysis ()
 {
     tree=$1
@@ -157,6 +157,11 @@ copy_for_analysis ()
 #define q2_fail_nomem(...) (q2_fail_nomem (__VA_ARGS__), -1)
 #endif
 END
+    sed -i '$ d' "$tree/tools/qcow2ctl/ctl.h"
+    cat >> "$tree/tools/qcow2ctl/ctl.h" <<'END'
+#define fail_code(...) (fail_code (__VA_ARGS__), CODE_FAILED)
+#endif
+END
     sed -i '$ d' "$tree/core/base/assume.h"
     cat >> "$tree/core/base/assume.h" <<'END'
 #define q2_assume_failed(...) (q2_assume_failed (__VA_ARGS__), false)
@@ -166,6 +171,7 @@ END
     # Not in the files that define these functions.
     sed -i '/^#include "base\/assume.h"/a #undef q2_assume_failed\n#undef q2_check_failed' "$tree/core/base/assume.c"
     sed -i '/^#include "base\/error.h"/a #undef q2_fail\n#undef q2_fail_advise\n#undef q2_fail_io\n#undef q2_fail_nomem' "$tree/core/base/error.c"
+    sed -i '/^#include "ctl.h"/a #undef fail_code' "$tree/tools/qcow2ctl/report.c"
 }
 
 # Analysers do not know __attribute__ ((__cleanup__)).  Removes their reports,
