@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* jobs.c - long work that goes on after the command that has begun it.
  *
- * Owns      the table of jobs, their threads and results, and the commands
- *           about them.
+ * Owns      the table of jobs, their threads and results.  job_verbs.c has the
+ *           commands about them.
  * Method    a job's thread tells of each step it takes by an event.  A place
  *           is free again when its job was dismissed; if all are taken the job
  *           that has concluded first makes room.  Jobs end when they are told
@@ -12,7 +12,7 @@
  */
 #include "config.h"
 
-#include "control/jobs.h"
+#include "control/jobs_impl.h"
 
 #include "report.h"
 #include "control/roster.h"
@@ -31,35 +31,12 @@
  */
 #define NICE 5
 
-enum status {
-  JOB_NONE, JOB_CREATED, JOB_RUNNING, JOB_ABORTING, JOB_CONCLUDED
+struct jobs jobs_table = {
+  .lock = PTHREAD_MUTEX_INITIALIZER, .next_id = 1,
 };
 
-struct job {
-  enum status status;           /* NONE: this place is free */
-  char id[JOBS_MAX_ID + 1];
-  struct job_work work;
-  pthread_t thread;
-  bool cancel;
-  bool final;                   /* it cannot be cancelled */
-  unsigned percent;
-  uint64_t order;               /* in which jobs have concluded */
-  json_t *result;               /* once it has concluded, or NULL: */
-  char *error;                  /* why there is none */
-  const char *kind;             /* of that; see call.h */
-  enum qcow2_outcome outcome;
-  json_t *outcomes;
-};
-
-static struct {
-  pthread_mutex_t lock;         /* jobs.lock */
-  struct job jobs[JOBS_MAX];
-  uint64_t concluded;           /* so many have */
-  uint64_t next_id;             /* for names that are made up */
-} table = { .lock = PTHREAD_MUTEX_INITIALIZER, .next_id = 1 };
-
-static const char *
-status_name (enum status status)
+const char *
+jobs_status_name (enum status status)
 {
   switch (status) {
   case JOB_CREATED: return "created";
@@ -76,18 +53,18 @@ tell (const char *id, enum status status)
 {
   call_event ("JOB_STATUS_CHANGE",
               json_pack ("{s:s,s:s}", "id", id, "status",
-                         status_name (status)));
+                         jobs_status_name (status)));
 }
 
 /* ---- The table, with the lock ------------------------------------------- */
 
-static struct job *
-find_locked (const char *id)
+struct job *
+jobs_find_locked (const char *id)
 {
   for (size_t i = 0; i < JOBS_MAX; ++i)
-    if (table.jobs[i].status != JOB_NONE &&
-        strcmp (table.jobs[i].id, id) == 0)
-      return &table.jobs[i];
+    if (jobs_table.jobs[i].status != JOB_NONE &&
+        strcmp (jobs_table.jobs[i].id, id) == 0)
+      return &jobs_table.jobs[i];
   return NULL;
 }
 
@@ -97,8 +74,8 @@ count_running_locked (void)
   unsigned n = 0;
 
   for (size_t i = 0; i < JOBS_MAX; ++i)
-    n += table.jobs[i].status != JOB_NONE &&
-      table.jobs[i].status != JOB_CONCLUDED;
+    n += jobs_table.jobs[i].status != JOB_NONE &&
+      jobs_table.jobs[i].status != JOB_CONCLUDED;
   return n;
 }
 
@@ -117,7 +94,7 @@ make_place_locked (struct job *ret_old)
 
   ret_old->status = JOB_NONE;
   for (size_t i = 0; i < JOBS_MAX; ++i) {
-    struct job *const j = &table.jobs[i];
+    struct job *const j = &jobs_table.jobs[i];
 
     if (j->status == JOB_NONE)
       return j;
@@ -127,15 +104,14 @@ make_place_locked (struct job *ret_old)
   }
   if (oldest == NULL)           /* JOBS_MAX_RUNNING sees to it */
     return NULL;
-  (void) holds (oldest->order < table.concluded);
+  (void) holds (oldest->order < jobs_table.concluded);
   *ret_old = *oldest;
   oldest->status = JOB_NONE;
   return oldest;
 }
 
-/* One that has concluded, and is in the table no more. */
-static void
-forget (struct job *old)
+void
+jobs_forget (struct job *old)
 {
   if (old->status == JOB_NONE)
     return;
@@ -156,7 +132,7 @@ ask (struct job *job, const unsigned *percent)
   const bool ending = roster_is_ending ();
   bool aborting, cancel;
 
-  pthread_mutex_lock (&table.lock);
+  pthread_mutex_lock (&jobs_table.lock);
   (void) holds (is_under_way (job));
   if (percent != NULL && holds (*percent <= 100))
     job->percent = *percent;
@@ -164,7 +140,7 @@ ask (struct job *job, const unsigned *percent)
   aborting = cancel && job->status == JOB_RUNNING;
   if (aborting)
     job->status = JOB_ABORTING;
-  pthread_mutex_unlock (&table.lock);
+  pthread_mutex_unlock (&jobs_table.lock);
   if (aborting)
     tell (job->id, JOB_ABORTING);
   return !cancel;
@@ -194,10 +170,10 @@ job_set_final (struct job *job, bool final)
   if (job == NULL)
     return true;
   go_on = ask (job, NULL);
-  pthread_mutex_lock (&table.lock);
+  pthread_mutex_lock (&jobs_table.lock);
   go_on &= !job->cancel;
   job->final = final && go_on;
-  pthread_mutex_unlock (&table.lock);
+  pthread_mutex_unlock (&jobs_table.lock);
   return go_on;
 }
 
@@ -212,10 +188,10 @@ job_go_last (void *opaque)
 static void
 set_running (struct job *job)
 {
-  pthread_mutex_lock (&table.lock);
+  pthread_mutex_lock (&jobs_table.lock);
   (void) holds (job->status == JOB_CREATED);
   job->status = JOB_RUNNING;
-  pthread_mutex_unlock (&table.lock);
+  pthread_mutex_unlock (&jobs_table.lock);
   tell (job->id, JOB_RUNNING);
 }
 
@@ -227,12 +203,12 @@ conclude (struct job *job, json_t *result, const struct call *call)
   bool aborting;
 
   strcpy (id, job->id);
-  pthread_mutex_lock (&table.lock);
+  pthread_mutex_lock (&jobs_table.lock);
   aborting = result == NULL && job->status == JOB_RUNNING;
-  pthread_mutex_unlock (&table.lock);
+  pthread_mutex_unlock (&jobs_table.lock);
   if (aborting)
     tell (id, JOB_ABORTING);
-  pthread_mutex_lock (&table.lock);
+  pthread_mutex_lock (&jobs_table.lock);
   (void) holds (is_under_way (job));
   (void) holds (job->result == NULL && job->error == NULL);
   job->result = result;
@@ -241,9 +217,9 @@ conclude (struct job *job, json_t *result, const struct call *call)
   job->outcome = call->outcome;
   job->outcomes = json_incref (call->outcomes);
   job->percent = result ? 100 : job->percent;
-  job->order = table.concluded++;
+  job->order = jobs_table.concluded++;
   job->status = JOB_CONCLUDED;
-  pthread_mutex_unlock (&table.lock);
+  pthread_mutex_unlock (&jobs_table.lock);
   tell (id, JOB_CONCLUDED);
 }
 
@@ -286,7 +262,7 @@ start_locked (struct call *call, const char *id, const struct job_work *work,
   struct job *job;
 
   ret_old->status = JOB_NONE;
-  if (id != NULL && find_locked (id) != NULL)
+  if (id != NULL && jobs_find_locked (id) != NULL)
     call_fail (call, "Job ID '%s' already in use", id);
   else if (count_running_locked () >= JOBS_MAX_RUNNING ||
            (job = make_place_locked (ret_old)) == NULL)
@@ -298,8 +274,8 @@ start_locked (struct call *call, const char *id, const struct job_work *work,
     else
       do
         snprintf (job->id, sizeof job->id, "%s-%llu", work->type,
-                  (unsigned long long) table.next_id++);
-      while (find_locked (job->id) != NULL);
+                  (unsigned long long) jobs_table.next_id++);
+      while (jobs_find_locked (job->id) != NULL);
     strcpy (ret_id, job->id);
     if (pthread_create (&job->thread, NULL, run_job, job) == 0) {
       job->status = JOB_CREATED;
@@ -322,10 +298,10 @@ jobs_start (struct call *call, const char *id, const struct job_work *work)
     work->free (work->opaque);
     return call_fail (call, "Invalid job ID '%.100s'", id);
   }
-  pthread_mutex_lock (&table.lock);
+  pthread_mutex_lock (&jobs_table.lock);
   ok = start_locked (call, id, work, &old, name);
-  pthread_mutex_unlock (&table.lock);
-  forget (&old);
+  pthread_mutex_unlock (&jobs_table.lock);
+  jobs_forget (&old);
   if (!ok)
     work->free (work->opaque);
   return ok ? json_pack ("{s:s}", "id", name) : NULL;
@@ -336,9 +312,9 @@ is_there (const struct job *job)
 {
   bool there;
 
-  pthread_mutex_lock (&table.lock);
+  pthread_mutex_lock (&jobs_table.lock);
   there = job->status != JOB_NONE;
-  pthread_mutex_unlock (&table.lock);
+  pthread_mutex_unlock (&jobs_table.lock);
   return there;
 }
 
@@ -347,7 +323,7 @@ void
 jobs_stop (void)
 {
   for (size_t i = 0; i < JOBS_MAX; ++i) {
-    struct job *const job = &table.jobs[i];
+    struct job *const job = &jobs_table.jobs[i];
 
     if (!is_there (job))
       continue;
@@ -358,111 +334,4 @@ jobs_stop (void)
     json_decref (job->outcomes);
     *job = (struct job) { .status = JOB_NONE };
   }
-}
-
-/* ---- Commands ----------------------------------------------------------- */
-
-static json_t *
-fail_no_job (struct call *call)
-{
-  call->kind = "name";
-  return call_fail (call, "Job not found");
-}
-
-json_t *
-verb_query_jobs (struct call *call)
-{
-  json_t *const list = json_array ();
-
-  (void) call;
-  pthread_mutex_lock (&table.lock);
-  for (size_t i = 0; i < JOBS_MAX; ++i) {
-    const struct job *const j = &table.jobs[i];
-    json_t *info;
-
-    if (j->status == JOB_NONE)
-      continue;
-    info = json_pack ("{s:s,s:s,s:s,s:i,s:i}", "id", j->id, "type",
-                      j->work.type, "status", status_name (j->status),
-                      "current-progress", (int) j->percent,
-                      "total-progress", 100);
-    if (j->error != NULL)
-      json_object_set_new (info, "error",
-                           call_bytes (j->error, strlen (j->error)));
-    json_array_append_new (list, info);
-  }
-  pthread_mutex_unlock (&table.lock);
-  return list;
-}
-
-json_t *
-verb_job_cancel (struct call *call)
-{
-  const char *const id = call_text (call, "id");
-  struct job *job;
-  bool concluded = false, final = false;
-
-  pthread_mutex_lock (&table.lock);
-  job = find_locked (id);
-  if (job != NULL) {
-    concluded = job->status == JOB_CONCLUDED;
-    final = job->final;
-    job->cancel |= !final;
-  }
-  pthread_mutex_unlock (&table.lock);
-  if (job == NULL)
-    return fail_no_job (call);
-  if (final && !concluded)
-    return call_fail (call, "Job '%s' cannot be cancelled any more: what it "
-                      "does cannot be undone", id);
-  return concluded
-    ? call_fail (call, "Job '%s' in state 'concluded' cannot accept command "
-                 "verb 'cancel'", id)
-    : json_object ();
-}
-
-json_t *
-verb_job_dismiss (struct call *call)
-{
-  const char *const id = call_text (call, "id");
-  struct job old = { .status = JOB_NONE }, *job;
-
-  pthread_mutex_lock (&table.lock);
-  job = find_locked (id);
-  if (job != NULL && job->status == JOB_CONCLUDED) {
-    old = *job;
-    job->status = JOB_NONE;
-  }
-  else if (job != NULL)
-    call_fail (call, "Job '%s' in state '%s' cannot accept command verb "
-               "'dismiss'", id, status_name (job->status));
-  pthread_mutex_unlock (&table.lock);
-  forget (&old);
-  if (job == NULL)
-    return fail_no_job (call);
-  return old.status != JOB_NONE ? json_object () : NULL;
-}
-
-json_t *
-verb_query_check (struct call *call)
-{
-  const char *const id = call_text (call, "id");
-  json_t *result = NULL;
-  struct job *job;
-
-  pthread_mutex_lock (&table.lock);
-  job = find_locked (id);
-  if (job != NULL && job->result != NULL)
-    result = json_deep_copy (job->result);
-  else if (job != NULL && job->status == JOB_CONCLUDED) {
-    call->kind = job->kind;
-    call->outcome = job->outcome;
-    call->outcomes = json_deep_copy (job->outcomes);
-    call_fail (call, "%s", job->error ? job->error : "out of memory");
-  }
-  else if (job != NULL)
-    call_fail (call, "Job '%s' is in state '%s': it has no result yet", id,
-               status_name (job->status));
-  pthread_mutex_unlock (&table.lock);
-  return job == NULL ? fail_no_job (call) : result;
 }
