@@ -123,7 +123,6 @@ systemctl daemon-reload
 systemctl reset-failed 'nbdkit-qcow2@disk.*'
 systemctl start nbdkit-qcow2@disk.socket
 fails timeout 90 nbdinfo "$(uri disk)"
-systemctl show -P Result nbdkit-qcow2@disk.service | grep -x start-limit-hit
 systemctl show -P Result nbdkit-qcow2@disk.socket |
     grep -x service-start-limit-hit
 rm /etc/systemd/system/nbdkit-qcow2@disk.service.d/override.conf
