@@ -119,6 +119,7 @@ q2_superblock_begin (struct q2_superblock *sb,
 {
   q2_mutex_lock (&sb->lock);
   edit->sb = sb;
+  edit->features = false;
   edit->header = sb->current;
 }
 
@@ -128,6 +129,11 @@ q2_superblock_write (struct q2_superblock_edit *edit, const struct q2_io *io,
 {
   struct q2_header_bytes b;
 
+  /* A write that has failed may still reach the disk, until a newer one. */
+  if (span == Q2_SPAN_FEATURES) {
+    edit->features = true;
+    atomic_store (&edit->sb->marks_in_doubt, true);
+  }
   q2_header_encode_span (&edit->header, span, &b);
   return q2_io_write (io, b.bytes, b.len, b.off, QCOW2_IO_HEADER, err);
 }
@@ -137,6 +143,8 @@ q2_superblock_end (struct q2_superblock_edit *edit, bool durable)
 {
   if (durable)
     publish_locked (edit->sb, &edit->header);
+  if (durable && edit->features)
+    atomic_store (&edit->sb->marks_in_doubt, false);
   q2_mutex_unlock (&edit->sb->lock);
 }
 

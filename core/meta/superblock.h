@@ -20,6 +20,8 @@
 #include "format/header_span.h"
 #include "io/io.h"
 
+#include <stdatomic.h>
+
 struct q2_superblock {
   /* A leaf, held only to copy: */
   struct q2_mutex current_lock;
@@ -29,6 +31,9 @@ struct q2_superblock {
   struct q2_mutex lock;         /* one change at a time; held over I/O.  Who
                                    has it may look at 'current' without the
                                    other one; guards: */
+  _Atomic bool marks_in_doubt;  /* changed with that lock: the file may have
+                                   other feature bits than 'current', since a
+                                   change of them goes on or has failed */
   bool in_doubt;                /* the last change in parts has failed when
                                    some of it may have been written */
 };
@@ -64,6 +69,7 @@ struct q2_superblock_edit {
   struct q2_superblock *sb;
   struct q2_header header;      /* what it is to be, for the caller to change:
                                    only the numbers of spans */
+  bool features;                /* they were among what was written */
 };
 
 /* Holds the superblock's lock until q2_superblock_end. */
