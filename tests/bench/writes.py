@@ -542,7 +542,8 @@ WRITE_WORKLOADS: list[Workload] = [
     *(_flushing(depth, place) for place in ("tmpfs", "disk")
       for depth in (16, 64)),
     *(_flushing_with(key, param, place) for place in ("tmpfs", "disk")
-      for key, param in (("lazy", "qcow2-lazy-refcounts=on"),)),
+      for key, param in (("lazy", "qcow2-lazy-refcounts=on"),
+                         ("ahead", "qcow2-refcounts=ahead"))),
     *(_flushing_in_place(16, place) for place in ("tmpfs", "disk")),
     _encrypted("new", "an empty image", size=4 * GIB),
     _encrypted("old", "allocated clusters", disk="luks"),
@@ -560,7 +561,8 @@ WRITE_WORKLOADS: list[Workload] = [
     *(Flushes(name=f"flushes-{key}", size=16 * GIB, params=(param,),
               about=f"the same, {param}",
               targets=(Target("flushes", "<=", 1.05, "value"),))
-      for key, param in (("lazy", "qcow2-lazy-refcounts=on"),)),
+      for key, param in (("lazy", "qcow2-lazy-refcounts=on"),
+                         ("ahead", "qcow2-refcounts=ahead"))),
     Flushes(name="flushes-c4", size=16 * GIB, connections=4,
             about="the same, 4 connections",
             targets=(Target("flushes", "<", 2, "value"),)),
