@@ -85,6 +85,7 @@ enum q2_plant {
   Q2_PLANT_FRESH_REUSED,        /* ... in a cluster that was in use */
   Q2_PLANT_FRESH_NOISE,         /* ... on an encrypted disk */
   Q2_PLANT_FRESH_GROWTH,        /* ... in a file whose size is not durable */
+  Q2_PLANT_FRESH_TABLE,         /* ... in an L1 table, for a new L2 table */
   Q2_PLANT_COVER_ALL,           /* no refcount is urgent */
   Q2_PLANT_COVER_EARLY,         /* they are covered before that is durable, or
                                    although it is not */

@@ -89,8 +89,9 @@ note_closed (struct q2_edit *e)
   q2_track_purge (&e->w->track);
 }
 
-/* While it goes on the file has no refcounts that are higher than here, but
- * for what is let go: who reads them in the file finds what is true.
+/* From the next commit on the file has no refcounts that are higher than here,
+ * but for what is let go: who reads them in the file finds what is true.  Who
+ * relies on that makes this commit first.
  */
 static void
 begin (struct q2_edit *e)

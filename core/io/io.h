@@ -68,7 +68,9 @@ struct q2_io_shared {
   _Atomic uint64_t grown_size;  /* of the file, and all handles reach it; 0: it
                                    has not become larger */
   _Atomic uint64_t durable_size;        /* that it has for sure, of what was
-                                           grown: it was flushed since */
+                                           grown: it was flushed since.  It is
+                                           never lowered: nobody writes to a
+                                           file after cutting it */
   struct q2_mutex grow_lock;    /* held while the file grows */
   struct q2_ranges blocks;      /* minimum blocks being written to */
 };

@@ -20,20 +20,18 @@
 #include "format/header_span.h"
 #include "io/io.h"
 
-#include <stdatomic.h>
-
 struct q2_superblock {
   /* A leaf, held only to copy: */
   struct q2_mutex current_lock;
   struct q2_header current;     /* with its number */
   struct qcow2_info info;       /* what it says */
+  bool marks_in_doubt;          /* the file may have other feature bits than
+                                   'current', since a change of them goes on,
+                                   or has failed */
 
   struct q2_mutex lock;         /* one change at a time; held over I/O.  Who
                                    has it may look at 'current' without the
                                    other one; guards: */
-  _Atomic bool marks_in_doubt;  /* changed with that lock: the file may have
-                                   other feature bits than 'current', since a
-                                   change of them goes on or has failed */
   bool in_doubt;                /* the last change in parts has failed when
                                    some of it may have been written */
 };
@@ -61,6 +59,10 @@ extern void q2_superblock_describe (const struct q2_header *header,
 extern struct q2_header q2_superblock_header (const struct q2_superblock *sb)
   __attribute__ ((__nonnull__));
 extern struct qcow2_info q2_superblock_info (const struct q2_superblock *sb)
+  __attribute__ ((__nonnull__));
+
+/* The dirty bit is set in the file, whatever a write that has failed does. */
+extern bool q2_superblock_is_dirty_surely (const struct q2_superblock *sb)
   __attribute__ ((__nonnull__));
 
 /* ---- In place --------------------------------------------------------- */

@@ -362,7 +362,7 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
     /* Not even zeros in space that was never used are left to the host: what
      * it shows there after a crash would be entries.
      */
-    note_need_locked (w, false, false);
+    note_need_locked (w, Q2_PLANTED (Q2_PLANT_FRESH_TABLE), false);
     q2_tables_set_l1 (w->tables, l1_index,
                       run.cluster << bits | Q2_ENTRY_COPIED);
     q2_touch (w->suspects, old >> bits, 1);

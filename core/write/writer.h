@@ -192,9 +192,7 @@ q2_writer_is_lazy (const struct q2_writer *w)
 static inline bool
 q2_writer_is_marked (const struct q2_writer *w)
 {
-  return (q2_writer_header (w).incompatible & Q2_INCOMPAT_DIRTY) &&
-    (!atomic_load (&w->superblock->marks_in_doubt) ||
-     Q2_PLANTED (Q2_PLANT_LAZY_TRUST));
+  return q2_superblock_is_dirty_surely (w->superblock);
 }
 
 /* Of a clock that is never set. */

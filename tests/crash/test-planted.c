@@ -104,6 +104,8 @@ static const struct plant {
     { "short-4k", "short-512" }, "aes", 0 },
   { Q2_PLANT_FRESH_GROWTH, "a file need not be durably as large",
     { "short-lazy" }, NULL, 0 },
+  { Q2_PLANT_FRESH_TABLE, "an L2 table need not come before its L1 entry",
+    { "lazy-512-tables" }, NULL, 0 },
   { Q2_PLANT_COVER_ALL, "no refcount is urgent",
     { "short-4k", "short-512", "short-storm" }, NULL, 0 },
   { Q2_PLANT_COVER_ALL, "nor without any that is raised ahead",

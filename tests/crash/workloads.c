@@ -370,6 +370,15 @@ const struct workload campaign_workloads[] = {
                 .cluster_bits = 9, .disk_size = 256 * KiB,
                 .fill_percent = 10 },
     .host = GROWS_FAR, .requests = 140, SHORT, .max_sectors = 12 },
+  /* L2 tables are copied all the time, so no commit is short, but with the
+   * planted bug FRESH_TABLE.
+   */
+  { .name = "lazy-512-tables",
+    .recipe = { .options = "cluster_size=512,refcount_bits=16,"
+                           "lazy_refcounts=on",
+                .cluster_bits = 9, .disk_size = 4 * MiB, .fill_percent = 10,
+                .snapshots = 1 },
+    .host = GROWS_FAR, .requests = 200, STORM, .max_sectors = 12 },
   { .name = "short-lazy-extended",
     .recipe = { .options = "cluster_size=16k,extended_l2=on,"
                            "lazy_refcounts=on",
