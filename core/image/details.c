@@ -110,7 +110,7 @@ qcow2_get_details (struct qcow2_image *image, const struct qcow2_io *host,
     free (d);
     return NULL;
   }
-  return d ? &d->it : NULL;
+  return (struct qcow2_details *) d;    /* its first member */
 }
 
 void

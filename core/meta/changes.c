@@ -288,11 +288,13 @@ int
 q2_cache_gather (struct q2_cache *c, struct q2_dirty *d,
                  struct qcow2_error *err)
 {
-  if (q2_dirty_init (d, nr_dirty (c), c->slice_size, err) == -1)
+  const size_t nr = nr_dirty (c);
+
+  if (q2_dirty_init (d, nr, c->slice_size, err) == -1)
     return -1;
-  d->nr = nr_dirty (c);
-  if (d->nr == 0)
+  if (nr == 0)
     return 0;
+  d->nr = nr;
   memcpy (d->host_off, c->dirty.host_off, d->nr * sizeof *d->host_off);
   qsort (d->host_off, d->nr, sizeof *d->host_off, compare_offsets);
   for (size_t i = 0; i < d->nr; ++i) {

@@ -143,7 +143,7 @@ open_state (struct qcow2_image *image, const struct qcow2_io *host,
                       "changes");
     return (struct qcow2_image *) v;  /* its first member */
   }
-  qcow2_close (&v->image);
+  qcow2_close ((struct qcow2_image *) v);
   return NULL;
 }
 

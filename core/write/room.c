@@ -108,11 +108,9 @@ alloc (struct q2_change *c, const struct wish *wish, struct qcow2_error *err)
   if (wish->ret != NULL)
     return q2_space_alloc (s, c->io, wish->stream, wish->want, wish->ret,
                            err);
-  if (wish->sizes == NULL || wish->ret_nr == NULL ||
-      wish->ret_host_off == NULL) {
-    (void) q2_assume (!"a wish for nothing", err);
+  if (!q2_assume (wish->sizes != NULL && wish->ret_nr != NULL &&
+                  wish->ret_host_off != NULL, err))
     return -1;
-  }
   return q2_space_alloc_bytes (s, c->io, wish->sizes, wish->nr, wish->ret_nr,
                                wish->ret_host_off, err);
 }

@@ -59,13 +59,15 @@ process_has (const char *pid, const struct stat *file)
   const struct dirent *e;
   bool found = false;
   DIR *dir;
+  int fd;
 
   snprintf (path, sizeof path, "/proc/%s/fd", pid);
   dir = opendir (path);
-  while (dir && !found && (e = readdir (dir)) != NULL) {
+  fd = dir ? dirfd (dir) : -1;
+  while (fd != -1 && !found && (e = readdir (dir)) != NULL) {
     struct stat st;
 
-    if (fstatat (dirfd (dir), e->d_name, &st, 0) == -1 ||
+    if (fstatat (fd, e->d_name, &st, 0) == -1 ||
         !same_file (file, &st))
       continue;
     snprintf (path, sizeof path, "/proc/%s/fdinfo/%s", pid, e->d_name);
