@@ -77,10 +77,9 @@ kernel_can_find (const struct rules *rules)
 {
   const int fd = kernel_find (rules->follow_fd, ".");
 
-  if (fd == -1)
-    return false;
-  close (fd);
-  return true;
+  if (fd != -1)
+    close (fd);
+  return fd != -1;
 }
 
 /* ---- Without the kernel's help ------------------------------------------ */
@@ -200,7 +199,10 @@ follow_find (const struct rules *rules, const char *path)
   struct stat st;
   int fd;
 
-  (void) qcow2_holds (rules->follow != NULL && rules->follow_fd != -1);
+  if (!qcow2_holds (rules->follow != NULL && rules->follow_fd != -1)) {
+    errno = EBADF;
+    return -1;
+  }
   if (strlen (path) >= PATH_MAX) {
     errno = ENAMETOOLONG;
     return -1;
