@@ -28,6 +28,7 @@ LONG_TESTS += tools/test-ctl-qemu-long.sh tools/test-ctl-sequences-long.sh
 
 EXTRA_DIST += \
 	$(tools_tests) \
+	tools/ask.py \
 	tools/compare.py \
 	tools/dry_run.py \
 	tools/functions.sh \

@@ -91,10 +91,11 @@ terminal_ask (const char *key, char **ret_typed, struct qcow2_error *err)
   }
   setvbuf (tty, NULL, _IONBF, 0);       /* no copy stays in a buffer */
   hide (fileno (tty), &old, actions);
-  fprintf (tty, "passphrase: ");
+  /* The stream is read from only: C permits no output right after input. */
+  dprintf (fileno (tty), "passphrase: ");
   *ret_typed = read_line (tty);
   show (fileno (tty), actions);
-  fprintf (tty, "\n");
+  dprintf (fileno (tty), "\n");
   fclose (tty);
   if (*ret_typed != NULL)
     return 0;
