@@ -41,11 +41,15 @@ no_memory (struct qcow2_error *err)
 static char *
 absolute (const char *path, struct qcow2_error *err)
 {
-  char *cwd = path[0] == '/' ? strdup ("") : getcwd (NULL, 0);
+  char *cwd = path[0] == '/' ? strdup ("") : realpath (".", NULL);
   char *ret = NULL;
 
-  if (cwd == NULL ||
-      asprintf (&ret, "%s%s%s", cwd, path[0] == '/' ? "" : "/", path) == -1)
+  if (cwd == NULL && errno != ENOMEM)
+    fail_with (err, QCOW2_ERR_IO, errno, "%s: the current directory: %s", path,
+               strerror (errno));
+  else if (cwd == NULL ||
+           asprintf (&ret, "%s%s%s", cwd, path[0] == '/' ? "" : "/",
+                     path) == -1)
     ret = no_memory (err);
   free (cwd);
   return ret;
@@ -134,6 +138,7 @@ place_parse (struct place *place, const struct rule_words *words,
              struct qcow2_error *err)
 {
   struct place made = { .kind = PLACE_FILE };
+  bool no_path = false;         /* and *err says why */
 
   if (check_place (words, key, value, exports, err) == -1)
     return -1;
@@ -150,13 +155,15 @@ place_parse (struct place *place, const struct rule_words *words,
   else {
     made.text = absolute (value, err);
     made.name = made.text ? strdup (made.text) : NULL;
+    no_path = made.text == NULL;
   }
   if (made.text != NULL && made.name != NULL) {
     *place = made;
     return 0;
   }
   place_clear (&made);
-  no_memory (err);
+  if (!no_path)
+    no_memory (err);
   return -1;
 }
 
@@ -236,6 +243,7 @@ static int
 add_follow (const struct given *g)
 {
   struct rules *const rules = g->rules;
+  int fd;
 
   if (g->value[0] == '\0')
     return fail_with (g->err, QCOW2_ERR_INVALID, EINVAL,
@@ -245,11 +253,12 @@ add_follow (const struct given *g)
     return fail_with (g->err, QCOW2_ERR_INVALID, EINVAL,
                       "%s: there can be only one", g->key);
   rules->follow = realpath (g->value, NULL);
-  if (rules->follow != NULL)
-    rules->follow_fd = open (rules->follow, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (rules->follow_fd == -1)
+  fd = rules->follow ? open (rules->follow, O_PATH | O_DIRECTORY | O_CLOEXEC)
+    : -1;
+  if (fd == -1)
     return fail_with (g->err, QCOW2_ERR_IO, errno, "%s: %s: %s", g->key,
                       g->value, strerror (errno));
+  rules->follow_fd = fd;
   rules->follow_given = absolute (g->value, g->err);
   return rules->follow_given ? 0 : -1;
 }

@@ -89,7 +89,15 @@ if "$ctl" --version | grep -q encryption=yes; then
     fails 1 'check --passphrase' map --passphrase wrong luks.qcow2
     works map --passphrase -7 luks.qcow2 7< passphrase
     fails 5 'cannot be opened: No such file' map --passphrase +none luks.qcow2
+    "$PYTHON" "$toolsdir/ask.py" "$(cat passphrase)" \
+              "$ctl" map --passphrase - luks.qcow2
 fi
+
+# A path that is not absolute begins where there is no folder any more.
+mkdir gone
+(cd gone && rmdir ../gone &&
+     fails 5 'x: the current directory: No such' map --backing x \
+           "$tmp/top.qcow2")
 
 # A sanitizer's look for leaks is in strace's way.
 [ -z "$instrumented" ] || exit 0
