@@ -157,6 +157,11 @@ copy_for_analysis ()
 #define q2_fail_nomem(...) (q2_fail_nomem (__VA_ARGS__), -1)
 #endif
 END
+    sed -i '$ d' "$tree/core/qcow2.h"
+    cat >> "$tree/core/qcow2.h" <<'END'
+#define qcow2_bug(...) (qcow2_bug (__VA_ARGS__), false)
+#endif
+END
     sed -i '$ d' "$tree/tools/qcow2ctl/ctl.h"
     cat >> "$tree/tools/qcow2ctl/ctl.h" <<'END'
 #define fail_code(...) (fail_code (__VA_ARGS__), CODE_FAILED)
@@ -169,7 +174,7 @@ END
 #endif
 END
     # Not in the files that define these functions.
-    sed -i '/^#include "base\/assume.h"/a #undef q2_assume_failed\n#undef q2_check_failed' "$tree/core/base/assume.c"
+    sed -i '/^#include "base\/assume.h"/a #undef q2_assume_failed\n#undef q2_check_failed\n#undef qcow2_bug' "$tree/core/base/assume.c"
     sed -i '/^#include "base\/error.h"/a #undef q2_fail\n#undef q2_fail_advise\n#undef q2_fail_io\n#undef q2_fail_nomem' "$tree/core/base/error.c"
     sed -i '/^#include "ctl.h"/a #undef fail_code' "$tree/tools/qcow2ctl/report.c"
 }
