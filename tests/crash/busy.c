@@ -481,9 +481,6 @@ busy_begin (struct busy *b, const struct workload *w, uint64_t seed,
   unit_context ("%s", b->what);
   add_those_of_recipe (b);
   guest_init (&b->guest, w, seed, &files);
-  /* In every other one refcounts are raised ahead. */
-  if (b->nr_begun++ % 2 == 0)
-    b->guest.refcounts = QCOW2_REFCOUNTS_AHEAD;
   if (b->wrap != NULL)
     b->wrap (&b->guest.host);
   beside_wrap (&b->guest.host);
