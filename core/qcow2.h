@@ -412,6 +412,15 @@ enum qcow2_detect_zeroes {
   QCOW2_DETECT_ZEROES_UNMAP,    /* ... with QCOW2_ZERO_MAY_TRIM */
 };
 
+/* Refcounts in the file when a crash comes. */
+enum qcow2_refcounts {
+  QCOW2_REFCOUNTS_EXACT,        /* those of clusters that are being written may
+                                   be raised, and no others */
+  QCOW2_REFCOUNTS_AHEAD,        /* so may those of free clusters, up to 16 MiB,
+                                   and flushes of new clusters cost less:
+                                   docs/ORDERING.md, ONE-2 */
+};
+
 /* 0: as it is in the image. */
 enum qcow2_setting { QCOW2_SETTING_KEEP, QCOW2_SETTING_OFF, QCOW2_SETTING_ON };
 
@@ -490,6 +499,7 @@ struct qcow2_options {
    * such bit, is not opened for writing: QCOW2_ERR_UNSUPPORTED.
    */
   enum qcow2_setting lazy_refcounts;
+  enum qcow2_refcounts refcounts;
 
   /* Compress all whole clusters of what is written, as
    * qcow2_pwrite_compressed does.  An image that cannot have compressed
@@ -798,6 +808,14 @@ extern void qcow2_flush_has_failed (struct qcow2_image *image)
 extern void qcow2_file_is_larger (struct qcow2_image *image, uint64_t size)
   __attribute__ ((__nonnull__));
 
+/* As qcow2_flush, for who may be the last one, though he cannot end the image:
+ * no refcount in the file stays higher than need be (docs/ORDERING.md, ONE-2),
+ * if nobody changes the disk meanwhile.
+ */
+extern int qcow2_settle (struct qcow2_image *image,
+                         const struct qcow2_io *io, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* Call it every few seconds: commits pending changes if nothing has changed
  * since the last call, or if the last few calls saw no commit.
  */
@@ -946,6 +964,7 @@ struct qcow2_stats {
     uint64_t writes, written;   /* writes and zeroings, and their bytes */
   } io[QCOW2_IO_NR_CLASSES];
   uint64_t host_flushes, commits;
+  uint64_t short_commits;       /* of these: changed tables with one flush */
   uint64_t table_hits, table_misses;      /* L2 slices */
   uint64_t cluster_hits, cluster_misses;  /* decompressed clusters */
   uint64_t ahead_requests, ahead_bytes;   /* of the reads: before needed */

@@ -64,8 +64,9 @@ log_stats (const char *name, const struct qcow2_image *image, bool writing)
   for (size_t i = 0; i < QCOW2_IO_NR_CLASSES; ++i)
     log_io_stats (name, &st, i);
   if (writing)
-    nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " flushes=%" PRIu64,
-                  name, st.commits, st.host_flushes);
+    nbdkit_debug ("qcow2: stats: %s: commits=%" PRIu64 " short=%" PRIu64
+                  " flushes=%" PRIu64, name, st.commits, st.short_commits,
+                  st.host_flushes);
   nbdkit_debug ("qcow2: stats: %s: tables: hits=%" PRIu64 " misses=%" PRIu64,
                 name, st.table_hits, st.table_misses);
   nbdkit_debug ("qcow2: stats: %s: decompressed: bytes=%" PRIu64

@@ -37,6 +37,7 @@ qcow2-overlap-check=none constant cached all
 qcow2-passphrase=
 qcow2-raw=
 qcow2-readahead=
+qcow2-refcounts=exact ahead
 WORDS
 }
 

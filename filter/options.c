@@ -25,6 +25,7 @@ image_options (const char *name)
     .keep_snapshot_space = !config.discard_snapshots,
     .overlap_check = config.overlap_check,
     .lazy_refcounts = config.lazy_refcounts,
+    .refcounts = config.refcounts,
     .compress = config.compress, .compress_level = config.compress_level,
     .detect_zeroes = config.detect_zeroes,
     .bitmaps = config.bitmaps,

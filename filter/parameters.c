@@ -235,6 +235,20 @@ parse_lazy_refcounts (const char *key, const char *value)
   return 0;
 }
 
+static int
+parse_refcounts (const char *key, const char *value)
+{
+  static const char *const words[] = {
+    [QCOW2_REFCOUNTS_EXACT] = "exact", [QCOW2_REFCOUNTS_AHEAD] = "ahead", NULL
+  };
+  const int i = parse_word (key, value, words);
+
+  if (i == -1)
+    return -1;
+  config.refcounts = i;
+  return 0;
+}
+
 /* "off", "on", or a level. */
 static int
 parse_compress (const char *key, const char *value)
@@ -354,6 +368,8 @@ config_parse (nbdkit_next_config *next, nbdkit_backend *nxdata,
     return parse_overlap_check (key, value);
   if (strcmp (key, "qcow2-lazy-refcounts") == 0)
     return parse_lazy_refcounts (key, value);
+  if (strcmp (key, "qcow2-refcounts") == 0)
+    return parse_refcounts (key, value);
   if (strcmp (key, "qcow2-compress") == 0)
     return parse_compress (key, value);
   if (strcmp (key, "qcow2-detect-zeroes") == 0)

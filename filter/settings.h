@@ -23,6 +23,7 @@ struct config {
   unsigned clean_interval;      /* seconds, 0: never */
   enum qcow2_overlap_check overlap_check;
   enum qcow2_setting lazy_refcounts;
+  enum qcow2_refcounts refcounts;
   bool compress;
   unsigned compress_level;      /* 0: the usual one */
   enum qcow2_detect_zeroes detect_zeroes;

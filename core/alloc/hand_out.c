@@ -12,6 +12,7 @@
 
 #include "base/assume.h"
 #include "base/bits.h"
+#include "base/plant.h"
 
 /* The first cluster of the window that is taken for a table: it must be known
  * as one before it counts.  Returns 0, Q2_SPACE_SETTLE_FIRST or -1.
@@ -120,6 +121,7 @@ take_locked (struct q2_space *s, uint64_t stream, uint64_t want,
   w->last_use = ++s->clock;
   ret->cluster = w->start + i;
   ret->zero = table ? i < w->written : w->zero;
+  ret->unused = w->zero || Q2_PLANTED (Q2_PLANT_FRESH_REUSED);
   max = table ? 1 : q2_min (want, q2_space_next_taken (w, i, true) - i);
   if (table)
     r = protect_locked (s, w, ret->cluster, err);

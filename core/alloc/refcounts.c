@@ -75,6 +75,7 @@ q2_refcounts_init (struct q2_refcounts *rc, const struct q2_geometry *geo,
     .geo = geo, .table_entries = bytes / 8,
     .table_host_off = h->refcount_table_offset,
     .table_clusters = h->refcount_table_clusters,
+    .ahead.pinned = Q2_AHEAD_NO_SLICE,
   };
   /* It is written to; the last cluster may be cut short. */
   if (rc->table_host_off + bytes >= q2_io_size (io) + geo->cluster_size)
@@ -185,7 +186,7 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
                          uint64_t value, struct q2_need *need)
 {
   unsigned char bytes[8];
-  uint64_t off;
+  uint64_t off, old;
 
   q2_refcounts_check_locked (rc);
   q2_check (value <= UINT64_MAX >> (64 - (1u << rc->geo->refcount_order)));
@@ -195,6 +196,8 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
   if (!lookup (rc, cluster, bytes, need))
     return false;
   q2_touch (rc->suspects, cluster, 1);
+  old = q2_refcount_get (bytes, rc->geo->refcount_order,
+                         index_in_byte (rc, cluster));
   q2_refcount_set (bytes, rc->geo->refcount_order,
                    index_in_byte (rc, cluster), value);
   /* It is there, since nothing can have been evicted meanwhile. */
@@ -202,6 +205,8 @@ q2_refcounts_set_locked (struct q2_refcounts *rc, uint64_t cluster,
     !q2_cache_update (rc->cache, off,
                       off & (q2_cache_slice_size (rc->cache) - 1), bytes,
                       width (rc));
+  if (!need->solid)
+    (void) q2_ahead_note_locked (rc, cluster, old, value);
   return !need->solid;
 }
 
@@ -247,6 +252,28 @@ q2_refcounts_copy_locked (struct q2_refcounts *rc, uint64_t cluster,
                           ret->bytes + from, len);
 }
 
+/* Note what becomes of the first 'nr'; true if the file has all of it. */
+static bool
+note_run (struct q2_refcounts *rc, const struct q2_refcount_run *run,
+          uint64_t nr)
+{
+  struct q2_refcount_run old;
+  struct q2_need ignored;
+  bool covered = true;
+
+  /* Nothing is covered, and what there is to note has been. */
+  if (rc->ahead.urgent && rc->ahead.covered.nr + rc->ahead.next.nr == 0)
+    return false;
+  if (!q2_check (q2_refcounts_copy_locked (rc, run->cluster, nr, &old,
+                                           &ignored)))
+    return false;
+  for (uint64_t i = 0; i < nr; ++i)
+    covered &= q2_ahead_note_locked (rc, run->cluster + i,
+                                     q2_refcount_run_get (&old, i),
+                                     q2_refcount_run_get (run, i));
+  return covered;
+}
+
 bool
 q2_refcounts_store_locked (struct q2_refcounts *rc,
                            const struct q2_refcount_run *run, uint64_t nr,
@@ -264,9 +291,14 @@ q2_refcounts_store_locked (struct q2_refcounts *rc,
     rc->geo->refblock_bits,
   };
   /* It is there, since nothing can have been evicted meanwhile. */
-  need->solid = !q2_cache_update (rc->cache, run->slice_off + from, from,
-                                  run->bytes + from, len);
-  return !need->solid;
+  need->solid = q2_cache_is_hollow (rc->cache, run->slice_off);
+  if (need->solid)
+    return false;
+  return note_run (rc, run, nr) && rc->ahead.pinned == run->slice_off
+    ? q2_check (q2_cache_update_pinned (rc->cache, run->slice_off + from, from,
+                                        run->bytes + from, len))
+    : q2_check (q2_cache_update (rc->cache, run->slice_off + from, from,
+                                 run->bytes + from, len));
 }
 
 bool

@@ -26,6 +26,29 @@
 
 #define Q2_MAX_OLD_TABLES 8
 
+/* Some of the clusters of a slice, a bit for each. */
+struct q2_cover {
+  uint64_t first, nr;           /* of the slice; 0: there are none */
+  unsigned char bits[Q2_REFCOUNT_SLICE];
+};
+
+/* Refcounts that the file has as 1, durably, whether they are that or 0: see
+ * ahead.c.
+ */
+#define Q2_AHEAD_NO_SLICE UINT64_MAX
+struct q2_ahead {
+  struct q2_cover covered;      /* those */
+  struct q2_cover next;         /* once the commit that is running has written
+                                   refcounts */
+  uint64_t pinned;              /* host offset of their slice, or NO_SLICE */
+  bool urgent;                  /* one that is not covered was raised since
+                                   the last commit began */
+  bool later;                   /* the same, if that fails */
+  bool failing;                 /* the last commit has failed: no others are
+                                   covered, since the file may have any of what
+                                   such commits have written */
+};
+
 struct q2_refcounts {
   const struct q2_geometry *geo;
   uint64_t *table;              /* host offsets of blocks, 0: none */
@@ -43,6 +66,7 @@ struct q2_refcounts {
   bool *new_blocks;             /* of the table's: written as a whole by us */
   struct q2_cache *cache;
   struct q2_suspects *suspects; /* to be told when they change, or NULL */
+  struct q2_ahead ahead;
 };
 
 /* What a _locked function needs before it can answer: a slice of a block to
@@ -205,6 +229,8 @@ struct q2_refcounts_dirty {
   uint64_t table_host_off;
   uint32_t table_clusters;
   unsigned nr_old;              /* how many of rc->old this lets go */
+  bool urgent;                  /* entries may rely on refcounts that are not
+                                   durable before this is written */
 };
 
 static inline bool
@@ -222,9 +248,11 @@ enum q2_commit_progress {
   Q2_PROGRESS_ALL,
 };
 
-extern bool q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)
+extern bool q2_refcounts_is_dirty_locked (struct q2_refcounts *rc)
   __attribute__ ((__nonnull__));
+/* From then on, if it can be, those of 'next' are covered, and no others. */
 extern int q2_refcounts_gather_locked (struct q2_refcounts *rc,
+                                       struct q2_cover *next,
                                        struct q2_refcounts_dirty *ret_dirty,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

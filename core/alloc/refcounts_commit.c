@@ -20,10 +20,10 @@
 #include <string.h>
 
 bool
-q2_refcounts_is_dirty_locked (const struct q2_refcounts *rc)
+q2_refcounts_is_dirty_locked (struct q2_refcounts *rc)
 {
   return q2_cache_nr_dirty (rc->cache) > 0 || rc->nr_sectors_dirty > 0 ||
-    rc->moved || rc->header_due;
+    rc->moved || rc->header_due || q2_ahead_is_any_locked (rc);
 }
 
 static void
@@ -76,6 +76,7 @@ free_dirty (struct q2_refcounts_dirty *d)
 
 int
 q2_refcounts_gather_locked (struct q2_refcounts *rc,
+                            struct q2_cover *next,
                             struct q2_refcounts_dirty *d,
                             struct qcow2_error *err)
 {
@@ -84,11 +85,13 @@ q2_refcounts_gather_locked (struct q2_refcounts *rc,
     .table_host_off = rc->table_host_off,
     .table_clusters = rc->table_clusters,
   };
+  q2_ahead_begin_locked (rc, next);
   if (gather_table (rc, d, err) == -1 ||
       q2_cache_gather (rc->cache, &d->slices, err) == -1) {
     free_dirty (d);
     return -1;
   }
+  q2_ahead_gather_locked (rc, next, d);
   d->header = rc->moved || rc->header_due;
   d->nr_old = d->header ? rc->nr_old : 0;
   memset (rc->sector_dirty, 0, rc->table_entries / Q2_SECTOR_ENTRIES);
@@ -168,6 +171,7 @@ q2_refcounts_end_gather_locked (struct q2_refcounts *rc,
       (rc, (d->sectors.host_off[i] - rc->table_host_off) / unit *
        Q2_SECTOR_ENTRIES);
   q2_cache_end_gather (rc->cache, &d->slices, progress >= Q2_PROGRESS_2A);
+  q2_ahead_end_locked (rc, d, progress >= Q2_PROGRESS_2A);
   free_dirty (d);
   q2_refcounts_check_locked (rc);
 }

@@ -81,6 +81,7 @@ q2_refcounts_cover_locked (struct q2_refcounts *rc, uint64_t first_block,
     return;
   q2_cache_drop (rc->cache, host_off, nr * cluster_size);
   q2_touch (rc->suspects, cluster, used);
+  rc->ahead.urgent = true;
   for (uint64_t i = 0; i < nr; ++i) {
     if (!q2_check (rc->table[first_block + i] == 0))
       return;

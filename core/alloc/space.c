@@ -246,18 +246,6 @@ q2_space_has_old_table (struct q2_space *s)
 }
 
 int
-q2_space_gather (struct q2_space *s, struct q2_refcounts_dirty *d,
-                 struct qcow2_error *err)
-{
-  int r;
-
-  q2_mutex_lock (&s->lock);
-  r = q2_refcounts_gather_locked (&s->rc, d, err);
-  q2_mutex_unlock (&s->lock);
-  return r;
-}
-
-int
 q2_space_write (struct q2_space *s, const struct q2_refcounts_dirty *d,
                 const struct q2_io *io, struct qcow2_error *err)
 {

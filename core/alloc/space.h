@@ -56,6 +56,9 @@ struct q2_space_run {
   bool zero;                    /* the file is known to read as zeros there;
                                    for a table: all of it has been written,
                                    as zeros, and nothing else since */
+  bool unused;                  /* nothing was ever written there but zeros,
+                                   by anybody: if the file is that large after
+                                   a crash, it reads as zeros then, too */
 };
 extern int q2_space_alloc (struct q2_space *space, const struct q2_io *io,
                            uint64_t stream, uint64_t want,
@@ -239,7 +242,13 @@ extern bool q2_space_has_old_table (struct q2_space *space)
 
 extern bool q2_space_is_dirty (struct q2_space *space)
   __attribute__ ((__nonnull__));
-extern int q2_space_gather (struct q2_space *space,
+/* What this commit does about refcounts that are raised in the file ahead of
+ * those who need them (ahead.c): it takes all of them back; or it leaves them;
+ * or it raises more if most are used up.
+ */
+enum q2_ahead_way { Q2_AHEAD_NONE, Q2_AHEAD_KEEP, Q2_AHEAD_MORE };
+extern int q2_space_gather (struct q2_space *space, const struct q2_io *io,
+                            enum q2_ahead_way way,
                             struct q2_refcounts_dirty *ret_dirty,
                             struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));

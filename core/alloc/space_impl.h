@@ -8,6 +8,7 @@
  * runs.c     runs of an exact length, and more references
  * bytes.c    room for compressed clusters
  * watch.c    what a check has to know
+ * gather.c   what a commit takes, and which refcounts it raises ahead of need
  *
  * Locks: claim_lock: one thread at a time searches, and may wait for the
  * file to grow, a table to be read, or new ones to be written; who needs

@@ -80,6 +80,28 @@ enum q2_plant {
   Q2_PLANT_KEEP_AHEAD,          /* what was read ahead of what is written */
   Q2_PLANT_KEEP_LOADING,        /* ... of what is read ahead just then */
   Q2_PLANT_READ_CHANGING,       /* read ahead what is being written */
+  Q2_PLANT_FRESH_OLD,           /* an entry counts as fresh whatever the disk
+                                   had there, such as a layer below */
+  Q2_PLANT_FRESH_REUSED,        /* ... in a cluster that was in use */
+  Q2_PLANT_FRESH_NOISE,         /* ... on an encrypted disk */
+  Q2_PLANT_FRESH_GROWTH,        /* ... in a file whose size is not durable */
+  Q2_PLANT_FRESH_TABLE,         /* ... in an L1 table, for a new L2 table */
+  Q2_PLANT_COVER_ALL,           /* no refcount is urgent */
+  Q2_PLANT_COVER_EARLY,         /* they are covered before that is durable, or
+                                   although it is not */
+  Q2_PLANT_COVER_FREED,         /* covered ones are written as 0 if they are */
+  Q2_PLANT_LAZY_CLEAN,          /* the dirty bit is cleared before the last
+                                   commit, which does not look at it */
+  Q2_PLANT_COVER_TAKEN,         /* those that are covered no more are written
+                                   as 0, whatever they are */
+  Q2_PLANT_LAZY_UNMARKED,       /* a lazy image is one without the dirty bit,
+                                   too, which is not set */
+  Q2_PLANT_LAZY_TRUST,          /* the dirty bit counts as set although a
+                                   write that clears it has failed */
+  Q2_PLANT_SKIP_REPAIR,         /* an image that was not closed is used as it
+                                   is */
+  Q2_PLANT_FORGET_FLAGS,        /* a commit that fails forgets that the next
+                                   one needs two flushes */
   Q2_PLANT_FORGET_PENDING,      /* a check does not wait for what is let go,
                                    and not free yet */
 };

@@ -89,6 +89,32 @@ note_closed (struct q2_edit *e)
   q2_track_purge (&e->w->track);
 }
 
+/* From the next commit on the file has no refcounts that are higher than here,
+ * but for what is let go: who reads them in the file finds what is true.  Who
+ * relies on that makes this commit first.
+ */
+static void
+begin (struct q2_edit *e)
+{
+  q2_writer_hold_refcounts (e->w);
+  e->begun = true;
+}
+
+/* What it has changed in tables, and could not commit, is of any kind: the
+ * next commit is not short.
+ */
+static void
+end (struct q2_edit *e)
+{
+  if (e->begun) {
+    q2_mutex_lock (&e->w->link_lock);
+    e->w->data_first = true;
+    q2_mutex_unlock (&e->w->link_lock);
+    q2_writer_release_refcounts (e->w);
+  }
+  e->begun = e->beside = false;
+}
+
 int
 q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
                       const struct qcow2_io *host, enum q2_edit_kind kind,
@@ -104,7 +130,7 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
   note_closed (e);
   if (q2_edit_check (image, what, err) == -1)
     return -1;
-  e->begun = true;
+  begin (e);
   /* What an edit of the disk changes is in no bitmap. */
   if (q2_writer_begin (w, &e->io, purposes[kind], err) == 0 &&
       q2_edit_commit (e, err) == 0 &&
@@ -112,7 +138,7 @@ q2_edit_begin_closed (struct q2_edit *e, struct qcow2_image *image,
        q2_writer_give_up_bitmaps (w, &e->io, err) == 0) &&
       q2_assume (w->prepared, err))
     return 0;
-  e->begun = false;
+  end (e);
   q2_writer_note_error (w, &e->io, err);
   return q2_request_end_reading (&e->io, -1, err);
 }
@@ -144,11 +170,11 @@ q2_edit_begin_beside (struct q2_edit *e, struct qcow2_image *image,
    */
   atomic_fetch_add (&image->edits, 1);
   atomic_store (&image->editing, true);
-  e->begun = true;
+  begin (e);
   q2_edit_thaw (e);
   if (prepare_beside (e, err) == 0)
     return 0;
-  e->begun = e->beside = false;
+  end (e);
   atomic_store (&image->editing, false);
   q2_writer_note_error (e->w, &e->io, err);
   return q2_request_end_reading (&e->io, -1, err);
@@ -554,7 +580,7 @@ q2_edit_end_closed (struct q2_edit *e, int result, struct qcow2_error *err)
   else if (result == 0)
     result = q2_edit_commit (e, err);
   q2_frees_destroy (&e->made);
-  e->begun = e->beside = false;
+  end (e);
   if (q2_check_end (err) == -1)
     result = -1;
   if (result == -1 && !(e->aside && err->kind == QCOW2_ERR_CORRUPT))

@@ -89,7 +89,7 @@ allocate (const struct q2_resize *r, struct q2_change *c, struct piece *p,
 
   if (c->w->geo->data_file)
     p->run = (struct q2_space_run) {
-      p->cluster, p->nr, p->cluster << bits >= r->old_data_end,
+      p->cluster, p->nr, p->cluster << bits >= r->old_data_end, false,
     };
   else if (q2_writer_alloc (c, p->cluster, p->nr, &p->run, err) == -1)
     return -1;

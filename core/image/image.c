@@ -184,6 +184,7 @@ qcow2_get_stats (const struct qcow2_image *image, struct qcow2_stats *ret)
     ret->io[i].written = atomic_load (&meter->io[i].written);
   }
   ret->commits = atomic_load (&owner->writer.commits);
+  ret->short_commits = atomic_load (&owner->writer.short_commits);
   ret->host_flushes = atomic_load (&meter->flushes);
   ret->latency_us = atomic_load (&meter->latency_us);
   ret->holds = atomic_load (&owner->gate.holds);
@@ -379,6 +380,19 @@ retire_bitmaps (struct qcow2_image *image, const struct qcow2_io *host,
 }
 
 int
+qcow2_settle (struct qcow2_image *image, const struct qcow2_io *host,
+              struct qcow2_error *err)
+{
+  struct q2_writer *const w = &image->writer;
+  int r;
+
+  q2_writer_hold_refcounts (w);
+  r = qcow2_flush (image, host, err);
+  q2_writer_release_refcounts (w);
+  return r;
+}
+
+int
 qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
                    struct qcow2_error *err)
 {
@@ -393,5 +407,8 @@ qcow2_idle_commit (struct qcow2_image *image, const struct qcow2_io *host,
     image->idle.busy_calls = 0;
     return 0;
   }
-  return is_overdue (image) || idle ? qcow2_flush (image, host, err) : 0;
+  if (!idle)
+    return is_overdue (image) ? qcow2_flush (image, host, err) : 0;
+  /* Nobody is going to need what was raised ahead. */
+  return qcow2_settle (image, host, err);
 }

@@ -192,6 +192,7 @@ make_writer (struct qcow2_image *image, const struct qcow2_io *host,
   w->keep_snapshot_space = options->keep_snapshot_space;
   w->overlap_check = options->overlap_check;
   w->lazy = options->lazy_refcounts;
+  w->ahead = options->refcounts == QCOW2_REFCOUNTS_AHEAD;
   w->track.mode = options->bitmaps;
   w->track.geo = w->geo;
   w->track.superblock = w->superblock;

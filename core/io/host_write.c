@@ -233,9 +233,21 @@ q2_io_write (const struct q2_io *io, const void *buf, uint64_t count,
 
 /* ---- Flushing ------------------------------------------------------- */
 
+/* A flush has succeeded that began when the file had grown to that size. */
+static void
+note_durable_size (struct q2_io_shared *shared, uint64_t size)
+{
+  uint64_t old = atomic_load (&shared->durable_size);
+
+  while (old < size &&
+         !atomic_compare_exchange_weak (&shared->durable_size, &old, size))
+    ;
+}
+
 int
 q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
 {
+  const uint64_t size = q2_io_grown_size (io);
   int r;
 
   /* Another flush would succeed in spite of lost writes. */
@@ -246,6 +258,8 @@ q2_io_flush (const struct q2_io *io, struct qcow2_error *err)
   if (io->shared)
     atomic_fetch_add_explicit (&io->shared->meter.flushes, 1,
                                memory_order_relaxed);
+  if (r == 0 && io->shared)
+    note_durable_size (io->shared, size);
   if (r == 0)
     return 0;
   if (io->shared)

@@ -67,6 +67,10 @@ struct q2_io_shared {
   _Atomic bool bug;             /* a request has hit one: no more changes */
   _Atomic uint64_t grown_size;  /* of the file, and all handles reach it; 0: it
                                    has not become larger */
+  _Atomic uint64_t durable_size;        /* that it has for sure, of what was
+                                           grown: it was flushed since.  It is
+                                           never lowered: nobody writes to a
+                                           file after cutting it */
   struct q2_mutex grow_lock;    /* held while the file grows */
   struct q2_ranges blocks;      /* minimum blocks being written to */
 };
@@ -145,6 +149,16 @@ static inline uint64_t
 q2_io_size (const struct q2_io *io)
 {
   return q2_max (io->file_size, q2_io_grown_size (io));
+}
+
+/* How large a file that has grown is after a crash, at least; 0: it is not
+ * known.
+ */
+static inline uint64_t
+q2_io_durable_size (const struct q2_io *io)
+{
+  return io->shared == NULL ? 0
+    : atomic_load_explicit (&io->shared->durable_size, memory_order_acquire);
 }
 
 /* How many of them this handle reaches. */

@@ -122,6 +122,23 @@ extern bool q2_cache_update (struct q2_cache *cache, uint64_t host_off,
                              size_t skip, const void *bytes, size_t len)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* The slice is to be written, although it has not changed here: the file has
+ * something else.  False if it is not there, or not solid.
+ */
+extern bool q2_cache_touch (struct q2_cache *cache, uint64_t slice_off)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* A slice that is there stays, or may go again: it says something else than
+ * the file, on purpose.  Bytes of one that is pinned may be replaced without
+ * making it dirty, if the file has them.
+ */
+extern bool q2_cache_pin (struct q2_cache *cache, uint64_t slice_off,
+                          bool pinned) __attribute__ ((__nonnull__));
+extern bool q2_cache_update_pinned (struct q2_cache *cache, uint64_t host_off,
+                                    size_t skip, const void *bytes,
+                                    size_t len)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* The slice is there, but it is not solid.  Then the caller, and nobody else
  * at the same time, writes zeros to the file in its place, and says so.
  */

@@ -21,6 +21,7 @@ struct q2_slot {
   bool dirty;                   /* changed and not gathered yet */
   bool writing;                 /* gathered, and not ended yet */
   bool solid;                   /* see q2_cache_update */
+  bool pinned;                  /* see q2_cache_pin */
 };
 
 struct q2_shard {
@@ -62,6 +63,7 @@ struct q2_cache {
     uint64_t *host_off;         /* of each dirty slot, room for all slots */
     _Atomic size_t nr;
     _Atomic size_t nr_writing;
+    _Atomic size_t nr_pinned;
   } dirty;
 };
 
@@ -110,11 +112,11 @@ q2_cache_lock_slice (struct q2_cache *c, uint64_t host_off,
   return q2_cache_find_locked (c, *ret_shard, h, host_off);
 }
 
-/* Neither changed nor being written. */
+/* Neither changed nor being written, nor more than the file has. */
 static inline bool
 q2_cache_may_go (const struct q2_slot *slot)
 {
-  return !slot->dirty && !slot->writing;
+  return !slot->dirty && !slot->writing && !slot->pinned;
 }
 
 /* Copy bytes out of a slice, 'skip' bytes into it; false if it is not in the

@@ -110,6 +110,54 @@ q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
 }
 
 bool
+q2_cache_touch (struct q2_cache *c, uint64_t slice_off)
+{
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, slice_off, &shard);
+  const bool ok = i != Q2_NO_SLOT && is_solid_locked (c, shard, i);
+
+  if (ok)
+    make_dirty_locked (c, &shard->slots[i]);
+  q2_mutex_unlock (&shard->lock);
+  return ok;
+}
+
+bool
+q2_cache_pin (struct q2_cache *c, uint64_t slice_off, bool pinned)
+{
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, slice_off, &shard);
+  const bool ok = i != Q2_NO_SLOT;
+
+  if (ok && shard->slots[i].pinned != pinned) {
+    shard->slots[i].pinned = pinned;
+    if (pinned)
+      atomic_fetch_add (&c->dirty.nr_pinned, 1);
+    else
+      atomic_fetch_sub (&c->dirty.nr_pinned, 1);
+  }
+  q2_mutex_unlock (&shard->lock);
+  return ok;
+}
+
+bool
+q2_cache_update_pinned (struct q2_cache *c, uint64_t host_off, size_t skip,
+                        const void *bytes, size_t len)
+{
+  struct q2_shard *shard;
+  const uint32_t i = q2_cache_lock_slice (c, host_off - skip, &shard);
+  const bool ok = q2_check (skip + len <= c->slice_size) &&
+    i != Q2_NO_SLOT && shard->slots[i].pinned;
+
+  if (ok) {
+    memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
+    shard->slots[i].used = shard->slots[i].recent = true;
+  }
+  q2_mutex_unlock (&shard->lock);
+  return ok;
+}
+
+bool
 q2_cache_insert (struct q2_cache *c, uint64_t host_off, const void *bytes,
                  bool dirty)
 {
@@ -179,9 +227,10 @@ q2_cache_nr_dirty (const struct q2_cache *c)
 size_t
 q2_cache_room (const struct q2_cache *c)
 {
-  /* A slot may be both, and is counted twice then: never too much room. */
+  /* A slot may be several, and is counted as often: never too much room. */
   const size_t busy = nr_dirty (c) +
-    atomic_load_explicit (&c->dirty.nr_writing, memory_order_relaxed);
+    atomic_load_explicit (&c->dirty.nr_writing, memory_order_relaxed) +
+    atomic_load_explicit (&c->dirty.nr_pinned, memory_order_relaxed);
   const size_t all = q2_cache_capacity (c);
 
   return busy < all ? all - busy : 0;

@@ -97,6 +97,26 @@ q2_superblock_info (const struct q2_superblock *sb)
   return info;
 }
 
+bool
+q2_superblock_is_dirty_surely (const struct q2_superblock *sb)
+{
+  bool surely;
+
+  q2_mutex_lock (lock_of (sb));
+  surely = (sb->current.incompatible & Q2_INCOMPAT_DIRTY) &&
+    (!sb->marks_in_doubt || Q2_PLANTED (Q2_PLANT_LAZY_TRUST));
+  q2_mutex_unlock (lock_of (sb));
+  return surely;
+}
+
+static void
+set_in_doubt (struct q2_superblock *sb, bool in_doubt)
+{
+  q2_mutex_lock (&sb->current_lock);
+  sb->marks_in_doubt = in_doubt;
+  q2_mutex_unlock (&sb->current_lock);
+}
+
 static void
 publish_locked (struct q2_superblock *sb, const struct q2_header *header)
 {
@@ -119,6 +139,7 @@ q2_superblock_begin (struct q2_superblock *sb,
 {
   q2_mutex_lock (&sb->lock);
   edit->sb = sb;
+  edit->features = false;
   edit->header = sb->current;
 }
 
@@ -128,6 +149,11 @@ q2_superblock_write (struct q2_superblock_edit *edit, const struct q2_io *io,
 {
   struct q2_header_bytes b;
 
+  /* A write that has failed may still reach the disk, until a newer one. */
+  if (span == Q2_SPAN_FEATURES) {
+    edit->features = true;
+    set_in_doubt (edit->sb, true);
+  }
   q2_header_encode_span (&edit->header, span, &b);
   return q2_io_write (io, b.bytes, b.len, b.off, QCOW2_IO_HEADER, err);
 }
@@ -137,6 +163,8 @@ q2_superblock_end (struct q2_superblock_edit *edit, bool durable)
 {
   if (durable)
     publish_locked (edit->sb, &edit->header);
+  if (durable && edit->features)
+    set_in_doubt (edit->sb, false);
   q2_mutex_unlock (&edit->sb->lock);
 }
 

@@ -25,6 +25,9 @@ struct q2_superblock {
   struct q2_mutex current_lock;
   struct q2_header current;     /* with its number */
   struct qcow2_info info;       /* what it says */
+  bool marks_in_doubt;          /* the file may have other feature bits than
+                                   'current', since a change of them goes on,
+                                   or has failed */
 
   struct q2_mutex lock;         /* one change at a time; held over I/O.  Who
                                    has it may look at 'current' without the
@@ -58,12 +61,17 @@ extern struct q2_header q2_superblock_header (const struct q2_superblock *sb)
 extern struct qcow2_info q2_superblock_info (const struct q2_superblock *sb)
   __attribute__ ((__nonnull__));
 
+/* The dirty bit is set in the file, whatever a write that has failed does. */
+extern bool q2_superblock_is_dirty_surely (const struct q2_superblock *sb)
+  __attribute__ ((__nonnull__));
+
 /* ---- In place --------------------------------------------------------- */
 
 struct q2_superblock_edit {
   struct q2_superblock *sb;
   struct q2_header header;      /* what it is to be, for the caller to change:
                                    only the numbers of spans */
+  bool features;                /* they were among what was written */
 };
 
 /* Holds the superblock's lock until q2_superblock_end. */

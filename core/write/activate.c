@@ -21,6 +21,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -290,13 +291,16 @@ static int
 commit_all (struct q2_writer *w, const struct q2_io *io,
             struct qcow2_error *err)
 {
-  for (unsigned i = 0; i < MAX_LAST_COMMITS; ++i) {
-    if (q2_writer_commit (w, io, err) == -1)
-      return -1;
+  int r = 0;
+
+  q2_writer_hold_refcounts (w);
+  for (unsigned i = 0; r == 0 && i < MAX_LAST_COMMITS; ++i) {
+    r = q2_writer_commit (w, io, err);
     if (!q2_writer_is_dirty (w))
-      return 0;
+      break;
   }
-  return 0;                     /* what cannot be released is leaked */
+  q2_writer_release_refcounts (w);
+  return r;                     /* what cannot be released is leaked */
 }
 
 static int
@@ -327,7 +331,10 @@ static int
 end (struct q2_writer *w, const struct q2_io *io, struct qcow2_error *err)
 {
   /* Once more: what a commit lets go of may show that the image is corrupt. */
-  if (q2_writer_check_usable (w, err) == -1 || commit_all (w, io, err) == -1 ||
+  if (q2_writer_check_usable (w, err) == -1 ||
+      (Q2_PLANTED (Q2_PLANT_LAZY_CLEAN) &&
+       q2_writer_mark_closed (w, io, err) == -1) ||
+      commit_all (w, io, err) == -1 ||
       q2_writer_check_usable (w, err) == -1 ||
       q2_writer_mark_closed (w, io, err) == -1 || cut_file (w, io, err) == -1)
     return -1;

@@ -38,6 +38,7 @@ struct fill {
   uint64_t start, end;          /* what is written of the disk: the request */
   uint64_t from, to;            /*   and what comes with it */
   const struct q2_entry *first, *last;
+  struct q2_space_run run;      /* new space in the image; nr == 0: none */
 };
 
 /* All of the cluster that the byte at guest_off is in. */
@@ -199,6 +200,27 @@ make_entry (const struct q2_geometry *geo, const struct fill *f, uint64_t i,
                   alloc, old->zero & ~alloc);
 }
 
+/* ORDER-3 holds for these entries without a flush: without what was written
+ * their clusters read as zeros, as the disk did.
+ */
+static bool
+is_fresh (const struct q2_change *c, const struct fill *f, bool *ret_hopeful)
+{
+  const struct q2_writer *const w = c->w;
+  bool fresh;
+
+  *ret_hopeful = false;
+  if (f->run.nr == 0 || (w->store->cipher != NULL &&
+                         !Q2_PLANTED (Q2_PLANT_FRESH_NOISE)))
+    return false;
+  fresh = q2_writer_is_unused (c, &f->run, ret_hopeful);
+  for (uint64_t i = 0; *ret_hopeful && i < f->nr; ++i)
+    *ret_hopeful = Q2_PLANTED (Q2_PLANT_FRESH_OLD) ||
+      reads_as_zeros (w, &f->first[i],
+                      (f->guest_cluster + i) << w->geo->cluster_bits);
+  return fresh && *ret_hopeful;
+}
+
 static int
 link_fill (struct q2_change *c, const struct fill *f, bool new_space,
            struct qcow2_error *err)
@@ -206,7 +228,7 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
   const struct q2_geometry *const geo = c->w->geo;
   unsigned char raw[Q2_MAX_ENTRIES * 8];
   bool let_go[Q2_MAX_ENTRIES];
-  const struct q2_link link = {
+  struct q2_link link = {
     .guest_cluster = f->guest_cluster, .nr = f->nr, .raw = raw,
     .old = f->first, .let_go = let_go,
   };
@@ -217,6 +239,7 @@ link_fill (struct q2_change *c, const struct fill *f, bool new_space,
     make_entry (geo, f, i, &f->first[i], raw + (i << geo->entry_bits));
     let_go[i] = new_space;
   }
+  link.fresh = is_fresh (c, f, &link.hopeful);
   return q2_writer_link (c, &link, err);
 }
 
@@ -266,6 +289,7 @@ write_allocated (struct q2_change *c, struct fill *f, const void *buf,
     return -1;
   if (!q2_assume (run.nr > 0 && run.nr <= f->nr && run.cluster > 0, err))
     return -1;
+  f->run = run;
   f->nr = run.nr;
   f->last = f->first + run.nr - 1;
   f->end = q2_min (f->end, (f->guest_cluster + run.nr) << bits);

@@ -51,6 +51,15 @@ touch_locked (struct q2_writer *w, const struct q2_link *l)
   }
 }
 
+/* What the next commit has to know. */
+static void
+note_need_locked (struct q2_writer *w, bool fresh, bool hopeful)
+{
+  q2_mutex_check_held (&w->link_lock);
+  w->data_first |= !fresh;
+  w->hopeful |= hopeful;
+}
+
 /* Under link_lock: change the entries and note what they let go. */
 static bool
 try_link_locked (struct q2_writer *w, const struct q2_link *l)
@@ -65,6 +74,7 @@ try_link_locked (struct q2_writer *w, const struct q2_link *l)
     return false;
   if (w->suspects != NULL)
     touch_locked (w, l);
+  note_need_locked (w, l->fresh, l->hopeful);
   for (uint64_t i = 0; i < l->nr; ++i) {
     uint64_t first, nr;
 
@@ -349,6 +359,10 @@ make_table (struct q2_change *c, uint64_t l1_index, struct qcow2_error *err)
   q2_mutex_lock (&w->link_lock);
   room = q2_frees_reserve (&w->unlinked, 1);
   if (room) {
+    /* Not even zeros in space that was never used are left to the host: what
+     * it shows there after a crash would be entries.
+     */
+    note_need_locked (w, Q2_PLANTED (Q2_PLANT_FRESH_TABLE), false);
     q2_tables_set_l1 (w->tables, l1_index,
                       run.cluster << bits | Q2_ENTRY_COPIED);
     q2_touch (w->suspects, old >> bits, 1);

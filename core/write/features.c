@@ -16,6 +16,7 @@
 #include "meta/bitmaps.h"
 
 #include "base/assume.h"
+#include "base/plant.h"
 
 /* Bits that are to be changed, cleared before they are set. */
 struct features {
@@ -70,12 +71,14 @@ q2_writer_take_back_promises (struct q2_writer *w, const struct q2_io *io,
   const struct q2_header h = q2_writer_header (w);
   const struct features f = {
     .clear_autoclear = ~known,
-    .set_incompatible = q2_writer_is_lazy (w) ? Q2_INCOMPAT_DIRTY : 0,
+    .set_incompatible =
+      q2_writer_is_lazy (w) && !Q2_PLANTED (Q2_PLANT_LAZY_UNMARKED)
+      ? Q2_INCOMPAT_DIRTY : 0,
   };
 
   if (h.version < 3 ||
       ((h.autoclear & f.clear_autoclear) == 0 &&
-       (~h.incompatible & f.set_incompatible) == 0 &&
+       (f.set_incompatible == 0 || q2_writer_is_marked (w)) &&
        (h.nr_bitmaps == 0 || !for_disk)))
     return 0;
   if (for_disk)
@@ -105,8 +108,7 @@ q2_writer_mark_miscounted (struct q2_writer *w, const struct q2_io *io,
 
   if (q2_writer_header (w).version < 3)
     return 0;
-  if (!(q2_writer_header (w).incompatible & Q2_INCOMPAT_DIRTY) &&
-      change (w, io, &f, err) == -1)
+  if (!q2_writer_is_marked (w) && change (w, io, &f, err) == -1)
     return -1;
   if (!q2_assume (q2_writer_header (w).incompatible & Q2_INCOMPAT_DIRTY,
                   err))

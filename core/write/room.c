@@ -14,6 +14,7 @@
 
 #include "base/assume.h"
 #include "base/error.h"
+#include "base/plant.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -198,6 +199,17 @@ q2_writer_alloc_bytes (struct q2_change *c, const uint32_t *sizes, size_t nr,
 
   return q2_assume (nr > 0, err) && alloc_somehow (c, &wish, err) == 0 &&
     q2_assume (*ret_nr > 0 && *ret_nr <= nr, err) ? 0 : -1;
+}
+
+bool
+q2_writer_is_unused (const struct q2_change *c,
+                     const struct q2_space_run *run, bool *ret_hopeful)
+{
+  const uint64_t end = (run->cluster + run->nr) << c->w->geo->cluster_bits;
+
+  *ret_hopeful = run->unused;
+  return run->unused && (end <= q2_io_durable_size (c->io) ||
+                         Q2_PLANTED (Q2_PLANT_FRESH_GROWTH));
 }
 
 int

@@ -16,6 +16,7 @@
 
 #include "base/assume.h"
 #include "base/bits.h"
+#include "base/plant.h"
 
 static bool
 is_unclosed (const struct q2_header *h)
@@ -28,7 +29,7 @@ scan (struct q2_writer *w, const struct q2_io *io)
 {
   const struct q2_header h = q2_writer_header (w);
 
-  if (!is_unclosed (&h))
+  if (!is_unclosed (&h) || Q2_PLANTED (Q2_PLANT_SKIP_REPAIR))
     return;
   w->repair = q2_repair_scan (io, &h, w->geo, w->log, w->log_opaque,
                               &w->repair_error);

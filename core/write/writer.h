@@ -15,7 +15,8 @@
  * guest.c     what becomes of a guest's write: zeros, compressed clusters
  * pack.c      compressing clusters
  * pack_put.c  putting their streams into the file
- * commit.c    making it durable, in the order of docs/ORDERING.md
+ * commit.c    making it durable: who does, and who waits for it
+ * steps.c     ... in the order of docs/ORDERING.md
  * batches.c   what commits have let go, until it is free
  * watch.c     what a check has to know of changes
  * metadata.c  where metadata is, which must not be overwritten
@@ -41,6 +42,7 @@
 #include "base/budget.h"
 #include "base/flight.h"
 #include "base/lock.h"
+#include "base/plant.h"
 #include "base/ranges.h"
 #include "codec/compressor.h"
 #include "read/reader.h"
@@ -85,6 +87,8 @@ struct q2_writer {
   bool keep_snapshot_space;
   enum qcow2_overlap_check overlap_check;
   enum qcow2_setting lazy;      /* KEEP: as the header says */
+  bool ahead;                   /* refcounts are raised in the file before
+                                   there is need (alloc/ahead.c) */
   qcow2_log_fn log;
   void *log_opaque;
   qcow2_corrupt_fn corrupt;     /* NULL: nobody wants to know */
@@ -138,6 +142,10 @@ struct q2_writer {
 
   struct q2_mutex link_lock;    /* guards entries, and: */
   struct q2_frees unlinked;     /* since the last commit's step 1 */
+  bool data_first;              /* an entry has changed since then that must
+                                   not be durable before its data is */
+  bool hopeful;                 /* and one that may be, or could if the file's
+                                   size were durable */
   struct q2_suspects *suspects; /* to be told of changes, or NULL; see watch.c
                                    */
 
@@ -156,6 +164,10 @@ struct q2_writer {
   _Atomic uint64_t nr_committing, nr_pending;
   _Atomic uint64_t releases;    /* how often space became free */
   _Atomic uint64_t commits;
+  _Atomic uint64_t short_commits;       /* of these: changed tables, and took
+                                           one flush */
+  _Atomic unsigned exact;       /* so many want refcounts in the file to be
+                                   what they are */
   _Atomic unsigned packing;     /* requests that are compressing */
 };
 
@@ -172,6 +184,15 @@ q2_writer_is_lazy (const struct q2_writer *w)
   return w->lazy == QCOW2_SETTING_KEEP
     ? q2_writer_header (w).compatible & Q2_COMPAT_LAZY_REFCOUNTS
     : w->lazy == QCOW2_SETTING_ON;
+}
+
+/* The dirty bit is set, durably: whoever opens the image after a crash counts
+ * its refcounts anew (ORDER-8).
+ */
+static inline bool
+q2_writer_is_marked (const struct q2_writer *w)
+{
+  return q2_superblock_is_dirty_surely (w->superblock);
 }
 
 /* Of a clock that is never set. */
@@ -439,6 +460,15 @@ extern void q2_writer_note_error (struct q2_writer *w,
                                   const struct qcow2_error *err)
   __attribute__ ((__nonnull__));
 
+/* ---- steps.c -------------------------------------------------------- */
+
+/* One commit; on failure all that it has copied waits for the next one.  No
+ * other runs.
+ */
+extern int q2_writer_take_steps (struct q2_writer *w, const struct q2_io *io,
+                                 struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* ---- commit.c ------------------------------------------------------- */
 
 /* Make durable what was done before this call.  Not in flight. */
@@ -460,6 +490,22 @@ extern int q2_writer_commit_for_space (struct q2_writer *w,
                                        const struct q2_io *io,
                                        struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
+
+/* From now on, until as many have released them, commits write refcounts as
+ * they are: none ahead of need (ORDER-1), none late.  The caller makes the
+ * first of these commits.
+ */
+static inline void
+q2_writer_hold_refcounts (struct q2_writer *w)
+{
+  atomic_fetch_add (&w->exact, 1);
+}
+
+static inline void
+q2_writer_release_refcounts (struct q2_writer *w)
+{
+  q2_check (atomic_fetch_sub (&w->exact, 1) > 0);
+}
 
 /* Something waits for a commit, or for being released after one. */
 extern bool q2_writer_is_dirty (struct q2_writer *w)
@@ -579,6 +625,15 @@ extern int q2_writer_alloc_bytes (struct q2_change *c, const uint32_t *sizes,
                                   struct qcow2_error *err)
   __attribute__ ((__nonnull__, __warn_unused_result__));
 
+/* These clusters read as zeros after a crash, whatever becomes of what is
+ * written there now; *ret_hopeful: they do if the file is that large then,
+ * which has to be made durable first.
+ */
+extern bool q2_writer_is_unused (const struct q2_change *c,
+                                 const struct q2_space_run *run,
+                                 bool *ret_hopeful)
+  __attribute__ ((__nonnull__, __warn_unused_result__));
+
 /* What entries that will be let go refer to is in the file, which has not
  * grown for what takes their place yet.
  */
@@ -636,6 +691,11 @@ struct q2_link {
   const unsigned char *raw;
   const struct q2_entry *old;
   const bool *let_go;
+  bool fresh;                   /* the entries are as good without the bytes
+                                   that they refer to, if there are any: what
+                                   is durable there reads as the disk did */
+  bool hopeful;                 /* they would be if the file's size were
+                                   durable */
 };
 extern int q2_writer_link (struct q2_change *c, const struct q2_link *link,
                            struct qcow2_error *err)

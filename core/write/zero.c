@@ -129,6 +129,8 @@ change_entries (struct q2_change *c, const struct zeroing *z,
   bool let_go[Q2_MAX_ENTRIES];
   struct q2_link link = {
     .guest_cluster = cluster, .raw = raw, .old = e, .let_go = let_go,
+    /* They refer to nothing new; but a data file may be read without them. */
+    .fresh = !c->w->geo->data_file,
   };
 
   if (!q2_assume (nr <= Q2_MAX_ENTRIES, err))

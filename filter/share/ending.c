@@ -57,7 +57,7 @@ static int
 attempt (const struct ending *e, struct qcow2_error *error)
 {
   return e->last ? qcow2_end (e->disk->image, e->io, error)
-    : qcow2_flush (e->disk->image, e->io, error);
+    : qcow2_settle (e->disk->image, e->io, error);
 }
 
 static bool

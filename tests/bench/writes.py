@@ -478,6 +478,28 @@ def _flushing(depth: int, place: str) -> Workload:
         targets=(Target("iops", ">=", 1.5, base="qemu"),))
 
 
+def _flushing_with(key: str, param: str, place: str) -> Workload:
+    """New clusters with one flush of the file for one of the client's.  In
+    tmpfs, where that costs nothing, what is left is the row of alloc4k."""
+    targets = [Target("iops", ">=", 1.5, base="qemu")]
+    if key == "lazy" and place == "disk":
+        targets.append(Target("iops", ">=", 0.9, base="nofilter"))
+    return Writes(
+        name=f"flush8-{key}-qd16-{place}", size=16 * GIB, depth=16,
+        place=place, ops=16384 if place == "tmpfs" else 4096, flush_every=8,
+        params=(param,), about=f"the same, depth 16, on {place}, {param}",
+        targets=tuple(targets))
+
+
+def _flushing_in_place(depth: int, place: str) -> Workload:
+    return Writes(
+        name=f"flush8-full-qd{depth}-{place}", disk="full", depth=depth,
+        place=place, ops=16384 if place == "tmpfs" else 4096, flush_every=8,
+        about="random 4 KiB writes into allocated clusters, a flush after "
+              f"every 8, depth {depth}, on {place}",
+        targets=(Target("iops", ">=", 0.9, base="nofilter"),))
+
+
 def _discards(mode: str, key: str, block: int, limit: float) -> Workload:
     return Discard(
         name=f"{mode}-2g-{key}", disk="full", mode=mode, block=block,
@@ -519,6 +541,10 @@ WRITE_WORKLOADS: list[Workload] = [
     _allocating(64),
     *(_flushing(depth, place) for place in ("tmpfs", "disk")
       for depth in (16, 64)),
+    *(_flushing_with(key, param, place) for place in ("tmpfs", "disk")
+      for key, param in (("lazy", "qcow2-lazy-refcounts=on"),
+                         ("ahead", "qcow2-refcounts=ahead"))),
+    *(_flushing_in_place(16, place) for place in ("tmpfs", "disk")),
     _encrypted("new", "an empty image", size=4 * GIB),
     _encrypted("old", "allocated clusters", disk="luks"),
     *(_copying(place) for place in ("tmpfs", "disk")),
@@ -532,6 +558,11 @@ WRITE_WORKLOADS: list[Workload] = [
                   "every 8",
             # A third one when the file grows or a refcount block is linked.
             targets=(Target("flushes", "<=", 2.02, "value"),)),
+    *(Flushes(name=f"flushes-{key}", size=16 * GIB, params=(param,),
+              about=f"the same, {param}",
+              targets=(Target("flushes", "<=", 1.05, "value"),))
+      for key, param in (("lazy", "qcow2-lazy-refcounts=on"),
+                         ("ahead", "qcow2-refcounts=ahead"))),
     Flushes(name="flushes-c4", size=16 * GIB, connections=4,
             about="the same, 4 connections",
             targets=(Target("flushes", "<", 2, "value"),)),

@@ -41,6 +41,7 @@ struct busy {
   bool only_lowered;            /* refcounts of what had several users: what is
                                    COPIED is counted once at any moment */
   struct recipe_image image;
+  unsigned nr_begun;
   unsigned version;
   struct guest guest;
   struct beside beside;

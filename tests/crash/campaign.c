@@ -111,6 +111,7 @@ run_course (struct course *course, const struct guest_files *files)
   host_steady (&g->host);
   guest_read_all (g);
   ended = guest_close (g, true);
+  c->shorts += g->shorts;
   host_settle (&g->host);
   CHECK (ended || w->host.bad_flush);
   if (c->spent != NULL)

@@ -18,6 +18,7 @@ struct campaign {
   bool quiet;                   /* no CHECK fails because of a state */
 
   /* Results. */
+  unsigned long shorts;         /* commits that needed one flush */
   unsigned long *spent;         /* commits that ran again with reserved space
                                    (host.h), or NULL */
   unsigned long states, looks, failures;

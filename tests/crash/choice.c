@@ -191,6 +191,8 @@ choose_requests (struct choice *c, struct rng *rng)
       : QCOW2_DETECT_ZEROES_UNMAP;
     w->zeros_percent = 30;
   }
+  if (one_in (rng, 3))
+    w->refcounts = QCOW2_REFCOUNTS_AHEAD;
   w->write = 40;
   w->zero = (unsigned) rng_below (rng, 25);
   w->trim = (unsigned) rng_below (rng, 25);
@@ -237,7 +239,7 @@ choose (struct choice *c, struct rng *rng, bool small)
   choose_host (c, rng, small);
   choose_requests (c, rng);
   snprintf (c->name, sizeof c->name, "%s,size=%" PRIu64 ",fill=%u%s,"
-            "snapshots=%u%s%s%s%s,%s=%" PRIu64 ",block=%u,cache=%u%s%s%s",
+            "snapshots=%u%s%s%s%s,%s=%" PRIu64 ",block=%u,cache=%u%s%s%s%s",
             c->options, w->recipe.disk_size, w->recipe.fill_percent,
             w->recipe.compressed ? ",compressed" : "", w->recipe.snapshots,
             w->recipe.vm_state ? ",vm-state" : "",
@@ -247,7 +249,8 @@ choose (struct choice *c, struct rng *rng, bool small)
             w->host.grows ? "grows" : "capacity", w->host.capacity,
             w->host.min_block, (unsigned) w->cache_size,
             w->host.flaky ? ",flaky" : "", w->compress ? ",compress" : "",
-            w->detect_zeroes ? ",detect-zeroes" : "");
+            w->detect_zeroes ? ",detect-zeroes" : "",
+            w->refcounts == QCOW2_REFCOUNTS_AHEAD ? ",ahead" : "");
   name_files (c);
   c->w.name = c->name;
 }

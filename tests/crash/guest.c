@@ -425,6 +425,7 @@ guest_init (struct guest *g, const struct workload *w, uint64_t seed,
   memset (g, 0, sizeof *g);
   g->w = w;
   g->seed = seed;
+  g->refcounts = w->refcounts;
   if (w->may_fill)
     g->tolerated |= 1u << QCOW2_ERR_NO_SPACE;
   if (w->host.flaky || w->host.flaky_tables || w->host.bad_flush)
@@ -480,7 +481,7 @@ guest_open (struct guest *g)
     /* Durable bitmaps are not checked against the file as well. */
     .overlap_check = g->w->bitmaps == QCOW2_BITMAPS_DURABLE
       ? QCOW2_OVERLAP_CACHED : QCOW2_OVERLAP_ALL,
-    .bitmaps = g->w->bitmaps,
+    .bitmaps = g->w->bitmaps, .refcounts = g->refcounts,
   };
   struct qcow2_error err;
 
@@ -501,6 +502,7 @@ bool
 guest_close (struct guest *g, bool end)
 {
   const struct guest_op op = { .flush = true, .start = host_tick (&g->host) };
+  struct qcow2_stats stats;
   struct qcow2_error err;
   bool ok = true;
 
@@ -510,6 +512,8 @@ guest_close (struct guest *g, bool end)
     ok = succeeded (g, qcow2_end (g->image, &g->host.io, &err), &err);
     ledger_end (&g->ledger, index, host_tick (&g->host), ok);
   }
+  qcow2_get_stats (g->image, &stats);
+  g->shorts = stats.short_commits;
   qcow2_close (g->image);
   g->image = NULL;
   return ok;

@@ -28,6 +28,7 @@ struct workload {
                                    clusters */
   enum qcow2_detect_zeroes detect_zeroes;
   enum qcow2_bitmaps bitmaps;
+  enum qcow2_refcounts refcounts;
   unsigned zeros_percent;       /* of writes */
   unsigned pack_percent;        /* of writes: qcow2_pwrite_compressed */
   enum pattern pattern;
@@ -57,10 +58,12 @@ struct guest {
   struct host host;
   struct host data;             /* joined to it, if there is a data file */
   struct attach attach;
+  enum qcow2_refcounts refcounts;       /* at first the workload's */
   uint64_t stuck;               /* sectors before this cannot be trimmed */
   struct ledger ledger;
   struct qcow2_image *image;
   /* Errors of these kinds (1 << kind) are no failures of the test. */
+  uint64_t shorts;              /* at the end: see struct qcow2_stats */
   unsigned tolerated;
   atomic_ulong errors;          /* tolerated ones */
   bool commits_lack_space;      /* the host causes this */

@@ -446,6 +446,8 @@ host_grow (void *opaque, uint64_t min_size, uint64_t *ret_size)
     /* Often by more than needed. */
     if (size / block % 2 == 0)
       size += 16 * block;
+    if (size < h->size + h->spec.step)
+      size = (h->size + h->spec.step) / block * block;
     if (size > h->spec.capacity)
       size = h->spec.capacity;
     fault = whole_file (h, HOST_GROW, size);

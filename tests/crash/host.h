@@ -53,6 +53,8 @@ struct host_spec {
   bool grows;                   /* ops->grow and cut; else the file has that
                                    size from the start, with garbage after the
                                    image */
+  uint64_t step;                /* it becomes larger by so much at least; 0: by
+                                   what is needed, or a little more */
   uint32_t min_block;           /* 0 counts as 1 */
   uint32_t max_block;
   bool in_turn;                 /* not concurrent, which is checked */

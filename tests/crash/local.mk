@@ -72,6 +72,8 @@ CRASH_TESTS = \
 	unit/view/test-view-writes \
 	unit/write/test-write-compressed \
 	unit/write/test-write-disasters \
+	unit/write/test-write-flushes \
+	unit/write/test-write-flushes-planted \
 	unit/write/test-write-hostile \
 	unit/write/test-write-races \
 	unit/write/test-write-crowd \
@@ -346,6 +348,23 @@ unit_write_test_write_room_LDADD = crash/libcrash.la unit/libunit.la
 
 unit_write_test_write_crowd_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_crowd_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_write_test_write_flushes_CPPFLAGS = $(CRASH_CPPFLAGS)
+unit_write_test_write_flushes_CFLAGS = $(UNIT_CFLAGS)
+unit_write_test_write_flushes_LDFLAGS = $(JITTER_WRAP)
+unit_write_test_write_flushes_LDADD = crash/libcrash.la unit/libunit.la
+
+unit_write_test_write_flushes_planted_SOURCES = \
+	unit/write/test-write-flushes.c \
+	unit/image_builder.c \
+	unit/memory_io.c \
+	unit/unit.c \
+	$(NULL)
+unit_write_test_write_flushes_planted_CPPFLAGS = $(CRASH_CPPFLAGS) -DQ2_PLANTS
+unit_write_test_write_flushes_planted_CFLAGS = $(UNIT_CFLAGS)
+unit_write_test_write_flushes_planted_LDFLAGS = $(JITTER_WRAP)
+unit_write_test_write_flushes_planted_LDADD = crash/libcrash.la \
+	$(top_builddir)/core/libqcow2planted.la
 
 unit_write_test_write_small_LDFLAGS = $(JITTER_WRAP)
 unit_write_test_write_small_LDADD = crash/libcrash.la unit/libunit.la

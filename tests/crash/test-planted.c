@@ -90,6 +90,38 @@ static const struct plant {
     { "flaky-refcount-table" }, NULL, 113 },
   { Q2_PLANT_FORGET_TABLE, "a refcount table that is not written is forgotten",
     { "flaky-refcount-table" }, NULL, 0 },
+  { 0, "no bug, and commits of one flush",
+    { "short-4k", "short-512", "short-lazy", "short-flaky" }, NULL, 0 },
+  { 0, "no bug, and such commits of trims and of lazy images",
+    { "short-trims", "short-trims-threads", "short-lazy-flaky",
+      "short-lazy-snapshot" }, NULL, 0 },
+  { 0, "no bug, and such commits over a layer", { "short-4k" }, "image", 0 },
+  { Q2_PLANT_FRESH_OLD, "an entry over a layer is fresh",
+    { "short-4k", "short-512" }, "image", 0 },
+  { Q2_PLANT_FRESH_REUSED, "a cluster that was in use is fresh",
+    { "short-storm", "short-4k" }, NULL, 0 },
+  { Q2_PLANT_FRESH_NOISE, "an encrypted cluster is fresh",
+    { "short-4k", "short-512" }, "aes", 0 },
+  { Q2_PLANT_FRESH_GROWTH, "a file need not be durably as large",
+    { "short-lazy" }, NULL, 0 },
+  { Q2_PLANT_FRESH_TABLE, "an L2 table need not come before its L1 entry",
+    { "lazy-512-tables" }, NULL, 0 },
+  { Q2_PLANT_COVER_ALL, "no refcount is urgent",
+    { "short-4k", "short-512", "short-storm" }, NULL, 0 },
+  { Q2_PLANT_COVER_ALL, "nor without any that is raised ahead",
+    { "short-trims", "storm-4k" }, NULL, 0 },
+  { Q2_PLANT_COVER_FREED, "a covered cluster is written as free",
+    { "short-storm", "short-4k" }, NULL, 0 },
+  { Q2_PLANT_LAZY_CLEAN, "the dirty bit is cleared before the last commit",
+    { "short-lazy", "lazy" }, NULL, 0 },
+  { Q2_PLANT_LAZY_UNMARKED, "the dirty bit is not set first",
+    { "short-lazy", "short-lazy-512" }, NULL, 0 },
+  { Q2_PLANT_SKIP_REPAIR, "what was not closed is not repaired",
+    { "short-lazy", "short-lazy-512" }, NULL, 0 },
+  { Q2_PLANT_COVER_TAKEN, "what was raised ahead and taken is given back",
+    { "short-4k", "short-512", "short-storm" }, NULL, 0 },
+  { Q2_PLANT_FORGET_FLAGS, "a commit that fails forgets what the next one is",
+    { "short-flaky" }, NULL, 0 },
 };
 
 #define NR_PLANTS (sizeof plants / sizeof plants[0])
@@ -146,6 +178,7 @@ hunt (const struct plant *plant, unsigned runs)
       struct campaign c = {
         .seed = (plant->rare ? plant->rare : 100) + run,
         .requests_percent = 60, .subsets = 30, .quiet = true,
+        .crashes = plant->nr == Q2_PLANT_SKIP_REPAIR ? 2 : 0,
       };
 
       run_one (&c, plant, find (plant->workloads[i]));

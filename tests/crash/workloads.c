@@ -22,6 +22,17 @@
 #define FILL                                                                  \
   .write = 70, .zero = 4, .trim = 6, .read = 6, .flush = 3, .fua_percent = 1
 
+/* Flush after flush, most of what is written has never been, or is trimmed. */
+#define TRIMS                                                                 \
+  .write = 14, .zero = 16, .trim = 30, .read = 4, .flush = 34, .idle = 2,     \
+  .fua_percent = 6
+#define SHORT                                                                 \
+  .write = 48, .zero = 4, .trim = 8, .read = 4, .flush = 34, .idle = 2,       \
+  .fua_percent = 6
+
+#define AHEAD .refcounts = QCOW2_REFCOUNTS_AHEAD
+#define GROWS_FAR                                                             \
+  { .capacity = 4 * MiB, .grows = true, .step = 64 * KiB }
 #define GROWS { .capacity = 4 * MiB, .grows = true }
 
 const struct workload campaign_workloads[] = {
@@ -316,6 +327,143 @@ const struct workload campaign_workloads[] = {
     .host = { .capacity = 6 * MiB, .grows = true, .room = 14,
               .delay_us = 60 },
     .clients = 4, .requests = 25, FILL, .may_fill = true },
+  /* Commits of one flush (docs/ORDERING.md), with nothing raised ahead: those
+   * of trims and zeros, and of lazy images.
+   */
+  { .name = "short-trims",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 80 },
+    .host = GROWS, .requests = 140, TRIMS },
+  { .name = "short-trims-512",
+    .recipe = { .options = "cluster_size=512,refcount_bits=1",
+                .cluster_bits = 9, .disk_size = 256 * KiB,
+                .fill_percent = 80 },
+    .host = GROWS, .requests = 140, TRIMS, .max_sectors = 12 },
+  { .name = "short-trims-extended",
+    .recipe = { .options = "cluster_size=16k,extended_l2=on",
+                .cluster_bits = 14, .disk_size = 512 * KiB,
+                .fill_percent = 80 },
+    .host = GROWS, .requests = 140, TRIMS, .max_sectors = 48 },
+  { .name = "short-trims-snapshot",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 80,
+                .snapshots = 1 },
+    .host = GROWS, .requests = 140, TRIMS },
+  { .name = "short-trims-flaky",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 80 },
+    .host = { .capacity = 4 * MiB, .grows = true, .flaky = 20,
+              .flaky_tables = 120 },
+    .requests = 140, TRIMS },
+  { .name = "short-trims-fixed",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 80 },
+    .host = { .capacity = 1 * MiB }, .requests = 140, TRIMS },
+  { .name = "short-trims-threads",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 80 },
+    .host = { .capacity = 4 * MiB, .grows = true, .delay_us = 60 },
+    .clients = 4, .requests = 45, TRIMS },
+  { .name = "short-lazy-512",
+    .recipe = { .options = "cluster_size=512,refcount_bits=64,"
+                           "lazy_refcounts=on",
+                .cluster_bits = 9, .disk_size = 256 * KiB,
+                .fill_percent = 10 },
+    .host = GROWS_FAR, .requests = 140, SHORT, .max_sectors = 12 },
+  /* L2 tables are copied all the time, so no commit is short, but with the
+   * planted bug FRESH_TABLE.
+   */
+  { .name = "lazy-512-tables",
+    .recipe = { .options = "cluster_size=512,refcount_bits=16,"
+                           "lazy_refcounts=on",
+                .cluster_bits = 9, .disk_size = 4 * MiB, .fill_percent = 10,
+                .snapshots = 1 },
+    .host = GROWS_FAR, .requests = 200, STORM, .max_sectors = 12 },
+  { .name = "short-lazy-extended",
+    .recipe = { .options = "cluster_size=16k,extended_l2=on,"
+                           "lazy_refcounts=on",
+                .cluster_bits = 14, .disk_size = 1 * MiB,
+                .fill_percent = 10 },
+    .host = GROWS_FAR, .requests = 140, SHORT, .max_sectors = 48 },
+  { .name = "short-lazy-snapshot",
+    .recipe = { .options = "cluster_size=4k,lazy_refcounts=on",
+                .cluster_bits = 12, .disk_size = 1 * MiB,
+                .fill_percent = 20, .snapshots = 1 },
+    .host = GROWS_FAR, .requests = 140, SHORT },
+  { .name = "short-lazy-flaky",
+    .recipe = { .options = "cluster_size=4k,lazy_refcounts=on",
+                .cluster_bits = 12, .disk_size = 1 * MiB,
+                .fill_percent = 10 },
+    .host = { .capacity = 4 * MiB, .grows = true, .step = 64 * KiB,
+              .flaky = 20, .flaky_tables = 120 },
+    .requests = 140, SHORT },
+  { .name = "short-lazy-threads",
+    .recipe = { .options = "cluster_size=4k,lazy_refcounts=on",
+                .cluster_bits = 12, .disk_size = 1 * MiB,
+                .fill_percent = 10 },
+    .host = { .capacity = 4 * MiB, .grows = true, .step = 64 * KiB,
+              .delay_us = 60 },
+    .clients = 4, .requests = 45, SHORT },
+  /* ... and of what was never used, in a file that grows by more than one of
+   * them needs, with refcounts that are raised ahead.
+   */
+  { .name = "short-4k",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 1 * MiB },
+    .host = GROWS_FAR, .requests = 140, SHORT, AHEAD },
+  { .name = "short-512",
+    .recipe = { .options = "cluster_size=512,refcount_bits=64",
+                .cluster_bits = 9, .disk_size = 256 * KiB,
+                .fill_percent = 10 },
+    .host = GROWS_FAR, .requests = 140, SHORT, AHEAD, .max_sectors = 12 },
+  { .name = "short-1-bit",
+    .recipe = { .options = "cluster_size=1k,refcount_bits=1",
+                .cluster_bits = 10, .disk_size = 512 * KiB,
+                .fill_percent = 10 },
+    .host = GROWS_FAR, .requests = 140, SHORT, AHEAD, .max_sectors = 12 },
+  { .name = "short-storm",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 512 * KiB, .fill_percent = 20 },
+    .host = GROWS_FAR, .requests = 160, STORM, AHEAD },
+  { .name = "short-snapshot",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 1 * MiB, .fill_percent = 20, .snapshots = 1 },
+    .host = GROWS_FAR, .requests = 140, SHORT, AHEAD },
+  { .name = "short-extended",
+    .recipe = { .options = "cluster_size=16k,extended_l2=on",
+                .cluster_bits = 14, .disk_size = 1 * MiB,
+                .fill_percent = 10 },
+    .host = GROWS_FAR, .requests = 140, SHORT, AHEAD, .max_sectors = 48 },
+  { .name = "short-flaky",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 1 * MiB, .fill_percent = 10 },
+    .host = { .capacity = 4 * MiB, .grows = true, .step = 64 * KiB,
+              .flaky = 20, .flaky_tables = 120 },
+    .requests = 140, SHORT, AHEAD },
+  /* The file is larger than what is covered. */
+  { .name = "short-ahead",
+    .recipe = { .options = "cluster_size=512,refcount_bits=1",
+                .cluster_bits = 9, .disk_size = 2 * MiB },
+    .host = { .capacity = 8 * MiB, .grows = true, .step = 2 * MiB,
+              .flaky_tables = 250 },
+    .requests = 140, SHORT, AHEAD, .max_sectors = 220 },
+  { .name = "short-threads-flaky",
+    .recipe = { .options = "cluster_size=512,refcount_bits=1",
+                .cluster_bits = 9, .disk_size = 2 * MiB },
+    .host = { .capacity = 8 * MiB, .grows = true, .step = 2 * MiB,
+              .delay_us = 60, .flaky_tables = 250 },
+    .clients = 4, .requests = 60, SHORT, AHEAD, .max_sectors = 220 },
+  { .name = "short-lazy",
+    .recipe = { .options = "cluster_size=4k,lazy_refcounts=on",
+                .cluster_bits = 12, .disk_size = 1 * MiB,
+                .fill_percent = 10 },
+    .host = GROWS_FAR, .requests = 120, SHORT },
+  { .name = "short-threads",
+    .recipe = { .options = "cluster_size=4k", .cluster_bits = 12,
+                .disk_size = 1 * MiB, .fill_percent = 10 },
+    .host = { .capacity = 4 * MiB, .grows = true, .step = 64 * KiB,
+              .delay_us = 60 },
+    .clients = 4, .requests = 45, SHORT, AHEAD },
   /* Each commit may find no room and run again with reserved space. */
   { .name = "reserve",
     .recipe = { .options = "cluster_size=1k", .cluster_bits = 10,

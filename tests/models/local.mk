@@ -9,6 +9,7 @@ EXTRA_DIST += \
 	models/bitmap_sets.py \
 	models/bitmaps.py \
 	models/check.py \
+	models/commit.py \
 	models/gate.py \
 	models/local.mk \
 	models/snapshots.py \

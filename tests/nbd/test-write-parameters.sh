@@ -9,7 +9,7 @@ new_image 64M
 
 echo "bad values"
 for parameter in grow lock discard discard-snapshots overlap-check \
-        lazy-refcounts cache-clean-interval; do
+        lazy-refcounts refcounts cache-clean-interval; do
     for value in "" x yes AUTO -1 "on "; do
         refused "qcow2-$parameter must be .*, not '$value'" \
             --filter="$filter" file "$image" "qcow2-$parameter=$value"
@@ -26,7 +26,8 @@ for parameter in grow=auto grow=off lock=on lock=off discard=unmap \
         overlap-check=constant overlap-check=cached overlap-check=all \
         discard-snapshots=on discard-snapshots=off \
         cache-clean-interval=0 cache-clean-interval=1 \
-        lazy-refcounts=on lazy-refcounts=off; do
+        lazy-refcounts=on lazy-refcounts=off \
+        refcounts=exact refcounts=ahead; do
     new_image 64M
     truncate -s 16M "$image"
     start_nbdkit --filter="$filter" file "$image" "qcow2-$parameter"
@@ -39,7 +40,7 @@ done
 echo "help"
 run_nbdkit --help --filter="$filter" null >"$tmp/help"
 for parameter in grow lock discard discard-snapshots overlap-check \
-        lazy-refcounts cache-clean-interval; do
+        lazy-refcounts refcounts cache-clean-interval; do
     grep -q "^qcow2-$parameter=" "$tmp/help" || fail "--help: $parameter"
 done
 
@@ -157,6 +158,35 @@ lazy ()
     stop_nbdkit
     check_image
 }
+
+# leaks: how many clusters have refcounts that are too high.
+leaks ()
+{
+    { qemu-img check --output=json "$image" || :; } | "$PYTHON" -c '
+import json, sys
+found = json.load(sys.stdin)
+assert not found.get("corruptions")
+print(found.get("leaks", 0))'
+}
+
+# refcounts VALUE MOST: what a server that is killed leaks.
+refcounts ()
+{
+    new_image 64M
+    start_nbdkit --filter="$filter" file "$image" "qcow2-refcounts=$1"
+    start_client w:0:1M:1 f w:32M:1M:2 f
+    kill_nbdkit
+    kill_client
+    leaked=$(leaks)
+    [ "$leaked" -le "$2" ] || fail "refcounts=$1, killed: $leaked leaks"
+    qemu-img check -q -r leaks "$image" || [ $? -eq 3 ]
+    check_image
+}
+
+echo "qcow2-refcounts"
+refcounts exact 0
+refcounts ahead $((16 * M / 65536))
+[ "$leaked" -gt 0 ] || fail "refcounts=ahead: nothing was raised ahead"
 
 echo "qcow2-lazy-refcounts"
 lazy off "" 0

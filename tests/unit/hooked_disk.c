@@ -134,6 +134,7 @@ hooked_disk_open (struct hooked_disk *d)
 {
   const struct qcow2_options options = {
     .writable = true, .overlap_check = QCOW2_OVERLAP_CACHED,
+    .lazy_refcounts = d->lazy_refcounts, .refcounts = d->refcounts,
   };
 
   host_reopen (&d->host);

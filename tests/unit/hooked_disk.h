@@ -20,6 +20,8 @@ struct hooked_disk {
   struct host host;             /* first: the host gets a pointer to it */
   struct qcow2_io_ops inner;    /* the host's own */
   struct image_builder b;
+  enum qcow2_setting lazy_refcounts;    /* of the next opening */
+  enum qcow2_refcounts refcounts;
   struct qcow2_image *image;
   struct qcow2_error err;       /* of the last request of the main thread */
 

@@ -74,7 +74,8 @@ commit (struct fixture *f)
   struct q2_superblock_edit edit;
   struct qcow2_error err;
 
-  REQUIRE (q2_space_gather (f->space, &dirty, &err) == 0);
+  REQUIRE (q2_space_gather (f->space, &f->disk.io, Q2_AHEAD_KEEP, &dirty,
+                            &err) == 0);
   REQUIRE (q2_space_write (f->space, &dirty, &f->disk.io, &err) == 0);
   q2_superblock_begin (&f->superblock, &edit);
   REQUIRE (q2_refcounts_write_links (&dirty, &edit, &f->disk.io, &err) == 0);
