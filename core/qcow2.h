@@ -116,7 +116,8 @@ enum qcow2_outcome {
   QCOW2_OUTCOME_NOT_DONE,          /* it is as it was */
   QCOW2_OUTCOME_DONE,              /* it has all of it, durably */
   QCOW2_OUTCOME_UNKNOWN,           /* writing its header has failed: one or the
-                                   other, and nothing is written any more */
+                                   other, and nothing is written any more; of
+                                   a key slot or a commit, see there */
 };
 
 /* A function that fails fills it in, one that succeeds leaves it alone.
@@ -1345,7 +1346,7 @@ extern int qcow2_create (const struct qcow2_io *io,
 /* Add a key slot that opens with a new passphrase; 'passphrase' opens the
  * image now.  'slot' is the number of one that is not active, or
  * QCOW2_ANY_SLOT.  It is active, durably, when this returns 0; a crash leaves
- * it inactive or active.
+ * it inactive or active, and so does a failure whose outcome is unknown.
  */
 extern int qcow2_add_key (struct qcow2_image *image,
                           const struct qcow2_io *io, const char *passphrase,
@@ -1358,7 +1359,8 @@ extern int qcow2_add_key (struct qcow2_image *image,
  * that one; their key material is overwritten.  The last slot is removed only
  * with 'force': nobody can read the disk then.  A crash leaves a slot active,
  * or inactive, perhaps with its key material.  *ret_removed has a bit for
- * each.
+ * each.  If it fails with another outcome than NOT_DONE, some of them may be
+ * inactive; DONE: one is, but its key material is not overwritten.
  */
 extern int qcow2_remove_key (struct qcow2_image *image,
                              const struct qcow2_io *io,
@@ -1474,11 +1476,12 @@ struct qcow2_part {
  * Everything is made ready for all images before the first of them changes; a
  * failure until then leaves all as they were.  Then they change one after
  * another, durably; if that fails, or after a crash, some may have changed:
- * 'outcome' says which.  -1 although all are QCOW2_OUTCOME_DONE: something
- * that is not needed any more was not released.  *ret_failed: to which of them
- * *err belongs.  Errors are those of qcow2_edit_bitmaps and
- * qcow2_snapshot_create, and QCOW2_ERR_INVALID for bitmaps of other images as
- * sources where there are several images.
+ * 'outcome' says which; that of an image in which nothing had to change is
+ * always QCOW2_OUTCOME_NOT_DONE.  -1 although all others are
+ * QCOW2_OUTCOME_DONE: something that is not needed any more was not released.
+ * *ret_failed: to which of them *err belongs.  Errors are those of
+ * qcow2_edit_bitmaps and qcow2_snapshot_create, and QCOW2_ERR_INVALID for
+ * bitmaps of other images as sources where there are several images.
  */
 extern int qcow2_transact (struct qcow2_part *parts, size_t nr,
                            size_t *ret_failed, struct qcow2_error *err)
@@ -1619,6 +1622,10 @@ extern int qcow2_rebase (struct qcow2_image *image, const struct qcow2_io *io,
  * is the only way if 'base' is not right below it.  The disk of the image
  * reads the same all the time; those of all other images that stand on 'base'
  * do not.
+ *
+ * If it fails with the outcome UNKNOWN, some of it may be in 'base', and the
+ * image still has everything; if with DONE, all of it is there, and the image
+ * has it, too, or nothing any more.
  *
  * A raw base that is smaller than the disk grows; one that cannot is
  * QCOW2_ERR_NO_SPACE, and a smaller image as base QCOW2_ERR_INVALID (see

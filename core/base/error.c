@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 static int
 kind_to_errno (enum qcow2_error_kind kind)
@@ -97,6 +98,16 @@ q2_fail_nomem (struct qcow2_error *err, const char *what)
 {
   return q2_fail (err, QCOW2_ERR_NOMEM, QCOW2_NO_OFFSET,
                   "out of memory for %s", what);
+}
+
+void
+q2_put_before (const char *text, struct qcow2_error *err)
+{
+  char why[sizeof err->text];
+
+  memcpy (why, err->text, sizeof why);
+  snprintf (err->text, sizeof err->text, "%s: %.*s", text,
+            (int) (sizeof why - 1 - strlen (text) - 2), why);
 }
 
 const char *

@@ -32,6 +32,12 @@ extern int q2_fail_io (struct qcow2_error *err, int errnum,
 extern int q2_fail_nomem (struct qcow2_error *err, const char *what)
   __attribute__ ((__nonnull__, __cold__));
 
+/* Put 'text', of at most 300 bytes, and ": " before the text of an error; what
+ * does not fit then is cut off at its end.
+ */
+extern void q2_put_before (const char *text, struct qcow2_error *err)
+  __attribute__ ((__nonnull__, __cold__));
+
 /* The host could not read something, and nothing else would help with that,
  * such as another I/O handle; that refcounts can be written anew does not.
  */

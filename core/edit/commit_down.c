@@ -32,13 +32,15 @@
 #define UNIT (UINT64_C (64) << 10)
 
 #define CANCELLED \
-  "the commit was cancelled; the image still has all that it had"
+  "the commit was cancelled; the image still has all that it had, and the " \
+  "backing file may have some of it"
 
 struct commit {
   struct q2_link_down top;
   struct qcow2_image *base;
   struct q2_io base_io;
   bool raw;                     /* the base is */
+  bool begun;                   /* it may have changed */
   unsigned char *bytes;         /* PIECE */
   struct q2_progress progress;  /* in bytes of the disk */
 };
@@ -135,6 +137,7 @@ copy_some (const struct commit *c, uint64_t pos, uint64_t max,
 static int
 copy (struct commit *c, struct qcow2_error *err)
 {
+  c->begun = true;
   for (uint64_t pos = 0, n; pos < c->top.size; pos += n)
     if (copy_some (c, pos, q2_min (STEP, c->top.size - pos), &n, err) == -1 ||
         !q2_assume (n > 0 && n <= c->top.size - pos, err) ||
@@ -145,13 +148,14 @@ copy (struct commit *c, struct qcow2_error *err)
 
 /* A raw base gets the size of the disk, if it is smaller. */
 static int
-grow_raw (const struct commit *c, struct qcow2_error *err)
+grow_raw (struct commit *c, struct qcow2_error *err)
 {
   const uint64_t size = q2_io_size (&c->base_io);
 
   if (!c->raw || size >= c->top.size)
     return 0;
-  if (c->base_io.host->ops->grow != NULL)
+  c->begun = c->base_io.host->ops->grow != NULL;
+  if (c->begun)
     return q2_io_grow (&c->base_io, c->top.size, err);
   return q2_fail (err, QCOW2_ERR_NO_SPACE, QCOW2_NO_OFFSET,
                   "the disk of the image has %" PRIu64 " bytes, but its "
@@ -266,10 +270,21 @@ qcow2_commit (struct qcow2_image *image, const struct qcow2_io *host,
       check_size (&c, err) == -1)
     return -1;
   q2_progress_init (&c.progress, progress);
-  if (copy_all (&c, err) == -1)
+  if (copy_all (&c, err) == -1) {
+    if (!c.begun)
+      return -1;
+    if (err->kind != QCOW2_ERR_CANCELLED)       /* which says it itself */
+      q2_put_before ("the backing file may have some of it, and the image "
+                     "still has everything", err);
+    err->outcome = QCOW2_OUTCOME_UNKNOWN;
     return -1;
+  }
   if (!(flags & QCOW2_COMMIT_KEEP) &&
-      q2_empty (image, host, Q2_EDIT_IMAGE, NULL, err) == -1)
+      q2_empty (image, host, Q2_EDIT_IMAGE, NULL, err) == -1) {
+    q2_put_before ("the backing file has everything now, but the image could "
+                   "not be emptied", err);
+    err->outcome = QCOW2_OUTCOME_DONE;
     return -1;
+  }
   return Q2_PLANTED (Q2_PLANT_EMPTY_EARLY) ? make_durable (&c, err) : 0;
 }

@@ -541,17 +541,6 @@ q2_edit_take_back (struct q2_edit *e)
     q2_writer_log (e->w, QCOW2_LOG_DEBUG, why.text, why.advice);
 }
 
-/* What has failed comes after 'text'. */
-static void
-put_before (const char *text, struct qcow2_error *err)
-{
-  char why[sizeof err->text];
-
-  memcpy (why, err->text, sizeof why);
-  snprintf (err->text, sizeof err->text, "%s: %.*s", text,
-            (int) (sizeof why - 1 - strlen (text) - 2), why);
-}
-
 /* Who asked for the change is to know what came of it. */
 static int
 fail_end (const struct q2_edit *e, struct qcow2_error *err)
@@ -566,7 +555,7 @@ fail_end (const struct q2_edit *e, struct qcow2_error *err)
   else
     snprintf (text, sizeof text, "it is not known whether %s, since that "
               "could not be written", e->done);
-  put_before (text, err);
+  q2_put_before (text, err);
   return -1;
 }
 

@@ -208,8 +208,7 @@ switch_header (struct q2_member *m, struct qcow2_error *err)
     r = q2_edit_switch (&m->edit, edit_header, m, 0, err);
   if (r == 0)
     m->stage = SWITCHED;
-  m->part->outcome = r == 0 ? QCOW2_OUTCOME_DONE
-    : m->edit.switched ? QCOW2_OUTCOME_UNKNOWN : QCOW2_OUTCOME_NOT_DONE;
+  m->part->outcome = m->edit.outcome;   /* NOT_DONE: there was nothing to do */
   return r;
 }
 

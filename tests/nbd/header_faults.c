@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* header_faults.c - writes that fail at, or behind, that of an image's header.
+/* header_faults.c - writes that fail at, or behind, that of an image's header,
+ * or the n-th one.
  *
  * Preloaded into a program that changes images with pwrite and fdatasync.
  *
  * Environment
- *   HEADER_FAULTS=PATH        a file with two words; no faults while it is not
- *                             there:
+ *   HEADER_FAULTS=PATH        a file with two words, or three; no faults while
+ *                             it is not there:
  *     NAME                    the image: the end of its path
  *     all | header | after    all writes fail with EIO; or those of the first
  *                             sector; or all that follow such a one and a
  *                             flush
+ *     only | from N           the N-th write or flush since the program began,
+ *                             from 0; or all from it on
  */
 #define _GNU_SOURCE 1
 
@@ -27,10 +30,11 @@
 
 enum { NOTHING, HEADER_WRITTEN, HEADER_FLUSHED };
 static atomic_int state;
+static atomic_uint nr_requests;
 
-/* The second word, if the descriptor is one of that image. */
+/* The words behind the first one, if the descriptor is one of that image. */
 static bool
-is_wanted (int fd, char *mode)
+is_wanted (int fd, char *mode, unsigned *nr)
 {
   const char *const path = getenv ("HEADER_FAULTS");
   char link[64], target[4096], text[256], name[200];
@@ -43,7 +47,7 @@ is_wanted (int fd, char *mode)
     return false;
   }
   ok = fgets (text, sizeof text, file) != NULL &&
-    sscanf (text, "%199s %19s", name, mode) == 2;
+    sscanf (text, "%199s %19s %u", name, mode, nr) >= 2;
   fclose (file);
   snprintf (link, sizeof link, "/proc/self/fd/%d", fd);
   n = ok ? readlink (link, target, sizeof target - 1) : -1;
@@ -54,13 +58,31 @@ is_wanted (int fd, char *mode)
 }
 
 static bool
+is_counted (const char *mode)
+{
+  return strcmp (mode, "only") == 0 || strcmp (mode, "from") == 0;
+}
+
+/* Of one more. */
+static bool
+is_due (const char *mode, unsigned nr)
+{
+  const unsigned n = nr_requests++;
+
+  return mode[0] == 'o' ? n == nr : n >= nr;
+}
+
+static bool
 fails (int fd, size_t count, off64_t offset)
 {
   const bool is_header = offset == 0 && count >= SECTOR;
+  unsigned nr = 0;
   char mode[20];
 
-  if (!is_wanted (fd, mode))
+  if (!is_wanted (fd, mode, &nr))
     return false;
+  if (is_counted (mode))
+    return is_due (mode, nr);
   if (strcmp (mode, "all") == 0)
     return true;
   if (strcmp (mode, "header") == 0)
@@ -92,9 +114,17 @@ int
 fdatasync (int fd)
 {
   const int r = (int) syscall (SYS_fdatasync, fd);
+  const bool flushed = state == HEADER_WRITTEN;
+  unsigned nr = 0;
   char mode[20];
 
-  if (is_wanted (fd, mode) && state == HEADER_WRITTEN)
+  if (!is_wanted (fd, mode, &nr))
+    return r;
+  if (is_counted (mode) && is_due (mode, nr)) {
+    errno = EIO;
+    return -1;
+  }
+  if (flushed)
     state = HEADER_FLUSHED;
   return r;
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# header_faults.sh - programs whose writes fail at the header of an image, or
-# behind that; sourced by tests, after functions.sh.
+# header_faults.sh - programs whose writes fail at the header of an image,
+# behind that, or at the n-th; sourced by tests, after functions.sh.
 # shellcheck shell=bash
 
 skip_if_instrumented "what is preloaded would be in the way"
@@ -20,9 +20,9 @@ SCRIPT
     chmod +x "$tmp/$2"
 }
 
-# faults [NAME MODE]: from now on, as header_faults.c says; or none.
+# faults [NAME MODE [N]]: from now on, as header_faults.c says; or none.
 faults ()
 {
     rm -f "$tmp/faults"
-    [ $# -eq 0 ] || echo "$1 $2" >"$tmp/faults"
+    [ $# -eq 0 ] || echo "$@" >"$tmp/faults"
 }

@@ -5,6 +5,7 @@ tools_tests = \
 	tools/test-ctl-bitmap.sh \
 	tools/test-ctl-chain.sh \
 	tools/test-ctl-checkpoint.sh \
+	tools/test-ctl-outcomes.sh \
 	tools/test-ctl-check.sh \
 	tools/test-ctl-dry-run.sh \
 	tools/test-ctl-errors.sh \

@@ -261,7 +261,7 @@ io over 'write -q -P 2 0 64k'
 printf '\200\0\0\0\0\5\2\0' | dd of=broken bs=1 seek=262144 conv=notrunc \
                                    status=none
 cp over over.before
-fails 1 'over: in the backing file: .*corrupt' \
+fails 6 'over: .* in the backing file: .*corrupt' \
       commit --follow "$tmp" over
 cmp -s over over.before || fail "the image has changed"
 qemu-img create -q -f qcow2 -b broken -F qcow2 over

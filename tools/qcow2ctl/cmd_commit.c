@@ -121,7 +121,7 @@ run (struct ctl *ctl, const struct args *args)
   const char *const base = args_value (args, "base");
   const bool keep = base != NULL || args_value (args, "keep") != NULL;
   struct identity id;
-  bool again = true;
+  bool again = true, grown = false;
   int code = base ? identify (base, &id) : CODE_OK;
 
   for (unsigned n = 0; code == CODE_OK && again; ++n) {
@@ -132,18 +132,21 @@ run (struct ctl *ctl, const struct args *args)
     code = image_open_to_commit (ctl, &i, args->operands[0],
                                  base ? &id : NULL);
     if (code != CODE_OK)
-      return code;
+      break;
     l = find_base (&i, base);
     if (l == NULL)
       code = CODE_FAILED;
     else if (n == 0 && is_too_small (&i, l)) {
       code = grow (&i, l, keep);
-      again = true;
+      again = grown = code == CODE_OK;
     }
     else
       code = commit (&i, l, keep);
     code = image_close (&i, code);
   }
+  if (grown && code != CODE_OK && code != CODE_CHANGED)
+    return fail_code (CODE_CHANGED, "the backing file of %s is larger now; "
+                      "nothing else is changed", args->operands[0]);
   return code;
 }
 

@@ -262,13 +262,15 @@ change_change (struct job *job)
       memcmp (job->old.bytes, job->new.bytes, job->old.len) == 0)
     return fail_code (CODE_FAILED, "the new passphrase is the old one");
   code = add (job, &slot);
-  if (code == CODE_OK)
-    code = remove_keys (job, QCOW2_ANY_SLOT, &removed);
-  if (code == CODE_OK) {
-    say (job, "active", 1u << slot);
-    say (job, "removed", removed);
-  }
-  return code;
+  if (code != CODE_OK)
+    return code;
+  say (job, "active", 1u << slot);
+  if (remove_keys (job, QCOW2_ANY_SLOT, &removed) != CODE_OK)
+    return fail_code (CODE_CHANGED, "%s: the new passphrase opens it; see "
+                      "'qcow2ctl key list' for whether the old one does, too",
+                      job->i.name);
+  say (job, "removed", removed);
+  return CODE_OK;
 }
 
 static int

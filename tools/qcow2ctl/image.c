@@ -341,16 +341,25 @@ image_open_to_commit (struct ctl *ctl, struct image *i, const char *name,
 }
 
 int
-image_close (struct image *i, int code)
+image_end (struct image *i, int code)
 {
   struct qcow2_error err;
 
+  if (!i->changing || qcow2_end (i->image, i->io, &err) == 0 ||
+      code != CODE_OK)
+    return code;
+  return fail_code (CODE_CHANGED, "%s is changed, but closing it has failed: "
+                    "%s", i->name, err.text);
+}
+
+int
+image_close (struct image *i, int code)
+{
   /* After a failure, too: what was not changed is closed cleanly, unless it
    * cannot be.
    */
-  if (i->image != NULL && i->changing &&
-      qcow2_end (i->image, i->io, &err) == -1 && code == CODE_OK)
-    code = fail_error (i->name, &err);
+  if (i->image != NULL)
+    code = image_end (i, code);
   release (i);
   return code;
 }

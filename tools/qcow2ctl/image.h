@@ -67,10 +67,12 @@ extern int image_open (struct ctl *ctl, struct image *i, const char *name,
 extern int image_open_to_commit (struct ctl *ctl, struct image *i,
                                  const char *name,
                                  const struct identity *write_to);
-/* 'code' is what came of the command.  If that is CODE_OK, changes are made
- * durable, and the image is marked as closed cleanly.  Returns the exit code.
+/* 'code' is what came of the command.  Changes are made durable, and the image
+ * is marked as closed cleanly, if it can be.  Returns the exit code:
+ * CODE_CHANGED if only that has failed.  image_end leaves the image open.
  */
 extern int image_close (struct image *i, int code);
+extern int image_end (struct image *i, int code);
 
 /* Without an image in it: a way to the bytes, which are locked.  For creating
  * one.  The image may be opened afterwards.

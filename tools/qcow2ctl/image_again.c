@@ -46,15 +46,13 @@ static int
 reopen (struct image *i, const char *name, enum opening opening, int code)
 {
   struct ctl *const ctl = i->ctl;
-  struct qcow2_error err;
 
   if (i->rehearsal == NULL) {
     code = image_close (i, code);
     return code != CODE_OK ? code : image_open (ctl, i, name, opening);
   }
-  if (code == CODE_OK && i->changing &&
-      qcow2_end (i->image, i->io, &err) == -1)
-    code = fail_error (i->name, &err);
+  if (code == CODE_OK)
+    code = image_end (i, code);
   i->changing = false;          /* it was ended, or is forgotten */
   return code == CODE_OK ? reopen_rehearsal (i, opening)
     : image_close (i, code);

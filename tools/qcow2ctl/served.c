@@ -182,8 +182,9 @@ served_resize (const struct ctl *ctl, const char *name, uint64_t size,
   if (t == NULL)
     return code;
   code = talk_send (t, "block_resize", arguments);
-  if (code == CODE_OK)
-    code = ask_size (t, name, ret_size);
+  if (code == CODE_OK && ask_size (t, name, ret_size) != CODE_OK)
+    code = fail_code (CODE_CHANGED, "%s has its new size, but the server does "
+                      "not say which", name);
   talk_close (t);
   return code;
 }

@@ -65,7 +65,8 @@ served_wait_for_job (struct talk *t, const char *id,
       if (is (v, "id", id))
         break;
     if (v == NULL)
-      return fail_code (CODE_FAILED, "the job '%s' is gone", id);
+      return fail_code (CODE_CHANGED, "the job '%s' is gone, so it is not "
+                        "known what came of it", id);
     if (is (v, "status", "concluded"))
       return CODE_OK;
     if (!progress_report (progress,
@@ -90,6 +91,8 @@ run_job (const struct ctl *ctl, struct talk *t, const char *id)
   progress_end (&progress);
   if (code == CODE_OK)
     code = served_send_id (t, "x-q2-query-check", id);   /* the error */
+  if (talk_is_lost (t))
+    return talk_fail_lost ();
   (void) served_send_id (t, "job-dismiss", id);
   return code;
 }

@@ -162,9 +162,30 @@ say_outcomes (const json_t *error)
   }
 }
 
+/* Whether it does more than ask, and look after jobs and checks. */
+static bool
+is_change (const char *command)
+{
+  static const char *const others[] = {
+    "qmp_", "query-", "job-", "x-q2-query-", "x-q2-check", "x-q2-flush",
+  };
+
+  for (size_t i = 0; i < sizeof others / sizeof others[0]; ++i)
+    if (strncmp (command, others[i], strlen (others[i])) == 0)
+      return false;
+  return true;
+}
+
+int
+talk_fail_lost (void)
+{
+  return fail_code (CODE_CHANGED, "no answer has come, so it is not known "
+                    "whether the image has been changed");
+}
+
 /* Takes the message. */
 static int
-converse (struct talk *t, json_t *message)
+converse (struct talk *t, const char *command, json_t *message)
 {
   char *const text = message ? json_dumps (message, JSON_COMPACT) : NULL;
   const json_t *error;
@@ -179,7 +200,8 @@ converse (struct talk *t, json_t *message)
   json_decref (t->reply);
   t->reply = code == CODE_OK ? receive_reply (t) : NULL;
   if (t->reply == NULL)
-    return CODE_FAILED;
+    return code == CODE_OK && is_change (command) ? talk_fail_lost ()
+      : CODE_FAILED;
   error = json_object_get (t->reply, "error");
   if (error == NULL)
     return CODE_OK;
@@ -216,7 +238,8 @@ begin (struct talk *t)
     return code;
   if (!greets (t))
     return CODE_FAILED;
-  return converse (t, json_pack ("{s:s}", "execute", "qmp_capabilities"));
+  return converse (t, "qmp_capabilities",
+                   json_pack ("{s:s}", "execute", "qmp_capabilities"));
 }
 
 struct talk *
@@ -295,8 +318,14 @@ talk_send (struct talk *t, const char *command, const struct talk_argument *a)
       json_decref (arguments);
       return fail_code (CODE_FAILED, "the argument '%s' is no UTF-8", a->name);
     }
-  return converse (t, json_pack ("{s:s,s:o}", "execute", command,
-                                 "arguments", arguments));
+  return converse (t, command, json_pack ("{s:s,s:o}", "execute", command,
+                                          "arguments", arguments));
+}
+
+bool
+talk_is_lost (const struct talk *t)
+{
+  return t->reply == NULL;
 }
 
 struct value *
@@ -338,6 +367,19 @@ talk_send (struct talk *t, const char *command,
   (void) command;
   (void) arguments;
   return CODE_FAILED;
+}
+
+bool
+talk_is_lost (const struct talk *t)
+{
+  (void) t;
+  return true;
+}
+
+int
+talk_fail_lost (void)
+{
+  return CODE_CHANGED;
 }
 
 struct value *

@@ -27,9 +27,15 @@ struct talk_argument {
   const char *const *texts;
   size_t nr_texts;
 };
-/* Send a command.  Returns an exit code, having said what is wrong. */
+/* Send a command.  Returns an exit code, having said what is wrong; it is
+ * CODE_CHANGED if the command changes something, and no answer has come.
+ */
 extern int talk_send (struct talk *t, const char *command,
                       const struct talk_argument *arguments);
+/* The last command had no answer. */
+extern bool talk_is_lost (const struct talk *t);
+/* Say that of one that changes something.  Returns CODE_CHANGED. */
+extern int talk_fail_lost (void);
 
 /* A talk of that one command.  What it returns goes to 'print', unless it is
  * printed as JSON, or not at all; NULL: it returns nothing.

@@ -316,10 +316,63 @@ many_threads (void)
   bounce_trim ();
 }
 
+/* ---- Other people's memory ---------------------------------------------- */
+
+#if defined __GLIBC__ && !defined __SANITIZE_ADDRESS__ &&                    \
+  !defined __SANITIZE_THREAD__
+#define BLOCKS 6
+
+static void *blocks[3 * 2 * BLOCKS];
+static unsigned nr_blocks;
+
+/* Of blocks as large as what clients ask for: how many lie right behind the
+ * beginning of a page.  They are kept, since freeing one changes where the next
+ * ones are.
+ */
+static unsigned
+count_slow_places (void)
+{
+  unsigned slow = 0;
+
+  for (unsigned i = 0; i < BLOCKS; ++i) {
+    void *const block = malloc (256 * KIB);
+
+    slow += (uintptr_t) block % 4096 < 32;
+    blocks[nr_blocks++] = block;
+    blocks[nr_blocks++] = malloc (777);
+  }
+  return slow;
+}
+
+/* What malloc does is the process's, so this comes first. */
+static void
+malloc_spreads (void)
+{
+  const bool usual = getenv ("MALLOC_MMAP_THRESHOLD_") == NULL &&
+    getenv ("MALLOC_TRIM_THRESHOLD_") == NULL &&
+    getenv ("GLIBC_TUNABLES") == NULL;
+  const unsigned slow = count_slow_places ();
+
+  CHECK (!usual || slow == BLOCKS);
+  bounce_setup (BOUNCE_NEVER, NULL, NULL, UINT64_MAX);
+  CHECK (!usual || count_slow_places () == BLOCKS);
+  bounce_setup (BOUNCE_AUTO, NULL, NULL, UINT64_MAX);
+  CHECK (!usual || count_slow_places () <= 2);
+  while (nr_blocks > 0)
+    free (blocks[--nr_blocks]);
+}
+#else
+static void
+malloc_spreads (void)
+{
+}
+#endif
+
 int
 main (void)
 {
   threads_watchdog ();
+  malloc_spreads ();
   measured ();
   copies ();
   sizes ();
