@@ -100,14 +100,17 @@ q2_fail_nomem (struct qcow2_error *err, const char *what)
                   "out of memory for %s", what);
 }
 
-void
-q2_put_before (const char *text, struct qcow2_error *err)
+int
+q2_fail_outcome (struct qcow2_error *err, enum qcow2_outcome outcome,
+                 const char *words)
 {
   char why[sizeof err->text];
 
   memcpy (why, err->text, sizeof why);
-  snprintf (err->text, sizeof err->text, "%s: %.*s", text,
-            (int) (sizeof why - 1 - strlen (text) - 2), why);
+  snprintf (err->text, sizeof err->text, "%s: %.*s", words,
+            (int) (sizeof why - 1 - strlen (words) - 2), why);
+  err->outcome = outcome;
+  return -1;
 }
 
 const char *

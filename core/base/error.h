@@ -32,10 +32,12 @@ extern int q2_fail_io (struct qcow2_error *err, int errnum,
 extern int q2_fail_nomem (struct qcow2_error *err, const char *what)
   __attribute__ ((__nonnull__, __cold__));
 
-/* Put 'text', of at most 300 bytes, and ": " before the text of an error; what
- * does not fit then is cut off at its end.
+/* A change has failed with *err: note what is known of it, and put that in
+ * words, of at most 300 bytes, and ": " before the text; what does not fit
+ * then is cut off at its end.  Returns -1.
  */
-extern void q2_put_before (const char *text, struct qcow2_error *err)
+extern int q2_fail_outcome (struct qcow2_error *err,
+                            enum qcow2_outcome outcome, const char *words)
   __attribute__ ((__nonnull__, __cold__));
 
 /* The host could not read something, and nothing else would help with that,

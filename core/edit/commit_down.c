@@ -273,18 +273,17 @@ qcow2_commit (struct qcow2_image *image, const struct qcow2_io *host,
   if (copy_all (&c, err) == -1) {
     if (!c.begun)
       return -1;
-    if (err->kind != QCOW2_ERR_CANCELLED)       /* which says it itself */
-      q2_put_before ("the backing file may have some of it, and the image "
-                     "still has everything", err);
-    err->outcome = QCOW2_OUTCOME_UNKNOWN;
+    if (err->kind != QCOW2_ERR_CANCELLED)
+      return q2_fail_outcome (err, QCOW2_OUTCOME_UNKNOWN, "the backing file "
+                              "may have some of it, and the image still has "
+                              "everything");
+    err->outcome = QCOW2_OUTCOME_UNKNOWN;       /* it says so itself */
     return -1;
   }
   if (!(flags & QCOW2_COMMIT_KEEP) &&
-      q2_empty (image, host, Q2_EDIT_IMAGE, NULL, err) == -1) {
-    q2_put_before ("the backing file has everything now, but the image could "
-                   "not be emptied", err);
-    err->outcome = QCOW2_OUTCOME_DONE;
-    return -1;
-  }
+      q2_empty (image, host, Q2_EDIT_IMAGE, NULL, err) == -1)
+    return q2_fail_outcome (err, QCOW2_OUTCOME_DONE, "the backing file has "
+                            "everything now, but the image could not be "
+                            "emptied");
   return Q2_PLANTED (Q2_PLANT_EMPTY_EARLY) ? make_durable (&c, err) : 0;
 }

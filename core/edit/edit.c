@@ -555,8 +555,7 @@ fail_end (const struct q2_edit *e, struct qcow2_error *err)
   else
     snprintf (text, sizeof text, "it is not known whether %s, since that "
               "could not be written", e->done);
-  q2_put_before (text, err);
-  return -1;
+  return q2_fail_outcome (err, e->outcome, text);
 }
 
 int

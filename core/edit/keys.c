@@ -70,18 +70,6 @@ check_writable (const struct keys *k, struct qcow2_error *err)
 
 /* ---- Changes ---------------------------------------------------------- */
 
-/* What is known when a slot's state could not be written, or what comes after
- * that; a slot in a row of them has been changed already.
- */
-static int
-fail_with (enum qcow2_outcome outcome, const char *text,
-           struct qcow2_error *err)
-{
-  q2_put_before (text, err);
-  err->outcome = outcome;
-  return -1;
-}
-
 /* Durably. */
 static int
 write_piece (const struct keys *k, const void *bytes, uint64_t len,
@@ -124,8 +112,9 @@ write_slot (const struct keys *k, unsigned nr,
       write_piece (k, piece.bytes, piece.len, piece.off, err) == -1)
     return -1;
   return write_state (k, nr, true, err) == 0 ? 0
-    : fail_with (QCOW2_OUTCOME_UNKNOWN, "it is not known whether the new key "
-                 "slot is active, since that could not be written", err);
+    : q2_fail_outcome (err, QCOW2_OUTCOME_UNKNOWN, "it is not known whether "
+                       "the new key slot is active, since that could not be "
+                       "written");
 }
 
 /* ---- Adding ----------------------------------------------------------- */
@@ -284,13 +273,13 @@ remove_slots (const struct keys *k, unsigned slots, struct qcow2_error *err)
     if (!(slots >> i & 1))
       continue;
     if (write_state (k, i, false, err) == -1)
-      return fail_with (QCOW2_OUTCOME_UNKNOWN, "it is not known whether the "
-                        "key slot is removed, since that could not be written",
-                        err);
+      return q2_fail_outcome (err, QCOW2_OUTCOME_UNKNOWN, "it is not known "
+                              "whether the key slot is removed, since that "
+                              "could not be written");
     if (erase (k, i, err) == -1)
-      return fail_with (QCOW2_OUTCOME_DONE, "the key slot is removed, but the "
-                        "key that its passphrase opens is still in the file",
-                        err);
+      return q2_fail_outcome (err, QCOW2_OUTCOME_DONE, "the key slot is "
+                              "removed, but the key that its passphrase opens "
+                              "is still in the file");
   }
   return 0;
 }

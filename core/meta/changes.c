@@ -91,6 +91,14 @@ q2_cache_set_solid (struct q2_cache *c, uint64_t slice_off)
   q2_mutex_unlock (&shard->lock);
 }
 
+static void
+replace_locked (const struct q2_cache *c, struct q2_shard *shard, uint32_t i,
+                size_t skip, const void *bytes, size_t len)
+{
+  memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
+  shard->slots[i].used = shard->slots[i].recent = true;
+}
+
 bool
 q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
                  const void *bytes, size_t len)
@@ -101,8 +109,7 @@ q2_cache_update (struct q2_cache *c, uint64_t host_off, size_t skip,
     i != Q2_NO_SLOT && is_solid_locked (c, shard, i);
 
   if (ok) {
-    memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
-    shard->slots[i].used = shard->slots[i].recent = true;
+    replace_locked (c, shard, i, skip, bytes, len);
     make_dirty_locked (c, &shard->slots[i]);
   }
   q2_mutex_unlock (&shard->lock);
@@ -149,10 +156,8 @@ q2_cache_update_pinned (struct q2_cache *c, uint64_t host_off, size_t skip,
   const bool ok = q2_check (skip + len <= c->slice_size) &&
     i != Q2_NO_SLOT && shard->slots[i].pinned;
 
-  if (ok) {
-    memcpy (shard->bytes + i * c->slice_size + skip, bytes, len);
-    shard->slots[i].used = shard->slots[i].recent = true;
-  }
+  if (ok)
+    replace_locked (c, shard, i, skip, bytes, len);
   q2_mutex_unlock (&shard->lock);
   return ok;
 }

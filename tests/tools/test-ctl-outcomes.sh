@@ -27,6 +27,7 @@ state ()
             [[.snapshots[]?.name], ."virtual-size",
              ."format-specific".data.bitmaps,
              ."format-specific".data.compat,
+             ."format-specific".data."lazy-refcounts",
              [."format-specific".data.encrypt.slots[]?.active],
              ."full-backing-filename"]'
         [ -n "${encrypted:-}" ] || {
@@ -98,6 +99,7 @@ try a bitmap remove "$now" b0
 try a bitmap disable "$now" b0
 try a checkpoint --snapshot new --disable b0 --add b1 "$now"
 try a resize "$now" 2M
+try a amend -o lazy_refcounts=on "$now"
 works snapshot delete "$disk" old
 try a resize --shrink "$now" 512k
 # Bitmaps are given up first.
@@ -117,6 +119,7 @@ works rebase -u -b "$tmp/was/base" -F qcow2 "$disk"
 sed "s,$tmp/was/base,$tmp/now/base,g" < "$disk" > "$disk.new"
 mv "$disk.new" "$disk"
 again
+try a rebase --follow "$tmp" -b '' "$now"
 try base commit --follow "$tmp" "$now"
 # The other is larger before this one is written to.
 expected=6 try a commit --follow "$tmp" "$now"

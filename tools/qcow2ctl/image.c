@@ -344,12 +344,14 @@ int
 image_end (struct image *i, int code)
 {
   struct qcow2_error err;
+  const char *words;
 
   if (!i->changing || qcow2_end (i->image, i->io, &err) == 0 ||
       code != CODE_OK)
     return code;
+  words = advice_words (err.advice);
   return fail_code (CODE_CHANGED, "%s is changed, but closing it has failed: "
-                    "%s", i->name, err.text);
+                    "%s%s%s", i->name, err.text, words[0] ? "; " : "", words);
 }
 
 int

@@ -65,8 +65,7 @@ served_wait_for_job (struct talk *t, const char *id,
       if (is (v, "id", id))
         break;
     if (v == NULL)
-      return fail_code (CODE_CHANGED, "the job '%s' is gone, so it is not "
-                        "known what came of it", id);
+      return fail_code (CODE_FAILED, "the job '%s' is gone", id);
     if (is (v, "status", "concluded"))
       return CODE_OK;
     if (!progress_report (progress,
@@ -89,8 +88,9 @@ run_job (const struct ctl *ctl, struct talk *t, const char *id)
   progress_begin (&progress, ctl);
   code = served_wait_for_job (t, id, &progress);
   progress_end (&progress);
-  if (code == CODE_OK)
-    code = served_send_id (t, "x-q2-query-check", id);   /* the error */
+  if (code != CODE_OK)
+    return talk_fail_lost ();
+  code = served_send_id (t, "x-q2-query-check", id);    /* the error */
   if (talk_is_lost (t))
     return talk_fail_lost ();
   (void) served_send_id (t, "job-dismiss", id);
