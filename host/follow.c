@@ -96,8 +96,9 @@ normalize (char out[PATH_MAX], const char *path)
     if (len == 2 && memcmp (path, "..", 2) == 0) {
       if (n == 0)
         return -1;
-      while (n > 0 && out[--n] != '/')
-        ;
+      do
+        n--;
+      while (n > 0 && out[n] != '/');
     }
     else if (len > 0 && !(len == 1 && path[0] == '.')) {
       if (n > 0)

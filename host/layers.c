@@ -232,13 +232,14 @@ layer_acquire (struct gate *gate, struct found *found,
 void
 layer_release (struct layer *l)
 {
-  bool last;
+  bool last = false;
 
   if (l == NULL)
     return;
   pthread_mutex_lock (&layers.lock);
   (void) host_holds (l->env, l->ready);
-  last = host_holds (l->env, l->users > 0) && --l->users == 0;
+  if (host_holds (l->env, l->users > 0))
+    last = --l->users == 0;
   if (last)
     unlink_locked (l);
   pthread_mutex_unlock (&layers.lock);

@@ -171,8 +171,11 @@ void
 below_take_back (struct below *below)
 {
   pthread_mutex_lock (&below->lock);
-  if (holds (below->borrowed > 0) && --below->borrowed == 0)
-    pthread_cond_broadcast (&below->returned);
+  if (holds (below->borrowed > 0)) {
+    below->borrowed--;
+    if (below->borrowed == 0)
+      pthread_cond_broadcast (&below->returned);
+  }
   pthread_mutex_unlock (&below->lock);
 }
 

@@ -250,11 +250,12 @@ rawfile_acquire (const char *exportname, const struct file_id *id,
 void
 rawfile_release (struct rawfile *f)
 {
-  bool last;
+  bool last = false;
 
   pthread_mutex_lock (&rawfiles.lock);
   (void) holds (f->result != BEING_LOCKED);
-  last = holds (f->users > 0) && --f->users == 0;
+  if (holds (f->users > 0))
+    last = --f->users == 0;
   if (last && f->result == 0)
     unlink_locked (f);
   pthread_mutex_unlock (&rawfiles.lock);

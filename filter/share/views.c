@@ -288,7 +288,9 @@ view_release (struct disk *d, struct view *view)
     qcow2_idle (view->image);
 
   pthread_mutex_lock (&v->lock);
-  last = holds (view->users > 0) && --view->users == 0;
+  last = false;
+  if (holds (view->users > 0))
+    last = --view->users == 0;
   if (last && !keep)
     unlink_locked (v, view);
   pthread_mutex_unlock (&v->lock);

@@ -113,7 +113,7 @@ copy_took_few_requests ()
 
     size=$(stat -c %s "$1")
     echo "$2: $(requests Read) requests for $size bytes"
-    at_most $(((size + M - 1) / M * 12 / 10 + 6 + 16)) Read "$2"
+    at_most $(((size + M) * 12 / 10 / M + 6 + 16)) Read "$2"
     bytes_at_most $((size + size / 5 + 2 * M)) "$2"
 }
 
