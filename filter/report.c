@@ -47,7 +47,7 @@ errnum_of (const struct qcow2_error *error)
   "put nbdkit's " filter " filter below, --filter=qcow2 --filter=" filter     \
   ", or unpack it"
 
-static const char *const advices[QCOW2_NR_ADVICES] = {
+static const char *const remedies[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_NONE] = "",
   [QCOW2_ADVICE_CHECK] = "check the image with 'qemu-img check'",
   [QCOW2_ADVICE_REPAIR] = "repair the image with 'qemu-img check -r all'",
@@ -118,8 +118,8 @@ advice_words (enum qcow2_advice advice)
 {
   if (advice == QCOW2_ADVICE_RAW && config.names == NAMES_ARE_FILES)
     return "to serve a raw disk beside images, give qcow2-raw=NAME";
-  return (size_t) advice < QCOW2_NR_ADVICES && advices[advice] != NULL
-    ? advices[advice] : "";
+  return (size_t) advice < QCOW2_NR_ADVICES && remedies[advice] != NULL
+    ? remedies[advice] : "";
 }
 
 bool

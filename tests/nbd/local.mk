@@ -106,6 +106,7 @@ nbd_tests = \
 	nbd/test-matrix-zstd.sh \
 	nbd/test-memory.sh \
 	nbd/test-migrating.sh \
+	nbd/test-mutants-build.sh \
 	nbd/test-new-image.sh \
 	nbd/test-once.sh \
 	nbd/test-parameters.sh \

@@ -99,9 +99,10 @@ begin=$(date +%s%N)
 if [ -n "$whole" ]; then
     status=0
     $command > "$said" 2>&1 || status=$?
+    # What has failed comes last: of a long log only its end is shown.
+    [ "$status" -eq 0 ] || tail -n 300 "$said"
     grep -E '^(==== |skipped: )' "$said" || :
     tail -n 1 "$said"
-    [ "$status" -eq 0 ] || tail -n 300 "$said"
 else
     # Its own first step, then the programs of the tests alone.
     grep -q 'scripts/setup" --tests$' "$command"

@@ -51,6 +51,12 @@ has_json ()
     "$ctl" --version | grep -q json=yes
 }
 
+# has_open PID FILE: the process has that file open.
+has_open ()
+{
+    readlink "/proc/$1/fd/"* | grep -qxF "$(realpath "$2")"
+}
+
 # For cleanup_fn: it may be gone already.
 end_process ()
 {

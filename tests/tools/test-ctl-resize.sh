@@ -186,10 +186,7 @@ same o before
 qemu-io -c 'sleep 5000' o > /dev/null &
 pid=$!
 cleanup_fn kill "$pid"
-for _ in $(seq 100); do
-    [ -n "$(fuser o 2>/dev/null)" ] && break
-    sleep 0.05
-done
+wait_for has_open "$pid" o
 for command in 'resize o 9M' 'set-backing o' 'empty --backing base o' \
                'amend -o lazy_refcounts=on o'; do
     # shellcheck disable=SC2086

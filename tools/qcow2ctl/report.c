@@ -17,7 +17,7 @@
 #define CONVERT(driver)                                                       \
   "convert it with 'qemu-img convert -f " driver " -O qcow2 FILE NEW.qcow2'"
 
-static const char *const advices[QCOW2_NR_ADVICES] = {
+static const char *const remedies[QCOW2_NR_ADVICES] = {
   [QCOW2_ADVICE_NONE] = "",
   [QCOW2_ADVICE_CHECK] = "check the image with 'qcow2ctl check'",
   [QCOW2_ADVICE_REPAIR] = "repair the image with 'qcow2ctl check --repair "
@@ -78,8 +78,8 @@ static const char *const advices[QCOW2_NR_ADVICES] = {
 const char *
 advice_words (enum qcow2_advice advice)
 {
-  return (size_t) advice < QCOW2_NR_ADVICES && advices[advice] != NULL
-    ? advices[advice] : "";
+  return (size_t) advice < QCOW2_NR_ADVICES && remedies[advice] != NULL
+    ? remedies[advice] : "";
 }
 
 static void __attribute__ ((__format__ (__printf__, 1, 0)))
