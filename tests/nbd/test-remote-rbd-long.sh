@@ -189,7 +189,7 @@ for name in plain packed; do
     start_nbdkit --filter="$filter" --filter=log nbd \
         socket="$tmp/$name.sock" logfile="$tmp/requests"
     copy --connections=4
-    copy_took_few_requests "$tmp/$name.qcow2" "$name: copy"
+    copy_took_few_requests "$tmp/$name.qcow2" "$name: copy" 16
     nbdtool compare "$uri" "$tmp/disk.raw" --reads 50 --only-random
     stop_nbdkit
 

@@ -55,7 +55,7 @@ for name in plain packed; do
     start_image "$name"
     copy --connections=4
     cmp "$tmp/copy" "$tmp/by-qemu" || fail "$name: qemu-img reads other data"
-    copy_took_few_requests "$tmp/$name.qcow2" "$name: copy"
+    copy_took_few_requests "$tmp/$name.qcow2" "$name: copy" 16
     asked=$(requests Read)
     wait_for has_answered "$name" $((before + asked))
     [ "$(answered "$name")" -eq $((before + asked)) ] ||

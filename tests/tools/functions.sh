@@ -51,10 +51,17 @@ has_json ()
     "$ctl" --version | grep -q json=yes
 }
 
-# has_open PID FILE: the process has that file open.
-has_open ()
+# has_locked PID FILE: the process has that file open, with a lock.
+has_locked ()
 {
-    readlink "/proc/$1/fd/"* | grep -qxF "$(realpath "$2")"
+    local file fd
+
+    file=$(realpath "$2")
+    for fd in "/proc/$1/fd/"*; do
+        [ "$(readlink "$fd")" != "$file" ] ||
+            ! grep -q '^lock:' "/proc/$1/fdinfo/${fd##*/}" || return 0
+    done
+    return 1
 }
 
 # For cleanup_fn: it may be gone already.

@@ -273,7 +273,7 @@ qemu-img create -q -f qcow2 -b mid -F qcow2 o3 3M
 qemu-io -c 'sleep 50000' o3 > /dev/null &
 pid=$!
 cleanup_fn end_process "$pid"
-wait_for has_open "$pid" mid
+wait_for has_locked "$pid" mid
 cp mid saved-mid
 fails 4 'mid' commit --follow "$tmp" top
 cmp mid saved-mid

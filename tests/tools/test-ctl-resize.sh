@@ -186,7 +186,7 @@ same o before
 qemu-io -c 'sleep 5000' o > /dev/null &
 pid=$!
 cleanup_fn kill "$pid"
-wait_for has_open "$pid" o
+wait_for has_locked "$pid" o
 for command in 'resize o 9M' 'set-backing o' 'empty --backing base o' \
                'amend -o lazy_refcounts=on o'; do
     # shellcheck disable=SC2086
