@@ -112,7 +112,7 @@ next_piece (const struct diff_mask *d, uint64_t guest_off, uint64_t end)
   if (p.inside)
     p.end = q2_min (p.end, a_size);
   if (p.backed)
-    p.end = q2_min (p.end, d->image->store.below_size);
+    p.end = q2_min (p.end, d->image->store.below_reach);
   (void) q2_check (p.guest_off < p.end && p.end <= end);
   return p;
 }

@@ -6,6 +6,7 @@ tools_tests = \
 	tools/test-ctl-chain.sh \
 	tools/test-ctl-checkpoint.sh \
 	tools/test-ctl-outcomes.sh \
+	tools/test-ctl-apply-backing.sh \
 	tools/test-ctl-check.sh \
 	tools/test-ctl-dry-run.sh \
 	tools/test-ctl-errors.sh \

@@ -99,7 +99,7 @@ class Sequence:
                 os.unlink(name)
         self.base = os.path.join(os.path.abspath(tmp), "base.raw")
         self.below = b""
-        overlay = self.make_base() if self.random.random() < 0.3 else []
+        overlay = self.make_base() if self.random.random() < 0.5 else []
         size = str(len(self.model.disk))
         program = ["qemu-img", "create", "-q", "-f", "qcow2"] \
             if self.random.random() < 0.5 else [self.o.ctl, "create", "-q"]
@@ -122,6 +122,10 @@ class Sequence:
             return []
         return ["--backing=" + self.base] if given == "ctl" else \
             ["qcow2-backing=" + self.base]
+
+    def perhaps_files(self):
+        """Now and then: for commands that can do without."""
+        return self.files("ctl") if self.random.random() < 0.5 else []
 
     def note(self, *args, ok=(0,)):
         self.done.append(shlex.join(args))
@@ -186,7 +190,8 @@ class Sequence:
         if self.random.random() < 0.5:
             self.note("qemu-img", "snapshot", "-c", name, self.image)
         else:
-            self.note(self.o.ctl, "snapshot", "create", self.image, name)
+            self.note(self.o.ctl, "snapshot", "create", *self.perhaps_files(),
+                      self.image, name)
         ident = str(max([int(i) for i in self.model.snapshots] or [0]) + 1)
         self.model.snapshots[ident] = (name, bytes(self.model.disk))
 
@@ -199,8 +204,8 @@ class Sequence:
         ident = self.some_snapshot()
         if ident is None:
             return
-        self.note(self.o.ctl, "snapshot", "delete", "--by-id", self.image,
-                  ident)
+        self.note(self.o.ctl, "snapshot", "delete", *self.perhaps_files(),
+                  "--by-id", self.image, ident)
         del self.model.snapshots[ident]
 
     def snapshot_delete_by_qemu(self):
@@ -219,8 +224,9 @@ class Sequence:
         old = bytes(self.model.disk)
         # QEMU keeps no bitmap true then.
         if self.model.bitmaps or self.random.random() < 0.5:
-            code, _ = self.note(self.o.ctl, "snapshot", "apply", "--by-id",
-                                self.image, ident, ok=None)
+            code, _ = self.note(self.o.ctl, "snapshot", "apply",
+                                *self.perhaps_files(), "--by-id", self.image,
+                                ident, ok=None)
             in_use = any(not b.known for b in self.model.bitmaps.values())
             if code != 0 and not (in_use and len(old) != len(disk)):
                 raise Wrong("a snapshot cannot be applied: code %d" % code)

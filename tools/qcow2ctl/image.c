@@ -180,7 +180,10 @@ image_open_bytes (struct ctl *ctl, struct image *i, const char *name,
   return CODE_OK;
 }
 
-/* Stands for a file that is not needed: nothing is read from it. */
+/* Stands for a file that is not needed: nothing is read from it.  What it has
+ * is not known, so it is as long as a file can be: the engine takes nothing
+ * that an image does not have for zeros.
+ */
 static int
 read_nothing (void *opaque, void *buf, uint32_t count, uint64_t host_off,
               enum qcow2_io_class class)
@@ -216,7 +219,7 @@ static const struct qcow2_io_ops no_ops = {
   .pread = read_nothing, .pwrite = write_nothing, .flush = flush_nothing,
 };
 static const struct qcow2_io no_io = {
-  .ops = &no_ops, .min_block = 1, .concurrent = true,
+  .ops = &no_ops, .size = INT64_MAX, .min_block = 1, .concurrent = true,
 };
 
 /* Opens what options name, and nothing in the place of the rest. */
