@@ -39,6 +39,7 @@
 #include "requests.h"
 #include "settings.h"
 #include "stack.h"
+#include "below/errand.h"
 #include "below/shared.h"
 #include "control/control.h"
 #include "share/access.h"
@@ -89,6 +90,7 @@ qcow2_after_fork (nbdkit_backend *backend)
 {
   shared_set_backend (backend);
   places_after_fork ();
+  errand_note_main_thread ();
   check_image ();
   sweeper_start (config.clean_interval);
   return control_start ();
@@ -187,6 +189,13 @@ handle_new (const char *exportname, bool readonly)
   return NULL;
 }
 
+static int
+qcow2_preconnect (nbdkit_next_preconnect *next, nbdkit_backend *nxdata,
+                  int readonly)
+{
+  return errand_was_connection () ? -1 : next (nxdata, readonly);
+}
+
 /* A view is opened as its disk is, so that others can still write to that. */
 static void *
 qcow2_filter_open (nbdkit_next_open *next, nbdkit_context *nxdata,
@@ -271,6 +280,7 @@ static struct nbdkit_filter filter = {
   .get_ready = qcow2_get_ready,
   .after_fork = qcow2_after_fork,
   .cleanup = qcow2_cleanup,
+  .preconnect = qcow2_preconnect,
   .list_exports = list_exports,
   .open = qcow2_filter_open,
   .close = qcow2_filter_close,

@@ -14,6 +14,7 @@
 #include "handle.h"
 #include "raw.h"
 #include "report.h"
+#include "below/errand.h"
 #include "share/disk.h"
 #include "share/ticker.h"
 #include "share/views.h"
@@ -34,6 +35,7 @@ fail (const struct handle *h, const struct qcow2_error *error, int *err)
 static bool
 is_over (const struct handle *h, int *err)
 {
+  errand_note_thread ();
   if (!h->over) {
     (void) holds (h->raw ? h->rawfile != NULL : h->image != NULL);
     return false;

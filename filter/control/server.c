@@ -15,6 +15,7 @@
 #include "nbdkit_api.h"
 #include "lines.h"
 #include "report.h"
+#include "below/errand.h"
 #include "control/call.h"
 #include "control/frame.h"
 #include "control/peer.h"
@@ -204,6 +205,7 @@ server_start (int fd)
   roster_open ();
   corrupt_watch (tell_corrupt);
   server.fd = fd;
+  errand_except (fd);
   if (roster_pipe (server.wake) == 0) {
     if (pthread_create (&server.thread, NULL, run_server, NULL) == 0) {
       server.started = true;

@@ -8,16 +8,20 @@
  *           has to be written when clients have gone has to be written all
  *           the same.  Only a server that is told to stop wakes up all.
  *
- *           If there is no thread to be had the caller does it himself.
- * Locks     none: the caller waits.
+ *           While the caller waits he does what only his thread can do.  If
+ *           there is no thread to be had he does all of it himself.
+ * Locks     none here; see errand.c.
  */
 #include "config.h"
 
 #include "share/apart.h"
 
+#include "below/errand.h"
+
 #include <pthread.h>
 
 struct work {
+  struct errand_desk desk;
   void (*fn) (void *opaque);
   void *opaque;
 };
@@ -25,9 +29,11 @@ struct work {
 static void *
 run (void *opaque)
 {
-  const struct work *const w = opaque;
+  struct work *const w = opaque;
 
+  errand_desk_use (&w->desk);
   w->fn (w->opaque);
+  errand_desk_leave (&w->desk);
   return NULL;
 }
 
@@ -37,8 +43,12 @@ run_apart (void (*fn) (void *opaque), void *opaque)
   struct work w = { .fn = fn, .opaque = opaque };
   pthread_t thread;
 
-  if (pthread_create (&thread, NULL, run, &w) == 0)
+  errand_desk_init (&w.desk);
+  if (pthread_create (&thread, NULL, run, &w) == 0) {
+    errand_desk_serve (&w.desk);
     pthread_join (thread, NULL);
+  }
   else
     fn (opaque);
+  errand_desk_destroy (&w.desk);
 }

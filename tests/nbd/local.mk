@@ -56,6 +56,8 @@ nbd_tests = \
 	nbd/test-control-socket.sh \
 	nbd/test-dump-plugin.sh \
 	nbd/test-error-below.sh \
+	nbd/test-errands.sh \
+	nbd/test-errands-exports.sh \
 	nbd/test-exports-apply.sh \
 	nbd/test-exports-device.sh \
 	nbd/test-exports-dir.sh \
