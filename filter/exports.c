@@ -133,16 +133,17 @@ export_name_format (char ret[EXPORT_NAME_MAX + 1], const char *base,
                     enum export_names names)
 {
   struct export_name parsed;
-  size_t i = 0;
+  const char *prefix = NULL;
   int len;
 
-  while (i < NR_KINDS && kinds[i].kind != kind)
-    ++i;
-  if (!qcow2_holds (i < NR_KINDS) || name->len == 0 ||
+  for (size_t i = 0; i < NR_KINDS; ++i)
+    if (kinds[i].kind == kind)
+      prefix = kinds[i].prefix;
+  if (!qcow2_holds (prefix != NULL) || name->len == 0 ||
       name->len > EXPORT_NAME_MAX || !all_printable (name))
     return false;
   len = snprintf (ret, EXPORT_NAME_MAX + 1, "%s%s%s%.*s", base,
-                  base[0] == '\0' ? "" : "/", kinds[i].prefix,
+                  base[0] == '\0' ? "" : "/", prefix,
                   (int) name->len, name->bytes);
   if (len < 0 || len > EXPORT_NAME_MAX)
     return false;

@@ -41,15 +41,23 @@ no_memory (struct qcow2_error *err)
 static char *
 absolute (const char *path, struct qcow2_error *err)
 {
-  char *cwd = path[0] == '/' ? strdup ("") : realpath (".", NULL);
-  char *ret = NULL;
+  char *cwd, *ret;
 
-  if (cwd == NULL && errno != ENOMEM)
+  if (path[0] == '/') {
+    ret = strdup (path);
+    if (ret == NULL)
+      no_memory (err);
+    return ret;
+  }
+  cwd = realpath (".", NULL);
+  if (cwd == NULL) {
+    if (errno == ENOMEM)
+      return no_memory (err);
     fail_with (err, QCOW2_ERR_IO, errno, "%s: the current directory: %s", path,
                strerror (errno));
-  else if (cwd == NULL ||
-           asprintf (&ret, "%s%s%s", cwd, path[0] == '/' ? "" : "/",
-                     path) == -1)
+    return NULL;
+  }
+  if (asprintf (&ret, "%s/%s", cwd, path) == -1)
     ret = no_memory (err);
   free (cwd);
   return ret;

@@ -194,6 +194,8 @@ walk_l1_entry (struct walk *w, struct qcow2_error *err)
       ? WALK_ON : WALK_FULL;
   if (q2_tables_read_l2 (w->tables, w->io, &read, &nr, err) == -1)
     return WALK_FAILED;
+  /* It was read.buf. */
+  /* cppcheck-suppress uninitvar */
   return add_entries (w, raw, nr, err);
 }
 
