@@ -8,12 +8,13 @@ SOURCES is the top of the source tree.  Each man page and each Markdown file of
 docs/, of packaging/ and its folders, and of the top becomes a page of the folder
 OUTPUT, which is made anew.  README.md is index.html, that of a folder has its
 name.  Links between them lead to the pages; those to other files of the sources
-become plain text.
+become plain text.  Pictures are copied beside the pages.
 
 Needs cmark-gfm, which renders Markdown as GitHub does, and perl with its own
 module Pod::Simple::XHTML.
 """
 
+import filecmp
 import glob
 import html
 import os
@@ -50,6 +51,7 @@ div.table { overflow-x: auto; }
 table { border-collapse: collapse; overflow-wrap: normal; }
 th, td { border: 1px solid #8886; padding: .25rem .5rem; text-align: left;
          vertical-align: top; min-width: 6rem; }
+img { max-width: 100%; }
 th[align=right], td[align=right] { text-align: right; min-width: 3rem; }
 summary { margin-top: 1rem; }
 h1, h2, h3 { line-height: 1.25; margin-top: 2rem; }
@@ -167,6 +169,21 @@ def from_pod(path: str, pages: Dict[str, str]) -> str:
                   flags=re.DOTALL)
 
 
+def copy_pictures(body: str, source: str, top: str, made: str) -> str:
+    def copy(match: "re.Match[str]") -> str:
+        name = html.unescape(match[1])
+        path = os.path.join(top, os.path.dirname(source), name)
+        copied = os.path.join(made, os.path.basename(name))
+        if not os.path.isfile(path):
+            fail(f"{source}: there is no picture {name}")
+        if os.path.exists(copied) and not filecmp.cmp(path, copied, False):
+            fail(f"two pictures of the name {os.path.basename(name)}")
+        shutil.copyfile(path, copied)
+        return f'<img src="{html.escape(os.path.basename(name))}"'
+
+    return re.sub('<img src="([^"]*)"', copy, body)
+
+
 # No line ends within an option, such as after its first dash.
 SHORT = 24
 
@@ -202,7 +219,7 @@ def main() -> None:
         path = os.path.join(top, source)
         body = (from_pod(path, pages) if source.endswith(".pod")
                 else from_markdown(path, source, pages))
-        body = finish(body)
+        body = copy_pictures(finish(body), source, top, made)
         with open(os.path.join(made, name), "w", encoding="utf-8") as out:
             out.write(PAGE.format(
                 title=title_of(source), nav=nav, body=body,

@@ -77,6 +77,17 @@ planted "a section of a man page" "no id for nbdkit-qcow2-filter.html#X" \
         check_made
 planted "a section of the same man page" "no id for #IMPORTS" check_made
 
+# A picture is copied, and must be there.
+echo '<svg xmlns="http://www.w3.org/2000/svg"/>' > "$tmp/copy/docs/x.svg"
+echo '![what it shows](x.svg)' > "$tmp/copy/docs/REMOTE.md"
+make_site "$tmp/copy" || fail "no site with a picture"
+cmp "$tmp/copy/docs/x.svg" "$tmp/html/x.svg" || fail "a picture is not copied"
+grep -q '<img src="x.svg" alt="what it shows"' "$tmp/html/REMOTE.html" ||
+    fail "a picture is not shown"
+echo '![another](docs/y.svg)' >> "$tmp/copy/README.md"
+planted "a picture that is not there" "README.md: there is no picture docs/y" \
+        make_site "$tmp/copy"
+
 # The error says what is missing.
 mkdir "$tmp/bin"
 ln -s "$(command -v perl)" "$tmp/bin/"
