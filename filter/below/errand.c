@@ -54,6 +54,7 @@ static struct {
   void *opaque;
   struct sockaddr_storage from; /* our end of the connection */
   bool taken, done;
+  int errnum;                   /* what fn has left in errno */
   int except;                   /* constant once there are threads; or 0 */
 } errands = {
   .turn = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -118,6 +119,7 @@ bool
 errand_was_connection (void)
 {
   bool ours;
+  int errnum;
 
   errand_note_thread ();
   if (!atomic_load (&errands.any))
@@ -130,8 +132,11 @@ errand_was_connection (void)
   if (!ours)
     return false;
   /* Nobody changes these before 'done'. */
+  errno = 0;
   errands.fn (errands.opaque);
+  errnum = errno;
   pthread_mutex_lock (&errands.lock);
+  errands.errnum = errnum;
   errands.done = true;
   pthread_cond_broadcast (&errands.changed);
   pthread_mutex_unlock (&errands.lock);
@@ -181,6 +186,7 @@ run_through (int listening, void (*fn) (void *opaque), void *opaque)
 {
   struct pollfd p = { .events = POLLIN };
   bool done;
+  int errnum;
 
   pthread_mutex_lock (&errands.lock);
   (void) holds (errands.fn == NULL);
@@ -204,17 +210,21 @@ run_through (int listening, void (*fn) (void *opaque), void *opaque)
   while (errands.taken && !errands.done)
     pthread_cond_wait (&errands.changed, &errands.lock);
   done = errands.done;
+  errnum = errands.errnum;
   errands.fn = NULL;
   errands.done = false;
   atomic_store (&errands.any, false);
   pthread_mutex_unlock (&errands.lock);
   close (p.fd);
+  if (done)
+    errno = errnum;
   return done;
 }
 
 static bool
 run_by_connecting (void (*fn) (void *opaque), void *opaque)
 {
+  const int errnum = errno;
   bool done = false;
 
   pthread_mutex_lock (&errands.turn);
@@ -222,6 +232,8 @@ run_by_connecting (void (*fn) (void *opaque), void *opaque)
     if (is_listening (fd))
       done = run_through (fd, fn, opaque);
   pthread_mutex_unlock (&errands.turn);
+  if (!done)
+    errno = errnum;
   return done;
 }
 
@@ -273,6 +285,7 @@ ask_at (struct errand_desk *desk, void (*fn) (void *opaque), void *opaque)
   while (desk->fn != NULL)
     pthread_cond_wait (&desk->changed, &desk->lock);
   r = desk->result;
+  errno = desk->errnum;
   pthread_mutex_unlock (&desk->lock);
   return r;
 }
@@ -285,7 +298,9 @@ errand_desk_serve (struct errand_desk *desk)
     if (desk->fn != NULL) {
       pthread_mutex_unlock (&desk->lock);
       /* Nobody looks at these meanwhile. */
+      errno = 0;
       desk->result = errand_run (desk->fn, desk->opaque);
+      desk->errnum = errno;
       pthread_mutex_lock (&desk->lock);
       desk->fn = NULL;
       pthread_cond_broadcast (&desk->changed);

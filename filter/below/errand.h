@@ -19,7 +19,7 @@ extern void errand_note_thread (void);
 extern void errand_note_main_thread (void);
 
 /* Call fn, and return when that has: on a thread of nbdkit's if there is one
- * to be had, else here; returns false then.
+ * to be had, else here; returns false then.  errno is what fn left there.
  */
 extern bool errand_run (void (*fn) (void *opaque), void *opaque);
 
@@ -40,6 +40,7 @@ struct errand_desk {
   void (*fn) (void *opaque);    /* or NULL */
   void *opaque;
   bool result;
+  int errnum;                   /* what fn has left in errno */
   bool closed;
 };
 

@@ -106,6 +106,17 @@ takes_snapshot
 grep -q 'no thread of nbdkit' "$log" || fail "ip: it was not refused"
 stop_nbdkit
 
+echo "what fails says why"
+for filters in '' '--filter=ip deny=all'; do
+    # shellcheck disable=SC2086         # None, or two words.
+    starts ${filters% *} "${always[@]}" ${filters#"${filters% *}"}
+    mv "$image" "$image.away"
+    qmp blockdev-snapshot-internal-sync,device=,name=none
+    has 'cannot be opened: No such file' "${filters:-a file that is gone}"
+    mv "$image.away" "$image"
+    stop_nbdkit
+done
+
 echo "what is written when the last client has left"
 $create "$tmp/bits.qcow2" 4M
 qemu-io -c 'write -q 0 4M' "$tmp/bits.qcow2"
