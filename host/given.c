@@ -41,23 +41,15 @@ no_memory (struct qcow2_error *err)
 static char *
 absolute (const char *path, struct qcow2_error *err)
 {
-  char *cwd, *ret;
+  const bool is_absolute = path[0] == '/';
+  char *cwd = is_absolute ? strdup ("") : realpath (".", NULL);
+  char *ret = NULL;
 
-  if (path[0] == '/') {
-    ret = strdup (path);
-    if (ret == NULL)
-      no_memory (err);
-    return ret;
-  }
-  cwd = realpath (".", NULL);
-  if (cwd == NULL) {
-    if (errno == ENOMEM)
-      return no_memory (err);
+  if (cwd == NULL && !is_absolute && errno != ENOMEM)
     fail_with (err, QCOW2_ERR_IO, errno, "%s: the current directory: %s", path,
                strerror (errno));
-    return NULL;
-  }
-  if (asprintf (&ret, "%s/%s", cwd, path) == -1)
+  else if (cwd == NULL ||
+           asprintf (&ret, "%s%s%s", cwd, is_absolute ? "" : "/", path) == -1)
     ret = no_memory (err);
   free (cwd);
   return ret;
