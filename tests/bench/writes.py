@@ -487,7 +487,8 @@ def _flushing_with(key: str, param: str, place: str) -> Workload:
     return Writes(
         name=f"flush8-{key}-qd16-{place}", size=16 * GIB, depth=16,
         place=place, ops=16384 if place == "tmpfs" else 4096, flush_every=8,
-        params=(param,), about=f"the same, depth 16, on {place}, {param}",
+        params=(param,),
+        about=f"{param}: a flush after every 8 writes, depth 16, on {place}",
         targets=tuple(targets))
 
 

@@ -5,7 +5,7 @@
 # docs/PIPELINES.md has these commands.
 #
 # The servers are web_host.py behind nginx; SIZE and NUMBERS are as in
-# pipelines.sh.  The proxy waits for PROXY_SECONDS, 1 if that is not set.
+# pipelines.sh.
 # shellcheck source=pipelines.sh source-path=SCRIPTDIR
 source "$(dirname "$0")/pipelines.sh"
 # shellcheck source=services.sh source-path=SCRIPTDIR
@@ -52,7 +52,7 @@ start_proxies ()
     server {
         listen unix:$tmp/short.sock;
         location / {
-            proxy_read_timeout ${PROXY_SECONDS:-1}s;
+            proxy_read_timeout 1s;
             proxy_pass $host;
         }
     }

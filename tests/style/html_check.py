@@ -51,6 +51,8 @@ class Page(HTMLParser):
             self.loads.append(known.get("src") or known.get("href") or "")
 
     def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
         if tag not in self.open:
             self.bad.append(f"</{tag}> without a beginning")
             return
